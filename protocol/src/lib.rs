@@ -1,0 +1,30 @@
+//! What travels between a device and the gateway: frames of events, topics, identity, limits.
+//!
+//! ```text
+//!  device                                                         gateway
+//!  reading ─ serde ─▶ body ─┐                                ┌─▶ body ─ schema ─▶ JSON
+//!                           FrameWriter ──▶ frame ──▶ FrameReader
+//!  uptime_ms, kind index ───┘      topic tg/<device>/e       └─▶ (device, boot, seq), uptime_ms, kind
+//! ```
+//!
+//! A leaf: it uses nothing of Tidegate and is used by the device (`no_std`, no allocation) and by the
+//! gateway alike. The format itself is written down in `docs/wire-format.md`.
+//!
+//! Limits: all of them are in [`limits`]. A writer and a reader each hold at most 400 bytes of state
+//! beside the caller's buffer; no input makes a reader allocate, panic, or run longer than its bytes.
+//!
+//! What it does not do: no input or output, no clock, no MQTT, no schemas (a body is a byte string here).
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod events;
+mod frame;
+mod identity;
+pub mod limits;
+mod schema_set;
+mod topic;
+
+pub use frame::{BodyError, Event, FrameError, FrameHead, FrameReader, FrameWriter, PushError, VERSION};
+pub use identity::{DeviceName, EventId, NameError};
+pub use schema_set::schema_set;
+pub use topic::{Leaf, Topic, TopicError};
