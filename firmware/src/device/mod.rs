@@ -1,0 +1,211 @@
+//! The device's loop: sample, gather, keep, send.
+//!
+//! Purpose: one future, [`run`], that a board's executor drives. There is no other task: whenever the link waits, the
+//! intake's timers run beside it, so an unreachable gateway never delays a measurement.
+//!
+//! ```text
+//!  run ─┬─ dial, CONNECT ───────┐  each of them beside the intake:
+//!       ├─ exchange ────────────┤  sampling, sealing, the end
+//!       └─ back-off ────────────┘
+//! ```
+//!
+//! Limits: dialling may take [`DIAL_MS_MAX`], a write or an answer [`ANSWER_MS_MAX`]; then the connection is given
+//! up. A read of a sensor is the one thing that the link waits for.
+//!
+//! Crash story: events are in RAM. A reset loses what was not acknowledged and begins a new boot number, from which the
+//! gateway sees that the numbers of the old boot end.
+//!
+//! What it does not do: it never resets the board, however long the gateway is away.
+
+mod exchange;
+mod intake;
+
+use core::num::NonZeroU16;
+
+use tidegate_protocol::limits::TOPIC_BYTES_MAX;
+use tidegate_protocol::{DeviceName, Leaf, Topic};
+
+use crate::backoff::Backoff;
+use crate::batcher::BatchLimits;
+use crate::board::{Clock, Connection, Dialer, Ending, Entropy, Progress, Watcher};
+use crate::link::{Granted, Hello, Link, LinkError, PACKET_BYTES_MAX, PacketBuffer, Session};
+use crate::queue::Queue;
+use crate::sensor::Sensors;
+use exchange::exchange;
+use intake::Intake;
+
+/// Longest time to open a connection, in milliseconds.
+pub const DIAL_MS_MAX: u64 = 10_000;
+/// Longest time for the gateway to take a write or to send the rest of a packet, in milliseconds.
+pub const ANSWER_MS_MAX: u64 = 10_000;
+/// The shortest buffer that takes any reading as the first event of a frame, in bytes.
+pub const FRAME_BYTES_MIN: usize = 128;
+
+/// What a board is made of.
+pub trait Board {
+    /// Its clock.
+    type Clock: Clock;
+    /// Its random bits.
+    type Entropy: Entropy;
+    /// Its way to the gateway.
+    type Dialer: Dialer;
+    /// Its sensors.
+    type Sensors: Sensors;
+    /// When it stops.
+    type Ending: Ending;
+    /// Who hears of its progress.
+    type Watcher: Watcher;
+}
+
+/// A board's parts.
+#[derive(Debug)]
+pub struct Parts<B: Board> {
+    /// Its clock.
+    pub clock: B::Clock,
+    /// Its random bits.
+    pub entropy: B::Entropy,
+    /// Its way to the gateway.
+    pub dialer: B::Dialer,
+    /// Its sensors.
+    pub sensors: B::Sensors,
+    /// When it stops.
+    pub ending: B::Ending,
+    /// Who hears of its progress.
+    pub watcher: B::Watcher,
+}
+
+/// Who the device is, and how often it does what.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings<'s> {
+    /// Its name: the MQTT client identifier and a level of its topic.
+    pub device: DeviceName<'s>,
+    /// The number of this boot. The board keeps it and adds one at every boot; without storage it is random.
+    pub boot: u32,
+    /// The fingerprint of the device's kinds: [`tidegate_protocol::schema_set`].
+    pub schema_set: u32,
+    /// The kind index of [`SensorFault`](crate::sensor::SensorFault) in that list.
+    pub fault_kind: u8,
+    /// Every sensor is read this often, in milliseconds; 0 counts as 1.
+    pub sample_every_ms: u32,
+    /// When a frame is sealed.
+    pub batch: BatchLimits,
+    /// Frames unacknowledged at most, 1 to [`WINDOW_MAX`](crate::link::WINDOW_MAX); the gateway may grant fewer.
+    /// With more than one, a frame that the gateway refuses may arrive after its followers.
+    pub window: u8,
+    /// The longest time without a word either way, in seconds.
+    pub keep_alive_s: NonZeroU16,
+}
+
+/// A device's memory: a queue of `SLOTS` frames of up to `BYTES` bytes, and two more for what is gathered and what is
+/// being written.
+#[derive(Debug)]
+pub struct Storage<const SLOTS: usize, const BYTES: usize> {
+    queue: Queue<SLOTS, BYTES>,
+    gathered: [u8; BYTES],
+    outgoing: [u8; BYTES],
+}
+
+impl<const SLOTS: usize, const BYTES: usize> Default for Storage<SLOTS, BYTES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const SLOTS: usize, const BYTES: usize> Storage<SLOTS, BYTES> {
+    /// Empty memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(BYTES >= FRAME_BYTES_MIN) }
+        Storage { queue: Queue::new(), gathered: [0; BYTES], outgoing: [0; BYTES] }
+    }
+}
+
+/// How a run came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The end was asked for, and every event is acknowledged or named as lost.
+    Ended,
+    /// This boot has used all of its event numbers, and every event is acknowledged: restart with the next boot number.
+    NumbersUsedUp,
+}
+
+/// Runs the device until its [`Ending`].
+pub async fn run<B: Board, const SLOTS: usize, const BYTES: usize>(
+    parts: Parts<B>,
+    settings: &Settings<'_>,
+    storage: &mut Storage<SLOTS, BYTES>,
+) -> Outcome {
+    let Parts { clock, mut entropy, mut dialer, sensors, ending, watcher } = parts;
+    let Storage { queue, gathered, outgoing } = storage;
+    let mut intake: Intake<'_, B, SLOTS, BYTES> =
+        Intake::new(clock, sensors, ending, watcher, settings, queue, gathered);
+    let mut line = Line { backoff: Backoff::default(), clean_start: true, outgoing };
+    let mut session = Session::default();
+    intake.turn().await;
+    while !intake.is_drained() {
+        let mut memory = [0; PACKET_BYTES_MAX];
+        let mut buffer = PacketBuffer::new(&mut memory);
+        let mut link = Link::new(session, &mut buffer);
+        let over = connection(&mut intake, &mut line, &mut dialer, &mut entropy, &mut link, settings).await;
+        session = link.into_session();
+        if let Err(error) = over {
+            intake.note(Progress::Disconnected(error));
+            let wait_ms = line.backoff.next_ms(entropy.random_u32());
+            let until_ms = intake.now_ms() + u64::from(wait_ms);
+            let _ = intake.alongside(until_ms, core::future::pending::<()>()).await;
+        }
+    }
+    intake.outcome()
+}
+
+/// What outlives a connection, beside the queue and the session.
+struct Line<'o> {
+    backoff: Backoff,
+    /// No connection of this boot stood yet, or the gateway is to forget the last one.
+    clean_start: bool,
+    /// The frame that is being written: the queue may change meanwhile.
+    outgoing: &'o mut [u8],
+}
+
+/// One connection from dialling to its end: `Ok` when the run is over.
+async fn connection<'b, 'd, B: Board, const SLOTS: usize, const BYTES: usize>(
+    intake: &mut Intake<'_, B, SLOTS, BYTES>,
+    line: &mut Line<'_>,
+    dialer: &'d mut B::Dialer,
+    entropy: &mut B::Entropy,
+    link: &mut Link<'b, <B::Dialer as Dialer>::Connection<'d>>,
+    settings: &Settings<'_>,
+) -> Result<(), LinkError> {
+    let mut text = [0; TOPIC_BYTES_MAX];
+    let topic = Topic { device: settings.device, leaf: Leaf::Events };
+    let topic = topic.write(&mut text).map_err(|_| LinkError::Protocol)?;
+
+    let granted = connect(intake, line, dialer, link, settings).await?;
+    line.clean_start = false;
+    intake.reconnected(granted.resumed);
+    exchange(intake, line, entropy, link, topic, settings.window, granted).await?;
+
+    let until_ms = intake.now_ms() + ANSWER_MS_MAX;
+    if let Some(Ok(mut stream)) = intake.alongside(until_ms, link.disconnect()).await {
+        let _ = intake.alongside(until_ms, stream.close()).await;
+    }
+    Ok(())
+}
+
+async fn connect<'b, 'd, B: Board, const SLOTS: usize, const BYTES: usize>(
+    intake: &mut Intake<'_, B, SLOTS, BYTES>,
+    line: &Line<'_>,
+    dialer: &'d mut B::Dialer,
+    link: &mut Link<'b, <B::Dialer as Dialer>::Connection<'d>>,
+    settings: &Settings<'_>,
+) -> Result<Granted, LinkError> {
+    let until_ms = intake.now_ms() + DIAL_MS_MAX;
+    let stream = intake.alongside(until_ms, dialer.dial()).await.flatten().ok_or(LinkError::Unreachable)?;
+    let hello = Hello {
+        client_id: settings.device.as_str(),
+        clean_start: line.clean_start,
+        keep_alive_s: settings.keep_alive_s,
+    };
+    let until_ms = intake.now_ms() + ANSWER_MS_MAX;
+    intake.alongside(until_ms, link.connect(stream, &hello)).await.ok_or(LinkError::Silent)?
+}
