@@ -1,0 +1,220 @@
+//! The memory of the gateway: an append-only log of records in bounded redb files, with receipts, cursors,
+//! and nothing that grows in memory.
+//!
+//! ```text
+//!            append          one commit           read behind a cursor
+//!  connection ──▶ intake ──▶ commit thread ──▶ segments ──▶ reader ──▶ uplink
+//!       ▲                         │                            │
+//!       └──────── watermark ◀─────┘          cursors ◀─────────┘ release
+//! ```
+//!
+//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (what was set aside), `seg-*.redb`
+//! (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the others are sealed).
+//!
+//! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
+//! blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and what is seen ([`seen::FRAMES_MAX`]).
+//!
+//! Crash story: at opening the last segment is repaired by redb and read once, which is bounded by its
+//! size; no other file is read. See `commit.rs` for what a crash repeats.
+
+mod aside;
+mod commit;
+mod disk;
+mod error;
+mod intake;
+mod log;
+mod open;
+mod pace;
+mod pending;
+mod reader;
+pub mod record;
+mod row;
+mod seen;
+mod segment;
+mod segments;
+
+use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+
+pub use error::StoreError;
+pub use intake::{AppendError, Batch, INTAKE_BYTES_MAX, Intake, Watermark};
+pub use reader::{ReadError, Reader};
+pub use record::{Kind, Record};
+pub use row::{BadRow, Block, Records, RowHead};
+
+use self::log::Log;
+
+/// What the store is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder that holds segments and state; made if missing.
+    pub data_dir: PathBuf,
+    /// Bytes of rows at which a segment is sealed.
+    pub segment_bytes: u64,
+    /// How long an event is kept after its delivery.
+    pub retain: Duration,
+    /// Bytes that may be written per day; `None` is without a limit.
+    pub wear_budget_bytes_per_day: Option<u64>,
+    /// Longest wait for company in a commit once the budget runs short.
+    pub linger_max: Duration,
+}
+
+/// What the store holds for one uplink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backlog {
+    /// The uplink's name.
+    pub uplink: String,
+    /// Events not yet acknowledged upstream.
+    pub events: u64,
+    /// Bytes of their records.
+    pub bytes: u64,
+    /// When the oldest of them was received, wall clock, milliseconds since 1970; `None` without backlog.
+    pub oldest_received_ms: Option<u64>,
+}
+
+/// The store at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Offset that the next record gets.
+    pub next_offset: u64,
+    /// Events ever stored.
+    pub events: u64,
+    /// Segments, the active one included.
+    pub segments: usize,
+    /// Bytes that the segments take on disk.
+    pub file_bytes: u64,
+    /// Bytes written to disk by this process.
+    pub written_bytes: u64,
+    /// Records set aside, ever.
+    pub set_aside: u64,
+    /// Why nothing more can be stored, if so.
+    pub failure: Option<String>,
+    /// By uplink, in the order given to [`Store::open`].
+    pub backlogs: Vec<Backlog>,
+}
+
+/// The store, open. Dropping it closes it.
+#[derive(Debug)]
+pub struct Store {
+    log: Arc<Log>,
+    intake: Intake,
+    thread: Option<JoinHandle<()>>,
+    /// Held for as long as the store is open.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens or makes the store, repairs what an unclean stop left, and starts the commit thread. Blocking, below
+    /// a second.
+    ///
+    /// An uplink that is not known yet starts where the one that is farthest behind stands, also one that is not
+    /// named any more: a renamed uplink loses nothing. Without any it starts with the oldest record.
+    ///
+    /// # Errors
+    /// [`StoreError`] says which file, what is wrong with it and what to do.
+    pub fn open(settings: Settings, uplinks: &[String]) -> Result<Store, StoreError> {
+        let lock = open::lock(&settings.data_dir)?;
+        let opened = open::open(&settings, uplinks)?;
+        let log = Arc::new(opened.log);
+        let intake = Intake::new(opened.pending);
+        let committer = commit::Committer::new(log.clone(), intake.clone(), settings, opened.start);
+        let thread = std::thread::Builder::new()
+            .name("commit".into())
+            .spawn(move || committer.run())
+            .map_err(|cause| StoreError::Io { path: PathBuf::from("the commit thread"), cause })?;
+        Ok(Store { log, intake, thread: Some(thread), _lock: lock })
+    }
+
+    /// The way in.
+    #[must_use]
+    pub fn intake(&self) -> Intake {
+        self.intake.clone()
+    }
+
+    /// The reader of an uplink named at [`Store::open`]; once each.
+    #[must_use]
+    pub fn reader(&self, uplink: &str) -> Option<Reader> {
+        let index = self.log.cursors.iter().position(|cursor| cursor.uplink == uplink)?;
+        self.log.cursors[index].take().then(|| Reader::new(self.log.clone(), index))
+    }
+
+    /// What it holds now. May read a block from the disk for each uplink: call it off the hot path.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let totals = self.log.totals();
+        let (segments, file_bytes) = self.log.segments.usage();
+        Status {
+            next_offset: totals.offset,
+            events: totals.events,
+            segments,
+            file_bytes,
+            written_bytes: self.log.plug.written_bytes(),
+            set_aside: self.log.aside.count().unwrap_or_default(),
+            failure: self.log.failure(),
+            backlogs: (0..self.log.cursors.len()).map(|index| self.backlog(index)).collect(),
+        }
+    }
+
+    /// Resolves when the store has failed or was closed.
+    pub async fn failed(&self) {
+        let mut watermark = self.intake.watermark();
+        // The sender lives in `self.intake`, so this can not end in an error.
+        let _ = watermark.wait_for(|watermark| watermark.closed).await;
+    }
+
+    /// Commits what the intake holds, saves the cursors, closes the files. Blocking. From now on every
+    /// [`Intake`] answers [`AppendError::Closed`], every [`Reader`] [`ReadError::Closed`].
+    pub fn close(mut self) {
+        self.shut();
+    }
+
+    /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for tests.
+    pub fn crash(mut self) {
+        self.log.plug.pull();
+        self.intake.end();
+        self.shut();
+    }
+
+    fn shut(&mut self) {
+        self.intake.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been printed, and there is nothing left to do about it.
+            let _ = thread.join();
+        }
+        self.intake.end();
+        self.log.close();
+    }
+
+    fn backlog(&self, index: usize) -> Backlog {
+        let cursor = &self.log.cursors[index];
+        let (mark, totals) = (cursor.mark(), self.log.totals());
+        let behind = mark.offset < totals.offset;
+        let oldest = || -> Option<u64> {
+            if mark.received_ms.is_some() {
+                return mark.received_ms;
+            }
+            let received_ms = match self.log.recent(mark.offset) {
+                Some(block) => reader::mark_at(&block, mark.offset).received_ms,
+                None => {
+                    let blocks = reader::read_from(&self.log.segments, mark.offset).ok()?;
+                    blocks.first().and_then(|block| {
+                        block.records_from(mark.offset).next().map(|(_, record)| record.received_ms)
+                    })
+                }
+            }?;
+            cursor.note_received(mark.offset, received_ms);
+            Some(received_ms)
+        };
+        Backlog {
+            uplink: cursor.uplink.clone(),
+            events: totals.events.saturating_sub(mark.events),
+            bytes: totals.bytes.saturating_sub(mark.bytes),
+            oldest_received_ms: if behind { oldest() } else { None },
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.shut();
+    }
+}

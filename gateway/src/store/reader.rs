@@ -1,0 +1,269 @@
+//! Reading the log behind a durable cursor: one [`Reader`] for each uplink.
+//!
+//! ```text
+//!        released            position          end
+//!  ──────────┼───────────────────┼───────────────┼──▶ offsets
+//!  delivered │  read, in flight  │   backlog     │
+//! ```
+//! The newest blocks come from memory, older ones from the segments, some at a time, in short transactions.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::{sync::watch, task::JoinHandle};
+
+use super::{
+    error::StoreError,
+    log::{Cursor, End, Log, Mark},
+    record::Record,
+    row::{Block, HEAD_BYTES},
+    segments::Segments,
+};
+use crate::clock;
+
+/// Bytes that one read from the disk brings at about the most.
+const READ_BYTES_MAX: usize = 512 * 1024;
+
+/// Reading the log failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store was closed. The cursor is as released.
+    #[error("the store is closed")]
+    Closed,
+    /// A segment can not be read; the position stays where it is.
+    #[error("reading the store: {0}")]
+    Store(#[from] Arc<StoreError>),
+}
+
+/// A reader of the log with a durable cursor.
+#[derive(Debug)]
+pub struct Reader {
+    log: Arc<Log>,
+    /// Which of the log's cursors is its own.
+    cursor: usize,
+    end: watch::Receiver<End>,
+    position: u64,
+    /// Read from the disk, and not yet given.
+    ahead: VecDeque<Arc<Block>>,
+    reading: Option<JoinHandle<Result<Vec<Block>, StoreError>>>,
+    /// Given, and not wholly released, oldest first: as much as is in flight.
+    held: VecDeque<Arc<Block>>,
+    /// Where the first unreleased record lies.
+    place: Option<Place>,
+}
+
+/// Where a record lies in memory.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// Offset of its block.
+    block: u64,
+    /// Bytes from the row's start.
+    at: usize,
+}
+
+impl Reader {
+    /// The reader of the log's cursor with this index.
+    pub(super) fn new(log: Arc<Log>, cursor: usize) -> Self {
+        let position = log.cursors[cursor].mark().offset;
+        let end = log.end();
+        Self {
+            log,
+            cursor,
+            end,
+            position,
+            ahead: VecDeque::new(),
+            reading: None,
+            held: VecDeque::new(),
+            place: None,
+        }
+    }
+
+    /// The first offset that is not yet released.
+    #[must_use]
+    pub fn released(&self) -> u64 {
+        self.own_cursor().mark().offset
+    }
+
+    /// The offset that [`Reader::next`] reads from.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Makes `offset` the next to read: after a reconnect, what [`Reader::released`] says.
+    pub fn seek(&mut self, offset: u64) {
+        self.position = offset;
+        self.ahead.clear();
+        self.reading = None;
+    }
+
+    /// The block that holds the record at [`Reader::position`], waiting for one if there is none; the next call
+    /// gives the block after it. The block may begin before the position: start with
+    /// [`Block::records_from`] at the position as it was before the call. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`ReadError`]
+    pub async fn next(&mut self) -> Result<Arc<Block>, ReadError> {
+        loop {
+            let end = *self.end.borrow_and_update();
+            if end.closed {
+                return Err(ReadError::Closed);
+            }
+            if self.position >= end.offset {
+                if self.end.changed().await.is_err() {
+                    return Err(ReadError::Closed);
+                }
+                continue;
+            }
+            let at_hand =
+                self.take_held().or_else(|| self.take_ahead()).or_else(|| self.log.recent(self.position));
+            if let Some(block) = at_hand {
+                self.position = block.end();
+                if self.held.back().is_none_or(|newest| newest.end() <= block.first()) {
+                    self.held.push_back(block.clone());
+                }
+                return Ok(block);
+            }
+            self.read_ahead().await?;
+        }
+    }
+
+    /// Says that every record before `offset` was acknowledged by the upstream, or set aside. Durable within some
+    /// seconds: a crash repeats what came after.
+    pub fn release(&mut self, offset: u64) {
+        let mut mark = self.own_cursor().mark();
+        if offset <= mark.offset {
+            return;
+        }
+        while let Some(block) = self.held.pop_front_if(|block| block.end() <= offset) {
+            mark = end_of(&block);
+        }
+        mark = match self.held.front() {
+            Some(block) => {
+                let place = self.place.filter(|place| place.block == block.first());
+                let (found, place) = walk(block, place.map(|place| (mark, place.at)), offset);
+                self.place = Some(place);
+                found
+            }
+            None => Mark { offset, ..mark },
+        };
+        self.own_cursor().set(mark);
+    }
+
+    /// Keeps the record at `offset` aside with its reason: durable when this returns, so that it may be released.
+    ///
+    /// # Errors
+    /// It could not be made durable: do not release it.
+    pub async fn set_aside(&self, offset: u64, record: &Record<'_>, reason: &str) -> Result<(), ReadError> {
+        let log = self.log.clone();
+        let (cursor, reason) = (self.cursor, reason.to_owned());
+        let mut bytes = Vec::with_capacity(record.size());
+        record.write(&mut bytes);
+        let received_ms = record.received_ms;
+        let put = move || {
+            let Ok((record, _)) = Record::read(&bytes, 0, received_ms) else { return Ok(()) };
+            log.aside.put(&log.cursors[cursor].uplink, offset, &record, &reason, clock::wall_ms())
+        };
+        match tokio::task::spawn_blocking(put).await {
+            Ok(outcome) => Ok(outcome.map_err(Arc::new)?),
+            Err(_) => Err(ReadError::Closed),
+        }
+    }
+
+    /// The store's identity, 8 hex digits: with an offset behind it, it names a record that has no name of its own.
+    #[must_use]
+    pub fn store_id(&self) -> String {
+        format!("{:08x}", self.log.store)
+    }
+
+    fn own_cursor(&self) -> &Cursor {
+        &self.log.cursors[self.cursor]
+    }
+
+    fn take_held(&self) -> Option<Arc<Block>> {
+        let at = self.held.partition_point(|block| block.end() <= self.position);
+        self.held.get(at).filter(|block| block.first() <= self.position).cloned()
+    }
+
+    fn take_ahead(&mut self) -> Option<Arc<Block>> {
+        let block = self.ahead.pop_front()?;
+        if block.first() <= self.position && self.position < block.end() {
+            return Some(block);
+        }
+        self.ahead.clear();
+        None
+    }
+
+    async fn read_ahead(&mut self) -> Result<(), ReadError> {
+        let (log, position) = (self.log.clone(), self.position);
+        let reading = self
+            .reading
+            .get_or_insert_with(|| tokio::task::spawn_blocking(move || read_from(&log.segments, position)));
+        let read = reading.await;
+        self.reading = None;
+        let blocks = read.map_err(|_| ReadError::Closed)?.map_err(Arc::new)?;
+        if let Some(first) = blocks.first()
+            && first.first() > position
+        {
+            tracing::error!(
+                from = position,
+                to = first.first(),
+                "records are missing from the store: going on behind them"
+            );
+            self.position = first.first();
+        }
+        self.ahead.extend(blocks.into_iter().map(Arc::new));
+        Ok(())
+    }
+}
+
+/// Blocks from the one that holds `position` on, or the next there is. Blocking.
+pub(super) fn read_from(segments: &Segments, position: u64) -> Result<Vec<Block>, StoreError> {
+    let mut at = position;
+    loop {
+        let place = segments.holding(at)?;
+        let blocks = place.segment.read(at, READ_BYTES_MAX)?;
+        match (blocks.is_empty(), place.end) {
+            (true, Some(end)) => at = end.max(at + 1),
+            _ => return Ok(blocks),
+        }
+    }
+}
+
+/// The point of the log at `offset`, which lies in `block`.
+pub(super) fn mark_at(block: &Block, offset: u64) -> Mark {
+    walk(block, None, offset).0
+}
+
+/// The point of the log at the end of `block`.
+pub(super) fn end_of(block: &Block) -> Mark {
+    let head = block.head();
+    Mark {
+        offset: block.end(),
+        events: head.events_before + u64::from(head.events),
+        bytes: head.bytes_before + (block.row().len() - HEAD_BYTES) as u64,
+        received_ms: None,
+    }
+}
+
+/// Walks in `block` to `offset`: from a mark and the byte where its record lies, or from the block's beginning.
+fn walk(block: &Block, from: Option<(Mark, usize)>, offset: u64) -> (Mark, Place) {
+    let head = block.head();
+    let beginning = Mark {
+        offset: block.first(),
+        events: head.events_before,
+        bytes: head.bytes_before,
+        received_ms: None,
+    };
+    let (mut mark, at) = from.unwrap_or((beginning, HEAD_BYTES));
+    let mut records = block.records_at(mark.offset, at);
+    while mark.offset < offset
+        && let Some((events, size)) = records.pass()
+    {
+        mark.offset += 1;
+        mark.events += u64::from(events);
+        mark.bytes += size as u64;
+    }
+    let place = Place { block: block.first(), at: records.at() };
+    mark.received_ms = records.next().map(|(_, record)| record.received_ms);
+    (mark, place)
+}

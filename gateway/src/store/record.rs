@@ -1,0 +1,214 @@
+//! The record: one PUBLISH as it lies in a row. The leaf of the store: nothing below it.
+//!
+//! ```text
+//!  0      4      5      6      7  8       10         12         16
+//!  | len  | kind | flags| events| 0| client| topic   | received | properties? | client | topic | payload |
+//!  | u32  | u8   | u8   | u8    |  | _len  | _len    | _ms low  | u16 + bytes |
+//! ```
+//! All numbers little-endian. `len` counts the bytes after itself. `received_ms` is kept as its low 32
+//! bits and completed from the row's base. Properties are MQTT 5 property bytes as they go on the wire,
+//! without their length; the two bytes of their length are there only when the flag says so.
+//!
+//! Limits: client id and topic to [`NAME_BYTES_MAX`], properties to [`PROPERTIES_BYTES_MAX`], a record to
+//! [`RECORD_BYTES_MAX`].
+
+/// Longest client id or topic, in bytes.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// Longest properties, in bytes.
+pub const PROPERTIES_BYTES_MAX: usize = 16 * 1024;
+/// Longest record, its length field included, in bytes.
+pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes before the first field of variable length.
+pub const HEAD_BYTES: usize = 16;
+
+const FLAG_RETAIN: u8 = 1;
+const FLAG_URGENT: u8 = 1 << 1;
+const FLAG_PROPERTIES: u8 = 1 << 2;
+
+/// What a payload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// A Tidegate frame with a valid header: its identity is `(device, boot, first_seq ..)`.
+    Frame = 0,
+    /// A foreign device's payload, said to be JSON.
+    Json = 1,
+    /// A foreign device's payload, or a frame that could not be read: forwarded byte for byte.
+    Opaque = 2,
+}
+
+/// One PUBLISH, borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// What the payload is.
+    pub kind: Kind,
+    /// How many events it carries: 1, or a frame's count.
+    pub events: u8,
+    /// The publisher's retain flag.
+    pub retain: bool,
+    /// Never lingers.
+    pub urgent: bool,
+    /// When the gateway took it in, wall clock, milliseconds since 1970.
+    pub received_ms: u64,
+    /// The MQTT client id of the publisher.
+    pub client: &'a str,
+    /// The topic it was published on.
+    pub topic: &'a str,
+    /// MQTT 5 properties to forward, as on the wire, without their length; empty for 3.1.1.
+    pub properties: &'a [u8],
+    /// The payload, as it came.
+    pub payload: &'a [u8],
+}
+
+/// A record's bytes are not a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the record at byte {at} of the row is cut short or not a record")]
+pub struct BadRecord {
+    /// Where it starts, in bytes from the row's start.
+    pub at: usize,
+}
+
+impl<'a> Record<'a> {
+    /// The record's length in a row, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let properties = if self.properties.is_empty() { 0 } else { 2 + self.properties.len() };
+        HEAD_BYTES + properties + self.client.len() + self.topic.len() + self.payload.len()
+    }
+
+    /// Appends the record to `out`. The caller has kept the limits above.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let mut flags = 0;
+        if self.retain {
+            flags |= FLAG_RETAIN;
+        }
+        if self.urgent {
+            flags |= FLAG_URGENT;
+        }
+        if !self.properties.is_empty() {
+            flags |= FLAG_PROPERTIES;
+        }
+        let mut head = [0; HEAD_BYTES];
+        head[..4].copy_from_slice(&((self.size() - 4) as u32).to_le_bytes());
+        head[4..8].copy_from_slice(&[self.kind as u8, flags, self.events, 0]);
+        head[8..10].copy_from_slice(&(self.client.len() as u16).to_le_bytes());
+        head[10..12].copy_from_slice(&(self.topic.len() as u16).to_le_bytes());
+        head[12..16].copy_from_slice(&(self.received_ms as u32).to_le_bytes());
+        out.extend_from_slice(&head);
+        if !self.properties.is_empty() {
+            out.extend_from_slice(&(self.properties.len() as u16).to_le_bytes());
+            out.extend_from_slice(self.properties);
+        }
+        out.extend_from_slice(self.client.as_bytes());
+        out.extend_from_slice(self.topic.as_bytes());
+        out.extend_from_slice(self.payload);
+    }
+
+    /// Reads the record that starts at `bytes[at]`, and gives its length. `base_ms` is a time within
+    /// 24 days of the record's.
+    ///
+    /// # Errors
+    /// The bytes are no record; nothing is consumed.
+    pub fn read(bytes: &'a [u8], at: usize, base_ms: u64) -> Result<(Self, usize), BadRecord> {
+        Self::parse(bytes.get(at..).unwrap_or_default(), base_ms).ok_or(BadRecord { at })
+    }
+
+    /// The events and the length of the record that starts at `bytes[at]`, without looking at the rest of it.
+    #[must_use]
+    pub fn peek(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
+        let head: &[u8; HEAD_BYTES] = bytes.get(at..)?.first_chunk()?;
+        let size = 4 + u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        (size >= HEAD_BYTES && at + size <= bytes.len()).then_some((head[6], size))
+    }
+
+    /// Whether the record that starts `bytes` is a frame.
+    #[must_use]
+    pub fn is_frame(bytes: &[u8]) -> bool {
+        bytes.get(4) == Some(&(Kind::Frame as u8))
+    }
+
+    fn parse(bytes: &'a [u8], base_ms: u64) -> Option<(Self, usize)> {
+        let head: &[u8; HEAD_BYTES] = bytes.first_chunk()?;
+        let size = 4 + u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let mut rest = bytes.get(HEAD_BYTES..size)?;
+        let mut take = |n: usize| {
+            let (taken, left) = rest.split_at_checked(n)?;
+            rest = left;
+            Some(taken)
+        };
+        let kind = match head[4] {
+            0 => Kind::Frame,
+            1 => Kind::Json,
+            2 => Kind::Opaque,
+            _ => return None,
+        };
+        let properties = if head[5] & FLAG_PROPERTIES == 0 {
+            &[]
+        } else {
+            let n: [u8; 2] = take(2)?.try_into().ok()?;
+            take(u16::from_le_bytes(n).into())?
+        };
+        let client = std::str::from_utf8(take(u16::from_le_bytes([head[8], head[9]]).into())?).ok()?;
+        let topic = std::str::from_utf8(take(u16::from_le_bytes([head[10], head[11]]).into())?).ok()?;
+        let low = u32::from_le_bytes([head[12], head[13], head[14], head[15]]);
+        let record = Record {
+            kind,
+            events: head[6],
+            retain: head[5] & FLAG_RETAIN != 0,
+            urgent: head[5] & FLAG_URGENT != 0,
+            received_ms: base_ms.wrapping_add_signed(i64::from(low.wrapping_sub(base_ms as u32) as i32)),
+            client,
+            topic,
+            properties,
+            payload: rest,
+        };
+        Some((record, size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample<'a>() -> Record<'a> {
+        Record {
+            kind: Kind::Json,
+            events: 1,
+            retain: true,
+            urgent: false,
+            received_ms: 1_700_000_000_123,
+            client: "barn",
+            topic: "zigbee2mqtt/door",
+            properties: &[0x01, 0x01],
+            payload: b"{}",
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        let mut row = vec![9; 3];
+        sample().write(&mut row);
+        assert_eq!(row.len(), 3 + sample().size());
+        let (read, size) = Record::read(&row, 3, 1_700_000_000_000).unwrap();
+        assert_eq!((read, size), (sample(), sample().size()));
+    }
+
+    #[test]
+    fn the_received_time_is_completed_across_a_wrap_of_its_low_bits() {
+        let received_ms = 5 << 32;
+        let mut row = vec![];
+        Record { received_ms, ..sample() }.write(&mut row);
+        for base_ms in [received_ms - 40_000, received_ms + 40_000] {
+            assert_eq!(Record::read(&row, 0, base_ms).unwrap().0.received_ms, received_ms);
+        }
+    }
+
+    #[test]
+    fn no_truncation_panics_or_passes() {
+        let mut row = vec![];
+        sample().write(&mut row);
+        for n in 0..row.len() {
+            assert_eq!(Record::read(&row[..n], 0, 0), Err(BadRecord { at: 0 }));
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The tables of a segment. See the segment's head for what they hold.
+
+use redb::TableDefinition;
+
+pub const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
+pub const CURSORS: TableDefinition<'_, &str, u64> = TableDefinition::new("cursors");
+pub const PENDING: TableDefinition<'_, (&str, u16), ()> = TableDefinition::new("pending");
+pub const SEEN: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("seen");

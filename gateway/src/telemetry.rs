@@ -1,0 +1,201 @@
+//! Every metric's name, and the set-up of logging.
+//!
+//! Names follow Prometheus: one prefix, base units, `_total` on counters. No label is ever a client
+//! id or a topic, for those are unbounded. Rooms count in batches, so a count costs nothing per event.
+//! One recorder serves the whole process: a gateway that is started again goes on counting.
+//!
+//! Logs go to standard error, one line each, as [`LOG_VARIABLE`] says. Nothing is sent anywhere.
+
+use std::{io::IsTerminal, sync::OnceLock};
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// The environment variable that holds the log filter, such as `debug` or `info,tidegate::uplink=debug`.
+pub const LOG_VARIABLE: &str = "TIDEGATE_LOG";
+/// The log filter where [`LOG_VARIABLE`] says nothing: the libraries beneath speak of trouble only.
+const LOG_DEFAULT: &str = "warn,tidegate=info";
+
+/// Upper bounds of the histograms' buckets, in seconds: a fast disk syncs in 0.2 ms, an SD card in 30 ms,
+/// a satellite link acknowledges in a second.
+const SECONDS_BUCKETS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// The name of the label that says which uplink a series is about.
+pub const UPLINK_LABEL: &str = "uplink";
+
+/// A metric as `/metrics` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// The name, with prefix and unit.
+    pub name: &'static str,
+    /// What it says, in one sentence.
+    pub help: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: MetricKind,
+}
+
+/// What a metric does over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes both ways.
+    Gauge,
+    /// Sums and counts, by bucket.
+    Histogram,
+}
+
+macro_rules! metrics {
+    ($($ident:ident $kind:ident $name:literal $help:literal;)*) => {
+        $(#[doc = $help] pub const $ident: &str = $name;)*
+        /// All of them, for the recorder's descriptions and for the documentation.
+        pub const METRICS: &[Metric] = &[$(Metric { name: $name, help: $help, kind: MetricKind::$kind }),*];
+    };
+}
+
+metrics! {
+    RECEIVED_EVENTS Counter "tidegate_received_events_total" "Events taken in for storing, duplicates included.";
+    RECEIVED_BYTES Counter "tidegate_received_bytes_total" "Bytes of topics and payloads taken in.";
+    UNROUTED_MESSAGES Counter "tidegate_unrouted_messages_total" "Publishes that no route takes: acknowledged and not stored.";
+    MALFORMED_FRAMES Counter "tidegate_malformed_frames_total" "Payloads on a frame topic that are no frame: stored as they came.";
+    CONNECTIONS Gauge "tidegate_connections" "Clients connected now.";
+    CONNECTS Counter "tidegate_connects_total" "Connections accepted with a CONNACK.";
+    REFUSED_CONNECTIONS Counter "tidegate_refused_connections_total" "Connections refused, by reason.";
+    PROTOCOL_ERRORS Counter "tidegate_protocol_errors_total" "Connections closed for breaking MQTT's rules.";
+    STORED_EVENTS Counter "tidegate_stored_events_total" "Events that are durable.";
+    STORED_BYTES Counter "tidegate_stored_bytes_total" "Bytes of stored records.";
+    DUPLICATE_EVENTS Counter "tidegate_duplicate_events_total" "Events dropped because they are stored already.";
+    COMMITS Counter "tidegate_commits_total" "Commits made.";
+    SYNCS Counter "tidegate_syncs_total" "Syncs to disk.";
+    SYNC_SECONDS Histogram "tidegate_sync_seconds" "Time that a sync took.";
+    WRITTEN_BYTES Counter "tidegate_written_bytes_total" "Bytes written to disk by the store.";
+    STORE_BYTES Gauge "tidegate_store_bytes" "Bytes of the store's files.";
+    SEGMENTS Gauge "tidegate_segments" "Segments of the store.";
+    DELIVERED_EVENTS Counter "tidegate_delivered_events_total" "Events acknowledged by the upstream, by uplink.";
+    BACKLOG_EVENTS Gauge "tidegate_backlog_events" "Events stored and not yet acknowledged by the upstream, by uplink.";
+    BACKLOG_BYTES Gauge "tidegate_backlog_bytes" "Bytes of the records in the backlog, by uplink.";
+    BACKLOG_AGE Gauge "tidegate_backlog_age_seconds" "Age of the oldest event in the backlog, by uplink; 0 without one.";
+    UPLINK_CONNECTED Gauge "tidegate_uplink_connected" "1 while the upstream is connected, by uplink.";
+    UPLINK_CONNECTS Counter "tidegate_uplink_connects_total" "Connections made to the upstream, by uplink.";
+    ACK_SECONDS Histogram "tidegate_uplink_ack_seconds" "Time from sending an event to the upstream's acknowledgement, by uplink.";
+    SET_ASIDE_EVENTS Counter "tidegate_set_aside_events_total" "Events that the upstream can not take, kept aside with their reason, by uplink.";
+}
+
+/// Metrics with one series per uplink.
+const BY_UPLINK: [&str; 8] = [
+    DELIVERED_EVENTS,
+    BACKLOG_EVENTS,
+    BACKLOG_BYTES,
+    BACKLOG_AGE,
+    UPLINK_CONNECTED,
+    UPLINK_CONNECTS,
+    ACK_SECONDS,
+    SET_ASIDE_EVENTS,
+];
+/// Metrics whose series are named by the room that counts: no series without its labels.
+const BY_REASON: [&str; 1] = [REFUSED_CONNECTIONS];
+
+/// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a
+/// log is set up already, it stays.
+///
+/// # Errors
+/// The filter can not be read; nothing was set up.
+pub fn log_to_stderr(filter: Option<&str>) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or(LOG_DEFAULT))
+        .map_err(|e| format!("{LOG_VARIABLE}: {e}; write for example \"info\" or \"tidegate=debug\""))?;
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+    Ok(())
+}
+
+/// The recorder of this process, installed at the first call; `None` where a foreign one is installed.
+pub fn recorder() -> Option<&'static PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    RECORDER
+        .get_or_init(|| {
+            let handle = PrometheusBuilder::new()
+                .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)
+                .ok()?
+                .install_recorder()
+                .ok()?;
+            describe();
+            Some(handle)
+        })
+        .as_ref()
+}
+
+/// Gives every series of these uplinks a value, so that what has not happened yet shows as zero.
+pub fn register<'a>(uplinks: impl Iterator<Item = &'a str>) {
+    for metric in METRICS {
+        if !BY_UPLINK.contains(&metric.name) && !BY_REASON.contains(&metric.name) {
+            touch(metric, metrics::Key::from_name(metric.name));
+        }
+    }
+    for uplink in uplinks {
+        for metric in METRICS.iter().filter(|m| BY_UPLINK.contains(&m.name)) {
+            let label = metrics::Label::new(UPLINK_LABEL, uplink.to_owned());
+            touch(metric, metrics::Key::from_parts(metric.name, vec![label]));
+        }
+    }
+}
+
+fn touch(metric: &Metric, key: metrics::Key) {
+    const METADATA: metrics::Metadata<'static> =
+        metrics::Metadata::new("tidegate", metrics::Level::INFO, Some(module_path!()));
+    metrics::with_recorder(|recorder| match metric.kind {
+        MetricKind::Counter => recorder.register_counter(&key, &METADATA).increment(0),
+        MetricKind::Gauge => recorder.register_gauge(&key, &METADATA).increment(0.0),
+        MetricKind::Histogram => drop(recorder.register_histogram(&key, &METADATA)),
+    });
+}
+
+fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            MetricKind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_one_series_at_least_before_anything_has_happened() {
+        let handle = recorder().unwrap();
+        register(["cloud"].into_iter());
+        let text = handle.render();
+        for metric in METRICS.iter().filter(|m| !BY_REASON.contains(&m.name)) {
+            let label = if BY_UPLINK.contains(&metric.name) { "uplink=\"cloud\"" } else { "" };
+            let found = text.lines().any(|l| l.starts_with(metric.name) && l.contains(label));
+            assert!(found, "{} is missing from\n{text}", metric.name);
+            assert!(text.contains(&format!("# HELP {} {}", metric.name, metric.help)), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn names_keep_to_one_prefix_and_to_base_units() {
+        for metric in METRICS {
+            assert!(metric.name.starts_with("tidegate_"), "{}", metric.name);
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                metric.kind == MetricKind::Counter,
+                "{}",
+                metric.name
+            );
+            assert!(!metric.name.contains("_ms"), "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn a_filter_that_can_not_be_read_is_an_error_that_names_the_variable() {
+        assert!(log_to_stderr(Some("tidegate=loud")).unwrap_err().starts_with("TIDEGATE_LOG: "));
+    }
+}
