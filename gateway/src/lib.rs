@@ -7,5 +7,6 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod ingest;
 pub mod store;
 pub mod telemetry;

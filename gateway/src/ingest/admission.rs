@@ -1,0 +1,155 @@
+//! What becomes of a publish: stored as what, or taken by no route. Pure.
+//!
+//! ```text
+//!   tg/<device>/e          a frame, or opaque if its head can not be read
+//!   tg/<device>/b|s|r      opaque
+//!   tg/…                   no route
+//!   other topics           the first route whose filter matches, else no route
+//! ```
+//! Nothing is refused for its content: a payload that is no frame is stored as it came. Only a frame's head is
+//! read here, never its events. Limits: a route list is walked for every publish on a foreign topic, so it is meant
+//! for tens of routes, not thousands.
+
+use tidegate_protocol::{FrameHead, Leaf, Topic, TopicError};
+
+use super::topics;
+use crate::store::Kind;
+
+/// What the payloads of a route are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload {
+    /// JSON, as the one who runs the gateway says: it is not checked.
+    Json,
+    /// Bytes.
+    Opaque,
+}
+
+/// A topic filter that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// MQTT topic filter; a checked one, see [`topics::check_filter`].
+    pub filter: String,
+    /// What its payloads are.
+    pub payload: Payload,
+    /// Its events never linger.
+    pub urgent: bool,
+}
+
+/// What becomes of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Stored.
+    Store {
+        /// As what.
+        kind: Kind,
+        /// Events in it.
+        events: u8,
+        /// Never lingers.
+        urgent: bool,
+        /// It came on a frame topic and is no frame.
+        malformed: bool,
+    },
+    /// No route takes it: acknowledged, and not stored.
+    NoRoute,
+}
+
+const OPAQUE: Verdict = Verdict::Store { kind: Kind::Opaque, events: 1, urgent: false, malformed: false };
+
+/// Judges a publish by its topic, by the head of its payload on a frame topic, and by the routes.
+#[must_use]
+pub fn judge(topic: &str, payload: &[u8], routes: &[Route]) -> Verdict {
+    match Topic::parse(topic) {
+        Ok(Topic { leaf: Leaf::Events, .. }) => judge_frame(payload),
+        Ok(Topic { leaf: Leaf::Birth | Leaf::Status | Leaf::Reply, .. }) => OPAQUE,
+        Err(TopicError::Foreign) => judge_foreign(topic, routes),
+        Ok(Topic { leaf: Leaf::Command, .. }) | Err(_) => Verdict::NoRoute,
+    }
+}
+
+fn judge_frame(payload: &[u8]) -> Verdict {
+    match FrameHead::parse(payload) {
+        Ok((head, _)) => {
+            Verdict::Store { kind: Kind::Frame, events: head.count, urgent: head.urgent, malformed: false }
+        }
+        Err(_) => Verdict::Store { kind: Kind::Opaque, events: 1, urgent: false, malformed: true },
+    }
+}
+
+fn judge_foreign(topic: &str, routes: &[Route]) -> Verdict {
+    let Some(route) = routes.iter().find(|route| topics::matches(&route.filter, topic)) else {
+        return Verdict::NoRoute;
+    };
+    let kind = match route.payload {
+        Payload::Json => Kind::Json,
+        Payload::Opaque => Kind::Opaque,
+    };
+    Verdict::Store { kind, events: 1, urgent: route.urgent, malformed: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tidegate_protocol::FrameWriter;
+
+    fn route(filter: &str, payload: Payload, urgent: bool) -> Route {
+        Route { filter: filter.into(), payload, urgent }
+    }
+
+    fn routes() -> Vec<Route> {
+        vec![
+            route("alarm/#", Payload::Opaque, true),
+            route("zigbee2mqtt/+", Payload::Json, false),
+            route("zigbee2mqtt/#", Payload::Opaque, false),
+            route("tg/#", Payload::Opaque, false),
+        ]
+    }
+
+    fn frame(events: u8, urgent: bool) -> Vec<u8> {
+        let mut buffer = [0; 256];
+        let mut writer = FrameWriter::new(&mut buffer, 7, 0, 1, urgent);
+        for i in 0..events {
+            writer.push(u64::from(i) * 1000, 0, &[i]).unwrap();
+        }
+        writer.finish().to_vec()
+    }
+
+    fn store(kind: Kind, events: u8, urgent: bool, malformed: bool) -> Verdict {
+        Verdict::Store { kind, events, urgent, malformed }
+    }
+
+    #[test]
+    fn a_publish_is_judged_by_topic_head_and_routes() {
+        let three = frame(3, true);
+        let table: [(&str, &[u8], Verdict); 13] = [
+            ("tg/barn-1/e", &three, store(Kind::Frame, 3, true, false)),
+            ("tg/barn-1/e", &frame(1, false), store(Kind::Frame, 1, false, false)),
+            ("tg/barn-1/e", b"{}", store(Kind::Opaque, 1, false, true)),
+            ("tg/barn-1/e", b"", store(Kind::Opaque, 1, false, true)),
+            ("tg/barn-1/b", &three, OPAQUE),
+            ("tg/barn-1/s", b"", OPAQUE),
+            ("tg/barn-1/r", b"ok", OPAQUE),
+            ("tg/barn-1/c", b"do", Verdict::NoRoute),
+            ("tg/Barn 1/e", &three, Verdict::NoRoute),
+            ("alarm", b"1", store(Kind::Opaque, 1, true, false)),
+            ("zigbee2mqtt/door", b"{}", store(Kind::Json, 1, false, false)),
+            ("zigbee2mqtt/door/availability", b"on", store(Kind::Opaque, 1, false, false)),
+            ("other", b"", Verdict::NoRoute),
+        ];
+        for (topic, payload, wanted) in table {
+            assert_eq!(judge(topic, payload, &routes()), wanted, "{topic} {payload:02x?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_topic_is_always_stored(payload: Vec<u8>) {
+            prop_assert_ne!(judge("tg/a/e", &payload, &[]), Verdict::NoRoute);
+        }
+
+        #[test]
+        fn no_topic_panics(topic in "(tg/)?\\PC{0,20}", payload: Vec<u8>) {
+            let _ = judge(&topic, &payload, &routes());
+        }
+    }
+}

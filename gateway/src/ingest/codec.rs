@@ -1,0 +1,388 @@
+//! The rare packets, by the codec of `mqtt-protocol-core`: the only file that knows its types.
+//!
+//! Read here: CONNECT, SUBSCRIBE, UNSUBSCRIBE, PUBREL, DISCONNECT. Written here: CONNACK, SUBACK, UNSUBACK, DISCONNECT.
+//! The codec checks lengths, text encoding and the properties allowed; this file adds what it leaves out: reserved
+//! flags, bytes behind the packet's end, NUL in texts, packet id 0, a will's topic, and both versions on one port.
+//! Not here: PUBLISH and the acknowledgements (`publish`, `packet`), AUTH, which is never allowed.
+
+use std::borrow::Cow;
+
+use mqtt_protocol_core::mqtt::{
+    packet::{Properties, Property, v3_1_1, v5_0},
+    result_code::{
+        ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError, SubackReasonCode,
+        SubackReturnCode, UnsubackReasonCode,
+    },
+};
+
+use super::{error::Fault, packet::Version, settings::Settings, topics};
+use crate::store::record::{NAME_BYTES_MAX, PROPERTIES_BYTES_MAX};
+
+/// A CONNECT, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connect {
+    /// The version it asks for.
+    pub version: Version,
+    /// As given: may be empty.
+    pub client_id: String,
+    /// Clean start (MQTT 5) or clean session (3.1.1).
+    pub clean: bool,
+    /// Keep-alive, in seconds; 0 is none.
+    pub keep_alive_s: u16,
+    /// How long the session outlives the connection, in seconds; `u32::MAX` for ever.
+    pub session_expiry_s: u32,
+    /// Longest packet that the client takes, in bytes.
+    pub packet_bytes_max: usize,
+    /// What to publish when the connection ends without a DISCONNECT.
+    pub will: Option<Will>,
+}
+
+/// A will.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Will {
+    /// Its topic, checked.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Its retain flag.
+    pub retain: bool,
+    /// Its properties to forward, as on the wire.
+    pub properties: Vec<u8>,
+}
+
+/// A CONNECT that is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// In whose form to answer.
+    pub version: Version,
+    /// Why.
+    pub fault: Fault,
+}
+
+const RESERVED: u8 = 0x01;
+const CLEAN: u8 = 0x02;
+const WILL: u8 = 0x04;
+const WILL_QOS: u8 = 0x18;
+const WILL_RETAIN: u8 = 0x20;
+const PASSWORD: u8 = 0x40;
+const USER_NAME: u8 = 0x80;
+/// Where the connect flags are, behind the protocol's name and level.
+const FLAGS_AT: usize = 7;
+
+/// Reads the CONNECT whose bytes after the fixed header are `body`.
+///
+/// # Errors
+/// [`Refused`]: answer with [`refusal`] and close.
+pub fn connect(body: &[u8]) -> Result<Connect, Refused> {
+    let version = version(body)?;
+    connect_of(version, body).map_err(|fault| Refused { version, fault })
+}
+
+fn version(body: &[u8]) -> Result<Version, Refused> {
+    let name = body
+        .split_first_chunk::<2>()
+        .and_then(|(length, rest)| rest.split_at_checked(u16::from_be_bytes(*length).into()));
+    match name {
+        Some((b"MQTT", [4, ..])) => Ok(Version::V311),
+        Some((b"MQTT", [5, ..])) => Ok(Version::V5),
+        Some((b"MQTT", &[level, ..])) => {
+            let version = if level > 5 { Version::V5 } else { Version::V311 };
+            Err(Refused { version, fault: Fault::Version(level) })
+        }
+        Some((b"MQIsdp", &[level, ..])) => {
+            Err(Refused { version: Version::V311, fault: Fault::Version(level) })
+        }
+        _ => Err(Refused { version: Version::V311, fault: Fault::NotConnect }),
+    }
+}
+
+fn connect_of(version: Version, body: &[u8]) -> Result<Connect, Fault> {
+    let flags = *body.get(FLAGS_AT).ok_or(Fault::Malformed("CONNECT is cut short"))?;
+    if flags & RESERVED != 0 || flags & WILL_QOS == WILL_QOS {
+        return Err(Fault::Malformed("reserved connect flags"));
+    }
+    if flags & WILL == 0 && flags & (WILL_QOS | WILL_RETAIN) != 0 {
+        return Err(Fault::Malformed("will flags without a will"));
+    }
+    let connect = match version {
+        Version::V311 => connect_v311(body)?,
+        Version::V5 => connect_v5(flags, body)?,
+    };
+    if connect.client_id.len() > NAME_BYTES_MAX || connect.client_id.contains('\0') {
+        return Err(Fault::ClientId);
+    }
+    if connect.will.as_ref().is_some_and(|will| topics::name(will.topic.as_bytes()).is_none()) {
+        return Err(Fault::Topic);
+    }
+    Ok(connect)
+}
+
+fn connect_v311(body: &[u8]) -> Result<Connect, Fault> {
+    let packet = whole(v3_1_1::Connect::parse(body), body)?;
+    let will = packet.will_topic().map(|topic| Will {
+        topic: topic.to_owned(),
+        payload: packet.will_payload().unwrap_or_default().to_vec(),
+        retain: packet.will_retain(),
+        properties: Vec::new(),
+    });
+    Ok(Connect {
+        version: Version::V311,
+        client_id: packet.client_id().to_owned(),
+        clean: packet.clean_session(),
+        keep_alive_s: packet.keep_alive(),
+        session_expiry_s: if packet.clean_session() { 0 } else { u32::MAX },
+        packet_bytes_max: usize::MAX,
+        will,
+    })
+}
+
+fn connect_v5(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
+    let body = without_lone_password(flags, body)?;
+    let packet = whole(v5_0::Connect::parse(&body), &body)?;
+    let mut session_expiry_s = 0;
+    let mut packet_bytes_max = usize::MAX;
+    for property in packet.props() {
+        match property {
+            Property::AuthenticationMethod(_) => return Err(Fault::Authentication),
+            Property::SessionExpiryInterval(seconds) => session_expiry_s = seconds.val(),
+            Property::MaximumPacketSize(bytes) => packet_bytes_max = bytes.val() as usize,
+            _ => {}
+        }
+    }
+    let will = match packet.will_topic() {
+        None => None,
+        Some(topic) => Some(Will {
+            topic: topic.to_owned(),
+            payload: packet.will_payload().unwrap_or_default().to_vec(),
+            retain: packet.will_retain(),
+            properties: will_properties(packet.will_props())?,
+        }),
+    };
+    Ok(Connect {
+        version: Version::V5,
+        client_id: packet.client_id().to_owned(),
+        clean: flags & CLEAN != 0,
+        keep_alive_s: packet.keep_alive(),
+        session_expiry_s,
+        packet_bytes_max,
+        will,
+    })
+}
+
+/// MQTT 5 allows a password without a user name (section 3.1.2.9), the codec does not. The password is the last
+/// field and nothing is made of it here, so it is cut off.
+fn without_lone_password(flags: u8, body: &[u8]) -> Result<Cow<'_, [u8]>, Fault> {
+    if flags & (PASSWORD | USER_NAME) != PASSWORD {
+        return Ok(Cow::Borrowed(body));
+    }
+    let mut body = body.to_vec();
+    body[FLAGS_AT] &= !PASSWORD;
+    let (_, length) = v5_0::Connect::parse(&body).map_err(fault)?;
+    let password = body[length..].split_first_chunk::<2>();
+    if password.is_none_or(|(length, rest)| rest.len() != usize::from(u16::from_be_bytes(*length))) {
+        return Err(Fault::Malformed("the password is cut short"));
+    }
+    body.truncate(length);
+    Ok(Cow::Owned(body))
+}
+
+/// Those of a will's properties that `properties` would forward of a PUBLISH.
+fn will_properties(all: &Properties) -> Result<Vec<u8>, Fault> {
+    let kept = all
+        .iter()
+        .filter(|property| {
+            !matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_))
+        })
+        .flat_map(Property::to_continuous_buffer)
+        .collect::<Vec<u8>>();
+    if kept.len() > PROPERTIES_BYTES_MAX { Err(Fault::Quota) } else { Ok(kept) }
+}
+
+/// What a CONNACK that accepts says.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted<'a> {
+    /// The client's version.
+    pub version: Version,
+    /// A session of the client is continued.
+    pub session_present: bool,
+    /// The client id that it was given, if it came without one.
+    pub assigned_client_id: Option<&'a str>,
+    /// The keep-alive that is granted instead of the one asked for, in seconds.
+    pub server_keep_alive_s: Option<u16>,
+    /// The limits to announce.
+    pub settings: &'a Settings,
+}
+
+/// The CONNACK that accepts; `None` if it can not be encoded, which is a client id longer than checked.
+#[must_use]
+pub fn connack(accepted: &Accepted<'_>) -> Option<Vec<u8>> {
+    if accepted.version == Version::V311 {
+        let packet = v3_1_1::Connack::builder()
+            .session_present(accepted.session_present)
+            .return_code(ConnectReturnCode::Accepted)
+            .build();
+        return packet.ok().map(|packet| packet.to_continuous_buffer());
+    }
+    let packet = v5_0::Connack::builder()
+        .session_present(accepted.session_present)
+        .reason_code(ConnectReasonCode::Success)
+        .props(announced(accepted).ok()?)
+        .build();
+    packet.ok().map(|packet| packet.to_continuous_buffer())
+}
+
+fn announced(accepted: &Accepted<'_>) -> Result<Properties, MqttError> {
+    use mqtt_protocol_core::mqtt::packet as p;
+    let settings = accepted.settings;
+    let mut properties: Properties = vec![
+        p::ReceiveMaximum::new(settings.inflight_max)?.into(),
+        p::RetainAvailable::new(1)?.into(),
+        p::MaximumPacketSize::new(settings.packet_bytes_max as u32)?.into(),
+        p::TopicAliasMaximum::new(0)?.into(),
+        p::WildcardSubscriptionAvailable::new(0)?.into(),
+        p::SubscriptionIdentifierAvailable::new(0)?.into(),
+        p::SharedSubscriptionAvailable::new(0)?.into(),
+    ];
+    if let Some(id) = accepted.assigned_client_id {
+        properties.push(p::AssignedClientIdentifier::new(id)?.into());
+    }
+    if let Some(seconds) = accepted.server_keep_alive_s {
+        properties.push(p::ServerKeepAlive::new(seconds)?.into());
+    }
+    Ok(properties)
+}
+
+/// The CONNACK that refuses; `None` where the version has no code for the cause: close without one.
+#[must_use]
+pub fn refusal(refused: Refused) -> Option<Vec<u8>> {
+    let code = refused.fault.connack_code(refused.version)?;
+    match refused.version {
+        Version::V311 => Some(vec![0x20, 2, 0, code]),
+        Version::V5 => {
+            let packet = v5_0::Connack::builder()
+                .session_present(false)
+                .reason_code(ConnectReasonCode::try_from(code).ok()?)
+                .props(vec![reason(refused.fault)?])
+                .build();
+            packet.ok().map(|packet| packet.to_continuous_buffer())
+        }
+    }
+}
+
+/// The DISCONNECT that tells an MQTT 5 client why; `None` where there is no code for the cause.
+#[must_use]
+pub fn disconnect_because(fault: Fault) -> Option<Vec<u8>> {
+    let code = DisconnectReasonCode::try_from(fault.disconnect_code()?).ok()?;
+    let packet = v5_0::Disconnect::builder().reason_code(code).props(vec![reason(fault)?]).build();
+    packet.ok().map(|packet| packet.to_continuous_buffer())
+}
+
+fn reason(fault: Fault) -> Option<Property> {
+    let text = mqtt_protocol_core::mqtt::packet::ReasonString::new(fault.to_string()).ok()?;
+    Some(text.into())
+}
+
+/// The SUBACK to the SUBSCRIBE in `body`: every filter is refused, for there are no local subscribers. 0x80 on 3.1.1; on
+/// MQTT 5 0x83 (implementation specific), or 0x8f for a filter that is none.
+///
+/// # Errors
+/// [`Fault::Malformed`], [`Fault::Protocol`]
+pub fn suback(version: Version, body: &[u8]) -> Result<Vec<u8>, Fault> {
+    match version {
+        Version::V311 => {
+            let packet = whole(v3_1_1::Subscribe::parse(body), body)?;
+            if packet.entries().iter().any(|entry| entry.sub_opts().to_buffer()[0] & 0xfc != 0) {
+                return Err(Fault::Malformed("reserved subscription options"));
+            }
+            let codes = vec![SubackReturnCode::Failure; packet.entries().len()];
+            let answer = v3_1_1::Suback::builder().packet_id(packet.packet_id()).return_codes(codes).build();
+            answer.map(|answer| answer.to_continuous_buffer()).map_err(fault)
+        }
+        Version::V5 => {
+            let packet = whole(v5_0::Subscribe::parse(body), body)?;
+            let code = |filter: &str| match topics::check_filter(filter) {
+                Ok(()) => SubackReasonCode::ImplementationSpecificError,
+                Err(_) => SubackReasonCode::TopicFilterInvalid,
+            };
+            let codes = packet.entries().iter().map(|entry| code(entry.topic_filter())).collect();
+            let answer = v5_0::Suback::builder().packet_id(packet.packet_id()).reason_codes(codes).build();
+            answer.map(|answer| answer.to_continuous_buffer()).map_err(fault)
+        }
+    }
+}
+
+/// The UNSUBACK to the UNSUBSCRIBE in `body`: no subscription existed.
+///
+/// # Errors
+/// [`Fault::Malformed`], [`Fault::Protocol`]
+pub fn unsuback(version: Version, body: &[u8]) -> Result<Vec<u8>, Fault> {
+    match version {
+        Version::V311 => {
+            let packet = whole(v3_1_1::Unsubscribe::parse(body), body)?;
+            let answer = v3_1_1::Unsuback::builder().packet_id(packet.packet_id()).build();
+            answer.map(|answer| answer.to_continuous_buffer()).map_err(fault)
+        }
+        Version::V5 => {
+            let packet = whole(v5_0::Unsubscribe::parse(body), body)?;
+            let codes = vec![UnsubackReasonCode::NoSubscriptionExisted; packet.entries().len()];
+            let answer = v5_0::Unsuback::builder().packet_id(packet.packet_id()).reason_codes(codes).build();
+            answer.map(|answer| answer.to_continuous_buffer()).map_err(fault)
+        }
+    }
+}
+
+/// The packet id of the PUBREL in `body`.
+///
+/// # Errors
+/// [`Fault::Malformed`], [`Fault::Protocol`]
+pub fn pubrel(version: Version, body: &[u8]) -> Result<u16, Fault> {
+    match version {
+        Version::V311 if body.len() != 2 => Err(Fault::Malformed("PUBREL is not of two bytes")),
+        Version::V311 => whole(v3_1_1::Pubrel::parse(body), body).map(|packet| packet.packet_id()),
+        Version::V5 => whole(v5_0::Pubrel::parse(body), body).map(|packet| packet.packet_id()),
+    }
+}
+
+/// What a client's DISCONNECT asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disconnect {
+    /// The will is to be published all the same.
+    pub with_will: bool,
+    /// A new time for the session to outlive the connection, in seconds.
+    pub session_expiry_s: Option<u32>,
+}
+
+/// Reads the DISCONNECT in `body`. On MQTT 5 any reason but 0x00 leaves the will to be published (section 3.1.2.5).
+///
+/// # Errors
+/// [`Fault::Malformed`], [`Fault::Protocol`]
+pub fn disconnect(version: Version, body: &[u8]) -> Result<Disconnect, Fault> {
+    if version == Version::V311 {
+        return match body {
+            [] => Ok(Disconnect { with_will: false, session_expiry_s: None }),
+            _ => Err(Fault::Malformed("DISCONNECT with a body")),
+        };
+    }
+    let packet = whole(v5_0::Disconnect::parse(body), body)?;
+    let session_expiry_s = packet.props().iter().flatten().find_map(|property| match property {
+        Property::SessionExpiryInterval(seconds) => Some(seconds.val()),
+        _ => None,
+    });
+    let normal = matches!(packet.reason_code(), None | Some(DisconnectReasonCode::NormalDisconnection));
+    Ok(Disconnect { with_will: !normal, session_expiry_s })
+}
+
+/// A packet that was read from all of `body`.
+fn whole<P>(read: Result<(P, usize), MqttError>, body: &[u8]) -> Result<P, Fault> {
+    match read.map_err(fault)? {
+        (packet, length) if length == body.len() => Ok(packet),
+        _ => Err(Fault::Malformed("bytes behind the packet's end")),
+    }
+}
+
+fn fault(error: MqttError) -> Fault {
+    match error {
+        MqttError::ProtocolError => Fault::Protocol("a field or property that is not allowed there"),
+        _ => Fault::Malformed("a field is cut short or not what it should be"),
+    }
+}

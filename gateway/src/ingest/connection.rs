@@ -1,0 +1,440 @@
+//! One connection: a task that carries out what its session decides.
+//!
+//! ```text
+//!            ┌────────── select ──────────┐
+//!   socket ──▶ read ─▶ session ─▶ batch ──┼─ one append ─▶ intake
+//!   socket ◀─ write ◀─ output ◀─ session ◀┼─ watermark (only while something is owed)
+//!            └ kick, room (when full), timer
+//! ```
+//! Whatever one read held goes into the intake with one append, and whatever the watermark makes due goes out with
+//! one write. A full intake stops the reading and nothing else. A connection that owes nothing does not look at the
+//! watermark, so a commit wakes only those that wait for it. Memory while idle: the read buffer's 2 KB, the session and
+//! the task itself, about 5 KB.
+//!
+//! In the end the will and the session's end are appended, the seat is given up, and the rest of the output is written
+//! under a time limit. It does not encrypt: it works over anything that reads and writes.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    sync::watch,
+    time::{sleep_until, timeout, timeout_at},
+};
+
+use super::{
+    buffer::InputBuffer,
+    codec::{Connect, Refused},
+    error::Fault,
+    meters::{Meters, Told},
+    packet::Version,
+    registry::{Kick, Registry, Remembered, Seat},
+    session::{End, News, Now, Session},
+    settings::{DRAIN_TIMEOUT, Settings},
+    socket::{Exchange, Socket, Timer, linger},
+};
+use crate::{
+    clock,
+    store::{AppendError, Batch, Intake, Watermark},
+};
+
+/// Time without input after which memory is given back.
+const IDLE_AFTER: Duration = Duration::from_secs(5);
+/// Longest wait for the connection that had the client id before.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for room for a session's last records.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same while the gateway stops: a stop has to end within ten seconds, draining included.
+const END_TIMEOUT_STOPPING: Duration = Duration::from_secs(1);
+/// Longest wait for the last output to be written.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a client that is told why is still read from: see [`linger`].
+const LINGER: Duration = Duration::from_millis(500);
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub settings: Arc<Settings>,
+    pub registry: Arc<Registry>,
+    pub meters: Meters,
+    pub told: Told,
+}
+
+/// Serves one client until its connection ends, and drops `place` then.
+pub(crate) async fn serve<Io, Place>(io: Io, intake: Intake, shared: Arc<Shared>, kick: Kick, place: Place)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut connection = Connection {
+        socket: Socket { io, unflushed: false },
+        input: InputBuffer::default(),
+        session: Session::new(shared.settings.clone(), now()),
+        batch: Batch::default(),
+        watermark: intake.watermark(),
+        intake,
+        blocked: false,
+        held: false,
+        active_at: clock::monotonic(),
+        is_small: true,
+        seat: None,
+        kick,
+        shared,
+    };
+    connection.run().await;
+    connection.finish().await;
+    drop(place);
+}
+
+struct Connection<Io> {
+    socket: Socket<Io>,
+    input: InputBuffer,
+    session: Session,
+    batch: Batch,
+    intake: Intake,
+    watermark: watch::Receiver<Watermark>,
+    /// The intake was full and the batch waits.
+    blocked: bool,
+    /// The session left input that it may want later.
+    held: bool,
+    /// When something was read last.
+    active_at: Instant,
+    /// Memory was given back since then.
+    is_small: bool,
+    /// From accepting to the end.
+    seat: Option<Seat>,
+    kick: Kick,
+    shared: Arc<Shared>,
+}
+
+enum Step {
+    Kicked,
+    Exchanged(Exchange),
+    Committed { store_gone: bool },
+    Room,
+    Timer,
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
+    async fn run(&mut self) {
+        let token = self.kick.token().clone();
+        let mut kicked = pin!(token.cancelled());
+        let mut drain_until = None;
+        let mut timer = Timer { sleep: pin!(sleep_until(clock::monotonic().into())), is_set: false };
+        while !self.session.has_ended() {
+            let reads = self.session.wants_input();
+            let deadline =
+                [self.session.poll_timeout(), self.shrink_at(), drain_until].into_iter().flatten().min();
+            let is_timed = timer.set(deadline);
+            let step = tokio::select! {
+                biased;
+                () = &mut kicked, if drain_until.is_none() => Step::Kicked,
+                exchange = self.socket.exchange(&mut self.input, self.session.output(), reads) =>
+                    Step::Exchanged(exchange),
+                changed = self.watermark.changed(), if self.session.awaits_commit() =>
+                    Step::Committed { store_gone: changed.is_err() },
+                () = self.intake.room(self.batch.bytes()), if self.blocked => Step::Room,
+                () = timer.sleep.as_mut(), if is_timed => Step::Timer,
+            };
+            match step {
+                Step::Kicked => {
+                    drain_until = Some(clock::monotonic() + DRAIN_TIMEOUT);
+                    self.leave();
+                }
+                Step::Exchanged(exchange) => self.exchanged(exchange).await,
+                Step::Committed { store_gone } => self.committed(store_gone),
+                Step::Room => self.append(now()),
+                Step::Timer => {
+                    timer.is_set = false;
+                    self.timed(drain_until);
+                }
+            }
+            if self.held && self.session.wants_input() {
+                self.feed().await;
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        match self.kick.cause() {
+            Some(Fault::TakenOver) => self.session.fail(now(), Fault::TakenOver),
+            _ => self.session.handle_stop(now()),
+        }
+    }
+
+    async fn exchanged(&mut self, exchange: Exchange) {
+        match exchange {
+            Exchange::Read(bytes) => {
+                self.input.filled(bytes);
+                self.active_at = clock::monotonic();
+                self.is_small = false;
+                self.feed().await;
+            }
+            Exchange::Wrote(bytes) => self.session.handle_written(now(), bytes),
+            Exchange::Broken => self.session.handle_lost(),
+        }
+    }
+
+    /// Gives the session what was read, and the store what the session makes of it.
+    async fn feed(&mut self) {
+        loop {
+            let now = now();
+            let taken = self.session.handle_input(now, self.input.bytes(), &mut self.batch);
+            self.input.consume(taken);
+            let stopped = !self.session.wants_input();
+            self.append(now);
+            if let Some(connect) = self.session.take_connect() {
+                self.decide(*connect).await;
+            } else if !stopped || !self.session.wants_input() {
+                break;
+            }
+        }
+        self.held = !self.session.wants_input();
+        self.shared.meters.count(self.session.take_counts());
+        self.tell_news();
+    }
+
+    fn append(&mut self, now: Now) {
+        if !self.session.has_staged() {
+            return;
+        }
+        let appended = if self.batch.is_empty() { Ok(0) } else { self.intake.append(&mut self.batch) };
+        match appended {
+            Ok(first) => {
+                if self.blocked {
+                    self.blocked = false;
+                    self.session.set_blocked(now, false);
+                }
+                self.session.handle_appended(first);
+                let watermark = *self.watermark.borrow_and_update();
+                self.session.handle_watermark(now, watermark);
+            }
+            Err(AppendError::Full) if self.blocked => {}
+            Err(AppendError::Full) => {
+                self.blocked = true;
+                self.session.set_blocked(now, true);
+            }
+            Err(AppendError::Closed) => {
+                self.blocked = false;
+                self.session.fail(now, self.kick.cause().unwrap_or(Fault::StoreClosed));
+                self.batch = Batch::default();
+            }
+        }
+    }
+
+    fn committed(&mut self, store_gone: bool) {
+        fail::fail_point!("ingest-before-puback", |_| std::process::abort());
+        let mut watermark = *self.watermark.borrow_and_update();
+        watermark.closed |= store_gone;
+        self.session.handle_watermark(now(), watermark);
+    }
+
+    fn shrink_at(&self) -> Option<Instant> {
+        (!self.is_small).then(|| self.active_at + IDLE_AFTER)
+    }
+
+    fn timed(&mut self, drain_until: Option<Instant>) {
+        let now = now();
+        self.session.handle_timeout(now);
+        if drain_until.is_some_and(|until| until <= now.at) {
+            self.session.fail(now, Fault::Stopping);
+        }
+        if self.shrink_at().is_some_and(|at| at <= now.at) {
+            self.is_small = true;
+            self.session.shrink();
+            self.input.shrink();
+            if self.batch.is_empty() {
+                self.batch = Batch::default();
+            }
+        }
+    }
+
+    /// Accepts or refuses the client.
+    async fn decide(&mut self, connect: Connect) {
+        let version = connect.version;
+        if let Err(fault) = self.try_accept(connect).await {
+            self.session.refuse(now(), Refused { version, fault });
+        }
+    }
+
+    async fn try_accept(&mut self, connect: Connect) -> Result<(), Fault> {
+        let client: Arc<str> = match connect.client_id.as_str() {
+            "" if connect.version == Version::V311 && !connect.clean => return Err(Fault::ClientId),
+            "" => self.shared.registry.assign_id(clock::wall_ms()),
+            id => id.into(),
+        };
+        let mut seat = self.shared.registry.enter(client.clone(), self.kick.clone())?;
+        if let Some(predecessor) = seat.predecessor()
+            && timeout(TAKEOVER_TIMEOUT, predecessor.cancelled()).await.is_err()
+        {
+            tracing::warn!(%client, "the client's last connection does not end: going on beside it");
+        }
+        if let Some(fault) = self.kick.cause() {
+            return Err(fault);
+        }
+        let now = now();
+        let remembered = self.shared.registry.resume(&client, now.at);
+        let pending = self.intake.has_pending(&client);
+        let continued = match remembered {
+            Remembered::Kept => true,
+            Remembered::Expired => false,
+            Remembered::Unknown => pending,
+        };
+        let present = continued && !connect.clean;
+        tracing::debug!(%client, version = ?connect.version, present, "connected");
+        // What is in the intake and not committed is not pending yet, but then the session was kept.
+        let forget = !present && (pending || remembered != Remembered::Unknown);
+        self.session.accept(now, connect, client, present, forget, &mut self.batch);
+        self.append(now);
+        self.seat = Some(seat);
+        self.shared.meters.connected();
+        Ok(())
+    }
+
+    /// The last records, the seat, the last output.
+    async fn finish(&mut self) {
+        let Some(end) = self.session.end() else { return };
+        self.tell_end(end);
+        if let Some(seat) = self.seat.take() {
+            let is_told = self.append_end().await;
+            let expiry_s = self.session.session_expiry_s();
+            if expiry_s > 0 || !is_told {
+                // With an expiry of 0 this says that it is over, and the next CONNECT tells the store.
+                self.shared.registry.keep(self.session.client(), expiry_s, clock::monotonic());
+            }
+            drop(seat);
+            self.shared.meters.disconnected();
+        }
+        self.shared.meters.count(self.session.take_counts());
+        self.tell_news();
+        let Connection { socket: Socket { io, .. }, session, .. } = self;
+        if end == End::Lost {
+            return;
+        }
+        let last = async {
+            io.write_all(session.output()).await?;
+            io.shutdown().await
+        };
+        if matches!(timeout(CLOSE_TIMEOUT, last).await, Ok(Ok(()))) && matches!(end, End::Fault(_)) {
+            // Whether the client closes or the time is over makes no difference here.
+            let _ = timeout(LINGER, linger(io)).await;
+        }
+    }
+
+    /// Whether the store was told of the session's end.
+    async fn append_end(&mut self) -> bool {
+        let pending = self.intake.has_pending(self.session.client());
+        self.session.handle_end(now(), pending, &mut self.batch);
+        let is_stopping = self.kick.cause() == Some(Fault::Stopping);
+        let until = clock::monotonic() + if is_stopping { END_TIMEOUT_STOPPING } else { END_TIMEOUT };
+        while !self.batch.is_empty() {
+            match self.intake.append(&mut self.batch) {
+                Ok(_) => return true,
+                Err(AppendError::Closed) => return false,
+                Err(AppendError::Full) => {}
+            }
+            if timeout_at(until.into(), self.intake.room(self.batch.bytes())).await.is_err() {
+                tracing::warn!(client = %self.session.client(), "no room for the last records of a session");
+                return false;
+            }
+        }
+        true
+    }
+
+    fn tell_end(&self, end: End) {
+        let client = self.session.client();
+        let End::Fault(fault) = end else {
+            tracing::debug!(%client, ?end, "connection ended");
+            return;
+        };
+        match self.seat {
+            Some(_) => self.shared.meters.closed(fault),
+            None => self.shared.meters.refused(fault),
+        }
+        if fault.breaks_rules() && self.shared.told.is_new((client, fault.label())) {
+            tracing::warn!(%client, "connection closed: {fault} (said once for this client)");
+        } else if fault == Fault::Busy && self.shared.told.is_new(fault.label()) {
+            tracing::warn!("a client was refused: {fault} (said once)");
+        } else {
+            tracing::debug!(%client, "connection closed: {fault}");
+        }
+    }
+
+    fn tell_news(&mut self) {
+        let news = self.session.take_news();
+        let client = self.session.client();
+        for item in news {
+            match item {
+                News::Unrouted(topic) if self.shared.told.is_new(("unrouted", &topic)) => {
+                    tracing::warn!(%topic, %client, "no route takes this topic: its events are acknowledged and dropped");
+                }
+                News::Subscribes if self.shared.told.is_new(("subscribes", client)) => {
+                    tracing::warn!(%client, "the client subscribes: refused, the gateway has no local subscribers");
+                }
+                News::PacketIdReused(packet_id) if self.shared.told.is_new(("reused", client)) => {
+                    tracing::warn!(
+                        %client, packet_id,
+                        "the client uses a packet id again before it was acknowledged: both publishes are stored"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn now() -> Now {
+    Now { at: clock::monotonic(), wall_ms: clock::wall_ms() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Settings as StoreSettings, Store};
+    use tokio::io::{AsyncReadExt as _, duplex};
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn a_client_is_accepted_only_when_its_last_connection_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store_settings = StoreSettings {
+            data_dir: folder.path().into(),
+            segment_bytes: 1 << 20,
+            retain: Duration::ZERO,
+            wear_budget_bytes_per_day: None,
+            linger_max: Duration::ZERO,
+        };
+        let store = Store::open(store_settings, &[]).unwrap();
+        let settings = Arc::new(Settings::default());
+        let registry = Arc::new(Registry::new(settings.connections_max));
+        let shutdown = CancellationToken::new();
+        let seat = registry.enter("c".into(), Kick::new(&shutdown)).unwrap();
+        let shared =
+            Arc::new(Shared { settings, registry, meters: Meters::default(), told: Told::default() });
+
+        let (mut client, door) = duplex(1024);
+        let task = tokio::spawn(serve(door, store.intake(), shared, Kick::new(&shutdown), ()));
+        client.write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'c']).await.unwrap();
+        let mut connack = [0; 4];
+        let early = timeout(Duration::from_millis(100), client.read_exact(&mut connack)).await;
+        assert!(early.is_err(), "accepted beside the connection that it takes over");
+        drop(seat);
+        timeout(TAKEOVER_TIMEOUT, client.read_exact(&mut connack)).await.unwrap().unwrap();
+        assert_eq!(connack, [0x20, 2, 0, 0]);
+        drop(client);
+        timeout(TAKEOVER_TIMEOUT, task).await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn an_idle_connection_fits_in_its_memory() {
+        fn size_of_task<F: Future>(
+            _: impl Fn(tokio::net::TcpStream, Intake, Arc<Shared>, Kick, ()) -> F,
+        ) -> usize {
+            size_of::<F>()
+        }
+        let task = size_of_task(serve);
+        assert!(task + super::super::buffer::IDLE_BYTES < 8 * 1024, "the task alone has {task} bytes");
+    }
+}

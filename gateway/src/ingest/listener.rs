@@ -1,0 +1,170 @@
+//! The ports: bound first, all of them, and served afterwards.
+//!
+//! ```text
+//!   bind ──▶ Bound ──run──▶ accept loop ──▶ one task per connection, tracked
+//!                            └ never waits for a peer; an error (no file descriptors left) backs off
+//! ```
+//! Access is anonymous, so an address that is not loopback is refused before anything starts. On a stop nothing more is
+//! accepted or read; what is owed is waited for, [`DRAIN_TIMEOUT`](super::settings::DRAIN_TIMEOUT) at most, and every
+//! client is told. Limits: `connections_max` clients, and [`UNDECIDED_MAX`] connections more that are being refused;
+//! beyond these the kernel's queue waits. It does not do TLS.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    connection::{Shared, serve},
+    meters::{Meters, Told},
+    registry::{Kick, Registry},
+    settings::{ListenerSettings, Settings},
+};
+use crate::store::Intake;
+
+/// Connections beyond `connections_max` that are served until they are refused.
+pub const UNDECIDED_MAX: usize = 256;
+/// Connections that the kernel keeps for the accept loop.
+const BACKLOG: u32 = 1024;
+/// Pause after accepting failed.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+
+/// A port could not be bound. Nothing is listening on it.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address can be reached from outside, and access would be anonymous.
+    #[error(
+        "listener {0}: access is anonymous, and this address can be reached from other machines; \
+         listen on 127.0.0.1 or [::1]"
+    )]
+    NotLoopback(SocketAddr),
+    /// The operating system refused.
+    #[error("listener {address}: {cause}; {}", advice(cause))]
+    System {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What it said.
+        cause: io::Error,
+    },
+}
+
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there: stop it or choose another port",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege: choose another port",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has this address",
+        _ => "check the address and the port",
+    }
+}
+
+/// A port that is bound and not yet served: clients wait in the kernel's queue.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Where it listens: the port that was taken, if port 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Binds a port. `async` because a runtime has to be there; it waits for nothing.
+///
+/// # Errors
+/// [`BindError`] says where, what and what to do.
+pub async fn bind(settings: &ListenerSettings) -> Result<Bound, BindError> {
+    let address = settings.address;
+    if !address.ip().to_canonical().is_loopback() {
+        return Err(BindError::NotLoopback(address));
+    }
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        Ok(Bound { listener, address })
+    };
+    listen().map_err(|cause| BindError::System { address, cause })
+}
+
+/// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of all ports are one
+/// set: a client id is connected once.
+pub async fn run(ports: Vec<Bound>, intake: Intake, settings: Settings, shutdown: CancellationToken) {
+    let undecided = settings.connections_max.saturating_add(UNDECIDED_MAX).min(Semaphore::MAX_PERMITS);
+    let shared = Arc::new(Shared {
+        registry: Arc::new(Registry::new(settings.connections_max)),
+        settings: Arc::new(settings),
+        meters: Meters::default(),
+        told: Told::default(),
+    });
+    let places = Arc::new(Semaphore::new(undecided));
+    let tasks = TaskTracker::new();
+    for port in ports {
+        let door = Door {
+            port,
+            intake: intake.clone(),
+            shared: shared.clone(),
+            places: places.clone(),
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(door.accept(shutdown.clone()));
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+struct Door {
+    port: Bound,
+    intake: Intake,
+    shared: Arc<Shared>,
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl Door {
+    async fn accept(self, shutdown: CancellationToken) {
+        tracing::info!(address = %self.port.address, "listening for MQTT 3.1.1 and 5");
+        let mut is_failing = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                accepted = self.next() => accepted,
+            };
+            match accepted {
+                Ok((stream, place)) => {
+                    if std::mem::replace(&mut is_failing, false) {
+                        tracing::info!(address = %self.port.address, "accepting connections again");
+                    }
+                    let kick = Kick::new(&shutdown);
+                    let client = serve(stream, self.intake.clone(), self.shared.clone(), kick, place);
+                    self.tasks.spawn(client);
+                }
+                Err(cause) => {
+                    if !std::mem::replace(&mut is_failing, true) {
+                        tracing::error!(address = %self.port.address, "connections can not be accepted: {cause}; trying on");
+                    }
+                    sleep(ACCEPT_BACK_OFF).await;
+                }
+            }
+        }
+    }
+
+    /// The next connection, once there is a place for it.
+    async fn next(&self) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+        let place = self.places.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = self.port.listener.accept().await?;
+        // Acknowledgements are small and there is nothing to wait for. A failure only costs time.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, place))
+    }
+}

@@ -1,0 +1,119 @@
+//! The door's metrics, with their handles kept, and what the log is told only once.
+//!
+//! Counted in batches: a handle is touched once per socket read, never per event. Limits: [`TOLD_MAX`] things are
+//! remembered as told; after that the log says so, once, and stays quiet about new ones.
+
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+use metrics::{Counter, Gauge, counter, gauge};
+use parking_lot::Mutex;
+
+use super::{error::Fault, session::Counts};
+use crate::telemetry;
+
+/// Things remembered as told.
+pub const TOLD_MAX: usize = 1000;
+
+/// Handles of the door's metrics.
+pub struct Meters {
+    received_events: Counter,
+    received_bytes: Counter,
+    unrouted: Counter,
+    malformed_frames: Counter,
+    protocol_errors: Counter,
+    connects: Counter,
+    connections: Gauge,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Meters {
+            received_events: counter!(telemetry::RECEIVED_EVENTS),
+            received_bytes: counter!(telemetry::RECEIVED_BYTES),
+            unrouted: counter!(telemetry::UNROUTED_MESSAGES),
+            malformed_frames: counter!(telemetry::MALFORMED_FRAMES),
+            protocol_errors: counter!(telemetry::PROTOCOL_ERRORS),
+            connects: counter!(telemetry::CONNECTS),
+            connections: gauge!(telemetry::CONNECTIONS),
+        }
+    }
+}
+
+impl Meters {
+    /// What one read held.
+    pub fn count(&self, counts: Counts) {
+        let pairs = [
+            (&self.received_events, counts.events),
+            (&self.received_bytes, counts.bytes),
+            (&self.unrouted, counts.unrouted),
+            (&self.malformed_frames, counts.malformed_frames),
+        ];
+        for (counter, n) in pairs {
+            if n > 0 {
+                counter.increment(n);
+            }
+        }
+    }
+
+    /// A client was accepted.
+    pub fn connected(&self) {
+        self.connects.increment(1);
+        self.connections.increment(1.0);
+    }
+
+    /// A client that was accepted is gone.
+    pub fn disconnected(&self) {
+        self.connections.decrement(1.0);
+    }
+
+    /// A connection was refused.
+    pub fn refused(&self, fault: Fault) {
+        counter!(telemetry::REFUSED_CONNECTIONS, "reason" => fault.label()).increment(1);
+    }
+
+    /// A connection was closed for `fault`.
+    pub fn closed(&self, fault: Fault) {
+        if fault.breaks_rules() {
+            self.protocol_errors.increment(1);
+        }
+    }
+}
+
+/// What the log was told.
+#[derive(Debug, Default)]
+pub struct Told(Mutex<HashSet<u64>>);
+
+impl Told {
+    /// Whether `thing` is told for the first time, and so has to be.
+    pub fn is_new(&self, thing: impl Hash) -> bool {
+        let mut hasher = DefaultHasher::new();
+        thing.hash(&mut hasher);
+        let mut told = self.0.lock();
+        if told.len() >= TOLD_MAX || !told.insert(hasher.finish()) {
+            return false;
+        }
+        if told.len() == TOLD_MAX {
+            tracing::warn!(
+                "{TOLD_MAX} topics and clients were named: what is new from here on is only counted"
+            );
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thing_is_told_once_and_not_without_end() {
+        let told = Told::default();
+        assert!(told.is_new(("a", 1)));
+        assert!(!told.is_new(("a", 1)));
+        let new = (0..2 * TOLD_MAX).filter(|i| told.is_new(i)).count();
+        assert_eq!(new, TOLD_MAX - 1);
+    }
+}

@@ -1,0 +1,37 @@
+//! The door: MQTT 3.1.1 and 5 on one port. An event is acknowledged when it is on disk, and not before.
+//!
+//! ```text
+//!   listener ─▶ connection ─▶ session ─▶ admission ─▶ store::Batch ─▶ store::Intake
+//!               (a task each)  (no I/O)   (pure)                         │
+//!   client ◀─── PUBACK, PUBREC, PUBCOMP ◀─ acks ◀──── watermark ◀────────┘
+//! ```
+//! Reading order: [`settings`], [`listener`], `connection`, [`session`], then its parts: [`packet`], [`publish`],
+//! [`properties`], [`topics`], [`admission`], [`acks`], and [`codec`] for the rare packets.
+//!
+//! What it promises: see [`session`]. What it does with each topic: see [`admission`]. When the store is full it stops
+//! reading; when the store is closed it acknowledges nothing more and closes. A crash needs no repair here: nothing of
+//! a session is kept but its QoS 2 packet ids, and those are the store's.
+//!
+//! What it does not do: TLS, users and access rules; local subscribers, retained messages to them, commands.
+
+pub mod acks;
+pub mod admission;
+pub mod buffer;
+pub mod codec;
+mod connection;
+pub mod error;
+pub mod listener;
+pub mod meters;
+pub mod packet;
+pub mod properties;
+pub mod publish;
+pub mod registry;
+pub mod session;
+pub mod settings;
+mod socket;
+pub mod topics;
+
+pub use admission::{Payload, Route};
+pub use error::Fault;
+pub use listener::{BindError, Bound, bind, run};
+pub use settings::{BadSettings, ListenerSettings, Settings};

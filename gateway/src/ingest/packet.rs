@@ -1,0 +1,184 @@
+//! The fixed header, and the acknowledgements, which are written by hand: they are the hot path.
+//!
+//! ```text
+//!   byte 1          bytes 2..5                then
+//!   | type | flags | remaining length, 1-4 | variable header, payload |
+//! ```
+//! Limits: a packet's length is known from its first five bytes at the most, so one that is too long is refused
+//! before anything of it is buffered. Everything rare is encoded in `codec`.
+
+use super::error::Fault;
+
+/// The versions served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// MQTT 3.1.1, protocol level 4.
+    V311,
+    /// MQTT 5, protocol level 5.
+    V5,
+}
+
+/// Longest fixed header, in bytes.
+pub const HEADER_BYTES_MAX: usize = 5;
+
+/// CONNECT's packet type.
+pub const CONNECT: u8 = 1;
+/// PUBLISH's packet type.
+pub const PUBLISH: u8 = 3;
+/// PUBREL's packet type.
+pub const PUBREL: u8 = 6;
+/// SUBSCRIBE's packet type.
+pub const SUBSCRIBE: u8 = 8;
+/// UNSUBSCRIBE's packet type.
+pub const UNSUBSCRIBE: u8 = 10;
+/// PINGREQ's packet type.
+pub const PINGREQ: u8 = 12;
+/// DISCONNECT's packet type.
+pub const DISCONNECT: u8 = 14;
+/// AUTH's packet type.
+pub const AUTH: u8 = 15;
+
+/// PINGRESP, whole.
+pub const PINGRESP: [u8; 2] = [0xd0, 0];
+
+/// A fixed header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Packet type and flags.
+    pub first: u8,
+    /// Length of the fixed header itself, in bytes: 2 to 5.
+    pub bytes: usize,
+    /// Bytes that follow it.
+    pub body_bytes: usize,
+}
+
+impl Header {
+    /// Reads the header at the start of `input`; `None` if its end is not there yet.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`] for a remaining length of more than four bytes `[MQTT-1.5.5-1]`,
+    /// [`Fault::PacketTooLarge`] for a packet longer than `packet_bytes_max`, its header included.
+    pub fn parse(input: &[u8], packet_bytes_max: usize) -> Result<Option<Header>, Fault> {
+        let Some((&first, rest)) = input.split_first() else { return Ok(None) };
+        let mut body_bytes = 0;
+        for (i, &byte) in rest.iter().take(HEADER_BYTES_MAX - 1).enumerate() {
+            body_bytes |= usize::from(byte & 0x7f) << (7 * i);
+            if byte & 0x80 == 0 {
+                let bytes = i + 2;
+                if bytes + body_bytes > packet_bytes_max {
+                    return Err(Fault::PacketTooLarge);
+                }
+                return Ok(Some(Header { first, bytes, body_bytes }));
+            }
+        }
+        if rest.len() >= HEADER_BYTES_MAX - 1 {
+            return Err(Fault::Malformed("the remaining length has no end"));
+        }
+        Ok(None)
+    }
+
+    /// The packet's whole length, in bytes.
+    #[must_use]
+    pub fn packet_bytes(&self) -> usize {
+        self.bytes + self.body_bytes
+    }
+
+    /// The packet type, 0 to 15.
+    #[must_use]
+    pub fn kind(&self) -> u8 {
+        self.first >> 4
+    }
+
+    /// Checks the flags of a packet other than PUBLISH: PUBREL, SUBSCRIBE and UNSUBSCRIBE have 2, the others 0.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`] `[MQTT-2.2.2-2]`, `[MQTT-2.1.3-1]`
+    pub fn check_flags(&self) -> Result<(), Fault> {
+        let wanted = if matches!(self.kind(), PUBREL | SUBSCRIBE | UNSUBSCRIBE) { 2 } else { 0 };
+        if self.first & 0x0f == wanted { Ok(()) } else { Err(Fault::Malformed("reserved header flags")) }
+    }
+}
+
+/// An acknowledgement of a PUBLISH or PUBREL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// PUBACK: QoS 1 is done.
+    Puback,
+    /// PUBACK for a publish that no route takes: 0x10 on MQTT 5.
+    PubackUnrouted,
+    /// PUBREC: QoS 2 is stored.
+    Pubrec,
+    /// PUBREC for a publish that no route takes: 0x10 on MQTT 5.
+    PubrecUnrouted,
+    /// PUBCOMP: the packet id is free again.
+    Pubcomp,
+}
+
+/// "No matching subscribers", MQTT 5 section 3.4.2.1.
+const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
+
+impl Reply {
+    /// Appends the packet to `out`. A reason of 0 is left out, as both versions allow.
+    pub fn write(self, version: Version, packet_id: u16, out: &mut Vec<u8>) {
+        let [high, low] = packet_id.to_be_bytes();
+        let first = match self {
+            Reply::Puback | Reply::PubackUnrouted => 0x40,
+            Reply::Pubrec | Reply::PubrecUnrouted => 0x50,
+            Reply::Pubcomp => 0x70,
+        };
+        let unrouted = matches!(self, Reply::PubackUnrouted | Reply::PubrecUnrouted);
+        if unrouted && version == Version::V5 {
+            out.extend_from_slice(&[first, 3, high, low, NO_MATCHING_SUBSCRIBERS]);
+        } else {
+            out.extend_from_slice(&[first, 2, high, low]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_read_from_as_few_bytes_as_hold_it() {
+        type Length = Result<Option<usize>, Fault>;
+        let table: [(&[u8], Length); 7] = [
+            (&[], Ok(None)),
+            (&[0x30], Ok(None)),
+            (&[0x30, 0x80], Ok(None)),
+            (&[0x30, 0x05], Ok(Some(7))),
+            (&[0x30, 0x80, 0x01, 9, 9], Ok(Some(131))),
+            (&[0x30, 0x80, 0x80, 0x80, 0x80], Err(Fault::Malformed("the remaining length has no end"))),
+            (&[0x30, 0xff, 0xff, 0xff, 0x7f], Err(Fault::PacketTooLarge)),
+        ];
+        for (input, wanted) in table {
+            let got = Header::parse(input, 1000).map(|header| header.map(|h| h.packet_bytes()));
+            assert_eq!(got, wanted, "{input:02x?}");
+        }
+    }
+
+    #[test]
+    fn the_size_limit_holds_from_the_header_alone() {
+        assert!(Header::parse(&[0x30, 98], 100).is_ok());
+        assert_eq!(Header::parse(&[0x30, 99], 100), Err(Fault::PacketTooLarge));
+    }
+
+    #[test]
+    fn reserved_flags_are_refused() {
+        for (first, good) in
+            [(0x62, true), (0x60, false), (0x82, true), (0x83, false), (0xc0, true), (0xc1, false)]
+        {
+            let header = Header { first, bytes: 2, body_bytes: 0 };
+            assert_eq!(header.check_flags().is_ok(), good, "{first:02x}");
+        }
+    }
+
+    #[test]
+    fn only_version_5_is_told_that_no_route_takes_a_publish() {
+        let mut out = vec![];
+        Reply::PubackUnrouted.write(Version::V5, 0x0102, &mut out);
+        Reply::PubackUnrouted.write(Version::V311, 0x0102, &mut out);
+        Reply::Pubcomp.write(Version::V5, 3, &mut out);
+        assert_eq!(out, [0x40, 3, 1, 2, 0x10, 0x40, 2, 1, 2, 0x70, 2, 0, 3]);
+    }
+}

@@ -1,0 +1,263 @@
+//! Who is connected, and whose session is kept while its client is away.
+//!
+//! ```text
+//!   enter(id) ──▶ Seat ──drop──▶ gone
+//!      └ the same id again: the first is told to leave, and the second waits for its `gone`
+//! ```
+//! So a client's will is always stored before what it publishes on its next connection. Limits: `connections_max` seats,
+//! [`SESSIONS_MAX`] kept sessions, the oldest of which is forgotten; only "session present" depends on them, for the QoS 2
+//! packet ids are the store's. One lock, taken when a client comes and goes.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::{error::Fault, settings::SESSIONS_MAX};
+
+/// Tells a connection to leave.
+#[derive(Debug, Clone)]
+pub struct Kick {
+    token: CancellationToken,
+    taken_over: Arc<AtomicBool>,
+}
+
+impl Kick {
+    /// One that the gateway's stop triggers.
+    #[must_use]
+    pub fn new(shutdown: &CancellationToken) -> Self {
+        Kick { token: shutdown.child_token(), taken_over: Arc::default() }
+    }
+
+    /// Triggered by the stop, and by another connection of the same client.
+    #[must_use]
+    pub fn token(&self) -> &CancellationToken {
+        &self.token
+    }
+
+    /// Why to leave, if it was triggered.
+    #[must_use]
+    pub fn cause(&self) -> Option<Fault> {
+        let taken_over = self.taken_over.load(Ordering::Acquire);
+        self.token.is_cancelled().then_some(if taken_over { Fault::TakenOver } else { Fault::Stopping })
+    }
+
+    fn take_over(&self) {
+        self.taken_over.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+}
+
+/// What is known of a client's session while it is not connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remembered {
+    /// It is kept.
+    Kept,
+    /// It was kept, and its time is over.
+    Expired,
+    /// Nothing, perhaps because the gateway was started since.
+    Unknown,
+}
+
+/// All clients of all listeners.
+#[derive(Debug)]
+pub struct Registry {
+    connections_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    serial: u64,
+    seats: HashMap<Arc<str>, Seated>,
+    kept: HashMap<Arc<str>, Kept>,
+    /// By age, with the serial that says whether the entry is still meant.
+    kept_order: VecDeque<(Arc<str>, u64)>,
+}
+
+#[derive(Debug)]
+struct Seated {
+    serial: u64,
+    kick: Kick,
+    gone: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Kept {
+    serial: u64,
+    /// `None` is for ever.
+    until: Option<Instant>,
+}
+
+impl Registry {
+    /// One without clients.
+    #[must_use]
+    pub fn new(connections_max: usize) -> Self {
+        Registry { connections_max, state: Mutex::default() }
+    }
+
+    /// Gives `client` a seat, and tells the connection that had it to leave: wait for [`Seat::predecessor`].
+    ///
+    /// # Errors
+    /// [`Fault::Busy`]: all seats are taken.
+    pub fn enter(self: &Arc<Self>, client: Arc<str>, kick: Kick) -> Result<Seat, Fault> {
+        let mut state = self.state.lock();
+        if state.seats.len() >= self.connections_max && !state.seats.contains_key(&client) {
+            return Err(Fault::Busy);
+        }
+        state.serial += 1;
+        let serial = state.serial;
+        let gone = CancellationToken::new();
+        let before = state.seats.insert(client.clone(), Seated { serial, kick, gone: gone.clone() });
+        drop(state);
+        let predecessor = before.map(|before| {
+            before.kick.take_over();
+            before.gone
+        });
+        Ok(Seat { registry: self.clone(), client, serial, gone, predecessor })
+    }
+
+    /// What is known of the session of `client`, which is connected from now on: it is kept no more.
+    pub fn resume(&self, client: &str, now: Instant) -> Remembered {
+        match self.state.lock().kept.remove(client) {
+            None => Remembered::Unknown,
+            Some(Kept { until: Some(until), .. }) if until <= now => Remembered::Expired,
+            Some(_) => Remembered::Kept,
+        }
+    }
+
+    /// Keeps the session of `client` for `expiry_s` seconds; `u32::MAX` is for ever.
+    pub fn keep(&self, client: &Arc<str>, expiry_s: u32, now: Instant) {
+        let until = (expiry_s != u32::MAX).then(|| now + Duration::from_secs(expiry_s.into()));
+        let mut state = self.state.lock();
+        state.serial += 1;
+        let serial = state.serial;
+        state.kept.insert(client.clone(), Kept { serial, until });
+        state.kept_order.push_back((client.clone(), serial));
+        while state.kept.len() > SESSIONS_MAX {
+            let Some((oldest, serial)) = state.kept_order.pop_front() else { return };
+            if state.kept.get(&oldest).is_some_and(|kept| kept.serial == serial) {
+                state.kept.remove(&oldest);
+            }
+        }
+        // A client that comes and goes leaves entries that are meant no more.
+        let State { kept, kept_order, .. } = &mut *state;
+        if kept_order.len() > 2 * SESSIONS_MAX {
+            kept_order.retain(|(client, serial)| kept.get(client).is_some_and(|kept| kept.serial == *serial));
+        }
+    }
+
+    /// Clients connected now.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.state.lock().seats.len()
+    }
+
+    /// A client id for a client that came without one. `wall_ms` sets this process apart from those before.
+    #[must_use]
+    pub fn assign_id(&self, wall_ms: u64) -> Arc<str> {
+        let mut state = self.state.lock();
+        state.serial += 1;
+        format!("auto-{wall_ms:x}-{:x}", state.serial).into()
+    }
+}
+
+/// A client's place while it is connected. Dropped: the client is gone, and the next connection of its id goes on.
+#[derive(Debug)]
+pub struct Seat {
+    registry: Arc<Registry>,
+    client: Arc<str>,
+    serial: u64,
+    gone: CancellationToken,
+    predecessor: Option<CancellationToken>,
+}
+
+impl Seat {
+    /// Cancelled once the connection that had this client id before is gone.
+    pub fn predecessor(&mut self) -> Option<CancellationToken> {
+        self.predecessor.take()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.registry.state.lock();
+        if state.seats.get(&self.client).is_some_and(|seated| seated.serial == self.serial) {
+            state.seats.remove(&self.client);
+        }
+        drop(state);
+        self.gone.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kick() -> Kick {
+        Kick::new(&CancellationToken::new())
+    }
+
+    #[test]
+    fn a_second_connection_of_a_client_tells_the_first_to_leave_and_knows_when_it_is_gone() {
+        let registry = Arc::new(Registry::new(1));
+        let (first_kick, second_kick) = (kick(), kick());
+        let first = registry.enter("a".into(), first_kick.clone()).unwrap();
+        assert_eq!(registry.enter("b".into(), kick()).err(), Some(Fault::Busy));
+        let mut second = registry.enter("a".into(), second_kick.clone()).unwrap();
+        assert_eq!(first_kick.cause(), Some(Fault::TakenOver));
+        assert_eq!(second_kick.cause(), None);
+        let predecessor = second.predecessor().unwrap();
+        assert!(!predecessor.is_cancelled());
+        drop(first);
+        assert!(predecessor.is_cancelled());
+        assert_eq!(registry.connected(), 1, "the first one's going leaves the second its seat");
+        drop(second);
+        assert_eq!(registry.connected(), 0);
+    }
+
+    #[test]
+    fn a_stop_is_told_apart_from_a_takeover() {
+        let shutdown = CancellationToken::new();
+        let kick = Kick::new(&shutdown);
+        assert_eq!(kick.cause(), None);
+        shutdown.cancel();
+        assert_eq!(kick.cause(), Some(Fault::Stopping));
+    }
+
+    #[test]
+    fn sessions_are_kept_for_their_time_and_the_oldest_makes_room() {
+        let registry = Registry::new(1);
+        let now = crate::clock::monotonic();
+        let later = |s| now + Duration::from_secs(s);
+        registry.keep(&"short".into(), 10, now);
+        assert_eq!(registry.resume("short", later(9)), Remembered::Kept);
+        assert_eq!(registry.resume("short", now), Remembered::Unknown, "connected: kept no more");
+        registry.keep(&"short".into(), 10, now);
+        assert_eq!(registry.resume("short", later(10)), Remembered::Expired);
+        registry.keep(&"first".into(), u32::MAX, now);
+        registry.keep(&"again".into(), u32::MAX, now);
+        for i in 0..SESSIONS_MAX - 1 {
+            registry.keep(&format!("{i}").into(), u32::MAX, now);
+        }
+        for _ in 0..3 * SESSIONS_MAX {
+            registry.keep(&"0".into(), u32::MAX, now);
+        }
+        assert!(registry.state.lock().kept_order.len() <= 2 * SESSIONS_MAX);
+        assert_eq!(registry.resume("first", later(1_000_000)), Remembered::Unknown);
+        assert_eq!(registry.resume("again", later(1_000_000)), Remembered::Kept);
+    }
+
+    #[test]
+    fn assigned_ids_differ() {
+        let registry = Registry::new(1);
+        assert_ne!(registry.assign_id(5), registry.assign_id(5));
+    }
+}

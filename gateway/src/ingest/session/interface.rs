@@ -1,0 +1,82 @@
+//! What goes into a session and comes out of it.
+
+use std::time::Instant;
+
+use crate::{
+    ingest::error::Fault,
+    store::{Batch, Record},
+};
+
+/// Where a session's records go: the store's batch, or a test's list. Every call takes one ticket.
+pub trait Sink {
+    /// QoS 0 and 1.
+    fn push(&mut self, record: &Record<'_>);
+    /// QoS 2.
+    fn push_exactly_once(&mut self, record: &Record<'_>, packet_id: u16);
+    /// PUBREL.
+    fn push_release(&mut self, client: &str, packet_id: u16);
+    /// The end of a session.
+    fn push_forget(&mut self, client: &str);
+}
+
+impl Sink for Batch {
+    fn push(&mut self, record: &Record<'_>) {
+        Batch::push(self, record);
+    }
+    fn push_exactly_once(&mut self, record: &Record<'_>, packet_id: u16) {
+        Batch::push_exactly_once(self, record, packet_id);
+    }
+    fn push_release(&mut self, client: &str, packet_id: u16) {
+        Batch::push_release(self, client, packet_id);
+    }
+    fn push_forget(&mut self, client: &str) {
+        Batch::push_forget(self, client);
+    }
+}
+
+/// Both clocks, read once for everything that one read held.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For time limits.
+    pub at: Instant,
+    /// For records: milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// What happened since it was last taken, to be counted in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Events taken in.
+    pub events: u64,
+    /// Bytes of their topics and payloads.
+    pub bytes: u64,
+    /// Publishes that no route takes.
+    pub unrouted: u64,
+    /// Payloads on a frame topic that are no frame.
+    pub malformed_frames: u64,
+}
+
+/// Something for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// No route takes this topic.
+    Unrouted(String),
+    /// The client subscribes, and gets nothing.
+    Subscribes,
+    /// The client uses a packet id in flight for another publish.
+    PacketIdReused(u16),
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The client said so.
+    Disconnect {
+        /// And wants its will published.
+        with_will: bool,
+    },
+    /// It was ended here.
+    Fault(Fault),
+    /// The connection broke.
+    Lost,
+}

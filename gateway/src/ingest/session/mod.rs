@@ -1,0 +1,370 @@
+//! One client's session, without I/O: bytes in, records and bytes out, `now` given.
+//!
+//! ```text
+//!   handle_input ──▶ Fresh ──CONNECT──▶ Deciding ──accept──▶ Open ──DISCONNECT, fault, end──▶ Ended
+//!                                          └────refuse─────────────────────────────────────▶   │
+//!   records ──▶ Sink (the store's batch)      handle_appended, handle_watermark ──▶ output     ▼
+//!                                                                        handle_end: will, forget
+//! ```
+//! Guarantees: PUBACK, PUBREC and PUBCOMP of what is stored come from [`Session::handle_watermark`] and from nothing
+//! else, in the order received; PINGRESP and SUBACK wait for nothing. A publish sent again while its packet id is in
+//! flight (DUP, or QoS 2) is stored once. If the id is used again without DUP under QoS 1, what that is can not be
+//! told, so it is stored as well: a copy at worst, where leaving it out might lose an event.
+//!
+//! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning false; the Receive
+//! Maximum holds on MQTT 5. A keep-alive does not run out while it is the gateway that does not read.
+//!
+//! It does not: look for other connections of the client (`registry`), read a clock, or wait for anything. There are
+//! no local subscribers: every SUBSCRIBE is answered, and refused.
+
+mod input;
+mod interface;
+mod opening;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    acks::Acks,
+    codec::{self, Connect, Will},
+    error::Fault,
+    packet::Version,
+    settings::Settings,
+};
+use crate::store::Watermark;
+
+pub use interface::{Counts, End, News, Now, Sink};
+
+/// Output pending, in bytes, at which no more input is taken: a client has to read its answers.
+pub const OUT_BYTES_MAX: usize = 64 * 1024;
+/// Records in one batch, in bytes, at which no more input is taken before it is appended: small packets of a client
+/// with a long id make large records.
+pub const BATCH_BYTES_MAX: usize = 512 * 1024;
+/// Output memory that is kept while nothing is to be written, in bytes.
+const OUT_BYTES_IDLE: usize = 512;
+/// Acknowledgements owed to an MQTT 5 client, in Receive Maximums, at which no more input is taken: within the
+/// Receive Maximum there are at most two for each packet id, so only a client that breaks the rules gets there.
+const OWED_PER_INFLIGHT: usize = 2;
+
+#[derive(Debug)]
+enum Phase {
+    /// Waiting for CONNECT.
+    Fresh,
+    /// CONNECT was read: to be accepted or refused.
+    Deciding(Option<Box<Connect>>),
+    /// CONNACK was given.
+    Open,
+    /// Nothing more is read; what is owed is waited for.
+    Draining,
+    /// Only output may be left.
+    Ended(End),
+}
+
+/// One client's session on one connection.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    phase: Phase,
+    version: Version,
+    /// Empty until accepted.
+    client: Arc<str>,
+    acks: Acks,
+    out: Vec<u8>,
+    /// How much of `out` is written.
+    written: usize,
+    /// When output became pending, or some of it was written last.
+    writing_since: Option<Instant>,
+    /// When bytes came last; until CONNECT, when the connection was made.
+    heard: Instant,
+    keep_alive: Option<Duration>,
+    session_expiry_s: u32,
+    /// Longest packet that the client takes.
+    packet_bytes_max: usize,
+    /// Bytes of the records in the batch.
+    batched_bytes: usize,
+    /// The intake is full.
+    blocked: bool,
+    will: Option<Box<Will>>,
+    scratch: Vec<u8>,
+    counts: Counts,
+    news: Vec<News>,
+    told: Told,
+}
+
+/// What a session has told of already, so that its news are bounded.
+#[derive(Debug, Default)]
+struct Told {
+    /// Hashes of topics without a route.
+    unrouted: HashSet<u64>,
+    subscribes: bool,
+    packet_id_reused: bool,
+}
+
+impl Session {
+    /// A session that waits for its CONNECT.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>, now: Now) -> Self {
+        Session {
+            settings,
+            phase: Phase::Fresh,
+            version: Version::V311,
+            client: Arc::from(""),
+            acks: Acks::default(),
+            out: Vec::new(),
+            written: 0,
+            writing_since: None,
+            heard: now.at,
+            keep_alive: None,
+            session_expiry_s: 0,
+            packet_bytes_max: usize::MAX,
+            batched_bytes: 0,
+            blocked: false,
+            will: None,
+            scratch: Vec::new(),
+            counts: Counts::default(),
+            news: Vec::new(),
+            told: Told::default(),
+        }
+    }
+
+    /// Takes whole packets from the start of `input`, and gives the bytes taken. What is left is a packet's beginning,
+    /// or is not wanted now: see [`Session::wants_input`].
+    pub fn handle_input<S: Sink>(&mut self, now: Now, input: &[u8], sink: &mut S) -> usize {
+        if matches!(self.phase, Phase::Open) {
+            self.heard = now.at;
+        }
+        let mut taken = 0;
+        while self.wants_input() {
+            match self.take_packet(now, &input[taken..], sink) {
+                Ok(0) => break,
+                Ok(bytes) => taken += bytes,
+                Err(fault) => self.fail(now, fault),
+            }
+        }
+        self.note_output(now);
+        taken
+    }
+
+    /// The batch was appended with `first` as its first ticket; any number, if it was empty.
+    pub fn handle_appended(&mut self, first: u64) {
+        self.batched_bytes = 0;
+        self.acks.appended(first);
+    }
+
+    /// Whether records or replies wait for the batch to be appended.
+    #[must_use]
+    pub fn has_staged(&self) -> bool {
+        self.acks.has_staged()
+    }
+
+    /// Writes what the watermark makes due. A closed store with something owed ends the session.
+    pub fn handle_watermark(&mut self, now: Now, watermark: Watermark) {
+        let wanted = self.wants_input();
+        if matches!(self.phase, Phase::Open | Phase::Draining) {
+            self.acks.write_due(watermark.committed, self.version, &mut self.out);
+        }
+        if !wanted && self.wants_input() {
+            self.heard = now.at;
+        }
+        match self.phase {
+            Phase::Open | Phase::Draining if watermark.closed && self.acks.awaits_commit() => {
+                self.fail(now, Fault::StoreClosed);
+            }
+            Phase::Draining if !self.acks.awaits_commit() => self.fail(now, Fault::Stopping),
+            _ => {}
+        }
+        self.note_output(now);
+    }
+
+    /// Whether something owed waits for the watermark.
+    #[must_use]
+    pub fn awaits_commit(&self) -> bool {
+        self.acks.awaits_commit()
+    }
+
+    /// The intake is full, or has room again.
+    pub fn set_blocked(&mut self, now: Now, blocked: bool) {
+        self.blocked = blocked;
+        self.heard = now.at;
+    }
+
+    /// Whether input is to be read. False in the end, while the intake is full, the batch is large, and while the
+    /// client is owed more or has more to read than the limits say.
+    #[must_use]
+    #[inline]
+    pub fn wants_input(&self) -> bool {
+        let owed_max = match self.version {
+            Version::V311 => usize::from(self.settings.inflight_max),
+            Version::V5 => usize::from(self.settings.inflight_max) * OWED_PER_INFLIGHT,
+        };
+        matches!(self.phase, Phase::Fresh | Phase::Open)
+            && !self.blocked
+            && self.batched_bytes < BATCH_BYTES_MAX
+            && self.acks.owed() < owed_max
+            && self.out.len() - self.written < OUT_BYTES_MAX
+    }
+
+    /// Reads nothing more; ends with [`Fault::Stopping`] as soon as nothing appended is owed.
+    pub fn handle_stop(&mut self, now: Now) {
+        match self.phase {
+            Phase::Open if self.acks.awaits_commit() => self.phase = Phase::Draining,
+            Phase::Ended(_) => {}
+            _ => self.fail(now, Fault::Stopping),
+        }
+    }
+
+    /// The connection broke, or its other end was closed.
+    pub fn handle_lost(&mut self) {
+        if !self.has_ended() {
+            self.phase = Phase::Ended(End::Lost);
+        }
+        self.discard_output();
+    }
+
+    /// Ends the session with `fault`, and tells the client if its version can be told.
+    pub fn fail(&mut self, now: Now, fault: Fault) {
+        let tell = match self.phase {
+            Phase::Open | Phase::Draining if self.version == Version::V5 => codec::disconnect_because(fault),
+            Phase::Open | Phase::Draining | Phase::Fresh | Phase::Deciding(_) => None,
+            Phase::Ended(_) => return,
+        };
+        if let Some(disconnect) = tell {
+            self.emit(&disconnect);
+        }
+        self.phase = Phase::Ended(End::Fault(fault));
+        self.note_output(now);
+    }
+
+    /// When [`Session::handle_timeout`] is to be called next.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let write = self.writing_since.map(|since| since + self.settings.write_timeout);
+        let read = match self.phase {
+            Phase::Fresh => Some(self.heard + self.settings.connect_timeout),
+            Phase::Open => self.keep_alive.map(|keep_alive| self.heard + keep_alive),
+            _ => None,
+        };
+        write.into_iter().chain(read).min()
+    }
+
+    /// Ends the session if a time limit is over.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.writing_since.is_some_and(|since| since + self.settings.write_timeout <= now.at) {
+            self.fail(now, Fault::WriteTimeout);
+            self.discard_output();
+            return;
+        }
+        if self.poll_timeout().is_none_or(|limit| limit > now.at) {
+            return;
+        }
+        match self.phase {
+            Phase::Fresh => self.fail(now, Fault::ConnectTimeout),
+            Phase::Open if self.wants_input() => self.fail(now, Fault::KeepAlive),
+            _ => self.heard = now.at,
+        }
+    }
+
+    /// The last records of an ended session: its will, unless the client took its leave or the gateway stops, and the
+    /// end of its QoS 2 packet ids if it does not outlive the connection. `pending` says that the store knows some.
+    pub fn handle_end<S: Sink>(&mut self, now: Now, pending: bool, sink: &mut S) {
+        let Phase::Ended(end) = self.phase else { return };
+        if self.client.is_empty() {
+            return;
+        }
+        let with_will = match end {
+            End::Disconnect { with_will } => with_will,
+            End::Fault(Fault::Stopping | Fault::StoreClosed) => false,
+            End::Fault(_) | End::Lost => true,
+        };
+        if let Some(will) = self.will.take().filter(|_| with_will) {
+            self.push_will(now, &will, sink);
+        }
+        if self.session_expiry_s == 0 && (pending || self.acks.has_exactly_once()) {
+            sink.push_forget(&self.client);
+            self.acks.pushed();
+        }
+    }
+
+    /// How the session ended, if it has.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        if let Phase::Ended(end) = self.phase { Some(end) } else { None }
+    }
+
+    /// Whether nothing more will be read: what is left is output.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// The client id; empty until accepted.
+    #[must_use]
+    pub fn client(&self) -> &Arc<str> {
+        &self.client
+    }
+
+    /// How long the session outlives the connection, in seconds; `u32::MAX` for ever.
+    #[must_use]
+    pub fn session_expiry_s(&self) -> u32 {
+        self.session_expiry_s
+    }
+
+    /// Output to be written.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        &self.out[self.written..]
+    }
+
+    /// `bytes` of [`Session::output`] were written.
+    pub fn handle_written(&mut self, now: Now, bytes: usize) {
+        self.written += bytes;
+        self.writing_since = Some(now.at);
+        if self.written >= self.out.len() {
+            self.discard_output();
+        }
+    }
+
+    /// What happened since this was last called.
+    pub fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// What there is for the log since this was last called.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Gives back memory that an idle session does not need.
+    pub fn shrink(&mut self) {
+        self.acks.shrink();
+        self.scratch.shrink_to(0);
+        self.news.shrink_to(0);
+        if self.out.is_empty() {
+            self.out.shrink_to(OUT_BYTES_IDLE);
+        }
+    }
+
+    fn emit(&mut self, packet: &[u8]) {
+        // A packet that the client does not take is left out, as if it had been sent [MQTT-3.1.2-25].
+        if packet.len() <= self.packet_bytes_max {
+            self.out.extend_from_slice(packet);
+        }
+    }
+
+    fn note_output(&mut self, now: Now) {
+        if self.writing_since.is_none() && !self.out.is_empty() {
+            self.writing_since = Some(now.at);
+        }
+    }
+
+    fn discard_output(&mut self) {
+        self.out.clear();
+        self.written = 0;
+        self.writing_since = None;
+    }
+}

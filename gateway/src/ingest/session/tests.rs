@@ -1,0 +1,584 @@
+//! The session by table and by mutation, without a store: a list takes the records.
+
+use std::{sync::Arc, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    clock,
+    ingest::{Payload, Route, codec::Refused},
+    store::{Kind, Record},
+};
+
+/// What was pushed, as text: one entry per ticket.
+#[derive(Debug, Default)]
+struct List(Vec<String>);
+
+impl Sink for List {
+    fn push(&mut self, r: &Record<'_>) {
+        let payload = String::from_utf8_lossy(r.payload);
+        self.0.push(format!("{} {:?} {} {payload}", r.client, r.kind, r.topic));
+    }
+    fn push_exactly_once(&mut self, r: &Record<'_>, packet_id: u16) {
+        self.push(r);
+        let pushed = self.0.pop().unwrap();
+        self.0.push(format!("{pushed} once {packet_id}"));
+    }
+    fn push_release(&mut self, client: &str, packet_id: u16) {
+        self.0.push(format!("{client} release {packet_id}"));
+    }
+    fn push_forget(&mut self, client: &str) {
+        self.0.push(format!("{client} forget"));
+    }
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    let mut left = body.len();
+    loop {
+        let more = left > 127;
+        out.push(left as u8 & 0x7f | u8::from(more) << 7);
+        left >>= 7;
+        if !more {
+            break;
+        }
+    }
+    out.extend_from_slice(body);
+    out
+}
+
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
+}
+
+fn connect(version: Version, id: &str, flags: u8, keep_alive_s: u16) -> Vec<u8> {
+    let (level, properties): (u8, &[u8]) = if version == Version::V5 { (5, &[0]) } else { (4, &[]) };
+    packet(
+        0x10,
+        &[&text("MQTT")[..], &[level, flags], &keep_alive_s.to_be_bytes(), properties, &text(id)].concat(),
+    )
+}
+
+fn publish(version: Version, first: u8, topic: &str, packet_id: u16, payload: &str) -> Vec<u8> {
+    let id = if first & 6 == 0 { vec![] } else { packet_id.to_be_bytes().to_vec() };
+    let properties: &[u8] = if version == Version::V5 { &[0] } else { &[] };
+    packet(0x30 | first, &[&text(topic)[..], &id, properties, payload.as_bytes()].concat())
+}
+
+const NONE: [u8; 0] = [];
+const QOS1: u8 = 2;
+const QOS2: u8 = 4;
+const DUP: u8 = 8;
+
+struct Rig {
+    session: Session,
+    list: List,
+    now: Now,
+    appended: usize,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let now = Now { at: clock::monotonic(), wall_ms: 1 };
+        let routes = ["s/#", "json/+"].map(|filter| Route {
+            filter: filter.into(),
+            payload: if filter == "s/#" { Payload::Opaque } else { Payload::Json },
+            urgent: false,
+        });
+        let settings = Settings { inflight_max: 3, routes: routes.into(), ..Settings::default() };
+        Rig { session: Session::new(Arc::new(settings), now), list: List::default(), now, appended: 0 }
+    }
+
+    fn open(version: Version) -> Self {
+        Self::open_with(version, &connect(version, "c", 2, 10))
+    }
+
+    fn open_with(version: Version, connect: &[u8]) -> Self {
+        let mut rig = Rig::new();
+        assert_eq!(rig.input(connect), connect.len());
+        rig.accept(false, false);
+        assert_eq!(rig.out()[0], 0x20, "{version:?}");
+        rig
+    }
+
+    fn accept(&mut self, present: bool, forget: bool) {
+        let connect = self.session.take_connect().unwrap();
+        let client =
+            if connect.client_id.is_empty() { "auto".into() } else { connect.client_id.as_str().into() };
+        self.session.accept(self.now, *connect, client, present, forget, &mut self.list);
+    }
+
+    fn input(&mut self, bytes: &[u8]) -> usize {
+        self.session.handle_input(self.now, bytes, &mut self.list)
+    }
+
+    /// Appends what was pushed, with the index in the list as its ticket.
+    fn append(&mut self) {
+        self.session.handle_appended(self.appended as u64);
+        self.appended = self.list.0.len();
+    }
+
+    fn commit(&mut self, committed: u64) -> Vec<u8> {
+        self.session.handle_watermark(self.now, Watermark { committed, closed: false });
+        self.out()
+    }
+
+    fn out(&mut self) -> Vec<u8> {
+        let out = self.session.output().to_vec();
+        self.session.handle_written(self.now, out.len());
+        out
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        if let Some(End::Fault(fault)) = self.session.end() { Some(fault) } else { None }
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        self.now.at += Duration::from_secs(seconds);
+        self.session.handle_timeout(self.now);
+    }
+}
+
+const BOTH: [Version; 2] = [Version::V311, Version::V5];
+
+#[test]
+fn connack_says_what_is_offered() {
+    let mut rig = Rig::new();
+    rig.input(&connect(Version::V311, "c", 0, 10));
+    rig.accept(true, false);
+    assert_eq!(rig.out(), [0x20, 2, 1, 0]);
+
+    let mut rig = Rig::new();
+    rig.input(&connect(Version::V5, "", 2, 5000));
+    rig.accept(false, true);
+    assert_eq!(rig.list.0, ["auto forget"]);
+    let connack = rig.out();
+    for announced in [
+        &[33, 0, 3][..],                                           // receive maximum
+        &[37, 1],                                                  // retain available
+        &[39, 0, 4, 0, 0],                                         // maximum packet size
+        &[34, 0, 0],                                               // topic alias maximum
+        &[40, 0],                                                  // wildcard subscriptions
+        &[41, 0],                                                  // subscription identifiers
+        &[42, 0],                                                  // shared subscriptions
+        &[19, 3600u16.to_be_bytes()[0], 3600u16.to_be_bytes()[1]], // server keep-alive
+        b"\x12\x00\x04auto",                                       // assigned client id
+    ] {
+        assert!(
+            connack.windows(announced.len()).any(|window| window == announced),
+            "{announced:?} {connack:?}"
+        );
+    }
+}
+
+#[test]
+fn a_puback_waits_for_the_watermark_and_for_nothing_else() {
+    for version in BOTH {
+        let mut rig = Rig::open(version);
+        rig.input(&publish(version, QOS1, "s/a", 7, "x"));
+        assert_eq!(rig.list.0, ["c Opaque s/a x"]);
+        assert_eq!(rig.commit(9), NONE, "not appended, whatever others have committed");
+        rig.append();
+        assert_eq!(rig.commit(0), NONE);
+        rig.input(&packet(0xc0, &[]));
+        assert_eq!(rig.out(), [0xd0, 0], "PINGRESP waits for nothing");
+        assert_eq!(rig.commit(1), [0x40, 2, 0, 7]);
+        assert!(!rig.session.awaits_commit());
+    }
+}
+
+#[test]
+fn acknowledgements_go_out_in_the_order_received_and_with_one_write() {
+    let mut rig = Rig::open(Version::V5);
+    let five = Version::V5;
+    rig.input(
+        &[
+            publish(five, QOS1, "s/a", 1, ""),
+            publish(five, QOS1, "none", 2, ""),
+            publish(five, QOS2, "s/b", 3, ""),
+        ]
+        .concat(),
+    );
+    rig.append();
+    assert_eq!(rig.session.take_counts(), Counts { events: 2, bytes: 6, unrouted: 1, malformed_frames: 0 });
+    assert_eq!(rig.commit(0), NONE, "also the one that no route takes keeps its place");
+    assert_eq!(rig.commit(2), [0x40, 2, 0, 1, 0x40, 3, 0, 2, 0x10, 0x50, 2, 0, 3]);
+    assert_eq!(rig.session.take_news(), [News::Unrouted("none".into())]);
+}
+
+#[test]
+fn qos_2_is_stored_once_and_released_when_durable() {
+    for version in BOTH {
+        let mut rig = Rig::open(version);
+        rig.input(&publish(version, QOS2, "json/a", 5, "{}"));
+        rig.input(&publish(version, QOS2 | DUP, "json/a", 5, "{}"));
+        rig.append();
+        assert_eq!(rig.commit(1), [0x50, 2, 0, 5]);
+        rig.input(&publish(version, QOS2 | DUP, "json/a", 5, "{}"));
+        rig.append();
+        assert_eq!(rig.commit(1), [0x50, 2, 0, 5], "told again, not stored again");
+        rig.input(&packet(0x62, &[0, 5]));
+        rig.append();
+        assert_eq!(rig.list.0, ["c Json json/a {} once 5", "c release 5"]);
+        assert_eq!(rig.commit(1), NONE);
+        assert_eq!(rig.commit(2), [0x70, 2, 0, 5]);
+    }
+}
+
+#[test]
+fn a_resend_on_the_same_connection_is_stored_once_and_acknowledged_once() {
+    let mut rig = Rig::open(Version::V311);
+    rig.input(&publish(Version::V311, QOS1, "s/a", 1, "x"));
+    rig.append();
+    rig.input(&publish(Version::V311, QOS1 | DUP, "s/a", 1, "x"));
+    rig.append();
+    assert_eq!(rig.list.0.len(), 1);
+    assert_eq!(rig.commit(1), [0x40, 2, 0, 1]);
+    assert_eq!(rig.session.end(), None);
+}
+
+#[test]
+fn an_id_used_again_without_dup_loses_no_event() {
+    let mut rig = Rig::open(Version::V311);
+    rig.input(&publish(Version::V311, QOS1, "s/a", 1, "x"));
+    rig.input(&publish(Version::V311, QOS1, "s/a", 1, "y"));
+    rig.append();
+    assert_eq!(rig.list.0, ["c Opaque s/a x", "c Opaque s/a y"]);
+    assert_eq!(rig.session.take_news(), [News::PacketIdReused(1)]);
+    assert_eq!(rig.commit(1), [0x40, 2, 0, 1]);
+    assert_eq!(rig.commit(2), [0x40, 2, 0, 1]);
+}
+
+#[test]
+fn too_many_in_flight_end_version_5_and_hold_version_3() {
+    let many = |version| (1..=4).flat_map(|id| publish(version, QOS1, "s/a", id, "")).collect::<Vec<u8>>();
+    let mut rig = Rig::open(Version::V5);
+    rig.input(&many(Version::V5));
+    assert_eq!(rig.fault(), Some(Fault::ReceiveMaximum));
+    assert_eq!(rig.out()[..3], [0xe0, rig_reason_bytes(Fault::ReceiveMaximum), 0x93]);
+
+    let mut rig = Rig::open(Version::V311);
+    let bytes = many(Version::V311);
+    let taken = rig.input(&bytes);
+    assert_eq!(taken, bytes.len() / 4 * 3);
+    rig.append();
+    assert!(!rig.session.wants_input());
+    rig.commit(1);
+    assert!(rig.session.wants_input());
+    assert_eq!(rig.input(&bytes[taken..]), bytes.len() - taken);
+    assert_eq!(rig.list.0.len(), 4);
+}
+
+/// Remaining length of a DISCONNECT with its reason string.
+fn rig_reason_bytes(fault: Fault) -> u8 {
+    (2 + 3 + fault.to_string().len()) as u8
+}
+
+#[test]
+fn what_may_not_come_ends_the_session_by_cause() {
+    let alias = packet(0x30, &[&text("s/a")[..], &[3, 0x23, 0, 1]].concat());
+    let expiry = packet(0xe0, &[0, 5, 0x11, 0, 0, 0, 9]);
+    let second = connect(Version::V5, "c", 2, 0);
+    let table: [(&[u8], Fault); 10] = [
+        (&second, Fault::Protocol("a second CONNECT")),
+        (&publish(Version::V5, 0, "s/#", 0, ""), Fault::Topic),
+        (&publish(Version::V5, 0, "", 0, ""), Fault::Topic),
+        (&alias, Fault::TopicAlias),
+        (&packet(0xf0, &[]), Fault::Protocol("AUTH without an authentication method")),
+        (&packet(0x20, &[0, 0, 0]), Fault::Protocol("a packet that a client may not send here")),
+        (&packet(0xc1, &[]), Fault::Malformed("reserved header flags")),
+        (&[0x30, 0xff, 0xff, 0x7f], Fault::PacketTooLarge),
+        (&packet(0x82, &[0, 1, 0]), Fault::Protocol("a field or property that is not allowed there")),
+        (&expiry, Fault::Protocol("a session expiry in DISCONNECT and none in CONNECT")),
+    ];
+    for (bytes, fault) in table {
+        let mut rig = Rig::open(Version::V5);
+        rig.input(bytes);
+        assert_eq!(rig.fault(), Some(fault), "{bytes:02x?}");
+        let out = rig.out();
+        assert_eq!((out[0], out[2]), (0xe0, fault.disconnect_code().unwrap()));
+        let mut rig = Rig::open(Version::V311);
+        rig.input(&packet(0x30, b"\0\x01#"));
+        assert_eq!(rig.out(), NONE, "3.1.1 is only closed");
+        assert!(rig.session.has_ended());
+    }
+}
+
+#[test]
+fn refused_connects_are_told_in_their_version() {
+    let refuse = |bytes: &[u8]| {
+        let mut rig = Rig::new();
+        rig.input(bytes);
+        (rig.fault(), rig.out())
+    };
+    let level =
+        |name: &str, level: u8| packet(0x10, &[&text(name)[..], &[level, 2, 0, 0], &text("c")].concat());
+    assert_eq!(refuse(&level("MQIsdp", 3)), (Some(Fault::Version(3)), vec![0x20, 2, 0, 1]));
+    assert_eq!(refuse(&level("MQTT", 3)), (Some(Fault::Version(3)), vec![0x20, 2, 0, 1]));
+    let (fault, out) = refuse(&level("MQTT", 6));
+    assert_eq!((fault, out[0], out[3]), (Some(Fault::Version(6)), 0x20, 0x84));
+    assert_eq!(refuse(&level("HTTP", 1)), (Some(Fault::NotConnect), vec![]));
+    assert_eq!(refuse(b"GET / HTTP/1.1\r\n\r\n"), (Some(Fault::NotConnect), vec![]));
+    assert_eq!(refuse(&packet(0xc0, &[])), (Some(Fault::NotConnect), vec![]));
+    let long = "x".repeat(1025);
+    assert_eq!(refuse(&connect(Version::V311, &long, 2, 0)), (Some(Fault::ClientId), vec![0x20, 2, 0, 2]));
+    let (fault, out) = refuse(&connect(Version::V5, &long, 2, 0));
+    assert_eq!((fault, out[3]), (Some(Fault::ClientId), 0x85));
+    for (flags, what) in [
+        (1, "reserved connect flags"),
+        (0x18 | 4, "reserved connect flags"),
+        (0x20, "will flags without a will"),
+    ] {
+        let (fault, out) = refuse(&connect(Version::V5, "c", flags, 0));
+        assert_eq!((fault, out[3]), (Some(Fault::Malformed(what)), 0x81));
+    }
+    let auth = [&text("MQTT")[..], &[5, 2, 0, 0, 6, 0x15, 0, 3, b'a', b'b', b'c'], &text("c")].concat();
+    let (fault, out) = refuse(&packet(0x10, &auth));
+    assert_eq!((fault, out[3]), (Some(Fault::Authentication), 0x8c));
+
+    let mut rig = Rig::new();
+    rig.input(&connect(Version::V311, "c", 2, 0));
+    rig.session.refuse(rig.now, Refused { version: Version::V311, fault: Fault::Busy });
+    assert_eq!(rig.out(), [0x20, 2, 0, 3]);
+}
+
+#[test]
+fn user_name_and_password_are_taken_also_a_lone_password_on_version_5() {
+    let body = |flags, tail: &[u8]| {
+        packet(0x10, &[&text("MQTT")[..], &[5, flags, 0, 0, 0], &text("c"), tail].concat())
+    };
+    Rig::open_with(Version::V5, &body(0xc2, &[text("u"), text("p")].concat()));
+    Rig::open_with(Version::V5, &body(0x42, &text("p")));
+    let mut rig = Rig::new();
+    rig.input(&body(0x42, &[0, 9, b'p']));
+    assert_eq!(rig.fault(), Some(Fault::Malformed("the password is cut short")));
+}
+
+#[test]
+fn subscriptions_are_answered_and_refused() {
+    let mut rig = Rig::open(Version::V311);
+    rig.input(&packet(0x82, &[&[0, 9][..], &text("a/#"), &[1], &text("b"), &[0]].concat()));
+    assert_eq!(rig.out(), [0x90, 4, 0, 9, 0x80, 0x80]);
+    rig.input(&packet(0xa2, &[&[0, 9][..], &text("a/#")].concat()));
+    assert_eq!(rig.out(), [0xb0, 2, 0, 9]);
+    assert_eq!(rig.session.take_news(), [News::Subscribes]);
+
+    let mut rig = Rig::open(Version::V5);
+    rig.input(&packet(0x82, &[&[0, 9, 0][..], &text("a/#"), &[1], &text("a/#/b"), &[0]].concat()));
+    assert_eq!(rig.out(), [0x90, 5, 0, 9, 0, 0x83, 0x8f]);
+    rig.input(&packet(0xa2, &[&[0, 9, 0][..], &text("a/#")].concat()));
+    assert_eq!(rig.out(), [0xb0, 4, 0, 9, 0, 0x11]);
+}
+
+fn connect_with_will(version: Version, topic: &str) -> Vec<u8> {
+    let (level, none): (u8, &[u8]) = if version == Version::V5 { (5, &[0]) } else { (4, &[]) };
+    let body =
+        [&text("MQTT")[..], &[level, 6, 0, 10], none, &text("c"), none, &text(topic), &text("dead")].concat();
+    packet(0x10, &body)
+}
+
+#[test]
+fn a_will_is_stored_unless_the_client_takes_its_leave_or_the_gateway_stops() {
+    let lost = |rig: &mut Rig| rig.session.handle_lost();
+    let taken = |rig: &mut Rig| rig.session.fail(rig.now, Fault::TakenOver);
+    let leave = |rig: &mut Rig| {
+        rig.input(&packet(0xe0, &[]));
+    };
+    let leave_with_will = |rig: &mut Rig| {
+        rig.input(&packet(0xe0, &[4]));
+    };
+    let stop = |rig: &mut Rig| rig.session.handle_stop(rig.now);
+    type Ending = fn(&mut Rig);
+    let table: [(Version, Ending, bool); 6] = [
+        (Version::V311, lost, true),
+        (Version::V5, taken, true),
+        (Version::V311, leave, false),
+        (Version::V5, leave, false),
+        (Version::V5, leave_with_will, true),
+        (Version::V5, stop, false),
+    ];
+    for (i, (version, ending, stored)) in table.into_iter().enumerate() {
+        let mut rig = Rig::open_with(version, &connect_with_will(version, "s/will"));
+        ending(&mut rig);
+        rig.session.handle_end(rig.now, false, &mut rig.list);
+        let wanted: &[&str] = if stored { &["c Opaque s/will dead"] } else { &[] };
+        assert_eq!(rig.list.0, wanted, "{i}");
+    }
+    let mut rig = Rig::new();
+    rig.input(&connect_with_will(Version::V5, "s/#"));
+    assert_eq!((rig.fault(), rig.out()[3]), (Some(Fault::Topic), 0x90));
+}
+
+#[test]
+fn a_session_that_does_not_outlive_its_connection_forgets_its_packet_ids() {
+    let mut rig = Rig::open(Version::V311);
+    rig.input(&publish(Version::V311, QOS2, "s/a", 5, ""));
+    rig.append();
+    rig.session.handle_lost();
+    rig.session.handle_end(rig.now, false, &mut rig.list);
+    assert_eq!(rig.list.0, ["c Opaque s/a  once 5", "c forget"]);
+
+    let mut rig = Rig::open_with(Version::V311, &connect(Version::V311, "c", 0, 0));
+    rig.input(&publish(Version::V311, QOS2, "s/a", 5, ""));
+    rig.session.handle_lost();
+    rig.session.handle_end(rig.now, true, &mut rig.list);
+    assert_eq!(rig.list.0, ["c Opaque s/a  once 5"]);
+    assert_eq!(rig.session.session_expiry_s(), u32::MAX);
+}
+
+#[test]
+fn time_limits_end_a_session_and_a_full_intake_is_not_the_clients_fault() {
+    let mut rig = Rig::new();
+    rig.input(&[0x10]);
+    rig.wait(9);
+    assert_eq!(rig.fault(), None);
+    rig.wait(1);
+    assert_eq!(rig.fault(), Some(Fault::ConnectTimeout));
+
+    let mut rig = Rig::open(Version::V5);
+    rig.wait(14);
+    rig.input(&packet(0xc0, &[]));
+    rig.out();
+    rig.wait(14);
+    assert_eq!(rig.fault(), None);
+    rig.session.set_blocked(rig.now, true);
+    rig.wait(100);
+    assert_eq!(rig.fault(), None, "it is the gateway that does not read");
+    rig.session.set_blocked(rig.now, false);
+    rig.wait(15);
+    assert_eq!((rig.fault(), rig.out()[2]), (Some(Fault::KeepAlive), 0x8d));
+
+    let mut rig = Rig::open_with(Version::V311, &connect(Version::V311, "c", 2, 0));
+    rig.wait(1_000_000);
+    assert_eq!(rig.fault(), None, "a keep-alive of 0 is none");
+    rig.input(&packet(0xc0, &[]));
+    rig.wait(30);
+    assert_eq!(rig.fault(), Some(Fault::WriteTimeout));
+    assert_eq!(rig.session.output(), NONE);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_from() {
+    let mut rig = Rig::open(Version::V5);
+    let pings = packet(0xc0, &[]).repeat(OUT_BYTES_MAX);
+    let taken = rig.input(&pings);
+    assert_eq!(taken, OUT_BYTES_MAX);
+    assert!(!rig.session.wants_input());
+    rig.out();
+    assert!(rig.session.wants_input());
+}
+
+#[test]
+fn a_closed_store_acknowledges_nothing_more() {
+    let mut rig = Rig::open(Version::V5);
+    rig.input(&[publish(Version::V5, QOS1, "s/a", 1, ""), publish(Version::V5, QOS1, "s/a", 2, "")].concat());
+    rig.append();
+    rig.session.handle_watermark(rig.now, Watermark { committed: 1, closed: true });
+    let out = rig.out();
+    assert_eq!(out[..4], [0x40, 2, 0, 1]);
+    assert_eq!((out[4], out[6]), (0xe0, 0x97));
+    assert_eq!(rig.commit(2), NONE, "not even if it is said to be durable later");
+}
+
+#[test]
+fn a_stop_waits_for_what_is_owed() {
+    let mut rig = Rig::open(Version::V5);
+    rig.input(&publish(Version::V5, QOS1, "s/a", 1, ""));
+    rig.append();
+    rig.session.handle_stop(rig.now);
+    assert_eq!((rig.session.end(), rig.session.wants_input()), (None, false));
+    let out = rig.commit(1);
+    assert_eq!(out[..4], [0x40, 2, 0, 1]);
+    assert_eq!((out[4], out[6], rig.fault()), (0xe0, 0x8b, Some(Fault::Stopping)));
+}
+
+#[test]
+fn a_frame_topic_stores_what_is_no_frame_and_counts_it() {
+    let mut rig = Rig::open(Version::V5);
+    rig.input(&publish(Version::V5, QOS1, "tg/a/e", 1, "no frame"));
+    assert_eq!(rig.list.0, ["c Opaque tg/a/e no frame"]);
+    assert_eq!(rig.session.take_counts().malformed_frames, 1);
+    assert_eq!(Kind::Opaque as u8, 2);
+}
+
+/// A conversation of valid packets.
+fn conversation(version: Version) -> Vec<u8> {
+    [
+        connect_with_will(version, "s/will"),
+        publish(version, QOS1, "s/a", 1, "one"),
+        publish(version, QOS2, "json/a", 2, "{}"),
+        packet(0x62, &[0, 2]),
+        packet(
+            0x82,
+            &[&[0, 9][..], if version == Version::V5 { &[0] } else { &[] }, &text("a/#"), &[1]].concat(),
+        ),
+        packet(0xa2, &[&[0, 9][..], if version == Version::V5 { &[0] } else { &[] }, &text("a/#")].concat()),
+        packet(0xc0, &[]),
+        publish(version, 0, "tg/a/e", 0, "zero"),
+        packet(0xe0, &[]),
+    ]
+    .concat()
+}
+
+/// Plays `bytes` cut into pieces, as reads would cut them; gives all output and what was stored.
+fn play(bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<String>) {
+    let mut rig = Rig::new();
+    let mut out = vec![];
+    let mut held = vec![];
+    let mut rest = bytes;
+    let mut cuts = cuts.iter().cycle();
+    while !rest.is_empty() && !rig.session.has_ended() {
+        let n = cuts.next().map_or(rest.len(), |&n| n.clamp(1, rest.len()));
+        held.extend_from_slice(&rest[..n]);
+        rest = &rest[n..];
+        loop {
+            let taken = rig.input(&held);
+            held.drain(..taken);
+            rig.append();
+            out.extend(rig.commit(rig.appended as u64));
+            if let Some(connect) = rig.session.take_connect() {
+                rig.session.accept(rig.now, *connect, "c".into(), false, false, &mut rig.list);
+            } else if taken == 0 {
+                break;
+            }
+        }
+    }
+    rig.session.handle_lost();
+    rig.session.handle_end(rig.now, false, &mut rig.list);
+    (out, rig.list.0)
+}
+
+proptest! {
+    #[test]
+    fn how_reads_cut_the_bytes_changes_nothing_that_is_stored(five: bool, cuts in prop::collection::vec(1usize..9, 1..9)) {
+        let bytes = conversation(if five { Version::V5 } else { Version::V311 });
+        let (_, stored) = play(&bytes, &cuts);
+        let (_, whole) = play(&bytes, &[]);
+        prop_assert_eq!(&stored, &whole);
+        prop_assert_eq!(stored.len(), 4);
+    }
+
+    #[test]
+    fn no_mutated_conversation_panics_or_acknowledges_more_than_it_stores(
+        five: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cuts in prop::collection::vec(1usize..60, 1..4),
+    ) {
+        let mut bytes = conversation(if five { Version::V5 } else { Version::V311 });
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let (_, stored) = play(&bytes, &cuts);
+        prop_assert!(stored.len() <= bytes.len());
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes: Vec<u8>, after_connect: bool, five: bool) {
+        let version = if five { Version::V5 } else { Version::V311 };
+        let mut all = if after_connect { connect(version, "c", 2, 0) } else { vec![] };
+        all.extend(bytes);
+        play(&all, &[]);
+    }
+}

@@ -1,0 +1,150 @@
+//! What the door is told, with every limit's default and the reason for it.
+//!
+//! `config` fills these in; nothing here reads a file. [`Settings::check`] names the first value that can not be
+//! served, before a port is bound.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{admission::Route, topics};
+use crate::store::record::{HEAD_BYTES, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, RECORD_BYTES_MAX};
+
+/// Clients connected at a time, by default: at 10 KB each, 100 MB when all of them are busy with nothing.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Longest packet, by default, in bytes: what AWS IoT allows is half of it.
+pub const PACKET_BYTES_MAX: usize = 256 * 1024;
+/// Publishes in flight per client, by default: at a sync of 10 ms it still allows 100,000 per second.
+pub const INFLIGHT_MAX: u16 = 1000;
+/// Time for a client to send its CONNECT, by default.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which a client has to read some of what is written to it, by default.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest keep-alive that an MQTT 5 client is granted, by default, in seconds.
+pub const KEEP_ALIVE_MAX_S: u16 = 3600;
+/// Time that a stop waits for acknowledgements that are due to become durable.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Sessions remembered while their client is away: more, and the oldest is forgotten.
+pub const SESSIONS_MAX: usize = 10_000;
+/// Largest `packet_bytes_max`: such a packet still makes a record, whatever its topic and client id.
+pub const PACKET_BYTES_LIMIT: usize =
+    RECORD_BYTES_MAX - HEAD_BYTES - 2 * NAME_BYTES_MAX - PROPERTIES_BYTES_MAX - 2;
+/// Least `packet_bytes_max`: a CONNECT with the longest client id fits.
+pub const PACKET_BYTES_LEAST: usize = 2 * NAME_BYTES_MAX;
+
+const _: () = assert!(PACKET_BYTES_MAX <= PACKET_BYTES_LIMIT && PACKET_BYTES_LEAST <= PACKET_BYTES_MAX);
+
+/// One port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Where to listen. Port 0 takes a free one: see [`Bound::local_addr`](super::Bound::local_addr).
+    pub address: SocketAddr,
+}
+
+/// What all listeners share.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Clients connected at a time; one more is refused with "server busy".
+    pub connections_max: usize,
+    /// Longest packet, in bytes, its header included; announced to MQTT 5 clients.
+    pub packet_bytes_max: usize,
+    /// Publishes in flight per client; announced to MQTT 5 clients as Receive Maximum. Not 0.
+    pub inflight_max: u16,
+    /// Time for a client to send its CONNECT.
+    pub connect_timeout: Duration,
+    /// Time in which a client has to read some of what is written to it.
+    pub write_timeout: Duration,
+    /// Longest keep-alive that an MQTT 5 client is granted, in seconds. Not 0. A client that wants none gets none.
+    pub keep_alive_max_s: u16,
+    /// What becomes of topics outside `tg/`, the first match deciding.
+    pub routes: Vec<Route>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            connections_max: CONNECTIONS_MAX,
+            packet_bytes_max: PACKET_BYTES_MAX,
+            inflight_max: INFLIGHT_MAX,
+            connect_timeout: CONNECT_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
+            keep_alive_max_s: KEEP_ALIVE_MAX_S,
+            routes: Vec::new(),
+        }
+    }
+}
+
+/// A setting that can not be served. Nothing was started: mend the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadSettings {
+    /// A filter of a route.
+    #[error("the route filter \"{filter}\": {cause}")]
+    Filter {
+        /// As given.
+        filter: String,
+        /// What is wrong with it.
+        cause: topics::BadFilter,
+    },
+    /// The packet size.
+    #[error("packets of {0} bytes: allowed are {PACKET_BYTES_LEAST} to {PACKET_BYTES_LIMIT}")]
+    PacketBytes(usize),
+    /// A limit that would let nothing through.
+    #[error("{0} is 0: nothing would ever be accepted")]
+    Zero(&'static str),
+}
+
+impl Settings {
+    /// Checks that this can be served.
+    ///
+    /// # Errors
+    /// [`BadSettings`] for the first value that can not.
+    pub fn check(&self) -> Result<(), BadSettings> {
+        for route in &self.routes {
+            topics::check_filter(&route.filter)
+                .map_err(|cause| BadSettings::Filter { filter: route.filter.clone(), cause })?;
+        }
+        if !(PACKET_BYTES_LEAST..=PACKET_BYTES_LIMIT).contains(&self.packet_bytes_max) {
+            return Err(BadSettings::PacketBytes(self.packet_bytes_max));
+        }
+        for (name, zero) in [
+            ("connections_max", self.connections_max == 0),
+            ("inflight_max", self.inflight_max == 0),
+            ("connect_timeout", self.connect_timeout.is_zero()),
+            ("write_timeout", self.write_timeout.is_zero()),
+            ("keep_alive_max_s", self.keep_alive_max_s == 0),
+        ] {
+            if zero {
+                return Err(BadSettings::Zero(name));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::admission::Payload;
+
+    #[test]
+    fn what_can_not_be_served_is_named() {
+        let good = Settings::default;
+        let route = Route { filter: "a/#/b".into(), payload: Payload::Json, urgent: false };
+        let table = [
+            (good(), Ok(())),
+            (
+                Settings { routes: vec![route], ..good() },
+                Err("the route filter \"a/#/b\": '#' has to be the last level, and alone in it".to_owned()),
+            ),
+            (
+                Settings { packet_bytes_max: 10, ..good() },
+                Err("packets of 10 bytes: allowed are 2048 to 16758766".to_owned()),
+            ),
+            (
+                Settings { inflight_max: 0, ..good() },
+                Err("inflight_max is 0: nothing would ever be accepted".to_owned()),
+            ),
+        ];
+        for (settings, wanted) in table {
+            assert_eq!(settings.check().map_err(|error| error.to_string()), wanted);
+        }
+    }
+}
