@@ -10,3 +10,4 @@ pub mod clock;
 pub mod ingest;
 pub mod store;
 pub mod telemetry;
+pub mod uplink;

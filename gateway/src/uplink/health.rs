@@ -1,0 +1,210 @@
+//! How an uplink is doing: for `/readyz`, `status` and the metrics, and what is said of it in the log.
+//!
+//! Counts are added once per batch of acknowledgements, never per event. A state that stays is said once, and
+//! a failure that repeats at doubling intervals. No password and no payload is ever part of it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use metrics::{Counter, Gauge, Histogram};
+use parking_lot::Mutex;
+
+use crate::telemetry::{ACK_SECONDS, DELIVERED_EVENTS, SET_ASIDE_EVENTS, UPLINK_CONNECTED, UPLINK_CONNECTS};
+
+/// One uplink's state, shared with whoever looks.
+#[derive(Debug, Default)]
+pub struct Health {
+    connected: AtomicBool,
+    connects: AtomicU64,
+    delivered_events: AtomicU64,
+    set_aside_events: AtomicU64,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Said {
+    since_ms: Option<u64>,
+    last_error: Option<String>,
+}
+
+/// One uplink at a glance. Counts are of this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthView {
+    /// Connected now, handshake and all.
+    pub connected: bool,
+    /// Since when `connected` is what it is, wall clock, milliseconds since 1970; `None` before the first attempt ended.
+    pub since_ms: Option<u64>,
+    /// Why the last connection ended or the last attempt failed; stays after it went well again.
+    pub last_error: Option<String>,
+    /// Connections made.
+    pub connects: u64,
+    /// Events that the upstream acknowledged.
+    pub delivered_events: u64,
+    /// Events set aside.
+    pub set_aside_events: u64,
+}
+
+impl Health {
+    /// The state now.
+    #[must_use]
+    pub fn view(&self) -> HealthView {
+        let Said { since_ms, last_error } = self.said.lock().clone();
+        HealthView {
+            connected: self.connected.load(Relaxed),
+            since_ms,
+            last_error,
+            connects: self.connects.load(Relaxed),
+            delivered_events: self.delivered_events.load(Relaxed),
+            set_aside_events: self.set_aside_events.load(Relaxed),
+        }
+    }
+}
+
+/// What an uplink counts, and where.
+pub(super) struct Tally<'a> {
+    health: &'a Health,
+    connected: Gauge,
+    connects: Counter,
+    delivered_events: Counter,
+    set_aside_events: Counter,
+    ack_seconds: Histogram,
+    set_aside_records: AtomicU64,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(uplink: &str, health: &'a Health) -> Self {
+        let label = || uplink.to_owned();
+        let tally = Self {
+            health,
+            connected: metrics::gauge!(UPLINK_CONNECTED, "uplink" => label()),
+            connects: metrics::counter!(UPLINK_CONNECTS, "uplink" => label()),
+            delivered_events: metrics::counter!(DELIVERED_EVENTS, "uplink" => label()),
+            set_aside_events: metrics::counter!(SET_ASIDE_EVENTS, "uplink" => label()),
+            ack_seconds: metrics::histogram!(ACK_SECONDS, "uplink" => label()),
+            set_aside_records: AtomicU64::new(0),
+        };
+        tally.connected.set(0.0);
+        tally
+    }
+
+    pub(super) fn connected(&self, now_ms: u64) {
+        self.connected.set(1.0);
+        self.connects.increment(1);
+        self.health.connects.fetch_add(1, Relaxed);
+        self.health.connected.store(true, Relaxed);
+        self.health.said.lock().since_ms = Some(now_ms);
+    }
+
+    /// The connection, or the attempt at one, ended; `why` is `None` if we ended it.
+    pub(super) fn disconnected(&self, now_ms: u64, why: Option<&str>) {
+        self.connected.set(0.0);
+        let was_connected = self.health.connected.swap(false, Relaxed);
+        let mut said = self.health.said.lock();
+        if was_connected || said.since_ms.is_none() {
+            said.since_ms = Some(now_ms);
+        }
+        if let Some(why) = why {
+            said.last_error = Some(why.to_owned());
+        }
+    }
+
+    /// `events` were acknowledged and released, the oldest of them `seconds` after it was sent.
+    pub(super) fn delivered(&self, events: u64, seconds: f64) {
+        self.delivered_events.increment(events);
+        self.health.delivered_events.fetch_add(events, Relaxed);
+        // One value for all that came together: a value per event would cost more than the event.
+        self.ack_seconds.record(seconds);
+    }
+
+    /// One more record, of `events`, was set aside. Gives how many that makes if that is worth a line in the log:
+    /// the 1st, 2nd, 4th, 8th …
+    pub(super) fn set_aside(&self, events: u64) -> Option<u64> {
+        self.set_aside_events.increment(events);
+        self.health.set_aside_events.fetch_add(events, Relaxed);
+        let records = self.set_aside_records.fetch_add(1, Relaxed) + 1;
+        records.is_power_of_two().then_some(records)
+    }
+}
+
+/// How many attempts failed since events last went through, and what of it is worth a line in the log.
+#[derive(Debug)]
+pub(super) struct Failures {
+    count: u64,
+    /// The log's last word is that there is no connection.
+    said_down: bool,
+}
+
+impl Failures {
+    /// Nothing failed yet, and nothing was said.
+    pub(super) fn new() -> Self {
+        Self { count: 0, said_down: true }
+    }
+
+    /// One more failed. Says whether to log it: the 1st, 2nd, 4th, 8th …
+    pub(super) fn add(&mut self) -> bool {
+        self.count += 1;
+        let say = self.count.is_power_of_two();
+        self.said_down |= say;
+        say
+    }
+
+    /// There is a connection. Says whether to log it: where the log's last word was another.
+    pub(super) fn connected(&mut self) -> bool {
+        std::mem::take(&mut self.said_down)
+    }
+
+    /// Events go through: the next failure is the first one.
+    pub(super) fn clear(&mut self) {
+        self.count = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_failure_is_said_at_doubling_intervals() {
+        let mut failures = Failures::new();
+        let said: Vec<u64> = (1..=100).filter(|_| failures.add()).collect();
+        assert_eq!(said, [1, 2, 4, 8, 16, 32, 64], "which of a hundred attempts");
+        failures.clear();
+        assert!(failures.add());
+    }
+
+    #[test]
+    fn a_connection_is_said_once_after_each_failure_that_was_said() {
+        let mut failures = Failures::new();
+        assert!(failures.connected(), "the first of all");
+        let said: Vec<u64> = (1..=10)
+            .filter(|_| {
+                failures.add();
+                failures.connected()
+            })
+            .collect();
+        assert_eq!(said, [1, 2, 4, 8], "one that comes and goes is not said more often than its failures");
+        assert_eq!((0..3).filter(|_| failures.add()).count(), 0);
+        assert!(!failures.connected(), "9 to 11 were not said");
+        assert_eq!((0..9).filter(|_| failures.add()).count(), 1);
+        assert!(failures.connected() && !failures.connected(), "16 was, and what followed is over");
+    }
+
+    #[test]
+    fn since_is_when_the_state_changed_and_the_last_error_stays() {
+        let health = Health::default();
+        let tally = Tally::new("cloud", &health);
+        tally.disconnected(5, Some("refused"));
+        tally.disconnected(6, Some("still refused"));
+        let view = health.view();
+        assert_eq!((view.connected, view.since_ms), (false, Some(5)));
+        tally.connected(7);
+        tally.delivered(12, 0.1);
+        assert_eq!([(); 5].map(|()| tally.set_aside(1)), [Some(1), Some(2), None, Some(4), None]);
+        let view = health.view();
+        assert_eq!((view.connected, view.since_ms, view.connects), (true, Some(7), 1));
+        assert_eq!((view.delivered_events, view.set_aside_events), (12, 5));
+        assert_eq!(view.last_error.as_deref(), Some("still refused"));
+        tally.disconnected(8, None);
+        assert_eq!(health.view().since_ms, Some(8));
+        assert_eq!(health.view().last_error.as_deref(), Some("still refused"));
+    }
+}

@@ -1,0 +1,322 @@
+//! One connection's life: send what the window takes, read the acknowledgements, release what is settled.
+//!
+//! ```text
+//!  source.next ─▶ block ─▶ publish ─▶ outbox ─▶ upstream
+//!                   │ push                         │ PUBACK
+//!                   ▼                              ▼
+//!                 window ─ contiguous prefix ─▶ source.release
+//! ```
+//! One task and no hand-over: it waits for the socket, a block, the next time limit or the shutdown, and then does
+//! what can be done without waiting. An event that can not be sent, or that the upstream refuses for good, is set aside
+//! durably and counts as settled: what is behind it goes on. Any error ends the lane; nothing is mended here.
+//!
+//! A crash, or an error, between the PUBACK and the release sends the events after the released offset again.
+//!
+//! Limits: the window, the outbox and the time limits of the settings; a drain of [`DRAIN`]. It does not
+//! connect, wait between attempts or judge how it ended.
+
+mod settle;
+
+use std::{
+    collections::VecDeque,
+    num::NonZeroU16,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+pub(super) use settle::set_aside;
+
+use super::{
+    deadlines::{Deadlines, Due, InFlight},
+    health::Tally,
+    link::{Broken, Link, Moved},
+    raw::Raw,
+    settings::Settings,
+    source::Source,
+    window::Window,
+    wire::{self, Limits},
+};
+use crate::{clock, store::Record};
+
+/// How long a shutdown waits for the acknowledgements in flight.
+pub const DRAIN: Duration = Duration::from_secs(3);
+/// How long the last packet may take to leave.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// A full window is filled again when this part of it is free: many small writes become one.
+const REFILL_DIVISOR: usize = 4;
+/// The longest sleep: a far end for lanes without anything due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// What an uplink keeps between its connections, and what is the same for all of them.
+pub struct Shared<'a, S> {
+    /// What it was told.
+    pub settings: &'a Settings,
+    /// Where the events come from.
+    pub source: &'a mut S,
+    /// How they are written.
+    pub raw: &'a mut Raw,
+    pub(super) tally: &'a Tally<'a>,
+    /// Asks the lane to end.
+    pub shutdown: &'a CancellationToken,
+}
+
+/// How far a lane came before it ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// At least a part of a PUBLISH was written.
+    pub sent: bool,
+    /// Something was released.
+    pub released: bool,
+    /// The upstream answered a ping.
+    pub answered: bool,
+}
+
+/// One connection at work.
+pub struct Lane<'a, S: Source, Io> {
+    shared: Shared<'a, S>,
+    link: Link<Io>,
+    limits: Limits,
+    window: Window,
+    /// The blocks of what is in flight, oldest first: for what the upstream refuses.
+    blocks: VecDeque<Arc<S::Block>>,
+    deadlines: Deadlines,
+    /// False from a full window until enough of it is free.
+    filling: bool,
+    trace: Trace,
+    now: Instant,
+    drain_until: Option<Instant>,
+    alarm: Pin<Box<Sleep>>,
+    alarm_at: Instant,
+    warned_of_stray: bool,
+}
+
+enum Event<B> {
+    Moved(Moved),
+    Block(Arc<B>),
+    Alarm,
+    Shutdown,
+}
+
+impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
+    /// A lane over a fresh connection; the source stands at its released offset.
+    pub fn new(shared: Shared<'a, S>, link: Link<Io>, limits: Limits) -> Self {
+        let now = clock::monotonic();
+        let keep_alive =
+            limits.keep_alive_s.map_or(shared.settings.keep_alive, |s| Duration::from_secs(s.into()));
+        let window =
+            shared.settings.window.min(NonZeroU16::new(limits.receive_max).unwrap_or(NonZeroU16::MIN));
+        Self {
+            link,
+            limits,
+            window: Window::new(window),
+            blocks: VecDeque::new(),
+            deadlines: Deadlines::new(shared.settings.ack_timeout, keep_alive, now),
+            filling: true,
+            trace: Trace::default(),
+            now,
+            drain_until: None,
+            alarm: Box::pin(tokio::time::sleep_until((now + IDLE).into())),
+            alarm_at: now + IDLE,
+            warned_of_stray: false,
+            shared,
+        }
+    }
+
+    /// Forwards until the shutdown (`Ok`) or the end of the connection. With `probe`, the upstream has to answer a ping
+    /// first, and then gets the head alone until that is settled.
+    pub async fn run(mut self, probe: bool) -> (Result<(), Broken>, Trace) {
+        let ended = self.forward(probe).await;
+        (ended, self.trace)
+    }
+
+    async fn forward(&mut self, probe: bool) -> Result<(), Broken> {
+        if probe && !self.probe().await? {
+            return self.drain().await;
+        }
+        loop {
+            let from = self.shared.source.position();
+            let Some(block) = self.next_block().await? else { return self.drain().await };
+            let mut records = S::records_from(&block, from);
+            if !self.send(&mut records).await? {
+                return self.drain().await;
+            }
+        }
+    }
+
+    /// Pings, and sends the head alone. False on shutdown.
+    async fn probe(&mut self) -> Result<bool, Broken> {
+        self.ping();
+        while !self.trace.answered {
+            let event = self.wait(false).await?;
+            if !self.handle(event).await? {
+                return Ok(false);
+            }
+        }
+        let head = self.shared.source.position();
+        let Some(block) = self.next_block().await? else { return Ok(false) };
+        if !self.send(&mut S::records_from(&block, head).take(1)).await? {
+            return Ok(false);
+        }
+        while !self.window.is_empty() {
+            let event = self.wait(false).await?;
+            if !self.handle(event).await? {
+                return Ok(false);
+            }
+        }
+        // The head is settled: from here on this is a connection like any other.
+        self.blocks.clear();
+        self.shared.source.seek(self.shared.source.released());
+        Ok(true)
+    }
+
+    /// The next block, once there is one and room to send it; `None` on shutdown.
+    async fn next_block(&mut self) -> Result<Option<Arc<S::Block>>, Broken> {
+        loop {
+            let want_block = self.may_fill();
+            match self.wait(want_block).await? {
+                Event::Block(block) => {
+                    self.blocks.push_back(block.clone());
+                    return Ok(Some(block));
+                }
+                event => {
+                    if !self.handle(event).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts all `records` into the outbox, as there is room. False on shutdown.
+    async fn send<'r>(
+        &mut self,
+        records: &mut impl Iterator<Item = (u64, Record<'r>)>,
+    ) -> Result<bool, Broken> {
+        let mut next = records.next();
+        loop {
+            while let Some((offset, record)) = next.filter(|_| self.may_fill()) {
+                // Each that is set aside costs a commit: a shutdown does not wait for many.
+                if !self.put(offset, &record).await? && self.shared.shutdown.is_cancelled() {
+                    return Ok(false);
+                }
+                next = records.next();
+            }
+            if next.is_none() {
+                return Ok(true);
+            }
+            let event = self.wait(false).await?;
+            if !self.handle(event).await? {
+                return Ok(false);
+            }
+        }
+    }
+
+    #[inline]
+    fn may_fill(&mut self) -> bool {
+        if self.window.room() == 0 {
+            self.filling = false;
+        }
+        self.filling && self.link.has_room()
+    }
+
+    /// Writes the record into the outbox. False if it can not be sent: then it is set aside.
+    #[inline]
+    async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
+        let id = self.window.push(offset, record.events, self.now);
+        let id = id.expect("invariant: `may_fill` saw room in the window just before");
+        let Err(why) = self.shared.raw.publish(self.link.outbox(), offset, record, id, &self.limits) else {
+            return Ok(true);
+        };
+        self.set_aside(id, offset, record, &why.to_string()).await?;
+        self.release();
+        Ok(false)
+    }
+
+    /// Waits for the next thing to do: the socket, the clock, the shutdown, and a block if one is wanted. Cancel-safe.
+    async fn wait(&mut self, want_block: bool) -> Result<Event<S::Block>, Broken> {
+        self.arm();
+        let stopping = self.drain_until.is_some();
+        let Shared { source, shutdown, .. } = &mut self.shared;
+        let event = tokio::select! {
+            biased;
+            () = shutdown.cancelled(), if !stopping => Event::Shutdown,
+            // A block that is there goes into the same write.
+            block = source.next(), if want_block => Event::Block(block?),
+            moved = self.link.moved() => Event::Moved(moved?),
+            () = &mut self.alarm => Event::Alarm,
+        };
+        self.now = clock::monotonic();
+        Ok(event)
+    }
+
+    /// Does what an event asks for. False on shutdown.
+    async fn handle(&mut self, event: Event<S::Block>) -> Result<bool, Broken> {
+        match event {
+            Event::Moved(moved) => self.after_move(moved).await?,
+            Event::Alarm => self.after_alarm()?,
+            Event::Block(_) => {}
+            Event::Shutdown => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    async fn after_move(&mut self, moved: Moved) -> Result<(), Broken> {
+        if moved.written {
+            self.trace.sent |= !self.window.is_empty();
+            self.deadlines.wrote(self.link.pending() > 0, self.now);
+        }
+        if moved.read { self.take_answers().await } else { Ok(()) }
+    }
+
+    /// Sends nothing more, waits a bounded time for what is in flight, and says goodbye.
+    async fn drain(&mut self) -> Result<(), Broken> {
+        self.drain_until = Some(self.now + DRAIN);
+        while (!self.window.is_empty() || self.link.pending() > 0)
+            && self.drain_until.is_some_and(|until| self.now < until)
+        {
+            let event = self.wait(false).await?;
+            self.handle(event).await?;
+        }
+        self.link.outbox().extend_from_slice(&wire::DISCONNECT);
+        // If the goodbye does not get through, the upstream sees a closed connection, which is as good.
+        let _ = tokio::time::timeout(GOODBYE, self.link.finish()).await;
+        Ok(())
+    }
+
+    fn ping(&mut self) {
+        self.link.outbox().extend_from_slice(&wire::PINGREQ);
+        self.deadlines.pinged(self.now);
+    }
+
+    fn in_flight(&self) -> InFlight {
+        InFlight { head_sent_at: self.window.front_sent_at(), pending: self.link.pending() > 0 }
+    }
+
+    /// Sets the alarm if something is due before it goes. One that goes too early costs a wake-up, and is never moved back.
+    fn arm(&mut self) {
+        let due = self.deadlines.next(self.in_flight()).into_iter().chain(self.drain_until).min();
+        let due = due.unwrap_or(self.now + IDLE);
+        if due < self.alarm_at || self.alarm.is_elapsed() {
+            self.alarm_at = due;
+            self.alarm.as_mut().reset(due.into());
+        }
+    }
+
+    fn after_alarm(&mut self) -> Result<(), Broken> {
+        let ack_timeout = self.shared.settings.ack_timeout;
+        match self.deadlines.judge(self.in_flight(), self.now) {
+            Due::Ack => return Err(Broken::AckTimeout(ack_timeout)),
+            Due::Pong => return Err(Broken::PingTimeout(ack_timeout)),
+            Due::Ping => self.ping(),
+            Due::Nothing => {}
+        }
+        Ok(())
+    }
+}

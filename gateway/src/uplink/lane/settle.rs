@@ -1,0 +1,136 @@
+//! What becomes of the upstream's answers: acknowledged, refused for good, or not now; and what is released for it.
+//!
+//! ```text
+//!  inbox ─▶ PUBACK ─┬─ taken ──────────────────▶ window ─ prefix ─▶ source.release
+//!                   ├─ never taken ─▶ set aside ─▶┘
+//!                   └─ not now ─▶ the lane ends, and sends again after its back-off
+//! ```
+//! Answers are read in bulk and released once. It waits for nothing but the store, when a record is set aside.
+
+use fail::fail_point;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    super::{
+        link::Broken,
+        reason::{Reason, Verdict},
+        source::Source,
+        wire::{self, Inbound},
+    },
+    Lane, REFILL_DIVISOR, Shared,
+};
+use crate::store::Record;
+
+impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
+    /// Reads all that came, then settles it in one go.
+    pub(super) async fn take_answers(&mut self) -> Result<(), Broken> {
+        let (mut refused, mut ended, mut acks) = (Vec::new(), Ok(()), false);
+        while ended.is_ok() {
+            let (inbound, bytes) = match wire::inbound(self.link.inbox()) {
+                Ok(Some(read)) => read,
+                Ok(None) => break,
+                Err(error) => {
+                    ended = Err(error.into());
+                    break;
+                }
+            };
+            self.link.take(bytes);
+            match inbound {
+                Inbound::Ack { id, reason } => match reason.judge() {
+                    Verdict::Taken => {
+                        acks = true;
+                        let known = self.window.acknowledge(id);
+                        self.note_stray(known, id);
+                    }
+                    Verdict::NeverTaken => refused.push((id, reason)),
+                    Verdict::NotNow => ended = Err(Broken::NotNow(reason)),
+                },
+                Inbound::Pong => {
+                    self.deadlines.answered();
+                    self.trace.answered = true;
+                }
+                Inbound::Disconnect { reason } => ended = Err(Broken::Disconnected(reason)),
+                Inbound::Other => {}
+            }
+        }
+        if acks {
+            fail_point!("uplink-after-ack", |_| std::process::abort());
+        }
+        self.release();
+        for (id, reason) in refused {
+            // Each costs a commit: a shutdown does not wait for many, and what is left is refused again.
+            if self.shared.shutdown.is_cancelled() {
+                break;
+            }
+            self.refused(id, reason).await?;
+            self.release();
+        }
+        ended
+    }
+
+    /// Sets aside what the upstream said that it will never take.
+    async fn refused(&mut self, id: u16, reason: Reason) -> Result<(), Broken> {
+        let Some(offset) = self.window.waiting_offset(id) else {
+            self.note_stray(false, id);
+            return Ok(());
+        };
+        let why = format!("the upstream refused it: {reason}");
+        let block = self.blocks.iter().find(|block| offset < S::end(block)).cloned();
+        let record = block.as_deref().and_then(|block| S::records_from(block, offset).next());
+        let (_, record) =
+            record.expect("invariant: a block is kept until all of it is released, see `release`");
+        self.set_aside(id, offset, &record, &why).await
+    }
+
+    pub(super) async fn set_aside(
+        &mut self,
+        id: u16,
+        offset: u64,
+        record: &Record<'_>,
+        why: &str,
+    ) -> Result<(), Broken> {
+        set_aside(&self.shared, offset, record, why).await?;
+        self.window.set_aside(id);
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self) {
+        if let Some(released) = self.window.advance() {
+            while self.blocks.front().is_some_and(|block| S::end(block) <= released.next_offset) {
+                self.blocks.pop_front();
+            }
+            self.shared.source.release(released.next_offset);
+            fail_point!("uplink-after-release", |_| std::process::abort());
+            let seconds = self.now.duration_since(released.oldest_sent_at).as_secs_f64();
+            if released.delivered_events > 0 {
+                self.shared.tally.delivered(released.delivered_events, seconds);
+            }
+            self.trace.released = true;
+            self.deadlines.released(self.now);
+        }
+        self.filling |= self.window.room() >= self.window.limit().div_ceil(REFILL_DIVISOR);
+    }
+
+    fn note_stray(&mut self, known: bool, id: u16) {
+        if !known && !self.warned_of_stray {
+            self.warned_of_stray = true;
+            let uplink = &self.shared.settings.name;
+            tracing::warn!(%uplink, id, "the upstream acknowledged a packet id that is not in flight: passed over");
+        }
+    }
+}
+
+/// Keeps the record at `offset` aside with its reason, durably, and counts it.
+pub(in super::super) async fn set_aside<S: Source>(
+    shared: &Shared<'_, S>,
+    offset: u64,
+    record: &Record<'_>,
+    why: &str,
+) -> Result<(), Broken> {
+    shared.source.set_aside(offset, record, why).await?;
+    if let Some(records) = shared.tally.set_aside(record.events.into()) {
+        let uplink = &shared.settings.name;
+        tracing::warn!(%uplink, records, offset, topic = record.topic, "set an event aside: {why}");
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! The format `raw`: an event goes out as it came in, QoS 1, on the topic that the template gives.
+//!
+//! On MQTT 5 each PUBLISH also says what it is, in user properties, before the properties it came with:
+//!
+//! ```text
+//!  tidegate-id        <device>/<boot>/<first_seq> of a frame, <gateway>/<store id>-<offset> of anything else
+//!  tidegate-count     how many events the frame carries; frames only
+//!  tidegate-device    the device of a tg/… topic, or the MQTT client id
+//!  tidegate-received  when the gateway took it in, RFC 3339, UTC, milliseconds
+//! ```
+//! Every copy of an event has the same id. MQTT 3.1.1 has no room for any of this: there a frame's own head names
+//! it. What can not be sent is said before a byte of it is written.
+//!
+//! Limits: what the upstream allows, see [`Limits`]. It decodes no payload beyond a frame's head, and
+//! allocates nothing per event once its two scratch buffers have grown.
+
+use tidegate_protocol::{FrameHead, Topic};
+
+use super::{
+    settings::{Settings, Version},
+    template::{BadTopic, Template},
+    timestamp,
+    wire::{Limits, Publish},
+};
+use crate::store::{Kind, Record};
+
+// A property identifier (0x26 is a user property) and a key with its length. (MQTT 5.0 section 2.2.2.2)
+const ID: &[u8] = b"\x26\x00\x0Btidegate-id";
+const COUNT: &[u8] = b"\x26\x00\x0Etidegate-count";
+const DEVICE: &[u8] = b"\x26\x00\x0Ftidegate-device";
+const RECEIVED: &[u8] = b"\x26\x00\x11tidegate-received";
+
+/// Writes events in this format, for one uplink.
+#[derive(Debug)]
+pub struct Raw {
+    version: Version,
+    template: Template,
+    /// Whether anything asks which device an event is of.
+    needs_device: bool,
+    /// What the ids of foreign events begin with: gateway and store.
+    foreign_id: String,
+    packet_bytes_max: Option<u32>,
+    topic: Vec<u8>,
+    properties: Vec<u8>,
+}
+
+/// An event can not be sent to this upstream, ever. Nothing of it was written: set it aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unsendable {
+    /// Its packet is longer than the upstream takes.
+    #[error("its packet of {bytes} bytes is longer than the {bytes_max} bytes that the upstream takes")]
+    TooLong {
+        /// How long the packet would be.
+        bytes: u64,
+        /// How long it may be.
+        bytes_max: u32,
+    },
+    /// There is no topic for it.
+    #[error(transparent)]
+    Topic(#[from] BadTopic),
+}
+
+impl Raw {
+    /// For the uplink of `settings`, over a store whose identity is `store_id`.
+    #[must_use]
+    pub fn new(settings: &Settings, store_id: &str) -> Self {
+        Self {
+            version: settings.version,
+            needs_device: settings.version == Version::V5 || settings.topic.names_device(),
+            template: settings.topic.clone().bound_to(&settings.gateway_id),
+            foreign_id: format!("{}/{store_id}-", settings.gateway_id),
+            packet_bytes_max: settings.packet_bytes_max,
+            topic: Vec::new(),
+            properties: Vec::new(),
+        }
+    }
+
+    /// Appends the PUBLISH for the record at `offset` to `out`.
+    ///
+    /// # Errors
+    /// [`Unsendable`]: `out` is as it was.
+    pub fn publish(
+        &mut self,
+        out: &mut Vec<u8>,
+        offset: u64,
+        record: &Record<'_>,
+        id: u16,
+        limits: &Limits,
+    ) -> Result<(), Unsendable> {
+        let device = if self.needs_device { device_of(record) } else { "" };
+        if self.version == Version::V5 {
+            self.describe(offset, record, device);
+        }
+        let topic = self.template.render(record.topic, device, &mut self.topic)?;
+        let properties = match self.version {
+            Version::V311 => None,
+            Version::V5 => Some([&self.properties[..], record.properties]),
+        };
+        let retain = record.retain && limits.retain_available;
+        let publish = Publish { topic, id, retain, properties, payload: record.payload };
+        let bytes = publish.size();
+        let bytes_max = limits.packet_bytes_max.min(self.packet_bytes_max.unwrap_or(limits.packet_bytes_max));
+        if bytes > u64::from(bytes_max) {
+            return Err(Unsendable::TooLong { bytes, bytes_max });
+        }
+        publish.write(out);
+        Ok(())
+    }
+
+    /// Writes the user properties of a record over the scratch buffer.
+    fn describe(&mut self, offset: u64, record: &Record<'_>, device: &str) {
+        let out = &mut self.properties;
+        out.clear();
+        let head = match record.kind {
+            Kind::Frame => FrameHead::parse(record.payload).ok(),
+            Kind::Json | Kind::Opaque => None,
+        };
+        match head {
+            Some((head, _)) => {
+                put(out, ID, |out| {
+                    out.extend_from_slice(device.as_bytes());
+                    out.push(b'/');
+                    put_decimal(out, head.boot.into());
+                    out.push(b'/');
+                    put_decimal(out, head.first_seq.into());
+                });
+                put(out, COUNT, |out| put_decimal(out, head.count.into()));
+            }
+            None => put(out, ID, |out| {
+                out.extend_from_slice(self.foreign_id.as_bytes());
+                put_decimal(out, offset);
+            }),
+        }
+        put(out, DEVICE, |out| out.extend_from_slice(device.as_bytes()));
+        put(out, RECEIVED, |out| out.extend_from_slice(&timestamp::rfc3339(record.received_ms)));
+    }
+}
+
+/// The device of a `tg/…` topic, or the MQTT client id.
+fn device_of<'a>(record: &Record<'a>) -> &'a str {
+    Topic::parse(record.topic).map_or(record.client, |topic| topic.device.as_str())
+}
+
+/// Appends a property: `key`, then the value that `write` writes, with its length before it.
+fn put(out: &mut Vec<u8>, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(key);
+    let at = out.len();
+    out.extend_from_slice(&[0, 0]);
+    write(out);
+    // Values are names and ids of 1 KB at the most (`ID_BYTES_MAX`, `NAME_BYTES_MAX`), so 16 bits hold the length.
+    let bytes = (out.len() - at - 2) as u16;
+    out[at..at + 2].copy_from_slice(&bytes.to_be_bytes());
+}
+
+fn put_decimal(out: &mut Vec<u8>, mut value: u64) {
+    let mut text = [0; 20];
+    let mut at = text.len();
+    loop {
+        at -= 1;
+        text[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&text[at..]);
+}

@@ -1,0 +1,83 @@
+//! What an uplink needs of the store: a reader with a durable cursor. The store's own reader is one; the
+//! tests have another that keeps its records in memory.
+//!
+//! Limits and guarantees are those of [`store::Reader`](crate::store::Reader). Nothing is buffered here.
+
+use std::{future::Future, sync::Arc};
+
+use crate::store::{Block, ReadError, Reader, Record};
+
+/// A reader of the log with a cursor that survives.
+pub trait Source: Send + Sync {
+    /// A run of records.
+    type Block: Send + Sync;
+
+    /// The first offset that is not yet released.
+    fn released(&self) -> u64;
+    /// The offset that [`Source::next`] reads from.
+    fn position(&self) -> u64;
+    /// Makes `offset` the next to read.
+    fn seek(&mut self, offset: u64);
+    /// The block that holds the next record; waits for one. Cancel-safe.
+    fn next(&mut self) -> impl Future<Output = Result<Arc<Self::Block>, ReadError>> + Send;
+    /// The records of `block` from `offset` on.
+    fn records_from(block: &Self::Block, offset: u64) -> impl Iterator<Item = (u64, Record<'_>)> + Send;
+    /// The offset after the last record of `block`.
+    fn end(block: &Self::Block) -> u64;
+    /// Everything before `offset` is settled.
+    fn release(&mut self, offset: u64);
+    /// Keeps a record aside with its reason: durable when this returns.
+    fn set_aside(
+        &self,
+        offset: u64,
+        record: &Record<'_>,
+        reason: &str,
+    ) -> impl Future<Output = Result<(), ReadError>> + Send;
+    /// What the store calls itself, in the ids of records that have none of their own.
+    fn store_id(&self) -> String;
+}
+
+impl Source for Reader {
+    type Block = Block;
+
+    fn released(&self) -> u64 {
+        Reader::released(self)
+    }
+
+    fn position(&self) -> u64 {
+        Reader::position(self)
+    }
+
+    fn seek(&mut self, offset: u64) {
+        Reader::seek(self, offset);
+    }
+
+    fn next(&mut self) -> impl Future<Output = Result<Arc<Block>, ReadError>> + Send {
+        Reader::next(self)
+    }
+
+    fn records_from(block: &Block, offset: u64) -> impl Iterator<Item = (u64, Record<'_>)> + Send {
+        block.records_from(offset)
+    }
+
+    fn end(block: &Block) -> u64 {
+        block.end()
+    }
+
+    fn release(&mut self, offset: u64) {
+        Reader::release(self, offset);
+    }
+
+    fn set_aside(
+        &self,
+        offset: u64,
+        record: &Record<'_>,
+        reason: &str,
+    ) -> impl Future<Output = Result<(), ReadError>> + Send {
+        Reader::set_aside(self, offset, record, reason)
+    }
+
+    fn store_id(&self) -> String {
+        Reader::store_id(self)
+    }
+}

@@ -1,0 +1,255 @@
+//! The topic under which an event goes to the upstream: a template with names in braces.
+//!
+//! `{topic}` is the topic as it came, `{device}` the device of a `tg/…` topic or else the MQTT client id,
+//! `{gateway}` this gateway's id. `sites/{gateway}/{topic}` becomes `sites/barn-7/tg/stall-3/e`.
+//!
+//! Limits: a template to [`TEMPLATE_BYTES_MAX`], a topic to [`TOPIC_BYTES_MAX`]. A brace has no escape, for no sane topic
+//! needs one. What a template makes of an event may be no topic at all (a client id may hold a `#`): that is
+//! said per event, not guessed at.
+
+/// Longest template, in bytes.
+pub const TEMPLATE_BYTES_MAX: usize = 1024;
+/// Longest topic that MQTT can carry, in bytes. \[MQTT-1.5.3\]
+pub const TOPIC_BYTES_MAX: usize = 65_535;
+
+/// A checked topic template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Topic,
+    Device,
+    Gateway,
+}
+
+/// A template can not be used; nothing was started with it. Positions are in bytes from 0.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// It would make every topic empty, which MQTT does not have.
+    #[error("the topic template is empty: write {{topic}} to keep topics as they are")]
+    Empty,
+    /// It is longer than [`TEMPLATE_BYTES_MAX`].
+    #[error("the topic template is {bytes} bytes long, more than {TEMPLATE_BYTES_MAX}: shorten it")]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// A name in braces that means nothing.
+    #[error(
+        "{{{name}}} at byte {at} of the topic template is unknown: use {{topic}}, {{device}} or {{gateway}}"
+    )]
+    UnknownPlaceholder {
+        /// Where its brace stands.
+        at: usize,
+        /// The name between the braces.
+        name: String,
+    },
+    /// A brace without its partner.
+    #[error("the brace at byte {at} of the topic template has no partner")]
+    LoneBrace {
+        /// Where it stands.
+        at: usize,
+    },
+    /// A character that no topic may hold. \[MQTT-3.3.2-2\]
+    #[error("{found:?} at byte {at} of the topic template can not stand in a topic: remove it")]
+    Forbidden {
+        /// Where it stands.
+        at: usize,
+        /// `#`, `+` or NUL.
+        found: char,
+    },
+}
+
+/// What a template makes of one event is no topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadTopic {
+    /// It is empty.
+    #[error("the topic for the upstream is empty")]
+    Empty,
+    /// It is longer than [`TOPIC_BYTES_MAX`].
+    #[error("the topic for the upstream is {bytes} bytes long, more than {TOPIC_BYTES_MAX}")]
+    TooLong {
+        /// How long it is.
+        bytes: usize,
+    },
+    /// It holds a wildcard or NUL.
+    #[error("the topic for the upstream holds a wildcard or NUL")]
+    Forbidden,
+}
+
+impl Default for Template {
+    /// `{topic}`: topics stay as they are.
+    fn default() -> Self {
+        Self { parts: vec![Part::Topic] }
+    }
+}
+
+impl Template {
+    /// Checks a template.
+    ///
+    /// # Errors
+    /// [`TemplateError`] says what is wrong and where.
+    pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        if text.is_empty() {
+            return Err(TemplateError::Empty);
+        }
+        if text.len() > TEMPLATE_BYTES_MAX {
+            return Err(TemplateError::TooLong { bytes: text.len() });
+        }
+        if let Some((at, found)) = text.char_indices().find(|(_, c)| matches!(c, '#' | '+' | '\0')) {
+            return Err(TemplateError::Forbidden { at, found });
+        }
+        let (mut parts, mut at) = (Vec::new(), 0);
+        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+            let (part, bytes) = next_part(rest, at)?;
+            parts.push(part);
+            at += bytes;
+        }
+        Ok(Self { parts })
+    }
+
+    /// Whether `{gateway}` stands in it.
+    #[must_use]
+    pub fn names_gateway(&self) -> bool {
+        self.parts.contains(&Part::Gateway)
+    }
+
+    /// Whether `{device}` stands in it.
+    #[must_use]
+    pub fn names_device(&self) -> bool {
+        self.parts.contains(&Part::Device)
+    }
+
+    /// Puts the gateway's id in its places, so that less is left to do per event.
+    #[must_use]
+    pub fn bound_to(mut self, gateway: &str) -> Self {
+        for part in &mut self.parts {
+            if *part == Part::Gateway {
+                *part = Part::Text(gateway.to_owned());
+            }
+        }
+        self
+    }
+
+    /// The topic for one event: `topic` itself, or else written over `scratch`.
+    ///
+    /// # Errors
+    /// [`BadTopic`]: what came out can not be sent.
+    pub fn render<'a>(
+        &self,
+        topic: &'a str,
+        device: &str,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], BadTopic> {
+        if let [Part::Topic] = self.parts[..] {
+            return check(topic.as_bytes());
+        }
+        scratch.clear();
+        for part in &self.parts {
+            scratch.extend_from_slice(match part {
+                Part::Text(text) => text.as_bytes(),
+                Part::Topic => topic.as_bytes(),
+                Part::Device => device.as_bytes(),
+                Part::Gateway => &[],
+            });
+        }
+        check(scratch)
+    }
+}
+
+/// The part that `rest`, which is not empty, begins with, and its length. `at` is where `rest` begins.
+fn next_part(rest: &str, at: usize) -> Result<(Part, usize), TemplateError> {
+    let Some(inner) = rest.strip_prefix('{') else {
+        let bytes = rest.find(['{', '}']).unwrap_or(rest.len());
+        if bytes == 0 {
+            return Err(TemplateError::LoneBrace { at });
+        }
+        return Ok((Part::Text(rest[..bytes].to_owned()), bytes));
+    };
+    let Some((name, _)) = inner.split_once('}').filter(|(name, _)| !name.contains('{')) else {
+        return Err(TemplateError::LoneBrace { at });
+    };
+    let part = match name {
+        "topic" => Part::Topic,
+        "device" => Part::Device,
+        "gateway" => Part::Gateway,
+        _ => return Err(TemplateError::UnknownPlaceholder { at, name: name.to_owned() }),
+    };
+    Ok((part, name.len() + 2))
+}
+
+fn check(topic: &[u8]) -> Result<&[u8], BadTopic> {
+    if topic.is_empty() {
+        return Err(BadTopic::Empty);
+    }
+    if topic.len() > TOPIC_BYTES_MAX {
+        return Err(BadTopic::TooLong { bytes: topic.len() });
+    }
+    if topic.iter().any(|byte| matches!(byte, b'#' | b'+' | 0)) {
+        return Err(BadTopic::Forbidden);
+    }
+    Ok(topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(template: &str, topic: &str, device: &str) -> Result<String, BadTopic> {
+        let template = Template::parse(template).unwrap().bound_to("barn-7");
+        let mut scratch = b"left over".to_vec();
+        let topic = template.render(topic, device, &mut scratch)?;
+        Ok(String::from_utf8(topic.to_vec()).unwrap())
+    }
+
+    #[test]
+    fn names_in_braces_are_filled_in() {
+        for (template, topic) in [
+            ("{topic}", "tg/s3/e"),
+            ("sites/{gateway}/{topic}", "sites/barn-7/tg/s3/e"),
+            ("{device}/{gateway}", "s3/barn-7"),
+            ("{topic}{topic}", "tg/s3/etg/s3/e"),
+            ("fixed/ä", "fixed/ä"),
+        ] {
+            assert_eq!(render(template, "tg/s3/e", "s3").unwrap(), topic);
+        }
+    }
+
+    #[test]
+    fn a_bad_template_is_refused_with_its_position() {
+        let lone = |at| TemplateError::LoneBrace { at };
+        let unknown = |at, name: &str| TemplateError::UnknownPlaceholder { at, name: name.to_owned() };
+        let forbidden = |at, found| TemplateError::Forbidden { at, found };
+        for (template, error) in [
+            ("", TemplateError::Empty),
+            ("a/{site}/b", unknown(2, "site")),
+            ("{topic}{}", unknown(7, "")),
+            ("{Topic}", unknown(0, "Topic")),
+            ("a/{topic", lone(2)),
+            ("{a{topic}", lone(0)),
+            ("topic}", lone(5)),
+            ("a/#", forbidden(2, '#')),
+            ("ä/+/{topic}", forbidden(3, '+')),
+            ("a\0", forbidden(1, '\0')),
+        ] {
+            assert_eq!(Template::parse(template), Err(error), "{template:?}");
+        }
+        let long = "x".repeat(TEMPLATE_BYTES_MAX + 1);
+        assert_eq!(Template::parse(&long), Err(TemplateError::TooLong { bytes: long.len() }));
+    }
+
+    #[test]
+    fn what_is_no_topic_is_said_per_event() {
+        assert_eq!(render("{topic}/{device}", "a", "cli#ent"), Err(BadTopic::Forbidden));
+        assert_eq!(render("{device}", "a", "c+"), Err(BadTopic::Forbidden));
+        assert_eq!(render("{device}", "a", ""), Err(BadTopic::Empty));
+        let device = "x".repeat(TOPIC_BYTES_MAX);
+        assert_eq!(render("{device}", "a", &device).unwrap().len(), TOPIC_BYTES_MAX);
+        let bytes = TOPIC_BYTES_MAX + 1;
+        assert_eq!(render("{device}/", "a", &device), Err(BadTopic::TooLong { bytes }));
+    }
+}

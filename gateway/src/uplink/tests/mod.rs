@@ -1,0 +1,243 @@
+//! The uplink against brokers: a scripted one for what a real one seldom does, and mosquitto.
+//!
+//! The store here is a log in memory with the same contract as the real one: blocks that may begin before the
+//! position sought, a cursor that only `release` moves, and records set aside.
+
+mod broker;
+mod faults;
+mod formats;
+mod mosquitto;
+mod real_store;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{Health, Settings, forward, source::Source};
+use crate::store::{Kind, ReadError, Record};
+
+/// Nothing here takes longer, unless it never happens.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Records in a block, unless said otherwise: odd, so that windows and blocks do not end together.
+const BLOCK_RECORDS: u64 = 7;
+
+/// A record that owns its bytes.
+#[derive(Debug, Clone)]
+pub struct Owned {
+    pub kind: Kind,
+    pub events: u8,
+    pub retain: bool,
+    pub client: String,
+    pub topic: String,
+    pub properties: Vec<u8>,
+    pub payload: Vec<u8>,
+}
+
+impl Owned {
+    pub fn new(topic: &str, payload: &[u8]) -> Self {
+        Self {
+            kind: Kind::Opaque,
+            events: 1,
+            retain: false,
+            client: "client".to_owned(),
+            topic: topic.to_owned(),
+            properties: vec![],
+            payload: payload.to_vec(),
+        }
+    }
+
+    pub fn borrow(&self) -> Record<'_> {
+        Record {
+            kind: self.kind,
+            events: self.events,
+            retain: self.retain,
+            urgent: false,
+            received_ms: 1_700_000_000_123,
+            client: &self.client,
+            topic: &self.topic,
+            properties: &self.properties,
+            payload: &self.payload,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    records: Vec<Owned>,
+    released: u64,
+    aside: Vec<(u64, String)>,
+    closed: bool,
+}
+
+/// A log in memory.
+#[derive(Debug, Clone)]
+pub struct Log {
+    state: Arc<Mutex<State>>,
+    grown: Arc<Notify>,
+    pub block_records: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { state: Arc::default(), grown: Arc::default(), block_records: BLOCK_RECORDS }
+    }
+}
+
+impl Log {
+    /// A log of `count` numbered records: payload `n`, on `site/n`.
+    pub fn numbered(count: usize) -> Self {
+        let log = Self::default();
+        (0..count).for_each(|n| log.push(Owned::new(&format!("site/{n}"), n.to_string().as_bytes())));
+        log
+    }
+
+    pub fn push(&self, record: Owned) {
+        self.state.lock().unwrap().records.push(record);
+        self.grown.notify_waiters();
+    }
+
+    pub fn close(&self) {
+        self.state.lock().unwrap().closed = true;
+        self.grown.notify_waiters();
+    }
+
+    pub fn released(&self) -> u64 {
+        self.state.lock().unwrap().released
+    }
+
+    pub fn aside(&self) -> Vec<(u64, String)> {
+        self.state.lock().unwrap().aside.clone()
+    }
+}
+
+/// The one reader of a [`Log`].
+pub struct Cursor {
+    log: Log,
+    position: u64,
+}
+
+impl Source for Cursor {
+    type Block = (u64, Vec<Owned>);
+
+    fn released(&self) -> u64 {
+        self.log.released()
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn seek(&mut self, offset: u64) {
+        self.position = offset;
+    }
+
+    async fn next(&mut self) -> Result<Arc<Self::Block>, ReadError> {
+        loop {
+            let grown = self.log.grown.notified();
+            {
+                let state = self.log.state.lock().unwrap();
+                if state.closed {
+                    return Err(ReadError::Closed);
+                }
+                let records = self.log.block_records;
+                let first = self.position / records * records;
+                let end = (first + records).min(state.records.len() as u64);
+                if self.position < end {
+                    self.position = end;
+                    return Ok(Arc::new((first, state.records[first as usize..end as usize].to_vec())));
+                }
+            }
+            grown.await;
+        }
+    }
+
+    fn records_from(block: &Self::Block, offset: u64) -> impl Iterator<Item = (u64, Record<'_>)> + Send {
+        let records = block.1.iter().map(Owned::borrow);
+        (block.0..).zip(records).filter(move |(found, _)| *found >= offset)
+    }
+
+    fn end(block: &Self::Block) -> u64 {
+        block.0 + block.1.len() as u64
+    }
+
+    fn release(&mut self, offset: u64) {
+        let mut state = self.log.state.lock().unwrap();
+        assert!(offset > state.released, "the cursor only ever moves on");
+        state.released = offset;
+    }
+
+    async fn set_aside(&self, offset: u64, record: &Record<'_>, reason: &str) -> Result<(), ReadError> {
+        // A commit takes its time.
+        tokio::task::yield_now().await;
+        let mut state = self.log.state.lock().unwrap();
+        assert_eq!(state.records[offset as usize].borrow(), *record);
+        state.aside.push((offset, reason.to_owned()));
+        Ok(())
+    }
+
+    fn store_id(&self) -> String {
+        "0badcafe".to_owned()
+    }
+}
+
+/// An uplink at work.
+pub struct Running {
+    pub log: Log,
+    pub health: Arc<Health>,
+    pub shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    pub fn start(settings: Settings, log: Log) -> Self {
+        settings.check().unwrap();
+        let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
+        let source = Cursor { log: log.clone(), position: 0 };
+        let (shared, token) = (health.clone(), shutdown.clone());
+        let task = tokio::spawn(async move { forward(settings, source, &shared, &token).await });
+        Self { log, health, shutdown, task }
+    }
+
+    /// Waits until everything before `offset` is released.
+    pub async fn released(&self, offset: u64) {
+        eventually(
+            || self.log.released() >= offset,
+            || format!("{:?} {:?}", self.log.released(), self.health),
+        )
+        .await;
+    }
+
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        self.ended().await;
+    }
+
+    pub async fn ended(self) {
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the uplink ends").unwrap();
+    }
+}
+
+/// Settings for a broker on loopback, impatient enough for a test.
+pub fn settings(port: u16) -> Settings {
+    let mut settings = Settings::new("cloud", "127.0.0.1", "barn-7");
+    settings.port = port;
+    settings.backoff_min = Duration::from_millis(2);
+    settings.backoff_max = Duration::from_millis(20);
+    settings
+}
+
+/// Waits for `done`, and says what it saw instead if that takes too long.
+pub async fn eventually(done: impl Fn() -> bool, saw: impl Fn() -> String) {
+    let waiting = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+        panic!("it did not happen: {}", saw());
+    }
+}

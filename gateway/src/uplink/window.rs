@@ -1,0 +1,290 @@
+//! The window: what was sent and is not yet acknowledged, in the order of the log.
+//!
+//! ```text
+//!   released │ front                         next │
+//!   ─────────┼──────┬───────┬──────┬───────┬──────┤ at most `limit` entries
+//!            │ sent │ acked │ sent │ aside │ sent │ packet ids n, n+1, n+2, …
+//! ```
+//! Acknowledgements come in any order; only the contiguous prefix is released. Packet ids count up from 1
+//! to 65,535 and begin again. As the window is measured from the front and is never longer than there are
+//! ids, an id in flight is never given twice.
+//!
+//! Limits: [`LIMIT_MAX`] entries of 32 bytes. It knows no socket, no clock and no store. It dies with its
+//! connection: whatever it held is sent again from the released offset.
+
+use std::{collections::VecDeque, num::NonZeroU16, time::Instant};
+
+/// Packet ids that MQTT has, and so the longest window. \[MQTT-2.3.1-1\]
+pub const LIMIT_MAX: u16 = u16::MAX;
+
+/// What is in flight on one connection.
+#[derive(Debug)]
+pub struct Window {
+    entries: VecDeque<Entry>,
+    /// Packet id of the front entry, or of the next one if there is none. Never 0.
+    front_id: u16,
+    limit: NonZeroU16,
+}
+
+/// A contiguous prefix that left the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// All records before this offset are settled.
+    pub next_offset: u64,
+    /// Events in it that the upstream acknowledged.
+    pub delivered_events: u64,
+    /// When the oldest of it was sent.
+    pub oldest_sent_at: Instant,
+}
+
+#[derive(Debug)]
+struct Entry {
+    offset: u64,
+    sent_at: Instant,
+    events: u8,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Sent,
+    Acked,
+    SetAside,
+}
+
+impl Window {
+    /// An empty window for a new connection.
+    #[must_use]
+    pub fn new(limit: NonZeroU16) -> Self {
+        Self { entries: VecDeque::new(), front_id: 1, limit }
+    }
+
+    /// Entries that may still be pushed.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        usize::from(self.limit.get()) - self.entries.len()
+    }
+
+    /// Entries it may hold.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit.get().into()
+    }
+
+    /// Nothing is in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes in the record at `offset`, above all before it, and gives its packet id; `None` without room.
+    pub fn push(&mut self, offset: u64, events: u8, now: Instant) -> Option<u16> {
+        if self.room() == 0 {
+            return None;
+        }
+        let id = id_after(self.front_id, self.entries.len());
+        self.entries.push_back(Entry { offset, sent_at: now, events, state: State::Sent });
+        Some(id)
+    }
+
+    /// The upstream acknowledged `id`. Says whether that id was waiting for it.
+    pub fn acknowledge(&mut self, id: u16) -> bool {
+        self.settle(id, State::Acked)
+    }
+
+    /// The record under `id` is kept aside, durably. Says whether that id was waiting.
+    pub fn set_aside(&mut self, id: u16) -> bool {
+        self.settle(id, State::SetAside)
+    }
+
+    /// The offset of the record that waits under `id`.
+    #[must_use]
+    pub fn waiting_offset(&self, id: u16) -> Option<u64> {
+        let entry = self.entries.get(self.index(id)?)?;
+        (entry.state == State::Sent).then_some(entry.offset)
+    }
+
+    /// Lets the contiguous settled prefix go; `None` if the front still waits.
+    pub fn advance(&mut self) -> Option<Released> {
+        let oldest_sent_at = self.entries.front()?.sent_at;
+        let (mut taken, mut delivered_events, mut next_offset) = (0, 0, None);
+        while let Some(entry) = self.entries.front().filter(|entry| entry.state != State::Sent) {
+            taken += 1;
+            next_offset = Some(entry.offset + 1);
+            if entry.state == State::Acked {
+                delivered_events += u64::from(entry.events);
+            }
+            self.entries.pop_front();
+        }
+        self.front_id = id_after(self.front_id, taken);
+        Some(Released { next_offset: next_offset?, delivered_events, oldest_sent_at })
+    }
+
+    /// When the front, which still waits, was sent.
+    #[must_use]
+    pub fn front_sent_at(&self) -> Option<Instant> {
+        Some(self.entries.front()?.sent_at)
+    }
+
+    fn settle(&mut self, id: u16, state: State) -> bool {
+        let entry = self.index(id).and_then(|index| self.entries.get_mut(index));
+        match entry {
+            Some(entry) if entry.state == State::Sent => {
+                entry.state = state;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn index(&self, id: u16) -> Option<usize> {
+        match id {
+            0 => None,
+            _ if id >= self.front_id => Some(usize::from(id - self.front_id)),
+            _ => Some(usize::from(LIMIT_MAX - self.front_id) + usize::from(id)),
+        }
+    }
+}
+
+/// The id `steps` after `id` on the ring 1..=65,535.
+fn id_after(id: u16, steps: usize) -> u16 {
+    let ring = usize::from(LIMIT_MAX);
+    ((usize::from(id) - 1 + steps) % ring + 1) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn start() -> Instant {
+        crate::clock::monotonic()
+    }
+
+    fn window(limit: u16) -> Window {
+        Window::new(NonZeroU16::new(limit).unwrap())
+    }
+
+    #[test]
+    fn only_the_contiguous_prefix_is_released() {
+        let (now, mut window) = (start(), window(10));
+        let ids: Vec<u16> = (100..104).map(|offset| window.push(offset, 2, now).unwrap()).collect();
+        assert!(window.acknowledge(ids[1]) && window.acknowledge(ids[2]));
+        assert_eq!(window.advance(), None);
+        assert!(window.acknowledge(ids[0]));
+        let released = Released { next_offset: 103, delivered_events: 6, oldest_sent_at: now };
+        assert_eq!(window.advance(), Some(released));
+        assert_eq!(window.waiting_offset(ids[3]), Some(103));
+    }
+
+    #[test]
+    fn what_was_set_aside_moves_the_prefix_and_is_not_counted_as_delivered() {
+        let (now, mut window) = (start(), window(10));
+        let ids: Vec<u16> = (0..3).map(|offset| window.push(offset, 1, now).unwrap()).collect();
+        assert!(window.acknowledge(ids[0]) && window.set_aside(ids[1]) && window.acknowledge(ids[2]));
+        let released = window.advance().unwrap();
+        assert_eq!((released.next_offset, released.delivered_events), (3, 2));
+    }
+
+    #[test]
+    fn a_full_window_takes_nothing_and_an_unknown_id_settles_nothing() {
+        let (now, mut window) = (start(), window(1));
+        assert_eq!(window.push(0, 1, now), Some(1));
+        assert_eq!(window.push(1, 1, now), None);
+        assert!(!window.acknowledge(0) && !window.acknowledge(2) && !window.acknowledge(u16::MAX));
+        assert!(window.acknowledge(1) && !window.acknowledge(1));
+    }
+
+    #[test]
+    fn the_widest_window_uses_every_id_once_and_never_0() {
+        let (now, mut window) = (start(), window(LIMIT_MAX));
+        for round in 0..3_u64 {
+            let mut seen = vec![false; 65_536];
+            for n in 0..65_535 {
+                let id = window.push(round * 65_535 + n, 1, now).unwrap();
+                assert!(!std::mem::replace(&mut seen[usize::from(id)], true) && id != 0);
+            }
+            assert_eq!(window.push(u64::MAX, 1, now), None);
+            assert!((1..=LIMIT_MAX).all(|id| window.acknowledge(id)));
+            assert_eq!(window.advance().unwrap().next_offset, (round + 1) * 65_535);
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Action {
+        Push(u8),
+        Settle(prop::sample::Index, bool),
+        Stray(u16),
+        Advance,
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            4 => any::<u8>().prop_map(Action::Push),
+            4 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(i, acked)| Action::Settle(i, acked)),
+            1 => any::<u16>().prop_map(Action::Stray),
+            2 => Just(Action::Advance),
+        ]
+    }
+
+    /// What the window is meant to be: every record with its id, and whether it is settled and delivered.
+    #[derive(Default)]
+    struct Model {
+        entries: BTreeMap<u64, (u16, u8, Option<bool>)>,
+        next_offset: u64,
+    }
+
+    proptest! {
+        #[test]
+        fn the_window_does_as_the_model(
+            limit in 1_u16..40,
+            first in 1_u16..=u16::MAX,
+            actions in prop::collection::vec(action(), 1..300),
+        ) {
+            let mut window = window(limit);
+            window.front_id = first;
+            let (mut model, mut now) = (Model::default(), start());
+            for action in actions {
+                now += Duration::from_millis(1);
+                match action {
+                    Action::Push(events) => {
+                        let id = window.push(model.next_offset, events, now);
+                        prop_assert_eq!(id.is_some(), model.entries.len() < usize::from(limit));
+                        let Some(id) = id else { continue };
+                        prop_assert!(id != 0 && model.entries.values().all(|entry| entry.0 != id));
+                        model.entries.insert(model.next_offset, (id, events, None));
+                        model.next_offset += 1;
+                    }
+                    Action::Settle(index, acked) => {
+                        if model.entries.is_empty() { continue }
+                        let at = index.index(model.entries.len());
+                        let entry = model.entries.values_mut().nth(at).unwrap();
+                        let done = if acked { window.acknowledge(entry.0) } else { window.set_aside(entry.0) };
+                        prop_assert_eq!(done, entry.2.is_none());
+                        entry.2 = entry.2.or(Some(acked));
+                    }
+                    Action::Stray(id) => {
+                        if model.entries.values().all(|entry| entry.0 != id) {
+                            prop_assert!(!window.acknowledge(id));
+                        }
+                    }
+                    Action::Advance => {
+                        let (mut last, mut delivered) = (None, 0);
+                        while let Some(first) = model.entries.first_entry() {
+                            let Some(acked) = first.get().2 else { break };
+                            delivered += if acked { u64::from(first.get().1) } else { 0 };
+                            last = Some(first.remove_entry().0);
+                        }
+                        let released = window.advance();
+                        prop_assert_eq!(released.map(|r| (r.next_offset, r.delivered_events)),
+                            last.map(|offset| (offset + 1, delivered)));
+                    }
+                }
+                prop_assert_eq!(window.room(), usize::from(limit) - model.entries.len());
+            }
+        }
+    }
+}
