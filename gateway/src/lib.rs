@@ -6,8 +6,12 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod http;
 pub mod ingest;
 pub mod store;
+pub mod supervisor;
 pub mod telemetry;
 pub mod uplink;

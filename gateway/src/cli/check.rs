@@ -1,0 +1,31 @@
+//! `tidegate check`: says what is wrong with a configuration, or what it means.
+
+use std::path::PathBuf;
+
+use super::Failure;
+use crate::config;
+
+/// Check a configuration and say what it means
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  tidegate check /etc/tidegate/gateway.toml")]
+pub(super) struct Arguments {
+    /// The configuration
+    file: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let settings = config::load(&arguments.file, &|name| std::env::var(name).ok())?;
+    say!("{}: good", arguments.file.display());
+    say!("gateway   {}, data in {}", settings.gateway_id, settings.store.data_dir.display());
+    for listener in &settings.listeners {
+        say!("listener  {}", listener.address);
+    }
+    for uplink in &settings.uplinks {
+        say!("uplink    {} to {}:{}", uplink.name, uplink.host, uplink.port);
+    }
+    if settings.uplinks.is_empty() {
+        say!("uplink    none: events are stored and go nowhere");
+    }
+    say!("http      {}", settings.http.address);
+    Ok(())
+}

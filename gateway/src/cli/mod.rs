@@ -1,0 +1,154 @@
+//! The command line: one file per command. Results go to standard output, errors to standard error in a plain
+//! line or two, and the exit code says of which kind it was ([`Failure`]).
+
+/// Prints a line. A reader that has gone away (`tidegate demo | head`) is no error: the command goes on.
+macro_rules! say {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($words)*);
+    }};
+}
+
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod failure;
+mod fleet;
+mod people;
+mod run;
+mod sim;
+mod status;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+pub use failure::Failure;
+
+use crate::telemetry;
+
+const EXAMPLES: &str = "Examples:
+  tidegate demo                                     see it work: a minute, nothing to install
+  tidegate check /etc/tidegate/gateway.toml         say what is wrong with a configuration
+  tidegate run --config /etc/tidegate/gateway.toml  run the gateway
+  tidegate status                                   what the gateway on this machine is doing
+
+Exit codes: 0 well, 1 events were lost, 64 usage, 69 unavailable (a port in use, no gateway there),
+73 can not create the data directory, 74 input or output failed, 78 configuration.
+TIDEGATE_LOG sets the log filter, such as \"debug\" or \"tidegate=debug\".";
+
+/// An edge event gateway: acknowledges an event only when it is on disk, forwards it at least once.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Check(check::Arguments),
+    #[cfg(feature = "demo")]
+    Demo(demo::Arguments),
+    Sim(sim::Arguments),
+    Status(status::Arguments),
+}
+
+/// Runs the program with `arguments`, the program's name first, and gives its exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            // Help that was asked for is a result; everything else is an error.
+            let _ = usage.print();
+            return if usage.use_stderr() { Failure::USAGE } else { 0 };
+        }
+    };
+    match command(arguments.command) {
+        Ok(()) => 0,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn command(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(arguments) => {
+            log(None)?;
+            run::run(&arguments)
+        }
+        Command::Check(arguments) => check::run(&arguments),
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => {
+            log(Some(demo::LOG_FILTER))?;
+            demo::run(&arguments)
+        }
+        Command::Sim(arguments) => {
+            log(None)?;
+            sim::run(&arguments)
+        }
+        Command::Status(arguments) => status::run(&arguments),
+    }
+}
+
+/// Sets the log up; `quieter` is the filter where the environment names none.
+fn log(quieter: Option<&str>) -> Result<(), Failure> {
+    let filter = std::env::var(telemetry::LOG_VARIABLE).ok();
+    telemetry::log_to_stderr(filter.as_deref().or(quieter)).map_err(Failure::Usage)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Failure::Io(format!("the runtime can not be started: {cause}")))
+}
+
+/// Resolves at SIGTERM or SIGINT with its name.
+async fn stop_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the system's own action holds: the process ends at once, and loses nothing.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_is_64_and_help_is_0() {
+        let code = |words: &[&str]| main(words.iter().map(OsString::from));
+        assert_eq!(code(&["tidegate", "rum"]), 64);
+        assert_eq!(code(&["tidegate", "run"]), 64);
+        assert_eq!(code(&["tidegate"]), 64);
+        assert_eq!(code(&["tidegate", "--help"]), 0);
+        assert_eq!(code(&["tidegate", "--version"]), 0);
+    }
+
+    #[test]
+    fn a_configuration_that_is_wrong_or_missing_is_78() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("g.toml");
+        let code = || main(["tidegate", "check", file.to_str().unwrap()].map(OsString::from));
+        assert_eq!(code(), 78);
+        std::fs::write(&file, "[gateway]\nidd = \"a\"\n").unwrap();
+        assert_eq!(code(), 78);
+        std::fs::write(&file, "[gateway]\nid = \"a\"\n").unwrap();
+        assert_eq!(code(), 0);
+    }
+}

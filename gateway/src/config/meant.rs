@@ -1,0 +1,323 @@
+//! The configuration as meant: each value judged, defaults filled in, secrets fetched. It collects all that is
+//! wrong, so that one look mends a file.
+
+use std::{net::SocketAddr, num::NonZeroU16, ops::Range, path::PathBuf, time::Duration};
+
+use toml::Spanned;
+
+use super::{
+    LISTENERS_MAX, NAME_BYTES_MAX, ROUTES_MAX, Settings, UPLINKS_MAX,
+    error::{Problem, unknown},
+    quantity,
+    typed::{self, Text},
+};
+use crate::{http, ingest, store, uplink};
+
+const DATA_DIR_DEFAULT: &str = "/var/lib/tidegate";
+const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Bounds of a segment: below, sealing costs more than storing; above, restart time and damage grow.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 30);
+const RETAIN_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+const RETAIN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// 20 GB a day is 7 TB a year: a card that is rated for 30 TB written lasts four years.
+const WEAR_BUDGET_DEFAULT: Option<u64> = Some(20_000_000_000);
+/// Least budget: about one commit in 30 s.
+const WEAR_BUDGET_BYTES_PER_DAY_MIN: u64 = 100_000_000;
+const LINGER_MAX_DEFAULT: Duration = Duration::from_secs(1);
+/// A device waits for its acknowledgement this long at the most.
+const LINGER_MAX_MAX: Duration = Duration::from_secs(10);
+const LISTENER_ADDRESS_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
+const HTTP_ADDRESS_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+/// Least limit of an upstream's packets: the shortest that a real broker sets is 10 KiB.
+const PACKET_BYTES_MAX_LEAST: u64 = 1024;
+/// MQTT's own limit of a packet, in bytes: section 2.2.3 of 3.1.1, 2.1.4 of 5.
+const PACKET_BYTES_MAX_MOST: u64 = 268_435_455;
+
+/// What surrounds the file.
+pub(super) struct Surroundings<'a> {
+    /// Relative paths start here.
+    pub folder: PathBuf,
+    /// Looks up the environment.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// Judges all of it.
+pub(super) fn check(typed: typed::File, around: &Surroundings<'_>) -> Result<Settings, Vec<Problem>> {
+    let mut judge = Judge { problems: Vec::new(), around };
+    let gateway_id = judge.name(&typed.gateway.id);
+    let settings = Settings {
+        store: judge.store(&typed.gateway, &typed.store),
+        listeners: judge.listeners(&typed.listener),
+        ingest: ingest::Settings { routes: judge.routes(&typed.route), ..ingest::Settings::default() },
+        uplinks: judge.uplinks(&typed.uplink, &gateway_id),
+        http: judge.http(&typed.http),
+        gateway_id,
+    };
+    if judge.problems.is_empty() { Ok(settings) } else { Err(judge.problems) }
+}
+
+struct Judge<'a> {
+    problems: Vec<Problem>,
+    around: &'a Surroundings<'a>,
+}
+
+impl Judge<'_> {
+    fn store(&mut self, gateway: &typed::Gateway, store: &typed::Store) -> store::Settings {
+        let data_dir = gateway.data_dir.as_ref().map_or(DATA_DIR_DEFAULT, |dir| dir.get_ref());
+        if let Some(dir) = gateway.data_dir.as_ref().filter(|dir| dir.get_ref().is_empty()) {
+            self.wrong(&dir.span(), "an empty path; name a folder, like \"/var/lib/tidegate\"");
+        }
+        store::Settings {
+            data_dir: self.around.folder.join(data_dir),
+            segment_bytes: self.value(store.segment_bytes.as_ref(), SEGMENT_BYTES_DEFAULT, |text| {
+                let bytes = quantity::bytes(text)?;
+                let fits = SEGMENT_BYTES.contains(&bytes);
+                fits.then_some(bytes).ok_or_else(|| format!("\"{text}\" is not within 1 MiB and 1 GiB"))
+            }),
+            retain: self
+                .value(store.retain.as_ref(), RETAIN_DEFAULT, |text| at_most(text, RETAIN_MAX, "366 days")),
+            wear_budget_bytes_per_day: self.value(store.wear_budget.as_ref(), WEAR_BUDGET_DEFAULT, |text| {
+                let budget = quantity::bytes_per_day(text)?;
+                let fits = budget.is_none_or(|bytes| bytes >= WEAR_BUDGET_BYTES_PER_DAY_MIN);
+                fits.then_some(budget)
+                    .ok_or_else(|| format!("\"{text}\" is too little to work with; at least \"100 MB/day\""))
+            }),
+            linger_max: self.value(store.linger_max.as_ref(), LINGER_MAX_DEFAULT, |text| {
+                at_most(text, LINGER_MAX_MAX, "10 s")
+            }),
+        }
+    }
+
+    fn listeners(&mut self, typed: &[Spanned<typed::Listener>]) -> Vec<ingest::ListenerSettings> {
+        self.count(typed, LISTENERS_MAX, "listeners");
+        if typed.is_empty() {
+            return vec![ingest::ListenerSettings { address: LISTENER_ADDRESS_DEFAULT }];
+        }
+        let mut listeners: Vec<ingest::ListenerSettings> = Vec::new();
+        for listener in typed {
+            let fields = listener.get_ref();
+            let address = self.address(fields.address.as_ref(), LISTENER_ADDRESS_DEFAULT);
+            let span = fields.address.as_ref().map_or(listener.span(), Spanned::span);
+            if let Some(anonymous) = fields.anonymous.as_ref().filter(|anonymous| !*anonymous.get_ref()) {
+                self.wrong(
+                    &anonymous.span(),
+                    "this version knows no users; only true works, on a loopback address",
+                );
+            } else if !address.ip().is_loopback() {
+                self.wrong(
+                    &span,
+                    format!(
+                        "{address} can be reached by others, and without users anybody could publish; \
+                             use a loopback address, like \"127.0.0.1:1883\""
+                    ),
+                );
+            }
+            if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
+                self.wrong(&span, format!("{address} is listened on already; remove one"));
+            }
+            listeners.push(ingest::ListenerSettings { address });
+        }
+        listeners
+    }
+
+    fn routes(&mut self, typed: &[Spanned<typed::Route>]) -> Vec<ingest::Route> {
+        self.count(typed, ROUTES_MAX, "routes");
+        typed
+            .iter()
+            .map(|route| {
+                let route = route.get_ref();
+                if let Err(reason) = ingest::topics::check_filter(route.filter.get_ref()) {
+                    self.wrong(&route.filter.span(), format!("\"{}\": {reason}", route.filter.get_ref()));
+                }
+                let payloads = [("json", ingest::Payload::Json), ("opaque", ingest::Payload::Opaque)];
+                ingest::Route {
+                    filter: route.filter.get_ref().clone(),
+                    payload: self.one_of(
+                        route.payload.as_ref(),
+                        ingest::Payload::Opaque,
+                        "payload",
+                        &payloads,
+                    ),
+                    urgent: self.one_of(route.class.as_ref(), false, "class", &[("urgent", true)]),
+                }
+            })
+            .collect()
+    }
+
+    fn uplinks(&mut self, typed: &[Spanned<typed::Uplink>], gateway_id: &str) -> Vec<uplink::Settings> {
+        self.count(typed, UPLINKS_MAX, "uplinks");
+        let mut uplinks: Vec<uplink::Settings> = Vec::new();
+        for uplink in typed {
+            let uplink = self.uplink(uplink.get_ref(), gateway_id);
+            uplinks.push(uplink);
+        }
+        for (i, uplink) in typed.iter().enumerate() {
+            let name = &uplink.get_ref().name;
+            if uplinks[..i].iter().any(|other| other.name == *name.get_ref()) {
+                self.wrong(
+                    &name.span(),
+                    format!("\"{}\" is the name of another uplink; choose one of its own", name.get_ref()),
+                );
+            }
+        }
+        uplinks
+    }
+
+    fn uplink(&mut self, typed: &typed::Uplink, gateway_id: &str) -> uplink::Settings {
+        let name = self.name(&typed.name);
+        let versions = [("5", uplink::Version::V5), ("3.1.1", uplink::Version::V311)];
+        let (host, port) = self.value(Some(&typed.url), (String::new(), 0), quantity::upstream);
+        self.one_of(typed.format.as_ref(), (), "format", &[("raw", ())]);
+        let password = self.password(typed, &name);
+        let settings = uplink::Settings {
+            client_id: format!("tidegate-{gateway_id}-{name}"),
+            port,
+            version: self.one_of(typed.protocol.as_ref(), uplink::Version::V5, "protocol", &versions),
+            user: typed.user.as_ref().map(|user| user.get_ref().clone()),
+            password: password.map(uplink::Password::new),
+            topic: self.topic(typed.topic.as_ref()),
+            window: self.window(typed.window.as_ref()),
+            packet_bytes_max: self.value(typed.max_packet_bytes.as_ref(), None, |text| {
+                let bytes = quantity::bytes(text)?;
+                let fits = (PACKET_BYTES_MAX_LEAST..=PACKET_BYTES_MAX_MOST).contains(&bytes);
+                fits.then_some(Some(bytes as u32)).ok_or_else(|| {
+                    format!("\"{text}\" is not within 1 KiB and 268435455 bytes, MQTT's own limit")
+                })
+            }),
+            ..uplink::Settings::new(&name, &host, gateway_id)
+        };
+        // An address that can not be read was said already.
+        if !host.is_empty()
+            && let Err(error) = settings.check()
+        {
+            self.wrong(&typed.url.span(), error.to_string());
+        }
+        settings
+    }
+
+    fn topic(&mut self, typed: Option<&Text>) -> uplink::Template {
+        self.value(typed, uplink::Template::default(), |text| {
+            uplink::Template::parse(text).map_err(|e| e.to_string())
+        })
+    }
+
+    fn window(&mut self, typed: Option<&Spanned<i64>>) -> NonZeroU16 {
+        let Some(typed) = typed else { return uplink::WINDOW_DEFAULT };
+        match u16::try_from(*typed.get_ref()).ok().and_then(NonZeroU16::new) {
+            Some(window) => window,
+            None => {
+                self.wrong(
+                    &typed.span(),
+                    format!("{} is not within 1 and 65535, MQTT's packet ids", typed.get_ref()),
+                );
+                uplink::WINDOW_DEFAULT
+            }
+        }
+    }
+
+    /// The password of an uplink with a user: from its file, else from its variable.
+    fn password(&mut self, typed: &typed::Uplink, name: &str) -> Option<String> {
+        let Some(user) = &typed.user else {
+            if let Some(file) = &typed.password_file {
+                self.wrong(&file.span(), "a password without a user; add \"user\"");
+            }
+            return None;
+        };
+        let Some(file) = &typed.password_file else {
+            let variable = format!("TIDEGATE_PASSWORD_{}", name.to_uppercase().replace('-', "_"));
+            let password = (self.around.variable)(&variable);
+            if password.is_none() {
+                self.wrong(
+                    &user.span(),
+                    format!("a user without a password; add \"password_file\" or set {variable}"),
+                );
+            }
+            return password;
+        };
+        let path = self.around.folder.join(file.get_ref());
+        match std::fs::read_to_string(&path).map(|text| text.trim_end_matches(['\r', '\n']).to_owned()) {
+            Ok(password) if (1..=uplink::PASSWORD_BYTES_MAX).contains(&password.len()) => Some(password),
+            Ok(password) => {
+                self.wrong(
+                    &file.span(),
+                    format!(
+                        "{} holds {} bytes; a password has 1 to {}",
+                        path.display(),
+                        password.len(),
+                        uplink::PASSWORD_BYTES_MAX
+                    ),
+                );
+                None
+            }
+            Err(error) => {
+                self.wrong(&file.span(), format!("{} can not be read: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    fn http(&mut self, typed: &typed::Http) -> http::Settings {
+        let address = self.address(typed.address.as_ref(), HTTP_ADDRESS_DEFAULT);
+        if let Some(typed) = typed.address.as_ref().filter(|_| !address.ip().is_loopback()) {
+            self.wrong(&typed.span(), format!("{address} can be reached by others, and HTTP has no users; use a loopback address, like \"127.0.0.1:8080\""));
+        }
+        http::Settings { address }
+    }
+
+    fn address(&mut self, typed: Option<&Text>, default: SocketAddr) -> SocketAddr {
+        self.value(typed, default, |text| {
+            text.parse().map_err(|_| {
+                format!("\"{text}\" is no address; write an IP address and a port, like \"{default}\"")
+            })
+        })
+    }
+
+    fn name(&mut self, typed: &Text) -> String {
+        let name = typed.get_ref();
+        let fits = (1..=NAME_BYTES_MAX).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !fits {
+            self.wrong(
+                &typed.span(),
+                format!("\"{name}\" is no name; use 1 to {NAME_BYTES_MAX} of a-z, 0-9 and -"),
+            );
+        }
+        name.clone()
+    }
+
+    fn value<T>(&mut self, typed: Option<&Text>, default: T, read: impl Fn(&str) -> Result<T, String>) -> T {
+        let Some(typed) = typed else { return default };
+        read(typed.get_ref()).unwrap_or_else(|reason| {
+            self.wrong(&typed.span(), reason);
+            default
+        })
+    }
+
+    fn one_of<T: Copy>(&mut self, typed: Option<&Text>, default: T, thing: &str, known: &[(&str, T)]) -> T {
+        self.value(typed, default, |text| {
+            let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+            known
+                .iter()
+                .find(|(word, _)| *word == text)
+                .map(|(_, value)| *value)
+                .ok_or_else(|| unknown(thing, text, &words))
+        })
+    }
+
+    fn count<T>(&mut self, items: &[Spanned<T>], most: usize, things: &str) {
+        if let Some(item) = items.get(most) {
+            self.wrong(&item.span(), format!("{} {things} are too many; {most} at most", items.len()));
+        }
+    }
+
+    fn wrong(&mut self, span: &Range<usize>, message: impl Into<String>) {
+        self.problems.push(Problem::new(span, message));
+    }
+}
+
+fn at_most(text: &str, most: Duration, most_text: &str) -> Result<Duration, String> {
+    let time = quantity::duration(text)?;
+    (time <= most).then_some(time).ok_or_else(|| format!("\"{text}\" is too long; {most_text} at most"))
+}

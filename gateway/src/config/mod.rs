@@ -1,0 +1,86 @@
+//! The configuration, in two steps: as typed (`typed.rs`), then as meant (`meant.rs`). All of it is checked
+//! before a port is bound or a file is made.
+//!
+//! ```text
+//! file ──toml──▶ typed: every key known, of the right type ──check──▶ Settings: what each room is told
+//!                   └──────────── ConfigError: file, line, key, what to do ───────┘
+//! ```
+//!
+//! Limits: a file to [`CONFIG_BYTES_MAX`], [`UPLINKS_MAX`] uplinks, [`LISTENERS_MAX`] listeners,
+//! [`ROUTES_MAX`] routes. Secrets come from files or from the environment, never from the configuration
+//! itself. It reads the configuration and the password files and nothing else: whether the data directory
+//! can be written or a port is free, starting shows.
+
+mod error;
+mod meant;
+mod quantity;
+mod typed;
+
+use std::path::{Path, PathBuf};
+
+pub use error::{ConfigError, Problem};
+
+use crate::{http, ingest, store, uplink};
+
+/// Longest configuration file, in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Most uplinks.
+pub const UPLINKS_MAX: usize = 16;
+/// Most listeners.
+pub const LISTENERS_MAX: usize = 16;
+/// Most routes.
+pub const ROUTES_MAX: usize = 256;
+/// Longest gateway id or uplink name, in bytes of `[a-z0-9-]`.
+pub const NAME_BYTES_MAX: usize = 32;
+
+/// What each room is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The gateway's identity.
+    pub gateway_id: String,
+    /// The store.
+    pub store: store::Settings,
+    /// Where devices connect.
+    pub listeners: Vec<ingest::ListenerSettings>,
+    /// The door.
+    pub ingest: ingest::Settings,
+    /// The ways out.
+    pub uplinks: Vec<uplink::Settings>,
+    /// The window.
+    pub http: http::Settings,
+}
+
+/// Reads and checks a configuration file. `variable` looks up the environment.
+///
+/// # Errors
+/// [`ConfigError`]: the file can not be read, or what is wrong in it, all that can be told at once.
+pub fn load(file: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Settings, ConfigError> {
+    let unreadable = |cause: std::io::Error| ConfigError::unreadable(file, &cause);
+    let size = std::fs::metadata(file).map_err(unreadable)?.len();
+    if size > CONFIG_BYTES_MAX {
+        return Err(ConfigError::Unreadable {
+            file: file.to_owned(),
+            reason: format!("{size} bytes are too many for a configuration ({CONFIG_BYTES_MAX} at most)"),
+        });
+    }
+    let text = std::fs::read_to_string(file).map_err(unreadable)?;
+    parse(&text, file, variable)
+}
+
+/// Checks the text of a configuration; `file` stands in the errors, and relative paths start at its folder.
+///
+/// # Errors
+/// [`ConfigError::Wrong`]
+pub fn parse(
+    text: &str,
+    file: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, ConfigError> {
+    let wrong = |problems| ConfigError::wrong(file, text, problems);
+    let typed: typed::File = toml::from_str(text).map_err(|e| wrong(vec![Problem::from_toml(text, &e)]))?;
+    let folder = file.parent().map(PathBuf::from).unwrap_or_default();
+    meant::check(typed, &meant::Surroundings { folder, variable }).map_err(wrong)
+}
+
+#[cfg(test)]
+mod tests;

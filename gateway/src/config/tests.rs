@@ -1,0 +1,295 @@
+//! What a configuration says, and what it says when it is wrong.
+
+use std::fmt::Debug;
+
+use serde::de::DeserializeOwned;
+
+use super::*;
+
+const SHIPPED: &str = include_str!("../../../config/gateway.toml");
+const ID: &str = "[gateway]\nid = \"barn-7\"\n";
+
+fn read(text: &str) -> Result<Settings, String> {
+    parse(text, Path::new("g.toml"), &|_| None).map_err(|error| error.to_string())
+}
+
+fn id_and(rest: &str) -> String {
+    format!("{ID}{rest}")
+}
+
+fn uplink(rest: &str) -> String {
+    format!("{ID}[[uplink]]\nname = \"c\"\nurl = \"mqtt://a\"\n{rest}")
+}
+
+fn problems(text: &str) -> String {
+    read(text).expect_err(text)
+}
+
+#[test]
+fn what_is_typed_wrong_says_file_line_key_and_what_to_do() {
+    for (text, expected) in [
+        (String::new(), "g.toml:1: the key \"gateway\" is missing; add it"),
+        ("[gateway\n".into(), "g.toml:1: unclosed table, expected `]`"),
+        (
+            "[gateway]\nid = barn\n".into(),
+            "g.toml:2: [gateway] id: string values must be quoted, expected literal string",
+        ),
+        (
+            "[gateway]\nid = 7\n".into(),
+            "g.toml:2: [gateway] id: invalid type: integer `7`, expected a string; put the value in quotes",
+        ),
+        ("[gateway]\n".into(), "g.toml:1: [gateway]: the key \"id\" is missing; add it"),
+        (
+            "[gatway]\nid = \"a\"\n".into(),
+            "g.toml:1: [gatway]: unknown key \"gatway\"; did you mean \"gateway\"?",
+        ),
+        (
+            id_and("[store]\nsegment_byte = \"1 GB\"\n"),
+            "g.toml:4: [store] segment_byte: unknown key \"segment_byte\"; did you mean \"segment_bytes\"?",
+        ),
+        (id_and("[http]\nzebra = 7\n"), "g.toml:4: [http] zebra: unknown key \"zebra\"; known here: address"),
+        (
+            id_and("[uplink]\nname = \"c\"\n"),
+            "g.toml:3: [uplink]: there may be several of these; write its name in two brackets, like [[uplink]]",
+        ),
+        (id_and("[[uplink]]\nname = \"c\"\n"), "g.toml:3: [[uplink]]: the key \"url\" is missing; add it"),
+        (
+            uplink("window = \"5\"\n"),
+            "g.toml:6: [[uplink]] window: invalid type: string \"5\", expected a whole number without quotes",
+        ),
+    ] {
+        assert_eq!(problems(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
+    for (text, expected) in [
+        (
+            "[gateway]\nid = \"Barn 7\"\n".into(),
+            "g.toml:2: [gateway] id: \"Barn 7\" is no name; use 1 to 32 of a-z, 0-9 and -",
+        ),
+        (
+            id_and("data_dir = \"\"\n"),
+            "g.toml:3: [gateway] data_dir: an empty path; name a folder, like \"/var/lib/tidegate\"",
+        ),
+        (
+            id_and("[store]\nsegment_bytes = \"12\"\n"),
+            "g.toml:4: [store] segment_bytes: \"12\" is not within 1 MiB and 1 GiB",
+        ),
+        (
+            id_and("[store]\nsegment_bytes = \"big\"\n"),
+            "g.toml:4: [store] segment_bytes: \"big\" is no size; write a number and a unit, like \"64 MiB\"",
+        ),
+        (
+            id_and("[store]\nretain = \"2 fortnights\"\n"),
+            "g.toml:4: [store] retain: \"2 fortnights\" is no time; write a number and a unit, like \"24h\" or \"500ms\"",
+        ),
+        (
+            id_and("[store]\nretain = \"400days\"\n"),
+            "g.toml:4: [store] retain: \"400days\" is too long; 366 days at most",
+        ),
+        (
+            id_and("[store]\nlinger_max = \"1m\"\n"),
+            "g.toml:4: [store] linger_max: \"1m\" is too long; 10 s at most",
+        ),
+        (
+            id_and("[store]\nwear_budget = \"20 GB\"\n"),
+            "g.toml:4: [store] wear_budget: \"20 GB\" is no budget; write a size per day, like \"20 GB/day\", or \"unlimited\"",
+        ),
+        (
+            id_and("[store]\nwear_budget = \"1 MB/day\"\n"),
+            "g.toml:4: [store] wear_budget: \"1 MB/day\" is too little to work with; at least \"100 MB/day\"",
+        ),
+        (
+            id_and("[[listener]]\naddress = \"localhost\"\n"),
+            "g.toml:4: [[listener]] address: \"localhost\" is no address; write an IP address and a port, like \"127.0.0.1:1883\"",
+        ),
+        (
+            id_and("[[listener]]\naddress = \"0.0.0.0:1883\"\n"),
+            "g.toml:4: [[listener]] address: 0.0.0.0:1883 can be reached by others, and without users anybody could publish; use a loopback address, like \"127.0.0.1:1883\"",
+        ),
+        (
+            id_and("[[listener]]\nanonymous = false\n"),
+            "g.toml:4: [[listener]] anonymous: this version knows no users; only true works, on a loopback address",
+        ),
+        (
+            id_and("[[listener]]\n[[listener]]\naddress = \"127.0.0.1:1883\"\n"),
+            "g.toml:5: [[listener]] address: 127.0.0.1:1883 is listened on already; remove one",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a/#/b\"\n"),
+            "g.toml:4: [[route]] filter: \"a/#/b\": '#' has to be the last level, and alone in it",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a/b+\"\n"),
+            "g.toml:4: [[route]] filter: \"a/b+\": '+' has to be alone in its level",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a\"\npayload = \"jsno\"\n"),
+            "g.toml:5: [[route]] payload: unknown payload \"jsno\"; did you mean \"json\"?",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a\"\nclass = \"gold\"\n"),
+            "g.toml:5: [[route]] class: unknown class \"gold\"; known here: urgent",
+        ),
+        (
+            id_and("[[uplink]]\nname = \"c\"\nurl = \"mqtts://a\"\n"),
+            "g.toml:5: [[uplink]] url: this version does not know \"mqtts://\"; it knows: mqtt",
+        ),
+        (
+            id_and("[[uplink]]\nname = \"c\"\nurl = \"kafka://a\"\n"),
+            "g.toml:5: [[uplink]] url: this version does not know \"kafka://\"; it knows: mqtt",
+        ),
+        (
+            id_and("[[uplink]]\nname = \"c\"\nurl = \"mqtt://u:p@a\"\n"),
+            "g.toml:5: [[uplink]] url: no user or password in the address: name them by \"user\" and \"password_file\"",
+        ),
+        (
+            uplink("[[uplink]]\nname = \"c\"\nurl = \"mqtt://b\"\n"),
+            "g.toml:7: [[uplink]] name: \"c\" is the name of another uplink; choose one of its own",
+        ),
+        (
+            uplink("window = 70000\n"),
+            "g.toml:6: [[uplink]] window: 70000 is not within 1 and 65535, MQTT's packet ids",
+        ),
+        (
+            uplink("format = \"row\"\n"),
+            "g.toml:6: [[uplink]] format: unknown format \"row\"; did you mean \"raw\"?",
+        ),
+        (
+            uplink("protocol = \"4\"\n"),
+            "g.toml:6: [[uplink]] protocol: unknown protocol \"4\"; known here: 5, 3.1.1",
+        ),
+        (
+            uplink("max_packet_bytes = \"1 GB\"\n"),
+            "g.toml:6: [[uplink]] max_packet_bytes: \"1 GB\" is not within 1 KiB and 268435455 bytes, MQTT's own limit",
+        ),
+        (
+            uplink("password_file = \"p\"\n"),
+            "g.toml:6: [[uplink]] password_file: a password without a user; add \"user\"",
+        ),
+        (
+            uplink("user = \"u\"\n"),
+            "g.toml:6: [[uplink]] user: a user without a password; add \"password_file\" or set TIDEGATE_PASSWORD_C",
+        ),
+        (
+            id_and("[http]\naddress = \"[::]:8080\"\n"),
+            "g.toml:4: [http] address: [::]:8080 can be reached by others, and HTTP has no users; use a loopback address, like \"127.0.0.1:8080\"",
+        ),
+    ] {
+        assert_eq!(problems(&text), expected, "{text}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once_in_the_order_of_the_file() {
+    let text = format!("[http]\naddress = \"x\"\n{ID}[store]\nretain = \"y\"\n[[route]]\nfilter = \"#a\"\n");
+    let text = problems(&text);
+    let places: Vec<&str> = text.lines().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["g.toml:2", "g.toml:6", "g.toml:8"]);
+}
+
+#[test]
+fn too_many_of_a_thing_are_refused_at_the_first_that_is_too_many() {
+    let routes = "[[route]]\nfilter = \"a\"\n".repeat(ROUTES_MAX + 1);
+    let line = 3 + 2 * ROUTES_MAX;
+    assert_eq!(
+        problems(&format!("{ID}{routes}")),
+        format!("g.toml:{line}: [[route]]: 257 routes are too many; 256 at most")
+    );
+}
+
+#[test]
+fn an_id_alone_is_a_configuration_and_the_shipped_file_shows_its_defaults() {
+    let text = |value: &dyn Debug| format!("{value:?}");
+    let (least, shipped) = (read(ID).unwrap(), read(SHIPPED).unwrap());
+    assert_eq!(text(&least.store), text(&shipped.store));
+    assert_eq!(text(&least.http), text(&shipped.http));
+    assert_eq!(text(&least.listeners), text(&shipped.listeners));
+    assert!(least.uplinks.is_empty() && least.ingest.routes.is_empty());
+
+    let bare = "[[route]]\nfilter = \"zigbee2mqtt/#\"\n[[uplink]]\nname = \"cloud\"\nurl = \"mqtt://broker.example\"\n";
+    let bare = read(&format!("{ID}{bare}")).unwrap();
+    assert_eq!(text(&bare.uplinks), text(&shipped.uplinks));
+    assert_eq!(text(&bare.ingest.routes), text(&shipped.ingest.routes));
+}
+
+#[test]
+fn the_shipped_file_lists_every_key() {
+    let sections = [
+        ("[gateway]", keys::<typed::Gateway>()),
+        ("[store]", keys::<typed::Store>()),
+        ("[[listener]]", keys::<typed::Listener>()),
+        ("[[route]]", keys::<typed::Route>()),
+        ("[[uplink]]", keys::<typed::Uplink>()),
+        ("[http]", keys::<typed::Http>()),
+    ];
+    assert_eq!(keys::<typed::File>().len(), sections.len());
+    for (header, keys) in sections {
+        let section = SHIPPED.split_once(&format!("\n{header}\n")).expect(header).1;
+        let section = section.split("\n[").next().unwrap();
+        let shown: Vec<&str> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ").unwrap_or(line).split_once(" = "))
+            .map(|(key, _)| key)
+            .collect();
+        for key in &keys {
+            assert!(shown.contains(&key.as_str()), "{header} {key} is missing from config/gateway.toml");
+        }
+        assert_eq!(
+            shown.len(),
+            keys.len(),
+            "{header} shows a key twice, or one that is not known: {shown:?}"
+        );
+    }
+}
+
+/// The keys that serde knows for a table, as it says itself when it meets an unknown one.
+fn keys<T: DeserializeOwned + Debug>() -> Vec<String> {
+    let error = toml::from_str::<T>("zzz = 1").unwrap_err();
+    error.message().split('`').skip(3).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_password_comes_from_its_file_or_from_its_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("g.toml");
+    std::fs::write(folder.path().join("p"), "from a file\n").unwrap();
+    let uplink = format!("{ID}[[uplink]]\nname = \"the-cloud\"\nurl = \"mqtt://a\"\nuser = \"u\"\n");
+    let variable =
+        |name: &str| (name == "TIDEGATE_PASSWORD_THE_CLOUD").then(|| "from the environment".to_owned());
+    let password = |text: &str| parse(text, &file, &variable).unwrap().uplinks[0].password.clone();
+    let expected = |text: &str| Some(crate::uplink::Password::new(text.to_owned()));
+    assert!(password(&uplink) == expected("from the environment"));
+    assert!(password(&format!("{uplink}password_file = \"p\"\n")) == expected("from a file"));
+
+    let missing =
+        parse(&format!("{uplink}password_file = \"q\"\n"), &file, &variable).unwrap_err().to_string();
+    assert!(missing.contains(":7: [[uplink]] password_file: "), "{missing}");
+    std::fs::write(folder.path().join("q"), "\n").unwrap();
+    let empty = parse(&format!("{uplink}password_file = \"q\"\n"), &file, &variable).unwrap_err().to_string();
+    assert!(empty.ends_with("holds 0 bytes; a password has 1 to 16384"), "{empty}");
+}
+
+#[test]
+fn relative_paths_start_at_the_folder_of_the_file() {
+    let settings =
+        parse(&format!("{ID}data_dir = \"data\"\n"), Path::new("/etc/t/g.toml"), &|_| None).unwrap();
+    assert_eq!(settings.store.data_dir, Path::new("/etc/t/data"));
+}
+
+#[test]
+fn a_file_that_can_not_be_read_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("g.toml");
+    let reason = |file: &Path| match load(file, &|_| None).unwrap_err() {
+        ConfigError::Unreadable { reason, .. } => reason,
+        wrong => panic!("{wrong}"),
+    };
+    assert_eq!(reason(&file), "there is no such file");
+    std::fs::write(&file, [0xff; 9]).unwrap();
+    assert_eq!(reason(&file), "the file is not UTF-8 text");
+    std::fs::write(&file, " ".repeat(CONFIG_BYTES_MAX as usize + 1)).unwrap();
+    assert_eq!(reason(&file), "1048577 bytes are too many for a configuration (1048576 at most)");
+}

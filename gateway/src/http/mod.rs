@@ -1,0 +1,80 @@
+//! The window into the gateway: health, metrics and status over HTTP, for this machine alone.
+//!
+//! ```text
+//! GET /healthz     200 while the process lives
+//! GET /readyz      200 when events can be stored and taken in; 503 with the reasons otherwise
+//! GET /metrics     Prometheus text
+//! GET /api/status  the same at a glance, as JSON: see [`Snapshot`]
+//! ```
+//!
+//! It reads and never changes anything. It has no users and no TLS, and therefore binds to loopback only: the
+//! configuration refuses any other address. Whoever may connect to the machine's loopback may read it.
+
+mod pages;
+mod snapshot;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use snapshot::{Snapshot, StoreView, UplinkView};
+
+/// How often samples are moved into the histograms, so that memory stays bounded when nobody scrapes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// A loopback address.
+    pub address: SocketAddr,
+}
+
+/// The gateway as it is now: asked at every request.
+pub type Source = Arc<dyn Fn() -> Snapshot + Send + Sync>;
+
+/// A bound port, not yet served.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// The address with the port that was given, where port 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Binds the port.
+///
+/// # Errors
+/// The system's reason; nothing is bound.
+pub async fn bind(settings: &Settings) -> io::Result<Bound> {
+    let listener = TcpListener::bind(settings.address).await?;
+    let address = listener.local_addr()?;
+    Ok(Bound { listener, address })
+}
+
+/// Serves until `shutdown`.
+pub async fn run(bound: Bound, source: Source, shutdown: CancellationToken) {
+    let serve = axum::serve(bound.listener, pages::router(source))
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let upkeep = async {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            if let Some(recorder) = crate::telemetry::recorder() {
+                recorder.run_upkeep();
+            }
+        }
+    };
+    tokio::select! {
+        served = serve => if let Err(error) = served {
+            tracing::error!("the HTTP port {} is no longer served: {error}", bound.address);
+        },
+        () = upkeep => {}
+    }
+}

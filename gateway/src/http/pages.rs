@@ -1,0 +1,163 @@
+//! What each path answers. Every answer is made from one [`Snapshot`]; gauges are set when they are asked for.
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+
+use super::{Snapshot, Source};
+use crate::telemetry;
+
+/// The text format that Prometheus scrapes, by its own name.
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All paths.
+pub(super) fn router(source: Source) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/api/status", get(|State(source): State<Source>| async move { Json(look(source).await) }))
+        .with_state(source)
+}
+
+async fn index() -> &'static str {
+    "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
+     /metrics     Prometheus\n/api/status  JSON\n"
+}
+
+async fn readyz(State(source): State<Source>) -> (StatusCode, String) {
+    let snapshot = look(source).await;
+    if snapshot.ready {
+        (StatusCode::OK, "ready\n".into())
+    } else {
+        let reasons: String = snapshot.not_ready.iter().map(|reason| format!("{reason}\n")).collect();
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{reasons}"))
+    }
+}
+
+async fn metrics(State(source): State<Source>) -> impl IntoResponse {
+    set_gauges(&look(source).await);
+    match telemetry::recorder() {
+        Some(recorder) => (StatusCode::OK, [(header::CONTENT_TYPE, PROMETHEUS_TEXT)], recorder.render()),
+        None => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+            "another metrics recorder is installed in this process\n".to_owned(),
+        ),
+    }
+}
+
+/// Asks on a thread that may block, for the answer may take a read from the disk.
+async fn look(source: Source) -> Snapshot {
+    match tokio::task::spawn_blocking(move || source()).await {
+        Ok(snapshot) => snapshot,
+        Err(failed) => Snapshot {
+            not_ready: vec![format!("its status can not be read: {failed}")],
+            ..Snapshot::default()
+        },
+    }
+}
+
+fn set_gauges(snapshot: &Snapshot) {
+    if let Some(store) = &snapshot.store {
+        metrics::gauge!(telemetry::STORE_BYTES).set(store.file_bytes as f64);
+        metrics::gauge!(telemetry::SEGMENTS).set(store.segments as f64);
+    }
+    for uplink in &snapshot.uplinks {
+        let gauge = |name| metrics::gauge!(name, telemetry::UPLINK_LABEL => uplink.name.clone());
+        gauge(telemetry::BACKLOG_EVENTS).set(uplink.backlog_events as f64);
+        gauge(telemetry::BACKLOG_BYTES).set(uplink.backlog_bytes as f64);
+        gauge(telemetry::BACKLOG_AGE).set(uplink.backlog_age_seconds);
+        gauge(telemetry::UPLINK_CONNECTED).set(if uplink.connected { 1.0 } else { 0.0 });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, sync::Arc};
+
+    use tokio_util::sync::{CancellationToken, DropGuard};
+
+    use super::super::{Settings, StoreView, UplinkView, bind, run};
+    use super::*;
+
+    async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
+        let shutdown = CancellationToken::new();
+        let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
+        let address = bound.address();
+        tokio::spawn(run(bound, Arc::new(move || snapshot.clone()), shutdown.clone()));
+        (address, shutdown.drop_guard())
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        let url = format!("http://{address}{path}");
+        tokio::task::spawn_blocking(move || {
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let mut answer = agent.get(&url).call().unwrap();
+            (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+        })
+        .await
+        .unwrap()
+    }
+
+    fn busy() -> Snapshot {
+        Snapshot {
+            id: "barn-7".into(),
+            ready: true,
+            store: Some(StoreView { events: 42, segments: 3, file_bytes: 4096, ..StoreView::default() }),
+            uplinks: vec![UplinkView {
+                name: "pages".into(),
+                connected: true,
+                backlog_events: 17,
+                backlog_bytes: 1700,
+                backlog_age_seconds: 2.5,
+                ..UplinkView::default()
+            }],
+            ..Snapshot::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn ready_says_200_and_not_ready_says_503_with_the_reasons() {
+        let (address, _up) = serve(busy()).await;
+        assert_eq!(get(address, "/readyz").await, (200, "ready\n".into()));
+        assert_eq!(get(address, "/healthz").await, (200, "ok\n".into()));
+
+        let not_ready = vec!["the store has failed: disk full".to_owned()];
+        let (address, _up) = serve(Snapshot { ready: false, not_ready, ..busy() }).await;
+        let expected = "not ready\nthe store has failed: disk full\n";
+        assert_eq!(get(address, "/readyz").await, (503, expected.into()));
+        assert_eq!(get(address, "/healthz").await, (200, "ok\n".into()));
+    }
+
+    #[tokio::test]
+    async fn metrics_show_the_backlog_as_it_is_when_asked() {
+        telemetry::recorder().unwrap();
+        let (address, _up) = serve(busy()).await;
+        let (status, text) = get(address, "/metrics").await;
+        assert_eq!(status, 200);
+        for line in [
+            "tidegate_backlog_events{uplink=\"pages\"} 17",
+            "tidegate_backlog_bytes{uplink=\"pages\"} 1700",
+            "tidegate_backlog_age_seconds{uplink=\"pages\"} 2.5",
+            "tidegate_uplink_connected{uplink=\"pages\"} 1",
+            "tidegate_store_bytes 4096",
+            "tidegate_segments 3",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing from\n{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_status_is_json_and_an_unknown_path_is_404() {
+        let (address, _up) = serve(busy()).await;
+        let (status, json) = get(address, "/api/status").await;
+        assert_eq!((status, serde_json::from_str::<Snapshot>(&json).unwrap()), (200, busy()));
+        assert_eq!(get(address, "/api/secrets").await.0, 404);
+    }
+}

@@ -1,0 +1,140 @@
+//! The gateway at a glance: what `/api/status` says and `tidegate status` shows. Plain data, both ways.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{store, uplink::HealthView};
+
+/// The gateway now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The program's version.
+    pub version: String,
+    /// The gateway's identity, `[gateway] id`.
+    pub id: String,
+    /// Where the store lives.
+    pub data_dir: PathBuf,
+    /// Since when this process has been up, wall clock, milliseconds since 1970.
+    pub started_ms: u64,
+    /// Events can be stored and taken in.
+    pub ready: bool,
+    /// Why not, if not; empty when ready.
+    pub not_ready: Vec<String>,
+    /// Addresses at which devices reach it.
+    pub listeners: Vec<SocketAddr>,
+    /// The store; `None` while it is not open.
+    pub store: Option<StoreView>,
+    /// By uplink, in the order of the configuration.
+    pub uplinks: Vec<UplinkView>,
+}
+
+/// The store at a glance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreView {
+    /// Events ever stored.
+    pub events: u64,
+    /// Segments, the active one included.
+    pub segments: u64,
+    /// Bytes of the store's files.
+    pub file_bytes: u64,
+    /// Bytes written to disk by this process.
+    pub written_bytes: u64,
+    /// Records that an upstream could not take, kept aside, ever.
+    pub set_aside: u64,
+    /// Why nothing more can be stored, if so.
+    pub failure: Option<String>,
+}
+
+/// An uplink at a glance.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct UplinkView {
+    /// Its name.
+    pub name: String,
+    /// Where it goes, such as `mqtt://broker.example:1883`.
+    pub upstream: String,
+    /// Whether the upstream is connected.
+    pub connected: bool,
+    /// Since when it is connected or not, wall clock, milliseconds since 1970; `None` before the first attempt.
+    pub since_ms: Option<u64>,
+    /// Why the last connection ended or the last attempt failed; stays when it went well again.
+    pub last_error: Option<String>,
+    /// Events that the upstream acknowledged to this process.
+    pub delivered_events: u64,
+    /// Events that are stored and not yet acknowledged upstream.
+    pub backlog_events: u64,
+    /// Bytes of their records.
+    pub backlog_bytes: u64,
+    /// Age of the oldest of them, in seconds; 0 without backlog.
+    pub backlog_age_seconds: f64,
+}
+
+impl From<&store::Status> for StoreView {
+    fn from(status: &store::Status) -> Self {
+        Self {
+            events: status.events,
+            segments: status.segments as u64,
+            file_bytes: status.file_bytes,
+            written_bytes: status.written_bytes,
+            set_aside: status.set_aside,
+            failure: status.failure.clone(),
+        }
+    }
+}
+
+impl UplinkView {
+    /// An uplink's view from where it goes, its backlog and its health at `now_ms` by the wall clock. A clock that was set back makes
+    /// the age 0, never negative.
+    #[must_use]
+    pub fn new(upstream: &str, backlog: &store::Backlog, health: &HealthView, now_ms: u64) -> Self {
+        let age_ms = backlog.oldest_received_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));
+        Self {
+            name: backlog.uplink.clone(),
+            upstream: upstream.to_owned(),
+            connected: health.connected,
+            since_ms: health.since_ms,
+            last_error: health.last_error.clone(),
+            delivered_events: health.delivered_events,
+            backlog_events: backlog.events,
+            backlog_bytes: backlog.bytes,
+            backlog_age_seconds: age_ms as f64 / 1000.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uplink::Health;
+
+    fn backlog(oldest_received_ms: Option<u64>) -> store::Backlog {
+        store::Backlog { uplink: "cloud".into(), events: 7, bytes: 70, oldest_received_ms }
+    }
+
+    #[test]
+    fn the_age_is_counted_from_the_oldest_event_and_never_negative() {
+        for (oldest, now, seconds) in
+            [(None, 5_000, 0.0), (Some(1_000), 3_500, 2.5), (Some(9_000), 5_000, 0.0)]
+        {
+            let view = UplinkView::new("mqtt://a:1883", &backlog(oldest), &Health::default().view(), now);
+            assert!((view.backlog_age_seconds - seconds).abs() < 1e-9, "{oldest:?}: {view:?}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_survives_json() {
+        let snapshot = Snapshot {
+            id: "barn-7".into(),
+            uplinks: vec![UplinkView::new(
+                "mqtt://a:1883",
+                &backlog(Some(1)),
+                &Health::default().view(),
+                2_001,
+            )],
+            store: Some(StoreView { events: 9, ..StoreView::default() }),
+            ..Snapshot::default()
+        };
+        let json = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&json).unwrap(), snapshot);
+    }
+}

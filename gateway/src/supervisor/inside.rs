@@ -1,0 +1,75 @@
+//! What is known of the running gateway, for whoever looks in.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+
+use super::VERSION;
+use crate::{
+    clock,
+    http::{Snapshot, StoreView, UplinkView},
+    store::Store,
+    uplink,
+};
+
+/// What HTTP looks at.
+#[derive(Debug)]
+pub(super) struct Inside {
+    pub(super) id: String,
+    pub(super) data_dir: PathBuf,
+    pub(super) started_ms: u64,
+    pub(super) listeners: Vec<SocketAddr>,
+    /// By uplink: where it goes, and how it does.
+    pub(super) uplinks: Vec<(String, Arc<uplink::Health>)>,
+    pub(super) stopping: AtomicBool,
+    /// `None` once it is closed.
+    pub(super) store: Mutex<Option<Store>>,
+}
+
+impl Inside {
+    /// Why the store can not go on, if so.
+    pub(super) fn store_failure(&self) -> Option<String> {
+        let reason = self.store.lock().as_ref().and_then(|store| store.status().failure)?;
+        Some(format!("the store has failed and nothing more is acknowledged: {reason}"))
+    }
+
+    /// The gateway now.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let status = self.store.lock().as_ref().map(Store::status);
+        let now_ms = clock::wall_ms();
+        let mut not_ready = Vec::new();
+        if self.stopping.load(Ordering::Relaxed) {
+            not_ready.push("the gateway is stopping".to_owned());
+        }
+        match &status {
+            None => not_ready.push("the store is closed".into()),
+            Some(status) => not_ready
+                .extend(status.failure.iter().map(|reason| format!("the store has failed: {reason}"))),
+        }
+        let backlogs = status.as_ref().map(|status| status.backlogs.as_slice()).unwrap_or_default();
+        Snapshot {
+            version: VERSION.into(),
+            id: self.id.clone(),
+            data_dir: self.data_dir.clone(),
+            started_ms: self.started_ms,
+            ready: not_ready.is_empty(),
+            not_ready,
+            listeners: self.listeners.clone(),
+            store: status.as_ref().map(StoreView::from),
+            uplinks: backlogs
+                .iter()
+                .zip(&self.uplinks)
+                .map(|(backlog, (upstream, health))| {
+                    UplinkView::new(upstream, backlog, &health.view(), now_ms)
+                })
+                .collect(),
+        }
+    }
+}

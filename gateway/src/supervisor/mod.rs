@@ -1,0 +1,405 @@
+//! Wires the rooms, starts them, and stops them in the order of the flow.
+//!
+//! ```text
+//! start   store opens ─▶ ports are bound ─▶ uplinks ─▶ ingest ─▶ http
+//! stop    ingest ─▶ uplinks ─▶ store closes ─▶ http        each with a grace period, 10 s in all
+//! ```
+//!
+//! When the store fails, nothing more is acknowledged and [`Gateway::failed`] resolves: the process says so
+//! and ends, and the service manager starts it again, for opening the store is what repairs it. The same
+//! holds for a task that ends although nobody stopped it.
+//!
+//! It moves no event itself.
+
+mod inside;
+mod task;
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use inside::Inside;
+use task::{Failure, Task, fail};
+
+use crate::{
+    clock,
+    config::Settings,
+    http::{self, Snapshot},
+    ingest,
+    store::{Store, StoreError},
+    telemetry, uplink,
+};
+
+/// The program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How long ingest may take to answer what is committed and to close its connections.
+const INGEST_GRACE: Duration = Duration::from_millis(4000);
+/// How long the uplinks may wait for what is in flight, all of them side by side.
+const UPLINK_GRACE: Duration = Duration::from_millis(3500);
+/// How long the store may take to commit what it took in and to close its files.
+const STORE_GRACE: Duration = Duration::from_millis(2000);
+/// How long HTTP may take to finish its answers.
+const HTTP_GRACE: Duration = Duration::from_millis(500);
+/// How long a task may take to let go of its ports and connections in a crash.
+const CRASH_GRACE: Duration = Duration::from_secs(1);
+/// All of stopping, as promised.
+const STOP_MAX: Duration = Duration::from_secs(10);
+const _: () = assert!(
+    INGEST_GRACE.as_millis() + UPLINK_GRACE.as_millis() + STORE_GRACE.as_millis() + HTTP_GRACE.as_millis()
+        <= STOP_MAX.as_millis()
+);
+
+/// The gateway could not be started. What was opened is closed again.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory can not be made.
+    #[error("data_dir {path}: {cause}; make it, or name another that this user may write to", path = path.display())]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The store can not be opened; it is as it was.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A listener's port can not be bound.
+    #[error(transparent)]
+    Listener(#[from] ingest::BindError),
+    /// The HTTP port can not be bound.
+    #[error("http {address}: {cause}; stop what listens there, or set another [http] address")]
+    Http {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+/// A running gateway. Dropping it without [`Gateway::stop`] leaves its tasks to the runtime.
+#[derive(Debug)]
+pub struct Gateway {
+    inside: Arc<Inside>,
+    uplinks: Vec<Task>,
+    ingest: Task,
+    http: Task,
+    http_address: SocketAddr,
+    failure: Failure,
+}
+
+/// All ports, bound and not yet served.
+struct Ports {
+    doors: Vec<ingest::Bound>,
+    window: http::Bound,
+}
+
+impl Gateway {
+    /// Opens the store, binds all ports and starts all tasks.
+    ///
+    /// # Errors
+    /// [`StartError`]: nothing runs, and no event was taken in.
+    pub async fn start(settings: Settings) -> Result<Self, StartError> {
+        telemetry::recorder();
+        telemetry::register(settings.uplinks.iter().map(|uplink| uplink.name.as_str()));
+        let store = open(&settings).await?;
+        let bound = match bind(&settings).await {
+            Ok(bound) => bound,
+            Err(error) => {
+                close(store).await;
+                return Err(error);
+            }
+        };
+        let gateway = Self::spawn(settings, store, bound);
+        gateway.announce();
+        Ok(gateway)
+    }
+
+    fn spawn(settings: Settings, store: Store, Ports { doors, window }: Ports) -> Self {
+        let (failure, _) = watch::channel(None);
+        let intake = store.intake();
+        let (mut uplinks, mut health) = (Vec::new(), Vec::new());
+        for uplink in settings.uplinks {
+            let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");
+            let name = format!("uplink {}", uplink.name);
+            let shared = Arc::new(uplink::Health::default());
+            health.push((format!("mqtt://{}:{}", uplink.host, uplink.port), shared.clone()));
+            uplinks.push(Task::spawn(name, &failure, |stop| uplink::run(uplink, reader, shared, stop)));
+        }
+        let inside = Arc::new(Inside {
+            id: settings.gateway_id,
+            data_dir: settings.store.data_dir,
+            started_ms: clock::wall_ms(),
+            listeners: doors.iter().map(ingest::Bound::local_addr).collect(),
+            uplinks: health,
+            stopping: AtomicBool::new(false),
+            store: Mutex::new(Some(store)),
+        });
+        watch_store(intake.watermark(), inside.clone(), failure.clone());
+        let ingest =
+            Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, intake, settings.ingest, stop));
+        let http_address = window.address();
+        let source: http::Source = {
+            let inside = inside.clone();
+            Arc::new(move || inside.snapshot())
+        };
+        let http = Task::spawn("http".into(), &failure, |stop| http::run(window, source, stop));
+        Self { inside, uplinks, ingest, http, http_address, failure }
+    }
+
+    fn announce(&self) {
+        let snapshot = self.snapshot();
+        let (id, dir, store) =
+            (&snapshot.id, snapshot.data_dir.display(), snapshot.store.unwrap_or_default());
+        tracing::info!(
+            "tidegate {VERSION}, gateway {id}: {dir} holds {} events, {} bytes in segments: {}",
+            store.events,
+            store.file_bytes,
+            store.segments
+        );
+        for uplink in &snapshot.uplinks {
+            let (name, upstream, events) = (&uplink.name, &uplink.upstream, uplink.backlog_events);
+            let age = uplink.backlog_age_seconds;
+            match events {
+                0 => tracing::info!("uplink {name} to {upstream}: nothing to deliver"),
+                _ => tracing::info!(
+                    "uplink {name} to {upstream}: {events} events to deliver, oldest {age:.0} s"
+                ),
+            }
+        }
+        if snapshot.uplinks.is_empty() {
+            tracing::warn!("there is no uplink: events are stored and go nowhere; add an [[uplink]]");
+        }
+        let listeners: Vec<String> = snapshot.listeners.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            "devices connect to {}; status at http://{}/",
+            listeners.join(", "),
+            self.http_address
+        );
+    }
+
+    /// The gateway now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.inside.snapshot()
+    }
+
+    /// Where HTTP answers.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// Resolves with the reason when the gateway can not go on. Cancel-safe.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        // The sender lives in `self`, so waiting ends with a reason only. When the store fails the rooms end as well, in
+        // any order: the store is the cause.
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => self.inside.store_failure().or_else(|| reason.clone()).unwrap_or_default(),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops in the order of the flow: takes in nothing more, answers what is committed, waits for what is in
+    /// flight, closes the store. Ends within 10 s; what took longer is said and left: it loses nothing, for
+    /// what is not acknowledged is sent again.
+    pub async fn stop(self) {
+        self.inside.stopping.store(true, Ordering::Relaxed);
+        self.ingest.stop(INGEST_GRACE).await;
+        for uplink in &self.uplinks {
+            uplink.stop.cancel();
+        }
+        let deadline = tokio::time::Instant::from_std(clock::monotonic()) + UPLINK_GRACE;
+        for uplink in self.uplinks {
+            uplink
+                .stop(deadline.saturating_duration_since(tokio::time::Instant::from_std(clock::monotonic())))
+                .await;
+        }
+        let store = self.inside.store.lock().take();
+        if let Some(store) = store {
+            close(store).await;
+        }
+        self.http.stop(HTTP_GRACE).await;
+        tracing::info!("stopped");
+    }
+
+    /// Ends as SIGKILL would, as far as the files and the devices can tell: nothing more is written, nothing
+    /// more is acknowledged, connections break.
+    pub async fn crash(self) {
+        self.inside.stopping.store(true, Ordering::Relaxed);
+        let store = self.inside.store.lock().take();
+        if let Some(store) = store {
+            let _ = tokio::task::spawn_blocking(move || store.crash()).await;
+        }
+        // Nothing can be acknowledged any more: what is left is to get the ports back.
+        for task in self.uplinks.into_iter().chain([self.ingest, self.http]) {
+            task.stop(CRASH_GRACE).await;
+        }
+    }
+}
+
+async fn open(settings: &Settings) -> Result<Store, StartError> {
+    let store = settings.store.clone();
+    let names: Vec<String> = settings.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
+    let opening = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&store.data_dir)
+            .map_err(|cause| StartError::DataDir { path: store.data_dir.clone(), cause })?;
+        Ok(Store::open(store, &names)?)
+    });
+    match opening.await {
+        Ok(opened) => opened,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
+async fn bind(settings: &Settings) -> Result<Ports, StartError> {
+    let mut doors = Vec::new();
+    for listener in &settings.listeners {
+        doors.push(ingest::bind(listener).await?);
+    }
+    let address = settings.http.address;
+    let window = http::bind(&settings.http).await.map_err(|cause| StartError::Http { address, cause })?;
+    Ok(Ports { doors, window })
+}
+
+async fn close(store: Store) {
+    let closing = tokio::task::spawn_blocking(move || store.close());
+    if tokio::time::timeout(STORE_GRACE, closing).await.is_err() {
+        tracing::warn!("the store did not close within {STORE_GRACE:?}: the next start repairs it");
+    }
+}
+
+/// Says why when the store takes nothing more although nobody closed it.
+fn watch_store(
+    mut watermark: watch::Receiver<crate::store::Watermark>,
+    inside: Arc<Inside>,
+    failure: Failure,
+) {
+    tokio::spawn(async move {
+        let _ = watermark.wait_for(|watermark| watermark.closed).await;
+        if !inside.stopping.load(Ordering::Relaxed) {
+            let reason = inside.store_failure();
+            fail(&failure, reason.unwrap_or_else(|| "the store closed by itself: this is a defect".into()));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{cli, config};
+
+    fn settings(folder: &Path) -> Settings {
+        let text = "[gateway]\nid = \"a\"\ndata_dir = \"data\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
+                    [[uplink]]\nname = \"cloud\"\nurl = \"mqtt://127.0.0.1:9\"\n[http]\naddress = \"127.0.0.1:0\"\n";
+        config::parse(text, &folder.join("g.toml"), &|_| None).unwrap()
+    }
+
+    async fn refused(settings: Settings) -> (u8, String) {
+        let failure = cli::Failure::from(Gateway::start(settings).await.expect_err("it started"));
+        (failure.exit_code(), failure.to_string())
+    }
+
+    #[tokio::test]
+    async fn it_starts_looks_ready_and_stops_and_can_be_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            let gateway = Gateway::start(settings(folder.path())).await.unwrap();
+            let inside = gateway.inside.clone();
+            let snapshot = gateway.snapshot();
+            assert!(snapshot.ready, "{snapshot:?}");
+            assert_eq!(snapshot.uplinks[0].name, "cloud");
+            assert_ne!(snapshot.listeners[0].port(), 0);
+            let began = clock::monotonic();
+            gateway.stop().await;
+            assert!(clock::monotonic().duration_since(began) < STOP_MAX);
+            let expected = ["the gateway is stopping", "the store is closed"];
+            assert_eq!(inside.snapshot().not_ready, expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_crash_leaves_a_store_that_opens_again_and_ports_that_are_free() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(folder.path());
+        for _ in 0..3 {
+            let gateway = Gateway::start(settings.clone()).await.unwrap();
+            settings.http.address = gateway.http_address();
+            settings.listeners[0].address = gateway.snapshot().listeners[0];
+            gateway.crash().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_second_gateway_on_the_same_data_is_refused_as_unavailable() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Gateway::start(settings(folder.path())).await.unwrap();
+        let (code, text) = refused(settings(folder.path())).await;
+        assert_eq!(code, 69, "{text}");
+        assert!(text.contains("in use by another gateway"), "{text}");
+        first.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_refused_as_unavailable_and_the_store_is_closed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut http_taken = settings(folder.path());
+        http_taken.http.address = taken.local_addr().unwrap();
+        let mut listener_taken = settings(folder.path());
+        listener_taken.listeners[0].address = taken.local_addr().unwrap();
+        for settings in [http_taken, listener_taken] {
+            let (code, text) = refused(settings).await;
+            assert_eq!(code, 69, "{text}");
+            assert!(text.contains(&taken.local_addr().unwrap().to_string()), "{text}");
+            assert!(text.contains("another"), "{text}");
+        }
+        Gateway::start(settings(folder.path())).await.unwrap().stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_can_not_be_made_or_is_not_ours_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("data"), "a file").unwrap();
+        let (code, text) = refused(settings(folder.path())).await;
+        assert_eq!(code, 73, "{text}");
+
+        std::fs::remove_file(folder.path().join("data")).unwrap();
+        std::fs::create_dir(folder.path().join("data")).unwrap();
+        std::fs::write(folder.path().join("data/photo.jpg"), "not an event").unwrap();
+        let (code, text) = refused(settings(folder.path())).await;
+        assert_eq!(code, 78, "{text}");
+        assert!(text.contains("photo.jpg"), "{text}");
+        assert_eq!(std::fs::read_dir(folder.path().join("data")).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_ends_under_a_running_gateway_is_its_failure_and_a_stop_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let gateway = Gateway::start(settings(folder.path())).await.unwrap();
+        let store = gateway.inside.store.lock().take().unwrap();
+        tokio::task::spawn_blocking(move || store.crash()).await.unwrap();
+        let reason = tokio::time::timeout(STOP_MAX, gateway.failed()).await.unwrap();
+        assert!(!reason.is_empty());
+        assert_eq!(gateway.snapshot().not_ready, ["the store is closed"]);
+
+        let again = Gateway::start(settings(folder.path())).await.unwrap();
+        let failure = again.failure.clone();
+        again.stop().await;
+        assert_eq!(*failure.borrow(), None);
+        gateway.stop().await;
+    }
+}
