@@ -1,0 +1,209 @@
+//! Clients and brokers that know nothing of Tidegate: mosquitto's tools and paho-mqtt before it, mosquitto and rumqttd
+//! behind it, MQTT 3.1.1 and 5.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tidegate_tests::{
+    brokers::{self, Mosquitto},
+    client::Client,
+    clock::{wait_blocking, wait_for},
+    codec::{Ack, Connect, Packet, Publish, Version},
+    fleet::{Device, Fleet},
+    gateway::{Gateway, Setup, Uplink},
+    oracle::{self, Recorder},
+    paho::Paho,
+    tools,
+};
+
+const LIMIT: Duration = Duration::from_secs(30);
+const VERSIONS: [(Version, &str); 2] = [(Version::V311, "mqttv311"), (Version::V5, "mqttv5")];
+
+/// A `mosquitto_sub` on an upstream, MQTT 5, one JSON object for each message.
+struct Subscriber {
+    child: Child,
+    messages: Receiver<Value>,
+}
+
+impl Subscriber {
+    fn start(upstream: SocketAddr, filter: &str) -> Self {
+        // Line by line, though its output is no terminal.
+        let mut child = Command::new(tools::find("stdbuf"))
+            .arg("-oL")
+            .arg(tools::find("mosquitto_sub"))
+            .args(["-h", "127.0.0.1", "-p", &upstream.port().to_string(), "-V", "mqttv5", "-d"])
+            .args(["-q", "1", "-t", filter, "-F", "%j", "-i", "watcher", "-x", "3600", "-c"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto_sub can be started");
+        let lines = BufReader::new(child.stdout.take().expect("standard output is a pipe")).lines();
+        let (messages_in, messages) = channel();
+        let (granted_in, granted) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if line.starts_with("Subscribed") {
+                    let _ = granted_in.send(());
+                } else if let Ok(message @ Value::Object(_)) = serde_json::from_str(&line) {
+                    let _ = messages_in.send(message);
+                }
+            }
+        });
+        let subscriber = Self { child, messages };
+        granted.recv_timeout(LIMIT).expect("the upstream grants the subscription");
+        subscriber
+    }
+
+    fn next(&self) -> Value {
+        self.messages.recv_timeout(LIMIT).expect("a message arrives upstream")
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn mosquitto_pub(gateway: &Gateway, arguments: &[&str]) {
+    let output = Command::new(tools::find("mosquitto_pub"))
+        .args(["-h", "127.0.0.1", "-p", &gateway.mqtt.port().to_string()])
+        .args(arguments)
+        .output()
+        .expect("mosquitto_pub can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{arguments:?}: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_mosquitto_pub_sends_reaches_mosquitto_sub_with_its_identity() {
+    let upstream = Mosquitto::start();
+    let subscriber = Subscriber::start(upstream.address, "up/#");
+    let gateway = Gateway::start(Setup::new(Uplink::new(&upstream.url(), Version::V5)));
+    let mut ids = vec![];
+    for (version, name) in VERSIONS {
+        for qos in ["0", "1", "2"] {
+            let (topic, client) = (format!("barn/{name}/{qos}"), format!("tool-{name}-{qos}"));
+            let mut arguments = vec!["-V", name, "-q", qos, "-t", &topic, "-i", &client, "-m", "21.5 °C"];
+            if version == Version::V5 {
+                arguments.extend(["-D", "publish", "user-property", "room", "stable"]);
+            }
+            mosquitto_pub(&gateway, &arguments);
+            let message = subscriber.next();
+            assert_eq!(message["topic"], format!("up/{topic}"));
+            assert_eq!(message["payload"], "21.5 °C");
+            let properties = &message["properties"]["user-properties"];
+            assert_eq!(properties["tidegate-device"], client, "{message}");
+            let received = properties["tidegate-received"].as_str().unwrap_or_default();
+            assert!(received.starts_with("20") && received.ends_with('Z'), "{message}");
+            let own = if version == Version::V5 { Value::from("stable") } else { Value::Null };
+            assert_eq!(properties["room"], own, "{message}");
+            ids.push(properties[oracle::ID_PROPERTY].as_str().unwrap().to_owned());
+        }
+    }
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "ids are for one event each: {ids:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn mosquitto_stops_and_comes_back_and_gets_everything_in_order() {
+    let mut upstream = Mosquitto::start();
+    let first = Subscriber::start(upstream.address, "up/#");
+    let gateway = Gateway::start(Setup::new(Uplink::new(&upstream.url(), Version::V311)));
+    mosquitto_pub(&gateway, &["-q", "1", "-t", "barn/door", "-m", "0"]);
+    assert_eq!(first.next()["payload"], "0");
+    drop(first);
+    upstream.stop();
+    for count in 1..=50 {
+        mosquitto_pub(&gateway, &["-q", "1", "-t", "barn/door", "-m", &count.to_string()]);
+    }
+    assert!(gateway.metric("tidegate_backlog_events") >= 50.0);
+    upstream.restart();
+    let second = Subscriber::start(upstream.address, "up/#");
+    let mut counts: Vec<u64> = vec![];
+    while counts.last() != Some(&50) {
+        counts.push(second.next()["payload"].as_str().unwrap().parse().unwrap());
+    }
+    counts.dedup();
+    assert_eq!(counts, (1..=50).collect::<Vec<_>>());
+    wait_blocking("the backlog to be gone", LIMIT, || gateway.metric("tidegate_backlog_events") == 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rumqttd_gets_everything_by_both_versions() {
+    let (v4, v5) = brokers::start_rumqttd();
+    for (version, address) in [(Version::V311, v4), (Version::V5, v5)] {
+        let connect = Connect { version, client_id: "watcher", clean: true, keep_alive_s: 60 };
+        let mut watcher = Client::connect(address, &connect).await.unwrap();
+        watcher.subscribe("up/#").await;
+        let gateway = Gateway::start(Setup::new(Uplink::new(&format!("mqtt://{address}"), version)));
+        let device = Device { count_max: 5_000, ..Device::new("d", Version::V5) };
+        let ledgers = Fleet::start(gateway.mqtt, [device]).all(LIMIT).await;
+        let mut recorder = Recorder::new("up/");
+        while !oracle::is_complete(&ledgers, &recorder) {
+            recorder.record(&watcher.next_publish().await);
+        }
+        oracle::judge(&ledgers, &recorder).demand();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn paho_mqtt_is_served_in_both_versions_and_every_qos() {
+    let upstream = Mosquitto::start();
+    let connect = Connect { version: Version::V5, client_id: "watcher", clean: true, keep_alive_s: 60 };
+    let mut watcher = Client::connect(upstream.address, &connect).await.unwrap();
+    watcher.subscribe("up/#").await;
+    let gateway = Gateway::start(Setup::new(Uplink::new(&upstream.url(), Version::V5)));
+    let mut pahos = vec![];
+    for (version, _) in VERSIONS {
+        for qos in 0..=2 {
+            let name = format!("paho-{}-{qos}", version as u8);
+            let device = Device { qos, count_max: 500, window: 20, ..Device::new(&name, version) };
+            pahos.push(Paho::start(gateway.mqtt, &device));
+        }
+    }
+    let ledgers: Vec<_> = pahos.into_iter().map(|paho| paho.all(LIMIT)).collect();
+    let mut recorder = Recorder::new("up/");
+    while !oracle::is_complete(&ledgers, &recorder) {
+        recorder.record(&watcher.next_publish().await);
+    }
+    let verdict = oracle::judge(&ledgers, &recorder);
+    verdict.demand();
+    assert_eq!((verdict.acknowledged, verdict.arrived), (3000, 3000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_publish_that_no_route_takes_is_acknowledged_with_no_matching_subscribers() {
+    let upstream = Mosquitto::start();
+    let uplink = Uplink::new(&upstream.url(), Version::V5);
+    let routes = vec![("barn/+/temperature".into(), "opaque".into())];
+    let gateway = Gateway::start(Setup { routes, ..Setup::new(uplink) });
+    for (version, unrouted) in [(Version::V311, 0), (Version::V5, 0x10)] {
+        let connect = Connect { version, client_id: "c", clean: true, keep_alive_s: 60 };
+        let mut client = Client::connect(gateway.mqtt, &connect).await.unwrap();
+        for (packet_id, topic, reason) in
+            [(1, "barn/7/temperature", 0), (2, "barn/7/door", unrouted), (3, "barn/8/temperature", 0)]
+        {
+            let publish =
+                Publish { topic, payload: b"1", qos: 1, packet_id, dup: false, user_properties: &[] };
+            client.put_publish(&publish);
+            client.flush().await.unwrap();
+            assert_eq!(client.next().await, Packet::Ack { ack: Ack::PubAck, packet_id, reason }, "{topic}");
+        }
+    }
+    wait_for("the counters", LIMIT, || {
+        let metric = |name: &str| gateway.metric(name);
+        metric("tidegate_unrouted_messages_total") == 2.0 && metric("tidegate_delivered_events_total") == 4.0
+    })
+    .await;
+    assert_eq!(gateway.log().matches("barn/7/door").count(), 1, "said once per topic: {}", gateway.log());
+}

@@ -1,0 +1,28 @@
+//! The harness of the scenarios and the benchmarks.
+//!
+//! It starts the gateway as a process, stands in for the devices before it and for the cloud behind it, and
+//! judges what came through. It shares no code with the gateway: its MQTT codec, its clock and its oracle are
+//! its own, so that a mistake there can not hide itself here.
+//!
+//! ```text
+//! fleet (devices) ──▶ gateway (process) ──▶ proxy (cut, heal) ──▶ upstream (stub, mosquitto, rumqttd)
+//!      │ ledger: sent, acknowledged                                   │ deliveries, in order
+//!      └───────────────────────────▶ oracle ◀─────────────────────────┘
+//! ```
+
+pub mod brokers;
+pub mod client;
+pub mod clock;
+pub mod codec;
+pub mod fleet;
+pub mod gateway;
+pub mod load;
+pub mod meter;
+pub mod oracle;
+pub mod paho;
+pub mod ports;
+pub mod program;
+pub mod proxy;
+pub mod rng;
+pub mod tools;
+pub mod upstream;

@@ -1,0 +1,91 @@
+//! Finding the programs under test, building them first if need be.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// Which build of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// What is shipped: the release profile.
+    Shipped,
+    /// With named points at which it can be made to die, and with the development profile's assertions.
+    WithFailpoints,
+}
+
+/// The top of the workspace.
+///
+/// # Panics
+/// The package has no parent folder.
+#[must_use]
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace")
+}
+
+/// Where the harness keeps what it makes: builds, data directories, tools.
+///
+/// # Panics
+/// It can not be made.
+#[must_use]
+pub fn scratch() -> PathBuf {
+    let path = target().join("scenarios");
+    std::fs::create_dir_all(&path).expect("the target folder is writable");
+    path
+}
+
+/// Cargo's target folder.
+#[must_use]
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+/// The gateway's program.
+///
+/// `TIDEGATE` in the environment names another one to test in place of the shipped build.
+///
+/// # Panics
+/// It does not build.
+#[must_use]
+pub fn gateway(build: Build) -> PathBuf {
+    static SHIPPED: OnceLock<PathBuf> = OnceLock::new();
+    static WITH_FAILPOINTS: OnceLock<PathBuf> = OnceLock::new();
+    match build {
+        Build::Shipped => SHIPPED
+            .get_or_init(|| match std::env::var_os("TIDEGATE") {
+                Some(path) => path.into(),
+                None => build_gateway("tidegate-shipped", &["--release"]),
+            })
+            .clone(),
+        Build::WithFailpoints => WITH_FAILPOINTS
+            .get_or_init(|| build_gateway("tidegate-failpoints", &["--features", "failpoints"]))
+            .clone(),
+    }
+}
+
+/// Builds, and keeps a copy under a name of its own: both builds have the same name in cargo's folder.
+fn build_gateway(name: &str, arguments: &[&str]) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(workspace())
+        .args(["build", "--locked", "-p", "tidegate", "--bin", "tidegate"])
+        .args(["--message-format", "json-render-diagnostics"])
+        .args(arguments)
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "the gateway does not build");
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let built = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .next_back()
+        .expect("cargo names the executable");
+    let kept = scratch().join(name);
+    let fresh = scratch().join(format!("{name}.{}", std::process::id()));
+    std::fs::copy(&built, &fresh).expect("the build can be copied");
+    std::fs::rename(&fresh, &kept).expect("a rename within a folder");
+    kept
+}
