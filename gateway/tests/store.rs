@@ -277,6 +277,28 @@ async fn a_qos_2_record_is_stored_once_until_its_release_across_restarts() {
 }
 
 #[tokio::test]
+async fn received_times_hold_across_a_clock_that_is_set_by_decades() {
+    let folder = tempfile::tempdir().unwrap();
+    let times = [5_000, 1_795_000_000_123, 1_795_000_000_124, 6_000];
+    let store = open(folder.path());
+    let (intake, mut batch) = (store.intake(), Batch::default());
+    let mut ticket = 0;
+    for received_ms in times {
+        batch.push(&Record { received_ms, ..record("t", b"x") });
+        ticket = append_when_room(&intake, &mut batch).await;
+    }
+    wait_durable(&store, ticket).await;
+    store.close();
+    let (store, mut found) = (open(folder.path()), vec![]);
+    let mut reader = store.reader(UPLINK).unwrap();
+    while found.len() < times.len() {
+        let block = next(&mut reader).await;
+        found.extend(block.records_from(0).map(|(_, record)| record.received_ms));
+    }
+    assert_eq!(found, times);
+}
+
+#[tokio::test]
 async fn a_full_intake_refuses_and_later_has_room() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

@@ -17,6 +17,7 @@ use super::{
     disk::{Disk, Plug},
     error::StoreError,
     record::Record,
+    segment,
 };
 
 /// The file's name in the data folder.
@@ -60,6 +61,7 @@ impl Aside {
         if format != FORMAT {
             return Err(StoreError::Format { path });
         }
+        segment::sync_folder(folder)?;
         Ok(Self { path, db: Mutex::new(Some(db)) })
     }
 

@@ -24,6 +24,8 @@ use crate::clock;
 
 /// Bytes that wait for a commit at most; a single larger batch passes into an empty intake.
 pub const INTAKE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A record's time is kept as its low 32 bits, in milliseconds: it has to be nearer to its row's base than half of that.
+const BASE_REACH_MS: u64 = 1 << 30;
 /// What one QoS 2 step weighs in the intake, in bytes.
 const OP_BYTES: usize = 64;
 
@@ -192,6 +194,13 @@ pub(super) struct Chunk {
     pub first_ticket: u64,
 }
 
+impl Chunk {
+    /// Whether a record received at `ms` can be told from the row's base. Not across a clock that was just set.
+    fn is_of_the_time(&self, ms: u64) -> bool {
+        self.base_ms.abs_diff(ms) < BASE_REACH_MS
+    }
+}
+
 impl Taken {
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty() && self.ops.is_empty()
@@ -336,6 +345,7 @@ impl Taken {
             && plain
             && chunk.first_ticket + u64::from(chunk.records) == first_ticket
             && chunk.row.len() + batch.bytes.len() <= row::ROW_BYTES_MAX
+            && chunk.is_of_the_time(batch.base_ms)
         {
             chunk.row.extend_from_slice(&batch.bytes);
             chunk.records += batch.records;
@@ -362,6 +372,7 @@ impl Taken {
         let fits = self.chunks.back().is_some_and(|chunk| {
             chunk.first_ticket + u64::from(chunk.records) == ticket
                 && chunk.row.len() + record.len() <= row::ROW_BYTES_MAX
+                && chunk.is_of_the_time(base_ms)
         });
         if !fits {
             let mut row = Vec::with_capacity(row::ROW_BYTES_MAX.max(row::HEAD_BYTES + record.len()));

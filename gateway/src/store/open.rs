@@ -40,6 +40,7 @@ pub struct Opened {
 /// Makes the folder if need be, checks that it is ours or empty, and locks it.
 pub fn lock(folder: &Path) -> Result<File, StoreError> {
     std::fs::create_dir_all(folder).map_err(|error| StoreError::io(folder, error))?;
+    sync_above(folder)?;
     let names = names_in(folder)?;
     let ours = |name: &String| {
         name == aside::FILE || segment::first_of(name).is_some() || segment::is_unfinished(name)
@@ -57,6 +58,17 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
         Err(TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
     }
+}
+
+/// A folder made just now has to be there after a power cut: what lies above it is synced as far as it may be read.
+fn sync_above(folder: &Path) -> Result<(), StoreError> {
+    let folder = folder.canonicalize().map_err(|error| StoreError::io(folder, error))?;
+    for above in folder.ancestors().skip(1) {
+        if let Err(error) = segment::sync_folder(above) {
+            tracing::debug!(%error, "a folder above the store can not be synced");
+        }
+    }
+    Ok(())
 }
 
 /// Opens what is in the folder, or makes the first segment of a new store.
