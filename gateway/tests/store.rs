@@ -95,6 +95,17 @@ fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
 
+/// The topic and the payload of a frame of two events.
+fn frame(device: &str, boot: u32, first_seq: u32) -> (String, Vec<u8>) {
+    let (mut topic, mut buffer) = ([0; 64], [0; 256]);
+    let name = Topic { device: DeviceName::new(device).unwrap(), leaf: Leaf::Events };
+    let topic = name.write(&mut topic).unwrap().to_owned();
+    let mut writer = FrameWriter::new(&mut buffer, boot, first_seq, 0, false);
+    writer.push(1, 1, b"abc").unwrap();
+    writer.push(2, 1, b"abd").unwrap();
+    (topic, writer.finish().to_vec())
+}
+
 fn segment_files(folder: &Path) -> Vec<std::path::PathBuf> {
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = names.filter(|path| path.to_string_lossy().contains("seg-")).collect();
@@ -221,15 +232,6 @@ async fn segments_are_sealed_read_across_and_deleted_when_delivered() {
 async fn a_frame_sent_again_is_stored_once_also_after_a_crash_and_in_another_segment() {
     let folder = tempfile::tempdir().unwrap();
     let small = Settings { segment_bytes: 50_000, ..settings(folder.path()) };
-    let frame = |device: &str, boot: u32, first_seq: u32| -> (String, Vec<u8>) {
-        let (mut topic, mut buffer) = ([0; 64], [0; 256]);
-        let name = Topic { device: DeviceName::new(device).unwrap(), leaf: Leaf::Events };
-        let topic = name.write(&mut topic).unwrap().to_owned();
-        let mut writer = FrameWriter::new(&mut buffer, boot, first_seq, 0, false);
-        writer.push(1, 1, b"abc").unwrap();
-        writer.push(2, 1, b"abd").unwrap();
-        (topic, writer.finish().to_vec())
-    };
     let mut expected = 0;
     for round in 0..3 {
         let store = Store::open(small.clone(), &[UPLINK.into()]).unwrap();
@@ -245,6 +247,32 @@ async fn a_frame_sent_again_is_stored_once_also_after_a_crash_and_in_another_seg
         assert_eq!(store.status().events, expected, "round {round}");
         store.crash();
     }
+}
+
+#[tokio::test]
+async fn what_lies_between_copies_is_kept_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (intake, mut batch) = (store.intake(), Batch::default());
+    let (topic, first) = frame("a", 1, 0);
+    let (_, second) = frame("a", 1, 2);
+    let sent: [&[u8]; 9] = [&first, b"x", &first, &first, b"y", b"yy", &second, &first, b"z"];
+    for payload in sent {
+        let kind = if payload.len() > 2 { Kind::Frame } else { Kind::Opaque };
+        batch.push(&Record {
+            kind,
+            events: if kind == Kind::Frame { 2 } else { 1 },
+            ..record(&topic, payload)
+        });
+    }
+    let ticket = append_when_room(&intake, &mut batch).await;
+    wait_durable(&store, ticket).await;
+    store.close();
+    let store = open(folder.path());
+    let block = next(&mut store.reader(UPLINK).unwrap()).await;
+    let stored: Vec<_> = block.records_from(0).map(|(_, record)| record.payload).collect();
+    assert_eq!(stored, [&first[..], b"x", b"y", b"yy", &second, b"z"]);
+    assert_eq!((block.end(), store.status().events), (6, 8));
 }
 
 #[tokio::test]

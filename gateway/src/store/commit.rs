@@ -13,6 +13,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -276,27 +277,32 @@ impl Judge<'_> {
         if chunk.frames == 0 && self.ops.front().is_none_or(|(ticket, _)| *ticket >= end) {
             return;
         }
-        let (mut kept, mut duplicates) = (HEAD_BYTES, 0);
-        let mut taken_out = Vec::new();
+        let (mut copies, mut copied_events) = (0, 0);
+        let mut kept: Vec<Range<usize>> = Vec::new();
         let mut records = Records::of(&chunk.row, chunk.first_ticket, chunk.base_ms);
         while let Some(Ok((ticket, record, place))) = records.read_next() {
-            if self.is_new(ticket, &record) {
-                kept = place.end;
+            if !self.is_new(ticket, &record) {
+                copies += 1;
+                copied_events += u32::from(record.events);
+            } else if let Some(last) = kept.last_mut().filter(|last| last.end == place.start) {
+                last.end = place.end;
             } else {
-                duplicates += u32::from(record.events);
-                taken_out.push(place);
+                kept.push(place);
             }
         }
-        debug_assert!(kept <= chunk.row.len());
-        if taken_out.is_empty() {
+        if copies == 0 {
             return;
         }
-        chunk.records -= taken_out.len() as u32;
-        chunk.events -= duplicates;
-        metrics::counter!(telemetry::DUPLICATE_EVENTS).increment(duplicates.into());
-        for place in taken_out.into_iter().rev() {
-            chunk.row.drain(place);
+        chunk.records -= copies;
+        chunk.events -= copied_events;
+        metrics::counter!(telemetry::DUPLICATE_EVENTS).increment(copied_events.into());
+        let mut end = HEAD_BYTES;
+        for place in kept {
+            let bytes = place.len();
+            chunk.row.copy_within(place, end);
+            end += bytes;
         }
+        chunk.row.truncate(end);
     }
 
     /// Carries out what came after the last record.
