@@ -219,7 +219,7 @@ impl Committer {
     fn rotate(&mut self) -> Result<(), StoreError> {
         let cursors = self.log.cursor_offsets();
         let active = Segment::create(
-            &self.settings.data_dir,
+            &self.log.files,
             &Beginning {
                 store: self.log.store,
                 first: self.end.offset,
@@ -229,7 +229,6 @@ impl Committer {
                 pending: &self.intake.pending(),
                 seen: self.seen.snapshot(),
             },
-            &self.log.plug,
         )?;
         self.active = Arc::new(active);
         self.log.segments.seal(self.newest_ms, self.end.offset, self.active.clone());
@@ -253,7 +252,7 @@ impl Committer {
     }
 
     fn count_written(&mut self) {
-        let written = self.log.plug.written_bytes();
+        let written = self.log.files.plug().written_bytes();
         let new = written - self.counted_written_bytes;
         self.counted_written_bytes = written;
         self.pacer.spend(new);

@@ -15,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{aside::Aside, disk::Plug, row::Block, segments::Segments};
+use super::{aside::Aside, disk::Files, row::Block, segments::Segments};
 
 /// Bytes of newest blocks kept in memory.
 pub const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -29,8 +29,8 @@ pub struct Log {
     pub segments: Segments,
     /// What upstreams could not take.
     pub aside: Aside,
-    /// Under all files.
-    pub plug: Arc<Plug>,
+    /// All of its files.
+    pub files: Files,
     /// One per uplink, in the order given at opening.
     pub cursors: Vec<Cursor>,
     end: watch::Sender<End>,
@@ -113,7 +113,7 @@ impl Log {
         store: u32,
         segments: Segments,
         aside: Aside,
-        plug: Arc<Plug>,
+        files: Files,
         cursors: Vec<Cursor>,
         end: Mark,
     ) -> Self {
@@ -121,7 +121,7 @@ impl Log {
             store,
             segments,
             aside,
-            plug,
+            files,
             cursors,
             end: watch::Sender::new(End { offset: end.offset, closed: false }),
             tail: Mutex::default(),

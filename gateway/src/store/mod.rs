@@ -21,9 +21,11 @@ mod aside;
 mod commit;
 mod disk;
 mod error;
+mod folder;
 mod intake;
 mod log;
 mod open;
+mod overlay;
 mod pace;
 mod pending;
 mod reader;
@@ -32,14 +34,17 @@ mod row;
 mod seen;
 mod segment;
 mod segments;
+mod view;
 
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 pub use error::StoreError;
+pub use folder::{Folder, OsFolder};
 pub use intake::{AppendError, Batch, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
+pub use view::View;
 
 use self::log::Log;
 
@@ -137,6 +142,12 @@ impl Store {
         self.log.cursors[index].take().then(|| Reader::new(self.log.clone(), index))
     }
 
+    /// Looks in from elsewhere, for as long as the store is open.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View::new(self.log.clone())
+    }
+
     /// What it holds now. May read a block from the disk for each uplink: call it off the hot path.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -147,7 +158,7 @@ impl Store {
             events: totals.events,
             segments,
             file_bytes,
-            written_bytes: self.log.plug.written_bytes(),
+            written_bytes: self.log.files.plug().written_bytes(),
             set_aside: self.log.aside.count().unwrap_or_default(),
             failure: self.log.failure(),
             backlogs: (0..self.log.cursors.len()).map(|index| self.backlog(index)).collect(),
@@ -169,7 +180,7 @@ impl Store {
 
     /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for tests.
     pub fn crash(mut self) {
-        self.log.plug.pull();
+        self.log.files.plug().pull();
         self.intake.end();
         self.shut();
     }

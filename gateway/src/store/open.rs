@@ -15,8 +15,9 @@ use super::{
     Settings,
     aside::{self, Aside},
     commit::{Start, frame_of},
-    disk::Plug,
+    disk::Files,
     error::StoreError,
+    folder::OsFolder,
     log::{Cursor, Log, Mark},
     pending::Pending,
     reader,
@@ -64,8 +65,9 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
 fn sync_above(folder: &Path) -> Result<(), StoreError> {
     let folder = folder.canonicalize().map_err(|error| StoreError::io(folder, error))?;
     for above in folder.ancestors().skip(1) {
-        if let Err(error) = segment::sync_folder(above) {
-            tracing::debug!(%error, "a folder above the store can not be synced");
+        let synced = File::open(above).and_then(|opened| opened.sync_all());
+        if let Err(error) = synced {
+            tracing::debug!(folder = %above.display(), %error, "a folder above the store can not be synced");
         }
     }
     Ok(())
@@ -74,29 +76,28 @@ fn sync_above(folder: &Path) -> Result<(), StoreError> {
 /// Opens what is in the folder, or makes the first segment of a new store.
 pub fn open(settings: &Settings, uplinks: &[String]) -> Result<Opened, StoreError> {
     let folder = &settings.data_dir;
-    let plug = Arc::new(Plug::default());
+    let files = Files::new(Arc::new(OsFolder::new(folder.clone())));
     let mut firsts = Vec::new();
-    for name in names_in(folder)? {
+    for name in files.names()? {
         if segment::is_unfinished(&name) {
-            let path = folder.join(&name);
-            std::fs::remove_file(&path).map_err(|error| StoreError::io(&path, error))?;
+            files.remove(&name)?;
         }
         firsts.extend(segment::first_of(&name));
     }
     firsts.sort_unstable();
     let active = match firsts.last() {
-        Some(last) => Segment::open_active(segment::path_of(folder, *last), &plug)?,
+        Some(last) => Segment::open_active(&files, &segment::name_of(*last))?,
         None if folder.join(aside::FILE).exists() => {
             return Err(StoreError::SegmentsMissing { path: folder.clone() });
         }
         None => {
             firsts.push(0);
-            Segment::create(folder, &first_beginning(), &plug)?
+            Segment::create(&files, &first_beginning())?
         }
     };
     let first = firsts.last().copied().unwrap_or_default();
     let found = active.found()?;
-    let aside = Aside::open(folder, found.store, &plug)?;
+    let aside = Aside::open(&files, found.store)?;
     let mut end =
         Mark { offset: first, events: found.events_before, bytes: found.bytes_before, received_ms: None };
     let (mut seen, mut segment_bytes, mut newest_ms) = (Seen::default(), 0, 0);
@@ -114,13 +115,13 @@ pub fn open(settings: &Settings, uplinks: &[String]) -> Result<Opened, StoreErro
         newest_ms = block.head().base_ms;
     })?;
     let active = Arc::new(active);
-    let segments = Segments::new(folder.clone(), plug.clone(), &firsts, active.clone());
+    let segments = Segments::new(files.clone(), &firsts, active.clone());
     let oldest = firsts.first().copied().unwrap_or_default();
     let cursors = starts(uplinks, &found.cursors, oldest, end.offset)
         .into_iter()
         .map(|(uplink, offset)| Ok(Cursor::new(uplink, mark_of(&segments, offset, end)?)))
         .collect::<Result<_, StoreError>>()?;
-    let log = Log::new(found.store, segments, aside, plug, cursors, end);
+    let log = Log::new(found.store, segments, aside, files, cursors, end);
     let start = Start { active, segment_bytes, newest_ms, seen, saved_cursors: found.cursors };
     Ok(Opened { log, pending: found.pending, start })
 }

@@ -7,12 +7,12 @@
 //! A segment ends where the next one begins. Opening and closing happen under one lock, for redb refuses a
 //! file that is still being closed; reading happens outside of it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
 use super::{
-    disk::Plug,
+    disk::Files,
     error::StoreError,
     segment::{self, Segment},
 };
@@ -25,15 +25,14 @@ const READ_LOOKED_AT_EVERY: Duration = Duration::from_millis(1);
 /// All segments of a store.
 #[derive(Debug)]
 pub struct Segments {
-    folder: PathBuf,
-    plug: Arc<Plug>,
+    files: Files,
     entries: Mutex<Vec<Entry>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     first: u64,
-    path: PathBuf,
+    name: String,
     /// Open for as long as it is active or somebody reads it.
     open: Option<Arc<Segment>>,
     /// Received time of its last row, once known: milliseconds since 1970.
@@ -51,10 +50,10 @@ pub struct Place {
 
 impl Segments {
     /// The segments that begin at `firsts`, ascending, the last of them active and open.
-    pub fn new(folder: PathBuf, plug: Arc<Plug>, firsts: &[u64], active: Arc<Segment>) -> Self {
+    pub fn new(files: Files, firsts: &[u64], active: Arc<Segment>) -> Self {
         let entry = |first: &u64| Entry {
             first: *first,
-            path: segment::path_of(&folder, *first),
+            name: segment::name_of(*first),
             open: None,
             newest_ms: None,
         };
@@ -62,7 +61,7 @@ impl Segments {
         if let Some(last) = entries.last_mut() {
             last.open = Some(active);
         }
-        Self { folder, plug, entries: Mutex::new(entries) }
+        Self { files, entries: Mutex::new(entries) }
     }
 
     /// Seals the active segment, whose last row was received at `newest_ms`, and goes on with another.
@@ -71,8 +70,7 @@ impl Segments {
         if let Some(last) = entries.last_mut() {
             last.newest_ms = Some(newest_ms);
         }
-        let path = active.path().to_owned();
-        entries.push(Entry { first, path, open: Some(active), newest_ms: None });
+        entries.push(Entry { first, name: segment::name_of(first), open: Some(active), newest_ms: None });
         close_idle(&mut entries);
     }
 
@@ -88,7 +86,7 @@ impl Segments {
         if let Some(segment) = &entry.open {
             return Ok(Place { segment: segment.clone(), end });
         }
-        let segment = Arc::new(Segment::open_sealed(entry.path.clone(), &self.plug)?);
+        let segment = Arc::new(Segment::open_sealed(&self.files, entry.name.clone())?);
         entry.open = Some(segment.clone());
         close_idle(&mut entries);
         Ok(Place { segment, end })
@@ -106,13 +104,13 @@ impl Segments {
             if entries.first().is_none_or(|entry| entry.first != first || entry.open.is_some()) {
                 break;
             }
-            let path = entries.remove(0).path;
-            std::fs::remove_file(&path).map_err(|error| StoreError::io(&path, error))?;
-            tracing::debug!(segment = %path.display(), "deleted: delivered, and kept long enough");
+            let name = entries.remove(0).name;
+            self.files.remove(&name)?;
+            tracing::debug!(segment = %name, "deleted: delivered, and kept long enough");
             deleted += 1;
         }
         if deleted > 0 {
-            segment::sync_folder(&self.folder)?;
+            self.files.sync()?;
         }
         Ok(deleted)
     }
@@ -120,12 +118,8 @@ impl Segments {
     /// How many there are, and the bytes that their files take on disk.
     #[must_use]
     pub fn usage(&self) -> (usize, u64) {
-        use std::os::unix::fs::MetadataExt;
-        /// `st_blocks` counts in these, whatever the file system's block size is.
-        const BLOCK_BYTES: u64 = 512;
         let entries = self.entries.lock();
-        let bytes =
-            |entry: &Entry| std::fs::metadata(&entry.path).map_or(0, |meta| meta.blocks() * BLOCK_BYTES);
+        let bytes = |entry: &Entry| self.files.used_bytes(&entry.name);
         (entries.len(), entries.iter().map(bytes).sum())
     }
 

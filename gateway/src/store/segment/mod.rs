@@ -19,22 +19,15 @@
 mod tables;
 mod write;
 
-use std::{
-    fs::{File, OpenOptions},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
-use redb::{Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{
+    Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+};
 use tables::{CURSORS, META, PENDING, ROWS, SEEN};
 pub use write::Commit;
 
-use super::{
-    disk::{Disk, Plug},
-    error::StoreError,
-    pending::Pending,
-    row::Block,
-};
+use super::{disk::Files, error::StoreError, pending::Pending, row::Block};
 
 /// Version of the segment's format.
 pub const FORMAT: u64 = 1;
@@ -101,8 +94,8 @@ impl std::fmt::Debug for Segment {
 
 /// The file of the segment that begins at `first`.
 #[must_use]
-pub fn path_of(folder: &Path, first: u64) -> PathBuf {
-    folder.join(format!("{PREFIX}{first:020}{SUFFIX}"))
+pub fn name_of(first: u64) -> String {
+    format!("{PREFIX}{first:020}{SUFFIX}")
 }
 
 /// Where the segment in a file of this name begins; `None` if it is no segment's name.
@@ -123,48 +116,40 @@ impl Segment {
     ///
     /// # Errors
     /// [`StoreError`]: at most an unfinished file is left, which the next start deletes.
-    pub fn create(folder: &Path, beginning: &Beginning<'_>, plug: &Arc<Plug>) -> Result<Self, StoreError> {
-        let path = path_of(folder, beginning.first);
-        let unfinished = path.with_extension("redb.new");
-        let fail = |error: redb::Error| StoreError::disk(&unfinished, error);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&unfinished)
-            .map_err(|error| StoreError::io(&unfinished, error))?;
-        let disk = Disk::new(file, plug.clone()).map_err(|error| fail(error.into()))?;
+    pub fn create(files: &Files, beginning: &Beginning<'_>) -> Result<Self, StoreError> {
+        let name = name_of(beginning.first);
+        let unfinished = format!("{name}.new");
+        let fail = |error: redb::Error| StoreError::disk(&files.path_of(&unfinished), error);
+        let disk = files.create(&unfinished)?;
         let db = Builder::new()
             .set_cache_size(WRITE_CACHE_BYTES)
             .create_with_backend(disk)
             .map_err(|error| fail(error.into()))?;
         write::begin(&db, beginning).map_err(fail)?;
-        std::fs::rename(&unfinished, &path).map_err(|error| StoreError::io(&path, error))?;
-        sync_folder(folder)?;
-        Ok(Self { path, db: Handle::Writable(db) })
+        files.rename(&unfinished, &name)?;
+        Ok(Self { path: files.path_of(&name), db: Handle::Writable(db) })
     }
 
     /// Opens the active segment, repaired if the last stop was unclean.
     ///
     /// # Errors
     /// [`StoreError`]: the file is as redb left it.
-    pub fn open_active(path: PathBuf, plug: &Arc<Plug>) -> Result<Self, StoreError> {
-        let db = open_writable(&path, plug, WRITE_CACHE_BYTES)?;
-        Ok(Self { path, db: Handle::Writable(db) })
+    pub fn open_active(files: &Files, name: &str) -> Result<Self, StoreError> {
+        let db = open_writable(files, name, WRITE_CACHE_BYTES)?;
+        Ok(Self { path: files.path_of(name), db: Handle::Writable(db) })
     }
 
     /// Opens a sealed segment for reading; one whose sealing was cut short is repaired.
     ///
     /// # Errors
     /// [`StoreError`]: the file is as redb left it.
-    pub fn open_sealed(path: PathBuf, plug: &Arc<Plug>) -> Result<Self, StoreError> {
-        let file = File::open(&path).map_err(|error| StoreError::io(&path, error))?;
-        let disk = Disk::new(file, plug.clone()).map_err(|error| StoreError::disk(&path, error.into()))?;
+    pub fn open_sealed(files: &Files, name: String) -> Result<Self, StoreError> {
+        let path = files.path_of(&name);
+        let disk = files.open_to_read(&name)?;
         match Builder::new().set_cache_size(READ_CACHE_BYTES).open_read_only_with_backend(disk) {
             Ok(db) => Ok(Self { path, db: Handle::Sealed(db) }),
             Err(redb::DatabaseError::RepairAborted) => {
-                let db = open_writable(&path, plug, READ_CACHE_BYTES)?;
+                let db = open_writable(files, &name, READ_CACHE_BYTES)?;
                 Ok(Self { path, db: Handle::Writable(db) })
             }
             Err(error) => Err(StoreError::disk(&path, error.into())),
@@ -295,24 +280,13 @@ impl Segment {
     }
 }
 
-/// Makes renames and deletions in `folder` durable.
-///
-/// # Errors
-/// [`StoreError`]
-pub fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    let synced = File::open(folder).and_then(|opened| opened.sync_all());
-    synced.map_err(|error| StoreError::io(folder, error))
-}
-
-fn open_writable(path: &Path, plug: &Arc<Plug>, cache_bytes: usize) -> Result<Database, StoreError> {
-    let file = OpenOptions::new().read(true).write(true).open(path);
-    let file = file.map_err(|error| StoreError::io(path, error))?;
-    let empty = file.metadata().map_err(|error| StoreError::io(path, error))?.len() == 0;
-    if empty {
+fn open_writable(files: &Files, name: &str, cache_bytes: usize) -> Result<Database, StoreError> {
+    let path = files.path_of(name);
+    let disk = files.open(name)?;
+    if disk.len().map_err(|error| StoreError::io(&path, error))? == 0 {
         // redb would make an empty database of it, and say nothing.
-        return Err(StoreError::Empty { path: path.to_owned() });
+        return Err(StoreError::Empty { path });
     }
-    let fail = |error: redb::DatabaseError| StoreError::disk(path, error.into());
-    let disk = Disk::new(file, plug.clone()).map_err(fail)?;
-    Builder::new().set_cache_size(cache_bytes).create_with_backend(disk).map_err(fail)
+    let opened = Builder::new().set_cache_size(cache_bytes).create_with_backend(disk);
+    opened.map_err(|error| StoreError::disk(&path, error.into()))
 }
