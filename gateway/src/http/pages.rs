@@ -97,6 +97,8 @@ mod tests {
             retain: std::time::Duration::ZERO,
             wear_budget_bytes_per_day: None,
             linger_max: std::time::Duration::ZERO,
+            max_bytes: 1 << 40,
+            when_full: Default::default(),
         };
         store::Store::open(settings, &[]).unwrap().view()
     }

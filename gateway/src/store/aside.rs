@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use parking_lot::Mutex;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::{disk::Files, error::StoreError, record::Record};
+use super::{disk::Files, error::StoreError, overlay::Overlay, record::Record};
 
 /// The file's name in the data folder.
 pub const FILE: &str = "state.redb";
@@ -53,7 +53,7 @@ impl Aside {
             .map_err(|error| fail(error.into()))?;
         let format = begin(&db, store).map_err(fail)?;
         if format != FORMAT {
-            return Err(StoreError::Format { path });
+            return Err(StoreError::Format { path, format });
         }
         files.sync()?;
         Ok(Self { path, db: Mutex::new(Some(db)) })
@@ -101,6 +101,14 @@ impl Aside {
         let db = self.db.lock();
         act(db.as_ref().ok_or(StoreError::Closed)?).map_err(|error| StoreError::disk(&self.path, error))
     }
+}
+
+/// The store that the file says it belongs to, if it can be read.
+pub fn identity(files: &Files) -> Option<u32> {
+    let overlay = Overlay::new(files.open_to_read(FILE).ok()?).ok()?;
+    let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay).ok()?;
+    let store = db.begin_read().ok()?.open_table(META).ok()?.get("store").ok()??.value();
+    Some(store as u32)
 }
 
 /// Writes what a new file needs, and gives the format of the file.
