@@ -72,7 +72,7 @@ pub enum StoreError {
     },
     /// A segment or state of a newer version.
     #[error(
-        "{path} was written by a newer version (format {format}): start the version that wrote it; nothing was touched",
+        "{path} was written by a newer version (format {format}): use the version that wrote it, or a newer one; nothing was touched",
         path = path.display()
     )]
     Format {

@@ -9,7 +9,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -89,6 +89,8 @@ pub struct Cursor {
     /// Its reader was handed out.
     pub taken: AtomicBool,
     mark: Mutex<Mark>,
+    /// What lies before is given up: whoever reads before it goes on behind.
+    given_up: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -100,7 +102,7 @@ struct Tail {
 impl Cursor {
     /// An uplink that has delivered everything before `mark`.
     pub fn new(uplink: String, mark: Mark) -> Self {
-        Self { uplink, taken: AtomicBool::new(false), mark: Mutex::new(mark) }
+        Self { uplink, taken: AtomicBool::new(false), mark: Mutex::new(mark), given_up: AtomicU64::new(0) }
     }
 
     /// How far it is.
@@ -114,6 +116,17 @@ impl Cursor {
         if mark.offset > own.offset {
             *own = mark;
         }
+    }
+
+    /// Moves it on behind what the store gave up.
+    pub fn give_up(&self, mark: Mark) {
+        self.advance(mark);
+        self.given_up.fetch_max(mark.offset, Ordering::AcqRel);
+    }
+
+    /// Before this offset nothing is worth reading.
+    pub fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Acquire)
     }
 
     /// Notes when the record at `offset` was received, unless the cursor moved on meanwhile.

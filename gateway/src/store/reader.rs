@@ -210,10 +210,10 @@ impl Reader {
 
     /// Where the store gave up what was not delivered, the cursor stands behind it.
     fn follow_cursor(&mut self) {
-        let released = self.own_cursor().mark().offset;
-        if self.position < released {
-            while self.held.pop_front_if(|block| block.end() <= released).is_some() {}
-            self.seek(released);
+        let given_up = self.own_cursor().given_up();
+        if self.position < given_up {
+            while self.held.pop_front_if(|block| block.end() <= given_up).is_some() {}
+            self.seek(given_up);
         }
     }
 

@@ -251,7 +251,7 @@ impl Committer {
             self.newest_ms = last.head().base_ms;
         }
         for (index, mark) in &write.moved {
-            self.log.cursors[*index].advance(*mark);
+            self.log.cursors[*index].give_up(*mark);
         }
         if let Some((gaps, records)) = write.gaps {
             self.log.set_gaps(gaps);
