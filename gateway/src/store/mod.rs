@@ -212,9 +212,14 @@ impl Store {
         self.shut();
     }
 
+    /// From now on nothing reaches the files, as after SIGKILL. For the demo and for tests.
+    pub fn pull_plug(&self) {
+        self.log.files.plug().pull();
+    }
+
     /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for tests.
     pub fn crash(mut self) {
-        self.log.files.plug().pull();
+        self.pull_plug();
         self.intake.end();
         self.shut();
     }
