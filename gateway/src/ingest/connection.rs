@@ -403,6 +403,7 @@ mod tests {
             linger_max: Duration::ZERO,
             max_bytes: 1 << 40,
             when_full: Default::default(),
+            dead_letters_max_bytes: 64 << 20,
         };
         let store = Store::open(store_settings, &[]).unwrap();
         let settings = Arc::new(Settings::default());

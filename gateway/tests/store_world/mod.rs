@@ -73,6 +73,7 @@ pub fn settings() -> Settings {
         linger_max: Duration::ZERO,
         max_bytes: 1 << 40,
         when_full: WhenFull::Reject,
+        dead_letters_max_bytes: 1 << 20,
     }
 }
 
