@@ -35,6 +35,8 @@ use crate::simulated_disk::{Random, SimulatedDisk};
 pub const UPLINK: &str = "cloud";
 /// 2026-11-24, milliseconds since 1970.
 const BEGINNING_MS: u64 = 1_795_500_000_000;
+/// Reads that fail before the uplink gives up for now; more than the store itself takes for damage.
+const READ_FAILURES_MAX: u32 = 20;
 /// Longest wait for a block that has to come.
 const READ_MAX: Duration = Duration::from_secs(20);
 /// How often the store is made to step while a reader waits for it to mend something.
@@ -198,13 +200,13 @@ impl World {
         }
     }
 
-    /// The next block for the uplink; `None` at the end of the log.
+    /// The next block for the uplink; `None` at the end of the log, and where the disk does not give it.
     pub fn read(&mut self) -> Option<Arc<Block>> {
         let now = self.now();
         let disk = self.disk.clone();
         let Life { reader, committer, store, .. } = self.life.as_mut().expect("the store is open");
         self.runtime.block_on(async {
-            let limit = clock::monotonic() + READ_MAX;
+            let (limit, mut failures) = (clock::monotonic() + READ_MAX, 0);
             loop {
                 if !disk.has_power() || reader.position() >= store.status().next_offset {
                     return None;
@@ -213,9 +215,12 @@ impl World {
                     biased;
                     block = reader.next() => match block {
                         Ok(block) => return Some(block),
-                        // As an uplink does: a new connection, from what is released.
-                        Err(_) if clock::monotonic() < limit => reader.seek(reader.released()),
-                        Err(error) => panic!("reading: {error}"),
+                        // As an uplink does: a new connection, from where it stands; a disk that stays broken ends it.
+                        Err(_) if failures < READ_FAILURES_MAX => {
+                            failures += 1;
+                            reader.seek(reader.position());
+                        }
+                        Err(_) => return None,
                     },
                     () = tokio::time::sleep(STEP_EVERY) => {
                         committer.step(now);
@@ -261,6 +266,8 @@ impl World {
                 found.extend(self.book.given(offset, &record));
             }
         }
+        let end = self.life().store.status().next_offset;
+        assert_eq!(self.life().reader.position().max(from), end, "not all could be read");
         let released = self.life().reader.released();
         self.life().reader.seek(released);
         self.book.check(&found, &self.gaps);
