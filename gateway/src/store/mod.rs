@@ -18,6 +18,7 @@
 //! that is there is written. See `commit/` for what a crash repeats, and for what happens when a disk fails or fills up.
 
 mod aside;
+mod batch;
 mod commit;
 mod disk;
 mod error;
@@ -40,10 +41,11 @@ mod view;
 
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
+pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
 pub use error::StoreError;
 pub use folder::{Folder, OsFolder};
-pub use intake::{AppendError, Batch, INTAKE_BYTES_MAX, Intake, Watermark};
+pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
