@@ -17,6 +17,7 @@
 //! Crash story: at opening the last segment is read once, which is bounded by its size; no other file is read, and none
 //! that is there is written. See `commit/` for what a crash repeats, and for what happens when a disk fails or fills up.
 
+mod batch;
 mod commit;
 mod dead_letters;
 mod disk;
@@ -40,6 +41,7 @@ mod view;
 
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
+pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
 pub use dead_letters::{
     DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
@@ -47,7 +49,7 @@ pub use dead_letters::{
 };
 pub use error::StoreError;
 pub use folder::{Folder, OsFolder};
-pub use intake::{AppendError, Batch, INTAKE_BYTES_MAX, Intake, Watermark};
+pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};

@@ -135,6 +135,12 @@ impl<'a> Record<'a> {
         bytes.get(4) == Some(&(Kind::Frame as u8))
     }
 
+    /// Whether the record that starts `bytes` is urgent.
+    #[must_use]
+    pub fn is_urgent(bytes: &[u8]) -> bool {
+        bytes.get(5).is_some_and(|flags| flags & FLAG_URGENT != 0)
+    }
+
     fn parse(bytes: &'a [u8], base_ms: u64) -> Option<(Self, usize)> {
         let head: &[u8; HEAD_BYTES] = bytes.first_chunk()?;
         let size = 4 + u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
