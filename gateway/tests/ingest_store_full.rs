@@ -43,6 +43,7 @@ impl House {
             retain: Duration::ZERO,
             wear_budget_bytes_per_day: None,
             linger_max: Duration::ZERO,
+            dead_letters_max_bytes: 64 << 20,
             max_bytes: MAX_BYTES,
             when_full: store::WhenFull::Reject,
         };

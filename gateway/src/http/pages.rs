@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Rooms, Snapshot, Source};
+use super::{Rooms, Snapshot, Source, dead_letters};
 use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
@@ -25,12 +25,14 @@ pub(super) fn router(rooms: Rooms) -> Router {
             "/api/status",
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
+        .merge(dead_letters::router())
         .with_state(rooms)
 }
 
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
-     /metrics     Prometheus\n/api/status  JSON\n"
+     /metrics     Prometheus\n/api/status  JSON\n\
+     /api/dead-letters  JSON\n"
 }
 
 async fn readyz(State(rooms): State<Rooms>) -> (StatusCode, String) {
