@@ -29,7 +29,7 @@ use crate::{
 /// Payload size of the promised figures, in bytes.
 pub const PAYLOAD_BYTES: usize = 40;
 /// Size of a PUBACK of MQTT 3.1.1, in bytes.
-const PUBACK_BYTES: usize = 4;
+pub(crate) const PUBACK_BYTES: usize = 4;
 const BUFFER_BYTES: usize = 256 << 10;
 /// Longest wait of a blocking read before it looks whether to stop.
 const LOOK_UP: Duration = Duration::from_millis(20);
@@ -138,7 +138,7 @@ async fn publish(
     }
 }
 
-fn connect_packet(client_id: &str) -> BytesMut {
+pub(crate) fn connect_packet(client_id: &str) -> BytesMut {
     let mut out = BytesMut::new();
     codec::put_connect(
         &mut out,
@@ -148,7 +148,7 @@ fn connect_packet(client_id: &str) -> BytesMut {
 }
 
 /// One window of PUBLISH packets of equal size, with the packet ids 1 to `window`.
-fn ring(client: usize, window: usize) -> BytesMut {
+pub(crate) fn ring(client: usize, window: usize) -> BytesMut {
     let mut out = BytesMut::new();
     for packet_id in 1..=window as u16 {
         let payload = format!("{client:08}{packet_id:032}");

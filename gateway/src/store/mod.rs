@@ -24,7 +24,7 @@ mod error;
 mod intake;
 mod log;
 mod open;
-mod pace;
+pub mod pace;
 mod pending;
 mod reader;
 pub mod record;
