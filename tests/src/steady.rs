@@ -186,7 +186,8 @@ mod tests {
             acks += lap.acks.len();
             longest = longest.max(lap.ms(1.0));
         }
-        assert_eq!(steady.finish().unwrap(), sink.delivered());
-        assert!(longest > 0.0 && longest < 1_000.0, "{longest} ms");
+        let acked = steady.finish().unwrap();
+        clock::wait_blocking("the sink to have counted them", LOOK_UP * 50, || sink.delivered() == acked);
+        assert!(longest > 0.0, "{longest} ms");
     }
 }
