@@ -24,5 +24,6 @@ pub mod ports;
 pub mod program;
 pub mod proxy;
 pub mod rng;
+pub mod steady;
 pub mod tools;
 pub mod upstream;
