@@ -22,6 +22,8 @@ fn open(folder: &Path) -> Store {
         retain: Duration::from_secs(3_600),
         wear_budget_bytes_per_day: None,
         linger_max: Duration::from_secs(1),
+        max_bytes: 1 << 40,
+        when_full: Default::default(),
     };
     Store::open(settings, &[UPLINK.into()]).expect("a store in an empty folder")
 }
@@ -45,7 +47,7 @@ async fn append_durable(store: &Store, batch: &mut Batch) {
     let first = loop {
         match intake.append(batch) {
             Ok(first) => break first,
-            Err(AppendError::Full) => intake.room(batch.bytes()).await,
+            Err(AppendError::Full) => intake.room(batch).await,
             Err(error) => panic!("{error}"),
         }
     };

@@ -17,3 +17,18 @@ pub fn wall_ms() -> u64 {
 pub fn monotonic() -> Instant {
     Instant::now()
 }
+
+/// One look at both clocks, for what is given `now`.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For time limits.
+    pub at: Instant,
+    /// For records: milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// Both clocks.
+#[must_use]
+pub fn now() -> Now {
+    Now { at: monotonic(), wall_ms: wall_ms() }
+}

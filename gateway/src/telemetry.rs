@@ -71,6 +71,12 @@ metrics! {
     WRITTEN_BYTES Counter "tidegate_written_bytes_total" "Bytes written to disk by the store.";
     STORE_BYTES Gauge "tidegate_store_bytes" "Bytes of the store's files.";
     SEGMENTS Gauge "tidegate_segments" "Segments of the store.";
+    STORE_MAX_BYTES Gauge "tidegate_store_max_bytes" "Bytes that the store's files may take.";
+    STORE_FAILING Gauge "tidegate_store_failing" "1 while writing to the store fails and nothing is acknowledged.";
+    STORE_FAILURES Counter "tidegate_store_failures_total" "Writes to the store that failed.";
+    STORE_RECOVERIES Counter "tidegate_store_recoveries_total" "Times that writing to the store worked again after failures.";
+    QUARANTINED_SEGMENTS Counter "tidegate_quarantined_segments_total" "Damaged segments that were set aside.";
+    DROPPED_EVENTS Counter "tidegate_dropped_events_total" "Events that an uplink will not get, by reason: each is in a gap record.";
     DELIVERED_EVENTS Counter "tidegate_delivered_events_total" "Events acknowledged by the upstream, by uplink.";
     BACKLOG_EVENTS Gauge "tidegate_backlog_events" "Events stored and not yet acknowledged by the upstream, by uplink.";
     BACKLOG_BYTES Gauge "tidegate_backlog_bytes" "Bytes of the records in the backlog, by uplink.";
@@ -93,7 +99,7 @@ const BY_UPLINK: [&str; 8] = [
     SET_ASIDE_EVENTS,
 ];
 /// Metrics whose series are named by the room that counts: no series without its labels.
-const BY_REASON: [&str; 1] = [REFUSED_CONNECTIONS];
+const BY_REASON: [&str; 2] = [REFUSED_CONNECTIONS, DROPPED_EVENTS];
 
 /// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a
 /// log is set up already, it stays.

@@ -26,6 +26,8 @@ fn store_settings(folder: &Path) -> store::Settings {
         retain: Duration::ZERO,
         wear_budget_bytes_per_day: None,
         linger_max: Duration::from_secs(1),
+        max_bytes: 1 << 40,
+        when_full: Default::default(),
     }
 }
 

@@ -38,6 +38,8 @@ fn settings(folder: &Path) -> Settings {
         retain: Duration::MAX,
         wear_budget_bytes_per_day: None,
         linger_max: Duration::from_secs(1),
+        max_bytes: 1 << 40,
+        when_full: Default::default(),
     }
 }
 

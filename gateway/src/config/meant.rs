@@ -19,6 +19,11 @@ const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 30);
 const RETAIN_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 const RETAIN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const MAX_BYTES_DEFAULT: u64 = 8 << 30;
+/// Least size of a store: below, a device's burst fills it.
+const MAX_BYTES_MIN: u64 = 8 << 20;
+/// A store holds so many segments at least, or dropping one would drop too much of it.
+const SEGMENTS_MIN: u64 = 4;
 /// 20 GB a day is 7 TB a year: a card that is rated for 30 TB written lasts four years.
 const WEAR_BUDGET_DEFAULT: Option<u64> = Some(20_000_000_000);
 /// Least budget: about one commit in 30 s.
@@ -69,13 +74,31 @@ impl Judge<'_> {
         if let Some(dir) = gateway.data_dir.as_ref().filter(|dir| dir.get_ref().is_empty()) {
             self.wrong(&dir.span(), "an empty path; name a folder, like \"/var/lib/tidegate\"");
         }
+        let segment_bytes = self.value(store.segment_bytes.as_ref(), SEGMENT_BYTES_DEFAULT, |text| {
+            let bytes = quantity::bytes(text)?;
+            let fits = SEGMENT_BYTES.contains(&bytes);
+            fits.then_some(bytes).ok_or_else(|| format!("\"{text}\" is not within 1 MiB and 1 GiB"))
+        });
+        let when_full = [("reject", store::WhenFull::Reject), ("drop-oldest", store::WhenFull::DropOldest)];
         store::Settings {
             data_dir: self.around.folder.join(data_dir),
-            segment_bytes: self.value(store.segment_bytes.as_ref(), SEGMENT_BYTES_DEFAULT, |text| {
+            segment_bytes,
+            max_bytes: self.value(store.max_bytes.as_ref(), MAX_BYTES_DEFAULT, |text| {
                 let bytes = quantity::bytes(text)?;
-                let fits = SEGMENT_BYTES.contains(&bytes);
-                fits.then_some(bytes).ok_or_else(|| format!("\"{text}\" is not within 1 MiB and 1 GiB"))
+                let least = MAX_BYTES_MIN.max(segment_bytes * SEGMENTS_MIN);
+                let too_little = || {
+                    format!(
+                        "\"{text}\" is too little; at least 8 MiB, and {SEGMENTS_MIN} times segment_bytes"
+                    )
+                };
+                (bytes >= least).then_some(bytes).ok_or_else(too_little)
             }),
+            when_full: self.one_of(
+                store.when_full.as_ref(),
+                store::WhenFull::Reject,
+                "when_full",
+                &when_full,
+            ),
             retain: self
                 .value(store.retain.as_ref(), RETAIN_DEFAULT, |text| at_most(text, RETAIN_MAX, "366 days")),
             wear_budget_bytes_per_day: self.value(store.wear_budget.as_ref(), WEAR_BUDGET_DEFAULT, |text| {

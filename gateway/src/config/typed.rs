@@ -37,6 +37,8 @@ pub(super) struct Store {
     pub retain: Option<Text>,
     pub wear_budget: Option<Text>,
     pub linger_max: Option<Text>,
+    pub max_bytes: Option<Text>,
+    pub when_full: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 
+use crate::store::View;
+
 /// How often samples are moved into the histograms, so that memory stays bounded when nobody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -32,6 +34,15 @@ pub struct Settings {
 
 /// The gateway as it is now: asked at every request.
 pub type Source = Arc<dyn Fn() -> Snapshot + Send + Sync>;
+
+/// What it looks at.
+#[derive(Clone)]
+pub struct Rooms {
+    /// The gateway at a glance.
+    pub snapshot: Source,
+    /// The store, for a closer look.
+    pub store: View,
+}
 
 /// A bound port, not yet served.
 #[derive(Debug)]
@@ -59,8 +70,8 @@ pub async fn bind(settings: &Settings) -> io::Result<Bound> {
 }
 
 /// Serves until `shutdown`.
-pub async fn run(bound: Bound, source: Source, shutdown: CancellationToken) {
-    let serve = axum::serve(bound.listener, pages::router(source))
+pub async fn run(bound: Bound, rooms: Rooms, shutdown: CancellationToken) {
+    let serve = axum::serve(bound.listener, pages::router(rooms))
         .with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let upkeep = async {
         let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);

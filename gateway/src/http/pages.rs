@@ -8,21 +8,24 @@ use axum::{
     routing::get,
 };
 
-use super::{Snapshot, Source};
+use super::{Rooms, Snapshot, Source};
 use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All paths.
-pub(super) fn router(source: Source) -> Router {
+pub(super) fn router(rooms: Rooms) -> Router {
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .route("/api/status", get(|State(source): State<Source>| async move { Json(look(source).await) }))
-        .with_state(source)
+        .route(
+            "/api/status",
+            get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
+        )
+        .with_state(rooms)
 }
 
 async fn index() -> &'static str {
@@ -30,8 +33,8 @@ async fn index() -> &'static str {
      /metrics     Prometheus\n/api/status  JSON\n"
 }
 
-async fn readyz(State(source): State<Source>) -> (StatusCode, String) {
-    let snapshot = look(source).await;
+async fn readyz(State(rooms): State<Rooms>) -> (StatusCode, String) {
+    let snapshot = look(rooms.snapshot).await;
     if snapshot.ready {
         (StatusCode::OK, "ready\n".into())
     } else {
@@ -40,8 +43,8 @@ async fn readyz(State(source): State<Source>) -> (StatusCode, String) {
     }
 }
 
-async fn metrics(State(source): State<Source>) -> impl IntoResponse {
-    set_gauges(&look(source).await);
+async fn metrics(State(rooms): State<Rooms>) -> impl IntoResponse {
+    set_gauges(&look(rooms.snapshot).await);
     match telemetry::recorder() {
         Some(recorder) => (StatusCode::OK, [(header::CONTENT_TYPE, PROMETHEUS_TEXT)], recorder.render()),
         None => (
@@ -85,12 +88,27 @@ mod tests {
 
     use super::super::{Settings, StoreView, UplinkView, bind, run};
     use super::*;
+    use crate::store::{self, View};
+
+    fn store() -> View {
+        let settings = store::Settings {
+            data_dir: tempfile::tempdir().unwrap().keep(),
+            segment_bytes: 1 << 20,
+            retain: std::time::Duration::ZERO,
+            wear_budget_bytes_per_day: None,
+            linger_max: std::time::Duration::ZERO,
+            max_bytes: 1 << 40,
+            when_full: Default::default(),
+        };
+        store::Store::open(settings, &[]).unwrap().view()
+    }
 
     async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
         let shutdown = CancellationToken::new();
         let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
         let address = bound.address();
-        tokio::spawn(run(bound, Arc::new(move || snapshot.clone()), shutdown.clone()));
+        let rooms = Rooms { snapshot: Arc::new(move || snapshot.clone()), store: store() };
+        tokio::spawn(run(bound, rooms, shutdown.clone()));
         (address, shutdown.drop_guard())
     }
 

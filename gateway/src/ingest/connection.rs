@@ -38,7 +38,7 @@ use super::{
     socket::{Exchange, Socket, Timer, linger},
 };
 use crate::{
-    clock,
+    clock::{self, now},
     store::{AppendError, Batch, Intake, Watermark},
 };
 
@@ -135,7 +135,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                     Step::Exchanged(exchange),
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
                     Step::Committed { store_gone: changed.is_err() },
-                () = self.intake.room(self.batch.bytes()), if self.blocked => Step::Room,
+                () = self.intake.room(&self.batch), if self.blocked => Step::Room,
                 () = timer.sleep.as_mut(), if is_timed => Step::Timer,
             };
             match step {
@@ -211,8 +211,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 let watermark = *self.watermark.borrow_and_update();
                 self.session.handle_watermark(now, watermark);
             }
-            Err(AppendError::Full) if self.blocked => {}
-            Err(AppendError::Full) => {
+            Err(AppendError::Full | AppendError::StoreFull) if self.blocked => {}
+            Err(AppendError::Full | AppendError::StoreFull) => {
                 self.blocked = true;
                 self.session.set_blocked(now, true);
             }
@@ -333,9 +333,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             match self.intake.append(&mut self.batch) {
                 Ok(_) => return true,
                 Err(AppendError::Closed) => return false,
-                Err(AppendError::Full) => {}
+                Err(AppendError::Full | AppendError::StoreFull) => {}
             }
-            if timeout_at(until.into(), self.intake.room(self.batch.bytes())).await.is_err() {
+            if timeout_at(until.into(), self.intake.room(&self.batch)).await.is_err() {
                 tracing::warn!(client = %self.session.client(), "no room for the last records of a session");
                 return false;
             }
@@ -385,10 +385,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     }
 }
 
-fn now() -> Now {
-    Now { at: clock::monotonic(), wall_ms: clock::wall_ms() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -405,6 +401,8 @@ mod tests {
             retain: Duration::ZERO,
             wear_budget_bytes_per_day: None,
             linger_max: Duration::ZERO,
+            max_bytes: 1 << 40,
+            when_full: Default::default(),
         };
         let store = Store::open(store_settings, &[]).unwrap();
         let settings = Arc::new(Settings::default());

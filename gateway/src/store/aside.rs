@@ -8,17 +8,12 @@
 //! An entry is durable before its event counts as delivered, so it is never in neither place. The file also
 //! carries the store's identity: a folder with it is ours.
 
-use std::{fs::OpenOptions, path::Path, path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use parking_lot::Mutex;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::{
-    disk::{Disk, Plug},
-    error::StoreError,
-    record::Record,
-    segment,
-};
+use super::{disk::Files, error::StoreError, overlay::Overlay, record::Record};
 
 /// The file's name in the data folder.
 pub const FILE: &str = "state.redb";
@@ -43,25 +38,24 @@ impl std::fmt::Debug for Aside {
 }
 
 impl Aside {
-    /// Opens the file in `folder`, or makes it for the store with this identity.
+    /// Opens the file, or makes it for the store with this identity.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub fn open(folder: &Path, store: u32, plug: &Arc<Plug>) -> Result<Self, StoreError> {
-        let path = folder.join(FILE);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let file = file.map_err(|error| StoreError::io(&path, error))?;
+    pub fn open(files: &Files, store: u32) -> Result<Self, StoreError> {
+        let path = files.path_of(FILE);
+        let is_there = files.names()?.iter().any(|name| name == FILE);
+        let disk = if is_there { files.open(FILE)? } else { files.create(FILE)? };
         let fail = |error: redb::Error| StoreError::disk(&path, error);
-        let disk = Disk::new(file, plug.clone()).map_err(|error| fail(error.into()))?;
         let db = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(disk)
             .map_err(|error| fail(error.into()))?;
         let format = begin(&db, store).map_err(fail)?;
         if format != FORMAT {
-            return Err(StoreError::Format { path });
+            return Err(StoreError::Format { path, format });
         }
-        segment::sync_folder(folder)?;
+        files.sync()?;
         Ok(Self { path, db: Mutex::new(Some(db)) })
     }
 
@@ -107,6 +101,14 @@ impl Aside {
         let db = self.db.lock();
         act(db.as_ref().ok_or(StoreError::Closed)?).map_err(|error| StoreError::disk(&self.path, error))
     }
+}
+
+/// The store that the file says it belongs to, if it can be read.
+pub fn identity(files: &Files) -> Option<u32> {
+    let overlay = Overlay::new(files.open_to_read(FILE).ok()?).ok()?;
+    let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay).ok()?;
+    let store = db.begin_read().ok()?.open_table(META).ok()?.get("store").ok()??.value();
+    Some(store as u32)
 }
 
 /// Writes what a new file needs, and gives the format of the file.

@@ -1,21 +1,25 @@
-//! The file under redb: counts and times what is written, and can lose its plug.
+//! The files under redb: all I/O of the store goes through here, is counted and timed, and can lose its plug.
 //!
-//! All I/O of the store goes through [`Disk`], so `written_bytes` is what the card sees. Pulling the
-//! [`Plug`] makes every later write, growth and sync fail, whoever asks: the files stay as they are at
-//! that moment, as after SIGKILL. Reading goes on.
+//! ```text
+//!  segments, dead letters ──▶ Files ──▶ Disk ──▶ Folder's file
+//!                                 └──── Plug: written_bytes, pulled
+//! ```
+//! `written_bytes` is what the card sees. Pulling the [`Plug`] makes every later write, growth and sync fail, whoever
+//! asks: the files stay as they are at that moment, as after SIGKILL. Reading goes on.
 
 use std::{
-    fs::File,
     io,
     ops::Bound,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use redb::{BackendError, StorageBackend, backends::FileBackend};
+use redb::{BackendError, StorageBackend};
 
+use super::{error::StoreError, folder::Folder};
 use crate::{clock, telemetry};
 
 /// What all files of one store share: the counts and the plug.
@@ -45,21 +49,108 @@ impl Plug {
     }
 }
 
-/// A file of the store.
-#[derive(Debug)]
-pub struct Disk {
-    file: FileBackend,
+/// The store's folder with its plug. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Files {
+    folder: Arc<dyn Folder>,
     plug: Arc<Plug>,
 }
 
-impl Disk {
-    /// Takes a file that is open for reading and writing.
-    ///
-    /// # Errors
-    /// redb refuses the file.
-    pub fn new(file: File, plug: Arc<Plug>) -> Result<Self, redb::DatabaseError> {
-        Ok(Self { file: FileBackend::new(file)?, plug })
+impl Files {
+    /// The files in `folder`.
+    pub fn new(folder: Arc<dyn Folder>) -> Self {
+        Self { folder, plug: Arc::default() }
     }
+
+    /// The plug under all of them.
+    pub fn plug(&self) -> &Plug {
+        &self.plug
+    }
+
+    /// A file's full path, for messages.
+    pub fn path_of(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The names of all files.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        self.folder.names().map_err(|error| StoreError::io(self.folder.path(), error))
+    }
+
+    /// See [`Folder::create`].
+    pub fn create(&self, name: &str) -> Result<Disk, StoreError> {
+        self.plugged(name, |folder| folder.create(name)).map(|file| self.disk(file))
+    }
+
+    /// See [`Folder::open`].
+    pub fn open(&self, name: &str) -> Result<Disk, StoreError> {
+        self.on(name, self.folder.open(name)).map(|file| self.disk(file))
+    }
+
+    /// See [`Folder::open_to_read`].
+    pub fn open_to_read(&self, name: &str) -> Result<Disk, StoreError> {
+        self.on(name, self.folder.open_to_read(name)).map(|file| self.disk(file))
+    }
+
+    /// See [`Folder::rename`]: durable when this returns.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        self.plugged(to, |folder| folder.rename(from, to))?;
+        self.sync()
+    }
+
+    /// See [`Folder::remove`]: durable after [`Files::sync`].
+    pub fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.plugged(name, |folder| folder.remove(name))
+    }
+
+    /// See [`Folder::sync`].
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let synced = self.plug.check().and_then(|()| self.folder.sync());
+        synced.map_err(|error| StoreError::io(self.folder.path(), error))
+    }
+
+    /// See [`Folder::used_bytes`]; 0 for a file that is not there.
+    pub fn used_bytes(&self, name: &str) -> u64 {
+        self.folder.used_bytes(name).unwrap_or_default()
+    }
+
+    /// A file's length in bytes; `None` where it can not be told.
+    pub fn len(&self, name: &str) -> Option<u64> {
+        self.folder.open_to_read(name).ok()?.len().ok()
+    }
+
+    /// Makes sure that what is read from a file is what the disk holds: a stop may have left bytes in memory that are
+    /// not on the disk yet, and a failed sync some that never will be.
+    pub fn settle(&self, name: &str) -> Result<(), StoreError> {
+        let synced = self.open(name).and_then(|disk| self.on(name, disk.sync_data()));
+        if let Err(error) = synced {
+            tracing::warn!(%error, "what memory holds of this file is not believed");
+        }
+        self.on(name, self.folder.forget_cached(name))
+    }
+
+    fn disk(&self, file: Box<dyn StorageBackend>) -> Disk {
+        Disk { file, plug: self.plug.clone() }
+    }
+
+    fn plugged<T>(
+        &self,
+        name: &str,
+        act: impl FnOnce(&dyn Folder) -> io::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.on(name, self.plug.check().and_then(|()| act(&*self.folder)))
+    }
+
+    fn on<T>(&self, name: &str, outcome: io::Result<T>) -> Result<T, StoreError> {
+        outcome.map_err(|error| StoreError::io(&self.path_of(name), error))
+    }
+}
+
+/// A file of the store.
+#[derive(Debug)]
+pub struct Disk {
+    file: Box<dyn StorageBackend>,
+    plug: Arc<Plug>,
 }
 
 impl StorageBackend for Disk {

@@ -1,6 +1,9 @@
 //! What can go wrong with the store, by cause; each says what state is left and what to do.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use super::row::BadRow;
 
@@ -55,11 +58,28 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
-    /// A segment or state of another version.
-    #[error("{path} was written in a format that this version does not know: use the version that wrote it", path = path.display())]
+    /// A damaged file that makes redb give up.
+    #[error("{path} is damaged: it can not be read as a database; the file was left as it is", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of another store, or of another place in this one.
+    #[error("{path} belongs to another store or to another place: it was not used", path = path.display())]
+    Stray {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A segment or state of a newer version.
+    #[error(
+        "{path} was written by a newer version (format {format}): use the version that wrote it, or a newer one; nothing was touched",
+        path = path.display()
+    )]
     Format {
         /// The file.
         path: PathBuf,
+        /// What it says.
+        format: u64,
     },
     /// A row is damaged.
     #[error("{path}: {cause}; the rest of the file was left as it is", path = path.display())]
@@ -81,6 +101,43 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the file itself is at fault, as opposed to a disk that does not answer or has no room: reading it again
+    /// will not help.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Io { cause, .. } => is_damage(cause.kind()),
+            Self::Disk { cause, .. } => match &**cause {
+                redb::Error::Io(cause) => is_damage(cause.kind()),
+                redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::DatabaseAlreadyOpen => {
+                    false
+                }
+                _ => true,
+            },
+            Self::Empty { .. } | Self::Unreadable { .. } | Self::Stray { .. } | Self::Row { .. } => true,
+            Self::InUse { .. }
+            | Self::Foreign { .. }
+            | Self::SegmentsMissing { .. }
+            | Self::Format { .. }
+            | Self::Sealed { .. }
+            | Self::Closed => false,
+        }
+    }
+
+    /// Whether the disk is full.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        let kind = match self {
+            Self::Io { cause, .. } => cause.kind(),
+            Self::Disk { cause, .. } => match &**cause {
+                redb::Error::Io(cause) => cause.kind(),
+                _ => return false,
+            },
+            _ => return false,
+        };
+        matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+    }
+
     pub(super) fn io(path: &Path, cause: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), cause }
     }
@@ -88,4 +145,8 @@ impl StoreError {
     pub(super) fn disk(path: &Path, cause: redb::Error) -> Self {
         Self::Disk { path: path.to_owned(), cause: Box::new(cause) }
     }
+}
+
+fn is_damage(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::NotFound)
 }

@@ -121,7 +121,11 @@ pub enum AppendError {
     /// No room now: stop reading the socket, wait for [`Intake::room`], try again.
     #[error("the intake is full")]
     Full,
-    /// The store is closed, or a commit failed: nothing more will be acknowledged. Close the connection.
+    /// The store holds as much as it may: what is in the batch can not be stored now. Stop reading the socket and wait
+    /// for [`Intake::room`].
+    #[error("the store is full")]
+    StoreFull,
+    /// The store is closed: nothing more will be acknowledged. Close the connection.
     #[error("the store takes nothing more")]
     Closed,
 }
@@ -131,7 +135,7 @@ pub enum AppendError {
 pub struct Watermark {
     /// All tickets below this one are durable.
     pub committed: u64,
-    /// The store is closed or a commit failed: no ticket at or above `committed` ever becomes durable.
+    /// The store is closed: no ticket at or above `committed` ever becomes durable.
     pub closed: bool,
 }
 
@@ -157,12 +161,34 @@ struct Queue {
     closed: bool,
     /// The commit thread waits for the condition variable.
     idle: bool,
+    quota: Quota,
+}
+
+/// What the store may still take, in bytes of batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Quota {
+    /// For everything.
+    pub bytes: u64,
+    /// For batches with something urgent in them: a part of the store is kept for these.
+    pub urgent_bytes: u64,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self { bytes: u64::MAX, urgent_bytes: u64::MAX }
+    }
 }
 
 impl Queue {
     /// Whether a batch of so many bytes is taken in. A closed queue refuses at once, so it lets nobody wait.
     fn has_room(&self, bytes: usize) -> bool {
         self.closed || self.taken.is_empty() || self.taken.bytes + bytes <= INTAKE_BYTES_MAX
+    }
+
+    /// Whether the store may hold a batch with so many bytes of records.
+    fn is_within_quota(&self, record_bytes: usize, urgent: bool) -> bool {
+        let quota = if urgent { self.quota.urgent_bytes } else { self.quota.bytes };
+        record_bytes == 0 || self.closed || (self.taken.bytes + record_bytes) as u64 <= quota
     }
 }
 
@@ -175,7 +201,8 @@ pub(super) struct Taken {
     pub ops: VecDeque<(u64, Op)>,
     /// The first ticket that none of this has.
     pub end_ticket: u64,
-    bytes: usize,
+    /// What it weighs.
+    pub bytes: usize,
     urgent: bool,
 }
 
@@ -232,6 +259,9 @@ impl Intake {
             return Err(AppendError::Closed);
         }
         let bytes = batch.bytes();
+        if !queue.is_within_quota(batch.bytes.len(), batch.urgent) {
+            return Err(AppendError::StoreFull);
+        }
         if !queue.has_room(bytes) {
             return Err(AppendError::Full);
         }
@@ -249,15 +279,28 @@ impl Intake {
         Ok(first)
     }
 
-    /// Waits until there may be room for a batch of so many bytes. Cancel-safe.
-    pub async fn room(&self, bytes: usize) {
+    /// Waits until there may be room for `batch`. Cancel-safe.
+    pub async fn room(&self, batch: &Batch) {
         let room = self.shared.room.notified();
         tokio::pin!(room);
         room.as_mut().enable();
-        if self.shared.queue.lock().has_room(bytes) {
-            return;
+        {
+            let queue = self.shared.queue.lock();
+            if queue.has_room(batch.bytes()) && queue.is_within_quota(batch.bytes.len(), batch.urgent) {
+                return;
+            }
         }
         room.await;
+    }
+
+    /// Says what the store may still take.
+    pub(super) fn set_quota(&self, quota: Quota) {
+        let mut queue = self.shared.queue.lock();
+        if queue.quota != quota {
+            queue.quota = quota;
+            drop(queue);
+            self.shared.room.notify_waiters();
+        }
     }
 
     /// The durable watermark: an acknowledgement is made from this and from nothing else.
@@ -277,18 +320,15 @@ impl Intake {
         self.shared.pending.lock()
     }
 
-    /// Waits for something to commit, lets it linger for company, and takes all of it. Empty when `until` passed
-    /// with nothing there; `None` when the intake is closed and empty.
-    pub(super) fn take(&self, until: Instant, linger: impl FnOnce(Instant) -> Duration) -> Option<Taken> {
+    /// Waits for something to commit, at most until `until`, and lets it linger for company. False once the intake is
+    /// closed.
+    pub(super) fn wait(&self, until: Instant, linger: impl FnOnce(Instant) -> Duration) -> bool {
         let mut queue = self.shared.queue.lock();
-        while queue.taken.is_empty() {
-            if queue.closed {
-                return None;
-            }
+        while queue.taken.is_empty() && !queue.closed {
             queue.idle = true;
             if self.shared.arrived.wait_until(&mut queue, until).timed_out() {
                 queue.idle = false;
-                return Some(Taken::default());
+                return true;
             }
         }
         let now = clock::monotonic();
@@ -298,11 +338,22 @@ impl Intake {
                 break;
             }
         }
-        let taken = std::mem::take(&mut queue.taken);
         queue.idle = false;
-        drop(queue);
+        !queue.closed
+    }
+
+    /// Waits until `until`, whatever arrives. False once the intake is closed.
+    pub(super) fn pause(&self, until: Instant) -> bool {
+        let mut queue = self.shared.queue.lock();
+        while !queue.closed && !self.shared.arrived.wait_until(&mut queue, until).timed_out() {}
+        !queue.closed
+    }
+
+    /// Takes out all that is there.
+    pub(super) fn take(&self) -> Taken {
+        let taken = std::mem::take(&mut self.shared.queue.lock().taken);
         self.shared.room.notify_waiters();
-        Some(taken)
+        taken
     }
 
     /// Moves the watermark: everything below `committed` is durable.

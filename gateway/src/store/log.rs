@@ -1,21 +1,22 @@
 //! What the commit thread, the readers and the status share: the committed end, the newest blocks, the
-//! cursors and the totals.
+//! cursors, the totals, and what is missing or found damaged.
 //!
 //! Limits: the newest blocks are kept in memory up to [`TAIL_BYTES_MAX`], so a reader that keeps up never
 //! reads the disk, and one that does not costs no memory.
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{aside::Aside, disk::Plug, row::Block, segments::Segments};
+use super::{aside::Aside, disk::Files, gaps::Gaps, row::Block, segments::Segments};
 
 /// Bytes of newest blocks kept in memory.
 pub const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -29,14 +30,33 @@ pub struct Log {
     pub segments: Segments,
     /// What upstreams could not take.
     pub aside: Aside,
-    /// Under all files.
-    pub plug: Arc<Plug>,
+    /// All of its files.
+    pub files: Files,
     /// One per uplink, in the order given at opening.
     pub cursors: Vec<Cursor>,
     end: watch::Sender<End>,
     tail: Mutex<Tail>,
     totals: Mutex<Mark>,
+    gaps: Mutex<Gaps>,
+    troubles: Mutex<Vec<Trouble>>,
     failure: Mutex<Option<String>>,
+}
+
+/// Something that a reader came upon and the commit thread has to mend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// The segment that begins at `first` can not be read.
+    Damaged {
+        /// Where it begins.
+        first: u64,
+        /// What was the matter.
+        why: String,
+    },
+    /// Records are not there, and nothing says why.
+    Missing {
+        /// Their offsets.
+        range: Range<u64>,
+    },
 }
 
 /// Where the committed log ends.
@@ -69,6 +89,8 @@ pub struct Cursor {
     /// Its reader was handed out.
     pub taken: AtomicBool,
     mark: Mutex<Mark>,
+    /// What lies before is given up: whoever reads before it goes on behind.
+    given_up: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +102,7 @@ struct Tail {
 impl Cursor {
     /// An uplink that has delivered everything before `mark`.
     pub fn new(uplink: String, mark: Mark) -> Self {
-        Self { uplink, taken: AtomicBool::new(false), mark: Mutex::new(mark) }
+        Self { uplink, taken: AtomicBool::new(false), mark: Mutex::new(mark), given_up: AtomicU64::new(0) }
     }
 
     /// How far it is.
@@ -88,9 +110,23 @@ impl Cursor {
         *self.mark.lock()
     }
 
-    /// Moves it on.
-    pub fn set(&self, mark: Mark) {
-        *self.mark.lock() = mark;
+    /// Moves it on, and never back.
+    pub fn advance(&self, mark: Mark) {
+        let mut own = self.mark.lock();
+        if mark.offset > own.offset {
+            *own = mark;
+        }
+    }
+
+    /// Moves it on behind what the store gave up.
+    pub fn give_up(&self, mark: Mark) {
+        self.advance(mark);
+        self.given_up.fetch_max(mark.offset, Ordering::AcqRel);
+    }
+
+    /// Before this offset nothing is worth reading.
+    pub fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Acquire)
     }
 
     /// Notes when the record at `offset` was received, unless the cursor moved on meanwhile.
@@ -113,19 +149,22 @@ impl Log {
         store: u32,
         segments: Segments,
         aside: Aside,
-        plug: Arc<Plug>,
+        files: Files,
         cursors: Vec<Cursor>,
+        gaps: Gaps,
         end: Mark,
     ) -> Self {
         Self {
             store,
             segments,
             aside,
-            plug,
+            files,
             cursors,
             end: watch::Sender::new(End { offset: end.offset, closed: false }),
             tail: Mutex::default(),
             totals: Mutex::new(end),
+            gaps: Mutex::new(gaps),
+            troubles: Mutex::default(),
             failure: Mutex::default(),
         }
     }
@@ -170,12 +209,45 @@ impl Log {
         self.cursors.iter().map(|cursor| (cursor.uplink.clone(), cursor.mark().offset)).collect()
     }
 
-    /// Notes why nothing more can be stored.
-    pub fn fail(&self, why: String) {
-        self.failure.lock().get_or_insert(why);
+    /// What is known to be missing.
+    pub fn gaps(&self) -> Gaps {
+        self.gaps.lock().clone()
     }
 
-    /// Why nothing more can be stored, if so.
+    /// Whether all of `range` is known to be missing.
+    pub fn is_gap(&self, range: &Range<u64>) -> bool {
+        self.gaps.lock().covers(range)
+    }
+
+    /// Says what is missing: durable by now.
+    pub fn set_gaps(&self, gaps: Gaps) {
+        *self.gaps.lock() = gaps;
+    }
+
+    /// Asks the commit thread to mend something. Asked twice, it is mended once.
+    pub fn report(&self, trouble: Trouble) {
+        let mut troubles = self.troubles.lock();
+        if !troubles.contains(&trouble) {
+            troubles.push(trouble);
+        }
+    }
+
+    /// What is to be mended.
+    pub fn take_troubles(&self) -> Vec<Trouble> {
+        std::mem::take(&mut *self.troubles.lock())
+    }
+
+    /// Notes why nothing can be stored now.
+    pub fn fail(&self, why: String) {
+        *self.failure.lock() = Some(why);
+    }
+
+    /// Notes that it works again.
+    pub fn recover(&self) {
+        *self.failure.lock() = None;
+    }
+
+    /// Why nothing can be stored now, if so.
     pub fn failure(&self) -> Option<String> {
         self.failure.lock().clone()
     }

@@ -9,21 +9,25 @@
 //! ```
 //!
 //! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (what was set aside), `seg-*.redb`
-//! (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the others are sealed).
+//! (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the others are sealed), `*.damaged`.
 //!
 //! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
 //! blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and what is seen ([`seen::FRAMES_MAX`]).
 //!
-//! Crash story: at opening the last segment is repaired by redb and read once, which is bounded by its
-//! size; no other file is read. See `commit.rs` for what a crash repeats.
+//! Crash story: at opening the last segment is read once, which is bounded by its size; no other file is read, and none
+//! that is there is written. See `commit/` for what a crash repeats, and for what happens when a disk fails or fills up.
 
 mod aside;
 mod commit;
 mod disk;
 mod error;
+mod folder;
+pub mod gap;
+mod gaps;
 mod intake;
 mod log;
 mod open;
+mod overlay;
 mod pace;
 mod pending;
 mod reader;
@@ -32,16 +36,21 @@ mod row;
 mod seen;
 mod segment;
 mod segments;
+mod view;
 
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
+pub use commit::{Committer, Step};
 pub use error::StoreError;
+pub use folder::{Folder, OsFolder};
 pub use intake::{AppendError, Batch, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
+pub use view::View;
 
 use self::log::Log;
+use crate::clock::{self, Now};
 
 /// What the store is told.
 #[derive(Debug, Clone)]
@@ -56,6 +65,20 @@ pub struct Settings {
     pub wear_budget_bytes_per_day: Option<u64>,
     /// Longest wait for company in a commit once the budget runs short.
     pub linger_max: Duration,
+    /// Bytes that all files may take.
+    pub max_bytes: u64,
+    /// What happens when they do.
+    pub when_full: WhenFull,
+}
+
+/// What happens when the store is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// Nothing more is taken in until something is delivered.
+    #[default]
+    Reject,
+    /// The oldest segment is dropped, but for its urgent records, and a gap record says so.
+    DropOldest,
 }
 
 /// What the store holds for one uplink.
@@ -86,7 +109,7 @@ pub struct Status {
     pub written_bytes: u64,
     /// Records set aside, ever.
     pub set_aside: u64,
-    /// Why nothing more can be stored, if so.
+    /// Why nothing can be stored now, if so.
     pub failure: Option<String>,
     /// By uplink, in the order given to [`Store::open`].
     pub backlogs: Vec<Backlog>,
@@ -99,12 +122,11 @@ pub struct Store {
     intake: Intake,
     thread: Option<JoinHandle<()>>,
     /// Held for as long as the store is open.
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Store {
-    /// Opens or makes the store, repairs what an unclean stop left, and starts the commit thread. Blocking, below
-    /// a second.
+    /// Opens or makes the store, and starts the commit thread. Blocking, below a second.
     ///
     /// An uplink that is not known yet starts where the one that is farthest behind stands, also one that is not
     /// named any more: a renamed uplink loses nothing. Without any it starts with the oldest record.
@@ -113,15 +135,32 @@ impl Store {
     /// [`StoreError`] says which file, what is wrong with it and what to do.
     pub fn open(settings: Settings, uplinks: &[String]) -> Result<Store, StoreError> {
         let lock = open::lock(&settings.data_dir)?;
-        let opened = open::open(&settings, uplinks)?;
-        let log = Arc::new(opened.log);
-        let intake = Intake::new(opened.pending);
-        let committer = commit::Committer::new(log.clone(), intake.clone(), settings, opened.start);
+        let folder = Arc::new(OsFolder::new(settings.data_dir.clone()));
+        let (mut store, committer) = Self::open_stepwise(folder, settings, uplinks, clock::now())?;
         let thread = std::thread::Builder::new()
             .name("commit".into())
             .spawn(move || committer.run())
             .map_err(|cause| StoreError::Io { path: PathBuf::from("the commit thread"), cause })?;
-        Ok(Store { log, intake, thread: Some(thread), _lock: lock })
+        (store.thread, store._lock) = (Some(thread), Some(lock));
+        Ok(store)
+    }
+
+    /// Opens or makes the store in `folder`, which nobody else uses, without a thread: whoever opens it makes every
+    /// [`Committer::step`].
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_stepwise(
+        folder: Arc<dyn Folder>,
+        settings: Settings,
+        uplinks: &[String],
+        now: Now,
+    ) -> Result<(Store, Committer), StoreError> {
+        let opened = open::open(folder, uplinks)?;
+        let log = Arc::new(opened.log);
+        let intake = Intake::new(opened.pending);
+        let committer = Committer::new(log.clone(), intake.clone(), settings, opened.start, now);
+        Ok((Store { log, intake, thread: None, _lock: None }, committer))
     }
 
     /// The way in.
@@ -137,6 +176,12 @@ impl Store {
         self.log.cursors[index].take().then(|| Reader::new(self.log.clone(), index))
     }
 
+    /// Looks in from elsewhere, for as long as the store is open.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View::new(self.log.clone())
+    }
+
     /// What it holds now. May read a block from the disk for each uplink: call it off the hot path.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -147,14 +192,14 @@ impl Store {
             events: totals.events,
             segments,
             file_bytes,
-            written_bytes: self.log.plug.written_bytes(),
+            written_bytes: self.log.files.plug().written_bytes(),
             set_aside: self.log.aside.count().unwrap_or_default(),
             failure: self.log.failure(),
             backlogs: (0..self.log.cursors.len()).map(|index| self.backlog(index)).collect(),
         }
     }
 
-    /// Resolves when the store has failed or was closed.
+    /// Resolves when the store was closed.
     pub async fn failed(&self) {
         let mut watermark = self.intake.watermark();
         // The sender lives in `self.intake`, so this can not end in an error.
@@ -169,7 +214,7 @@ impl Store {
 
     /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for tests.
     pub fn crash(mut self) {
-        self.log.plug.pull();
+        self.log.files.plug().pull();
         self.intake.end();
         self.shut();
     }
@@ -195,7 +240,7 @@ impl Store {
             let received_ms = match self.log.recent(mark.offset) {
                 Some(block) => reader::mark_at(&block, mark.offset).received_ms,
                 None => {
-                    let blocks = reader::read_from(&self.log.segments, mark.offset).ok()?;
+                    let blocks = self.log.segments.read(mark.offset, reader::READ_BYTES_MAX).ok()?;
                     blocks.first().and_then(|block| {
                         block.records_from(mark.offset).next().map(|(_, record)| record.received_ms)
                     })

@@ -1,7 +1,14 @@
 //! Opening a store: whose folder it is, which segments there are, and what the last one says.
 //!
 //! Reads the names in the folder, the last segment, and for each uplink the block at its cursor: what a
-//! start costs does not grow with the backlog.
+//! start costs does not grow with the backlog. It writes nothing into a file that is there: the first write of the run
+//! begins a file of its own, which takes over the rows of the last one if they are few ([`CARRIED_BYTES_MAX`]).
+//!
+//! Before the last segment is believed it is synced and what memory holds of it is let go: a stop may have left bytes in
+//! memory that are not on the disk, and a failed sync some that never will be. An acknowledgement of a copy would rest on them.
+//!
+//! A last segment that is damaged does not keep the gateway from starting: the one before it says where cursors, pending
+//! ids and seen frames stood, offsets go on behind all that the damaged one can have held, and the commit thread mends it.
 
 use std::{
     collections::hash_map::RandomState,
@@ -12,19 +19,24 @@ use std::{
 };
 
 use super::{
-    Settings,
     aside::{self, Aside},
-    commit::{Start, frame_of},
-    disk::Plug,
+    commit::{Carried, Start, frame_of},
+    disk::Files,
     error::StoreError,
-    log::{Cursor, Log, Mark},
+    folder::{Folder, OsFolder},
+    gaps::Gaps,
+    log::{Cursor, Log, Mark, Trouble},
     pending::Pending,
-    reader,
+    reader, record,
     seen::Seen,
-    segment::{self, Beginning, Segment},
+    segment::{self, Beginning, Found, Part, Segment},
     segments::Segments,
 };
 
+/// A last segment with at most so many bytes of rows is taken over by the next.
+const CARRIED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes of a row that are read at once at a cursor.
+const CURSOR_READ_BYTES: usize = 1;
 /// The file that a running gateway holds locked.
 const LOCK_FILE: &str = "LOCK";
 /// What a file system may put into a folder by itself.
@@ -43,7 +55,10 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
     sync_above(folder)?;
     let names = names_in(folder)?;
     let ours = |name: &String| {
-        name == aside::FILE || segment::first_of(name).is_some() || segment::is_unfinished(name)
+        name == aside::FILE
+            || segment::first_of(name).is_some()
+            || segment::is_unfinished(name).is_some()
+            || segment::is_damaged(name)
     };
     if let Some(example) = names.iter().find(|name| !NOT_FOREIGN.contains(&name.as_str()))
         && !names.iter().any(ours)
@@ -64,108 +79,201 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
 fn sync_above(folder: &Path) -> Result<(), StoreError> {
     let folder = folder.canonicalize().map_err(|error| StoreError::io(folder, error))?;
     for above in folder.ancestors().skip(1) {
-        if let Err(error) = segment::sync_folder(above) {
-            tracing::debug!(%error, "a folder above the store can not be synced");
+        let synced = File::open(above).and_then(|opened| opened.sync_all());
+        if let Err(error) = synced {
+            tracing::debug!(folder = %above.display(), %error, "a folder above the store can not be synced");
         }
     }
     Ok(())
 }
 
 /// Opens what is in the folder, or makes the first segment of a new store.
-pub fn open(settings: &Settings, uplinks: &[String]) -> Result<Opened, StoreError> {
-    let folder = &settings.data_dir;
-    let plug = Arc::new(Plug::default());
-    let mut firsts = Vec::new();
-    for name in names_in(folder)? {
-        if segment::is_unfinished(&name) {
-            let path = folder.join(&name);
-            std::fs::remove_file(&path).map_err(|error| StoreError::io(&path, error))?;
+pub fn open(folder: Arc<dyn Folder>, uplinks: &[String]) -> Result<Opened, StoreError> {
+    let files = Files::new(folder);
+    let firsts = clear(&files)?;
+    let last = if firsts.is_empty() { None } else { Some(last_state(&files, &firsts)?) };
+    let Some(last) = last else { return open_new(files, uplinks) };
+    let aside = Aside::open(&files, last.found.head.store)?;
+    let segments = Segments::new(files.clone(), last.found.head.store, &firsts);
+    let oldest = firsts.first().copied().unwrap_or_default();
+    let cursors = starts(uplinks, &last.found.cursors, last.end.offset)
+        .into_iter()
+        .map(|(uplink, offset)| Cursor::new(uplink, mark_of(&segments, offset, last.end)))
+        .collect();
+    let log = Log::new(last.found.head.store, segments, aside, files, cursors, last.found.gaps, last.end);
+    last.troubles.into_iter().for_each(|trouble| log.report(trouble));
+    for cursor in log.cursors.iter().map(|cursor| cursor.mark().offset).filter(|offset| *offset < oldest) {
+        log.report(Trouble::Missing { range: cursor..oldest });
+    }
+    let start = Start {
+        active: None,
+        carried: last.carried,
+        newest_ms: last.newest_ms,
+        seen: last.seen,
+        saved_cursors: last.found.cursors,
+    };
+    Ok(Opened { log, pending: last.found.pending, start })
+}
+
+/// A store of which there is nothing yet. Its first segment is made at once, so that a folder that takes none is told.
+fn open_new(files: Files, uplinks: &[String]) -> Result<Opened, StoreError> {
+    if files.names()?.iter().any(|name| name == aside::FILE) {
+        return Err(StoreError::SegmentsMissing { path: files.path_of("") });
+    }
+    // Seeded by the operating system's randomness.
+    let store = RandomState::new().build_hasher().finish() as u32;
+    let beginning = Beginning {
+        store,
+        first: 0,
+        events_before: 0,
+        bytes_before: 0,
+        part: Part::Whole,
+        cursors: &[],
+        pending: &Pending::default(),
+        seen: &[],
+        gaps: &Gaps::default(),
+    };
+    let active = Arc::new(Segment::create(&files, &beginning, |_| Ok(()))?);
+    let aside = Aside::open(&files, store)?;
+    let segments = Segments::new(files.clone(), store, &[]);
+    segments.begin(0, active.clone(), None);
+    let cursors = uplinks.iter().map(|name| Cursor::new(name.clone(), Mark::default())).collect();
+    let log = Log::new(store, segments, aside, files, cursors, Gaps::default(), Mark::default());
+    let start = Start {
+        active: Some(active),
+        carried: None,
+        newest_ms: 0,
+        seen: Seen::default(),
+        saved_cursors: Vec::new(),
+    };
+    Ok(Opened { log, pending: Pending::default(), start })
+}
+
+/// Finishes or deletes what the run before left unfinished, and gives where the segments begin, ascending.
+fn clear(files: &Files) -> Result<Vec<u64>, StoreError> {
+    let names = files.names()?;
+    let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
+    for unfinished in &names {
+        let Some(name) = segment::is_unfinished(unfinished) else { continue };
+        // What was saved of a damaged segment, between the two renames.
+        let is_saved = !names.iter().any(|other| other == name) && names.contains(&segment::damaged(name));
+        let cleared = if is_saved { files.rename(unfinished, name) } else { files.remove(unfinished) };
+        match cleared {
+            Ok(()) if is_saved => firsts.extend(segment::first_of(name)),
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "an unfinished file is left where it is"),
         }
-        firsts.extend(segment::first_of(&name));
     }
     firsts.sort_unstable();
-    let active = match firsts.last() {
-        Some(last) => Segment::open_active(segment::path_of(folder, *last), &plug)?,
-        None if folder.join(aside::FILE).exists() => {
-            return Err(StoreError::SegmentsMissing { path: folder.clone() });
+    Ok(firsts)
+}
+
+/// What the last segment says that can be read.
+struct Last {
+    found: Found,
+    end: Mark,
+    seen: Seen,
+    newest_ms: u64,
+    carried: Option<Carried>,
+    troubles: Vec<Trouble>,
+}
+
+fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
+    let mut troubles = Vec::new();
+    let mut end_min = 0;
+    for first in firsts.iter().rev() {
+        let name = segment::name_of(*first);
+        let read = files.settle(&name).and_then(|()| read_last(files, *first));
+        match read {
+            Ok(Some(mut last)) => {
+                if end_min > 0 {
+                    // The rows behind are damaged or of a segment that says nothing of the state.
+                    (last.end.offset, last.carried) = (last.end.offset.max(end_min), None);
+                }
+                last.troubles = troubles;
+                return Ok(last);
+            }
+            Ok(None) => end_min = end_min.max(files.len(&name).map_or(0, |len| behind(*first, len))),
+            Err(error) if error.is_damage() => {
+                tracing::error!(%error, "the last segment is damaged: going on without it, and mending it");
+                troubles.push(Trouble::Damaged { first: *first, why: error.to_string() });
+                end_min = end_min.max(files.len(&name).map_or(*first + 1, |len| behind(*first, len)));
+            }
+            Err(error) => return Err(error),
         }
-        None => {
-            firsts.push(0);
-            Segment::create(folder, &first_beginning(), &plug)?
-        }
+    }
+    let mut found = Found::default();
+    found.head.store = match aside::identity(files) {
+        Some(store) => store,
+        None => RandomState::new().build_hasher().finish() as u32,
     };
-    let first = firsts.last().copied().unwrap_or_default();
-    let found = active.found()?;
-    let aside = Aside::open(folder, found.store, &plug)?;
-    let mut end =
-        Mark { offset: first, events: found.events_before, bytes: found.bytes_before, received_ms: None };
-    let (mut seen, mut segment_bytes, mut newest_ms) = (Seen::default(), 0, 0);
+    let end = Mark { offset: end_min, ..Mark::default() };
+    Ok(Last { found, end, seen: Seen::default(), newest_ms: 0, carried: None, troubles })
+}
+
+/// Behind every record that a segment of this length can have held.
+fn behind(first: u64, len: u64) -> u64 {
+    first + len / record::HEAD_BYTES as u64 + 1
+}
+
+/// `None` for a segment that does not say how things stood.
+fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
+    let segment = Segment::open_sealed(files, first, None)?;
+    let found = segment.found()?;
+    if found.head.part != Part::Whole {
+        return Ok(None);
+    }
+    let head = found.head;
+    let beginning =
+        Mark { offset: first, events: head.events_before, bytes: head.bytes_before, received_ms: None };
+    let (mut end, mut seen, mut bytes, mut newest_ms) = (beginning, Seen::default(), 0, 0);
     for piece in &found.seen {
         if !seen.restore(piece) {
             tracing::warn!("a list of stored frames can not be read: frames sent again may be stored twice");
         }
     }
-    active.for_each_row(|block| {
+    segment.for_each_row(|block| {
         for frame in block.records_from(0).filter_map(|(_, record)| frame_of(&record)) {
             seen.is_copy(frame);
         }
         end = reader::end_of(&block);
-        segment_bytes += block.row().len() as u64;
+        bytes += block.row().len() as u64;
         newest_ms = block.head().base_ms;
+        Ok(())
     })?;
-    let active = Arc::new(active);
-    let segments = Segments::new(folder.clone(), plug.clone(), &firsts, active.clone());
-    let oldest = firsts.first().copied().unwrap_or_default();
-    let cursors = starts(uplinks, &found.cursors, oldest, end.offset)
-        .into_iter()
-        .map(|(uplink, offset)| Ok(Cursor::new(uplink, mark_of(&segments, offset, end)?)))
-        .collect::<Result<_, StoreError>>()?;
-    let log = Log::new(found.store, segments, aside, plug, cursors, end);
-    let start = Start { active, segment_bytes, newest_ms, seen, saved_cursors: found.cursors };
-    Ok(Opened { log, pending: found.pending, start })
+    let carried = (bytes <= CARRIED_BYTES_MAX).then_some(Carried { first: beginning, bytes });
+    Ok(Some(Last { found, end, seen, newest_ms, carried, troubles: Vec::new() }))
 }
 
 /// Where each uplink begins.
-fn starts(uplinks: &[String], saved: &[(String, u64)], oldest: u64, end: u64) -> Vec<(String, u64)> {
+fn starts(uplinks: &[String], saved: &[(String, u64)], end: u64) -> Vec<(String, u64)> {
     for (name, offset) in saved.iter().filter(|(name, offset)| !uplinks.contains(name) && *offset < end) {
         tracing::warn!(uplink = %name, behind = end - offset, "an uplink with a backlog is not configured any more");
     }
-    let behind = saved.iter().map(|(_, offset)| *offset).min().unwrap_or(oldest);
+    let behind = saved.iter().map(|(_, offset)| *offset).min();
     let start = |name: &String| {
         let known = saved.iter().find(|(saved, _)| saved == name).map(|(_, offset)| *offset);
-        (name.clone(), known.unwrap_or(behind).max(oldest).min(end))
+        (name.clone(), known.or(behind).unwrap_or_default().min(end))
     };
     uplinks.iter().map(start).collect()
 }
 
-/// The point of the log at `offset`.
-fn mark_of(segments: &Segments, offset: u64, end: Mark) -> Result<Mark, StoreError> {
+/// The point of the log at `offset`. Where it can not be read, as if nothing came after it: the reader says what is the
+/// matter.
+fn mark_of(segments: &Segments, offset: u64, end: Mark) -> Mark {
+    let unknown = Mark { offset, received_ms: None, ..end };
     if offset == end.offset {
-        return Ok(end);
+        return end;
     }
-    let blocks = reader::read_from(segments, offset)?;
-    Ok(blocks.first().map_or(end, |block| reader::mark_at(block, offset.max(block.first()))))
-}
-
-fn first_beginning() -> Beginning<'static> {
-    static NOTHING: std::sync::LazyLock<Pending> = std::sync::LazyLock::new(Pending::default);
-    Beginning {
-        // Seeded by the operating system's randomness.
-        store: RandomState::new().build_hasher().finish() as u32,
-        first: 0,
-        events_before: 0,
-        bytes_before: 0,
-        cursors: Vec::new(),
-        pending: &NOTHING,
-        seen: Vec::new(),
+    match segments.read(offset, CURSOR_READ_BYTES) {
+        Ok(blocks) => blocks.first().map_or(unknown, |block| {
+            let mark = reader::mark_at(block, offset);
+            Mark { offset, ..mark }
+        }),
+        Err(_) => unknown,
     }
 }
 
 fn names_in(folder: &Path) -> Result<Vec<String>, StoreError> {
-    let fail = |error| StoreError::io(folder, error);
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(fail)? {
-        names.push(entry.map_err(fail)?.file_name().to_string_lossy().into_owned());
-    }
-    Ok(names)
+    OsFolder::new(folder.to_owned()).names().map_err(|error| StoreError::io(folder, error))
 }

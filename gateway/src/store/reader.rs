@@ -6,22 +6,30 @@
 //!  delivered │  read, in flight  │   backlog     │
 //! ```
 //! The newest blocks come from memory, older ones from the segments, some at a time, in short transactions.
+//!
+//! Records that are missing are passed over only once a gap record says so, durably: a reader that comes upon a hole or
+//! a damaged segment reports it and waits for the commit thread to mend it. Where the store dropped what the uplink
+//! had not delivered, its cursor was moved, and the reader follows.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     error::StoreError,
-    log::{Cursor, End, Log, Mark},
+    log::{Cursor, End, Log, Mark, Trouble},
     record::Record,
     row::{Block, HEAD_BYTES},
-    segments::Segments,
+    segments::Fault,
 };
 use crate::clock;
 
 /// Bytes that one read from the disk brings at about the most.
-const READ_BYTES_MAX: usize = 512 * 1024;
+pub(super) const READ_BYTES_MAX: usize = 512 * 1024;
+/// A segment that fails to be read so many times in a row is taken for damaged.
+const READ_FAILURES_MAX: u32 = 8;
+/// How often a reader looks whether what it reported is mended.
+const MENDING_LOOKED_AT_EVERY: Duration = Duration::from_millis(250);
 
 /// Reading the log failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +52,9 @@ pub struct Reader {
     position: u64,
     /// Read from the disk, and not yet given.
     ahead: VecDeque<Arc<Block>>,
-    reading: Option<JoinHandle<Result<Vec<Block>, StoreError>>>,
+    reading: Option<JoinHandle<Result<Vec<Block>, Fault>>>,
+    /// Reads that failed in a row.
+    failures: u32,
     /// Given, and not wholly released, oldest first: as much as is in flight.
     held: VecDeque<Arc<Block>>,
     /// Where the first unreleased record lies.
@@ -54,6 +64,8 @@ pub struct Reader {
 /// Where a record lies in memory.
 #[derive(Debug, Clone, Copy)]
 struct Place {
+    /// Its own offset.
+    offset: u64,
     /// Offset of its block.
     block: u64,
     /// Bytes from the row's start.
@@ -72,6 +84,7 @@ impl Reader {
             position,
             ahead: VecDeque::new(),
             reading: None,
+            failures: 0,
             held: VecDeque::new(),
             place: None,
         }
@@ -108,6 +121,7 @@ impl Reader {
             if end.closed {
                 return Err(ReadError::Closed);
             }
+            self.follow_cursor();
             if self.position >= end.offset {
                 if self.end.changed().await.is_err() {
                     return Err(ReadError::Closed);
@@ -123,7 +137,7 @@ impl Reader {
                 }
                 return Ok(block);
             }
-            self.read_ahead().await?;
+            self.read_ahead(end.offset).await?;
         }
     }
 
@@ -137,16 +151,17 @@ impl Reader {
         while let Some(block) = self.held.pop_front_if(|block| block.end() <= offset) {
             mark = end_of(&block);
         }
-        mark = match self.held.front() {
+        mark = match self.held.front().filter(|block| block.first() <= offset) {
             Some(block) => {
-                let place = self.place.filter(|place| place.block == block.first());
+                let known = |place: &Place| place.block == block.first() && place.offset == mark.offset;
+                let place = self.place.filter(known);
                 let (found, place) = walk(block, place.map(|place| (mark, place.at)), offset);
                 self.place = Some(place);
                 found
             }
-            None => Mark { offset, ..mark },
+            None => Mark { offset, received_ms: None, ..mark },
         };
-        self.own_cursor().set(mark);
+        self.own_cursor().advance(mark);
     }
 
     /// Keeps the record at `offset` aside with its reason: durable when this returns, so that it may be released.
@@ -193,40 +208,67 @@ impl Reader {
         None
     }
 
-    async fn read_ahead(&mut self) -> Result<(), ReadError> {
+    /// Where the store gave up what was not delivered, the cursor stands behind it.
+    fn follow_cursor(&mut self) {
+        let given_up = self.own_cursor().given_up();
+        if self.position < given_up {
+            while self.held.pop_front_if(|block| block.end() <= given_up).is_some() {}
+            self.seek(given_up);
+        }
+    }
+
+    /// Reads from the disk what is committed before `end`.
+    async fn read_ahead(&mut self, end: u64) -> Result<(), ReadError> {
         let (log, position) = (self.log.clone(), self.position);
-        let reading = self
-            .reading
-            .get_or_insert_with(|| tokio::task::spawn_blocking(move || read_from(&log.segments, position)));
+        let reading = self.reading.get_or_insert_with(|| {
+            tokio::task::spawn_blocking(move || log.segments.read(position, READ_BYTES_MAX))
+        });
         let read = reading.await;
         self.reading = None;
-        let blocks = read.map_err(|_| ReadError::Closed)?.map_err(Arc::new)?;
-        if let Some(first) = blocks.first()
-            && first.first() > position
-        {
-            tracing::error!(
-                from = position,
-                to = first.first(),
-                "records are missing from the store: going on behind them"
+        let blocks = match read.map_err(|_| ReadError::Closed)? {
+            Ok(blocks) => blocks,
+            Err(fault) => return self.failed(fault).await,
+        };
+        self.failures = 0;
+        let hole = position..blocks.first().map_or(end, Block::first);
+        if !hole.is_empty() {
+            if !self.log.is_gap(&hole) {
+                self.log.report(Trouble::Missing { range: hole });
+                self.wait_for_mending().await;
+                return Ok(());
+            }
+            tracing::warn!(
+                from = hole.start,
+                to = hole.end,
+                "going on behind what a gap record says is missing"
             );
-            self.position = first.first();
+            self.position = hole.end;
         }
         self.ahead.extend(blocks.into_iter().map(Arc::new));
         Ok(())
     }
+
+    async fn failed(&mut self, Fault { first, cause }: Fault) -> Result<(), ReadError> {
+        self.failures += 1;
+        if !cause.is_damage() && self.failures < READ_FAILURES_MAX {
+            return Err(Arc::new(cause).into());
+        }
+        self.failures = 0;
+        self.log.report(Trouble::Damaged { first, why: cause.to_string() });
+        self.wait_for_mending().await;
+        Ok(())
+    }
+
+    /// A gap record moves the end. Where nothing does, the next read shows what is the matter.
+    async fn wait_for_mending(&mut self) {
+        let _ = tokio::time::timeout(MENDING_LOOKED_AT_EVERY, self.end.changed()).await;
+    }
 }
 
-/// Blocks from the one that holds `position` on, or the next there is. Blocking.
-pub(super) fn read_from(segments: &Segments, position: u64) -> Result<Vec<Block>, StoreError> {
-    let mut at = position;
-    loop {
-        let place = segments.holding(at)?;
-        let blocks = place.segment.read(at, READ_BYTES_MAX)?;
-        match (blocks.is_empty(), place.end) {
-            (true, Some(end)) => at = end.max(at + 1),
-            _ => return Ok(blocks),
-        }
-    }
+/// The point of the log at the beginning of `block`.
+pub(super) fn begin_of(block: &Block) -> Mark {
+    let head = block.head();
+    Mark { offset: block.first(), events: head.events_before, bytes: head.bytes_before, received_ms: None }
 }
 
 /// The point of the log at `offset`, which lies in `block`.
@@ -247,14 +289,7 @@ pub(super) fn end_of(block: &Block) -> Mark {
 
 /// Walks in `block` to `offset`: from a mark and the byte where its record lies, or from the block's beginning.
 fn walk(block: &Block, from: Option<(Mark, usize)>, offset: u64) -> (Mark, Place) {
-    let head = block.head();
-    let beginning = Mark {
-        offset: block.first(),
-        events: head.events_before,
-        bytes: head.bytes_before,
-        received_ms: None,
-    };
-    let (mut mark, at) = from.unwrap_or((beginning, HEAD_BYTES));
+    let (mut mark, at) = from.unwrap_or((begin_of(block), HEAD_BYTES));
     let mut records = block.records_at(mark.offset, at);
     while mark.offset < offset
         && let Some((events, size)) = records.pass()
@@ -263,7 +298,7 @@ fn walk(block: &Block, from: Option<(Mark, usize)>, offset: u64) -> (Mark, Place
         mark.events += u64::from(events);
         mark.bytes += size as u64;
     }
-    let place = Place { block: block.first(), at: records.at() };
+    let place = Place { offset: mark.offset, block: block.first(), at: records.at() };
     mark.received_ms = records.next().map(|(_, record)| record.received_ms);
     (mark, place)
 }

@@ -4,17 +4,18 @@
 //!  seg-0…0.redb   seg-0…31870.redb   seg-0…64102.redb
 //!  sealed          sealed             active: the only one that is written
 //! ```
-//! A segment ends where the next one begins. Opening and closing happen under one lock, for redb refuses a
-//! file that is still being closed; reading happens outside of it.
+//! A segment ends where the next one begins: rows behind that are of a commit that failed, and are not there. A file
+//! that was written is closed under the lock, for closing writes; sealed ones are opened and read outside of it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
 use super::{
-    disk::Plug,
+    disk::Files,
     error::StoreError,
-    segment::{self, Segment},
+    row::Block,
+    segment::{self, Part, Segment},
 };
 use crate::clock;
 
@@ -25,108 +26,209 @@ const READ_LOOKED_AT_EVERY: Duration = Duration::from_millis(1);
 /// All segments of a store.
 #[derive(Debug)]
 pub struct Segments {
-    folder: PathBuf,
-    plug: Arc<Plug>,
+    files: Files,
+    store: u32,
     entries: Mutex<Vec<Entry>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Entry {
     first: u64,
-    path: PathBuf,
     /// Open for as long as it is active or somebody reads it.
     open: Option<Arc<Segment>>,
+    is_active: bool,
     /// Received time of its last row, once known: milliseconds since 1970.
     newest_ms: Option<u64>,
+    /// Once known.
+    part: Option<Part>,
+    /// Bytes on the disk, once they do not change any more.
+    used_bytes: Option<u64>,
 }
 
 /// A segment to read from.
 #[derive(Debug)]
 pub struct Place {
+    /// Where it begins.
+    pub first: u64,
     /// Open.
     pub segment: Arc<Segment>,
-    /// Where the next one begins; `None` for the active one.
+    /// Where the next one begins; `None` for the last one.
     pub end: Option<u64>,
 }
 
+/// A segment could not be read.
+#[derive(Debug)]
+pub struct Fault {
+    /// Where it begins.
+    pub first: u64,
+    /// What was the matter.
+    pub cause: StoreError,
+}
+
 impl Segments {
-    /// The segments that begin at `firsts`, ascending, the last of them active and open.
-    pub fn new(folder: PathBuf, plug: Arc<Plug>, firsts: &[u64], active: Arc<Segment>) -> Self {
-        let entry = |first: &u64| Entry {
-            first: *first,
-            path: segment::path_of(&folder, *first),
-            open: None,
-            newest_ms: None,
-        };
-        let mut entries: Vec<_> = firsts.iter().map(entry).collect();
-        if let Some(last) = entries.last_mut() {
-            last.open = Some(active);
-        }
-        Self { folder, plug, entries: Mutex::new(entries) }
+    /// The segments of `store` that begin at `firsts`, ascending, all of them sealed.
+    pub fn new(files: Files, store: u32, firsts: &[u64]) -> Self {
+        let entries = firsts.iter().map(|first| Entry { first: *first, ..Entry::default() }).collect();
+        Self { files, store, entries: Mutex::new(entries) }
     }
 
-    /// Seals the active segment, whose last row was received at `newest_ms`, and goes on with another.
-    pub fn seal(&self, newest_ms: u64, first: u64, active: Arc<Segment>) {
+    /// Seals the active segment, whose last row was received at `newest_ms`, and goes on with another, which may have replaced
+    /// the last one.
+    pub fn begin(&self, first: u64, active: Arc<Segment>, newest_ms: Option<u64>) {
         let mut entries = self.entries.lock();
-        if let Some(last) = entries.last_mut() {
-            last.newest_ms = Some(newest_ms);
+        if entries.last().is_some_and(|last| last.first == first) {
+            entries.pop();
         }
-        let path = active.path().to_owned();
-        entries.push(Entry { first, path, open: Some(active), newest_ms: None });
+        if let Some(last) = entries.last_mut().filter(|last| last.is_active) {
+            (last.is_active, last.newest_ms) = (false, newest_ms);
+        }
+        let part = Some(Part::Whole);
+        entries.push(Entry { first, open: Some(active), is_active: true, part, ..Entry::default() });
         close_idle(&mut entries);
+    }
+
+    /// The active segment takes nothing more: from now on it is read like a sealed one.
+    pub fn abandon(&self) {
+        let mut entries = self.entries.lock();
+        if let Some(last) = entries.last_mut().filter(|last| last.is_active) {
+            (last.is_active, last.open) = (false, None);
+        }
     }
 
     /// The segment that holds `offset`, or the first one after it if it is in none.
     ///
     /// # Errors
-    /// [`StoreError`]: it can not be opened.
-    pub fn holding(&self, offset: u64) -> Result<Place, StoreError> {
-        let mut entries = self.entries.lock();
-        let at = entries.partition_point(|entry| entry.first <= offset).saturating_sub(1);
-        let end = entries.get(at + 1).map(|next| next.first);
-        let entry = entries.get_mut(at).ok_or(StoreError::Closed)?;
-        if let Some(segment) = &entry.open {
-            return Ok(Place { segment: segment.clone(), end });
+    /// [`Fault`]: it can not be opened.
+    pub fn holding(&self, offset: u64) -> Result<Place, Fault> {
+        let (first, end, open) = {
+            let entries = self.entries.lock();
+            let at = entries.partition_point(|entry| entry.first <= offset).saturating_sub(1);
+            let end = entries.get(at + 1).map(|next| next.first);
+            let entry = entries.get(at).ok_or(Fault { first: offset, cause: StoreError::Closed })?;
+            (entry.first, end, entry.open.clone())
+        };
+        if let Some(segment) = open {
+            return Ok(Place { first, segment, end });
         }
-        let segment = Arc::new(Segment::open_sealed(entry.path.clone(), &self.plug)?);
-        entry.open = Some(segment.clone());
+        let opened = Segment::open_sealed(&self.files, first, Some(self.store));
+        let segment = Arc::new(opened.map_err(|cause| Fault { first, cause })?);
+        let part = segment.head().map_err(|cause| Fault { first, cause })?.part;
+        let mut entries = self.entries.lock();
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.first == first && entry.open.is_none()) {
+            (entry.open, entry.part) = (Some(segment.clone()), Some(part));
+        }
         close_idle(&mut entries);
-        Ok(Place { segment, end })
+        Ok(Place { first, segment, end })
     }
 
-    /// Deletes the segments that lie before `delivered` as a whole and whose newest event is older than `retain`.
+    /// Rows from the one that holds `offset` on, or the next there are, at most about `bytes_max`; none if there are none.
     ///
     /// # Errors
-    /// [`StoreError`]: what was not deleted is tried again next time.
-    pub fn delete_done(&self, delivered: u64, retain: Duration, now_ms: u64) -> Result<usize, StoreError> {
+    /// [`Fault`]
+    pub fn read(&self, offset: u64, bytes_max: usize) -> Result<Vec<Block>, Fault> {
+        let mut at = offset;
+        loop {
+            let place = self.holding(at)?;
+            let read = place.segment.read(at, bytes_max);
+            let mut blocks = read.map_err(|cause| Fault { first: place.first, cause })?;
+            let Some(end) = place.end else { return Ok(blocks) };
+            blocks.retain(|block| block.first() < end);
+            if !blocks.is_empty() {
+                return Ok(blocks);
+            }
+            at = end.max(at + 1);
+        }
+    }
+
+    /// Deletes the segments that lie before `delivered` as a whole and whose newest event is older than `retain`, at most
+    /// `count_max` of them, the oldest first.
+    ///
+    /// # Errors
+    /// [`Fault`]: what was not deleted is tried again next time.
+    pub fn delete_done(
+        &self,
+        delivered: u64,
+        retain: Duration,
+        now_ms: u64,
+        count_max: usize,
+    ) -> Result<usize, Fault> {
         let mut deleted = 0;
-        while let Some(first) = self.oldest_done(delivered, retain, now_ms)? {
+        while deleted < count_max
+            && let Some(first) = self.oldest_done(delivered, retain, now_ms)?
+        {
             let mut entries = self.entries.lock();
             close_idle(&mut entries);
             if entries.first().is_none_or(|entry| entry.first != first || entry.open.is_some()) {
                 break;
             }
-            let path = entries.remove(0).path;
-            std::fs::remove_file(&path).map_err(|error| StoreError::io(&path, error))?;
-            tracing::debug!(segment = %path.display(), "deleted: delivered, and kept long enough");
+            let name = segment::name_of(first);
+            self.files.remove(&name).map_err(|cause| Fault { first, cause })?;
+            entries.remove(0);
+            tracing::debug!(segment = %name, "deleted: delivered, and kept long enough");
             deleted += 1;
         }
         if deleted > 0 {
-            segment::sync_folder(&self.folder)?;
+            self.files.sync().map_err(|cause| Fault { first: delivered, cause })?;
         }
         Ok(deleted)
+    }
+
+    /// Forgets a segment whose file is gone.
+    pub fn forget(&self, first: u64) {
+        self.entries.lock().retain(|entry| entry.first != first);
+    }
+
+    /// Looks at a segment anew, for its file was replaced.
+    pub fn renew(&self, first: u64) {
+        if let Some(entry) = self.entries.lock().iter_mut().find(|entry| entry.first == first) {
+            *entry = Entry { first, ..Entry::default() };
+        }
+    }
+
+    /// Where each begins and the next one begins, oldest first; the last one ends at `end`.
+    #[must_use]
+    pub fn ranges(&self, end: u64) -> Vec<Range<u64>> {
+        let entries = self.entries.lock();
+        let ends = entries.iter().skip(1).map(|next| next.first).chain([end]);
+        entries.iter().zip(ends).map(|(entry, end)| entry.first..end.max(entry.first)).collect()
+    }
+
+    /// The oldest one that is sealed and does not hold urgent records alone, and the one before it, if there is one.
+    ///
+    /// # Errors
+    /// [`Fault`]: one of them can not be opened.
+    pub fn oldest_to_drop(&self) -> Result<Option<(Option<Place>, Place)>, Fault> {
+        let mut before = None;
+        loop {
+            let next = {
+                let entries = self.entries.lock();
+                let after = before.as_ref().map_or(0, |place: &Place| place.first + 1);
+                entries.iter().find(|entry| entry.first >= after).map(|entry| (entry.first, entry.is_active))
+            };
+            let Some((first, false)) = next else { return Ok(None) };
+            let place = self.holding(first)?;
+            let head = place.segment.head().map_err(|cause| Fault { first, cause })?;
+            if head.part != Part::Urgent {
+                return Ok(Some((before, place)));
+            }
+            before = Some(place);
+        }
     }
 
     /// How many there are, and the bytes that their files take on disk.
     #[must_use]
     pub fn usage(&self) -> (usize, u64) {
-        use std::os::unix::fs::MetadataExt;
-        /// `st_blocks` counts in these, whatever the file system's block size is.
-        const BLOCK_BYTES: u64 = 512;
-        let entries = self.entries.lock();
-        let bytes =
-            |entry: &Entry| std::fs::metadata(&entry.path).map_or(0, |meta| meta.blocks() * BLOCK_BYTES);
-        (entries.len(), entries.iter().map(bytes).sum())
+        let mut entries = self.entries.lock();
+        let mut bytes = 0;
+        for entry in entries.iter_mut() {
+            let used =
+                entry.used_bytes.unwrap_or_else(|| self.files.used_bytes(&segment::name_of(entry.first)));
+            if !entry.is_active && entry.open.is_none() {
+                entry.used_bytes = Some(used);
+            }
+            bytes += used;
+        }
+        (entries.len(), bytes)
     }
 
     /// Closes all files, the active one included. Blocking: a read that is under way is waited for.
@@ -141,7 +243,7 @@ impl Segments {
     }
 
     /// Where the oldest segment begins, if it is done with.
-    fn oldest_done(&self, delivered: u64, retain: Duration, now_ms: u64) -> Result<Option<u64>, StoreError> {
+    fn oldest_done(&self, delivered: u64, retain: Duration, now_ms: u64) -> Result<Option<u64>, Fault> {
         let (first, newest_ms) = {
             let entries = self.entries.lock();
             match entries.as_slice() {
@@ -149,10 +251,13 @@ impl Segments {
                 _ => return Ok(None),
             }
         };
+        if retain.is_zero() {
+            return Ok(Some(first));
+        }
         let newest_ms = match newest_ms {
             Some(newest_ms) => newest_ms,
             None => {
-                let last = self.holding(first)?.segment.last()?;
+                let last = self.holding(first)?.segment.last().map_err(|cause| Fault { first, cause })?;
                 let newest_ms = last.map_or(0, |block| block.head().base_ms);
                 if let Some(oldest) = self.entries.lock().first_mut() {
                     oldest.newest_ms = Some(newest_ms);
@@ -165,10 +270,9 @@ impl Segments {
     }
 }
 
-/// Closes the sealed segments that nobody but the list holds.
+/// Closes the segments that are not active and that nobody but the list holds.
 fn close_idle(entries: &mut [Entry]) {
-    let Some((_active, sealed)) = entries.split_last_mut() else { return };
-    for entry in sealed {
+    for entry in entries.iter_mut().filter(|entry| !entry.is_active) {
         if entry.open.as_ref().is_some_and(|segment| Arc::strong_count(segment) == 1) {
             entry.open = None;
         }

@@ -127,7 +127,7 @@ impl Gateway {
 
     fn spawn(settings: Settings, store: Store, Ports { doors, window }: Ports) -> Self {
         let (failure, _) = watch::channel(None);
-        let intake = store.intake();
+        let (intake, view) = (store.intake(), store.view());
         let (mut uplinks, mut health) = (Vec::new(), Vec::new());
         for uplink in settings.uplinks {
             let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");
@@ -149,11 +149,12 @@ impl Gateway {
         let ingest =
             Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, intake, settings.ingest, stop));
         let http_address = window.address();
-        let source: http::Source = {
+        let snapshot: http::Source = {
             let inside = inside.clone();
             Arc::new(move || inside.snapshot())
         };
-        let http = Task::spawn("http".into(), &failure, |stop| http::run(window, source, stop));
+        let rooms = http::Rooms { snapshot, store: view };
+        let http = Task::spawn("http".into(), &failure, |stop| http::run(window, rooms, stop));
         Self { inside, uplinks, ingest, http, http_address, failure }
     }
 

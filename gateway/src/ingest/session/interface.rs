@@ -1,7 +1,5 @@
 //! What goes into a session and comes out of it.
 
-use std::time::Instant;
-
 use crate::{
     ingest::error::Fault,
     store::{Batch, Record},
@@ -32,15 +30,6 @@ impl Sink for Batch {
     fn push_forget(&mut self, client: &str) {
         Batch::push_forget(self, client);
     }
-}
-
-/// Both clocks, read once for everything that one read held.
-#[derive(Debug, Clone, Copy)]
-pub struct Now {
-    /// For time limits.
-    pub at: Instant,
-    /// For records: milliseconds since 1970.
-    pub wall_ms: u64,
 }
 
 /// What happened since it was last taken, to be counted in one go.

@@ -38,7 +38,9 @@ use super::{
 };
 use crate::store::Watermark;
 
-pub use interface::{Counts, End, News, Now, Sink};
+pub use interface::{Counts, End, News, Sink};
+
+pub use crate::clock::Now;
 
 /// Output pending, in bytes, at which no more input is taken: a client has to read its answers.
 pub const OUT_BYTES_MAX: usize = 64 * 1024;

@@ -2,49 +2,64 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | number: `format`, `store`, `first`, `events_before`, `bytes_before` |
+//! | `meta` | name | number: `format`, `store`, `first`, `events_before`, `bytes_before`, `part` |
 //! | `rows` | offset of the first record | a row (`row.rs`) |
 //! | `cursors` | uplink | offset: everything before it is delivered |
 //! | `pending` | client, packet id | QoS 2 ids received and not released |
 //! | `seen` | piece | which frames are stored, as of the segment's beginning (`seen.rs`) |
+//! | `gaps` | from | to: offsets that are known to be missing (`gaps.rs`) |
 //!
 //! A commit is one transaction in the active segment, and never spans two files. A new segment begins
-//! with a copy of cursors, pending ids and seen frames, so that the ones before it are needed for nothing
+//! with a copy of cursors, pending ids, seen frames and gaps, so that the ones before it are needed for nothing
 //! but their rows, and each can be deleted whole.
 //!
+//! A file is written by one run of the gateway, from its creation to its sealing or to the first error, and never again.
+//! A sealed one is opened through an [`Overlay`] with redb's check of every page: whatever it needs by way of repair
+//! happens in memory, and damage shows at opening instead of in the middle of reading.
+//!
 //! Crash story: a segment is made under another name, synced, renamed, and the folder synced; a file
-//! whose rename did not happen is deleted at the next start. An unclean stop of the active segment is
-//! repaired by redb when it is opened, which reads this one file and no other.
+//! whose rename did not happen is deleted at the next start.
+//!
+//! Versions: format 1 knew neither `gaps` nor `part`; it is read, and never written.
 
+mod read;
 mod tables;
 mod write;
 
 use std::{
-    fs::{File, OpenOptions},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use redb::{Builder, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable};
-use tables::{CURSORS, META, PENDING, ROWS, SEEN};
-pub use write::Commit;
+use redb::{Builder, Database, StorageBackend};
+pub use write::{Commit, Filler};
 
-use super::{
-    disk::{Disk, Plug},
-    error::StoreError,
-    pending::Pending,
-    row::Block,
-};
+use super::{disk::Files, error::StoreError, gaps::Gaps, overlay::Overlay, pending::Pending};
 
 /// Version of the segment's format.
-pub const FORMAT: u64 = 1;
+pub const FORMAT: u64 = 2;
+/// The oldest that is still read.
+pub const FORMAT_OLDEST: u64 = 1;
 /// redb's cache for the active segment, in bytes.
 const WRITE_CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// redb's cache for a sealed segment that is being read, in bytes.
 const READ_CACHE_BYTES: usize = 512 * 1024;
 const SUFFIX: &str = ".redb";
-const NEW_SUFFIX: &str = ".redb.new";
+const NEW_SUFFIX: &str = ".new";
+const DAMAGED_SUFFIX: &str = ".damaged";
 const PREFIX: &str = "seg-";
+
+/// How much of a segment a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// All that was committed to it.
+    #[default]
+    Whole,
+    /// The rows that could be read of a damaged one.
+    Salvaged,
+    /// The urgent records of one that was dropped.
+    Urgent,
+}
 
 /// What a new segment begins with.
 #[derive(Debug)]
@@ -57,40 +72,55 @@ pub struct Beginning<'a> {
     pub events_before: u64,
     /// Bytes of records ever stored before it.
     pub bytes_before: u64,
+    /// How much of it the file holds.
+    pub part: Part,
     /// Delivered up to, by uplink.
-    pub cursors: Vec<(String, u64)>,
+    pub cursors: &'a [(String, u64)],
     /// QoS 2 ids not yet released.
     pub pending: &'a Pending,
     /// Frames stored, in pieces.
-    pub seen: Vec<Vec<u8>>,
+    pub seen: &'a [Vec<u8>],
+    /// What is known to be missing.
+    pub gaps: &'a Gaps,
 }
 
-/// What an active segment says when it is opened.
-#[derive(Debug)]
-pub struct Found {
+/// What a segment says of itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Head {
+    /// The version of its format.
+    pub format: u64,
     /// As in [`Beginning`].
     pub store: u32,
+    /// As in [`Beginning`].
+    pub first: u64,
     /// As in [`Beginning`].
     pub events_before: u64,
     /// As in [`Beginning`].
     pub bytes_before: u64,
+    /// As in [`Beginning`].
+    pub part: Part,
+}
+
+/// What a segment says besides its rows.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Of itself.
+    pub head: Head,
     /// Delivered up to, by uplink.
     pub cursors: Vec<(String, u64)>,
     /// QoS 2 ids not yet released.
     pub pending: Pending,
     /// Frames stored before it, in pieces.
     pub seen: Vec<Vec<u8>>,
+    /// What is known to be missing.
+    pub gaps: Gaps,
 }
 
 /// A segment, open. Readers share it with the writer.
 pub struct Segment {
     path: PathBuf,
-    db: Handle,
-}
-
-enum Handle {
-    Writable(Database),
-    Sealed(ReadOnlyDatabase),
+    db: Database,
+    is_sealed: bool,
 }
 
 impl std::fmt::Debug for Segment {
@@ -101,8 +131,20 @@ impl std::fmt::Debug for Segment {
 
 /// The file of the segment that begins at `first`.
 #[must_use]
-pub fn path_of(folder: &Path, first: u64) -> PathBuf {
-    folder.join(format!("{PREFIX}{first:020}{SUFFIX}"))
+pub fn name_of(first: u64) -> String {
+    format!("{PREFIX}{first:020}{SUFFIX}")
+}
+
+/// The name of a file that is being made and is not yet to be found.
+#[must_use]
+pub fn unfinished(name: &str) -> String {
+    format!("{name}{NEW_SUFFIX}")
+}
+
+/// The name of a file that is damaged and is left alone.
+#[must_use]
+pub fn damaged(name: &str) -> String {
+    format!("{name}{DAMAGED_SUFFIX}")
 }
 
 /// Where the segment in a file of this name begins; `None` if it is no segment's name.
@@ -112,63 +154,110 @@ pub fn first_of(name: &str) -> Option<u64> {
     (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
-/// Whether a file of this name is a segment that was never finished.
+/// The name that an unfinished file was meant to get.
 #[must_use]
-pub fn is_unfinished(name: &str) -> bool {
-    name.starts_with(PREFIX) && name.ends_with(NEW_SUFFIX)
+pub fn is_unfinished(name: &str) -> Option<&str> {
+    name.strip_suffix(NEW_SUFFIX).filter(|name| name.starts_with(PREFIX))
+}
+
+/// Whether a file of this name is one that was left alone.
+#[must_use]
+pub fn is_damaged(name: &str) -> bool {
+    name.ends_with(DAMAGED_SUFFIX)
 }
 
 impl Segment {
-    /// Makes a segment: durable, under its final name, when this returns.
+    /// Makes a segment with the rows that `fill` gives it, in one transaction: durable, under its final name, when this
+    /// returns. It replaces one of the same name.
     ///
     /// # Errors
     /// [`StoreError`]: at most an unfinished file is left, which the next start deletes.
-    pub fn create(folder: &Path, beginning: &Beginning<'_>, plug: &Arc<Plug>) -> Result<Self, StoreError> {
-        let path = path_of(folder, beginning.first);
-        let unfinished = path.with_extension("redb.new");
-        let fail = |error: redb::Error| StoreError::disk(&unfinished, error);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&unfinished)
-            .map_err(|error| StoreError::io(&unfinished, error))?;
-        let disk = Disk::new(file, plug.clone()).map_err(|error| fail(error.into()))?;
-        let db = Builder::new()
+    pub fn create(
+        files: &Files,
+        beginning: &Beginning<'_>,
+        fill: impl FnOnce(&mut Filler<'_, '_>) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
+        let name = name_of(beginning.first);
+        let db = Self::build(files, &unfinished(&name), beginning, fill)?;
+        files.rename(&unfinished(&name), &name)?;
+        Ok(Self { path: files.path_of(&name), db, is_sealed: false })
+    }
+
+    /// Makes the file of a segment that is sealed from the start, under its unfinished name: durable and closed when this
+    /// returns, and found by nobody until it is renamed.
+    ///
+    /// # Errors
+    /// [`StoreError`]: at most an unfinished file is left.
+    pub fn prepare(
+        files: &Files,
+        beginning: &Beginning<'_>,
+        fill: impl FnOnce(&mut Filler<'_, '_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let name = unfinished(&name_of(beginning.first));
+        let db = Self::build(files, &name, beginning, fill)?;
+        db.close().map_err(|error| StoreError::disk(&files.path_of(&name), error.into()))
+    }
+
+    fn build(
+        files: &Files,
+        name: &str,
+        beginning: &Beginning<'_>,
+        fill: impl FnOnce(&mut Filler<'_, '_>) -> Result<(), StoreError>,
+    ) -> Result<Database, StoreError> {
+        let disk = files.create(name)?;
+        let path = files.path_of(name);
+        let built = Builder::new()
             .set_cache_size(WRITE_CACHE_BYTES)
             .create_with_backend(disk)
-            .map_err(|error| fail(error.into()))?;
-        write::begin(&db, beginning).map_err(fail)?;
-        std::fs::rename(&unfinished, &path).map_err(|error| StoreError::io(&path, error))?;
-        sync_folder(folder)?;
-        Ok(Self { path, db: Handle::Writable(db) })
-    }
-
-    /// Opens the active segment, repaired if the last stop was unclean.
-    ///
-    /// # Errors
-    /// [`StoreError`]: the file is as redb left it.
-    pub fn open_active(path: PathBuf, plug: &Arc<Plug>) -> Result<Self, StoreError> {
-        let db = open_writable(&path, plug, WRITE_CACHE_BYTES)?;
-        Ok(Self { path, db: Handle::Writable(db) })
-    }
-
-    /// Opens a sealed segment for reading; one whose sealing was cut short is repaired.
-    ///
-    /// # Errors
-    /// [`StoreError`]: the file is as redb left it.
-    pub fn open_sealed(path: PathBuf, plug: &Arc<Plug>) -> Result<Self, StoreError> {
-        let file = File::open(&path).map_err(|error| StoreError::io(&path, error))?;
-        let disk = Disk::new(file, plug.clone()).map_err(|error| StoreError::disk(&path, error.into()))?;
-        match Builder::new().set_cache_size(READ_CACHE_BYTES).open_read_only_with_backend(disk) {
-            Ok(db) => Ok(Self { path, db: Handle::Sealed(db) }),
-            Err(redb::DatabaseError::RepairAborted) => {
-                let db = open_writable(&path, plug, READ_CACHE_BYTES)?;
-                Ok(Self { path, db: Handle::Writable(db) })
-            }
-            Err(error) => Err(StoreError::disk(&path, error.into())),
+            .map_err(|error| StoreError::disk(&path, error.into()))
+            .and_then(|db| write::begin(&db, &path, beginning, fill).map(|()| db));
+        if built.is_err() {
+            // On a full disk it may be what is in the way. What is left of it the next start deletes.
+            let _ = files.remove(name);
         }
+        built
+    }
+
+    /// Opens the segment of `store` that begins at `first` to read from it, checked; what it needs by way of repair happens
+    /// in memory.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the file is as it was. [`StoreError::is_damage`] tells damage from a disk that does not answer.
+    pub fn open_sealed(files: &Files, first: u64, store: Option<u32>) -> Result<Self, StoreError> {
+        let segment = Self::open_with(files, first, true)?;
+        let head = segment.head()?;
+        if head.first != first || store.is_some_and(|store| store != head.store) {
+            return Err(StoreError::Stray { path: segment.path });
+        }
+        Ok(segment)
+    }
+
+    /// The same without the check, to get out of a damaged file what can be got.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the file is as it was.
+    pub fn open_unchecked(files: &Files, first: u64) -> Result<Self, StoreError> {
+        Self::open_with(files, first, false)
+    }
+
+    fn open_with(files: &Files, first: u64, check: bool) -> Result<Self, StoreError> {
+        let name = name_of(first);
+        let path = files.path_of(&name);
+        let io = |error| StoreError::io(&path, error);
+        let disk = files.open_to_read(&name)?;
+        if disk.len().map_err(io)? == 0 {
+            // redb would make an empty database of it, and say nothing.
+            return Err(StoreError::Empty { path });
+        }
+        let overlay = Overlay::new(disk).map_err(io)?;
+        let db = guarded(&path, || {
+            Builder::new()
+                .set_cache_size(READ_CACHE_BYTES)
+                .set_check_integrity_on_open(check)
+                .create_with_backend(overlay)
+                .map_err(|error| StoreError::disk(&path, error.into()))
+        })?;
+        Ok(Self { path: path.clone(), db, is_sealed: true })
     }
 
     /// Its file.
@@ -177,142 +266,22 @@ impl Segment {
         &self.path
     }
 
-    /// What it began with and what was changed since, without the rows.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub fn found(&self) -> Result<Found, StoreError> {
-        let read = || -> Result<Option<Found>, redb::Error> {
-            let transaction = self.begin_read()?;
-            let meta = transaction.open_table(META)?;
-            let number = |name: &str| -> Result<u64, redb::Error> {
-                Ok(meta.get(name)?.map(|value| value.value()).unwrap_or_default())
-            };
-            if number("format")? != FORMAT {
-                return Ok(None);
-            }
-            let mut found = Found {
-                store: number("store")? as u32,
-                events_before: number("events_before")?,
-                bytes_before: number("bytes_before")?,
-                cursors: Vec::new(),
-                pending: Pending::default(),
-                seen: Vec::new(),
-            };
-            for entry in transaction.open_table(CURSORS)?.iter()? {
-                let (name, offset) = entry?;
-                found.cursors.push((name.value().to_owned(), offset.value()));
-            }
-            for entry in transaction.open_table(PENDING)?.iter()? {
-                let (key, _) = entry?;
-                let (client, packet_id) = key.value();
-                found.pending.add(client, packet_id);
-            }
-            for entry in transaction.open_table(SEEN)?.iter()? {
-                found.seen.push(entry?.1.value().to_owned());
-            }
-            Ok(Some(found))
-        };
-        let found = read().map_err(|error| StoreError::disk(&self.path, error))?;
-        found.ok_or_else(|| StoreError::Format { path: self.path.clone() })
-    }
-
-    /// Visits every row, in order.
-    ///
-    /// # Errors
-    /// [`StoreError`], from the segment or from the visitor.
-    pub fn for_each_row(&self, mut visit: impl FnMut(Block)) -> Result<(), StoreError> {
-        let transaction = self.begin_read().map_err(|error| StoreError::disk(&self.path, error))?;
-        let rows = || -> Result<_, redb::Error> { Ok(transaction.open_table(ROWS)?.range::<u64>(..)?) };
-        for entry in rows().map_err(|error| StoreError::disk(&self.path, error))? {
-            let (key, row) = entry.map_err(|error| StoreError::disk(&self.path, error.into()))?;
-            visit(self.block(key.value(), row.value())?);
-        }
-        Ok(())
-    }
-
-    /// Rows from the one that holds `offset` on, at least one where there is one, at most about `bytes_max`.
-    ///
-    /// # Errors
-    /// [`StoreError`]: nothing is read.
-    pub fn read(&self, offset: u64, bytes_max: usize) -> Result<Vec<Block>, StoreError> {
-        let fail = |error| StoreError::disk(&self.path, error);
-        let transaction = self.begin_read().map_err(fail)?;
-        let table = transaction.open_table(ROWS).map_err(|error| fail(error.into()))?;
-        let holding = table.range(..=offset).map_err(|error| fail(error.into()))?.next_back();
-        let from = match holding {
-            Some(entry) => entry.map_err(|error| fail(error.into()))?.0.value(),
-            None => offset,
-        };
-        let (mut blocks, mut bytes) = (Vec::new(), 0);
-        for entry in table.range(from..).map_err(|error| fail(error.into()))? {
-            let (key, row) = entry.map_err(|error| fail(error.into()))?;
-            let block = self.block(key.value(), row.value())?;
-            if block.end() <= offset {
-                continue;
-            }
-            bytes += block.row().len();
-            blocks.push(block);
-            if bytes >= bytes_max {
-                break;
-            }
-        }
-        Ok(blocks)
-    }
-
-    /// The last row, if there is any.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub fn last(&self) -> Result<Option<Block>, StoreError> {
-        let fail = |error| StoreError::disk(&self.path, error);
-        let table = self.begin_read().map_err(fail)?.open_table(ROWS).map_err(|error| fail(error.into()))?;
-        let last = table.last().map_err(|error| fail(error.into()))?;
-        last.map(|(key, row)| self.block(key.value(), row.value())).transpose()
-    }
-
     /// Begins a commit; only the active segment has one.
     ///
     /// # Errors
     /// [`StoreError`]
     pub fn begin_commit(&self) -> Result<Commit, StoreError> {
-        let Handle::Writable(db) = &self.db else {
+        if self.is_sealed {
             return Err(StoreError::Sealed { path: self.path.clone() });
-        };
-        let transaction = db.begin_write().map_err(|error| StoreError::disk(&self.path, error.into()))?;
+        }
+        let transaction =
+            self.db.begin_write().map_err(|error| StoreError::disk(&self.path, error.into()))?;
         Ok(Commit::new(transaction, self.path.clone()))
     }
-
-    fn begin_read(&self) -> Result<ReadTransaction, redb::Error> {
-        Ok(match &self.db {
-            Handle::Writable(db) => db.begin_read()?,
-            Handle::Sealed(db) => db.begin_read()?,
-        })
-    }
-
-    fn block(&self, key: u64, row: &[u8]) -> Result<Block, StoreError> {
-        Block::new(key, row.to_vec()).map_err(|cause| StoreError::Row { path: self.path.clone(), cause })
-    }
 }
 
-/// Makes renames and deletions in `folder` durable.
-///
-/// # Errors
-/// [`StoreError`]
-pub fn sync_folder(folder: &Path) -> Result<(), StoreError> {
-    let synced = File::open(folder).and_then(|opened| opened.sync_all());
-    synced.map_err(|error| StoreError::io(folder, error))
-}
-
-fn open_writable(path: &Path, plug: &Arc<Plug>, cache_bytes: usize) -> Result<Database, StoreError> {
-    let file = OpenOptions::new().read(true).write(true).open(path);
-    let file = file.map_err(|error| StoreError::io(path, error))?;
-    let empty = file.metadata().map_err(|error| StoreError::io(path, error))?.len() == 0;
-    if empty {
-        // redb would make an empty database of it, and say nothing.
-        return Err(StoreError::Empty { path: path.to_owned() });
-    }
-    let fail = |error: redb::DatabaseError| StoreError::disk(path, error.into());
-    let disk = Disk::new(file, plug.clone()).map_err(fail)?;
-    Builder::new().set_cache_size(cache_bytes).create_with_backend(disk).map_err(fail)
+/// A damaged file can make redb panic: that is damage like any other.
+fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(act))
+        .unwrap_or_else(|_| Err(StoreError::Unreadable { path: path.to_owned() }))
 }

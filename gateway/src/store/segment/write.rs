@@ -1,14 +1,14 @@
 //! What is written into a segment: its beginning, and the commits of the active one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use redb::{Database, WriteTransaction};
+use redb::{Database, Table, WriteTransaction};
 
 use super::{
-    Beginning, FORMAT,
-    tables::{CURSORS, META, PENDING, ROWS, SEEN},
+    Beginning, FORMAT, Part,
+    tables::{CURSORS, GAPS, META, PENDING, ROWS, SEEN},
 };
-use crate::store::error::StoreError;
+use crate::store::{error::StoreError, gaps::Gaps};
 
 /// A transaction in the active segment. Dropped without [`Commit::finish`], it leaves nothing.
 pub struct Commit {
@@ -68,6 +68,21 @@ impl Commit {
         })
     }
 
+    /// Replaces what is known to be missing.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn gaps(&self, gaps: &Gaps) -> Result<(), StoreError> {
+        self.with(|transaction| {
+            let mut table = transaction.open_table(GAPS)?;
+            table.retain(|_, _| false)?;
+            for gap in gaps.iter() {
+                table.insert(gap.start, gap.end)?;
+            }
+            Ok(())
+        })
+    }
+
     /// Makes it durable: on disk when this returns.
     ///
     /// # Errors
@@ -84,33 +99,71 @@ impl Commit {
     }
 }
 
-/// Writes what a new segment begins with, durably.
+/// Takes the rows of a segment that is being made.
+pub struct Filler<'t, 'p> {
+    table: Table<'t, u64, &'static [u8]>,
+    path: &'p Path,
+}
+
+impl Filler<'_, '_> {
+    /// Adds a row, under the offset of its first record.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn row(&mut self, first: u64, row: &[u8]) -> Result<(), StoreError> {
+        self.table.insert(first, row).map_err(|error| StoreError::disk(self.path, error.into()))?;
+        Ok(())
+    }
+}
+
+/// Writes what a new segment begins with, and its first rows, durably.
 ///
 /// # Errors
-/// redb's.
-pub fn begin(db: &Database, beginning: &Beginning<'_>) -> Result<(), redb::Error> {
-    let transaction = db.begin_write()?;
+/// [`StoreError`]: nothing of it is durable.
+pub fn begin(
+    db: &Database,
+    path: &Path,
+    beginning: &Beginning<'_>,
+    fill: impl FnOnce(&mut Filler<'_, '_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let fail = |error: redb::Error| StoreError::disk(path, error);
+    let transaction = db.begin_write().map_err(|error| fail(error.into()))?;
+    tables(&transaction, beginning).map_err(fail)?;
     {
-        let mut meta = transaction.open_table(META)?;
-        meta.insert("format", FORMAT)?;
-        meta.insert("store", u64::from(beginning.store))?;
-        meta.insert("first", beginning.first)?;
-        meta.insert("events_before", beginning.events_before)?;
-        meta.insert("bytes_before", beginning.bytes_before)?;
-        transaction.open_table(ROWS)?;
-        let mut cursors = transaction.open_table(CURSORS)?;
-        for (name, offset) in &beginning.cursors {
-            cursors.insert(name.as_str(), *offset)?;
-        }
-        let mut pending = transaction.open_table(PENDING)?;
-        for (client, packet_id) in beginning.pending.all() {
-            pending.insert((client, packet_id), ())?;
-        }
-        let mut seen = transaction.open_table(SEEN)?;
-        for (piece, bytes) in (0..).zip(&beginning.seen) {
-            seen.insert(piece, bytes.as_slice())?;
-        }
+        let table = transaction.open_table(ROWS).map_err(|error| fail(error.into()))?;
+        fill(&mut Filler { table, path })?;
     }
-    transaction.commit()?;
+    transaction.commit().map_err(|error| fail(error.into()))
+}
+
+fn tables(transaction: &WriteTransaction, beginning: &Beginning<'_>) -> Result<(), redb::Error> {
+    let mut meta = transaction.open_table(META)?;
+    meta.insert("format", FORMAT)?;
+    meta.insert("store", u64::from(beginning.store))?;
+    meta.insert("first", beginning.first)?;
+    meta.insert("events_before", beginning.events_before)?;
+    meta.insert("bytes_before", beginning.bytes_before)?;
+    let part = match beginning.part {
+        Part::Whole => 0,
+        Part::Salvaged => 1,
+        Part::Urgent => 2,
+    };
+    meta.insert("part", part)?;
+    let mut cursors = transaction.open_table(CURSORS)?;
+    for (name, offset) in beginning.cursors {
+        cursors.insert(name.as_str(), *offset)?;
+    }
+    let mut pending = transaction.open_table(PENDING)?;
+    for (client, packet_id) in beginning.pending.all() {
+        pending.insert((client, packet_id), ())?;
+    }
+    let mut seen = transaction.open_table(SEEN)?;
+    for (piece, bytes) in (0..).zip(beginning.seen) {
+        seen.insert(piece, bytes.as_slice())?;
+    }
+    let mut gaps = transaction.open_table(GAPS)?;
+    for gap in beginning.gaps.iter() {
+        gaps.insert(gap.start, gap.end)?;
+    }
     Ok(())
 }

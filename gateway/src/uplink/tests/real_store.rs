@@ -14,6 +14,8 @@ fn open(dir: &tempfile::TempDir) -> Store {
         retain: Duration::from_secs(3600),
         wear_budget_bytes_per_day: None,
         linger_max: Duration::ZERO,
+        max_bytes: 1 << 40,
+        when_full: Default::default(),
     };
     Store::open(settings, &["cloud".to_owned()]).unwrap()
 }

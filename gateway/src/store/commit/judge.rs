@@ -1,0 +1,121 @@
+//! Which of the records taken in are new: copies leave the rows before they are written. Pure, but for what it counts.
+//!
+//! A frame is known by its identity and content (`seen.rs`), a QoS 2 message by its packet id (`pending.rs`). QoS 2 steps are
+//! carried out in the order of their tickets, between the records that they came with.
+
+use std::{collections::VecDeque, ops::Range};
+
+use tidegate_protocol::{FrameHead, Topic};
+
+use crate::{
+    store::{
+        intake::{Chunk, Op},
+        pending::Pending,
+        record::{Kind, Record},
+        row::{HEAD_BYTES, Records},
+        seen::{FrameName, Seen},
+    },
+    telemetry,
+};
+
+/// A pending QoS 2 id that was added or removed.
+pub type Change = (Box<str>, u16, bool);
+
+/// Says of each record whether it is new, and carries out the QoS 2 steps in the order of their tickets.
+pub struct Judge<'a> {
+    /// Ids that are pending.
+    pub pending: &'a mut Pending,
+    /// Frames that are stored.
+    pub seen: &'a mut Seen,
+    /// QoS 2 steps to carry out.
+    pub ops: VecDeque<(u64, Op)>,
+    /// Gets what changed of the pending ids.
+    pub changes: &'a mut Vec<Change>,
+}
+
+impl Judge<'_> {
+    /// Takes the records out of `chunk` that are stored already.
+    pub fn judge(&mut self, chunk: &mut Chunk) {
+        self.release_before(chunk.first_ticket);
+        let end = chunk.first_ticket + u64::from(chunk.records);
+        if chunk.frames == 0 && self.ops.front().is_none_or(|(ticket, _)| *ticket >= end) {
+            return;
+        }
+        let (mut copies, mut copied_events) = (0, 0);
+        let mut kept: Vec<Range<usize>> = Vec::new();
+        let mut records = Records::of(&chunk.row, chunk.first_ticket, chunk.base_ms);
+        while let Some(Ok((ticket, record, place))) = records.read_next() {
+            if !self.is_new(ticket, &record) {
+                copies += 1;
+                copied_events += u32::from(record.events);
+            } else if let Some(last) = kept.last_mut().filter(|last| last.end == place.start) {
+                last.end = place.end;
+            } else {
+                kept.push(place);
+            }
+        }
+        if copies == 0 {
+            return;
+        }
+        chunk.records -= copies;
+        chunk.events -= copied_events;
+        metrics::counter!(telemetry::DUPLICATE_EVENTS).increment(copied_events.into());
+        let mut end = HEAD_BYTES;
+        for place in kept {
+            let bytes = place.len();
+            chunk.row.copy_within(place, end);
+            end += bytes;
+        }
+        chunk.row.truncate(end);
+    }
+
+    /// Carries out what came after the last record.
+    pub fn finish(mut self) {
+        self.release_before(u64::MAX);
+    }
+
+    fn is_new(&mut self, ticket: u64, record: &Record<'_>) -> bool {
+        if let Some((at, Op::Receive { packet_id, .. })) = self.ops.front()
+            && *at == ticket
+        {
+            let packet_id = *packet_id;
+            self.ops.pop_front();
+            if !self.pending.add(record.client, packet_id) {
+                return false;
+            }
+            self.changes.push((record.client.into(), packet_id, true));
+        }
+        record.kind != Kind::Frame || frame_of(record).is_none_or(|frame| !self.seen.is_copy(frame))
+    }
+
+    /// Carries out the steps without a record whose ticket is below `ticket`.
+    fn release_before(&mut self, ticket: u64) {
+        while let Some((_, op)) = self.ops.pop_front_if(|(at, _)| *at < ticket) {
+            match op {
+                Op::Release { client, packet_id } => {
+                    if self.pending.release(&client, packet_id) {
+                        self.changes.push((client, packet_id, false));
+                    }
+                }
+                Op::Forget { client } => {
+                    let forgotten = self.pending.forget(&client);
+                    self.changes.extend(forgotten.map(|packet_id| (client.clone(), packet_id, false)));
+                }
+                Op::Receive { .. } => debug_assert!(false, "a QoS 2 record lies in a chunk"),
+            }
+        }
+    }
+}
+
+/// What a frame's record names.
+pub fn frame_of<'a>(record: &Record<'a>) -> Option<FrameName<'a>> {
+    let device = Topic::parse(record.topic).ok()?.device;
+    let (head, _) = FrameHead::parse(record.payload).ok()?;
+    Some(FrameName {
+        device: device.as_str(),
+        boot: head.boot,
+        first_seq: head.first_seq,
+        count: head.count,
+        crc: crc32fast::hash(record.payload),
+    })
+}

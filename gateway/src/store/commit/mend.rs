@@ -1,0 +1,250 @@
+//! Mending what readers come upon: damaged segments and records that are not there.
+//!
+//! ```text
+//!  damaged ─▶ readable rows into seg-N.redb.new ─▶ gap record, durable ─▶ seg-N.redb to .damaged ─▶ .new to seg-N.redb
+//!  missing ─────────────────────────────────────▶ gap record, durable
+//! ```
+//! A damaged file is kept under another name and never read again. What could be read of it has the same offsets
+//! and identities as before. The gap record is durable before anybody passes over what is missing, and before the
+//! file gets its other name.
+//!
+//! Crash story: before the gap record nothing happened; after it the next start or reader finds the damage again, and the
+//! gap known. Between the two renames the next start finishes the second one.
+
+use super::{Committer, seal, write::Write};
+use crate::{
+    clock::Now,
+    store::{
+        error::StoreError,
+        gap::{Gap, Lost, Reason},
+        gaps::Gaps,
+        log::{Mark, Trouble},
+        pending::Pending,
+        reader,
+        row::{Block, HEAD_BYTES},
+        segment::{self, Beginning, Part, Segment},
+    },
+    telemetry,
+};
+
+/// A stretch of the log of which nothing is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hole {
+    from: Mark,
+    to: Mark,
+    /// Whether the marks say how many events it held.
+    is_counted: bool,
+}
+
+impl Hole {
+    fn between(from: Option<Mark>, to: Option<Mark>, range: std::ops::Range<u64>) -> Self {
+        let is_counted = from.zip(to).is_some_and(|(from, to)| from.events <= to.events);
+        let or = |mark: Option<Mark>, offset| mark.unwrap_or(Mark { offset, ..Mark::default() });
+        Self { from: or(from, range.start), to: or(to, range.end), is_counted }
+    }
+
+    /// Events that one who stands at `mark` does not get; `None` where nobody can tell.
+    fn events_behind(&self, mark: Mark) -> Option<u64> {
+        let from = if mark.offset > self.from.offset { mark.events } else { self.from.events };
+        self.is_counted.then(|| self.to.events.saturating_sub(from))
+    }
+}
+
+impl Committer {
+    /// Mends what was reported, as far as writing works.
+    pub(super) fn mend(&mut self, now: Now) {
+        for trouble in self.log.take_troubles() {
+            if self.stuck.is_some() {
+                self.log.report(trouble);
+                continue;
+            }
+            match trouble {
+                Trouble::Missing { range } => {
+                    if !self.log.is_gap(&range) {
+                        let (from, to) = (self.mark_behind(range.start), self.mark_at(range.end));
+                        self.record_gap(Reason::Missing, &[Hole::between(from, to, range)], None, now);
+                    }
+                }
+                Trouble::Damaged { first, why } => self.mend_damaged(first, &why, now),
+            }
+        }
+    }
+
+    fn mend_damaged(&mut self, first: u64, why: &str, now: Now) {
+        let ranges = self.log.segments.ranges(self.end.offset);
+        let Some(range) = ranges.iter().find(|range| range.start == first).cloned() else { return };
+        if ranges.last() == Some(&range) {
+            self.active = None;
+            self.log.segments.abandon();
+        }
+        self.log.segments.renew(first);
+        let checked = Segment::open_sealed(&self.log.files, first, Some(self.log.store))
+            .and_then(|segment| segment.for_each_row(|_| Ok(())));
+        if checked.is_ok() {
+            return;
+        }
+        let name = segment::name_of(first);
+        tracing::error!(segment = %name, "damaged: {why}; what can be read of it is kept, the file is set aside as {}", segment::damaged(&name));
+        let outcome = self.salvage(range).and_then(|(holes, has_rows)| {
+            let file = Some(segment::damaged(&name));
+            if holes.iter().any(|hole| !self.log.is_gap(&(hole.from.offset..hole.to.offset))) {
+                self.record_gap(Reason::Damaged, &holes, file, now);
+            }
+            if self.stuck.is_some() { Err(StoreError::Closed) } else { self.quarantine(first, has_rows) }
+        });
+        if let Err(error) = outcome {
+            tracing::warn!(segment = %name, %error, "a damaged segment can not be set aside now: tried again");
+            self.log.report(Trouble::Damaged { first, why: why.to_owned() });
+        }
+    }
+
+    /// Writes what can be read of a damaged segment into an unfinished file. Gives what is missing, and whether there is
+    /// anything in the file.
+    fn salvage(&self, range: std::ops::Range<u64>) -> Result<(Vec<Hole>, bool), StoreError> {
+        let files = &self.log.files;
+        let opened = Segment::open_unchecked(files, range.start).ok();
+        let head = opened.as_ref().and_then(|segment| segment.head().ok());
+        let head = head.filter(|head| head.store == self.log.store && head.first == range.start);
+        let beginning = head.map(|head| Mark {
+            offset: range.start,
+            events: head.events_before,
+            bytes: head.bytes_before,
+            received_ms: None,
+        });
+        let beginning = beginning.or_else(|| self.mark_behind(range.start));
+        let (mut holes, mut at, mut offset, mut has_rows) = (Vec::new(), beginning, range.start, false);
+        let (events_before, bytes_before) = beginning.map_or((0, 0), |mark| (mark.events, mark.bytes));
+        let new = Beginning {
+            store: self.log.store,
+            first: range.start,
+            events_before,
+            bytes_before,
+            part: Part::Salvaged,
+            cursors: &[],
+            pending: &Pending::default(),
+            seen: &[],
+            gaps: &Gaps::default(),
+        };
+        // Without a head of its own nobody can tell whose rows they are.
+        if let Some(damaged) = opened.filter(|_| head.is_some()) {
+            Segment::prepare(files, &new, |filler| {
+                damaged.for_each_readable_row(|block| {
+                    if block.first() < offset || block.first() >= range.end {
+                        return Ok(());
+                    }
+                    if block.first() > offset {
+                        holes.push(Hole::between(at, Some(reader::begin_of(&block)), offset..block.first()));
+                    }
+                    (at, offset, has_rows) = (Some(reader::end_of(&block)), block.end(), true);
+                    filler.row(block.first(), block.row())
+                })
+            })?;
+        }
+        if offset < range.end {
+            holes.push(Hole::between(at, self.mark_at(range.end), offset..range.end));
+        }
+        Ok((holes, has_rows))
+    }
+
+    /// Gives a damaged file another name, and what was saved of it the name of the segment.
+    fn quarantine(&self, first: u64, has_rows: bool) -> Result<(), StoreError> {
+        let (files, name) = (&self.log.files, segment::name_of(first));
+        if files.names()?.contains(&name) {
+            files.rename(&name, &segment::damaged(&name))?;
+        }
+        metrics::counter!(telemetry::QUARANTINED_SEGMENTS).increment(1);
+        if has_rows {
+            files.rename(&segment::unfinished(&name), &name)?;
+            self.log.segments.renew(first);
+        } else {
+            self.log.segments.forget(first);
+        }
+        Ok(())
+    }
+
+    /// Makes a gap record durable, moves the uplinks that stand in a hole behind it.
+    fn record_gap(&mut self, reason: Reason, holes: &[Hole], file: Option<String>, now: Now) {
+        let (Some(first), Some(last)) = (holes.first(), holes.last()) else { return };
+        let (mut uplinks, mut moved) = (Vec::new(), Vec::new());
+        for (index, cursor) in self.log.cursors.iter().enumerate() {
+            let mark = cursor.mark();
+            let ahead = || holes.iter().filter(|hole| hole.to.offset > mark.offset);
+            if ahead().next().is_none() {
+                continue;
+            }
+            uplinks.push(Lost {
+                uplink: cursor.uplink.clone(),
+                events: ahead().map(|hole| hole.events_behind(mark)).sum(),
+                devices: std::collections::HashMap::new(),
+                other_devices_events: 0,
+            });
+            let around = ahead().find(|hole| hole.from.offset <= mark.offset);
+            moved.extend(around.map(|hole| {
+                let counted = if hole.is_counted { hole.to } else { Mark { offset: hole.to.offset, ..mark } };
+                (index, Mark { received_ms: None, ..counted })
+            }));
+        }
+        let gap = Gap {
+            reason,
+            at_ms: now.wall_ms,
+            from: first.from.offset,
+            to: last.to.offset,
+            events: holes.iter().map(|hole| hole.events_behind(Mark::default())).sum(),
+            file,
+            uplinks,
+        };
+        let mut write = Write { moved, cursors: true, ..Write::default() };
+        self.add_gap(&mut write, gap, holes.iter().map(|hole| hole.from.offset..hole.to.offset));
+        self.write(write, now);
+    }
+
+    /// Adds a gap record to what is written.
+    pub(super) fn add_gap(
+        &mut self,
+        write: &mut Write,
+        gap: Gap,
+        missing: impl Iterator<Item = std::ops::Range<u64>>,
+    ) {
+        let mut row = vec![0; HEAD_BYTES];
+        gap.write(&mut row);
+        write.blocks.push(seal(&mut self.end, 1, 1, gap.at_ms, row));
+        let (mut gaps, mut records) = write.gaps.take().unwrap_or_else(|| (self.log.gaps(), Vec::new()));
+        missing.for_each(|range| gaps.add(range));
+        if let Some(oldest) = self.log.segments.ranges(0).first() {
+            gaps.forget_before(oldest.start.min(gap.from));
+        }
+        records.push(gap);
+        write.gaps = Some((gaps, records));
+    }
+
+    /// The point of the log behind the record before `offset`, if that can be read.
+    fn mark_behind(&self, offset: u64) -> Option<Mark> {
+        let before = offset.checked_sub(1)?;
+        let blocks = self.log.segments.read(before, 1).ok()?;
+        blocks.first().map(reader::end_of).filter(|mark| mark.offset == offset)
+    }
+
+    /// The point of the log at `offset`, if a row begins there or nothing is behind it.
+    fn mark_at(&self, offset: u64) -> Option<Mark> {
+        let committed = self.log.totals();
+        if offset == committed.offset {
+            return Some(committed);
+        }
+        let blocks = self.log.segments.read(offset, 1).ok()?;
+        blocks.first().filter(|block: &&Block| block.first() == offset).map(reader::begin_of)
+    }
+}
+
+/// Says in log and metrics what is missing.
+pub(super) fn tell(gap: &Gap) {
+    let lost = gap.uplinks.iter().filter_map(|lost| lost.events).max().unwrap_or_default();
+    metrics::counter!(telemetry::DROPPED_EVENTS, "reason" => gap.reason.label()).increment(lost);
+    let events = gap.events.map_or_else(|| "an unknown number of".to_owned(), |events| events.to_string());
+    tracing::error!(
+        reason = gap.reason.label(),
+        from = gap.from,
+        to = gap.to,
+        undelivered = lost,
+        "{events} events are missing from the store; a gap record says so upstream"
+    );
+}

@@ -1,0 +1,258 @@
+//! The commit thread: takes what the intake holds, makes it durable in one transaction, and says so.
+//!
+//! ```text
+//!  intake ──take──▶ judge ──▶ rows ──▶ one redb commit ──▶ tail, watermark ──▶ readers, PUBACKs
+//!                  (copies out)   │       (one sync)
+//!                                 └─ failed: the very same rows begin another file, later
+//!  readers ──trouble──▶ mend ──▶ gap record, salvage        quota ──▶ room ──▶ delete, drop, gap record
+//! ```
+//! Whatever arrives while a sync runs goes into the next commit. Cursors ride along in a commit that is made
+//! anyway, at most once in [`CURSORS_SAVED_EVERY`]; without traffic they are saved alone, more seldom.
+//!
+//! Everything happens in [`Committer::step`], which waits for nothing and reads no clock: the thread is a loop around
+//! it, and a test drives it by itself.
+//!
+//! Crash story: what is not committed was never acknowledged; what is committed is found again; what a
+//! cursor moved past since it was last saved is sent again. A failed commit or sync is never tried again on the file
+//! that it failed on, for the kernel may have dropped the pages: see `write.rs`.
+
+mod judge;
+mod mend;
+mod room;
+mod write;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use judge::Judge;
+pub use judge::frame_of;
+pub use write::Carried;
+use write::{Stuck, Write};
+
+use super::{
+    Settings,
+    intake::{Intake, Taken},
+    log::{Log, Mark},
+    pace::Pacer,
+    row::{Block, HEAD_BYTES, RowHead},
+    seen::Seen,
+    segment::Segment,
+};
+use crate::{
+    clock::{self, Now},
+    telemetry,
+};
+
+/// Cursors are saved with a commit that is made anyway if the last time is longer ago than this.
+pub const CURSORS_SAVED_EVERY: Duration = Duration::from_secs(1);
+/// Cursors are saved alone if there was no commit for this long.
+pub const CURSORS_SAVED_ALONE_AFTER: Duration = Duration::from_secs(5);
+/// How often the thread looks around when nothing arrives.
+const TICK: Duration = Duration::from_secs(1);
+/// How often it is looked for segments to delete.
+const DELETE_EVERY: Duration = Duration::from_secs(5);
+
+/// The commit thread's own state.
+#[derive(Debug)]
+pub struct Committer {
+    log: Arc<Log>,
+    intake: Intake,
+    settings: Settings,
+    /// The segment that is written; `None` until the first write, and after a failed one.
+    active: Option<Arc<Segment>>,
+    /// The last segment of the run before, if it is small: this run's first one takes its rows and its place.
+    carried: Option<Carried>,
+    seen: Seen,
+    pacer: Pacer,
+    /// Behind all that was judged: what is committed, unless a write is stuck.
+    end: Mark,
+    /// Bytes of rows in the active segment.
+    segment_bytes: u64,
+    saved_cursors: Vec<(String, u64)>,
+    saved_at: Instant,
+    looked_for_done_at: Instant,
+    newest_ms: u64,
+    counted_written_bytes: u64,
+    stuck: Option<Stuck>,
+    /// Bytes of files that are no segments, as of the last look.
+    other_bytes: u64,
+    /// Nothing is left that the policy for a full store may drop.
+    nothing_to_drop: bool,
+}
+
+/// How a run begins.
+#[derive(Debug)]
+pub struct Start {
+    /// A new store's first segment.
+    pub active: Option<Arc<Segment>>,
+    /// The last segment of the run before, if it is small.
+    pub carried: Option<Carried>,
+    /// Received time of the last row, milliseconds since 1970.
+    pub newest_ms: u64,
+    /// Frames stored.
+    pub seen: Seen,
+    /// The cursors as they are stored.
+    pub saved_cursors: Vec<(String, u64)>,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There was nothing to commit.
+    Idle,
+    /// Something was committed.
+    Committed,
+    /// Writing fails; it is tried again at this time, and nothing is taken until then.
+    Stuck(Instant),
+}
+
+impl Committer {
+    /// Goes on where `start` says.
+    pub(super) fn new(log: Arc<Log>, intake: Intake, settings: Settings, start: Start, now: Now) -> Self {
+        let mut committer = Self {
+            pacer: Pacer::new(settings.wear_budget_bytes_per_day, settings.linger_max, now.at),
+            end: log.totals(),
+            log,
+            intake,
+            settings,
+            active: start.active,
+            carried: start.carried,
+            seen: start.seen,
+            segment_bytes: 0,
+            saved_cursors: start.saved_cursors,
+            saved_at: now.at,
+            looked_for_done_at: now.at,
+            newest_ms: start.newest_ms,
+            counted_written_bytes: 0,
+            stuck: None,
+            other_bytes: 0,
+            nothing_to_drop: false,
+        };
+        committer.look_at_room(now);
+        committer
+    }
+
+    /// Runs until the intake is closed and empty.
+    pub fn run(mut self) {
+        loop {
+            let is_open = match &self.stuck {
+                Some(stuck) => self.intake.pause(stuck.again_at),
+                None => {
+                    let intake = self.intake.clone();
+                    intake.wait(clock::monotonic() + TICK, |now| self.pacer.linger(now))
+                }
+            };
+            let step = self.step(clock::now());
+            if !is_open && step != Step::Committed {
+                break;
+            }
+        }
+        self.finish(clock::now());
+    }
+
+    /// Does what there is to do: mends, commits what the intake holds, saves cursors, makes room. Waits for nothing.
+    pub fn step(&mut self, now: Now) -> Step {
+        if !self.unstick(now) {
+            return self.is_stuck();
+        }
+        self.mend(now);
+        if self.stuck.is_some() {
+            return self.is_stuck();
+        }
+        let taken = self.intake.take();
+        let is_idle = taken.is_empty();
+        if is_idle {
+            self.save_cursors(CURSORS_SAVED_ALONE_AFTER, now);
+        } else {
+            self.make_room(taken.bytes as u64, now);
+            self.commit(taken, now);
+        }
+        self.count_written();
+        self.tidy(now);
+        match &self.stuck {
+            Some(_) => self.is_stuck(),
+            None if is_idle => Step::Idle,
+            None => Step::Committed,
+        }
+    }
+
+    /// Saves the cursors and ends the intake: the last thing to do.
+    pub fn finish(mut self, now: Now) {
+        if self.stuck.is_none() {
+            self.save_cursors(Duration::ZERO, now);
+        }
+        self.intake.end();
+    }
+
+    fn is_stuck(&self) -> Step {
+        self.stuck.as_ref().map_or(Step::Idle, |stuck| Step::Stuck(stuck.again_at))
+    }
+
+    fn commit(&mut self, taken: Taken, now: Now) {
+        let end_ticket = taken.end_ticket;
+        let mut changes = Vec::new();
+        let blocks = self.blocks(taken, &mut changes);
+        if blocks.is_empty() && changes.is_empty() {
+            // All of it is stored already.
+            self.intake.committed(end_ticket);
+            return;
+        }
+        let cursors = self.cursors_are_due(CURSORS_SAVED_EVERY, now);
+        let end_ticket = Some(end_ticket);
+        self.write(Write { blocks, changes, end_ticket, cursors, ..Write::default() }, now);
+    }
+
+    /// Judges what was taken, and makes rows of what is new. `changes` gets the pending ids to store.
+    fn blocks(&mut self, taken: Taken, changes: &mut Vec<judge::Change>) -> Vec<Arc<Block>> {
+        let intake = self.intake.clone();
+        let mut judge =
+            Judge { pending: &mut intake.pending(), seen: &mut self.seen, ops: taken.ops, changes };
+        let mut blocks = Vec::with_capacity(taken.chunks.len());
+        for mut chunk in taken.chunks {
+            judge.judge(&mut chunk);
+            if chunk.records == 0 {
+                continue;
+            }
+            if chunk.row.len() < chunk.row.capacity() / 2 {
+                chunk.row.shrink_to_fit();
+            }
+            blocks.push(seal(&mut self.end, chunk.records, chunk.events, chunk.base_ms, chunk.row));
+        }
+        judge.finish();
+        blocks
+    }
+
+    /// Whether the cursors moved and were last saved longer ago than `age`.
+    fn cursors_are_due(&self, age: Duration, now: Now) -> bool {
+        now.at.saturating_duration_since(self.saved_at) >= age
+            && self.log.cursor_offsets() != self.saved_cursors
+    }
+
+    fn save_cursors(&mut self, age: Duration, now: Now) {
+        if self.cursors_are_due(age, now) {
+            self.write(Write { cursors: true, ..Write::default() }, now);
+        }
+    }
+
+    fn count_written(&mut self) {
+        let written = self.log.files.plug().written_bytes();
+        let new = written - self.counted_written_bytes;
+        self.counted_written_bytes = written;
+        self.pacer.spend(new);
+        metrics::counter!(telemetry::WRITTEN_BYTES).increment(new);
+    }
+}
+
+/// Makes a block of a row whose records are in place, at `end`, and moves that behind it.
+fn seal(end: &mut Mark, records: u32, events: u32, base_ms: u64, mut row: Vec<u8>) -> Arc<Block> {
+    let head = RowHead { records, events, base_ms, events_before: end.events, bytes_before: end.bytes };
+    head.seal(&mut row);
+    let first = end.offset;
+    end.offset += u64::from(records);
+    end.events += u64::from(events);
+    end.bytes += (row.len() - HEAD_BYTES) as u64;
+    end.received_ms = None;
+    Arc::new(Block::sealed(first, head, row))
+}

@@ -1,0 +1,265 @@
+//! Writing, and what follows when it fails.
+//!
+//! ```text
+//!  write ─▶ the active segment ─ ok ─▶ settled: readers, PUBACKs
+//!              │ full, or none          ▲
+//!              ▼                        │
+//!           a new segment that begins with the write ─ failed ─▶ stuck ─ 1 s … 30 s ─▶ again
+//! ```
+//! A file on which anything failed is never written again: after a failed sync the kernel may have dropped the pages and
+//! still show them, so that no later sync of that file means anything. The file is left as it is, ends for every reader
+//! at what was committed before, and the very rows of the failed commit become the first transaction of another
+//! file, at the same offsets. Until that works nothing is acknowledged and nothing is taken from the intake;
+//! the process stays up, readers go on, and what is delivered is deleted.
+//!
+//! Crash story: a write that failed may be found at the next start, whole or not at all. It was never acknowledged; the
+//! start syncs the file and lets go of what memory shows of it before it believes anything.
+//!
+//! Limits: one write waits, of what one turn took from the intake.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Committer, judge::Change, mend};
+use crate::{
+    clock::Now,
+    store::{
+        error::StoreError,
+        gap::Gap,
+        gaps::Gaps,
+        log::Mark,
+        row::Block,
+        segment::{Beginning, Part, Segment},
+    },
+    telemetry,
+};
+
+/// Wait before the first try after a failure.
+const AGAIN_MIN: Duration = Duration::from_secs(1);
+/// Longest wait between two tries.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// What becomes durable together.
+#[derive(Debug, Default)]
+pub struct Write {
+    /// Rows, at the end of the log.
+    pub blocks: Vec<Arc<Block>>,
+    /// Pending QoS 2 ids, added and removed.
+    pub changes: Vec<Change>,
+    /// Tickets below this one are acknowledged for it.
+    pub end_ticket: Option<u64>,
+    /// The cursors as well.
+    pub cursors: bool,
+    /// Uplinks, by index, that stand here from now on.
+    pub moved: Vec<(usize, Mark)>,
+    /// What is missing from now on, and the records in `blocks` that say so.
+    pub gaps: Option<(Gaps, Vec<Gap>)>,
+}
+
+/// A write that failed.
+#[derive(Debug)]
+pub struct Stuck {
+    /// As it was and will be.
+    pub write: Write,
+    /// When it is tried again.
+    pub again_at: Instant,
+    tries: u32,
+    is_no_space: bool,
+}
+
+/// What was written.
+struct Written {
+    /// Bytes of rows in the active segment.
+    segment_bytes: u64,
+    /// The cursors as they are stored, if they were.
+    cursors: Option<Vec<(String, u64)>>,
+}
+
+/// A small segment of the run before: rows and place are taken over, so that a gateway that starts often does not
+/// leave a file for each start.
+#[derive(Debug, Clone, Copy)]
+pub struct Carried {
+    /// The log where it begins.
+    pub first: Mark,
+    /// Bytes of its rows.
+    pub bytes: u64,
+}
+
+impl Committer {
+    /// Makes `write` durable, or gets stuck with it.
+    pub(super) fn write(&mut self, write: Write, now: Now) {
+        self.attempt(write, 0, now);
+    }
+
+    /// Tries again what is stuck, if it is time. False if it still is.
+    pub(super) fn unstick(&mut self, now: Now) -> bool {
+        let Some(stuck) = self.stuck.take() else { return true };
+        if now.at < stuck.again_at {
+            self.stuck = Some(stuck);
+            return false;
+        }
+        if stuck.is_no_space {
+            self.free_disk(now);
+        }
+        self.attempt(stuck.write, stuck.tries, now);
+        self.stuck.is_none()
+    }
+
+    fn attempt(&mut self, write: Write, tries: u32, now: Now) {
+        match self.try_write(&write) {
+            Ok(written) => {
+                self.segment_bytes = written.segment_bytes;
+                if let Some(cursors) = written.cursors {
+                    (self.saved_cursors, self.saved_at) = (cursors, now.at);
+                }
+                self.settle(write);
+                if tries > 0 {
+                    tracing::warn!("the store works again: events are acknowledged");
+                    self.log.recover();
+                    metrics::counter!(telemetry::STORE_RECOVERIES).increment(1);
+                    metrics::gauge!(telemetry::STORE_FAILING).set(0.0);
+                }
+            }
+            Err(error) => {
+                // Whoever reads it opens it anew, and reads what was committed.
+                self.active = None;
+                self.log.segments.abandon();
+                let wait = AGAIN_MIN.saturating_mul(1 << tries.min(5)).min(AGAIN_MAX);
+                if tries.is_power_of_two() || tries == 0 {
+                    tracing::error!(%error, "writing fails: nothing is acknowledged until it works again, next try in {wait:?}");
+                }
+                self.log.fail(error.to_string());
+                metrics::counter!(telemetry::STORE_FAILURES).increment(1);
+                metrics::gauge!(telemetry::STORE_FAILING).set(1.0);
+                let is_no_space = error.is_no_space();
+                self.stuck = Some(Stuck { write, again_at: now.at + wait, tries: tries + 1, is_no_space });
+            }
+        }
+    }
+
+    fn try_write(&mut self, write: &Write) -> Result<Written, StoreError> {
+        let bytes: u64 = write.blocks.iter().map(|block| block.row().len() as u64).sum();
+        let cursors = self.cursors_with(write);
+        match &self.active {
+            Some(active) if self.segment_bytes < self.settings.segment_bytes => {
+                let cursors = write.cursors.then_some(cursors);
+                self.commit_into(active, write, cursors.as_deref())?;
+                Ok(Written { segment_bytes: self.segment_bytes + bytes, cursors })
+            }
+            _ => {
+                let carried_bytes = self.begin_segment(write, &cursors)?;
+                Ok(Written { segment_bytes: carried_bytes + bytes, cursors: Some(cursors) })
+            }
+        }
+    }
+
+    fn commit_into(
+        &self,
+        active: &Segment,
+        write: &Write,
+        cursors: Option<&[(String, u64)]>,
+    ) -> Result<(), StoreError> {
+        let commit = active.begin_commit()?;
+        commit.rows(write.blocks.iter().map(|block| (block.first(), block.row())))?;
+        if !write.changes.is_empty() {
+            commit.pending(&write.changes)?;
+        }
+        if let Some(cursors) = cursors {
+            commit.cursors(cursors)?;
+        }
+        if let Some((gaps, _)) = &write.gaps {
+            commit.gaps(gaps)?;
+        }
+        fail::fail_point!("store-before-commit", |_| std::process::abort());
+        commit.finish()?;
+        fail::fail_point!("store-after-commit", |_| std::process::abort());
+        Ok(())
+    }
+
+    /// Begins a segment with what is written, and gives the bytes of the rows that it took over.
+    fn begin_segment(&mut self, write: &Write, cursors: &[(String, u64)]) -> Result<u64, StoreError> {
+        let carried = self.carried;
+        let begun = self.create_segment(write, cursors, carried);
+        if carried.is_some() && begun.as_ref().is_err_and(StoreError::is_damage) {
+            // It stays where it is, and whoever reads it says what is the matter with it.
+            self.carried = None;
+            return self.begin_segment(write, cursors);
+        }
+        let active = begun?;
+        let first = carried.map_or(self.log.totals(), |carried| carried.first);
+        self.log.segments.begin(first.offset, active.clone(), Some(self.newest_ms));
+        self.active = Some(active);
+        self.carried = None;
+        Ok(carried.map_or(0, |carried| carried.bytes))
+    }
+
+    fn create_segment(
+        &self,
+        write: &Write,
+        cursors: &[(String, u64)],
+        carried: Option<Carried>,
+    ) -> Result<Arc<Segment>, StoreError> {
+        let committed = self.log.totals();
+        let first = carried.map_or(committed, |carried| carried.first);
+        let beginning = Beginning {
+            store: self.log.store,
+            first: first.offset,
+            events_before: first.events,
+            bytes_before: first.bytes,
+            part: Part::Whole,
+            cursors,
+            pending: &self.intake.pending(),
+            seen: &self.seen.snapshot(),
+            gaps: &write.gaps.as_ref().map_or_else(|| self.log.gaps(), |(gaps, _)| gaps.clone()),
+        };
+        fail::fail_point!("store-before-commit", |_| std::process::abort());
+        let segment = Segment::create(&self.log.files, &beginning, |filler| {
+            if carried.is_some() {
+                let place = self.log.segments.holding(first.offset).map_err(|fault| fault.cause)?;
+                place.segment.for_each_row(|block| match block.first() < committed.offset {
+                    true => filler.row(block.first(), block.row()),
+                    false => Ok(()),
+                })?;
+            }
+            write.blocks.iter().try_for_each(|block| filler.row(block.first(), block.row()))
+        })?;
+        fail::fail_point!("store-after-commit", |_| std::process::abort());
+        Ok(Arc::new(segment))
+    }
+
+    /// The cursors as `write` leaves them.
+    fn cursors_with(&self, write: &Write) -> Vec<(String, u64)> {
+        let mut cursors = self.log.cursor_offsets();
+        for (index, mark) in &write.moved {
+            if let Some((_, offset)) = cursors.get_mut(*index) {
+                *offset = mark.offset.max(*offset);
+            }
+        }
+        cursors
+    }
+
+    /// `write` is durable: says so to whoever waits for it.
+    fn settle(&mut self, write: Write) {
+        metrics::counter!(telemetry::COMMITS).increment(1);
+        let events: u64 = write.blocks.iter().map(|block| u64::from(block.head().events)).sum();
+        let bytes: usize = write.blocks.iter().map(|block| block.row().len()).sum();
+        metrics::counter!(telemetry::STORED_EVENTS).increment(events);
+        metrics::counter!(telemetry::STORED_BYTES).increment(bytes as u64);
+        if let Some(last) = write.blocks.last() {
+            self.newest_ms = last.head().base_ms;
+        }
+        for (index, mark) in &write.moved {
+            self.log.cursors[*index].give_up(*mark);
+        }
+        if let Some((gaps, records)) = write.gaps {
+            self.log.set_gaps(gaps);
+            records.iter().for_each(mend::tell);
+        }
+        self.log.extend(write.blocks, self.end);
+        if let Some(end_ticket) = write.end_ticket {
+            self.intake.committed(end_ticket);
+        }
+    }
+}
