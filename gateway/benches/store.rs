@@ -24,6 +24,7 @@ fn open(folder: &Path) -> Store {
         linger_max: Duration::from_secs(1),
         max_bytes: 1 << 40,
         when_full: Default::default(),
+        dead_letters_max_bytes: 64 << 20,
     };
     Store::open(settings, &[UPLINK.into()]).expect("a store in an empty folder")
 }

@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Rooms, Snapshot, Source};
+use super::{Rooms, Snapshot, Source, dead_letters};
 use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
@@ -25,12 +25,14 @@ pub(super) fn router(rooms: Rooms) -> Router {
             "/api/status",
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
+        .merge(dead_letters::router())
         .with_state(rooms)
 }
 
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
-     /metrics     Prometheus\n/api/status  JSON\n"
+     /metrics     Prometheus\n/api/status  JSON\n\
+     /api/dead-letters  JSON\n"
 }
 
 async fn readyz(State(rooms): State<Rooms>) -> (StatusCode, String) {
@@ -70,6 +72,8 @@ fn set_gauges(snapshot: &Snapshot) {
     if let Some(store) = &snapshot.store {
         metrics::gauge!(telemetry::STORE_BYTES).set(store.file_bytes as f64);
         metrics::gauge!(telemetry::SEGMENTS).set(store.segments as f64);
+        metrics::gauge!(telemetry::DEAD_LETTERS).set(store.dead_letters as f64);
+        metrics::gauge!(telemetry::DEAD_LETTER_BYTES).set(store.dead_letter_bytes as f64);
     }
     for uplink in &snapshot.uplinks {
         let gauge = |name| metrics::gauge!(name, telemetry::UPLINK_LABEL => uplink.name.clone());
@@ -99,6 +103,7 @@ mod tests {
             linger_max: std::time::Duration::ZERO,
             max_bytes: 1 << 40,
             when_full: Default::default(),
+            dead_letters_max_bytes: 64 << 20,
         };
         store::Store::open(settings, &[]).unwrap().view()
     }
@@ -127,7 +132,14 @@ mod tests {
         Snapshot {
             id: "barn-7".into(),
             ready: true,
-            store: Some(StoreView { events: 42, segments: 3, file_bytes: 4096, ..StoreView::default() }),
+            store: Some(StoreView {
+                events: 42,
+                segments: 3,
+                file_bytes: 4096,
+                dead_letters: 5,
+                dead_letter_bytes: 500,
+                ..StoreView::default()
+            }),
             uplinks: vec![UplinkView {
                 name: "pages".into(),
                 connected: true,
@@ -166,6 +178,8 @@ mod tests {
             "tidegate_uplink_connected{uplink=\"pages\"} 1",
             "tidegate_store_bytes 4096",
             "tidegate_segments 3",
+            "tidegate_dead_letters 5",
+            "tidegate_dead_letter_bytes 500",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing from\n{text}");
         }
