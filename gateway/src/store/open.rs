@@ -112,6 +112,7 @@ pub fn open(
     let start = Start {
         active: None,
         carried: last.carried,
+        jumped_to: last.jumped_to,
         newest_ms: last.newest_ms,
         seen: last.seen,
         saved_cursors: last.found.cursors,
@@ -146,6 +147,7 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
     let start = Start {
         active: Some(active),
         carried: None,
+        jumped_to: None,
         newest_ms: 0,
         seen: Seen::default(),
         saved_cursors: Vec::new(),
@@ -179,6 +181,8 @@ struct Last {
     seen: Seen,
     newest_ms: u64,
     carried: Option<Carried>,
+    /// Offsets go on here, and nobody can tell how many events lie before.
+    jumped_to: Option<u64>,
     troubles: Vec<Trouble>,
 }
 
@@ -192,7 +196,8 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
             Ok(Some(mut last)) => {
                 if end_min > 0 {
                     // The rows behind are damaged or of a segment that says nothing of the state.
-                    (last.end.offset, last.carried) = (last.end.offset.max(end_min), None);
+                    last.end.offset = last.end.offset.max(end_min);
+                    (last.carried, last.jumped_to) = (None, Some(last.end.offset));
                 }
                 last.troubles = troubles;
                 return Ok(last);
@@ -212,7 +217,8 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
         None => RandomState::new().build_hasher().finish() as u32,
     };
     let end = Mark { offset: end_min, ..Mark::default() };
-    Ok(Last { found, end, seen: Seen::default(), newest_ms: 0, carried: None, troubles })
+    let jumped_to = Some(end_min);
+    Ok(Last { found, end, seen: Seen::default(), newest_ms: 0, carried: None, jumped_to, troubles })
 }
 
 /// Behind every record that a segment of this length can have held.
@@ -246,7 +252,7 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
         Ok(())
     })?;
     let carried = (bytes <= CARRIED_BYTES_MAX).then_some(Carried { first: beginning, bytes });
-    Ok(Some(Last { found, end, seen, newest_ms, carried, troubles: Vec::new() }))
+    Ok(Some(Last { found, end, seen, newest_ms, carried, jumped_to: None, troubles: Vec::new() }))
 }
 
 /// Where each uplink begins.
