@@ -31,6 +31,7 @@ mod pending;
 mod reader;
 pub mod record;
 mod row;
+mod scan;
 mod seen;
 mod segment;
 mod segments;
@@ -44,6 +45,7 @@ pub use intake::{AppendError, Batch, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
+pub use scan::{CLOCK_SLACK_MS, Point, Scan};
 pub use view::View;
 
 use self::log::Log;
