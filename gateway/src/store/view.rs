@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::log::Log;
+use super::{error::StoreError, log::Log, record::Record};
+use crate::clock;
 
 /// A look into an open store. Cheap to clone; it does not keep the store open.
 #[derive(Debug, Clone)]
@@ -16,5 +17,19 @@ pub struct View {
 impl View {
     pub(super) fn new(log: Arc<Log>) -> Self {
         Self { log }
+    }
+
+    /// Keeps a record of `uplink` aside with its reason: durable when this returns. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not kept.
+    pub fn set_aside(
+        &self,
+        uplink: &str,
+        offset: u64,
+        record: &Record<'_>,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        self.log.aside.put(uplink, offset, record, reason, clock::wall_ms())
     }
 }
