@@ -22,6 +22,7 @@ fn open(folder: &Path) -> Store {
         retain: Duration::from_secs(3_600),
         wear_budget_bytes_per_day: None,
         linger_max: Duration::from_secs(1),
+        dead_letters_max_bytes: 64 << 20,
     };
     Store::open(settings, &[UPLINK.into()]).expect("a store in an empty folder")
 }

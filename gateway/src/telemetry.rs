@@ -79,7 +79,10 @@ metrics! {
     UPLINK_CONNECTS Counter "tidegate_uplink_connects_total" "Connections made to the upstream, by uplink.";
     ACK_SECONDS Histogram "tidegate_uplink_ack_seconds" "Time from sending an event to the upstream's acknowledgement, by uplink.";
     REPLAYED_EVENTS Counter "tidegate_replayed_events_total" "Events sent again by a replay and acknowledged by the upstream, by uplink.";
-    SET_ASIDE_EVENTS Counter "tidegate_set_aside_events_total" "Events that the upstream can not take, kept aside with their reason, by uplink.";
+    SET_ASIDE_EVENTS Counter "tidegate_set_aside_events_total" "Events that the upstream can not take, made dead letters, by uplink.";
+    DEAD_LETTERS Gauge "tidegate_dead_letters" "Dead letters: records that an upstream could not take, kept with their reasons.";
+    DEAD_LETTER_BYTES Gauge "tidegate_dead_letter_bytes" "Bytes of the dead letters.";
+    DEAD_LETTERS_DROPPED Counter "tidegate_dead_letters_dropped_total" "Dead letters dropped because there was no room for more.";
 }
 
 /// Metrics with one series per uplink.

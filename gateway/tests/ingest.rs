@@ -26,6 +26,7 @@ fn store_settings(folder: &Path) -> store::Settings {
         retain: Duration::ZERO,
         wear_budget_bytes_per_day: None,
         linger_max: Duration::from_secs(1),
+        dead_letters_max_bytes: 64 << 20,
     }
 }
 

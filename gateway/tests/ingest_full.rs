@@ -51,6 +51,7 @@ async fn a_full_intake_stops_the_reading_and_loses_nothing() {
         retain: Duration::ZERO,
         wear_budget_bytes_per_day: None,
         linger_max: Duration::from_secs(1),
+        dead_letters_max_bytes: 64 << 20,
     };
     let store = Store::open(store_settings, &[]).unwrap();
     let listener = ListenerSettings { address: "127.0.0.1:0".parse().unwrap() };

@@ -9,15 +9,18 @@ macro_rules! say {
     }};
 }
 
+mod ask;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod failure;
 mod fleet;
 mod people;
+mod replay;
 mod run;
 mod sim;
 mod status;
+mod when;
 
 use std::ffi::OsString;
 
@@ -32,6 +35,7 @@ const EXAMPLES: &str = "Examples:
   tidegate check /etc/tidegate/gateway.toml         say what is wrong with a configuration
   tidegate run --config /etc/tidegate/gateway.toml  run the gateway
   tidegate status                                   what the gateway on this machine is doing
+  tidegate replay --uplink cloud --from 2h          send the events of two hours again
 
 Exit codes: 0 well, 1 events were lost, 64 usage, 69 unavailable (a port in use, no gateway there),
 73 can not create the data directory, 74 input or output failed, 78 configuration.
@@ -53,6 +57,7 @@ enum Command {
     Demo(demo::Arguments),
     Sim(sim::Arguments),
     Status(status::Arguments),
+    Replay(replay::Arguments),
 }
 
 /// Runs the program with `arguments`, the program's name first, and gives its exit code.
@@ -91,6 +96,7 @@ fn command(command: Command) -> Result<(), Failure> {
             sim::run(&arguments)
         }
         Command::Status(arguments) => status::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
     }
 }
 

@@ -55,12 +55,12 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
     let mut text = format!("gateway  {}, tidegate {}, up {up}, {state}\n", snapshot.id, snapshot.version);
     if let Some(store) = &snapshot.store {
         text += &format!(
-            "store    {}: {} events, {}, segments {}, set aside {}\n",
+            "store    {}: {} events, {}, segments {}, dead letters {}\n",
             snapshot.data_dir.display(),
             people::count(store.events),
             people::bytes(store.file_bytes),
             store.segments,
-            people::count(store.set_aside)
+            people::count(store.dead_letters)
         );
     }
     text += "\nuplink                            connected   backlog events         bytes    oldest\n";
@@ -118,7 +118,7 @@ mod tests {
         };
         let expected = "\
 gateway  barn-7, tidegate 1.2.3, up 4.0 s, NOT READY: the gateway is stopping
-store    /var/lib/tidegate: 1,234,567 events, 1.5 KiB, segments 3, set aside 0
+store    /var/lib/tidegate: 1,234,567 events, 1.5 KiB, segments 3, dead letters 0
 
 uplink                            connected   backlog events         bytes    oldest
 cloud                             yes                      0           0 B         -

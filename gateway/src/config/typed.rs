@@ -37,6 +37,7 @@ pub(super) struct Store {
     pub retain: Option<Text>,
     pub wear_budget: Option<Text>,
     pub linger_max: Option<Text>,
+    pub dead_letters_max_bytes: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -5,12 +5,17 @@
 //! GET /readyz      200 when events can be stored and taken in; 503 with the reasons otherwise
 //! GET /metrics     Prometheus text
 //! GET /api/status  the same at a glance, as JSON: see [`Snapshot`]
+//!
+//! /api/replay      events that are sent again: see `replay.rs`
 //! ```
 //!
-//! It reads and never changes anything. It has no users and no TLS, and therefore binds to loopback only: the
-//! configuration refuses any other address. Whoever may connect to the machine's loopback may read it.
+//! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
+//! connect to the machine's loopback may read it, and start a replay. A request that changes something has to say
+//! `Content-Type: application/json`: no page in a browser on this machine can send that by itself.
 
+mod answer;
 mod pages;
+mod replay;
 mod snapshot;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -20,7 +25,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 
-use crate::store::View;
+/// What a replay is asked for and how far it is, as JSON both ways.
+pub use crate::uplink::{
+    Counted, Found, KindName, Letters, Progress, Request as ReplayRequest, State as ReplayState, Stored, What,
+};
+use crate::{store::View, uplink::Replays};
 
 /// How often samples are moved into the histograms, so that memory stays bounded when nobody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -42,6 +51,8 @@ pub struct Rooms {
     pub snapshot: Source,
     /// The store, for a closer look.
     pub store: View,
+    /// Events that are sent again.
+    pub replays: Replays,
 }
 
 /// A bound port, not yet served.

@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Rooms, Snapshot, Source};
+use super::{Rooms, Snapshot, Source, replay};
 use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
@@ -25,12 +25,14 @@ pub(super) fn router(rooms: Rooms) -> Router {
             "/api/status",
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
+        .merge(replay::router())
         .with_state(rooms)
 }
 
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
-     /metrics     Prometheus\n/api/status  JSON\n"
+     /metrics     Prometheus\n/api/status  JSON\n\
+     /api/replay  JSON\n"
 }
 
 async fn readyz(State(rooms): State<Rooms>) -> (StatusCode, String) {
@@ -70,6 +72,8 @@ fn set_gauges(snapshot: &Snapshot) {
     if let Some(store) = &snapshot.store {
         metrics::gauge!(telemetry::STORE_BYTES).set(store.file_bytes as f64);
         metrics::gauge!(telemetry::SEGMENTS).set(store.segments as f64);
+        metrics::gauge!(telemetry::DEAD_LETTERS).set(store.dead_letters as f64);
+        metrics::gauge!(telemetry::DEAD_LETTER_BYTES).set(store.dead_letter_bytes as f64);
     }
     for uplink in &snapshot.uplinks {
         let gauge = |name| metrics::gauge!(name, telemetry::UPLINK_LABEL => uplink.name.clone());
@@ -81,14 +85,17 @@ fn set_gauges(snapshot: &Snapshot) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{net::SocketAddr, sync::Arc};
 
     use tokio_util::sync::{CancellationToken, DropGuard};
 
     use super::super::{Settings, StoreView, UplinkView, bind, run};
     use super::*;
-    use crate::store::{self, View};
+    use crate::{
+        store::{self, View},
+        uplink::Replays,
+    };
 
     fn store() -> View {
         let settings = store::Settings {
@@ -97,24 +104,45 @@ mod tests {
             retain: std::time::Duration::ZERO,
             wear_budget_bytes_per_day: None,
             linger_max: std::time::Duration::ZERO,
+            dead_letters_max_bytes: 64 << 20,
         };
         store::Store::open(settings, &[]).unwrap().view()
     }
 
-    async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
+    pub async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
         let shutdown = CancellationToken::new();
         let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
         let address = bound.address();
-        let rooms = Rooms { snapshot: Arc::new(move || snapshot.clone()), store: store() };
+        let store = store();
+        let uplinks = vec![crate::uplink::Settings::new("cloud", "127.0.0.1", "barn-7")];
+        let replays = Replays::new(store.clone(), uplinks);
+        let rooms = Rooms { snapshot: Arc::new(move || snapshot.clone()), store, replays };
         tokio::spawn(run(bound, rooms, shutdown.clone()));
         (address, shutdown.drop_guard())
     }
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-        let url = format!("http://{address}{path}");
+        ask(address, "GET", path, None, "").await
+    }
+
+    /// Status and body of the answer to a request; `kind` is what its body is said to be.
+    pub async fn ask(
+        address: SocketAddr,
+        method: &str,
+        path: &str,
+        kind: Option<&str>,
+        body: &str,
+    ) -> (u16, String) {
+        let mut request =
+            ureq::http::Request::builder().method(method).uri(format!("http://{address}{path}"));
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        let request = request.body(body.to_owned()).unwrap();
         tokio::task::spawn_blocking(move || {
-            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-            let mut answer = agent.get(&url).call().unwrap();
+            let config = ureq::Agent::config_builder().http_status_as_error(false);
+            let agent: ureq::Agent = config.allow_non_standard_methods(true).build().into();
+            let mut answer = agent.run(request).unwrap();
             (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
         })
         .await
@@ -125,7 +153,14 @@ mod tests {
         Snapshot {
             id: "barn-7".into(),
             ready: true,
-            store: Some(StoreView { events: 42, segments: 3, file_bytes: 4096, ..StoreView::default() }),
+            store: Some(StoreView {
+                events: 42,
+                segments: 3,
+                file_bytes: 4096,
+                dead_letters: 5,
+                dead_letter_bytes: 500,
+                ..StoreView::default()
+            }),
             uplinks: vec![UplinkView {
                 name: "pages".into(),
                 connected: true,
@@ -164,6 +199,8 @@ mod tests {
             "tidegate_uplink_connected{uplink=\"pages\"} 1",
             "tidegate_store_bytes 4096",
             "tidegate_segments 3",
+            "tidegate_dead_letters 5",
+            "tidegate_dead_letter_bytes 500",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing from\n{text}");
         }

@@ -405,6 +405,7 @@ mod tests {
             retain: Duration::ZERO,
             wear_budget_bytes_per_day: None,
             linger_max: Duration::ZERO,
+            dead_letters_max_bytes: 64 << 20,
         };
         let store = Store::open(store_settings, &[]).unwrap();
         let settings = Arc::new(Settings::default());

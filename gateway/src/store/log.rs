@@ -15,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{aside::Aside, disk::Files, row::Block, segments::Segments};
+use super::{dead_letters::DeadLetters, disk::Files, row::Block, segments::Segments};
 
 /// Bytes of newest blocks kept in memory.
 pub const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -28,7 +28,7 @@ pub struct Log {
     /// Its files.
     pub segments: Segments,
     /// What upstreams could not take.
-    pub aside: Aside,
+    pub dead_letters: DeadLetters,
     /// All of its files.
     pub files: Files,
     /// One per uplink, in the order given at opening.
@@ -112,7 +112,7 @@ impl Log {
     pub fn new(
         store: u32,
         segments: Segments,
-        aside: Aside,
+        dead_letters: DeadLetters,
         files: Files,
         cursors: Vec<Cursor>,
         end: Mark,
@@ -120,7 +120,7 @@ impl Log {
         Self {
             store,
             segments,
-            aside,
+            dead_letters,
             files,
             cursors,
             end: watch::Sender::new(End { offset: end.offset, closed: false }),
@@ -184,6 +184,6 @@ impl Log {
     pub fn close(&self) {
         self.end.send_modify(|end| end.closed = true);
         self.segments.close();
-        self.aside.close();
+        self.dead_letters.close();
     }
 }

@@ -8,7 +8,7 @@
 //!       └──────── watermark ◀─────┘          cursors ◀─────────┘ release
 //! ```
 //!
-//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (what was set aside), `seg-*.redb`
+//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `seg-*.redb`
 //! (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the others are sealed).
 //!
 //! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
@@ -17,8 +17,8 @@
 //! Crash story: at opening the last segment is repaired by redb and read once, which is bounded by its
 //! size; no other file is read. See `commit.rs` for what a crash repeats.
 
-mod aside;
 mod commit;
+mod dead_letters;
 mod disk;
 mod error;
 mod folder;
@@ -39,6 +39,10 @@ mod view;
 
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
+pub use dead_letters::{
+    DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
+    DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+};
 pub use error::StoreError;
 pub use folder::{Folder, OsFolder};
 pub use intake::{AppendError, Batch, INTAKE_BYTES_MAX, Intake, Watermark};
@@ -63,6 +67,8 @@ pub struct Settings {
     pub wear_budget_bytes_per_day: Option<u64>,
     /// Longest wait for company in a commit once the budget runs short.
     pub linger_max: Duration,
+    /// Bytes of dead letters: when there are more, the oldest are dropped.
+    pub dead_letters_max_bytes: u64,
 }
 
 /// What the store holds for one uplink.
@@ -91,8 +97,10 @@ pub struct Status {
     pub file_bytes: u64,
     /// Bytes written to disk by this process.
     pub written_bytes: u64,
-    /// Records set aside, ever.
-    pub set_aside: u64,
+    /// Dead letters: records that an upstream could not take.
+    pub dead_letters: u64,
+    /// Their bytes.
+    pub dead_letter_bytes: u64,
     /// Why nothing more can be stored, if so.
     pub failure: Option<String>,
     /// By uplink, in the order given to [`Store::open`].
@@ -161,7 +169,8 @@ impl Store {
             segments,
             file_bytes,
             written_bytes: self.log.files.plug().written_bytes(),
-            set_aside: self.log.aside.count().unwrap_or_default(),
+            dead_letters: self.log.dead_letters.count(),
+            dead_letter_bytes: self.log.dead_letters.bytes(),
             failure: self.log.failure(),
             backlogs: (0..self.log.cursors.len()).map(|index| self.backlog(index)).collect(),
         }

@@ -13,8 +13,8 @@ use std::{
 
 use super::{
     Settings,
-    aside::{self, Aside},
     commit::{Start, frame_of},
+    dead_letters::{self, DeadLetters},
     disk::Files,
     error::StoreError,
     folder::OsFolder,
@@ -44,7 +44,7 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
     sync_above(folder)?;
     let names = names_in(folder)?;
     let ours = |name: &String| {
-        name == aside::FILE || segment::first_of(name).is_some() || segment::is_unfinished(name)
+        name == dead_letters::FILE || segment::first_of(name).is_some() || segment::is_unfinished(name)
     };
     if let Some(example) = names.iter().find(|name| !NOT_FOREIGN.contains(&name.as_str()))
         && !names.iter().any(ours)
@@ -87,7 +87,7 @@ pub fn open(settings: &Settings, uplinks: &[String]) -> Result<Opened, StoreErro
     firsts.sort_unstable();
     let active = match firsts.last() {
         Some(last) => Segment::open_active(&files, &segment::name_of(*last))?,
-        None if folder.join(aside::FILE).exists() => {
+        None if folder.join(dead_letters::FILE).exists() => {
             return Err(StoreError::SegmentsMissing { path: folder.clone() });
         }
         None => {
@@ -97,7 +97,6 @@ pub fn open(settings: &Settings, uplinks: &[String]) -> Result<Opened, StoreErro
     };
     let first = firsts.last().copied().unwrap_or_default();
     let found = active.found()?;
-    let aside = Aside::open(&files, found.store)?;
     let mut end =
         Mark { offset: first, events: found.events_before, bytes: found.bytes_before, received_ms: None };
     let (mut seen, mut segment_bytes, mut newest_ms) = (Seen::default(), 0, 0);
@@ -114,6 +113,8 @@ pub fn open(settings: &Settings, uplinks: &[String]) -> Result<Opened, StoreErro
         segment_bytes += block.row().len() as u64;
         newest_ms = block.head().base_ms;
     })?;
+    let dead_letters =
+        DeadLetters::open(&files, found.store, end.events > 0, settings.dead_letters_max_bytes)?;
     let active = Arc::new(active);
     let segments = Segments::new(files.clone(), &firsts, active.clone());
     let oldest = firsts.first().copied().unwrap_or_default();
@@ -121,7 +122,7 @@ pub fn open(settings: &Settings, uplinks: &[String]) -> Result<Opened, StoreErro
         .into_iter()
         .map(|(uplink, offset)| Ok(Cursor::new(uplink, mark_of(&segments, offset, end)?)))
         .collect::<Result<_, StoreError>>()?;
-    let log = Log::new(found.store, segments, aside, files, cursors, end);
+    let log = Log::new(found.store, segments, dead_letters, files, cursors, end);
     let start = Start { active, segment_bytes, newest_ms, seen, saved_cursors: found.cursors };
     Ok(Opened { log, pending: found.pending, start })
 }

@@ -12,6 +12,8 @@
 //! Limits: client id and topic to [`NAME_BYTES_MAX`], properties to [`PROPERTIES_BYTES_MAX`], a record to
 //! [`RECORD_BYTES_MAX`].
 
+use tidegate_protocol::Topic;
+
 /// Longest client id or topic, in bytes.
 pub const NAME_BYTES_MAX: usize = 1024;
 /// Longest properties, in bytes.
@@ -69,6 +71,12 @@ pub struct BadRecord {
 }
 
 impl<'a> Record<'a> {
+    /// Whose it is: the device of a `tg/…` topic, or else the MQTT client id.
+    #[must_use]
+    pub fn device(&self) -> &'a str {
+        Topic::parse(self.topic).map_or(self.client, |topic| topic.device.as_str())
+    }
+
     /// The record's length in a row, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {

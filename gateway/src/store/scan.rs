@@ -152,6 +152,7 @@ mod tests {
             retain: Duration::from_secs(3600),
             wear_budget_bytes_per_day: None,
             linger_max: Duration::ZERO,
+            dead_letters_max_bytes: 64 << 20,
         };
         Store::open(settings, &["cloud".to_owned()]).unwrap()
     }

@@ -55,8 +55,8 @@ use self::{
 pub use self::{
     health::{Health, HealthView},
     replay::{
-        Counted, FOUND_MAX, Found, KindName, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused, Replays,
-        Request, State, Stored, What,
+        Counted, FOUND_MAX, Found, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused,
+        Replays, Request, State, Stored, What,
     },
     settings::{
         ID_BYTES_MAX, KEEP_ALIVE_MAX, PASSWORD_BYTES_MAX, Password, Settings, SettingsError, Version,
@@ -188,7 +188,7 @@ impl<S: Source> Uplink<'_, S> {
         // The first that there is: it was the first to be sent.
         let Some((offset, record)) = S::records_from(&block, head).next() else { return Ok(()) };
         let why = format!("the upstream closed the connection {closed} times on it");
-        lane::set_aside(&self.shared(shutdown), offset, &record, &why).await?;
+        lane::set_aside(&self.shared(shutdown), offset, &record, &why, closed).await?;
         self.source.release(offset + 1);
         Ok(())
     }

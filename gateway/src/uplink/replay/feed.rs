@@ -7,7 +7,7 @@ use super::{
     picked::{Picked, Picker},
     request::Stored,
 };
-use crate::store::{Point, ReadError, Record, StoreError, View};
+use crate::store::{Letter, Point, ReadError, Record, StoreError, View};
 
 /// Bytes of rows that one look reads, at about the most.
 const LOOK_BYTES_MAX: usize = 512 * 1024;
@@ -24,9 +24,38 @@ pub trait Feed: Send + Sync + 'static {
     /// Events from offset `at` on, in blocks of at most `block_events_max`.
     fn look(&self, at: u64, block_events_max: u64) -> Result<Look, ReadError>;
     /// The upstream can not take this event: durable as a dead letter when this returns.
-    fn set_aside(&self, offset: u64, record: &Record<'_>, reason: &str) -> Result<(), ReadError>;
+    fn set_aside(&self, refused: &RefusedEvent<'_>) -> Result<(), ReadError>;
     /// The upstream acknowledged the events at these offsets.
     fn acknowledged(&self, offsets: &[u64]) -> Result<(), ReadError>;
+}
+
+/// An event that the upstream can not take.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusedEvent<'a> {
+    /// Its offset.
+    pub offset: u64,
+    /// The event.
+    pub record: Record<'a>,
+    /// Why it can not be taken.
+    pub reason: &'a str,
+    /// How often it was sent.
+    pub tries: u32,
+    /// The time now, wall clock, milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+impl RefusedEvent<'_> {
+    /// The dead letter of `uplink` that it becomes.
+    pub fn letter<'l>(&'l self, uplink: &'l str) -> Letter<'l> {
+        Letter {
+            uplink,
+            offset: self.offset,
+            reason: self.reason,
+            set_aside_ms: self.now_ms,
+            tries: self.tries,
+            record: self.record,
+        }
+    }
 }
 
 /// What one look brought.
@@ -111,8 +140,8 @@ impl Feed for LogFeed {
         })
     }
 
-    fn set_aside(&self, offset: u64, record: &Record<'_>, reason: &str) -> Result<(), ReadError> {
-        self.view.set_aside(&self.uplink, offset, record, reason).map_err(read_error)
+    fn set_aside(&self, refused: &RefusedEvent<'_>) -> Result<(), ReadError> {
+        self.view.set_aside(&refused.letter(&self.uplink)).map_err(read_error)
     }
 
     fn acknowledged(&self, _offsets: &[u64]) -> Result<(), ReadError> {

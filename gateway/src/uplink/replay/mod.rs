@@ -16,6 +16,7 @@
 //! It never moves a live cursor and never writes an event, dead letters apart.
 
 mod feed;
+mod letters;
 mod pace;
 mod picked;
 mod progress;
@@ -33,18 +34,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     feed::{Feed, LogFeed},
+    letters::LettersFeed,
     pace::Pace,
     progress::Counts,
     source::ReplaySource,
 };
 pub use self::{
     progress::{Counted, FOUND_MAX, Found, Progress, State},
-    request::{KindName, Refused, Request, Stored, What},
+    request::{KindName, Letters, Refused, Request, Stored, What},
 };
 use super::{
     Settings, forward,
     health::{Health, Tally},
-    raw::{Raw, device_of},
+    raw::Raw,
     source::Source as _,
 };
 use crate::{
@@ -203,15 +205,22 @@ impl Job {
     async fn run(self: Arc<Self>, view: View, settings: Settings) {
         // By a panic too: a replay that nobody works on any more has ended.
         let _ending = EndGuard(self.clone());
-        let (uplink, what) = (settings.name.clone(), self.request.what.clone());
-        let store_id = view.store_id();
-        let What::Stored(stored) = what;
-        let opening = tokio::task::spawn_blocking(move || LogFeed::open(view, uplink, stored));
-        let outcome = match opening.await {
-            Ok(Ok(feed)) if self.request.dry_run => self.dry_run(feed).await,
-            Ok(Ok(feed)) => self.send(feed, store_id, settings).await,
-            Ok(Err(error)) => Err(error),
-            Err(_) => return,
+        let by = settings.name.clone();
+        let outcome = match self.request.what.clone() {
+            What::Stored(stored) => {
+                let opening = {
+                    let view = view.clone();
+                    move || LogFeed::open(view, by, stored)
+                };
+                self.work(opening, &view, settings).await
+            }
+            What::DeadLetters(letters) => {
+                let opening = {
+                    let view = view.clone();
+                    move || LettersFeed::open(view, by, &letters)
+                };
+                self.work(opening, &view, settings).await
+            }
         };
         let cancelled = self.stop.is_cancelled();
         let (state, failure) = match outcome {
@@ -221,6 +230,20 @@ impl Job {
             Err(error) => (State::Failed, Some(error.to_string())),
         };
         self.end(state, failure);
+    }
+
+    /// Opens the feed and does with it what was asked for. Says whether all of it is done.
+    async fn work<F: Feed>(
+        &self,
+        open: impl FnOnce() -> Result<F, ReadError> + Send + 'static,
+        view: &View,
+        settings: Settings,
+    ) -> Result<bool, ReadError> {
+        let feed = tokio::task::spawn_blocking(open).await.map_err(|_| ReadError::Closed)??;
+        match self.request.dry_run {
+            true => self.dry_run(feed).await,
+            false => self.send(feed, view.store_id(), settings).await,
+        }
     }
 
     /// Sends what the feed holds. Says whether all of it is settled.
@@ -256,7 +279,7 @@ impl Job {
                 let look = feed.look(at, u64::MAX)?;
                 for (_, record) in look.picked.iter().flat_map(|picked| picked.records_from(0)) {
                     counts.matched_events.fetch_add(record.events.into(), Relaxed);
-                    counts.found(device_of(&record), record.kind.into(), record.events.into());
+                    counts.found(record.device(), record.kind.into(), record.events.into());
                 }
                 counts.unreadable_segments.fetch_add(look.unreadable.into(), Relaxed);
                 counts.gone_records.fetch_add(look.gone_records, Relaxed);

@@ -4,8 +4,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::raw::device_of;
-use crate::store::{Kind, Record, record::NAME_BYTES_MAX};
+use crate::store::{DeadLetterFilter, Kind, Record, record::NAME_BYTES_MAX};
 
 /// Sends stored events again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +28,35 @@ pub struct Request {
 pub enum What {
     /// What the store still holds.
     Stored(Stored),
+    /// What an upstream could not take.
+    DeadLetters(Letters),
+}
+
+/// Dead letters of one uplink. Each that is acknowledged is taken away; one that is refused again stays, with its tries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Letters {
+    /// The uplink that could not deliver them; without it, the one to send them by.
+    #[serde(default)]
+    pub of: Option<String>,
+    /// Those with these numbers; without any, all that the rest takes.
+    #[serde(default)]
+    pub ids: Vec<u64>,
+    /// What stands in the reason, in capitals or not.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// Of this device.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// Of this kind.
+    #[serde(default)]
+    pub kind: Option<KindName>,
+    /// Received at this time or later, milliseconds since 1970.
+    #[serde(default)]
+    pub from_ms: Option<u64>,
+    /// Received before this time.
+    #[serde(default)]
+    pub to_ms: Option<u64>,
 }
 
 /// Stored events, by time, device and kind.
@@ -97,13 +125,32 @@ fn known_or_none(known: &[String]) -> String {
 impl Request {
     /// Checks what can be checked without looking into the store.
     pub(super) fn check(&self) -> Result<(), Refused> {
-        let What::Stored(stored) = &self.what;
-        if stored.from_ms >= stored.to_ms {
+        let (from_ms, to_ms, device) = match &self.what {
+            What::Stored(stored) => (stored.from_ms, stored.to_ms, &stored.device),
+            What::DeadLetters(letters) => {
+                (letters.from_ms.unwrap_or(0), letters.to_ms.unwrap_or(u64::MAX), &letters.device)
+            }
+        };
+        if from_ms >= to_ms {
             return Err(Refused::EmptyRange);
         }
-        match &stored.device {
+        match device {
             Some(device) if device.len() > NAME_BYTES_MAX => Err(Refused::LongDevice { bytes: device.len() }),
             _ => Ok(()),
+        }
+    }
+}
+
+impl Letters {
+    /// As the store asks for them, to be sent by `uplink`.
+    pub(super) fn filter(&self, uplink: &str) -> DeadLetterFilter {
+        DeadLetterFilter {
+            reason: self.reason.clone(),
+            device: self.device.clone(),
+            kind: self.kind.map(Kind::from),
+            uplink: Some(self.of.as_deref().unwrap_or(uplink).to_owned()),
+            from_ms: self.from_ms,
+            to_ms: self.to_ms,
         }
     }
 }
@@ -113,7 +160,17 @@ impl Stored {
     pub(super) fn takes(&self, record: &Record<'_>) -> bool {
         (self.from_ms..self.to_ms).contains(&record.received_ms)
             && self.kind.is_none_or(|kind| kind == record.kind.into())
-            && self.device.as_ref().is_none_or(|device| device == device_of(record))
+            && self.device.as_ref().is_none_or(|device| device == record.device())
+    }
+}
+
+impl From<KindName> for Kind {
+    fn from(name: KindName) -> Self {
+        match name {
+            KindName::Frame => Self::Frame,
+            KindName::Json => Self::Json,
+            KindName::Opaque => Self::Opaque,
+        }
     }
 }
 

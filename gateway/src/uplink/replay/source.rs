@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::source::Source,
-    feed::{Feed, Look},
+    feed::{Feed, Look, RefusedEvent},
     pace::Pace,
     picked::Picked,
     progress::Counts,
@@ -234,12 +234,21 @@ impl<F: Feed> Source for ReplaySource<F> {
         self.released = offset;
     }
 
-    async fn set_aside(&self, offset: u64, record: &Record<'_>, reason: &str) -> Result<(), ReadError> {
+    async fn set_aside(
+        &self,
+        offset: u64,
+        record: &Record<'_>,
+        reason: &str,
+        tries: u32,
+    ) -> Result<(), ReadError> {
         let (feed, reason, received_ms) = (self.feed.clone(), reason.to_owned(), record.received_ms);
         let mut bytes = Vec::with_capacity(record.size());
         record.write(&mut bytes);
         let keep = move || match Record::read(&bytes, 0, received_ms) {
-            Ok((record, _)) => feed.set_aside(offset, &record, &reason),
+            Ok((record, _)) => {
+                let now_ms = clock::wall_ms();
+                feed.set_aside(&RefusedEvent { offset, record, reason: &reason, tries, now_ms })
+            }
             Err(_) => Ok(()),
         };
         tokio::task::spawn_blocking(keep).await.map_err(|_| ReadError::Closed)??;

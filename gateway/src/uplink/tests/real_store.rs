@@ -14,6 +14,7 @@ fn open(dir: &tempfile::TempDir) -> Store {
         retain: Duration::from_secs(3600),
         wear_budget_bytes_per_day: None,
         linger_max: Duration::ZERO,
+        dead_letters_max_bytes: 64 << 20,
     };
     Store::open(settings, &["cloud".to_owned()]).unwrap()
 }
@@ -60,7 +61,7 @@ async fn what_the_store_holds_arrives_across_restarts_and_what_is_refused_is_set
             || format!("{:?} {:?}", backlog(), health),
         )
         .await;
-        assert_eq!(store.status().set_aside, 1);
+        assert_eq!(store.status().dead_letters, 1);
         shutdown.cancel();
         tokio::time::timeout(PATIENCE, uplink).await.unwrap().unwrap();
         store.close();

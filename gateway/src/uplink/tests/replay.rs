@@ -27,6 +27,7 @@ fn open(folder: &Path) -> Store {
         retain: Duration::from_secs(3600),
         wear_budget_bytes_per_day: None,
         linger_max: Duration::ZERO,
+        dead_letters_max_bytes: 64 << 20,
     };
     Store::open(settings, &["cloud".to_owned()]).unwrap()
 }
@@ -166,7 +167,7 @@ async fn what_the_upstream_refuses_is_set_aside_and_the_replay_goes_on_and_is_no
     assert_eq!(broker.arrivals().len(), 60);
     let counted = &progress.counted;
     assert_eq!((counted.acknowledged_events, counted.set_aside_events), (54, 6));
-    assert_eq!(store.status().set_aside, 6);
+    assert_eq!(store.status().dead_letters, 6);
     assert!(progress.state == State::Complete && !progress.is_whole());
 }
 
@@ -184,7 +185,7 @@ async fn an_event_that_makes_the_upstream_hang_up_is_set_aside_and_the_replay_go
     let progress = ended(&replays, &id).await;
     let counted = &progress.counted;
     assert_eq!((counted.acknowledged_events, counted.set_aside_events), (14, 1), "{progress:?}");
-    assert_eq!(store.status().set_aside, 1);
+    assert_eq!(store.status().dead_letters, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
