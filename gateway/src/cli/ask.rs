@@ -40,7 +40,7 @@ impl Gateway {
 
     /// What it answers to DELETE.
     pub(super) fn delete(&self, path: &str) -> Result<String, Failure> {
-        self.read(self.agent.delete(self.url(path)).content_type("application/json").call())
+        self.read(self.agent.delete(self.url(path)).header("content-type", "application/json").call())
     }
 
     /// Reads JSON that it answered.

@@ -11,6 +11,7 @@ macro_rules! say {
 
 mod ask;
 mod check;
+mod dead_letters;
 #[cfg(feature = "demo")]
 mod demo;
 mod failure;
@@ -36,8 +37,9 @@ const EXAMPLES: &str = "Examples:
   tidegate run --config /etc/tidegate/gateway.toml  run the gateway
   tidegate status                                   what the gateway on this machine is doing
   tidegate replay --uplink cloud --from 2h          send the events of two hours again
+  tidegate dead-letters list                        what an upstream could not take, and why
 
-Exit codes: 0 well, 1 events were lost, 64 usage, 69 unavailable (a port in use, no gateway there),
+Exit codes: 0 well, 1 events were lost or not taken, 64 usage, 69 unavailable (a port in use, no gateway there),
 73 can not create the data directory, 74 input or output failed, 78 configuration.
 TIDEGATE_LOG sets the log filter, such as \"debug\" or \"tidegate=debug\".";
 
@@ -58,6 +60,7 @@ enum Command {
     Sim(sim::Arguments),
     Status(status::Arguments),
     Replay(replay::Arguments),
+    DeadLetters(dead_letters::Arguments),
 }
 
 /// Runs the program with `arguments`, the program's name first, and gives its exit code.
@@ -97,6 +100,7 @@ fn command(command: Command) -> Result<(), Failure> {
         }
         Command::Status(arguments) => status::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::DeadLetters(arguments) => dead_letters::run(&arguments),
     }
 }
 

@@ -1,12 +1,11 @@
 //! `tidegate status`: what the gateway on this machine is doing, asked over HTTP.
 
-use std::time::Duration;
-
-use super::{Failure, people};
+use super::{
+    Failure,
+    ask::{ANSWER_MAX, Gateway, HTTP_DEFAULT},
+    people,
+};
 use crate::{clock, http::Snapshot};
-
-/// How long the gateway may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Show what a running gateway is doing
 #[derive(Debug, clap::Args)]
@@ -15,7 +14,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 )]
 pub(super) struct Arguments {
     /// The gateway's [http] address
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = HTTP_DEFAULT)]
     http: String,
     /// For scripts: JSON as /api/status gives it
     #[arg(long)]
@@ -23,29 +22,15 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let json = ask(&arguments.http).map_err(|cause| {
-        let address = &arguments.http;
-        Failure::Unavailable(format!(
-            "no gateway answers at http://{address}: {cause}; start it, or name its [http] address by --http"
-        ))
-    })?;
+    let gateway = Gateway::at(&arguments.http, ANSWER_MAX);
+    let json = gateway.get("/api/status")?;
     if arguments.json {
         say!("{json}");
         return Ok(());
     }
-    let snapshot: Snapshot = serde_json::from_str(&json).map_err(|cause| {
-        Failure::Unavailable(format!(
-            "what answers at http://{} is no gateway of this version: {cause}",
-            arguments.http
-        ))
-    })?;
+    let snapshot: Snapshot = gateway.parse(&json)?;
     say!("{}", table(&snapshot, clock::wall_ms()).trim_end());
     Ok(())
-}
-
-fn ask(address: &str) -> Result<String, ureq::Error> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(ANSWER_MAX)).build().into();
-    agent.get(format!("http://{address}/api/status")).call()?.body_mut().read_to_string()
 }
 
 fn table(snapshot: &Snapshot, now_ms: u64) -> String {
@@ -126,12 +111,5 @@ lake                              NO                   4,200       2.0 KiB      
   mqtt://lake:1883: connection refused
 ";
         assert_eq!(table(&snapshot, 5_000), expected);
-    }
-
-    #[test]
-    fn no_gateway_at_the_address_is_unavailable() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let failure = run(&Arguments { http: free.to_string(), json: true }).unwrap_err();
-        assert_eq!(failure.exit_code(), 69, "{failure}");
     }
 }

@@ -6,14 +6,21 @@
 //! GET /metrics     Prometheus text
 //! GET /api/status  the same at a glance, as JSON: see [`Snapshot`]
 //!
-//! /api/replay      events that are sent again: see `replay.rs`
+//! GET    /api/dead-letters       a page of them: see `dead_letters.rs`
+//! GET    /api/dead-letters/ID    one, whole
+//! DELETE /api/dead-letters/ID    takes one away
+//! POST   /api/dead-letters/drop  takes away all that a filter takes
+//!
+//! /api/replay                    events that are sent again: see `replay.rs`
 //! ```
 //!
 //! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
-//! connect to the machine's loopback may read it, and start a replay. A request that changes something has to say
+//! connect to the machine's loopback may read it, drop dead letters and start a replay. A request that changes something has to say
 //! `Content-Type: application/json`: no page in a browser on this machine can send that by itself.
 
 mod answer;
+mod dead_letters;
+mod letter;
 mod pages;
 mod replay;
 mod snapshot;
@@ -23,6 +30,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use letter::{LetterItem, LetterPage};
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 
 /// What a replay is asked for and how far it is, as JSON both ways.

@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Rooms, Snapshot, Source, replay};
+use super::{Rooms, Snapshot, Source, dead_letters, replay};
 use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
@@ -26,13 +26,14 @@ pub(super) fn router(rooms: Rooms) -> Router {
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
         .merge(replay::router())
+        .merge(dead_letters::router())
         .with_state(rooms)
 }
 
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
      /metrics     Prometheus\n/api/status  JSON\n\
-     /api/replay  JSON\n"
+     /api/dead-letters  JSON\n/api/replay  JSON\n"
 }
 
 async fn readyz(State(rooms): State<Rooms>) -> (StatusCode, String) {
@@ -106,7 +107,8 @@ pub(super) mod tests {
             linger_max: std::time::Duration::ZERO,
             dead_letters_max_bytes: 64 << 20,
         };
-        store::Store::open(settings, &[]).unwrap().view()
+        // Open for as long as the tests run: a view does not keep its store open.
+        Box::leak(Box::new(store::Store::open(settings, &[]).unwrap())).view()
     }
 
     pub async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {

@@ -8,8 +8,7 @@
 //! A dead letter is durable before its event counts as delivered, so an event is never in neither place. The file also
 //! carries the store's identity: a folder with it is ours.
 //!
-//! Limits: `dead_letters_max_bytes`, with [`LETTER_OVERHEAD_BYTES`](tables::LETTER_OVERHEAD_BYTES) for each letter; the
-//! file may take twice that. When they are full the oldest are dropped, and a letter that is larger than all of the room is
+//! Limits: `dead_letters_max_bytes` of the room that letters take in the file, which is itself up to twice as large. When they are full the oldest are dropped, and a letter that is larger than all of the room is
 //! dropped itself: what is behind it goes on.
 //!
 //! Failures: after any error the file is closed, and the next operation opens it again, checked. One that

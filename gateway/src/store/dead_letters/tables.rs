@@ -12,7 +12,9 @@ use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTr
 use super::{dropped, dropped::Dropped, letter::Letter};
 
 /// What a letter counts beside its own bytes: its keys and its share of the pages.
-pub const LETTER_OVERHEAD_BYTES: u64 = 64;
+const LETTER_OVERHEAD_BYTES: u64 = 64;
+/// redb's page: what is longer than half of it has one or more of its own, in a power of two.
+const PAGE_BYTES: u64 = 4096;
 /// The first letter's number: whoever lists starts after 0.
 const ID_FIRST: u64 = 1;
 
@@ -85,7 +87,7 @@ impl<'t> Tables<'t> {
         };
         let tries = tries_before.saturating_add(letter.tries);
         let value = Letter { tries, ..*letter }.encode()?;
-        let bytes = value.len() as u64 + LETTER_OVERHEAD_BYTES;
+        let bytes = room_of(&value);
         if let Some(id) = known {
             self.remove(id)?;
         }
@@ -151,7 +153,7 @@ impl<'t> Tables<'t> {
         let letter = Letter::decode(value)?;
         self.places.remove((letter.uplink, letter.offset))?;
         let bytes = self.number(BYTES)?;
-        self.set(BYTES, bytes.saturating_sub(value.len() as u64 + LETTER_OVERHEAD_BYTES))
+        self.set(BYTES, bytes.saturating_sub(room_of(value)))
     }
 
     fn drop_letter(&mut self, letter: &Letter<'_>) -> Result<(), redb::Error> {
@@ -169,4 +171,10 @@ impl<'t> Tables<'t> {
         let before = self.number(BYTES)?;
         self.set(BYTES, before + bytes)
     }
+}
+
+/// What a letter counts: about the room that it takes in the file.
+fn room_of(value: &[u8]) -> u64 {
+    let bytes = value.len() as u64 + LETTER_OVERHEAD_BYTES;
+    if bytes > PAGE_BYTES / 2 { bytes.next_power_of_two() } else { bytes }
 }

@@ -245,7 +245,7 @@ fn when_they_are_full_the_oldest_are_dropped_and_counted_until_that_is_confirmed
         let client = format!("c{}", offset % 2);
         letters.put(&letter(offset, record(&client, &payload))).unwrap();
     }
-    assert!(letters.bytes() <= ROOM && letters.bytes() > ROOM - 11_000, "{}", letters.bytes());
+    assert!(letters.bytes() <= ROOM && letters.bytes() > ROOM - 17_000, "{}", letters.bytes());
     let kept = letters.count();
     assert_eq!(ids(&letters), (201 - kept..=200).collect::<Vec<_>>());
     drop(letters);

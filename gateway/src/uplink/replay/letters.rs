@@ -6,6 +6,8 @@
 //! Crash story: a letter is taken away only after its acknowledgement: one whose removal did not come to pass is still there, and
 //! another replay sends it once more.
 
+use std::collections::BTreeSet;
+
 use super::{
     feed::{Feed, Look, RefusedEvent, read_error},
     picked::Picker,
@@ -44,6 +46,7 @@ impl LettersFeed {
     pub fn open(view: View, by: String, letters: &Letters) -> Result<Self, ReadError> {
         let mut places = Vec::new();
         let (filter, mut next) = (letters.filter(&by), Some(0));
+        let ids: BTreeSet<u64> = letters.ids.iter().copied().collect();
         while let Some(after) = next {
             let page = view.dead_letters(&filter, after, DEAD_LETTER_PAGE_MAX).map_err(read_error)?;
             let wanted = page

@@ -250,7 +250,7 @@ mod tests {
     fn a_request_is_json_without_what_was_not_asked_for() {
         let text = r#"{"uplink":"cloud","what":{"stored":{"from_ms":1,"to_ms":2,"kind":"frame"}}}"#;
         let request: Request = serde_json::from_str(text).unwrap();
-        let What::Stored(stored) = &request.what;
+        let What::Stored(stored) = &request.what else { panic!("{request:?}") };
         assert_eq!(
             (stored.kind, request.dry_run, request.events_per_s),
             (Some(KindName::Frame), false, None)

@@ -5,8 +5,8 @@ use std::{num::NonZeroU32, path::Path};
 
 use super::{
     super::{
-        KindName, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused, Replays, Request, State, Stored, Version,
-        What,
+        KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused, Replays, Request, State, Stored,
+        Version, What,
     },
     broker::{ACCEPTED_V5, Arrival, Broker, Came, Reply},
     formats::user_properties,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock,
-    store::{self, Batch, Store},
+    store::{self, Batch, DeadLetter, DeadLetterFilter, Store},
 };
 
 /// The first record's time; the others follow a second apart.
@@ -269,4 +269,89 @@ async fn an_unknown_uplink_and_one_replay_too_many_are_refused_and_the_last_ones
     }
     assert_eq!(replays.start(dry_run), Err(Refused::TooMany { running: REPLAYS_MAX }));
     assert!(replays.stop(PATIENCE).await);
+}
+
+fn letters(store: &Store) -> Vec<DeadLetter> {
+    store.view().dead_letters(&DeadLetterFilter::default(), 0, 1000).unwrap().letters
+}
+
+/// Makes dead letters of the JSON records of a store: as a replay that is refused does.
+async fn refused(store: &Store) {
+    let broker = Broker::start(ACCEPTED_V5, |_, _| Reply::Refuse(0x87)).await;
+    let replays = replays(store, broker.port);
+    let json = Stored { kind: Some(KindName::Json), ..asked(0..1000) };
+    let id = replays.start(request(json)).unwrap().id;
+    ended(&replays, &id).await;
+}
+
+fn of_letters(letters: Letters) -> Request {
+    Request { what: What::DeadLetters(letters), ..request(asked(0..1)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_taken_away_as_they_are_acknowledged_and_stay_with_one_more_try_where_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(folder.path(), 200).await;
+    refused(&store).await;
+    let before = letters(&store);
+    assert!(before.len() == 20 && before.iter().all(|letter| letter.tries == 1), "{before:?}");
+
+    // Every third is refused again, and now and then the connection breaks.
+    let mut publishes = 0;
+    let broker = Broker::start(ACCEPTED_V5, move |_, came| {
+        publishes += u32::from(matches!(came, Came::Publish(_)));
+        match came {
+            Came::Publish(arrival) if arrival.payload.starts_with(b"1") => Reply::Refuse(0x90),
+            _ if publishes % 13 == 0 => Reply::Close,
+            _ => Reply::Ack,
+        }
+    })
+    .await;
+    let replays = replays(&store, broker.port);
+    let id = replays.start(of_letters(Letters::default())).unwrap().id;
+    let progress = ended(&replays, &id).await;
+    // 9, and 29 to 99, were taken; 19, and 109 to 199, begin with a 1.
+    assert_eq!((progress.counted.matched_events, progress.counted.acknowledged_events), (20, 9));
+    assert!(progress.state == State::Complete && !progress.is_whole());
+    let after = letters(&store);
+    let numbers: Vec<u64> = after.iter().map(|letter| letter.offset).collect();
+    assert_eq!(numbers, [19, 109, 119, 129, 139, 149, 159, 169, 179, 189, 199]);
+    assert!(after.iter().all(|letter| letter.tries >= 2 && letter.reason.contains("topic name invalid")));
+    for (_, arrival) in broker.arrivals() {
+        let n: u64 = std::str::from_utf8(&arrival.payload).unwrap().parse().unwrap();
+        let properties = user_properties(&arrival.properties, &[]);
+        let name = format!("barn-7/{}-{n}", store.view().store_id());
+        assert!(properties.contains(&("tidegate-id", &name)), "{properties:?}");
+        assert!(properties.contains(&("tidegate-replayed", &id)), "{properties:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_chosen_by_number_and_filter_and_may_go_by_another_uplink() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(folder.path(), 100).await;
+    refused(&store).await;
+    let all = letters(&store);
+    let broker = Broker::start(ACCEPTED_V5, |_, _| Reply::Ack).await;
+    let mut lake = settings(broker.port);
+    lake.name = "lake".to_owned();
+    let replays = Replays::new(store.view(), vec![lake]);
+    let cloud = Letters { of: Some("cloud".to_owned()), ..Letters::default() };
+    let cases = [
+        (Letters::default(), 0, 10),
+        (Letters { reason: Some("too large".to_owned()), ..cloud.clone() }, 0, 10),
+        (Letters { ids: vec![all[3].id, all[0].id, 99_999], ..cloud.clone() }, 2, 8),
+        (Letters { from_ms: Some(T0_MS + 60_000), device: Some("c".to_owned()), ..cloud }, 4, 4),
+    ];
+    for (asked, sent, left) in cases {
+        let before = broker.arrivals().len();
+        let request = Request { uplink: "lake".to_owned(), ..of_letters(asked.clone()) };
+        let dry_run = replays.start(Request { dry_run: true, ..request.clone() }).unwrap().id;
+        assert_eq!(ended(&replays, &dry_run).await.counted.matched_events, sent, "{asked:?}");
+        let id = replays.start(request).unwrap().id;
+        let progress = ended(&replays, &id).await;
+        assert!(progress.is_whole(), "{progress:?}");
+        assert_eq!(broker.arrivals().len() - before, sent as usize, "{asked:?}");
+        assert_eq!(letters(&store).len(), left, "{asked:?}");
+    }
 }
