@@ -24,6 +24,8 @@ mod letter;
 mod pages;
 mod replay;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -86,69 +86,19 @@ fn set_gauges(snapshot: &Snapshot) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::{net::SocketAddr, sync::Arc};
+mod tests {
+    use std::net::SocketAddr;
 
-    use tokio_util::sync::{CancellationToken, DropGuard};
-
-    use super::super::{Settings, StoreView, UplinkView, bind, run};
-    use super::*;
-    use crate::{
-        store::{self, View},
-        uplink::Replays,
+    use super::{
+        super::{
+            StoreView, UplinkView,
+            tests::{ask, serve},
+        },
+        *,
     };
-
-    fn store() -> View {
-        let settings = store::Settings {
-            data_dir: tempfile::tempdir().unwrap().keep(),
-            segment_bytes: 1 << 20,
-            retain: std::time::Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: std::time::Duration::ZERO,
-            dead_letters_max_bytes: 64 << 20,
-        };
-        // Open for as long as the tests run: a view does not keep its store open.
-        Box::leak(Box::new(store::Store::open(settings, &[]).unwrap())).view()
-    }
-
-    pub async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
-        let shutdown = CancellationToken::new();
-        let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
-        let address = bound.address();
-        let store = store();
-        let uplinks = vec![crate::uplink::Settings::new("cloud", "127.0.0.1", "barn-7")];
-        let replays = Replays::new(store.clone(), uplinks);
-        let rooms = Rooms { snapshot: Arc::new(move || snapshot.clone()), store, replays };
-        tokio::spawn(run(bound, rooms, shutdown.clone()));
-        (address, shutdown.drop_guard())
-    }
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
         ask(address, "GET", path, None, "").await
-    }
-
-    /// Status and body of the answer to a request; `kind` is what its body is said to be.
-    pub async fn ask(
-        address: SocketAddr,
-        method: &str,
-        path: &str,
-        kind: Option<&str>,
-        body: &str,
-    ) -> (u16, String) {
-        let mut request =
-            ureq::http::Request::builder().method(method).uri(format!("http://{address}{path}"));
-        if let Some(kind) = kind {
-            request = request.header("content-type", kind);
-        }
-        let request = request.body(body.to_owned()).unwrap();
-        tokio::task::spawn_blocking(move || {
-            let config = ureq::Agent::config_builder().http_status_as_error(false);
-            let agent: ureq::Agent = config.allow_non_standard_methods(true).build().into();
-            let mut answer = agent.run(request).unwrap();
-            (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
-        })
-        .await
-        .unwrap()
     }
 
     fn busy() -> Snapshot {

@@ -83,7 +83,7 @@ impl From<uplink::Refused> for Refused {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::pages::tests::{ask, serve},
+        super::tests::{ask, serve},
         *,
     };
     use crate::http::Snapshot;

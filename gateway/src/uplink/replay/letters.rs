@@ -49,10 +49,7 @@ impl LettersFeed {
         let ids: BTreeSet<u64> = letters.ids.iter().copied().collect();
         while let Some(after) = next {
             let page = view.dead_letters(&filter, after, DEAD_LETTER_PAGE_MAX).map_err(read_error)?;
-            let wanted = page
-                .letters
-                .iter()
-                .filter(|letter| letters.ids.is_empty() || letters.ids.contains(&letter.id));
+            let wanted = page.letters.iter().filter(|letter| ids.is_empty() || ids.contains(&letter.id));
             places.extend(wanted.map(|letter| Place {
                 offset: letter.offset,
                 id: letter.id,
