@@ -24,7 +24,11 @@ fn filled(cleanly: bool) -> World {
     }
     world.settle();
     world.check();
-    if cleanly { world.close() } else { world.kill() }
+    if cleanly {
+        world.close()
+    } else {
+        world.kill()
+    }
     world
 }
 
@@ -71,7 +75,8 @@ fn a_flipped_bit_anywhere_is_told_or_does_no_harm() {
                 let len = world.disk.bytes(name).len() as u64;
                 let (byte, bit) = (random.below(len), random.below(8) as u8);
                 world.disk.flip(name, byte, bit);
-                told += u64::from(demand_that_it_is_told(&mut world, &format!("{name}, byte {byte}, bit {bit}")));
+                told +=
+                    u64::from(demand_that_it_is_told(&mut world, &format!("{name}, byte {byte}, bit {bit}")));
             }
         }
         let flips = sealed.len() as u64 * FLIPS;
@@ -89,7 +94,9 @@ fn a_file_that_is_cut_zeroed_emptied_or_gone_costs_its_own_records_alone() {
         ("emptied", |disk, name| disk.truncate(name, 0)),
         ("head zeroed", |disk, name| disk.zero_page(name, 0)),
         ("pages zeroed", |disk, name| (2..6).for_each(|page| disk.zero_page(name, page))),
-        ("no database", |disk, name| disk.put(name, b"holiday photos, and nothing else, by no means a database")),
+        ("no database", |disk, name| {
+            disk.put(name, b"holiday photos, and nothing else, by no means a database")
+        }),
         ("gone", |disk, name| std::sync::Arc::new(disk.clone()).folder().remove(name).unwrap()),
     ];
     let names = segments(&filled(true).disk);
@@ -149,7 +156,8 @@ fn a_last_segment_that_is_damaged_gives_no_offset_twice() {
     assert!(demand_that_it_is_told(&mut world, "the last one"));
     // `given` demands that an offset is the same record for ever; offsets go on behind all that may have been there.
     let (store, committer) =
-        Store::open_stepwise(world.disk.folder(), settings(), &[store_world::UPLINK.into()], world.now()).unwrap();
+        Store::open_stepwise(world.disk.folder(), settings(), &[store_world::UPLINK.into()], world.now())
+            .unwrap();
     assert!(store.status().next_offset > 800);
     drop(committer);
     store.close();

@@ -72,17 +72,17 @@ fn reopen(world: &mut World) {
 
 fn replay(world: &mut World) {
     let view = world.life().store.view();
-    let Ok(mut at) = view.begin() else { return };
-    let end = view.end();
-    while at.offset < end.offset {
-        let Ok(scan) = view.scan(at, 64 * 1024, 0..u64::MAX) else { return };
+    let (Ok(begin), end) = (view.begin(), view.end()) else { return };
+    let mut at = begin.offset;
+    while at < end.offset {
+        let Ok(scan) = view.scan(at, &(0..u64::MAX), 64 * 1024) else { return };
         for block in &scan.blocks {
-            for (offset, record) in block.records_from(at.offset) {
+            for (offset, record) in block.records_from(at) {
                 world.book.given(offset, &record);
             }
         }
-        assert!(scan.next.offset > at.offset, "a look does not come on");
-        at = scan.next;
+        assert!(scan.next.offset > at, "a look does not come on");
+        at = scan.next.offset;
     }
 }
 
@@ -103,7 +103,11 @@ fn carry_out(world: &mut World, action: &Action) {
             world.check();
         }
         Action::Close | Action::Kill | Action::Cut => {
-            if matches!(action, Action::Close) { world.close() } else { world.kill() }
+            if matches!(action, Action::Close) {
+                world.close()
+            } else {
+                world.kill()
+            }
             if matches!(action, Action::Cut) {
                 world.disk.cut_power();
             }
@@ -116,7 +120,7 @@ fn carry_out(world: &mut World, action: &Action) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_store_holds_what_it_promised(

@@ -35,6 +35,8 @@ use super::{
 
 /// A last segment with at most so many bytes of rows is taken over by the next.
 const CARRIED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// No segment's file is longer: the largest `segment_bytes` with what redb adds, and one commit.
+const SEGMENT_FILE_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of a row that are read at once at a cursor.
 const CURSOR_READ_BYTES: usize = 1;
 /// The file that a running gateway holds locked.
@@ -96,8 +98,9 @@ pub fn open(
     let files = Files::new(folder);
     let firsts = clear(&files)?;
     let last = if firsts.is_empty() { None } else { Some(last_state(&files, &firsts)?) };
-    let Some(last) = last else { return open_new(files, uplinks, letters_max_bytes) };
+    let Some(mut last) = last else { return open_new(files, uplinks, letters_max_bytes) };
     let letters = DeadLetters::open(&files, last.found.head.store, last.end.events > 0, letters_max_bytes)?;
+    last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or_default());
     let segments = Segments::new(files.clone(), last.found.head.store, &firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
     let cursors = starts(uplinks, &last.found.cursors, last.end.offset)
@@ -186,6 +189,19 @@ struct Last {
     troubles: Vec<Trouble>,
 }
 
+impl Last {
+    /// A segment was made behind the last one that is there: its file is gone, with all that it may have held.
+    fn miss_newest(&mut self, newest: u64, last: u64) {
+        if newest <= last {
+            return;
+        }
+        let from = self.end.offset;
+        self.end.offset = from.max(behind(newest));
+        (self.jumped_to, self.carried) = (Some(self.end.offset), None);
+        self.troubles.push(Trouble::Missing { range: from..self.end.offset });
+    }
+}
+
 fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
     let mut troubles = Vec::new();
     let mut end_min = 0;
@@ -202,11 +218,11 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
                 last.troubles = troubles;
                 return Ok(last);
             }
-            Ok(None) => end_min = end_min.max(files.len(&name).map_or(0, |len| behind(*first, len))),
+            Ok(None) => end_min = end_min.max(behind(*first)),
             Err(error) if error.is_damage() => {
                 tracing::error!(%error, "the last segment is damaged: going on without it, and mending it");
                 troubles.push(Trouble::Damaged { first: *first, why: error.to_string() });
-                end_min = end_min.max(files.len(&name).map_or(*first + 1, |len| behind(*first, len)));
+                end_min = end_min.max(behind(*first));
             }
             Err(error) => return Err(error),
         }
@@ -221,9 +237,9 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
     Ok(Last { found, end, seen: Seen::default(), newest_ms: 0, carried: None, jumped_to, troubles })
 }
 
-/// Behind every record that a segment of this length can have held.
-fn behind(first: u64, len: u64) -> u64 {
-    first + len / record::HEAD_BYTES as u64 + 1
+/// Behind every record that a segment which begins at `first` can have held: its file may have been cut.
+fn behind(first: u64) -> u64 {
+    first + SEGMENT_FILE_BYTES_MAX / record::HEAD_BYTES as u64
 }
 
 /// `None` for a segment that does not say how things stood.

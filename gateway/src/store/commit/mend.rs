@@ -70,7 +70,12 @@ impl Committer {
                 Trouble::Missing { range } => {
                     if !self.log.is_gap(&range) {
                         let (from, to) = (self.mark_behind(range.start), self.mark_at(range.end));
-                        self.record_gap(Reason::Missing, &[Hole::between(from, to, range, self.jumped_to)], None, now);
+                        self.record_gap(
+                            Reason::Missing,
+                            &[Hole::between(from, to, range, self.jumped_to)],
+                            None,
+                            now,
+                        );
                     }
                 }
                 Trouble::Damaged { first, why } => self.mend_damaged(first, &why, now),
