@@ -6,7 +6,12 @@
 //!
 //! Logs go to standard error, one line each, as [`LOG_VARIABLE`] says. Nothing is sent anywhere.
 
-use std::{io::IsTerminal, sync::OnceLock};
+use std::{
+    cell::Cell,
+    io::IsTerminal,
+    panic::{self, AssertUnwindSafe},
+    sync::{Once, OnceLock},
+};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -116,6 +121,35 @@ pub fn log_to_stderr(filter: Option<&str>) -> Result<(), String> {
         .with_target(false)
         .try_init();
     Ok(())
+}
+
+thread_local! {
+    /// A panic of this thread is expected, and caught.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `act` and catches its panic, which is not printed once [`hush_caught_panics`] was called.
+///
+/// # Errors
+/// What it panicked with.
+pub fn catch_panic<T>(act: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let before = IS_GUARDED.replace(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(act));
+    IS_GUARDED.set(before);
+    outcome
+}
+
+/// From now on a panic that [`catch_panic`] catches is not printed; every other one is, as before.
+pub fn hush_caught_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !IS_GUARDED.get() {
+                print(panic);
+            }
+        }));
+    });
 }
 
 /// The recorder of this process, installed at the first call; `None` where a foreign one is installed.

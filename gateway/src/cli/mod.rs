@@ -9,6 +9,7 @@ macro_rules! say {
     }};
 }
 
+mod ask;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
@@ -18,6 +19,8 @@ mod people;
 mod run;
 mod sim;
 mod status;
+mod store;
+mod when;
 
 use std::ffi::OsString;
 
@@ -32,9 +35,10 @@ const EXAMPLES: &str = "Examples:
   tidegate check /etc/tidegate/gateway.toml         say what is wrong with a configuration
   tidegate run --config /etc/tidegate/gateway.toml  run the gateway
   tidegate status                                   what the gateway on this machine is doing
+  tidegate store verify                             is everything that is stored whole
 
-Exit codes: 0 well, 1 events were lost, 64 usage, 69 unavailable (a port in use, no gateway there),
-73 can not create the data directory, 74 input or output failed, 78 configuration.
+Exit codes: 0 well, 1 events were lost, 64 usage, 65 the store is damaged, 66 no store there,
+69 unavailable (a port in use, no gateway there), 73 can not create the data directory, 74 input or output failed, 78 configuration.
 TIDEGATE_LOG sets the log filter, such as \"debug\" or \"tidegate=debug\".";
 
 /// An edge event gateway: acknowledges an event only when it is on disk, forwards it at least once.
@@ -53,10 +57,12 @@ enum Command {
     Demo(demo::Arguments),
     Sim(sim::Arguments),
     Status(status::Arguments),
+    Store(store::Arguments),
 }
 
 /// Runs the program with `arguments`, the program's name first, and gives its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    telemetry::hush_caught_panics();
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(usage) => {
@@ -91,6 +97,7 @@ fn command(command: Command) -> Result<(), Failure> {
             sim::run(&arguments)
         }
         Command::Status(arguments) => status::run(&arguments),
+        Command::Store(arguments) => store::run(&arguments),
     }
 }
 

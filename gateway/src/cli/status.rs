@@ -55,12 +55,17 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
     let mut text = format!("gateway  {}, tidegate {}, up {up}, {state}\n", snapshot.id, snapshot.version);
     if let Some(store) = &snapshot.store {
         text += &format!(
-            "store    {}: {} events, {}, segments {}, set aside {}\n",
+            "store    {}: {} events, {}, segments {}, set aside {}{}\n",
             snapshot.data_dir.display(),
             people::count(store.events),
-            people::bytes(store.file_bytes),
+            people::part(store.used_bytes, store.max_bytes),
             store.segments,
-            people::count(store.set_aside)
+            people::count(store.set_aside),
+            if store.dropped_events == 0 {
+                String::new()
+            } else {
+                format!(", DROPPED {}", people::count(store.dropped_events))
+            }
         );
     }
     text += "\nuplink                            connected   backlog events         bytes    oldest\n";
@@ -99,7 +104,9 @@ mod tests {
             store: Some(StoreView {
                 events: 1_234_567,
                 segments: 3,
-                file_bytes: 1536,
+                used_bytes: 1536,
+                max_bytes: 15_360,
+                dropped_events: 1_200,
                 ..StoreView::default()
             }),
             uplinks: vec![
@@ -118,7 +125,7 @@ mod tests {
         };
         let expected = "\
 gateway  barn-7, tidegate 1.2.3, up 4.0 s, NOT READY: the gateway is stopping
-store    /var/lib/tidegate: 1,234,567 events, 1.5 KiB, segments 3, set aside 0
+store    /var/lib/tidegate: 1,234,567 events, 1.5 KiB of 15.0 KiB (10 %), segments 3, set aside 0, DROPPED 1,200
 
 uplink                            connected   backlog events         bytes    oldest
 cloud                             yes                      0           0 B         -

@@ -5,13 +5,17 @@
 //! GET /readyz      200 when events can be stored and taken in; 503 with the reasons otherwise
 //! GET /metrics     Prometheus text
 //! GET /api/status  the same at a glance, as JSON: see [`Snapshot`]
+//!
+//! GET /api/store/…   a closer look at the store: see `store.rs`
 //! ```
 //!
 //! It reads and never changes anything. It has no users and no TLS, and therefore binds to loopback only: the
 //! configuration refuses any other address. Whoever may connect to the machine's loopback may read it.
 
+mod answer;
 mod pages;
 mod snapshot;
+mod store;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use snapshot::{Snapshot, StoreView, UplinkView};
+pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 
 use crate::store::View;
 

@@ -25,12 +25,14 @@ pub(super) fn router(rooms: Rooms) -> Router {
             "/api/status",
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
+        .merge(super::store::router())
         .with_state(rooms)
 }
 
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
-     /metrics     Prometheus\n/api/status  JSON\n"
+     /metrics     Prometheus\n/api/status  JSON\n\
+     /api/store/stat, /api/store/verify, /api/store/cat  JSON, a line for each file or record\n"
 }
 
 async fn readyz(State(rooms): State<Rooms>) -> (StatusCode, String) {
@@ -70,6 +72,7 @@ fn set_gauges(snapshot: &Snapshot) {
     if let Some(store) = &snapshot.store {
         metrics::gauge!(telemetry::STORE_BYTES).set(store.file_bytes as f64);
         metrics::gauge!(telemetry::SEGMENTS).set(store.segments as f64);
+        metrics::gauge!(telemetry::STORE_MAX_BYTES).set(store.max_bytes as f64);
     }
     for uplink in &snapshot.uplinks {
         let gauge = |name| metrics::gauge!(name, telemetry::UPLINK_LABEL => uplink.name.clone());
@@ -127,7 +130,13 @@ mod tests {
         Snapshot {
             id: "barn-7".into(),
             ready: true,
-            store: Some(StoreView { events: 42, segments: 3, file_bytes: 4096, ..StoreView::default() }),
+            store: Some(StoreView {
+                events: 42,
+                segments: 3,
+                file_bytes: 4096,
+                max_bytes: 8192,
+                ..StoreView::default()
+            }),
             uplinks: vec![UplinkView {
                 name: "pages".into(),
                 connected: true,
@@ -166,6 +175,7 @@ mod tests {
             "tidegate_uplink_connected{uplink=\"pages\"} 1",
             "tidegate_store_bytes 4096",
             "tidegate_segments 3",
+            "tidegate_store_max_bytes 8192",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing from\n{text}");
         }

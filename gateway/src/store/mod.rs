@@ -24,8 +24,11 @@ mod error;
 mod folder;
 pub mod gap;
 mod gaps;
+mod guard;
+pub mod inspect;
 mod intake;
 mod log;
+mod meter;
 mod open;
 mod overlay;
 mod pace;
@@ -48,6 +51,8 @@ pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
 pub use view::View;
+
+use serde::{Deserialize, Serialize};
 
 use self::log::Log;
 use crate::clock::{self, Now};
@@ -72,7 +77,8 @@ pub struct Settings {
 }
 
 /// What happens when the store is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
     /// Nothing more is taken in until something is delivered.
     #[default]
@@ -105,6 +111,12 @@ pub struct Status {
     pub segments: usize,
     /// Bytes that the segments take on disk.
     pub file_bytes: u64,
+    /// Bytes that all files take on disk.
+    pub used_bytes: u64,
+    /// Bytes that they may take.
+    pub max_bytes: u64,
+    /// Events that some uplink will not get, as far as this process has given them up: each is in a gap record.
+    pub dropped_events: u64,
     /// Bytes written to disk by this process.
     pub written_bytes: u64,
     /// Records set aside, ever.
@@ -192,6 +204,9 @@ impl Store {
             events: totals.events,
             segments,
             file_bytes,
+            used_bytes: self.log.used_bytes(),
+            max_bytes: self.log.meter.max_bytes(),
+            dropped_events: self.log.meter.lost_events(),
             written_bytes: self.log.files.plug().written_bytes(),
             set_aside: self.log.aside.count().unwrap_or_default(),
             failure: self.log.failure(),

@@ -39,8 +39,8 @@ const CARRIED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const CURSOR_READ_BYTES: usize = 1;
 /// The file that a running gateway holds locked.
 const LOCK_FILE: &str = "LOCK";
-/// What a file system may put into a folder by itself.
-const NOT_FOREIGN: [&str; 2] = [LOCK_FILE, "lost+found"];
+/// Neither the store's data nor somebody else's: the lock, and what a file system may put into a folder by itself.
+pub const NOT_FOREIGN: [&str; 2] = [LOCK_FILE, "lost+found"];
 
 /// An opened store, before its thread runs.
 pub struct Opened {
@@ -70,6 +70,22 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
     let file = file.map_err(|error| StoreError::io(&path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
+        Err(TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
+    }
+}
+
+/// Keeps a gateway from starting in the folder for as long as it is looked at. Nothing is written; a folder
+/// without the file, such as a copy, is not locked.
+pub fn lock_to_read(folder: &Path) -> Result<Option<File>, StoreError> {
+    let path = folder.join(LOCK_FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::io(&path, error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
         Err(TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
     }

@@ -11,10 +11,14 @@ use super::log::Log;
 #[derive(Debug, Clone)]
 pub struct View {
     pub(super) log: Arc<Log>,
+    /// What the events' ids begin with, once told.
+    pub(super) gateway_id: Option<Arc<str>>,
+    /// Bytes that the card is rated for, if that was told.
+    pub(super) endurance_bytes: Option<u64>,
 }
 
 impl View {
     pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log }
+        Self { log, gateway_id: None, endurance_bytes: None }
     }
 }

@@ -128,6 +128,7 @@ impl Gateway {
     fn spawn(settings: Settings, store: Store, Ports { doors, window }: Ports) -> Self {
         let (failure, _) = watch::channel(None);
         let (intake, view) = (store.intake(), store.view());
+        let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
         let (mut uplinks, mut health) = (Vec::new(), Vec::new());
         for uplink in settings.uplinks {
             let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");

@@ -235,8 +235,8 @@ impl Committer {
     }
 }
 
-/// Says in log and metrics what is missing.
-pub(super) fn tell(gap: &Gap) {
+/// Says in log and metrics what is missing, and gives how many events some uplink will not get.
+pub(super) fn tell(gap: &Gap) -> u64 {
     let lost = gap.uplinks.iter().filter_map(|lost| lost.events).max().unwrap_or_default();
     metrics::counter!(telemetry::DROPPED_EVENTS, "reason" => gap.reason.label()).increment(lost);
     let events = gap.events.map_or_else(|| "an unknown number of".to_owned(), |events| events.to_string());
@@ -247,4 +247,5 @@ pub(super) fn tell(gap: &Gap) {
         undelivered = lost,
         "{events} events are missing from the store; a gap record says so upstream"
     );
+    lost
 }

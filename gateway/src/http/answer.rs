@@ -1,0 +1,68 @@
+//! What the paths that look into the store have in common: refusals as a sentence, and work that may block.
+
+use axum::{
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use crate::store::StoreError;
+
+/// The only body that a request which changes something may have.
+const JSON: &str = "application/json";
+
+/// A request that is not carried out, and why: a sentence as plain text.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused {
+    pub status: StatusCode,
+    pub why: String,
+}
+
+impl Refused {
+    /// What was asked can not be meant.
+    pub(super) fn bad(why: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, why: why.into() }
+    }
+
+    /// What was asked for is not there.
+    pub(super) fn missing(why: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, why: why.into() }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, why: error.to_string() }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.status, format!("{}\n", self.why)).into_response()
+    }
+}
+
+/// Refuses a request that changes something and does not say that its body is JSON.
+pub(super) fn demand_json(headers: &HeaderMap) -> Result<(), Refused> {
+    let said = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = said.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case(JSON) {
+        return Ok(());
+    }
+    Err(Refused {
+        status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        why: format!("a request that changes something needs the header Content-Type: {JSON}"),
+    })
+}
+
+/// Asks the store on a thread that may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    ask: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Refused> {
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(answer) => Ok(answer?),
+        Err(failed) => Err(Refused {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            why: format!("the store can not be asked: {failed}"),
+        }),
+    }
+}
