@@ -59,10 +59,11 @@ macro_rules! metrics {
 }
 
 metrics! {
-    RECEIVED_EVENTS Counter "tidegate_received_events_total" "Events taken in for storing, duplicates included.";
+    RECEIVED_EVENTS Counter "tidegate_received_events_total" "Events that came in for storing, duplicates and refused ones included.";
     RECEIVED_BYTES Counter "tidegate_received_bytes_total" "Bytes of topics and payloads taken in.";
     UNROUTED_MESSAGES Counter "tidegate_unrouted_messages_total" "Publishes that no route takes: acknowledged and not stored.";
     MALFORMED_FRAMES Counter "tidegate_malformed_frames_total" "Payloads on a frame topic that are no frame: stored as they came.";
+    REFUSED_EVENTS Counter "tidegate_refused_events_total" "Events not stored and not acknowledged, or refused with 0x97, by reason: the client has them still, unless it sent them with QoS 0.";
     CONNECTIONS Gauge "tidegate_connections" "Clients connected now.";
     CONNECTS Counter "tidegate_connects_total" "Connections accepted with a CONNACK.";
     REFUSED_CONNECTIONS Counter "tidegate_refused_connections_total" "Connections refused, by reason.";
@@ -89,7 +90,10 @@ metrics! {
     UPLINK_CONNECTED Gauge "tidegate_uplink_connected" "1 while the upstream is connected, by uplink.";
     UPLINK_CONNECTS Counter "tidegate_uplink_connects_total" "Connections made to the upstream, by uplink.";
     ACK_SECONDS Histogram "tidegate_uplink_ack_seconds" "Time from sending an event to the upstream's acknowledgement, by uplink.";
-    SET_ASIDE_EVENTS Counter "tidegate_set_aside_events_total" "Events that the upstream can not take, kept aside with their reason, by uplink.";
+    SET_ASIDE_EVENTS Counter "tidegate_set_aside_events_total" "Events that the upstream can not take, made dead letters, by uplink.";
+    DEAD_LETTERS Gauge "tidegate_dead_letters" "Dead letters: records that an upstream could not take, kept with their reasons.";
+    DEAD_LETTER_BYTES Gauge "tidegate_dead_letter_bytes" "Bytes of the dead letters.";
+    DEAD_LETTERS_DROPPED Counter "tidegate_dead_letters_dropped_total" "Dead letters dropped because there was no room for more.";
 }
 
 /// Metrics with one series per uplink.
@@ -104,7 +108,7 @@ const BY_UPLINK: [&str; 8] = [
     SET_ASIDE_EVENTS,
 ];
 /// Metrics whose series are named by the room that counts: no series without its labels.
-const BY_REASON: [&str; 2] = [REFUSED_CONNECTIONS, DROPPED_EVENTS];
+const BY_REASON: [&str; 3] = [REFUSED_CONNECTIONS, REFUSED_EVENTS, DROPPED_EVENTS];
 
 /// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a
 /// log is set up already, it stays.

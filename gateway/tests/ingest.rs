@@ -28,6 +28,7 @@ fn store_settings(folder: &Path) -> store::Settings {
         linger_max: Duration::from_secs(1),
         max_bytes: 1 << 40,
         when_full: Default::default(),
+        dead_letters_max_bytes: 64 << 20,
     }
 }
 

@@ -53,6 +53,7 @@ async fn a_full_intake_stops_the_reading_and_loses_nothing() {
         linger_max: Duration::from_secs(1),
         max_bytes: 1 << 40,
         when_full: Default::default(),
+        dead_letters_max_bytes: 64 << 20,
     };
     let store = Store::open(store_settings, &[]).unwrap();
     let listener = ListenerSettings { address: "127.0.0.1:0".parse().unwrap() };

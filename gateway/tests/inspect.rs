@@ -37,6 +37,7 @@ fn settings(folder: &Path) -> Settings {
         linger_max: Duration::ZERO,
         max_bytes: 1 << 30,
         when_full: Default::default(),
+        dead_letters_max_bytes: 64 << 20,
     }
 }
 
@@ -263,6 +264,47 @@ fn a_flipped_byte_anywhere_in_a_sealed_segment_is_named_or_harmless() {
         }
     }
     assert!(named > 50, "{named}: the flips hit something");
+}
+
+#[test]
+fn whatever_is_in_a_segment_nothing_panics_and_a_smear_is_named_or_harmless() {
+    let folder = closed_store_of(25);
+    let target = segments(folder.path())[0].clone();
+    let whole = std::fs::read(&target).unwrap();
+    let lines = cat(&Inspector::of_files(folder.path()).unwrap(), &CatFilter::default()).0;
+    for (n, at) in (0..whole.len()).step_by(whole.len() / 60).enumerate() {
+        let mut bytes = whole.clone();
+        let end = (at + [8, 512, 4096][n % 3]).min(whole.len());
+        bytes[at..end].fill([0, 0xff][n % 2]);
+        std::fs::write(&target, bytes).unwrap();
+        let inspector = Inspector::of_files(folder.path()).unwrap();
+        stat(&inspector);
+        let (reports, _) = verify(&inspector);
+        if troubles(&reports).is_empty() {
+            assert_eq!(cat(&inspector, &CatFilter::default()), (lines.clone(), vec![]), "{n} at byte {at}");
+        } else {
+            assert_eq!(troubles(&reports), [(name(&target), Verdict::Damaged)], "{n} at byte {at}");
+        }
+    }
+}
+
+#[test]
+fn the_command_says_what_is_damaged_and_nothing_of_what_the_database_makes_of_it() {
+    let folder = closed_store_of(25);
+    let target = segments(folder.path())[0].clone();
+    let mut bytes = std::fs::read(&target).unwrap();
+    // Behind the database's own head: nothing of its pages makes sense.
+    bytes[4096..].fill(0xff);
+    std::fs::write(&target, bytes).unwrap();
+    for (command, code) in [("verify", 65), ("stat", 0), ("cat", 65)] {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let output = program.args(["store", command, "--files"]).arg(folder.path()).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{command}: {errors}");
+        assert!(!errors.contains("panicked"), "{command}: {errors}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(command == "cat" || said.contains(name(&target)), "{said}");
+    }
 }
 
 #[test]

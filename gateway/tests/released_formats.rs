@@ -40,6 +40,7 @@ fn settings(folder: &Path) -> Settings {
         linger_max: Duration::from_secs(1),
         max_bytes: 1 << 40,
         when_full: Default::default(),
+        dead_letters_max_bytes: 1 << 20,
     }
 }
 

@@ -19,6 +19,7 @@ fn settings(folder: &Path) -> Settings {
         linger_max: Duration::from_secs(1),
         max_bytes: 1 << 40,
         when_full: Default::default(),
+        dead_letters_max_bytes: 64 << 20,
     }
 }
 
@@ -358,10 +359,10 @@ async fn what_is_set_aside_is_counted_also_after_a_crash() {
     let mut reader = store.reader(UPLINK).unwrap();
     let block = next(&mut reader).await;
     let (offset, poison) = block.records_from(0).next().unwrap();
-    reader.set_aside(offset, &poison, "too large").await.unwrap();
+    reader.set_aside(offset, &poison, "too large", 1).await.unwrap();
     reader.release(offset + 1);
     store.crash();
-    assert_eq!(open(folder.path()).status().set_aside, 1);
+    assert_eq!(open(folder.path()).status().dead_letters, 1);
 }
 
 #[tokio::test]

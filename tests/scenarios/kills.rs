@@ -3,84 +3,27 @@
 //! Random moments find what nobody thought of; named points make sure that the narrow ones are hit as well. How many
 //! random kills: `TEST_KILLS`, 50 if it is not set.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use tidegate_tests::{
+    chain::{Chain, DRAIN_LIMIT, RECOVERY_LIMIT},
     clock::wait_for,
     codec::Version,
     fleet::{Device, Fleet},
-    gateway::{Gateway, Setup, Uplink},
-    oracle::{self, Ledger, Recorder, Verdict},
     paho::Paho,
     program::Build,
-    proxy::{Link, Proxy},
+    proxy::Link,
     rng::Rng,
-    upstream::Upstream,
 };
 
-/// Longest wait for events to flow again after a fault.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
-/// How often it is looked whether something has arrived.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Longest time at the end in which nothing arrives, although something is missing.
-const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// Longest time between a restart and the next kill.
 const LIFE_MS_MAX: u64 = 1_200;
-
-/// The gateway between a fleet and a recording cloud behind a link that can be cut.
-struct Chain {
-    recorder: Arc<Mutex<Recorder>>,
-    _upstream: Upstream,
-    proxy: Proxy,
-    gateway: Gateway,
-}
-
-impl Chain {
-    async fn start(build: Build) -> Self {
-        let recorder = Arc::new(Mutex::new(Recorder::new("up/")));
-        let upstream = Upstream::start(recorder.clone()).await;
-        let proxy = Proxy::start(upstream.address).await;
-        let uplink = Uplink::new(&format!("mqtt://{}", proxy.address), Version::V5);
-        let gateway = Gateway::start(Setup { build, ..Setup::new(uplink) });
-        Self { recorder, _upstream: upstream, proxy, gateway }
-    }
-
-    /// Waits until everything acknowledged is there, and has the oracle speak.
-    async fn judge(&self, ledgers: &[Ledger]) -> Verdict {
-        let (mut deliveries, mut moved_at) = (0, tidegate_tests::clock::now());
-        // What never comes is the oracle's to tell, event by event. To look through all of them holds the cloud up, so
-        // that is done only when nothing has come for a while.
-        while moved_at.elapsed() < DRAIN_LIMIT {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let now = self.recorder.lock().deliveries();
-            if now != deliveries {
-                (deliveries, moved_at) = (now, tidegate_tests::clock::now());
-            } else if oracle::is_complete(ledgers, &self.recorder.lock()) {
-                break;
-            }
-        }
-        let verdict = oracle::judge(ledgers, &self.recorder.lock());
-        let (acknowledged, arrived, copies) = (verdict.acknowledged, verdict.arrived, verdict.copies);
-        eprintln!("{acknowledged} acknowledged, {arrived} arrived, {copies} copies with the same id");
-        verdict.demand();
-        verdict
-    }
-
-    async fn demand_fresh_event(&self) {
-        let before = self.recorder.lock().deliveries();
-        let device = Device { count_max: 1, ..Device::new("late", Version::V311) };
-        Fleet::start(self.gateway.mqtt, [device]).all(RECOVERY_LIMIT).await;
-        wait_for("a fresh event to arrive", RECOVERY_LIMIT, || self.recorder.lock().deliveries() > before)
-            .await;
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn random_kills_under_full_load_lose_nothing_that_was_acknowledged() {
     let kills: u32 = std::env::var("TEST_KILLS").map_or(50, |text| text.parse().unwrap());
     let mut rng = Rng::from_environment("random kills");
-    let mut chain = Chain::start(Build::Shipped).await;
+    let mut chain = Chain::start(|_| ()).await;
     let fleet = Fleet::start(chain.gateway.mqtt, devices());
     let pahos = [Version::V311, Version::V5].map(|version| {
         let name = format!("paho-{}", version as u8);
@@ -124,7 +67,7 @@ async fn a_kill_at_each_narrow_point_loses_nothing_that_was_acknowledged() {
         "uplink-after-release",
     ];
     let mut rng = Rng::from_environment("narrow points");
-    let mut chain = Chain::start(Build::WithFailpoints).await;
+    let mut chain = Chain::start(|setup| setup.build = Build::WithFailpoints).await;
     let load =
         (0..4).map(|n| Device::new(&format!("d{n}"), if n % 2 == 0 { Version::V311 } else { Version::V5 }));
     let fleet = Fleet::start(chain.gateway.mqtt, load);
@@ -156,7 +99,7 @@ async fn a_kill_at_each_narrow_point_loses_nothing_that_was_acknowledged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn qos_2_is_stored_exactly_once_across_kills() {
     let mut rng = Rng::from_environment("QoS 2 kills");
-    let mut chain = Chain::start(Build::Shipped).await;
+    let mut chain = Chain::start(|_| ()).await;
     let fleet = Fleet::start(
         chain.gateway.mqtt,
         [Version::V311, Version::V5].map(|version| {

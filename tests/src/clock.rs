@@ -45,6 +45,18 @@ pub fn wait_blocking(what: &str, limit: Duration, mut condition: impl FnMut() ->
     }
 }
 
+/// Watches that `condition` holds all the time for `duration`: what must not happen has no moment to wait for.
+///
+/// # Panics
+/// It did not hold; the message names `what`.
+pub async fn holds_for(what: &str, duration: Duration, mut condition: impl FnMut() -> bool) {
+    let start = now();
+    while start.elapsed() < duration {
+        assert!(condition(), "no longer after {:?}: {what}", start.elapsed());
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// Runs `future`, and panics naming `what` when it takes longer than `limit`.
 ///
 /// # Panics

@@ -26,6 +26,8 @@ use crate::{
 
 /// Pause between attempts to connect while the gateway is down.
 const RECONNECT: Duration = Duration::from_millis(10);
+/// Pause after a refusal: whoever is told that there is no room does not come again at once.
+const REFUSED: Duration = Duration::from_millis(200);
 /// Longest wait for CONNACK before the attempt is given up.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -44,6 +46,8 @@ pub struct Device {
     pub resends: bool,
     /// Events after which it stops.
     pub count_max: u32,
+    /// Size of a payload, in bytes; at least [`oracle::PAYLOAD_BYTES`].
+    pub payload_bytes: usize,
     /// Pause between two bursts; with QoS 0 there is no acknowledgement to wait for.
     pub pause: Option<Duration>,
 }
@@ -52,16 +56,31 @@ impl Device {
     /// A QoS 1 device with 100 events in flight that sends until the fleet is stopped.
     #[must_use]
     pub fn new(name: &str, version: Version) -> Self {
-        let name = name.into();
-        Self { name, version, qos: 1, window: 100, resends: true, count_max: u32::MAX, pause: None }
+        Self {
+            name: name.into(),
+            version,
+            qos: 1,
+            window: 100,
+            resends: true,
+            count_max: u32::MAX,
+            payload_bytes: oracle::PAYLOAD_BYTES,
+            pause: None,
+        }
     }
+}
+
+/// Over all devices.
+#[derive(Debug, Default)]
+struct Counts {
+    acked: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// Devices at work.
 #[derive(Debug)]
 pub struct Fleet {
     stop: CancellationToken,
-    acked: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     tasks: JoinSet<Ledger>,
 }
 
@@ -69,19 +88,25 @@ impl Fleet {
     /// Starts all of them.
     #[must_use]
     pub fn start(gateway: SocketAddr, devices: impl IntoIterator<Item = Device>) -> Self {
-        let (stop, acked) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
+        let (stop, counts) = (CancellationToken::new(), Arc::new(Counts::default()));
         let mut tasks = JoinSet::new();
         for device in devices {
-            let worker = Worker::new(device, acked.clone());
+            let worker = Worker::new(device, counts.clone());
             tasks.spawn(worker.run(gateway, stop.clone()));
         }
-        Self { stop, acked, tasks }
+        Self { stop, counts, tasks }
     }
 
     /// Events acknowledged so far, over all devices.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
-        self.acked.load(Ordering::Relaxed)
+        self.counts.acked.load(Ordering::Relaxed)
+    }
+
+    /// Acknowledgements so far that said no (MQTT 5), over all devices.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.counts.refused.load(Ordering::Relaxed)
     }
 
     /// Lets each device finish: nothing new, but everything in flight until it is acknowledged.
@@ -114,14 +139,14 @@ struct Worker {
     ledger: Ledger,
     in_flight: VecDeque<InFlight>,
     packet_id: u16,
-    acked: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 impl Worker {
-    fn new(device: Device, acked: Arc<AtomicU64>) -> Self {
+    fn new(device: Device, counts: Arc<Counts>) -> Self {
         let (name, qos) = (device.name.clone(), device.qos);
         let ledger = Ledger { topic: oracle::topic_of(&name), name, qos, ..Ledger::default() };
-        Self { device, ledger, in_flight: VecDeque::new(), packet_id: 0, acked }
+        Self { device, ledger, in_flight: VecDeque::new(), packet_id: 0, counts }
     }
 
     async fn run(mut self, gateway: SocketAddr, stop: CancellationToken) -> Ledger {
@@ -136,17 +161,20 @@ impl Worker {
                 keep_alive_s: 60,
             };
             let connecting = tokio::time::timeout(CONNECT_LIMIT, Client::connect(gateway, &connect));
+            let mut pause = RECONNECT;
             if let Ok(Ok(client)) = connecting.await {
+                self.ledger.connections += 1;
                 match self.converse(client, &stop).await {
                     Ok(()) => return self.ledger,
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                         self.ledger.strange.push(format!("{}: {error}", self.ledger.name));
                         return self.ledger;
                     }
+                    Err(error) if error.kind() == io::ErrorKind::QuotaExceeded => pause = REFUSED,
                     Err(_) => {}
                 }
             }
-            tokio::time::sleep(RECONNECT).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -229,7 +257,7 @@ impl Worker {
         *sends = sends.saturating_add(1);
         client.put_publish(&Publish {
             topic: &self.ledger.topic,
-            payload: oracle::payload(&self.ledger.name, count).as_bytes(),
+            payload: oracle::payload_of(&self.ledger.name, count, self.device.payload_bytes).as_bytes(),
             qos: self.device.qos,
             packet_id,
             dup,
@@ -248,6 +276,8 @@ impl Worker {
         // A release after the gateway has forgotten the packet id: MQTT 5.0 section 3.7.2.1.
         let reason = if (ack, reason) == (Ack::PubComp, 0x92) { 0 } else { reason };
         if reason >= 0x80 {
+            *self.ledger.refusals.entry(reason).or_default() += 1;
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         let at = self.in_flight.iter().position(|event| event.packet_id == packet_id);
@@ -285,7 +315,7 @@ impl Worker {
     fn acknowledge(&mut self, at: usize) {
         let acked = &mut self.ledger.acked[self.in_flight[at].count as usize];
         if !std::mem::replace(acked, true) {
-            self.acked.fetch_add(1, Ordering::Relaxed);
+            self.counts.acked.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

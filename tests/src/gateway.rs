@@ -56,6 +56,10 @@ pub struct Setup {
     pub uplinks: Vec<Uplink>,
     /// `[[route]]`s: filter and payload. Everything but Tidegate's own topics needs one.
     pub routes: Vec<(String, String)>,
+    /// Filters of topics whose events are urgent; they go before the routes.
+    pub urgent: Vec<String>,
+    /// Where the store lies, if not in the gateway's own folder.
+    pub data_dir: Option<PathBuf>,
     /// Lines of `[store]`.
     pub store: String,
     /// Names and values for the environment.
@@ -70,6 +74,8 @@ impl Setup {
             build: Build::Shipped,
             uplinks: vec![uplink],
             routes: vec![("#".into(), "opaque".into())],
+            urgent: vec![],
+            data_dir: None,
             store: "wear_budget = \"unlimited\"\n".into(),
             environment: vec![],
         }
@@ -81,6 +87,9 @@ impl Setup {
         let mut line = |part: String| text.write_str(&part).expect("writing to a string");
         line(format!("[[listener]]\naddress = \"{mqtt}\"\nanonymous = true\n\n"));
         line(format!("[http]\naddress = \"{http}\"\n\n"));
+        for filter in &self.urgent {
+            line(format!("[[route]]\nfilter = {filter:?}\nclass = \"urgent\"\n\n"));
+        }
         for (filter, payload) in &self.routes {
             line(format!("[[route]]\nfilter = {filter:?}\npayload = {payload:?}\n\n"));
         }
@@ -184,7 +193,7 @@ impl Gateway {
     /// The folder of the store.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.setup.data_dir.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     /// The configuration's file: written at the first start, from then on the test's to change.
@@ -271,6 +280,12 @@ impl Gateway {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.get("/readyz").is_ok_and(|(status, _)| status == 200)
+    }
+
+    /// What `/readyz` says when it does not say yes; `None` if it does, or says nothing.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        self.get("/readyz").ok().filter(|(status, _)| *status == 503).map(|(_, body)| body)
     }
 
     /// An HTTP GET: status and body.

@@ -11,10 +11,12 @@
 //! ```
 
 pub mod brokers;
+pub mod chain;
 pub mod client;
 pub mod clock;
 pub mod codec;
 pub mod fleet;
+pub mod gaps;
 pub mod gateway;
 pub mod load;
 pub mod meter;
@@ -24,5 +26,8 @@ pub mod ports;
 pub mod program;
 pub mod proxy;
 pub mod rng;
+pub mod steady;
+pub mod strace;
+pub mod tmpfs;
 pub mod tools;
 pub mod upstream;

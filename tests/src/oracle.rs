@@ -5,17 +5,19 @@
 //!
 //! It holds that: every acknowledged event arrives; none is invented, altered or put on another topic; first
 //! deliveries of a device come in its order; a copy has the id of the first delivery, unless the device itself
-//! sent the event again; a QoS 2 event has one id for ever; and no two events share an id.
+//! sent the event again; a QoS 2 event has one id for ever; and no two events share an id. What is missing by
+//! policy or by damage has to be said in gap records, event by event; where nothing is missing, none may come.
 //!
 //! Limits: names of up to 18 bytes without `:`, payloads of at least 40 bytes, 2^26 events per device.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{BuildHasher, RandomState},
 };
 
 use crate::{
     codec::Received,
+    gaps::{self, Gap},
     upstream::{Cloud, Reply},
 };
 
@@ -34,8 +36,14 @@ const TOLD_MAX: usize = 20;
 /// The payload of event `count` of the device `name`: `name:count:…:checksum`.
 #[must_use]
 pub fn payload(name: &str, count: u32) -> String {
+    payload_of(name, count, PAYLOAD_BYTES)
+}
+
+/// The same, of another size.
+#[must_use]
+pub fn payload_of(name: &str, count: u32, bytes: usize) -> String {
     let body = format!("{name}:{count:010}:");
-    let body = format!("{body:.<width$}:", width = PAYLOAD_BYTES - 9);
+    let body = format!("{body:.<width$}:", width = bytes - 9);
     let checksum = crc32fast::hash(body.as_bytes());
     format!("{body}{checksum:08x}")
 }
@@ -65,6 +73,10 @@ pub struct Ledger {
     pub sends: Vec<u8>,
     /// Which of them were acknowledged, by count.
     pub acked: Vec<bool>,
+    /// Connections that it had.
+    pub connections: u32,
+    /// Acknowledgements that said no, by reason code.
+    pub refusals: BTreeMap<u8, u64>,
     /// What broke the protocol on the way.
     pub strange: Vec<String>,
 }
@@ -95,6 +107,8 @@ pub struct Recorder {
     /// By device and count: has arrived.
     seen: Vec<Vec<bool>>,
     deliveries: Vec<Delivery>,
+    gaps: Vec<Gap>,
+    gap_ids: HashSet<String>,
     strange: Vec<String>,
 }
 
@@ -111,8 +125,28 @@ impl Recorder {
         self.deliveries.len()
     }
 
+    /// What gap records have said so far; copies are left out.
+    #[must_use]
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    fn record_gap(&mut self, publish: &Received) {
+        match (Gap::parse(&publish.payload), publish.user_property(ID_PROPERTY)) {
+            (Some(gap), Some(id)) => {
+                if self.gap_ids.insert(id) {
+                    self.gaps.push(gap);
+                }
+            }
+            _ => self.strange.push(format!("no gap record, or one without an id: {publish:?}")),
+        }
+    }
+
     /// Takes down one delivery, from whichever upstream.
     pub fn record(&mut self, publish: &Received) {
+        if publish.topic == format!("{}{}", self.prefix, gaps::TOPIC) {
+            return self.record_gap(publish);
+        }
         let Some((name, count)) = parse(&publish.payload) else {
             self.strange.push(format!("altered or invented: {publish:?}"));
             return;
@@ -166,6 +200,8 @@ pub struct Verdict {
     pub arrived: usize,
     /// Copies that the uplink sent: same event, same id.
     pub copies: usize,
+    /// Events that were acknowledged and did not arrive, by device and count.
+    pub lost: BTreeMap<String, Vec<u32>>,
     /// Broken promises, in words; all of them are counted in the last line.
     pub violations: Vec<String>,
 }
@@ -190,9 +226,61 @@ pub fn is_complete(ledgers: &[Ledger], recorder: &Recorder) -> bool {
     })
 }
 
-/// Compares both sides.
+/// Compares both sides, where nothing may be missing.
 #[must_use]
 pub fn judge(ledgers: &[Ledger], recorder: &Recorder) -> Verdict {
+    let (mut verdict, mut said) = weigh(ledgers, recorder);
+    for (name, counts) in &verdict.lost {
+        let ledger = ledgers.iter().find(|ledger| ledger.name == *name);
+        if ledger.is_some_and(|ledger| ledger.acknowledged() == counts.len()) {
+            said.tell(|| format!("lost: all of {name}"));
+        } else {
+            counts
+                .iter()
+                .for_each(|count| said.tell(|| format!("lost: {name} {count}, which was acknowledged")));
+        }
+    }
+    for gap in recorder.gaps() {
+        said.tell(|| format!("said to be missing: {gap:?}"));
+    }
+    verdict.violations = said.finish();
+    verdict
+}
+
+/// Compares both sides, where events may be missing: as many of each device as the gap records say.
+#[must_use]
+pub fn judge_with_gaps(ledgers: &[Ledger], recorder: &Recorder, uplink: &str) -> Verdict {
+    let (mut verdict, mut said) = weigh(ledgers, recorder);
+    let mut told: BTreeMap<&str, u64> = BTreeMap::new();
+    for gap in recorder.gaps() {
+        let Some(share) = gap.share(uplink) else {
+            said.tell(|| format!("a gap record that does not speak of {uplink}: {gap:?}"));
+            continue;
+        };
+        let by_device = share.devices.values().sum::<u64>() + share.other_devices_events;
+        if by_device != share.events || gap.events.is_none_or(|events| events < share.events) {
+            said.tell(|| format!("a gap record that does not add up: {gap:?}"));
+        }
+        share.devices.iter().for_each(|(name, events)| *told.entry(name).or_default() += events);
+    }
+    for ledger in ledgers {
+        let lost = verdict.lost.get(&ledger.name).map_or(0, Vec::len) as u64;
+        let told = told.remove(ledger.name.as_str()).unwrap_or_default();
+        if lost != told {
+            said.tell(|| format!("{}: {lost} events are missing, gap records say {told}", ledger.name));
+        }
+    }
+    for (name, events) in told {
+        said.tell(|| {
+            format!("gap records say that {events} events of {name} are missing; there is no such device")
+        });
+    }
+    verdict.violations = said.finish();
+    verdict
+}
+
+/// All but what is missing.
+fn weigh(ledgers: &[Ledger], recorder: &Recorder) -> (Verdict, Told) {
     let mut said = Told::default();
     for text in recorder.strange.iter().chain(ledgers.iter().flat_map(|ledger| &ledger.strange)) {
         said.tell(|| text.clone());
@@ -201,14 +289,9 @@ pub fn judge(ledgers: &[Ledger], recorder: &Recorder) -> Verdict {
     let mut known = HashSet::new();
     for ledger in ledgers {
         verdict.acknowledged += ledger.acknowledged();
-        let Some(device) = recorder.devices.get(&ledger.name) else {
-            if ledger.acknowledged() > 0 {
-                said.tell(|| format!("lost: all of {}", ledger.name));
-            }
-            continue;
-        };
-        known.insert(*device);
-        judge_device(ledger, *device, recorder, &mut verdict, &mut said);
+        let device = recorder.devices.get(&ledger.name).copied();
+        known.extend(device);
+        judge_device(ledger, device, recorder, &mut verdict, &mut said);
     }
     for (name, device) in &recorder.devices {
         if !known.contains(device) {
@@ -216,15 +299,20 @@ pub fn judge(ledgers: &[Ledger], recorder: &Recorder) -> Verdict {
         }
     }
     judge_ids(recorder, &mut said);
-    verdict.violations = said.finish();
-    verdict
+    (verdict, said)
 }
 
-fn judge_device(ledger: &Ledger, device: u32, recorder: &Recorder, verdict: &mut Verdict, said: &mut Told) {
+fn judge_device(
+    ledger: &Ledger,
+    device: Option<u32>,
+    recorder: &Recorder,
+    verdict: &mut Verdict,
+    said: &mut Told,
+) {
     let name = &ledger.name;
     let mut ids: Vec<Vec<u64>> = vec![vec![]; ledger.sends.len()];
     let mut highest = None;
-    for delivery in recorder.deliveries.iter().filter(|delivery| delivery.device == device) {
+    for delivery in recorder.deliveries.iter().filter(|delivery| Some(delivery.device) == device) {
         let count = delivery.count;
         let Some(seen) = ids.get_mut(count as usize) else {
             said.tell(|| format!("invented: {name} {count}, which was never sent"));
@@ -249,7 +337,7 @@ fn judge_device(ledger: &Ledger, device: u32, recorder: &Recorder, verdict: &mut
             said.tell(|| format!("{name} {count} was sent {allowed} times and got {} ids", seen.len()));
         }
         if seen.is_empty() && ledger.acked[count] {
-            said.tell(|| format!("lost: {name} {count}, which was acknowledged"));
+            verdict.lost.entry(name.clone()).or_default().push(count as u32);
         }
     }
 }
@@ -317,7 +405,7 @@ mod tests {
             qos,
             sends: vec![1, 2, 1, 1],
             acked: vec![true, true, true, false],
-            strange: vec![],
+            ..Ledger::default()
         }
     }
 
@@ -380,5 +468,37 @@ mod tests {
         for expected in ["altered or invented", "on another topic", "invented: the device d"] {
             assert!(said.contains(expected), "{said}");
         }
+    }
+
+    fn gap(id: &str, events: u64, device: &str) -> Received {
+        let payload = format!(
+            r#"{{"reason":"store-full","at_ms":1,"from":0,"to":9,"events":{events},"file":null,"uplinks":[
+            {{"uplink":"cloud","events":{events},"devices":{{"{device}":{events}}},"other_devices_events":0}}]}}"#
+        );
+        Received { topic: Bytes::from_static(b"up/tidegate/gap"), payload: payload.into(), ..delivery(0, id) }
+    }
+
+    #[test]
+    fn what_is_missing_and_what_gap_records_say_must_be_the_same() {
+        let said = |gaps: &[Received]| {
+            let mut recorder = Recorder::new("up/");
+            recorder.record(&delivery(0, "a"));
+            gaps.iter().for_each(|gap| recorder.record(gap));
+            judge_with_gaps(&[ledger(1)], &recorder, "cloud").violations.concat()
+        };
+        assert_eq!(said(&[gap("g", 2, "d")]), "");
+        assert_eq!(said(&[gap("g", 1, "d"), gap("g", 1, "d"), gap("h", 1, "d")]), "", "a copy counts once");
+        assert!(said(&[]).contains("2 events are missing, gap records say 0"));
+        assert!(said(&[gap("g", 3, "d")]).contains("gap records say 3"));
+        assert!(said(&[gap("g", 2, "d"), gap("h", 1, "e")]).contains("no such device"));
+    }
+
+    #[test]
+    fn a_gap_record_where_nothing_may_be_missing_is_found() {
+        let mut recorder = Recorder::new("up/");
+        (0..3).for_each(|count| recorder.record(&delivery(count, &count.to_string())));
+        assert_eq!(judge(&[ledger(1)], &recorder).violations.concat(), "");
+        recorder.record(&gap("g", 1, "d"));
+        assert!(judge(&[ledger(1)], &recorder).violations.concat().contains("said to be missing"));
     }
 }

@@ -1,8 +1,9 @@
 //! Finding the programs under test, building them first if need be.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output, Stdio},
     sync::OnceLock,
 };
 
@@ -64,6 +65,16 @@ pub fn gateway(build: Build) -> PathBuf {
     }
 }
 
+/// Runs the shipped build to its end with `arguments`.
+///
+/// # Panics
+/// It can not be started.
+#[must_use]
+pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
+    let mut command = Command::new(gateway(Build::Shipped));
+    command.args(arguments).stdin(Stdio::null()).output().expect("the program can be started")
+}
+
 /// Builds, and keeps a copy under a name of its own: both builds have the same name in cargo's folder.
 fn build_gateway(name: &str, arguments: &[&str]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -72,7 +83,7 @@ fn build_gateway(name: &str, arguments: &[&str]) -> PathBuf {
         .args(["build", "--locked", "-p", "tidegate", "--bin", "tidegate"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(arguments)
-        .stderr(std::process::Stdio::inherit())
+        .stderr(Stdio::inherit())
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "the gateway does not build");

@@ -11,6 +11,7 @@ macro_rules! say {
 
 mod ask;
 mod check;
+mod dead_letters;
 #[cfg(feature = "demo")]
 mod demo;
 mod failure;
@@ -36,6 +37,7 @@ const EXAMPLES: &str = "Examples:
   tidegate run --config /etc/tidegate/gateway.toml  run the gateway
   tidegate status                                   what the gateway on this machine is doing
   tidegate store verify                             is everything that is stored whole
+  tidegate dead-letters list                        what an upstream could not take, and why
 
 Exit codes: 0 well, 1 events were lost, 64 usage, 65 the store is damaged, 66 no store there,
 69 unavailable (a port in use, no gateway there), 73 can not create the data directory, 74 input or output failed, 78 configuration.
@@ -58,6 +60,7 @@ enum Command {
     Sim(sim::Arguments),
     Status(status::Arguments),
     Store(store::Arguments),
+    DeadLetters(dead_letters::Arguments),
 }
 
 /// Runs the program with `arguments`, the program's name first, and gives its exit code.
@@ -98,6 +101,7 @@ fn command(command: Command) -> Result<(), Failure> {
         }
         Command::Status(arguments) => status::run(&arguments),
         Command::Store(arguments) => store::run(&arguments),
+        Command::DeadLetters(arguments) => dead_letters::run(&arguments),
     }
 }
 

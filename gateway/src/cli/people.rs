@@ -50,7 +50,7 @@ mod tests {
         for (n, text) in [(0, "0 B"), (1536, "1.5 KiB"), (64 << 20, "64.0 MiB")] {
             assert_eq!(bytes(n), text);
         }
-        assert_eq!(part(1 << 20, 8 << 20), "1.0 MiB of 8.0 MiB (13 %)");
+        assert_eq!(part(2 << 20, 8 << 20), "2.0 MiB of 8.0 MiB (25 %)");
         assert_eq!(part(1536, 0), "1.5 KiB");
         for (s, text) in [
             (0.0, "-"),

@@ -1,12 +1,11 @@
 //! `tidegate status`: what the gateway on this machine is doing, asked over HTTP.
 
-use std::time::Duration;
-
-use super::{Failure, people};
+use super::{
+    Failure,
+    ask::{ANSWER_MAX, Gateway, HTTP_DEFAULT},
+    people,
+};
 use crate::{clock, http::Snapshot};
-
-/// How long the gateway may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// Show what a running gateway is doing
 #[derive(Debug, clap::Args)]
@@ -15,7 +14,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 )]
 pub(super) struct Arguments {
     /// The gateway's [http] address
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = HTTP_DEFAULT)]
     http: String,
     /// For scripts: JSON as /api/status gives it
     #[arg(long)]
@@ -23,29 +22,15 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let json = ask(&arguments.http).map_err(|cause| {
-        let address = &arguments.http;
-        Failure::Unavailable(format!(
-            "no gateway answers at http://{address}: {cause}; start it, or name its [http] address by --http"
-        ))
-    })?;
+    let gateway = Gateway::at(&arguments.http, ANSWER_MAX);
+    let json = gateway.get("/api/status")?;
     if arguments.json {
         say!("{json}");
         return Ok(());
     }
-    let snapshot: Snapshot = serde_json::from_str(&json).map_err(|cause| {
-        Failure::Unavailable(format!(
-            "what answers at http://{} is no gateway of this version: {cause}",
-            arguments.http
-        ))
-    })?;
+    let snapshot: Snapshot = gateway.parse(&json)?;
     say!("{}", table(&snapshot, clock::wall_ms()).trim_end());
     Ok(())
-}
-
-fn ask(address: &str) -> Result<String, ureq::Error> {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(ANSWER_MAX)).build().into();
-    agent.get(format!("http://{address}/api/status")).call()?.body_mut().read_to_string()
 }
 
 fn table(snapshot: &Snapshot, now_ms: u64) -> String {
@@ -54,18 +39,18 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
         if snapshot.ready { "ready".into() } else { format!("NOT READY: {}", snapshot.not_ready.join("; ")) };
     let mut text = format!("gateway  {}, tidegate {}, up {up}, {state}\n", snapshot.id, snapshot.version);
     if let Some(store) = &snapshot.store {
+        let dropped = match store.dropped_events {
+            0 => String::new(),
+            events => format!(", DROPPED {}", people::count(events)),
+        };
         text += &format!(
-            "store    {}: {} events, {}, segments {}, set aside {}{}\n",
+            "store    {}: {} events, {}, segments {}, dead letters {}{}\n",
             snapshot.data_dir.display(),
             people::count(store.events),
             people::part(store.used_bytes, store.max_bytes),
             store.segments,
-            people::count(store.set_aside),
-            if store.dropped_events == 0 {
-                String::new()
-            } else {
-                format!(", DROPPED {}", people::count(store.dropped_events))
-            }
+            people::count(store.dead_letters),
+            dropped
         );
     }
     text += "\nuplink                            connected   backlog events         bytes    oldest\n";
@@ -125,7 +110,7 @@ mod tests {
         };
         let expected = "\
 gateway  barn-7, tidegate 1.2.3, up 4.0 s, NOT READY: the gateway is stopping
-store    /var/lib/tidegate: 1,234,567 events, 1.5 KiB of 15.0 KiB (10 %), segments 3, set aside 0, DROPPED 1,200
+store    /var/lib/tidegate: 1,234,567 events, 1.5 KiB of 15.0 KiB (10 %), segments 3, dead letters 0, DROPPED 1,200
 
 uplink                            connected   backlog events         bytes    oldest
 cloud                             yes                      0           0 B         -
@@ -133,12 +118,5 @@ lake                              NO                   4,200       2.0 KiB      
   mqtt://lake:1883: connection refused
 ";
         assert_eq!(table(&snapshot, 5_000), expected);
-    }
-
-    #[test]
-    fn no_gateway_at_the_address_is_unavailable() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let failure = run(&Arguments { http: free.to_string(), json: true }).unwrap_err();
-        assert_eq!(failure.exit_code(), 69, "{failure}");
     }
 }

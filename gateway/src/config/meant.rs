@@ -33,6 +33,9 @@ const LINGER_MAX_DEFAULT: Duration = Duration::from_secs(1);
 const LINGER_MAX_MAX: Duration = Duration::from_secs(10);
 /// What wears out sooner than this is no disk.
 const ENDURANCE_BYTES_MIN: u64 = 1_000_000_000;
+const DEAD_LETTERS_MAX_BYTES_DEFAULT: u64 = 64 << 20;
+/// Least room: below, a few large events would push all others out.
+const DEAD_LETTERS_MAX_BYTES_MIN: u64 = 1 << 20;
 const LISTENER_ADDRESS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
 const HTTP_ADDRESS_DEFAULT: SocketAddr =
@@ -113,6 +116,16 @@ impl Judge<'_> {
             linger_max: self.value(store.linger_max.as_ref(), LINGER_MAX_DEFAULT, |text| {
                 at_most(text, LINGER_MAX_MAX, "10 s")
             }),
+            dead_letters_max_bytes: self.value(
+                store.dead_letters_max_bytes.as_ref(),
+                DEAD_LETTERS_MAX_BYTES_DEFAULT,
+                |text| {
+                    let bytes = quantity::bytes(text)?;
+                    let fits = bytes >= DEAD_LETTERS_MAX_BYTES_MIN;
+                    fits.then_some(bytes)
+                        .ok_or_else(|| format!("\"{text}\" is too little; at least \"1 MiB\""))
+                },
+            ),
         }
     }
 

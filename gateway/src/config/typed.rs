@@ -40,6 +40,7 @@ pub(super) struct Store {
     pub max_bytes: Option<Text>,
     pub when_full: Option<Text>,
     pub endurance: Option<Text>,
+    pub dead_letters_max_bytes: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

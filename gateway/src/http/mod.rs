@@ -6,13 +6,21 @@
 //! GET /metrics     Prometheus text
 //! GET /api/status  the same at a glance, as JSON: see [`Snapshot`]
 //!
+//! GET    /api/dead-letters       a page of them: see `dead_letters.rs`
+//! GET    /api/dead-letters/ID    one, whole
+//! DELETE /api/dead-letters/ID    takes one away
+//! POST   /api/dead-letters/drop  takes away all that a filter takes
+//!
 //! GET /api/store/…   a closer look at the store: see `store.rs`
 //! ```
 //!
-//! It reads and never changes anything. It has no users and no TLS, and therefore binds to loopback only: the
-//! configuration refuses any other address. Whoever may connect to the machine's loopback may read it.
+//! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
+//! connect to the machine's loopback may read it, and drop dead letters. A request that changes something has to say
+//! `Content-Type: application/json`: no page in a browser on this machine can send that by itself.
 
 mod answer;
+mod dead_letters;
+mod letter;
 mod pages;
 mod snapshot;
 mod store;
@@ -22,6 +30,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use letter::{LetterItem, LetterPage};
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 

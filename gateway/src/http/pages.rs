@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Rooms, Snapshot, Source};
+use super::{Rooms, Snapshot, Source, dead_letters};
 use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
@@ -26,12 +26,14 @@ pub(super) fn router(rooms: Rooms) -> Router {
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
         .merge(super::store::router())
+        .merge(dead_letters::router())
         .with_state(rooms)
 }
 
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
      /metrics     Prometheus\n/api/status  JSON\n\
+     /api/dead-letters  JSON\n\
      /api/store/stat, /api/store/verify, /api/store/cat  JSON, a line for each file or record\n"
 }
 
@@ -73,6 +75,8 @@ fn set_gauges(snapshot: &Snapshot) {
         metrics::gauge!(telemetry::STORE_BYTES).set(store.file_bytes as f64);
         metrics::gauge!(telemetry::SEGMENTS).set(store.segments as f64);
         metrics::gauge!(telemetry::STORE_MAX_BYTES).set(store.max_bytes as f64);
+        metrics::gauge!(telemetry::DEAD_LETTERS).set(store.dead_letters as f64);
+        metrics::gauge!(telemetry::DEAD_LETTER_BYTES).set(store.dead_letter_bytes as f64);
     }
     for uplink in &snapshot.uplinks {
         let gauge = |name| metrics::gauge!(name, telemetry::UPLINK_LABEL => uplink.name.clone());
@@ -102,6 +106,7 @@ mod tests {
             linger_max: std::time::Duration::ZERO,
             max_bytes: 1 << 40,
             when_full: Default::default(),
+            dead_letters_max_bytes: 64 << 20,
         };
         store::Store::open(settings, &[]).unwrap().view()
     }
@@ -135,6 +140,8 @@ mod tests {
                 segments: 3,
                 file_bytes: 4096,
                 max_bytes: 8192,
+                dead_letters: 5,
+                dead_letter_bytes: 500,
                 ..StoreView::default()
             }),
             uplinks: vec![UplinkView {
@@ -176,6 +183,8 @@ mod tests {
             "tidegate_store_bytes 4096",
             "tidegate_segments 3",
             "tidegate_store_max_bytes 8192",
+            "tidegate_dead_letters 5",
+            "tidegate_dead_letter_bytes 500",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing from\n{text}");
         }

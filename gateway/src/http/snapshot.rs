@@ -46,8 +46,10 @@ pub struct StoreView {
     pub dropped_events: u64,
     /// Bytes written to disk by this process.
     pub written_bytes: u64,
-    /// Records that an upstream could not take, kept aside, ever.
-    pub set_aside: u64,
+    /// Dead letters: records that an upstream could not take.
+    pub dead_letters: u64,
+    /// Their bytes.
+    pub dead_letter_bytes: u64,
     /// Why nothing more can be stored, if so.
     pub failure: Option<String>,
 }
@@ -85,7 +87,8 @@ impl From<&store::Status> for StoreView {
             max_bytes: status.max_bytes,
             dropped_events: status.dropped_events,
             written_bytes: status.written_bytes,
-            set_aside: status.set_aside,
+            dead_letters: status.dead_letters,
+            dead_letter_bytes: status.dead_letter_bytes,
             failure: status.failure.clone(),
         }
     }

@@ -6,7 +6,7 @@
 //! ```
 //! An acknowledgement is due once the watermark's `committed` reaches its `due_at`, one above its ticket. One that has
 //! no ticket of its own (a publish that no route takes, a PUBREC said again) takes the place of what precedes it, so
-//! that the order holds. Limits: 65,535 packet ids; the queue is bounded by who stops reading at its length.
+//! that the order holds. What a full store refuses is told in its place as well. Limits: 65,535 packet ids; the queue is bounded by who stops reading at its length.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -17,6 +17,7 @@ use super::{
     packet::{Reply, Version},
     publish::Qos,
 };
+use crate::store::Fate;
 
 /// What a publish with a packet id is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +126,25 @@ impl Acks {
         self.pushed = 0;
     }
 
+    /// These tickets of the batch were refused, and it has fewer now: the replies they were for become refusals, in
+    /// their places.
+    pub fn refuse(&mut self, refused: &[(u64, Fate)]) {
+        let from = self.queue.len() - self.staged;
+        let mut gone = 0;
+        let mut refused = refused.iter().peekable();
+        for ack in self.queue.range_mut(from..) {
+            while let Some((ticket, fate)) = refused.next_if(|(ticket, _)| *ticket < ack.due_at) {
+                gone += u64::from(*fate == Fate::Gone);
+                if ticket + 1 == ack.due_at {
+                    ack.reply = ack.reply.refused();
+                }
+            }
+            ack.due_at -= gone;
+        }
+        gone += refused.filter(|(_, fate)| *fate == Fate::Gone).count() as u64;
+        self.pushed -= gone;
+    }
+
     /// Writes all that is due to `out`.
     pub fn write_due(&mut self, committed: u64, version: Version, out: &mut Vec<u8>) {
         while self.queue.len() > self.staged {
@@ -143,7 +163,8 @@ impl Acks {
     fn settle(&mut self, ack: Ack) {
         let Entry::Occupied(mut known) = self.in_flight.entry(ack.packet_id) else { return };
         match (ack.reply, *known.get()) {
-            (Reply::Puback | Reply::PubackUnrouted, InFlight::Qos1)
+            (Reply::Puback | Reply::PubackUnrouted | Reply::PubackRefused, InFlight::Qos1)
+            | (Reply::PubrecRefused, InFlight::Storing)
             | (Reply::Pubcomp, InFlight::Releasing) => {
                 known.remove();
             }
@@ -297,5 +318,33 @@ mod tests {
         acks.appended(0);
         due(&mut acks, 0);
         assert_eq!(acks.in_flight(), 1);
+    }
+
+    #[test]
+    fn a_refused_publish_is_told_in_its_place_and_its_id_is_free_again() {
+        let mut acks = Acks::default();
+        stored(&mut acks, 1); // ticket 0: gone
+        acks.pushed(); // QoS 0, ticket 1: gone
+        acks.stage(9, Reply::PubrecAgain);
+        acks.arrive(2, Qos::ExactlyOnce, false);
+        acks.pushed(); // ticket 2: freed
+        acks.stage(2, Reply::Pubrec);
+        acks.pushed(); // PUBREL, ticket 3: stays
+        acks.stage(3, Reply::Pubcomp);
+        stored(&mut acks, 4); // ticket 4: stays
+        acks.pushed(); // QoS 0, ticket 5: gone
+        acks.refuse(&[(0, Fate::Gone), (1, Fate::Gone), (2, Fate::Freed), (5, Fate::Gone)]);
+        acks.appended(100);
+        let told = |acks: &mut Acks, committed| {
+            let mut out = vec![];
+            acks.write_due(committed, Version::V5, &mut out);
+            out
+        };
+        assert_eq!(told(&mut acks, 0), [0x40, 3, 0, 1, 0x97, 0x50, 2, 0, 9]);
+        assert_eq!(told(&mut acks, 100), Vec::<u8>::new());
+        assert_eq!(told(&mut acks, 101), [0x50, 3, 0, 2, 0x97], "when its id is free in the store too");
+        assert_eq!(told(&mut acks, 103), [0x70, 2, 0, 3, 0x40, 2, 0, 4]);
+        assert_eq!(acks.in_flight(), 0);
+        assert_eq!(acks.arrive(2, Qos::ExactlyOnce, true), Arrival::New);
     }
 }

@@ -4,17 +4,18 @@
 //!            ┌────────── select ──────────┐
 //!   socket ──▶ read ─▶ session ─▶ batch ──┼─ one append ─▶ intake
 //!   socket ◀─ write ◀─ output ◀─ session ◀┼─ watermark (only while something is owed)
-//!            └ kick, room (when full), timer
+//!            └ kick, room (when full), pause, timer
 //! ```
 //! Whatever one read held goes into the intake with one append, and whatever the watermark makes due goes out with
-//! one write. A full intake stops the reading and nothing else. A connection that owes nothing does not look at the
-//! watermark, so a commit wakes only those that wait for it. Memory while idle: the read buffer's 2 KB, the session and
-//! the task itself, about 5 KB.
+//! one write. A full intake stops the reading and nothing else; for a full store see `inlet`. A connection that owes
+//! nothing does not look at the watermark, so a commit wakes only those that wait for it. Memory while idle: the read
+//! buffer's 2 KB, the session and the task itself, about 5 KB.
 //!
 //! In the end the will and the session's end are appended, the seat is given up, and the rest of the output is written
 //! under a time limit. It does not encrypt: it works over anything that reads and writes.
 
 use std::{
+    future::ready,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -30,6 +31,7 @@ use super::{
     buffer::InputBuffer,
     codec::{Connect, Refused},
     error::Fault,
+    inlet::Inlet,
     meters::{Meters, Told},
     packet::Version,
     registry::{Kick, Registry, Remembered, Seat},
@@ -39,7 +41,7 @@ use super::{
 };
 use crate::{
     clock::{self, now},
-    store::{AppendError, Batch, Intake, Watermark},
+    store::{Intake, Watermark},
 };
 
 /// Time without input after which memory is given back.
@@ -72,10 +74,8 @@ where
         socket: Socket { io, unflushed: false },
         input: InputBuffer::default(),
         session: Session::new(shared.settings.clone(), now()),
-        batch: Batch::default(),
         watermark: intake.watermark(),
-        intake,
-        blocked: false,
+        inlet: Inlet::new(intake),
         held: false,
         active_at: clock::monotonic(),
         is_small: true,
@@ -92,11 +92,8 @@ struct Connection<Io> {
     socket: Socket<Io>,
     input: InputBuffer,
     session: Session,
-    batch: Batch,
-    intake: Intake,
+    inlet: Inlet,
     watermark: watch::Receiver<Watermark>,
-    /// The intake was full and the batch waits.
-    blocked: bool,
     /// The session left input that it may want later.
     held: bool,
     /// When something was read last.
@@ -114,6 +111,7 @@ enum Step {
     Exchanged(Exchange),
     Committed { store_gone: bool },
     Room,
+    Pause,
     Timer,
 }
 
@@ -125,9 +123,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         let mut timer = Timer { sleep: pin!(sleep_until(clock::monotonic().into())), is_set: false };
         while !self.session.has_ended() {
             let reads = self.session.wants_input();
-            let deadline =
-                [self.session.poll_timeout(), self.shrink_at(), drain_until].into_iter().flatten().min();
-            let is_timed = timer.set(deadline);
+            let limits =
+                [self.session.poll_timeout(), self.shrink_at(), drain_until, self.inlet.pauses_until()];
+            let is_timed = timer.set(limits.into_iter().flatten().min());
             let step = tokio::select! {
                 biased;
                 () = &mut kicked, if drain_until.is_none() => Step::Kicked,
@@ -135,8 +133,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                     Step::Exchanged(exchange),
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
                     Step::Committed { store_gone: changed.is_err() },
-                () = self.intake.room(&self.batch), if self.blocked => Step::Room,
+                () = self.inlet.room(), if self.inlet.waits_for_room() => Step::Room,
                 () = timer.sleep.as_mut(), if is_timed => Step::Timer,
+                // The branches are asked in this order, so the socket has nothing to read and takes no more output.
+                () = ready(()), if self.inlet.is_refusing() => Step::Pause,
             };
             match step {
                 Step::Kicked => {
@@ -145,7 +145,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 }
                 Step::Exchanged(exchange) => self.exchanged(exchange).await,
                 Step::Committed { store_gone } => self.committed(store_gone),
-                Step::Room => self.append(now()),
+                Step::Room => self.has_room(now()),
+                Step::Pause => self.inlet.pause(now(), &mut self.session),
                 Step::Timer => {
                     timer.is_set = false;
                     self.timed(drain_until);
@@ -171,6 +172,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 self.active_at = clock::monotonic();
                 self.is_small = false;
                 self.feed().await;
+                if self.inlet.is_refusing() {
+                    self.inlet.note_read(now(), bytes, &mut self.session);
+                }
             }
             Exchange::Wrote(bytes) => self.session.handle_written(now(), bytes),
             Exchange::Broken => self.session.handle_lost(),
@@ -181,7 +185,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     async fn feed(&mut self) {
         loop {
             let now = now();
-            let taken = self.session.handle_input(now, self.input.bytes(), &mut self.batch);
+            let taken = self.session.handle_input(now, self.input.bytes(), &mut self.inlet.batch);
             self.input.consume(taken);
             let stopped = !self.session.wants_input();
             self.append(now);
@@ -192,35 +196,32 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             }
         }
         self.held = !self.session.wants_input();
+        self.report();
+    }
+
+    fn report(&mut self) {
         self.shared.meters.count(self.session.take_counts());
         self.tell_news();
+    }
+
+    fn has_room(&mut self, now: Now) {
+        if self.inlet.handle_room(now, &mut self.session) {
+            self.append(now);
+            self.report();
+        }
     }
 
     fn append(&mut self, now: Now) {
         if !self.session.has_staged() {
             return;
         }
-        let appended = if self.batch.is_empty() { Ok(0) } else { self.intake.append(&mut self.batch) };
-        match appended {
-            Ok(first) => {
-                if self.blocked {
-                    self.blocked = false;
-                    self.session.set_blocked(now, false);
-                }
-                self.session.handle_appended(first);
+        match self.inlet.append(now, &mut self.session) {
+            Ok(true) => {
                 let watermark = *self.watermark.borrow_and_update();
                 self.session.handle_watermark(now, watermark);
             }
-            Err(AppendError::Full | AppendError::StoreFull) if self.blocked => {}
-            Err(AppendError::Full | AppendError::StoreFull) => {
-                self.blocked = true;
-                self.session.set_blocked(now, true);
-            }
-            Err(AppendError::Closed) => {
-                self.blocked = false;
-                self.session.fail(now, self.kick.cause().unwrap_or(Fault::StoreClosed));
-                self.batch = Batch::default();
-            }
+            Ok(false) => {}
+            Err(_) => self.session.fail(now, self.kick.cause().unwrap_or(Fault::StoreClosed)),
         }
     }
 
@@ -238,6 +239,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     fn timed(&mut self, drain_until: Option<Instant>) {
         let now = now();
         self.session.handle_timeout(now);
+        self.inlet.handle_timeout(now, &mut self.session);
         if drain_until.is_some_and(|until| until <= now.at) {
             self.session.fail(now, Fault::Stopping);
         }
@@ -245,9 +247,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             self.is_small = true;
             self.session.shrink();
             self.input.shrink();
-            if self.batch.is_empty() {
-                self.batch = Batch::default();
-            }
+            self.inlet.shrink();
         }
     }
 
@@ -276,7 +276,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
         let now = now();
         let remembered = self.shared.registry.resume(&client, now.at);
-        let pending = self.intake.has_pending(&client);
+        let pending = self.inlet.has_pending(&client);
         let continued = match remembered {
             Remembered::Kept => true,
             Remembered::Expired => false,
@@ -286,7 +286,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         tracing::debug!(%client, version = ?connect.version, present, "connected");
         // What is in the intake and not committed is not pending yet, but then the session was kept.
         let forget = !present && (pending || remembered != Remembered::Unknown);
-        self.session.accept(now, connect, client, present, forget, &mut self.batch);
+        self.session.accept(now, connect, client, present, forget, &mut self.inlet.batch);
         self.append(now);
         self.seat = Some(seat);
         self.shared.meters.connected();
@@ -307,8 +307,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             drop(seat);
             self.shared.meters.disconnected();
         }
-        self.shared.meters.count(self.session.take_counts());
-        self.tell_news();
+        self.report();
         let Connection { socket: Socket { io, .. }, session, .. } = self;
         if end == End::Lost {
             return;
@@ -325,22 +324,21 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 
     /// Whether the store was told of the session's end.
     async fn append_end(&mut self) -> bool {
-        let pending = self.intake.has_pending(self.session.client());
-        self.session.handle_end(now(), pending, &mut self.batch);
+        let pending = self.inlet.has_pending(self.session.client());
+        self.session.handle_end(now(), pending, &mut self.inlet.batch);
         let is_stopping = self.kick.cause() == Some(Fault::Stopping);
         let until = clock::monotonic() + if is_stopping { END_TIMEOUT_STOPPING } else { END_TIMEOUT };
-        while !self.batch.is_empty() {
-            match self.intake.append(&mut self.batch) {
-                Ok(_) => return true,
-                Err(AppendError::Closed) => return false,
-                Err(AppendError::Full | AppendError::StoreFull) => {}
+        loop {
+            match self.inlet.append_last(&mut self.session) {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(_) => return false,
             }
-            if timeout_at(until.into(), self.intake.room(&self.batch)).await.is_err() {
+            if timeout_at(until.into(), self.inlet.room()).await.is_err() {
                 tracing::warn!(client = %self.session.client(), "no room for the last records of a session");
                 return false;
             }
         }
-        true
     }
 
     fn tell_end(&self, end: End) {
@@ -379,6 +377,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                         "the client uses a packet id again before it was acknowledged: both publishes are stored"
                     );
                 }
+                News::StoreFull if self.shared.told.is_new(("store full", client)) => {
+                    tracing::warn!(
+                        %client, can_refuse = self.session.can_refuse(),
+                        "the store is full: what the client publishes is not stored and not acknowledged (said once for this client)"
+                    );
+                }
                 _ => {}
             }
         }
@@ -403,6 +407,7 @@ mod tests {
             linger_max: Duration::ZERO,
             max_bytes: 1 << 40,
             when_full: Default::default(),
+            dead_letters_max_bytes: 64 << 20,
         };
         let store = Store::open(store_settings, &[]).unwrap();
         let settings = Arc::new(Settings::default());

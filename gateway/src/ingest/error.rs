@@ -64,8 +64,13 @@ pub enum Fault {
     /// The gateway stops. Connect again later.
     #[error("the gateway stops")]
     Stopping,
-    /// The store takes nothing more: nothing will be acknowledged. See the gateway's log.
-    #[error("the store takes nothing more")]
+    /// For too long there was no room for what the client publishes: the store is full, or can not write for now. See
+    /// the gateway's log for which; connect again later.
+    #[error("there is no room for what the client publishes")]
+    NoRoom,
+    /// The store was closed under the connection, as in a stop: nothing more will be acknowledged. Connect again later.
+    /// A store that is full or that fails to write is not closed.
+    #[error("the store is closed")]
     StoreClosed,
 }
 
@@ -89,6 +94,7 @@ impl Fault {
             | Fault::ReceiveMaximum
             | Fault::TopicAlias
             | Fault::KeepAlive
+            | Fault::NoRoom
             | Fault::ConnectTimeout
             | Fault::WriteTimeout => (None, None),
         };
@@ -112,7 +118,7 @@ impl Fault {
             Fault::ReceiveMaximum => Some(0x93),
             Fault::TopicAlias => Some(0x94),
             Fault::PacketTooLarge => Some(0x95),
-            Fault::Quota | Fault::StoreClosed => Some(0x97),
+            Fault::Quota | Fault::NoRoom | Fault::StoreClosed => Some(0x97),
             Fault::NotConnect
             | Fault::Version(_)
             | Fault::ClientId
@@ -157,6 +163,7 @@ impl Fault {
             Fault::WriteTimeout => "write_timeout",
             Fault::TakenOver => "taken_over",
             Fault::Stopping => "stopping",
+            Fault::NoRoom => "no_room",
             Fault::StoreClosed => "store_closed",
         }
     }

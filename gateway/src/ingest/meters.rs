@@ -23,6 +23,7 @@ pub struct Meters {
     received_bytes: Counter,
     unrouted: Counter,
     malformed_frames: Counter,
+    refused_events: Counter,
     protocol_errors: Counter,
     connects: Counter,
     connections: Gauge,
@@ -35,6 +36,7 @@ impl Default for Meters {
             received_bytes: counter!(telemetry::RECEIVED_BYTES),
             unrouted: counter!(telemetry::UNROUTED_MESSAGES),
             malformed_frames: counter!(telemetry::MALFORMED_FRAMES),
+            refused_events: counter!(telemetry::REFUSED_EVENTS, "reason" => "store-full"),
             protocol_errors: counter!(telemetry::PROTOCOL_ERRORS),
             connects: counter!(telemetry::CONNECTS),
             connections: gauge!(telemetry::CONNECTIONS),
@@ -50,6 +52,7 @@ impl Meters {
             (&self.received_bytes, counts.bytes),
             (&self.unrouted, counts.unrouted),
             (&self.malformed_frames, counts.malformed_frames),
+            (&self.refused_events, counts.refused_events),
         ];
         for (counter, n) in pairs {
             if n > 0 {

@@ -8,8 +8,9 @@
 //! Reading order: [`settings`], [`listener`], `connection`, [`session`], then its parts: [`packet`], [`publish`],
 //! [`properties`], [`topics`], [`admission`], [`acks`], and [`codec`] for the rare packets.
 //!
-//! What it promises: see [`session`]. What it does with each topic: see [`admission`]. When the store is full it stops
-//! reading; when the store is closed it acknowledges nothing more and closes. A crash needs no repair here: nothing of
+//! What it promises: see [`session`]. What it does with each topic: see [`admission`]. When the intake is
+//! full it stops reading; when the store is full it refuses where MQTT can, else stops reading; when the store is closed it
+//! acknowledges nothing more and closes. A crash needs no repair here: nothing of
 //! a session is kept but its QoS 2 packet ids, and those are the store's.
 //!
 //! What it does not do: TLS, users and access rules; local subscribers, retained messages to them, commands.
@@ -20,6 +21,7 @@ pub mod buffer;
 pub mod codec;
 mod connection;
 pub mod error;
+mod inlet;
 pub mod listener;
 pub mod meters;
 pub mod packet;

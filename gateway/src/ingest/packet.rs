@@ -106,31 +106,53 @@ pub enum Reply {
     Puback,
     /// PUBACK for a publish that no route takes: 0x10 on MQTT 5.
     PubackUnrouted,
+    /// PUBACK for a publish that the full store refuses: 0x97 on MQTT 5.
+    PubackRefused,
     /// PUBREC: QoS 2 is stored.
     Pubrec,
+    /// PUBREC once more, for a publish that was told so before.
+    PubrecAgain,
     /// PUBREC for a publish that no route takes: 0x10 on MQTT 5.
     PubrecUnrouted,
+    /// PUBREC for a publish that the full store refuses: 0x97 on MQTT 5. The packet id is free, no PUBREL follows.
+    PubrecRefused,
     /// PUBCOMP: the packet id is free again.
     Pubcomp,
 }
 
 /// "No matching subscribers", MQTT 5 section 3.4.2.1.
 const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
+/// "Quota exceeded", MQTT 5 section 3.4.2.1.
+const QUOTA_EXCEEDED: u8 = 0x97;
 
 impl Reply {
-    /// Appends the packet to `out`. A reason of 0 is left out, as both versions allow.
+    /// The reply instead, for a publish that is refused.
+    #[must_use]
+    pub fn refused(self) -> Self {
+        match self {
+            Reply::Puback => Reply::PubackRefused,
+            Reply::Pubrec => Reply::PubrecRefused,
+            other => other,
+        }
+    }
+
+    /// Appends the packet to `out`. A reason of 0 is left out, as both versions allow. Version 3.1.1 can not refuse, and
+    /// is told nothing then.
     pub fn write(self, version: Version, packet_id: u16, out: &mut Vec<u8>) {
         let [high, low] = packet_id.to_be_bytes();
-        let first = match self {
-            Reply::Puback | Reply::PubackUnrouted => 0x40,
-            Reply::Pubrec | Reply::PubrecUnrouted => 0x50,
-            Reply::Pubcomp => 0x70,
+        let (first, reason) = match self {
+            Reply::Puback => (0x40, 0),
+            Reply::PubackUnrouted => (0x40, NO_MATCHING_SUBSCRIBERS),
+            Reply::PubackRefused => (0x40, QUOTA_EXCEEDED),
+            Reply::Pubrec | Reply::PubrecAgain => (0x50, 0),
+            Reply::PubrecUnrouted => (0x50, NO_MATCHING_SUBSCRIBERS),
+            Reply::PubrecRefused => (0x50, QUOTA_EXCEEDED),
+            Reply::Pubcomp => (0x70, 0),
         };
-        let unrouted = matches!(self, Reply::PubackUnrouted | Reply::PubrecUnrouted);
-        if unrouted && version == Version::V5 {
-            out.extend_from_slice(&[first, 3, high, low, NO_MATCHING_SUBSCRIBERS]);
-        } else {
-            out.extend_from_slice(&[first, 2, high, low]);
+        match version {
+            Version::V311 if reason == QUOTA_EXCEEDED => {}
+            Version::V5 if reason != 0 => out.extend_from_slice(&[first, 3, high, low, reason]),
+            Version::V311 | Version::V5 => out.extend_from_slice(&[first, 2, high, low]),
         }
     }
 }
@@ -174,11 +196,21 @@ mod tests {
     }
 
     #[test]
-    fn only_version_5_is_told_that_no_route_takes_a_publish() {
-        let mut out = vec![];
-        Reply::PubackUnrouted.write(Version::V5, 0x0102, &mut out);
-        Reply::PubackUnrouted.write(Version::V311, 0x0102, &mut out);
-        Reply::Pubcomp.write(Version::V5, 3, &mut out);
-        assert_eq!(out, [0x40, 3, 1, 2, 0x10, 0x40, 2, 1, 2, 0x70, 2, 0, 3]);
+    fn only_version_5_is_told_why_a_publish_is_not_stored() {
+        use Reply::{PubackRefused, PubackUnrouted, Pubcomp, PubrecAgain, PubrecRefused};
+        let table: [(Reply, Version, &[u8]); 7] = [
+            (PubackUnrouted, Version::V5, &[0x40, 3, 1, 2, 0x10]),
+            (PubackUnrouted, Version::V311, &[0x40, 2, 1, 2]),
+            (PubackRefused, Version::V5, &[0x40, 3, 1, 2, 0x97]),
+            (PubrecRefused, Version::V5, &[0x50, 3, 1, 2, 0x97]),
+            (PubrecRefused, Version::V311, &[]),
+            (PubrecAgain, Version::V5, &[0x50, 2, 1, 2]),
+            (Pubcomp, Version::V5, &[0x70, 2, 1, 2]),
+        ];
+        for (reply, version, wanted) in table {
+            let mut out = vec![];
+            reply.write(version, 0x0102, &mut out);
+            assert_eq!(out, wanted, "{reply:?} {version:?}");
+        }
     }
 }

@@ -22,6 +22,10 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const KEEP_ALIVE_MAX_S: u16 = 3600;
 /// Time that a stop waits for acknowledgements that are due to become durable.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest pause in reading from an MQTT 5 client whose publishes a full store refuses: a PINGREQ is answered after it.
+pub const STORE_FULL_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes read from such a client between two pauses at most: with the pause, what a client that publishes on gets to send.
+pub const STORE_FULL_READ_MAX: usize = 1024 * 1024;
 /// Sessions remembered while their client is away: more, and the oldest is forgotten.
 pub const SESSIONS_MAX: usize = 10_000;
 /// Largest `packet_bytes_max`: such a packet still makes a record, whatever its topic and client id.

@@ -75,7 +75,7 @@ pub struct Gap {
 }
 
 /// What an uplink will not deliver.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lost {
     /// The uplink's name.
     pub uplink: String,

@@ -4,10 +4,12 @@
 //! gets a ticket; the commit thread takes all there is, makes it durable and moves the [`Watermark`]. A
 //! receipt is a ticket below the watermark: acknowledgements are made from that and from nothing else.
 //!
-//! Limits: [`INTAKE_BYTES_MAX`]; above it an append is refused and the connection stops reading.
+//! Limits: [`INTAKE_BYTES_MAX`]; above it an append is refused and the connection stops reading. A store that is full has a
+//! quota: what is above it is refused, except steps of QoS 2, which take no room.
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,8 +18,9 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, watch};
 
 use super::{
+    batch::{Batch, Op, Refusal, Size},
     pending::Pending,
-    record::{Kind, Record},
+    record::Record,
     row,
 };
 use crate::clock;
@@ -26,94 +29,6 @@ use crate::clock;
 pub const INTAKE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A record's time is kept as its low 32 bits, in milliseconds: it has to be nearer to its row's base than half of that.
 const BASE_REACH_MS: u64 = 1 << 30;
-/// What one QoS 2 step weighs in the intake, in bytes.
-const OP_BYTES: usize = 64;
-
-/// Records of one socket read on their way into the intake, in order. One per connection, reused.
-#[derive(Debug, Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    base_ms: u64,
-    records: u32,
-    events: u32,
-    frames: u32,
-    urgent: bool,
-    tickets: u64,
-    /// By ticket within the batch.
-    ops: Vec<(u64, Op)>,
-}
-
-/// A step of QoS 2, made durable in the commit of its ticket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Op {
-    /// The record with this ticket is stored only if the id is not pending.
-    Receive { client: Box<str>, packet_id: u16 },
-    /// PUBREL: a ticket without a record.
-    Release { client: Box<str>, packet_id: u16 },
-    /// The session is over: a ticket without a record.
-    Forget { client: Box<str> },
-}
-
-impl Batch {
-    /// Adds a record that is acknowledged by its ticket alone (QoS 0 and 1).
-    pub fn push(&mut self, record: &Record<'_>) {
-        if self.records == 0 {
-            self.base_ms = record.received_ms;
-        }
-        record.write(&mut self.bytes);
-        self.records += 1;
-        self.events += u32::from(record.events);
-        self.frames += u32::from(record.kind == Kind::Frame);
-        self.urgent |= record.urgent;
-        self.tickets += 1;
-    }
-
-    /// Adds a QoS 2 record: stored unless `(client, packet_id)` is pending already, and then pending. Durable
-    /// with the record.
-    pub fn push_exactly_once(&mut self, record: &Record<'_>, packet_id: u16) {
-        self.ops.push((self.tickets, Op::Receive { client: record.client.into(), packet_id }));
-        self.push(record);
-    }
-
-    /// Adds the release of a QoS 2 packet id (PUBREL): it takes a ticket of its own, for the PUBCOMP.
-    pub fn push_release(&mut self, client: &str, packet_id: u16) {
-        self.push_op(Op::Release { client: client.into(), packet_id });
-    }
-
-    /// Adds the end of a session: all its QoS 2 packet ids are forgotten. Takes a ticket of its own.
-    pub fn push_forget(&mut self, client: &str) {
-        self.push_op(Op::Forget { client: client.into() });
-    }
-
-    /// Tickets that appending this batch takes.
-    #[must_use]
-    pub fn tickets(&self) -> u64 {
-        self.tickets
-    }
-
-    /// Bytes it holds.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes.len() + self.ops.len() * OP_BYTES
-    }
-
-    /// Nothing in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.tickets == 0
-    }
-
-    fn push_op(&mut self, op: Op) {
-        self.ops.push((self.tickets, op));
-        self.tickets += 1;
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ops.clear();
-        (self.records, self.events, self.frames, self.urgent, self.tickets) = (0, 0, 0, false, 0);
-    }
-}
 
 /// Appending was not possible; the batch is as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -121,12 +36,13 @@ pub enum AppendError {
     /// No room now: stop reading the socket, wait for [`Intake::room`], try again.
     #[error("the intake is full")]
     Full,
-    /// The store holds as much as it may: what is in the batch can not be stored now. Stop reading the socket and wait
-    /// for [`Intake::room`].
+    /// The store holds as much as it may: what is in the batch can not be stored now. Tell the client if it can be told,
+    /// with [`Intake::refuse`]; else stop reading the socket and wait for [`Intake::room`].
     #[error("the store is full")]
     StoreFull,
-    /// The store is closed: nothing more will be acknowledged. Close the connection.
-    #[error("the store takes nothing more")]
+    /// The store is closed, as by a stop: nothing more will be acknowledged. Close the connection. A write that fails
+    /// does not close it: the intake fills up then, until writing works again.
+    #[error("the store is closed")]
     Closed,
 }
 
@@ -169,7 +85,7 @@ struct Queue {
 pub(super) struct Quota {
     /// For everything.
     pub bytes: u64,
-    /// For batches with something urgent in them: a part of the store is kept for these.
+    /// For batches with nothing but urgent records in them: a part of the store is kept for these.
     pub urgent_bytes: u64,
 }
 
@@ -185,10 +101,15 @@ impl Queue {
         self.closed || self.taken.is_empty() || self.taken.bytes + bytes <= INTAKE_BYTES_MAX
     }
 
-    /// Whether the store may hold a batch with so many bytes of records.
-    fn is_within_quota(&self, record_bytes: usize, urgent: bool) -> bool {
-        let quota = if urgent { self.quota.urgent_bytes } else { self.quota.bytes };
-        record_bytes == 0 || self.closed || (self.taken.bytes + record_bytes) as u64 <= quota
+    /// Whether the store may hold a batch of this size: one with both kinds of records is judged by the smaller quota.
+    fn is_within_quota(&self, size: Size) -> bool {
+        let quota = match size {
+            _ if self.closed => return true,
+            Size { plain_bytes: 0, urgent_bytes: 0, .. } => return true,
+            Size { plain_bytes: 0, .. } => self.quota.urgent_bytes,
+            _ => self.quota.bytes,
+        };
+        (self.taken.bytes + size.plain_bytes + size.urgent_bytes) as u64 <= quota
     }
 }
 
@@ -258,17 +179,17 @@ impl Intake {
         if queue.closed {
             return Err(AppendError::Closed);
         }
-        let bytes = batch.bytes();
-        if !queue.is_within_quota(batch.bytes.len(), batch.urgent) {
+        let size = batch.size();
+        if !queue.is_within_quota(size) {
             return Err(AppendError::StoreFull);
         }
-        if !queue.has_room(bytes) {
+        if !queue.has_room(size.bytes) {
             return Err(AppendError::Full);
         }
         let first = queue.next_ticket;
         queue.next_ticket += batch.tickets;
         let end_ticket = queue.next_ticket;
-        queue.taken.take_in(batch, first, bytes);
+        queue.taken.take_in(batch, first, size.bytes);
         queue.taken.end_ticket = end_ticket;
         let wake = std::mem::take(&mut queue.idle) || queue.taken.urgent || queue.taken.is_full_row();
         drop(queue);
@@ -279,18 +200,36 @@ impl Intake {
         Ok(first)
     }
 
-    /// Waits until there may be room for `batch`. Cancel-safe.
+    /// Takes out of `batch` what a full store refuses: the records that are not urgent; if all are urgent, all of them.
+    /// What is left can be appended: the urgent records, the QoS 2 steps without a record, and the QoS 2 records whose
+    /// ids are pending, for those are stored already.
+    ///
+    /// The id of a QoS 2 record that is refused is released, so that the client may use it for another message. If its first
+    /// copy came over a connection just lost and is still in the intake, that one is stored although the client is told that it
+    /// is refused: sent again, it is a copy.
+    pub fn refuse(&self, batch: &mut Batch) -> Refusal {
+        let pending = self.shared.pending.lock();
+        batch.refuse(|client, packet_id| pending.contains(client, packet_id))
+    }
+
+    /// Waits until there is room for `batch`, which may be taken by another meanwhile. Cancel-safe.
     pub async fn room(&self, batch: &Batch) {
-        let room = self.shared.room.notified();
-        tokio::pin!(room);
-        room.as_mut().enable();
-        {
-            let queue = self.shared.queue.lock();
-            if queue.has_room(batch.bytes()) && queue.is_within_quota(batch.bytes.len(), batch.urgent) {
-                return;
+        self.room_for(batch.size()).await;
+    }
+
+    /// Waits until there is room for a batch of this size. Cancel-safe.
+    pub async fn room_for(&self, size: Size) {
+        loop {
+            let mut room = pin!(self.shared.room.notified());
+            room.as_mut().enable();
+            {
+                let queue = self.shared.queue.lock();
+                if queue.has_room(size.bytes) && queue.is_within_quota(size) {
+                    return;
+                }
             }
+            room.await;
         }
-        room.await;
     }
 
     /// Says what the store may still take.
@@ -382,7 +321,7 @@ impl Taken {
 
     fn take_in(&mut self, batch: &mut Batch, first_ticket: u64, bytes: usize) {
         self.bytes += bytes;
-        self.urgent |= batch.urgent;
+        self.urgent |= batch.is_urgent();
         if batch.records > 0 {
             self.take_records(batch, first_ticket);
         }

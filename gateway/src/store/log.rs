@@ -16,7 +16,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{aside::Aside, disk::Files, gaps::Gaps, meter::Meter, row::Block, segment, segments::Segments};
+use super::{
+    dead_letters::DeadLetters, disk::Files, gaps::Gaps, meter::Meter, row::Block, segment, segments::Segments,
+};
 
 /// Bytes of newest blocks kept in memory.
 pub const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -29,7 +31,7 @@ pub struct Log {
     /// Its files.
     pub segments: Segments,
     /// What upstreams could not take.
-    pub aside: Aside,
+    pub dead_letters: DeadLetters,
     /// All of its files.
     pub files: Files,
     /// One per uplink, in the order given at opening.
@@ -150,7 +152,7 @@ impl Log {
     pub fn new(
         store: u32,
         segments: Segments,
-        aside: Aside,
+        dead_letters: DeadLetters,
         files: Files,
         cursors: Vec<Cursor>,
         gaps: Gaps,
@@ -159,7 +161,7 @@ impl Log {
         Self {
             store,
             segments,
-            aside,
+            dead_letters,
             files,
             cursors,
             meter: Meter::default(),
@@ -271,6 +273,6 @@ impl Log {
     pub fn close(&self) {
         self.end.send_modify(|end| end.closed = true);
         self.segments.close();
-        self.aside.close();
+        self.dead_letters.close();
     }
 }

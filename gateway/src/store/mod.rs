@@ -8,7 +8,7 @@
 //!       └──────── watermark ◀─────┘          cursors ◀─────────┘ release
 //! ```
 //!
-//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (what was set aside), `seg-*.redb`
+//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `seg-*.redb`
 //! (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the others are sealed), `*.damaged`.
 //!
 //! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
@@ -17,8 +17,9 @@
 //! Crash story: at opening the last segment is read once, which is bounded by its size; no other file is read, and none
 //! that is there is written. See `commit/` for what a crash repeats, and for what happens when a disk fails or fills up.
 
-mod aside;
+mod batch;
 mod commit;
+mod dead_letters;
 mod disk;
 mod error;
 mod folder;
@@ -31,7 +32,7 @@ mod log;
 mod meter;
 mod open;
 mod overlay;
-mod pace;
+pub mod pace;
 mod pending;
 mod reader;
 pub mod record;
@@ -43,10 +44,15 @@ mod view;
 
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
+pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
+pub use dead_letters::{
+    DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
+    DeadLetterPage, DeadLetters, Dropped, DroppedBy, PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+};
 pub use error::StoreError;
 pub use folder::{Folder, OsFolder};
-pub use intake::{AppendError, Batch, INTAKE_BYTES_MAX, Intake, Watermark};
+pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
@@ -74,6 +80,8 @@ pub struct Settings {
     pub max_bytes: u64,
     /// What happens when they do.
     pub when_full: WhenFull,
+    /// Bytes of dead letters: when there are more, the oldest are dropped.
+    pub dead_letters_max_bytes: u64,
 }
 
 /// What happens when the store is full.
@@ -119,8 +127,10 @@ pub struct Status {
     pub dropped_events: u64,
     /// Bytes written to disk by this process.
     pub written_bytes: u64,
-    /// Records set aside, ever.
-    pub set_aside: u64,
+    /// Dead letters: records that an upstream could not take.
+    pub dead_letters: u64,
+    /// Their bytes.
+    pub dead_letter_bytes: u64,
     /// Why nothing can be stored now, if so.
     pub failure: Option<String>,
     /// By uplink, in the order given to [`Store::open`].
@@ -168,7 +178,7 @@ impl Store {
         uplinks: &[String],
         now: Now,
     ) -> Result<(Store, Committer), StoreError> {
-        let opened = open::open(folder, uplinks)?;
+        let opened = open::open(folder, uplinks, settings.dead_letters_max_bytes)?;
         let log = Arc::new(opened.log);
         let intake = Intake::new(opened.pending);
         let committer = Committer::new(log.clone(), intake.clone(), settings, opened.start, now);
@@ -208,7 +218,8 @@ impl Store {
             max_bytes: self.log.meter.max_bytes(),
             dropped_events: self.log.meter.lost_events(),
             written_bytes: self.log.files.plug().written_bytes(),
-            set_aside: self.log.aside.count().unwrap_or_default(),
+            dead_letters: self.log.dead_letters.count(),
+            dead_letter_bytes: self.log.dead_letters.bytes(),
             failure: self.log.failure(),
             backlogs: (0..self.log.cursors.len()).map(|index| self.backlog(index)).collect(),
         }
@@ -227,9 +238,14 @@ impl Store {
         self.shut();
     }
 
+    /// From now on nothing reaches the files, as after SIGKILL. For the demo and for tests.
+    pub fn pull_plug(&self) {
+        self.log.files.plug().pull();
+    }
+
     /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for tests.
     pub fn crash(mut self) {
-        self.log.files.plug().pull();
+        self.pull_plug();
         self.intake.end();
         self.shut();
     }

@@ -19,8 +19,8 @@ use std::{
 };
 
 use super::{
-    aside::{self, Aside},
     commit::{Carried, Start, frame_of},
+    dead_letters::{self, DeadLetters},
     disk::Files,
     error::StoreError,
     folder::{Folder, OsFolder},
@@ -55,7 +55,7 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
     sync_above(folder)?;
     let names = names_in(folder)?;
     let ours = |name: &String| {
-        name == aside::FILE
+        name == dead_letters::FILE
             || segment::first_of(name).is_some()
             || segment::is_unfinished(name).is_some()
             || segment::is_damaged(name)
@@ -104,19 +104,23 @@ fn sync_above(folder: &Path) -> Result<(), StoreError> {
 }
 
 /// Opens what is in the folder, or makes the first segment of a new store.
-pub fn open(folder: Arc<dyn Folder>, uplinks: &[String]) -> Result<Opened, StoreError> {
+pub fn open(
+    folder: Arc<dyn Folder>,
+    uplinks: &[String],
+    letters_max_bytes: u64,
+) -> Result<Opened, StoreError> {
     let files = Files::new(folder);
     let firsts = clear(&files)?;
     let last = if firsts.is_empty() { None } else { Some(last_state(&files, &firsts)?) };
-    let Some(last) = last else { return open_new(files, uplinks) };
-    let aside = Aside::open(&files, last.found.head.store)?;
+    let Some(last) = last else { return open_new(files, uplinks, letters_max_bytes) };
+    let letters = DeadLetters::open(&files, last.found.head.store, last.end.events > 0, letters_max_bytes)?;
     let segments = Segments::new(files.clone(), last.found.head.store, &firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
     let cursors = starts(uplinks, &last.found.cursors, last.end.offset)
         .into_iter()
         .map(|(uplink, offset)| Cursor::new(uplink, mark_of(&segments, offset, last.end)))
         .collect();
-    let log = Log::new(last.found.head.store, segments, aside, files, cursors, last.found.gaps, last.end);
+    let log = Log::new(last.found.head.store, segments, letters, files, cursors, last.found.gaps, last.end);
     last.troubles.into_iter().for_each(|trouble| log.report(trouble));
     for cursor in log.cursors.iter().map(|cursor| cursor.mark().offset).filter(|offset| *offset < oldest) {
         log.report(Trouble::Missing { range: cursor..oldest });
@@ -132,8 +136,8 @@ pub fn open(folder: Arc<dyn Folder>, uplinks: &[String]) -> Result<Opened, Store
 }
 
 /// A store of which there is nothing yet. Its first segment is made at once, so that a folder that takes none is told.
-fn open_new(files: Files, uplinks: &[String]) -> Result<Opened, StoreError> {
-    if files.names()?.iter().any(|name| name == aside::FILE) {
+fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<Opened, StoreError> {
+    if files.names()?.iter().any(|name| name == dead_letters::FILE) {
         return Err(StoreError::SegmentsMissing { path: files.path_of("") });
     }
     // Seeded by the operating system's randomness.
@@ -150,11 +154,11 @@ fn open_new(files: Files, uplinks: &[String]) -> Result<Opened, StoreError> {
         gaps: &Gaps::default(),
     };
     let active = Arc::new(Segment::create(&files, &beginning, |_| Ok(()))?);
-    let aside = Aside::open(&files, store)?;
+    let letters = DeadLetters::open(&files, store, false, letters_max_bytes)?;
     let segments = Segments::new(files.clone(), store, &[]);
     segments.begin(0, active.clone(), None);
     let cursors = uplinks.iter().map(|name| Cursor::new(name.clone(), Mark::default())).collect();
-    let log = Log::new(store, segments, aside, files, cursors, Gaps::default(), Mark::default());
+    let log = Log::new(store, segments, letters, files, cursors, Gaps::default(), Mark::default());
     let start = Start {
         active: Some(active),
         carried: None,
@@ -219,7 +223,7 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
         }
     }
     let mut found = Found::default();
-    found.head.store = match aside::identity(files) {
+    found.head.store = match dead_letters::identity(files) {
         Some(store) => store,
         None => RandomState::new().build_hasher().finish() as u32,
     };

@@ -43,6 +43,12 @@ impl Pending {
         self.clients.contains_key(client)
     }
 
+    /// Whether this id is pending.
+    #[must_use]
+    pub fn contains(&self, client: &str, packet_id: u16) -> bool {
+        self.clients.get(client).is_some_and(|ids| ids.contains(&packet_id))
+    }
+
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = (&str, u16)> {
         self.clients.iter().flat_map(|(client, ids)| ids.iter().map(move |id| (&**client, *id)))
@@ -59,6 +65,7 @@ mod tests {
         assert!(pending.add("a", 1));
         assert!(!pending.add("a", 1), "sent again");
         assert!(pending.add("b", 1), "another client's");
+        assert!(pending.contains("a", 1) && !pending.contains("a", 2) && !pending.contains("c", 1));
         assert!(pending.release("a", 1));
         assert!(!pending.release("a", 1) && !pending.has("a"));
         assert!(pending.add("a", 1), "the id is free again");

@@ -16,6 +16,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
+    dead_letters::Letter,
     error::StoreError,
     log::{Cursor, End, Log, Mark, Trouble},
     record::Record,
@@ -164,11 +165,17 @@ impl Reader {
         self.own_cursor().advance(mark);
     }
 
-    /// Keeps the record at `offset` aside with its reason: durable when this returns, so that it may be released.
+    /// Makes a dead letter of the record at `offset`, which was sent `tries` times: durable when this returns, so that it may be released.
     ///
     /// # Errors
     /// It could not be made durable: do not release it.
-    pub async fn set_aside(&self, offset: u64, record: &Record<'_>, reason: &str) -> Result<(), ReadError> {
+    pub async fn set_aside(
+        &self,
+        offset: u64,
+        record: &Record<'_>,
+        reason: &str,
+        tries: u32,
+    ) -> Result<(), ReadError> {
         let log = self.log.clone();
         let (cursor, reason) = (self.cursor, reason.to_owned());
         let mut bytes = Vec::with_capacity(record.size());
@@ -176,7 +183,8 @@ impl Reader {
         let received_ms = record.received_ms;
         let put = move || {
             let Ok((record, _)) = Record::read(&bytes, 0, received_ms) else { return Ok(()) };
-            log.aside.put(&log.cursors[cursor].uplink, offset, &record, &reason, clock::wall_ms())
+            let (uplink, set_aside_ms) = (log.cursors[cursor].uplink.as_str(), clock::wall_ms());
+            log.dead_letters.put(&Letter { uplink, offset, reason: &reason, set_aside_ms, tries, record })
         };
         match tokio::task::spawn_blocking(put).await {
             Ok(outcome) => Ok(outcome.map_err(Arc::new)?),

@@ -12,6 +12,8 @@
 //! Limits: client id and topic to [`NAME_BYTES_MAX`], properties to [`PROPERTIES_BYTES_MAX`], a record to
 //! [`RECORD_BYTES_MAX`].
 
+use tidegate_protocol::Topic;
+
 /// Longest client id or topic, in bytes.
 pub const NAME_BYTES_MAX: usize = 1024;
 /// Longest properties, in bytes.
@@ -35,6 +37,27 @@ pub enum Kind {
     Json = 1,
     /// A foreign device's payload, or a frame that could not be read: forwarded byte for byte.
     Opaque = 2,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Frame, Self::Json, Self::Opaque];
+
+    /// Its name, as people write it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Frame => "frame",
+            Self::Json => "json",
+            Self::Opaque => "opaque",
+        }
+    }
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 /// One PUBLISH, borrowed.
@@ -69,6 +92,12 @@ pub struct BadRecord {
 }
 
 impl<'a> Record<'a> {
+    /// Whose it is: the device of a `tg/…` topic, or else the MQTT client id.
+    #[must_use]
+    pub fn device(&self) -> &'a str {
+        Topic::parse(self.topic).map_or(self.client, |topic| topic.device.as_str())
+    }
+
     /// The record's length in a row, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -125,6 +154,12 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn is_frame(bytes: &[u8]) -> bool {
         bytes.get(4) == Some(&(Kind::Frame as u8))
+    }
+
+    /// Whether the record that starts `bytes` is urgent.
+    #[must_use]
+    pub fn is_urgent(bytes: &[u8]) -> bool {
+        bytes.get(5).is_some_and(|flags| flags & FLAG_URGENT != 0)
     }
 
     fn parse(bytes: &'a [u8], base_ms: u64) -> Option<(Self, usize)> {

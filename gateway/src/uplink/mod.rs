@@ -173,7 +173,7 @@ impl<S: Source> Uplink<'_, S> {
         // The first that there is: it was the first to be sent.
         let Some((offset, record)) = S::records_from(&block, head).next() else { return Ok(()) };
         let why = format!("the upstream closed the connection {closed} times on it");
-        lane::set_aside(&self.shared(shutdown), offset, &record, &why).await?;
+        lane::set_aside(&self.shared(shutdown), offset, &record, &why, closed).await?;
         self.source.release(offset + 1);
         Ok(())
     }

@@ -14,7 +14,7 @@
 //! Limits: what the upstream allows, see [`Limits`]. It decodes no payload beyond a frame's head, and
 //! allocates nothing per event once its two scratch buffers have grown.
 
-use tidegate_protocol::{FrameHead, Topic};
+use tidegate_protocol::FrameHead;
 
 use super::{
     settings::{Settings, Version},
@@ -87,7 +87,7 @@ impl Raw {
         id: u16,
         limits: &Limits,
     ) -> Result<(), Unsendable> {
-        let device = if self.needs_device { device_of(record) } else { "" };
+        let device = if self.needs_device { record.device() } else { "" };
         if self.version == Version::V5 {
             self.describe(offset, record, device);
         }
@@ -134,11 +134,6 @@ impl Raw {
         put(out, DEVICE, |out| out.extend_from_slice(device.as_bytes()));
         put(out, RECEIVED, |out| out.extend_from_slice(&timestamp::rfc3339(record.received_ms)));
     }
-}
-
-/// The device of a `tg/…` topic, or the MQTT client id.
-fn device_of<'a>(record: &Record<'a>) -> &'a str {
-    Topic::parse(record.topic).map_or(record.client, |topic| topic.device.as_str())
 }
 
 /// Appends a property: `key`, then the value that `write` writes, with its length before it.

@@ -26,12 +26,13 @@ pub trait Source: Send + Sync {
     fn end(block: &Self::Block) -> u64;
     /// Everything before `offset` is settled.
     fn release(&mut self, offset: u64);
-    /// Keeps a record aside with its reason: durable when this returns.
+    /// Makes a dead letter of a record that was sent `tries` times: durable when this returns.
     fn set_aside(
         &self,
         offset: u64,
         record: &Record<'_>,
         reason: &str,
+        tries: u32,
     ) -> impl Future<Output = Result<(), ReadError>> + Send;
     /// What the store calls itself, in the ids of records that have none of their own.
     fn store_id(&self) -> String;
@@ -73,8 +74,9 @@ impl Source for Reader {
         offset: u64,
         record: &Record<'_>,
         reason: &str,
+        tries: u32,
     ) -> impl Future<Output = Result<(), ReadError>> + Send {
-        Reader::set_aside(self, offset, record, reason)
+        Reader::set_aside(self, offset, record, reason, tries)
     }
 
     fn store_id(&self) -> String {

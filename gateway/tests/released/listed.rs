@@ -31,7 +31,7 @@ pub fn status(status: &Status) -> Value {
         "next_offset": status.next_offset,
         "events": status.events,
         "segments": status.segments,
-        "set_aside": status.set_aside,
+        "set_aside": status.dead_letters,
         "backlog": {
             "uplink": backlog.uplink,
             "events": backlog.events,

@@ -62,7 +62,7 @@ async fn fill(store: &Store) -> Vec<Value> {
                 let block = next(&mut reader).await;
                 if let Some((offset, aside)) = block.records_from(ASIDE).next().filter(|(at, _)| *at == ASIDE)
                 {
-                    reader.set_aside(offset, &aside, "too large").await.unwrap();
+                    reader.set_aside(offset, &aside, "too large", 1).await.unwrap();
                 }
             }
             // Before the segment is sealed: the next one begins with it.

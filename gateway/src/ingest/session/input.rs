@@ -73,7 +73,7 @@ impl Session {
             }
             Arrival::Resend => Ok(false),
             Arrival::Received => {
-                self.acks.stage(publish.packet_id, Reply::Pubrec);
+                self.acks.stage(publish.packet_id, Reply::PubrecAgain);
                 Ok(false)
             }
             Arrival::Reused => {

@@ -35,7 +35,7 @@ impl Sink for Batch {
 /// What happened since it was last taken, to be counted in one go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Events taken in.
+    /// Events that came in, those that are refused included.
     pub events: u64,
     /// Bytes of their topics and payloads.
     pub bytes: u64,
@@ -43,6 +43,8 @@ pub struct Counts {
     pub unrouted: u64,
     /// Payloads on a frame topic that are no frame.
     pub malformed_frames: u64,
+    /// Events not stored because the store is full.
+    pub refused_events: u64,
 }
 
 /// Something for the log.
@@ -54,6 +56,8 @@ pub enum News {
     Subscribes,
     /// The client uses a packet id in flight for another publish.
     PacketIdReused(u16),
+    /// The store is full, and what the client publishes is not stored.
+    StoreFull,
 }
 
 /// How a session ended.

@@ -12,11 +12,12 @@
 //! told, so it is stored as well: a copy at worst, where leaving it out might lose an event.
 //!
 //! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning false; the Receive
-//! Maximum holds on MQTT 5. A keep-alive does not run out while it is the gateway that does not read.
+//! Maximum holds on MQTT 5. A keep-alive does not run out while it is the gateway that does not read: see `full.rs`.
 //!
 //! It does not: look for other connections of the client (`registry`), read a clock, or wait for anything. There are
 //! no local subscribers: every SUBSCRIBE is answered, and refused.
 
+mod full;
 mod input;
 mod interface;
 mod opening;
@@ -38,6 +39,7 @@ use super::{
 };
 use crate::store::Watermark;
 
+pub use full::HELD_MAX;
 pub use interface::{Counts, End, News, Sink};
 
 pub use crate::clock::Now;
@@ -89,8 +91,8 @@ pub struct Session {
     packet_bytes_max: usize,
     /// Bytes of the records in the batch.
     batched_bytes: usize,
-    /// The intake is full.
-    blocked: bool,
+    /// Since when nothing is read for want of room.
+    blocked_since: Option<Instant>,
     will: Option<Box<Will>>,
     scratch: Vec<u8>,
     counts: Counts,
@@ -105,6 +107,7 @@ struct Told {
     unrouted: HashSet<u64>,
     subscribes: bool,
     packet_id_reused: bool,
+    store_full: bool,
 }
 
 impl Session {
@@ -125,7 +128,7 @@ impl Session {
             session_expiry_s: 0,
             packet_bytes_max: usize::MAX,
             batched_bytes: 0,
-            blocked: false,
+            blocked_since: None,
             will: None,
             scratch: Vec::new(),
             counts: Counts::default(),
@@ -189,13 +192,7 @@ impl Session {
         self.acks.awaits_commit()
     }
 
-    /// The intake is full, or has room again.
-    pub fn set_blocked(&mut self, now: Now, blocked: bool) {
-        self.blocked = blocked;
-        self.heard = now.at;
-    }
-
-    /// Whether input is to be read. False in the end, while the intake is full, the batch is large, and while the
+    /// Whether input is to be read. False in the end, while there is no room, the batch is large, and while the
     /// client is owed more or has more to read than the limits say.
     #[must_use]
     #[inline]
@@ -205,7 +202,7 @@ impl Session {
             Version::V5 => usize::from(self.settings.inflight_max) * OWED_PER_INFLIGHT,
         };
         matches!(self.phase, Phase::Fresh | Phase::Open)
-            && !self.blocked
+            && self.blocked_since.is_none()
             && self.batched_bytes < BATCH_BYTES_MAX
             && self.acks.owed() < owed_max
             && self.out.len() - self.written < OUT_BYTES_MAX
@@ -251,7 +248,7 @@ impl Session {
             Phase::Open => self.keep_alive.map(|keep_alive| self.heard + keep_alive),
             _ => None,
         };
-        write.into_iter().chain(read).min()
+        write.into_iter().chain(read).chain(self.held_until()).min()
     }
 
     /// Ends the session if a time limit is over.
@@ -266,6 +263,9 @@ impl Session {
         }
         match self.phase {
             Phase::Fresh => self.fail(now, Fault::ConnectTimeout),
+            Phase::Open if self.held_until().is_some_and(|limit| limit <= now.at) => {
+                self.fail(now, Fault::NoRoom);
+            }
             Phase::Open if self.wants_input() => self.fail(now, Fault::KeepAlive),
             _ => self.heard = now.at,
         }

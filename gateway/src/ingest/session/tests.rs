@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     clock,
     ingest::{Payload, Route, codec::Refused},
-    store::{Kind, Record},
+    store::{Fate, Kind, Record, Refusal},
 };
 
 /// What was pushed, as text: one entry per ticket.
@@ -201,7 +201,7 @@ fn acknowledgements_go_out_in_the_order_received_and_with_one_write() {
         .concat(),
     );
     rig.append();
-    assert_eq!(rig.session.take_counts(), Counts { events: 2, bytes: 6, unrouted: 1, malformed_frames: 0 });
+    assert_eq!(rig.session.take_counts(), Counts { events: 2, bytes: 6, unrouted: 1, ..Counts::default() });
     assert_eq!(rig.commit(0), NONE, "also the one that no route takes keeps its place");
     assert_eq!(rig.commit(2), [0x40, 2, 0, 1, 0x40, 3, 0, 2, 0x10, 0x50, 2, 0, 3]);
     assert_eq!(rig.session.take_news(), [News::Unrouted("none".into())]);
@@ -456,6 +456,82 @@ fn time_limits_end_a_session_and_a_full_intake_is_not_the_clients_fault() {
     rig.wait(30);
     assert_eq!(rig.fault(), Some(Fault::WriteTimeout));
     assert_eq!(rig.session.output(), NONE);
+}
+
+#[test]
+fn a_full_store_is_told_to_version_5_by_quality_of_service() {
+    let (v5, gone, freed) = (Version::V5, Fate::Gone, Fate::Freed);
+    let table: [(&[u8], &[Fate], &[u8]); 5] = [
+        (&publish(v5, QOS1, "s/a", 1, ""), &[gone], &[0x40, 3, 0, 1, 0x97]),
+        (&publish(v5, QOS2, "s/a", 1, ""), &[freed], &[0x50, 3, 0, 1, 0x97]),
+        (&publish(v5, 0, "s/a", 0, ""), &[gone], &NONE),
+        (&publish(v5, QOS1, "none", 1, ""), &[], &[0x40, 3, 0, 1, 0x10]),
+        (
+            &[publish(v5, QOS1, "s/a", 1, ""), publish(v5, QOS1 | DUP, "s/a", 1, "")].concat(),
+            &[gone],
+            &[0x40, 3, 0, 1, 0x97],
+        ),
+    ];
+    for (bytes, fates, wanted) in table {
+        let mut rig = Rig::open(v5);
+        rig.input(bytes);
+        let tickets: Vec<(u64, Fate)> = (0..).zip(fates.iter().copied()).collect();
+        let events = tickets.len() as u64;
+        rig.session.handle_refused(&Refusal { tickets, events });
+        rig.append();
+        assert_eq!(rig.commit(1), wanted, "{bytes:02x?}");
+        assert_eq!(rig.session.take_counts().refused_events, events);
+        // Free again: it is a new publish, no PUBREL in between.
+        rig.input(&publish(v5, QOS2, "s/b", 1, ""));
+        rig.append();
+        assert_eq!(rig.commit(9), [0x50, 2, 0, 1]);
+    }
+}
+
+#[test]
+fn a_refused_batch_keeps_its_releases_and_the_order_of_its_replies() {
+    let v5 = Version::V5;
+    let mut rig = Rig::open(v5);
+    rig.input(&publish(v5, QOS2, "s/a", 5, ""));
+    rig.append();
+    assert_eq!(rig.commit(1), [0x50, 2, 0, 5]);
+    let batch = [
+        publish(v5, QOS1, "s/a", 1, ""),
+        packet(0x62, &[0, 5]),
+        publish(v5, QOS1, "s/kept", 2, ""),
+        publish(v5, 0, "s/a", 0, ""),
+    ];
+    rig.input(&batch.concat());
+    let tickets = vec![(0, Fate::Gone), (3, Fate::Gone)];
+    rig.session.handle_refused(&Refusal { tickets, events: 2 });
+    rig.append();
+    assert_eq!(rig.commit(1), [0x40, 3, 0, 1, 0x97], "the release is not durable");
+    assert_eq!(rig.commit(2), [0x70, 2, 0, 5]);
+    assert_eq!(rig.commit(3), [0x40, 2, 0, 2]);
+    assert!(!rig.session.has_staged() && !rig.session.awaits_commit());
+}
+
+#[test]
+fn a_batch_is_not_held_for_ever() {
+    for version in BOTH {
+        let mut rig = Rig::open_with(version, &connect(version, "c", 2, 0));
+        let almost = HELD_MAX.as_secs() - 1;
+        for _ in 0..2 {
+            rig.session.set_blocked(rig.now, true);
+            rig.wait(almost);
+            rig.session.set_blocked(rig.now, false);
+            rig.wait(almost);
+            assert_eq!(rig.fault(), None, "held anew");
+        }
+        rig.session.set_blocked(rig.now, true);
+        rig.wait(almost);
+        rig.session.set_blocked(rig.now, true);
+        rig.wait(1);
+        assert_eq!(rig.fault(), Some(Fault::NoRoom));
+        let told: &[u8] = if version == Version::V5 { &[0xe0, 0x97] } else { &[] };
+        let out = rig.out();
+        assert_eq!(out.iter().step_by(2).take(2).copied().collect::<Vec<_>>(), told);
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@ use tidegate_protocol::{FrameHead, Topic};
 
 use crate::{
     store::{
-        intake::{Chunk, Op},
+        batch::Op,
+        intake::Chunk,
         pending::Pending,
         record::{Kind, Record},
         row::{HEAD_BYTES, Records},

@@ -15,6 +15,7 @@ use super::{Committer, seal, write::Write};
 use crate::{
     clock::Now,
     store::{
+        dead_letters::{DAMAGED_FILE, Dropped},
         error::StoreError,
         gap::{Gap, Lost, Reason},
         gaps::Gaps,
@@ -68,6 +69,48 @@ impl Committer {
                 Trouble::Damaged { first, why } => self.mend_damaged(first, &why, now),
             }
         }
+    }
+
+    /// Makes gap records of the dead letters that are gone: dropped for want of room, or lost with a damaged file.
+    pub(super) fn tell_of_dead_letters(&mut self, now: Now) {
+        let log = self.log.clone();
+        let gap = |reason, from, to, events, file, uplinks| Gap {
+            reason,
+            at_ms: now.wall_ms,
+            from,
+            to,
+            events,
+            file,
+            uplinks,
+        };
+        if log.dead_letters.is_damaged() {
+            let file = Some(DAMAGED_FILE.to_owned());
+            self.write_gap(gap(Reason::DeadLettersDamaged, 0, self.end.offset, None, file, Vec::new()), now);
+            if self.stuck.is_none() {
+                note(log.dead_letters.confirm_damaged());
+            }
+        }
+        if let Ok(Some(dropped)) = log.dead_letters.take_dropped()
+            && self.stuck.is_none()
+        {
+            let from = dropped.by.iter().map(|by| by.from).min().unwrap_or_default();
+            let to = dropped.by.iter().map(|by| by.to).max().unwrap_or_default();
+            let uplinks = lost_letters(&dropped);
+            self.write_gap(
+                gap(Reason::DeadLettersFull, from, to, Some(dropped.events()), None, uplinks),
+                now,
+            );
+            if self.stuck.is_none() {
+                note(log.dead_letters.confirm_dropped(&dropped));
+            }
+        }
+    }
+
+    /// A gap record of what is not in the log.
+    fn write_gap(&mut self, gap: Gap, now: Now) {
+        let mut write = Write::default();
+        self.add_gap(&mut write, gap, std::iter::empty());
+        self.write(write, now);
     }
 
     fn mend_damaged(&mut self, first: u64, why: &str, now: Now) {
@@ -175,8 +218,7 @@ impl Committer {
             uplinks.push(Lost {
                 uplink: cursor.uplink.clone(),
                 events: ahead().map(|hole| hole.events_behind(mark)).sum(),
-                devices: std::collections::HashMap::new(),
-                other_devices_events: 0,
+                ..Lost::default()
             });
             let around = ahead().find(|hole| hole.from.offset <= mark.offset);
             moved.extend(around.map(|hole| {
@@ -232,6 +274,30 @@ impl Committer {
         }
         let blocks = self.log.segments.read(offset, 1).ok()?;
         blocks.first().filter(|block: &&Block| block.first() == offset).map(reader::begin_of)
+    }
+}
+
+/// By uplink, what became of its dead letters.
+fn lost_letters(dropped: &Dropped) -> Vec<Lost> {
+    let mut uplinks: Vec<Lost> = Vec::new();
+    for by in &dropped.by {
+        if uplinks.last().is_none_or(|last| last.uplink != by.uplink) {
+            uplinks.push(Lost { uplink: by.uplink.clone(), events: Some(0), ..Lost::default() });
+        }
+        let Some(lost) = uplinks.last_mut() else { continue };
+        lost.events = lost.events.map(|events| events + by.events);
+        if by.device.is_empty() {
+            lost.other_devices_events += by.events;
+        } else {
+            lost.devices.insert(by.device.clone(), by.events);
+        }
+    }
+    uplinks
+}
+
+fn note(confirmed: Result<(), StoreError>) {
+    if let Err(error) = confirmed {
+        tracing::warn!(%error, "a gap record of dead letters may be written once more");
     }
 }
 

@@ -159,6 +159,7 @@ impl Committer {
             return self.is_stuck();
         }
         self.mend(now);
+        self.tell_of_dead_letters(now);
         if self.stuck.is_some() {
             return self.is_stuck();
         }

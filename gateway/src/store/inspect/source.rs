@@ -23,7 +23,7 @@ pub enum Source {
     /// Open in this process.
     Running(Arc<Log>),
     /// Files that nobody writes.
-    Stopped(Stopped),
+    Stopped(Box<Stopped>),
 }
 
 /// The files of a store that no gateway has open.
@@ -70,7 +70,7 @@ impl Source {
             let found = Segment::open_sealed(&files, *first, None).and_then(|segment| segment.found());
             found.ok().filter(|found| found.head.part == Part::Whole)
         });
-        Ok(Self::Stopped(Stopped { files, firsts, found, _lock: lock }))
+        Ok(Self::Stopped(Box::new(Stopped { files, firsts, found, _lock: lock })))
     }
 
     /// Its files.
@@ -85,8 +85,10 @@ impl Source {
     pub fn store(&self) -> Option<u32> {
         match self {
             Self::Running(log) => Some(log.store),
-            Self::Stopped(Stopped { found: Some(found), .. }) => Some(found.head.store),
-            Self::Stopped(stopped) => state::read(&stopped.files).ok().map(|says| says.store),
+            Self::Stopped(stopped) => match &stopped.found {
+                Some(found) => Some(found.head.store),
+                None => state::read(&stopped.files).ok().map(|says| says.store),
+            },
         }
     }
 

@@ -26,7 +26,7 @@ mod read;
 mod tables;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use redb::{Builder, Database, StorageBackend};
 use serde::{Deserialize, Serialize};
@@ -258,12 +258,6 @@ impl Segment {
                 .map_err(|error| StoreError::disk(&path, error.into()))
         })?;
         Ok(Self { path: path.clone(), db, is_sealed: true })
-    }
-
-    /// Its file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Whether it was opened to read only.

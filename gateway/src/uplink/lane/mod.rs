@@ -234,7 +234,7 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         let Err(why) = self.shared.raw.publish(self.link.outbox(), offset, record, id, &self.limits) else {
             return Ok(true);
         };
-        self.set_aside(id, offset, record, &why.to_string()).await?;
+        self.set_aside(id, offset, record, &why.to_string(), 0).await?;
         self.release();
         Ok(false)
     }

@@ -21,6 +21,9 @@ use super::{
 };
 use crate::store::Record;
 
+/// How often a record was sent that the upstream refused: one answer is enough.
+const TRIES_REFUSED: u32 = 1;
+
 impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
     /// Reads all that came, then settles it in one go.
     pub(super) async fn take_answers(&mut self) -> Result<(), Broken> {
@@ -79,7 +82,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         let record = block.as_deref().and_then(|block| S::records_from(block, offset).next());
         let (_, record) =
             record.expect("invariant: a block is kept until all of it is released, see `release`");
-        self.set_aside(id, offset, &record, &why).await
+        self.set_aside(id, offset, &record, &why, TRIES_REFUSED).await
     }
 
     pub(super) async fn set_aside(
@@ -88,8 +91,9 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         offset: u64,
         record: &Record<'_>,
         why: &str,
+        tries: u32,
     ) -> Result<(), Broken> {
-        set_aside(&self.shared, offset, record, why).await?;
+        set_aside(&self.shared, offset, record, why, tries).await?;
         self.window.set_aside(id);
         Ok(())
     }
@@ -120,14 +124,15 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
     }
 }
 
-/// Keeps the record at `offset` aside with its reason, durably, and counts it.
+/// Makes a dead letter of the record at `offset`, which was sent `tries` times, durably, and counts it.
 pub(in super::super) async fn set_aside<S: Source>(
     shared: &Shared<'_, S>,
     offset: u64,
     record: &Record<'_>,
     why: &str,
+    tries: u32,
 ) -> Result<(), Broken> {
-    shared.source.set_aside(offset, record, why).await?;
+    shared.source.set_aside(offset, record, why, tries).await?;
     if let Some(records) = shared.tally.set_aside(record.events.into()) {
         let uplink = &shared.settings.name;
         tracing::warn!(%uplink, records, offset, topic = record.topic, "set an event aside: {why}");

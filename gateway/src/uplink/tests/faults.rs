@@ -128,6 +128,7 @@ async fn what_the_upstream_refuses_for_good_is_set_aside_and_the_rest_goes_on() 
         uplink.released(30).await;
         let why = format!("the upstream refused it: {name} ({reason:#04x})");
         assert_eq!(uplink.log.aside(), [(5, why.clone()), (25, why)]);
+        assert_eq!(uplink.log.tries(), [1, 1]);
         let view = uplink.health.view();
         assert_eq!((view.delivered_events, view.set_aside_events, view.connects), (28, 2, 1));
         assert_eq!(broker.arrivals().len(), 30, "nothing was sent twice");
@@ -169,7 +170,7 @@ async fn a_publish_on_which_the_upstream_hangs_up_is_probed_and_set_aside() {
         let uplink = Running::start(settings, Log::numbered(30));
         uplink.released(30).await;
         let why = "the upstream closed the connection 6 times on it".to_owned();
-        assert_eq!(uplink.log.aside(), [(12, why)]);
+        assert_eq!((uplink.log.aside(), uplink.log.tries()), (vec![(12, why)], vec![6]));
         assert_eq!(broker.first_arrivals(), numbers(0..30));
         assert_eq!(uplink.health.view().delivered_events, 29);
         // Acknowledgements may be lost with the connection, so that it takes more than one to come as far as the suspect.

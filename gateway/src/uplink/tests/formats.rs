@@ -121,6 +121,7 @@ async fn what_is_too_large_for_the_upstream_is_set_aside_before_a_byte_is_sent()
     let packet_bytes_max = |settings: &mut Settings| settings.packet_bytes_max = Some(307);
     let (arrivals, log) = send(packet_bytes_max, ACCEPTED_V311, &records).await;
     assert_eq!((arrivals.len(), log.aside()), (2, vec![(1, why(308, 307))]));
+    assert_eq!(log.tries(), [0], "it was never sent");
 
     let (arrivals, log) = send(|s| s.packet_bytes_max = Some(308), ACCEPTED_V311, &records).await;
     assert_eq!((arrivals.len(), log.aside()), (3, vec![]));

@@ -70,6 +70,7 @@ struct State {
     records: Vec<Owned>,
     released: u64,
     aside: Vec<(u64, String)>,
+    tries: Vec<u32>,
     closed: bool,
 }
 
@@ -111,6 +112,11 @@ impl Log {
 
     pub fn aside(&self) -> Vec<(u64, String)> {
         self.state.lock().unwrap().aside.clone()
+    }
+
+    /// How often each that was set aside had been sent.
+    pub fn tries(&self) -> Vec<u32> {
+        self.state.lock().unwrap().tries.clone()
     }
 }
 
@@ -170,12 +176,19 @@ impl Source for Cursor {
         state.released = offset;
     }
 
-    async fn set_aside(&self, offset: u64, record: &Record<'_>, reason: &str) -> Result<(), ReadError> {
+    async fn set_aside(
+        &self,
+        offset: u64,
+        record: &Record<'_>,
+        reason: &str,
+        tries: u32,
+    ) -> Result<(), ReadError> {
         // A commit takes its time.
         tokio::task::yield_now().await;
         let mut state = self.log.state.lock().unwrap();
         assert_eq!(state.records[offset as usize].borrow(), *record);
         state.aside.push((offset, reason.to_owned()));
+        state.tries.push(tries);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ fn open(dir: &tempfile::TempDir) -> Store {
         linger_max: Duration::ZERO,
         max_bytes: 1 << 40,
         when_full: Default::default(),
+        dead_letters_max_bytes: 64 << 20,
     };
     Store::open(settings, &["cloud".to_owned()]).unwrap()
 }
@@ -62,7 +63,7 @@ async fn what_the_store_holds_arrives_across_restarts_and_what_is_refused_is_set
             || format!("{:?} {:?}", backlog(), health),
         )
         .await;
-        assert_eq!(store.status().set_aside, 1);
+        assert_eq!(store.status().dead_letters, 1);
         shutdown.cancel();
         tokio::time::timeout(PATIENCE, uplink).await.unwrap().unwrap();
         store.close();

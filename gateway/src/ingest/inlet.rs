@@ -1,0 +1,189 @@
+//! A connection's way into the intake: its batch, and what it does while there is no room for it.
+//!
+//! ```text
+//!   append ─▶ taken in ─────────────────────────────────────▶ reads on
+//!      │ intake full, or the store is and the client can not be told ─▶ Held ─ room ─▶ append again
+//!      └ store full: refused, the rest is appended ─▶ Refusing ─ nothing more to read ─▶ Pausing ─ room, time ─▶ reads on
+//! ```
+//! A client that is refused is read from until its socket holds nothing more, or for [`STORE_FULL_READ_MAX`]; then reading
+//! pauses. So one that publishes on is slowed down, and what is behind its publishes, such as a PINGREQ, waits for
+//! [`STORE_FULL_PAUSE`] and not for each of them.
+//!
+//! Crash story: what is in the batch was not acknowledged. Limits: one batch. It does not wait for anything by itself.
+
+use std::time::Instant;
+
+use super::{
+    session::{Now, Session},
+    settings::{STORE_FULL_PAUSE, STORE_FULL_READ_MAX},
+};
+use crate::store::{AppendError, Batch, Intake, Size};
+
+/// The way in.
+pub(super) struct Inlet {
+    pub batch: Batch,
+    intake: Intake,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The batch is empty, or was just filled.
+    Open,
+    /// The batch waits for room.
+    Held,
+    /// A batch of this size was refused, and so much was read since.
+    Refusing { size: Size, read_bytes: usize },
+    /// A batch of this size was refused; nothing is read until there is room for another, or until then.
+    Pausing { size: Size, until: Instant },
+}
+
+impl Inlet {
+    pub fn new(intake: Intake) -> Self {
+        Self { batch: Batch::default(), intake, state: State::Open }
+    }
+
+    /// Appends what the session has staged; false if it is held.
+    ///
+    /// # Errors
+    /// The store is closed: the batch is gone.
+    pub fn append(&mut self, now: Now, session: &mut Session) -> Result<bool, AppendError> {
+        loop {
+            let appended = if self.batch.is_empty() { Ok(0) } else { self.intake.append(&mut self.batch) };
+            match appended {
+                Ok(first) => {
+                    self.let_go(now, session);
+                    session.handle_appended(first);
+                    return Ok(true);
+                }
+                Err(AppendError::StoreFull) if session.can_refuse() => {
+                    self.let_go(now, session);
+                    self.refuse(session);
+                }
+                Err(error @ (AppendError::Full | AppendError::StoreFull)) => {
+                    if error == AppendError::StoreFull {
+                        session.note_store_full();
+                    }
+                    if self.state != State::Held {
+                        self.state = State::Held;
+                        session.set_blocked(now, true);
+                    }
+                    return Ok(false);
+                }
+                Err(AppendError::Closed) => {
+                    self.state = State::Open;
+                    self.batch = Batch::default();
+                    return Err(AppendError::Closed);
+                }
+            }
+        }
+    }
+
+    /// Appends the last records of an ended session; gives whether that can be done now. A full store gets the steps of
+    /// QoS 2 alone.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub fn append_last(&mut self, session: &mut Session) -> Result<bool, AppendError> {
+        while !self.batch.is_empty() {
+            match self.intake.append(&mut self.batch) {
+                Ok(_) => break,
+                Err(AppendError::Full) => {
+                    self.state = State::Held;
+                    return Ok(false);
+                }
+                Err(AppendError::StoreFull) => self.refuse(session),
+                Err(AppendError::Closed) => return Err(AppendError::Closed),
+            }
+        }
+        Ok(true)
+    }
+
+    fn refuse(&mut self, session: &mut Session) {
+        let size = self.batch.size();
+        let refused = self.intake.refuse(&mut self.batch);
+        session.handle_refused(&refused);
+        session.note_store_full();
+        let read_bytes = if let State::Refusing { read_bytes, .. } = self.state { read_bytes } else { 0 };
+        self.state = State::Refusing { size, read_bytes };
+    }
+
+    /// The batch is held no longer.
+    fn let_go(&mut self, now: Now, session: &mut Session) {
+        if self.state == State::Held {
+            self.state = State::Open;
+            session.set_blocked(now, false);
+        }
+    }
+
+    /// So much was read.
+    pub fn note_read(&mut self, now: Now, bytes: usize, session: &mut Session) {
+        if let State::Refusing { read_bytes, .. } = &mut self.state {
+            *read_bytes += bytes;
+            if *read_bytes >= STORE_FULL_READ_MAX {
+                self.pause(now, session);
+            }
+        }
+    }
+
+    /// Whether reading is to pause as soon as nothing more is there to be read.
+    pub fn is_refusing(&self) -> bool {
+        matches!(self.state, State::Refusing { .. })
+    }
+
+    /// Nothing more is there to be read.
+    pub fn pause(&mut self, now: Now, session: &mut Session) {
+        if let State::Refusing { size, .. } = self.state {
+            self.state = State::Pausing { size, until: now.at + STORE_FULL_PAUSE };
+            session.set_blocked(now, true);
+        }
+    }
+
+    /// When a pause is over.
+    pub fn pauses_until(&self) -> Option<Instant> {
+        if let State::Pausing { until, .. } = self.state { Some(until) } else { None }
+    }
+
+    /// Reads on if a pause is over.
+    pub fn handle_timeout(&mut self, now: Now, session: &mut Session) {
+        if self.pauses_until().is_some_and(|until| until <= now.at) {
+            self.read_on(now, session);
+        }
+    }
+
+    fn read_on(&mut self, now: Now, session: &mut Session) {
+        self.state = State::Open;
+        session.set_blocked(now, false);
+    }
+
+    /// Whether room is waited for.
+    pub fn waits_for_room(&self) -> bool {
+        matches!(self.state, State::Held | State::Pausing { .. })
+    }
+
+    /// Waits for room for what is in the batch, or for as much as was refused. Cancel-safe.
+    pub async fn room(&self) {
+        let size = if let State::Pausing { size, .. } = self.state { size } else { self.batch.size() };
+        self.intake.room_for(size).await;
+    }
+
+    /// There may be room: ends a pause. Gives whether a batch is held, and so to be appended.
+    pub fn handle_room(&mut self, now: Now, session: &mut Session) -> bool {
+        if self.pauses_until().is_some() {
+            self.read_on(now, session);
+        }
+        self.state == State::Held
+    }
+
+    /// Whether the store knows QoS 2 packet ids of `client`.
+    pub fn has_pending(&self, client: &str) -> bool {
+        self.intake.has_pending(client)
+    }
+
+    /// Gives back memory that is not needed now.
+    pub fn shrink(&mut self) {
+        if self.batch.is_empty() {
+            self.batch = Batch::default();
+        }
+    }
+}

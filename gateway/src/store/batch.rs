@@ -1,0 +1,268 @@
+//! What one socket read held, on its way into the intake: records as they lie in a row, and steps of QoS 2. Pure.
+//!
+//! ```text
+//!   tickets   0        1        2        3          4
+//!             record   record   record   release    record        a full store: [`Batch::refuse`]
+//!             plain    urgent   QoS 2    PUBREL     plain
+//!             gone     stays    freed    stays      gone
+//! ```
+//! Limits: none of its own; who fills it stops at a size, see `ingest`.
+
+use super::record::{Kind, Record};
+
+/// What one QoS 2 step weighs in the intake, in bytes.
+const OP_BYTES: usize = 64;
+
+/// Records of one socket read on their way into the intake, in order. One per connection, reused.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub(super) bytes: Vec<u8>,
+    pub(super) base_ms: u64,
+    pub(super) records: u32,
+    pub(super) events: u32,
+    pub(super) frames: u32,
+    pub(super) tickets: u64,
+    /// By ticket within the batch.
+    pub(super) ops: Vec<(u64, Op)>,
+    plain_bytes: usize,
+    urgent_bytes: usize,
+}
+
+/// A step of QoS 2, made durable in the commit of its ticket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Op {
+    /// The record with this ticket is stored only if the id is not pending.
+    Receive { client: Box<str>, packet_id: u16 },
+    /// PUBREL: a ticket without a record.
+    Release { client: Box<str>, packet_id: u16 },
+    /// The session is over: a ticket without a record.
+    Forget { client: Box<str> },
+}
+
+/// What a batch weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Size {
+    /// In the intake: all its bytes.
+    pub bytes: usize,
+    /// In the store: bytes of records that are not urgent.
+    pub plain_bytes: usize,
+    /// In the store: bytes of urgent records.
+    pub urgent_bytes: usize,
+}
+
+/// What was taken out of a batch because the store is full.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refusal {
+    /// The tickets, as they were before, in order, and what became of each.
+    pub tickets: Vec<(u64, Fate)>,
+    /// Events in the records taken out.
+    pub events: u64,
+}
+
+/// What became of the ticket of a refused record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is gone: the tickets behind it move up.
+    Gone,
+    /// QoS 2: it stands for the release of the packet id.
+    Freed,
+}
+
+impl Batch {
+    /// Adds a record that is acknowledged by its ticket alone (QoS 0 and 1).
+    pub fn push(&mut self, record: &Record<'_>) {
+        if self.records == 0 {
+            self.base_ms = record.received_ms;
+        }
+        let before = self.bytes.len();
+        record.write(&mut self.bytes);
+        let bytes = self.bytes.len() - before;
+        *if record.urgent { &mut self.urgent_bytes } else { &mut self.plain_bytes } += bytes;
+        self.count(record.events, record.kind == Kind::Frame);
+    }
+
+    /// Adds a QoS 2 record: stored unless `(client, packet_id)` is pending already, and then pending. Durable
+    /// with the record.
+    pub fn push_exactly_once(&mut self, record: &Record<'_>, packet_id: u16) {
+        self.ops.push((self.tickets, Op::Receive { client: record.client.into(), packet_id }));
+        self.push(record);
+    }
+
+    /// Adds the release of a QoS 2 packet id (PUBREL): it takes a ticket of its own, for the PUBCOMP.
+    pub fn push_release(&mut self, client: &str, packet_id: u16) {
+        self.push_op(Op::Release { client: client.into(), packet_id });
+    }
+
+    /// Adds the end of a session: all its QoS 2 packet ids are forgotten. Takes a ticket of its own.
+    pub fn push_forget(&mut self, client: &str) {
+        self.push_op(Op::Forget { client: client.into() });
+    }
+
+    /// Tickets that appending this batch takes.
+    #[must_use]
+    pub fn tickets(&self) -> u64 {
+        self.tickets
+    }
+
+    /// Bytes it holds.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len() + self.ops.len() * OP_BYTES
+    }
+
+    /// What it weighs.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        Size { bytes: self.bytes(), plain_bytes: self.plain_bytes, urgent_bytes: self.urgent_bytes }
+    }
+
+    /// Nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tickets == 0
+    }
+
+    /// Whether it holds something that never lingers.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.urgent_bytes > 0
+    }
+
+    /// See [`Intake::refuse`](super::Intake::refuse).
+    pub(super) fn refuse(&mut self, is_pending: impl Fn(&str, u16) -> bool) -> Refusal {
+        let keeps_urgent = self.plain_bytes > 0;
+        let (bytes, ops, tickets) =
+            (std::mem::take(&mut self.bytes), std::mem::take(&mut self.ops), self.tickets);
+        self.clear();
+        let mut refused = Refusal::default();
+        let mut ops = ops.into_iter().peekable();
+        let mut at = 0;
+        for ticket in 0..tickets {
+            let op = ops.next_if(|(of, _)| *of == ticket).map(|(_, op)| op);
+            let receive = match op {
+                Some(Op::Receive { client, packet_id }) => Some((client, packet_id)),
+                Some(step) => {
+                    self.push_op(step);
+                    continue;
+                }
+                None => None,
+            };
+            let Some((events, size)) = Record::peek(&bytes, at) else { break };
+            let record = &bytes[at..at + size];
+            at += size;
+            let is_stored = receive.as_ref().is_some_and(|(client, id)| is_pending(client, *id));
+            if is_stored || (keeps_urgent && Record::is_urgent(record)) {
+                self.keep(record, events, receive, is_stored);
+                continue;
+            }
+            refused.events += u64::from(events);
+            refused.tickets.push((ticket, if receive.is_some() { Fate::Freed } else { Fate::Gone }));
+            if let Some((client, packet_id)) = receive {
+                self.push_op(Op::Release { client, packet_id });
+            }
+        }
+        refused
+    }
+
+    /// Puts a record back. One that is stored already weighs nothing: the commit thread leaves it out.
+    fn keep(&mut self, record: &[u8], events: u8, receive: Option<(Box<str>, u16)>, is_stored: bool) {
+        if let Some((client, packet_id)) = receive {
+            self.ops.push((self.tickets, Op::Receive { client, packet_id }));
+        }
+        self.bytes.extend_from_slice(record);
+        if !is_stored {
+            self.urgent_bytes += record.len();
+        }
+        self.count(events, Record::is_frame(record));
+    }
+
+    fn count(&mut self, events: u8, is_frame: bool) {
+        self.records += 1;
+        self.events += u32::from(events);
+        self.frames += u32::from(is_frame);
+        self.tickets += 1;
+    }
+
+    fn push_op(&mut self, op: Op) {
+        self.ops.push((self.tickets, op));
+        self.tickets += 1;
+    }
+
+    /// Empties it; its memory is kept.
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ops.clear();
+        (self.records, self.events, self.frames, self.tickets) = (0, 0, 0, 0);
+        (self.plain_bytes, self.urgent_bytes) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(topic: &str, urgent: bool) -> Record<'_> {
+        Record {
+            kind: Kind::Opaque,
+            events: 1,
+            retain: false,
+            urgent,
+            received_ms: 5,
+            client: "c",
+            topic,
+            properties: &[],
+            payload: b"x",
+        }
+    }
+
+    fn topics(batch: &Batch) -> Vec<String> {
+        let mut row = vec![0; crate::store::row::HEAD_BYTES];
+        row.extend_from_slice(&batch.bytes);
+        let mut records = crate::store::row::Records::of(&row, 0, batch.base_ms);
+        let mut topics = vec![];
+        while let Some(Ok((_, record, _))) = records.read_next() {
+            topics.push(record.topic.to_owned());
+        }
+        topics
+    }
+
+    fn release(packet_id: u16) -> Op {
+        Op::Release { client: "c".into(), packet_id }
+    }
+
+    #[test]
+    fn a_full_store_refuses_what_is_not_urgent_and_keeps_every_step_of_qos_2() {
+        let mut batch = Batch::default();
+        batch.push(&record("plain", false));
+        batch.push_release("c", 1);
+        batch.push(&record("urgent", true));
+        batch.push_exactly_once(&record("once", false), 2);
+        batch.push_exactly_once(&record("stored", false), 3);
+        batch.push_exactly_once(&record("urgent once", true), 4);
+        batch.push(&record("plain", false));
+        batch.push_forget("c");
+        let refused = batch.refuse(|client, id| (client, id) == ("c", 3));
+        let wanted = [(0, Fate::Gone), (3, Fate::Freed), (6, Fate::Gone)];
+        assert_eq!((refused.tickets.as_slice(), refused.events), (&wanted[..], 3));
+        assert_eq!(topics(&batch), ["urgent", "stored", "urgent once"]);
+        let receive = |packet_id| Op::Receive { client: "c".into(), packet_id };
+        let steps = [(0, release(1)), (2, release(2)), (3, receive(3)), (4, receive(4))];
+        assert_eq!(batch.ops[..4], steps);
+        assert_eq!(batch.ops[4], (5, Op::Forget { client: "c".into() }));
+        assert_eq!((batch.tickets(), batch.records, batch.events), (6, 3, 3));
+        assert_eq!(batch.size().plain_bytes, 0, "what is stored already takes no room");
+
+        let refused = batch.refuse(|_, id| id == 3);
+        assert_eq!(refused.tickets, [(1, Fate::Gone), (4, Fate::Freed)], "not even the urgent ones fit");
+        assert_eq!(topics(&batch), ["stored"]);
+        assert_eq!((batch.tickets(), batch.size().urgent_bytes), (5, 0));
+    }
+
+    #[test]
+    fn a_batch_is_refused_down_to_nothing() {
+        let mut batch = Batch::default();
+        batch.push(&record("plain", false));
+        batch.refuse(|_, _| false);
+        assert!(batch.is_empty());
+        assert_eq!(batch.size(), Size::default());
+    }
+}

@@ -1,0 +1,207 @@
+//! Opening `state.redb`: checked, migrated, and put out of the way where it is damaged.
+//!
+//! ```text
+//!  state.redb ─┬─ whole ──────────────▶ open          (format 1 becomes format 2)
+//!              ├─ newer format ───────▶ refused, left as it is
+//!              ├─ an I/O error ───────▶ refused, left as it is: tried again later
+//!              └─ damaged, not ours ──▶ state.redb.damaged ─┐
+//!  missing ─────────────────────────────────────────────────┴▶ a new one, marked `damaged` if the store held events
+//! ```
+//! Format 1 had one table, `aside`: (uplink, offset) to postcard of reason, set aside at, received at, record.
+//!
+//! Crash story: a new file has another name (`state.redb.new`) until it is whole; a migration is one transaction. Whatever is
+//! interrupted is done again from the beginning.
+//!
+//! Limits: the check reads the whole file, which `dead_letters_max_bytes` bounds. One damaged file is kept: the next replaces it.
+
+use redb::{
+    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
+};
+
+use super::{
+    super::{disk::Files, error::StoreError, overlay::Overlay, record::Record},
+    guarded,
+    letter::Letter,
+    tables::{DAMAGED, Found, META, Tables},
+};
+
+/// The file's name in the data folder.
+pub const FILE: &str = "state.redb";
+/// The name of one that is damaged.
+pub const DAMAGED_FILE: &str = "state.redb.damaged";
+const NEW_FILE: &str = "state.redb.new";
+/// Version of the file's format.
+const FORMAT: u64 = 2;
+const FORMAT_ASIDE: u64 = 1;
+const CACHE_BYTES: usize = 512 * 1024;
+
+/// Format 1's only table beside `meta`.
+const ASIDE: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("aside");
+
+/// What is known of the store that the file belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    /// Its identity.
+    pub store: u32,
+    /// It has ever held an event, so there may have been dead letters.
+    pub holds_events: bool,
+}
+
+/// Why a file is not opened.
+enum Refusal {
+    /// What it held can not be trusted.
+    Damaged(String),
+    /// It is as it was.
+    Error(StoreError),
+}
+
+/// The open file, what it holds, and how many letters were dropped because it held more than `max_bytes`.
+pub(super) fn open(files: &Files, told: Told, max_bytes: u64) -> Result<(Database, Found, u64), StoreError> {
+    if files.names()?.iter().any(|name| name == FILE) {
+        match open_existing(files, told, max_bytes) {
+            Ok(opened) => return Ok(opened),
+            Err(Refusal::Error(error)) => return Err(error),
+            Err(Refusal::Damaged(why)) => {
+                files.rename(FILE, DAMAGED_FILE)?;
+                tracing::error!(
+                    file = %files.path_of(DAMAGED_FILE).display(),
+                    "the dead letters are damaged and get another name: {why}; going on with none"
+                );
+            }
+        }
+    } else if told.holds_events {
+        tracing::error!(file = %files.path_of(FILE).display(), "the file of the dead letters is missing: going on with none");
+    }
+    make(files, told)
+}
+
+fn open_existing(files: &Files, told: Told, max_bytes: u64) -> Result<(Database, Found, u64), Refusal> {
+    let path = files.path_of(FILE);
+    let judge = |error: redb::Error| match is_damage(&error) {
+        true => Refusal::Damaged(error.to_string()),
+        false => Refusal::Error(StoreError::disk(&path, error)),
+    };
+    files.settle(FILE).map_err(Refusal::Error)?;
+    let disk = files.open(FILE).map_err(Refusal::Error)?;
+    if disk.len().map_err(|error| Refusal::Error(StoreError::io(&path, error)))? == 0 {
+        // redb would make an empty database of it, and say nothing.
+        return Err(Refusal::Damaged("it is empty".into()));
+    }
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    let db = guarded(|| Ok(builder.create_with_backend(disk)?)).map_err(judge)?;
+    let (format, store) = guarded(|| meta_of(&db)).map_err(judge)?;
+    match format {
+        Some(format) if format > FORMAT => {
+            return Err(Refusal::Error(StoreError::Format { path, format }));
+        }
+        Some(FORMAT | FORMAT_ASIDE) => {}
+        _ => return Err(Refusal::Damaged("it is not a file of dead letters".into())),
+    }
+    if store != u64::from(told.store) {
+        return Err(Refusal::Damaged("it belongs to another store".into()));
+    }
+    let (found, dropped) =
+        guarded(|| prepare(&db, format == Some(FORMAT_ASIDE), max_bytes)).map_err(judge)?;
+    Ok((db, found, dropped))
+}
+
+/// The store that the file says it belongs to, if it can be read. Writes nothing.
+pub fn identity(files: &Files) -> Option<u32> {
+    let overlay = Overlay::new(files.open_to_read(FILE).ok()?).ok()?;
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    let db = guarded(|| Ok(builder.create_with_backend(overlay)?)).ok()?;
+    let (format, store) = guarded(|| meta_of(&db)).ok()?;
+    format.map(|_| store as u32)
+}
+
+/// Whether an error says that the file holds what nobody wrote, and not that it can not be read or written now.
+fn is_damage(error: &redb::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    match error {
+        redb::Error::Io(cause) => matches!(cause.kind(), InvalidData | UnexpectedEof),
+        redb::Error::Corrupted(_)
+        | redb::Error::UpgradeRequired(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TableIsNotMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. }
+        | redb::Error::TableDoesNotExist(_) => true,
+        _ => false,
+    }
+}
+
+fn meta_of(db: &Database) -> Result<(Option<u64>, u64), redb::Error> {
+    let meta = db.begin_read()?.open_table(META)?;
+    let number =
+        |name| -> Result<Option<u64>, redb::Error> { Ok(meta.get(name)?.map(|number| number.value())) };
+    Ok((number("format")?, number("store")?.unwrap_or_default()))
+}
+
+/// Migrates format 1, and keeps to a limit that may have been lowered. Writes only if there is something to do.
+fn prepare(db: &Database, migrate: bool, max_bytes: u64) -> Result<(Found, u64), redb::Error> {
+    let transaction = db.begin_write()?;
+    if migrate {
+        from_format_1(&transaction)?;
+    }
+    let (found, dropped) = {
+        let mut tables = Tables::open(&transaction)?;
+        tables.check()?;
+        tables.make_room(max_bytes)?;
+        (tables.found()?, tables.dropped_now())
+    };
+    if migrate || dropped > 0 {
+        transaction.commit()?;
+    } else {
+        transaction.abort()?;
+    }
+    Ok((found, dropped))
+}
+
+fn from_format_1(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    {
+        let old = transaction.open_table(ASIDE)?;
+        let mut tables = Tables::open(transaction)?;
+        for entry in old.iter()? {
+            let (key, value) = entry?;
+            put_old(&mut tables, key.value(), value.value())?;
+        }
+        tables.set("format", FORMAT)?;
+    }
+    transaction.delete_table(ASIDE)?;
+    Ok(())
+}
+
+/// An entry of format 1 becomes a letter: it was tried once, as far as is known.
+fn put_old(tables: &mut Tables<'_>, (uplink, offset): (&str, u64), value: &[u8]) -> Result<(), redb::Error> {
+    let damaged = || redb::Error::Corrupted("an event that was set aside can not be read".into());
+    let (reason, set_aside_ms, received_ms, bytes): (&str, u64, u64, &[u8]) =
+        postcard::from_bytes(value).map_err(|_| damaged())?;
+    let (record, _) = Record::read(bytes, 0, received_ms).map_err(|_| damaged())?;
+    tables.put(&Letter { uplink, offset, reason, set_aside_ms, tries: 1, record }, u64::MAX)
+}
+
+/// Makes the file: durable, under its own name, when this returns.
+fn make(files: &Files, told: Told) -> Result<(Database, Found, u64), StoreError> {
+    let fail = |error: redb::Error| StoreError::disk(&files.path_of(NEW_FILE), error);
+    let disk = files.create(NEW_FILE)?;
+    let made = guarded(|| {
+        let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?;
+        let transaction = db.begin_write()?;
+        let found = {
+            let mut tables = Tables::open(&transaction)?;
+            tables.set("format", FORMAT)?;
+            tables.set("store", told.store.into())?;
+            if told.holds_events {
+                tables.set(DAMAGED, 1)?;
+            }
+            tables.found()?
+        };
+        transaction.commit()?;
+        Ok((db, found, 0))
+    });
+    let made = made.map_err(fail)?;
+    files.rename(NEW_FILE, FILE)?;
+    Ok(made)
+}

@@ -1,0 +1,240 @@
+//! Dead letters: the events that an upstream can not take, kept whole, each with its reason, in `state.redb`.
+//!
+//! ```text
+//!  uplink ──put──▶ dead letters ──list, get──▶ whoever looks in
+//!                     │    └──remove──▶ nothing, or sent again
+//!                     └─ full: the oldest ──▶ dropped, counted ──▶ a gap record
+//! ```
+//! A dead letter is durable before its event counts as delivered, so an event is never in neither place. The file also
+//! carries the store's identity: a folder with it is ours.
+//!
+//! Limits: `dead_letters_max_bytes` of the room that letters take in the file, which is itself up to twice as large. When they are full the oldest are dropped, and a letter that is larger than all of the room is
+//! dropped itself: what is behind it goes on.
+//!
+//! Failures: after any error the file is closed, and the next operation opens it again, checked. One that
+//! is damaged gets another name and a new one is made: [`DeadLetters::is_damaged`] says so until it is confirmed. One that can not
+//! be opened for another reason stays as it is and every operation tries again: meanwhile nothing is set aside, and the uplinks wait.
+//!
+//! Crash story: what was dropped is counted in the transaction that drops it, and stays counted until somebody
+//! confirms that a gap record of it is durable; a crash in between makes that record twice.
+
+mod dropped;
+mod file;
+mod filter;
+mod letter;
+mod look;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use redb::Database;
+
+pub use self::{
+    dropped::{DROPPED_DEVICES_MAX, Dropped, DroppedBy},
+    file::{DAMAGED_FILE, FILE, identity},
+    filter::DeadLetterFilter,
+    letter::{DeadLetter, Letter},
+    look::{DeadLetterPage, PAGE_LETTERS_MAX},
+};
+use self::{file::Told, tables::Tables};
+use super::{disk::Files, error::StoreError};
+use crate::telemetry;
+
+/// The dead letters of an open store.
+pub struct DeadLetters {
+    files: Files,
+    told: Told,
+    max_bytes: u64,
+    state: Mutex<State>,
+    letters: AtomicU64,
+    bytes: AtomicU64,
+    /// Dropped by this process.
+    dropped: AtomicU64,
+    /// Something was dropped and not confirmed.
+    has_dropped: AtomicBool,
+    /// Letters were lost with a damaged file, and that was not confirmed.
+    is_damaged: AtomicBool,
+}
+
+enum State {
+    Open(Database),
+    /// After a failure: the next operation opens it.
+    Shut,
+    /// For good.
+    Closed,
+}
+
+impl std::fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeadLetters").field("told", &self.told).finish_non_exhaustive()
+    }
+}
+
+impl DeadLetters {
+    /// Opens the file, or makes it for the store with this identity. `holds_events` says that the store has ever held
+    /// any: then a file that is missing is a loss.
+    ///
+    /// A file that can not be opened now is no error: see the top of this file.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`]: a newer version wrote the file. It was left as it is.
+    pub fn open(files: &Files, store: u32, holds_events: bool, max_bytes: u64) -> Result<Self, StoreError> {
+        let letters = Self {
+            files: files.clone(),
+            told: Told { store, holds_events },
+            max_bytes,
+            state: Mutex::new(State::Shut),
+            letters: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            has_dropped: AtomicBool::new(false),
+            is_damaged: AtomicBool::new(false),
+        };
+        let opened = letters.reopen(&mut letters.state.lock());
+        match opened {
+            Ok(()) => Ok(letters),
+            Err(error @ StoreError::Format { .. }) => Err(error),
+            Err(error) => {
+                tracing::error!(%error, "the dead letters can not be opened: nothing is set aside until they can");
+                Ok(letters)
+            }
+        }
+    }
+
+    /// Keeps `letter`: durable when this returns. One of the same place in the log is replaced, and its tries are added.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not kept, so its event must not be released.
+    pub fn put(&self, letter: &Letter<'_>) -> Result<(), StoreError> {
+        self.change(|tables| tables.put(letter, self.max_bytes))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.letters.load(Ordering::Relaxed)
+    }
+
+    /// Their bytes, as they count against the limit.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether letters were lost with a damaged or missing file, and nobody has confirmed it yet.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
+    }
+
+    /// A gap record of the damage is durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it stays unconfirmed.
+    pub fn confirm_damaged(&self) -> Result<(), StoreError> {
+        self.change(|tables| tables.confirm_damaged())
+    }
+
+    /// What was dropped to make room and nobody has confirmed yet. Reads the disk only if there is something.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn take_dropped(&self) -> Result<Option<Dropped>, StoreError> {
+        if !self.has_dropped.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        self.with(dropped::read).map(Some)
+    }
+
+    /// A gap record of `dropped` is durable: what was dropped since it was taken stays.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it stays unconfirmed.
+    pub fn confirm_dropped(&self, dropped: &Dropped) -> Result<(), StoreError> {
+        self.change(|tables| tables.confirm_dropped(dropped))
+    }
+
+    /// Closes the file, for good.
+    pub fn close(&self) {
+        let state = std::mem::replace(&mut *self.state.lock(), State::Closed);
+        shut(state);
+    }
+
+    /// Changes something in a transaction of its own.
+    fn change<T>(
+        &self,
+        act: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        self.with(|db| {
+            let transaction = db.begin_write()?;
+            let (done, after, dropped) = {
+                let mut tables = Tables::open(&transaction)?;
+                let done = act(&mut tables)?;
+                (done, tables.found()?, tables.dropped_now())
+            };
+            transaction.commit()?;
+            self.note(&after);
+            self.note_dropped(dropped);
+            Ok(done)
+        })
+    }
+
+    /// Runs `act` on the open file. Any error shuts it: redb answers none of the calls after one.
+    fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        let mut state = self.state.lock();
+        self.reopen(&mut state)?;
+        let State::Open(db) = &*state else { return Err(StoreError::Closed) };
+        guarded(|| act(db)).map_err(|error| {
+            shut(std::mem::replace(&mut *state, State::Shut));
+            StoreError::disk(&self.files.path_of(FILE), error)
+        })
+    }
+
+    fn reopen(&self, state: &mut State) -> Result<(), StoreError> {
+        if let State::Shut = state {
+            let (db, found, dropped) = file::open(&self.files, self.told, self.max_bytes)?;
+            self.note(&found);
+            self.note_dropped(dropped);
+            *state = State::Open(db);
+        }
+        Ok(())
+    }
+
+    fn note(&self, found: &tables::Found) {
+        self.letters.store(found.letters, Ordering::Relaxed);
+        self.bytes.store(found.bytes, Ordering::Relaxed);
+        self.has_dropped.store(found.has_dropped, Ordering::Relaxed);
+        self.is_damaged.store(found.is_damaged, Ordering::Relaxed);
+    }
+
+    /// Counts what was dropped, and says so at the 1st, 2nd, 4th, 8th …
+    fn note_dropped(&self, dropped: u64) {
+        if dropped == 0 {
+            return;
+        }
+        metrics::counter!(telemetry::DEAD_LETTERS_DROPPED).increment(dropped);
+        let before = self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        let after = before + dropped;
+        if before.checked_ilog2() != after.checked_ilog2() {
+            tracing::warn!(
+                dropped = after,
+                max_bytes = self.max_bytes,
+                "the dead letters are full: the oldest are dropped; see \"tidegate dead-letters\", or raise dead_letters_max_bytes"
+            );
+        }
+    }
+}
+
+/// A damaged file may make redb panic: that is an answer like any other.
+fn guarded<T>(act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    telemetry::catch_panic(act)
+        .unwrap_or_else(|_| Err(redb::Error::Corrupted("the database gave up on its contents".into())))
+}
+
+/// Closes what is open; whatever that meets on its way, there is nothing left to do about it.
+fn shut(state: State) {
+    let _ = guarded(|| {
+        drop(state);
+        Ok(())
+    });
+}

@@ -1,0 +1,500 @@
+//! What the dead letters promise: bounded and counted, whole after any failure, never a panic and never silence.
+
+use std::{
+    io,
+    ops::Bound,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+};
+
+use redb::{BackendError, Builder, StorageBackend, TableDefinition};
+
+use super::*;
+use crate::store::{
+    folder::{Folder, OsFolder},
+    record::{Kind, Record},
+};
+
+const STORE: u32 = 7;
+const ROOM: u64 = 1 << 20;
+
+/// A folder whose writes and syncs fail when they are told to.
+#[derive(Debug)]
+struct Failing {
+    inner: OsFolder,
+    fault: Arc<Fault>,
+}
+
+#[derive(Debug, Default)]
+struct Fault {
+    /// Every operation that changes something fails.
+    stuck: AtomicBool,
+    /// Changing operations that still go well; below 0 there is no end.
+    left: AtomicI64,
+}
+
+impl Fault {
+    fn check(&self) -> io::Result<()> {
+        if self.left.load(Ordering::SeqCst) >= 0 && self.left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            self.stuck.store(true, Ordering::SeqCst);
+        }
+        if self.stuck.load(Ordering::SeqCst) { Err(io::Error::other("the card is gone")) } else { Ok(()) }
+    }
+
+    fn mend(&self) {
+        self.left.store(-1, Ordering::SeqCst);
+        self.stuck.store(false, Ordering::SeqCst);
+    }
+}
+
+#[derive(Debug)]
+struct FailingFile {
+    inner: Box<dyn StorageBackend>,
+    fault: Arc<Fault>,
+}
+
+impl Folder for Failing {
+    fn path(&self) -> &Path {
+        self.inner.path()
+    }
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.inner.names()
+    }
+    fn create(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
+        self.fault.check()?;
+        let inner = self.inner.create(name)?;
+        Ok(Box::new(FailingFile { inner, fault: self.fault.clone() }))
+    }
+    fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
+        let inner = self.inner.open(name)?;
+        Ok(Box::new(FailingFile { inner, fault: self.fault.clone() }))
+    }
+    fn open_to_read(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
+        self.inner.open_to_read(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.fault.check()?;
+        self.inner.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.fault.check()?;
+        self.inner.remove(name)
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.fault.check()?;
+        self.inner.sync()
+    }
+    fn used_bytes(&self, name: &str) -> io::Result<u64> {
+        self.inner.used_bytes(name)
+    }
+    fn forget_cached(&self, name: &str) -> io::Result<()> {
+        self.inner.forget_cached(name)
+    }
+}
+
+impl StorageBackend for FailingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.fault.check()?;
+        self.inner.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.fault.check()?;
+        self.inner.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.fault.check()?;
+        self.inner.write(offset, data)
+    }
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_range(start, end)
+    }
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_shared_range(start, end)
+    }
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_range(start, end)
+    }
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_shared_range(start, end)
+    }
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.unlock_range(start, end)
+    }
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.query_lock_range(start, end)
+    }
+}
+
+struct Bench {
+    folder: tempfile::TempDir,
+    fault: Arc<Fault>,
+    files: Files,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let fault = Arc::new(Fault::default());
+        fault.mend();
+        let inner = OsFolder::new(folder.path().into());
+        let files = Files::new(Arc::new(Failing { inner, fault: fault.clone() }));
+        Self { folder, fault, files }
+    }
+
+    fn open(&self) -> DeadLetters {
+        self.open_with(ROOM)
+    }
+
+    fn open_with(&self, max_bytes: u64) -> DeadLetters {
+        DeadLetters::open(&self.files, STORE, true, max_bytes).unwrap()
+    }
+
+    /// A file as a new store has it: nothing was lost with it.
+    fn begin(&self) -> DeadLetters {
+        DeadLetters::open(&self.files, STORE, false, ROOM).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names = self.files.names().unwrap();
+        names.sort();
+        names
+    }
+}
+
+fn record<'a>(client: &'a str, payload: &'a [u8]) -> Record<'a> {
+    Record {
+        kind: Kind::Opaque,
+        events: 2,
+        retain: false,
+        urgent: true,
+        received_ms: 5_000,
+        client,
+        topic: "plain/topic",
+        properties: &[1, 1],
+        payload,
+    }
+}
+
+fn letter<'a>(offset: u64, record: Record<'a>) -> Letter<'a> {
+    Letter { uplink: "cloud", offset, reason: "too large", set_aside_ms: 9_000, tries: 1, record }
+}
+
+fn ids(letters: &DeadLetters) -> Vec<u64> {
+    let page = letters.list(&DeadLetterFilter::default(), 0, PAGE_LETTERS_MAX).unwrap();
+    page.letters.iter().map(|letter| letter.id).collect()
+}
+
+#[test]
+fn a_letter_is_whole_also_after_a_restart_and_its_number_is_never_given_again() {
+    let bench = Bench::new();
+    let letters = bench.begin();
+    for offset in 10..13 {
+        letters.put(&letter(offset, record("c", b"one"))).unwrap();
+    }
+    assert_eq!(letters.remove(&[3, 99]).unwrap(), 1);
+    drop(letters);
+    let letters = bench.open();
+    letters.put(&letter(12, record("c", b"two"))).unwrap();
+    assert_eq!((ids(&letters), letters.count(), letters.is_damaged()), (vec![1, 2, 4], 3, false));
+    let last = letters.get(4).unwrap().unwrap();
+    assert_eq!(
+        (
+            last.uplink.as_str(),
+            last.offset,
+            last.reason.as_str(),
+            last.set_aside_ms,
+            last.received_ms,
+            last.tries
+        ),
+        ("cloud", 12, "too large", 9_000, 5_000, 1)
+    );
+    assert_eq!(last.record(), record("c", b"two"));
+    assert_eq!(letters.get(3).unwrap(), None);
+}
+
+#[test]
+fn the_same_place_again_replaces_the_letter_and_adds_its_tries() {
+    let bench = Bench::new();
+    let letters = bench.begin();
+    letters.put(&letter(1, record("c", b"one"))).unwrap();
+    letters.put(&letter(2, record("c", b"two"))).unwrap();
+    let bytes = letters.bytes();
+    letters.put(&Letter { reason: "too long!", tries: 6, ..letter(1, record("c", b"one")) }).unwrap();
+    let other_uplink = Letter { uplink: "lakes", ..letter(1, record("c", b"one")) };
+    letters.put(&other_uplink).unwrap();
+    assert_eq!((ids(&letters), letters.bytes() - bytes), (vec![1, 2, 3], bytes / 2));
+    let first = letters.get(1).unwrap().unwrap();
+    assert_eq!((first.reason.as_str(), first.tries), ("too long!", 7));
+}
+
+#[test]
+fn when_they_are_full_the_oldest_are_dropped_and_counted_until_that_is_confirmed() {
+    let bench = Bench::new();
+    let letters = bench.begin();
+    let payload = [7; 10_000];
+    for offset in 0..200 {
+        let client = format!("c{}", offset % 2);
+        letters.put(&letter(offset, record(&client, &payload))).unwrap();
+    }
+    assert!(letters.bytes() <= ROOM && letters.bytes() > ROOM - 17_000, "{}", letters.bytes());
+    let kept = letters.count();
+    assert_eq!(ids(&letters), (201 - kept..=200).collect::<Vec<_>>());
+    drop(letters);
+
+    let letters = bench.open();
+    let taken = letters.take_dropped().unwrap().unwrap();
+    assert_eq!((taken.letters(), taken.events()), (200 - kept, 2 * (200 - kept)));
+    let devices: Vec<_> = taken.by.iter().map(|by| (by.device.as_str(), by.from, by.to)).collect();
+    let gone = 200 - kept;
+    let last = |odd| if (gone - 1) % 2 == odd { gone } else { gone - 1 };
+    assert_eq!(devices, [("c0", 0, last(0)), ("c1", 1, last(1))]);
+
+    // One more is dropped before what was taken is confirmed.
+    letters.put(&letter(200, record("c0", &payload))).unwrap();
+    letters.confirm_dropped(&taken).unwrap();
+    assert_eq!(letters.take_dropped().unwrap().unwrap().letters(), 1);
+    let rest = letters.take_dropped().unwrap().unwrap();
+    letters.confirm_dropped(&rest).unwrap();
+    assert_eq!(letters.take_dropped().unwrap(), None);
+    drop(letters);
+    assert_eq!(bench.open().take_dropped().unwrap(), None);
+}
+
+#[test]
+fn a_letter_larger_than_the_room_is_dropped_itself_and_a_lowered_limit_holds_from_the_next_start() {
+    let bench = Bench::new();
+    let letters = bench.begin();
+    letters.put(&letter(0, record("small", b"x"))).unwrap();
+    letters.put(&letter(1, record("large", &vec![7; ROOM as usize]))).unwrap();
+    assert_eq!(ids(&letters), [1]);
+    assert_eq!(letters.take_dropped().unwrap().unwrap().by[0].device, "large");
+    letters.put(&letter(2, record("small", &[7; 5_000]))).unwrap();
+    let lowered = letters.bytes() - 1;
+    drop(letters);
+    let letters = bench.open_with(lowered);
+    assert_eq!(ids(&letters), [2]);
+    assert_eq!(letters.take_dropped().unwrap().unwrap().letters(), 2);
+}
+
+#[test]
+fn devices_are_counted_by_name_up_to_a_limit_and_the_others_together() {
+    let bench = Bench::new();
+    let letters = bench.open_with(100);
+    for offset in 0..DROPPED_DEVICES_MAX as u64 + 10 {
+        letters.put(&letter(offset, record(&format!("c{offset}"), &[7; 100]))).unwrap();
+    }
+    letters.put(&letter(0, record("c0", &[7; 100]))).unwrap();
+    let dropped = letters.take_dropped().unwrap().unwrap();
+    assert_eq!(dropped.by.len(), DROPPED_DEVICES_MAX + 1);
+    assert_eq!((dropped.by[0].device.as_str(), dropped.by[0].letters), ("", 10));
+    let first = dropped.by.iter().find(|by| by.device == "c0").unwrap();
+    assert_eq!((first.letters, dropped.letters()), (2, DROPPED_DEVICES_MAX as u64 + 11));
+}
+
+#[test]
+fn pages_go_through_all_letters_and_a_filter_through_all_of_its_own() {
+    let bench = Bench::new();
+    let letters = bench.begin();
+    for offset in 0..50 {
+        let client = if offset % 5 == 0 { "five" } else { "other" };
+        letters.put(&letter(offset, record(client, &[7; 15_000]))).unwrap();
+    }
+    let fives = DeadLetterFilter { device: Some("five".into()), ..DeadLetterFilter::default() };
+    for (filter, limit, expected) in
+        [(&DeadLetterFilter::default(), 7, 50), (&DeadLetterFilter::default(), 1000, 50), (&fives, 3, 10)]
+    {
+        let (mut after, mut found) = (0, Vec::new());
+        loop {
+            let page = letters.list(filter, after, limit).unwrap();
+            assert!(page.letters.len() <= limit);
+            found.extend(page.letters.iter().map(|letter| letter.id));
+            let Some(next) = page.next else { break };
+            assert!(next > after);
+            after = next;
+        }
+        assert_eq!(found.len(), expected);
+        assert!(found.is_sorted());
+    }
+    assert_eq!(letters.remove_all(&fives).unwrap(), 10);
+    assert_eq!((letters.count(), letters.remove_all(&fives).unwrap()), (40, 0));
+    assert_eq!(letters.remove_all(&DeadLetterFilter::default()).unwrap(), 40);
+    assert_eq!((letters.count(), letters.bytes()), (0, 0));
+}
+
+#[test]
+fn every_failing_write_is_an_error_and_the_next_operation_opens_the_file_again() {
+    let bench = Bench::new();
+    let mut went_well = 0;
+    for left in 0..60 {
+        let letters = bench.open();
+        letters.confirm_damaged().unwrap();
+        let offset = 1_000 + left as u64;
+        bench.fault.left.store(left, Ordering::SeqCst);
+        let put = letters.put(&letter(offset, record("c", b"x")));
+        bench.fault.mend();
+        match put {
+            Ok(_) => went_well += 1,
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                letters.put(&letter(offset, record("c", b"x"))).unwrap();
+            }
+        }
+        let places = letters.list(&DeadLetterFilter::default(), 0, 1000).unwrap().letters;
+        assert_eq!(places.iter().filter(|letter| letter.offset == offset).count(), 1);
+        assert_eq!(places.len() as i64, left + 1, "none of the others is lost");
+        assert!(!letters.is_damaged());
+    }
+    assert!(went_well > 0, "the last of them fail nothing");
+    assert_eq!(bench.names(), [FILE]);
+}
+
+#[test]
+fn a_disk_that_fails_at_the_start_keeps_nothing_from_starting_and_is_tried_again_at_every_put() {
+    let bench = Bench::new();
+    bench.fault.stuck.store(true, Ordering::SeqCst);
+    let letters = bench.begin();
+    for _ in 0..3 {
+        let error = letters.put(&letter(0, record("c", b"x"))).unwrap_err();
+        assert!(error.to_string().contains("the card is gone"), "{error}");
+    }
+    bench.fault.mend();
+    letters.put(&letter(0, record("c", b"x"))).unwrap();
+    assert_eq!((ids(&letters), letters.is_damaged()), (vec![1], false));
+}
+
+#[test]
+fn a_damaged_foreign_empty_or_missing_file_is_put_out_of_the_way_and_said() {
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm, bool); 5] = [
+        ("empty", |path| std::fs::write(path, b"").unwrap(), true),
+        ("no database", |path| std::fs::write(path, vec![7; 100_000]).unwrap(), true),
+        (
+            "cut short",
+            |path| {
+                let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+                file.set_len(9_000).unwrap();
+            },
+            true,
+        ),
+        (
+            "another database",
+            |path| {
+                std::fs::remove_file(path).unwrap();
+                let db = redb::Database::create(path).unwrap();
+                let transaction = db.begin_write().unwrap();
+                transaction.open_table(TableDefinition::<u64, u64>::new("meta")).unwrap();
+                transaction.commit().unwrap();
+            },
+            true,
+        ),
+        ("missing", |path| std::fs::remove_file(path).unwrap(), false),
+    ];
+    for (name, harm, leaves_it) in harms {
+        let bench = Bench::new();
+        let letters = bench.begin();
+        letters.put(&letter(0, record("c", b"x"))).unwrap();
+        drop(letters);
+        harm(&bench.folder.path().join(FILE));
+        let letters = bench.open();
+        assert!(letters.is_damaged(), "{name}");
+        assert_eq!(letters.count(), 0, "{name}");
+        assert_eq!(bench.names().contains(&DAMAGED_FILE.to_owned()), leaves_it, "{name}");
+        letters.put(&letter(1, record("c", b"x"))).unwrap();
+        drop(letters);
+        let letters = bench.open();
+        assert!(letters.is_damaged(), "{name}: until it is confirmed");
+        letters.confirm_damaged().unwrap();
+        drop(letters);
+        let letters = bench.open();
+        assert_eq!((letters.is_damaged(), ids(&letters)), (false, vec![1]), "{name}");
+    }
+}
+
+#[test]
+fn another_stores_file_is_put_out_of_the_way() {
+    let bench = Bench::new();
+    drop(bench.begin());
+    let letters = DeadLetters::open(&bench.files, STORE + 1, true, ROOM).unwrap();
+    assert!(letters.is_damaged());
+    assert_eq!(bench.names(), [FILE, DAMAGED_FILE]);
+}
+
+#[test]
+fn a_flipped_byte_anywhere_is_damage_or_harmless_and_never_a_panic() {
+    let bench = Bench::new();
+    let letters = bench.begin();
+    for offset in 0..20 {
+        letters.put(&letter(offset, record("c", &[7; 500]))).unwrap();
+    }
+    let whole = letters.list(&DeadLetterFilter::default(), 0, 1000).unwrap();
+    drop(letters);
+    let path = bench.folder.path().join(FILE);
+    let bytes = std::fs::read(&path).unwrap();
+    let mut damaged = 0;
+    for at in (0..600).step_by(7).chain((600..bytes.len()).step_by(1_997)) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        std::fs::write(&path, &flipped).unwrap();
+        let letters = bench.open();
+        if letters.is_damaged() {
+            damaged += 1;
+        } else {
+            let page = letters.list(&DeadLetterFilter::default(), 0, 1000).unwrap();
+            assert_eq!(page, whole, "a byte at {at} changed in silence");
+        }
+    }
+    assert!(damaged > 10, "{damaged} of the flipped bytes were in the way");
+}
+
+#[test]
+fn format_1_is_migrated_and_a_newer_one_is_refused_and_left_as_it_is() {
+    let bench = Bench::new();
+    let path = bench.folder.path().join(FILE);
+    let meta = TableDefinition::<&str, u64>::new("meta");
+    let aside = TableDefinition::<(&str, u64), &[u8]>::new("aside");
+    let mut bytes = Vec::new();
+    record("c", b"old").write(&mut bytes);
+    let value = postcard::to_allocvec(&("too large", 9_000_u64, 5_000_u64, bytes.as_slice())).unwrap();
+    let db = Builder::new().create(&path).unwrap();
+    let transaction = db.begin_write().unwrap();
+    transaction.open_table(meta).unwrap().insert("format", 1).unwrap();
+    transaction.open_table(meta).unwrap().insert("store", u64::from(STORE)).unwrap();
+    for offset in [4, 9] {
+        transaction.open_table(aside).unwrap().insert(("cloud", offset), value.as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(db);
+    for _ in 0..2 {
+        let letters = bench.open();
+        assert_eq!((ids(&letters), letters.is_damaged()), (vec![1, 2], false));
+        let second = letters.get(2).unwrap().unwrap();
+        assert_eq!((second.offset, second.tries, second.set_aside_ms), (9, 1, 9_000));
+        assert_eq!(second.record(), record("c", b"old"));
+    }
+    let db = Builder::new().create(&path).unwrap();
+    let transaction = db.begin_write().unwrap();
+    transaction.open_table(meta).unwrap().insert("format", 3).unwrap();
+    transaction.commit().unwrap();
+    drop(db);
+    let refused = DeadLetters::open(&bench.files, STORE, true, ROOM).unwrap_err();
+    assert!(refused.to_string().contains("use the version that wrote it"), "{refused}");
+    assert_eq!(bench.names(), [FILE]);
+}
+
+#[test]
+fn after_closing_everything_says_closed() {
+    let bench = Bench::new();
+    let letters = bench.begin();
+    letters.close();
+    assert!(matches!(letters.put(&letter(0, record("c", b"x"))), Err(StoreError::Closed)));
+    assert!(matches!(letters.get(1), Err(StoreError::Closed)));
+}

@@ -1,0 +1,163 @@
+//! Every single operation of the disk fails once, in turn, and from there on for a while: the promises hold each time, the
+//! process stays up, and the store gets over it by itself.
+
+mod simulated_disk;
+mod store_world;
+
+use simulated_disk::Fault;
+use store_world::{World, settings};
+use tidegate::store::Step;
+
+const SEED: u64 = 7;
+const ROUNDS: u64 = 14;
+
+/// What the store goes through: commits, cursors, new segments, deliveries, deletions, a clean stop and a start.
+fn scenario(world: &mut World) {
+    if world.life.is_none() && world.open().is_err() {
+        // As a service manager does: it starts it again.
+        world.disk.heal();
+        world.open().expect("it opens once the disk works");
+    }
+    for round in 0..ROUNDS {
+        world.append(40);
+        world.step();
+        world.wait(700);
+        world.deliver(30);
+        if round == ROUNDS / 2 {
+            world.close();
+            if world.open().is_err() {
+                world.disk.heal();
+                world.open().expect("it opens once the disk works");
+            }
+            world.send_again();
+        }
+    }
+}
+
+/// Operations that the scenario takes on a disk that works.
+fn operations() -> u64 {
+    let mut world = World::new(SEED, settings());
+    scenario(&mut world);
+    world.check();
+    assert!(world.gaps.is_empty());
+    world.disk.operations()
+}
+
+fn demand_that_it_holds(world: &mut World, what: &str) {
+    world.disk.heal();
+    world.settle();
+    world.send_again();
+    world.append(10);
+    world.settle();
+    world.check();
+    assert_eq!(world.book.unacknowledged(), [0; 0], "{what}: it does not go on");
+    // What it promised is on the disk, and not in the memory of the system alone.
+    world.kill();
+    world.disk.cut_power();
+    world.open().unwrap();
+    world.check();
+    assert!(world.gaps.is_empty(), "{what}: a gap record without a loss: {:?}", world.gaps);
+    world.kill();
+}
+
+fn each_operation_in_turn(what: &str, arm: impl Fn(&World, u64)) {
+    for n in 1..=operations() {
+        let mut world = World::new(SEED, settings());
+        arm(&world, n);
+        scenario(&mut world);
+        let operation = world.disk.operation(n);
+        demand_that_it_holds(&mut world, &format!("{what}, operation {n} ({operation:?})"));
+    }
+}
+
+#[test]
+fn any_one_operation_that_fails_with_an_io_error_costs_nothing() {
+    each_operation_in_turn("EIO", |world, n| world.disk.fail_at(n, Fault::Io));
+}
+
+#[test]
+fn any_one_operation_that_finds_no_space_costs_nothing() {
+    each_operation_in_turn("ENOSPC", |world, n| world.disk.fail_at(n, Fault::NoSpace));
+}
+
+#[test]
+fn any_one_write_that_is_cut_short_costs_nothing() {
+    each_operation_in_turn("short write", |world, n| world.disk.fail_at(n, Fault::ShortWrite));
+}
+
+#[test]
+fn a_disk_that_fails_from_any_operation_on_is_waited_for() {
+    for n in (1..=operations()).step_by(5) {
+        for fault in [Fault::Io, Fault::NoSpace] {
+            let mut world = World::new(SEED, settings());
+            world.disk.fail_from(n, fault);
+            scenario(&mut world);
+            demand_that_it_holds(&mut world, &format!("{fault:?} from operation {n} on"));
+        }
+    }
+}
+
+#[test]
+fn a_read_that_fails_is_tried_again() {
+    let mut world = World::new(SEED, settings());
+    scenario(&mut world);
+    for n in (1..=world.disk.reads()).step_by(17) {
+        let mut world = World::new(SEED, settings());
+        world.disk.fail_read_at(n, Fault::Io);
+        scenario(&mut world);
+        demand_that_it_holds(&mut world, &format!("EIO at read {n}"));
+    }
+}
+
+#[test]
+fn a_failing_store_says_so_acknowledges_nothing_and_recovers_by_itself() {
+    let mut world = World::new(SEED, settings());
+    world.open().unwrap();
+    world.append(10);
+    assert_eq!(world.step(), Step::Committed);
+    let before = world.book.acknowledged();
+    world.disk.fail_from(1, Fault::Io);
+    world.append(10);
+    assert!(matches!(world.step(), Step::Stuck(_)));
+    for _ in 0..5 {
+        world.wait(60_000);
+        assert!(matches!(world.step(), Step::Stuck(_)));
+        assert_eq!(world.book.acknowledged(), before);
+        let failure = world.life().store.status().failure.expect("it says why");
+        assert!(failure.contains("os error 5"), "{failure}");
+    }
+    world.disk.heal();
+    world.wait(60_000);
+    world.settle();
+    assert_eq!(world.life().store.status().failure, None);
+    assert_eq!(world.book.acknowledged(), before + 10, "the very events that were waiting");
+    world.check();
+}
+
+#[test]
+fn a_full_disk_is_waited_for_and_what_is_delivered_makes_room() {
+    let mut world = World::new(SEED, settings());
+    world.open().unwrap();
+    world.disk.set_capacity_bytes(Some(1 << 20));
+    let mut stuck = false;
+    for _ in 0..2_000 {
+        world.append(40);
+        stuck = matches!(world.step(), Step::Stuck(_));
+        if stuck {
+            break;
+        }
+    }
+    assert!(stuck, "a mebibyte was never full");
+    let before = world.book.acknowledged();
+    world.wait(60_000);
+    assert!(matches!(world.step(), Step::Stuck(_)), "nothing was delivered");
+    assert_eq!(world.book.acknowledged(), before);
+    world.deliver(u64::MAX);
+    world.wait(60_000);
+    world.settle();
+    assert!(world.book.acknowledged() > before, "what waited is stored");
+    world.append(40);
+    world.settle();
+    world.check();
+    assert!(world.gaps.is_empty());
+}

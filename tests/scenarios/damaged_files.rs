@@ -1,0 +1,313 @@
+//! Files of the store that were damaged while the gateway was stopped: it starts by itself, says what happened, keeps
+//! the damaged file under another name, delivers everything else, and tells the cloud what may be missing.
+//!
+//! One device sends one event after the other and each once, so that an event's count is its record's offset.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tidegate_tests::{
+    chain::{Chain, DRAIN_LIMIT},
+    clock::wait_for,
+    codec::Version,
+    fleet::{Device, Fleet},
+    gateway::{Gateway, Setup, Uplink},
+    oracle::{self, Ledger},
+    ports, program,
+    proxy::Link,
+};
+
+const DEVICE: &str = "press-1";
+const EVENTS: u32 = 6_000;
+const PAYLOAD_BYTES: usize = 1_000;
+/// A page of the database, in bytes.
+const PAGE_BYTES: usize = 4_096;
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A stopped gateway's store with a backlog of several segments.
+struct Stored {
+    folder: TempDir,
+    ledgers: Vec<Ledger>,
+    /// File name by offset of the first record.
+    segments: BTreeMap<u64, String>,
+}
+
+fn set_up(setup: &mut Setup) {
+    setup.store += "segment_bytes = \"1 MiB\"\n";
+}
+
+/// Fills a store whose upstream is not there, and keeps a copy of it.
+async fn fill(events: u32) -> Stored {
+    let nobody = ports::free_address();
+    let mut setup = Setup::new(Uplink::new(&format!("mqtt://{nobody}"), Version::V5));
+    set_up(&mut setup);
+    let mut gateway = Gateway::start(setup);
+    let device =
+        Device { count_max: events, payload_bytes: PAYLOAD_BYTES, ..Device::new(DEVICE, Version::V5) };
+    let ledgers = Fleet::start(gateway.mqtt, [device]).all(LIMIT).await;
+    let (status, _) = gateway.terminate();
+    assert!(status.success(), "{status}");
+    let folder = tempfile::Builder::new().prefix("stored-").tempdir_in(program::scratch()).unwrap();
+    copy(&gateway.data_dir(), folder.path());
+    let first = |name: &String| name.strip_prefix("seg-")?.strip_suffix(".redb")?.parse().ok();
+    let names = names_in(folder.path()).into_iter();
+    let segments: BTreeMap<_, _> = names.filter_map(|name| Some((first(&name)?, name))).collect();
+    Stored { folder, ledgers, segments }
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    entries.map(|name| name.into_string().unwrap()).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for name in names_in(from) {
+        std::fs::copy(from.join(&name), to.join(&name)).unwrap();
+    }
+}
+
+/// What is done to a file, and what is then to be found.
+struct Damage {
+    /// In words.
+    what: &'static str,
+    act: fn(&Path),
+    /// The gap record's reason.
+    reason: &'static str,
+}
+
+const OF_A_SEGMENT: [Damage; 10] = [
+    Damage { what: "a flipped bit in a payload", act: flip_payload, reason: "damaged" },
+    Damage { what: "many flipped bytes", act: flip_many, reason: "damaged" },
+    Damage { what: "a flipped bit in the first page", act: flip_head, reason: "damaged" },
+    Damage { what: "a zeroed first page", act: zero_head, reason: "damaged" },
+    Damage { what: "zeroed pages in the middle", act: zero_middle, reason: "damaged" },
+    Damage { what: "cut to a half", act: cut_to_half, reason: "damaged" },
+    Damage { what: "cut to nothing", act: cut_to_nothing, reason: "damaged" },
+    Damage { what: "deleted", act: delete, reason: "missing" },
+    Damage { what: "a foreign file under its name", act: put_foreign, reason: "damaged" },
+    Damage { what: "another store's segment under its name", act: put_others, reason: "damaged" },
+];
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = std::fs::read(path).unwrap();
+    change(&mut bytes);
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Where the middle one of the payloads in a file begins.
+fn some_payload(bytes: &[u8]) -> usize {
+    let start = format!("{DEVICE}:0");
+    let windows = bytes.windows(start.len()).enumerate();
+    let all: Vec<_> = windows.filter(|(_, window)| *window == start.as_bytes()).map(|(at, _)| at).collect();
+    all[all.len() / 2]
+}
+
+fn flip_payload(path: &Path) {
+    change(path, |bytes| {
+        let at = some_payload(bytes);
+        bytes[at + 100] ^= 1;
+    });
+}
+
+fn flip_many(path: &Path) {
+    change(path, |bytes| bytes.iter_mut().skip(PAGE_BYTES).step_by(997).for_each(|byte| *byte ^= 0x40));
+}
+
+fn flip_head(path: &Path) {
+    change(path, |bytes| bytes[3] ^= 1);
+}
+
+fn zero_head(path: &Path) {
+    change(path, |bytes| bytes[..PAGE_BYTES].fill(0));
+}
+
+fn zero_middle(path: &Path) {
+    change(path, |bytes| {
+        let page = some_payload(bytes) / PAGE_BYTES * PAGE_BYTES;
+        bytes[page..page + PAGE_BYTES].fill(0);
+    });
+}
+
+fn cut_to_half(path: &Path) {
+    change(path, |bytes| bytes.truncate(bytes.len() / 2));
+}
+
+fn cut_to_nothing(path: &Path) {
+    change(path, Vec::clear);
+}
+
+fn delete(path: &Path) {
+    std::fs::remove_file(path).unwrap();
+}
+
+fn put_foreign(path: &Path) {
+    std::fs::write(path, "a photograph, for all that anybody knows\n".repeat(1_000)).unwrap();
+}
+
+/// A sealed segment from a store with another identity.
+fn put_others(path: &Path) {
+    let mut names = names_in(&others());
+    names.retain(|name| name.starts_with("seg-"));
+    names.sort();
+    std::fs::copy(others().join(&names[2]), path).unwrap();
+}
+
+/// Another store, filled with the same.
+fn others() -> PathBuf {
+    program::scratch().join(format!("others-{}", std::process::id()))
+}
+
+/// `tidegate store verify --files` on a stopped gateway's folder: exit code, and all that it says.
+fn verify(folder: &Path) -> (Option<i32>, String) {
+    let files: [&std::ffi::OsStr; 4] =
+        ["store".as_ref(), "verify".as_ref(), "--files".as_ref(), folder.as_ref()];
+    let output = program::run(files);
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+}
+
+/// Starts a gateway on a copy of `stored` in which `damage` was done to `file`, after `store verify` had its say.
+async fn start_damaged(stored: &Stored, file: &str, damage: &Damage) -> Chain {
+    let mut chain = Chain::prepare(set_up).await;
+    let data_dir = chain.gateway.data_dir();
+    copy(stored.folder.path(), &data_dir);
+    (damage.act)(&data_dir.join(file));
+    let (code, said) = verify(&data_dir);
+    assert!(!matches!(code, None | Some(0 | 101)), "{}: verify ended with {code:?}: {said}", damage.what);
+    assert!(said.contains(file), "{}: verify does not name {file}: {said}", damage.what);
+    chain.gateway.restart();
+    chain
+}
+
+/// Waits for the gap record, and demands that all is there but what it covers, which lies within `within`.
+async fn demand_the_rest(
+    chain: &mut Chain,
+    stored: &Stored,
+    file: &str,
+    damage: &Damage,
+    within: (u64, u64),
+) {
+    let what = damage.what;
+    chain.demand_fresh_event().await;
+    wait_for(&format!("{what}: a gap record"), LIMIT, || !chain.recorder.lock().gaps().is_empty()).await;
+    chain.wait_drained().await;
+    let recorder = chain.recorder.lock();
+    for gap in recorder.gaps() {
+        assert_eq!(gap.reason, damage.reason, "{what}: {gap:?}");
+        assert!(within.0 <= gap.from && gap.to <= within.1, "{what}: {gap:?} is not within {within:?}");
+    }
+    let verdict = oracle::judge_with_gaps(&stored.ledgers, &recorder, "cloud");
+    let lost = verdict.lost.get(DEVICE).cloned().unwrap_or_default();
+    let covered = |count: u32| {
+        let covers = |gap: &tidegate_tests::gaps::Gap| (gap.from..gap.to).contains(&u64::from(count));
+        recorder.gaps().iter().any(covers)
+    };
+    let uncovered: Vec<_> = lost.iter().filter(|count| !covered(**count)).collect();
+    assert!(uncovered.is_empty(), "{what}: missing, and no gap record says so: {uncovered:?}");
+    // How many they were can not always be known. All else the oracle says has to be right.
+    let beside = |text: &&String| {
+        ![
+            "events are missing, gap records say",
+            "invented: the device late",
+            "does not add up",
+            " violations",
+        ]
+        .iter()
+        .any(|known| text.contains(known))
+    };
+    let beside: Vec<_> = verdict.violations.iter().filter(beside).collect();
+    assert!(beside.is_empty(), "{what}: {beside:?}");
+    drop(recorder);
+
+    let log = chain.gateway.log();
+    assert!(
+        log.contains(file) && !log.contains("panicked at"),
+        "{what}: the log does not name {file}: {log}"
+    );
+    let names = names_in(&chain.gateway.data_dir());
+    let kept = names.contains(&format!("{file}.damaged"));
+    assert_eq!(kept, damage.reason != "missing", "{what}: {names:?}");
+    eprintln!("{what}: {} events missing, {:?}", lost.len(), chain.recorder.lock().gaps());
+    chain.gateway.terminate();
+    chain.gateway.restart();
+    chain.demand_fresh_event().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_damaged_sealed_segment_is_set_apart_and_everything_else_goes_on() {
+    let stored = fill(EVENTS).await;
+    copy(fill(EVENTS).await.folder.path(), &others());
+    let firsts: Vec<_> = stored.segments.keys().copied().collect();
+    assert!(firsts.len() >= 5, "{firsts:?}");
+    let (code, said) = verify(stored.folder.path());
+    assert_eq!(code, Some(0), "an undamaged store: {said}");
+    for damage in OF_A_SEGMENT {
+        let mut chain = start_damaged(&stored, &stored.segments[&firsts[2]], &damage).await;
+        let file = stored.segments[&firsts[2]].clone();
+        demand_the_rest(&mut chain, &stored, &file, &damage, (firsts[2], firsts[3])).await;
+    }
+    std::fs::remove_dir_all(others()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_damaged_oldest_segment_is_not_taken_for_a_delivered_one() {
+    let stored = fill(EVENTS).await;
+    let firsts: Vec<_> = stored.segments.keys().copied().collect();
+    for damage in
+        OF_A_SEGMENT.into_iter().filter(|damage| ["deleted", "cut to nothing"].contains(&damage.what))
+    {
+        let file = stored.segments[&firsts[0]].clone();
+        let mut chain = start_damaged(&stored, &file, &damage).await;
+        demand_the_rest(&mut chain, &stored, &file, &damage, (firsts[0], firsts[1])).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_damaged_active_segment_is_set_apart_and_events_are_taken_in_again() {
+    let stored = fill(EVENTS).await;
+    let (first, file) = stored.segments.last_key_value().map(|(first, file)| (*first, file.clone())).unwrap();
+    for damage in OF_A_SEGMENT
+        .into_iter()
+        .filter(|damage| !["deleted", "another store's segment under its name"].contains(&damage.what))
+    {
+        let mut chain = start_damaged(&stored, &file, &damage).await;
+        // Where it ended can not always be known.
+        demand_the_rest(&mut chain, &stored, &file, &damage, (first, u64::MAX)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn damaged_dead_letters_are_set_apart_and_no_event_is_missing() {
+    let stored = fill(EVENTS / 4).await;
+    for act in [flip_head, zero_head, cut_to_half, cut_to_nothing, put_foreign] {
+        let damage = Damage { what: "dead letters", act, reason: "dead-letters-damaged" };
+        let chain = start_damaged(&stored, "state.redb", &damage).await;
+        wait_for("a gap record", LIMIT, || !chain.recorder.lock().gaps().is_empty()).await;
+        wait_for("all events", DRAIN_LIMIT, || oracle::is_complete(&stored.ledgers, &chain.recorder.lock()))
+            .await;
+        let recorder = chain.recorder.lock();
+        assert!(recorder.gaps().iter().all(|gap| gap.reason == damage.reason), "{:?}", recorder.gaps());
+        assert_eq!(oracle::judge_with_gaps(&stored.ledgers, &recorder, "cloud").lost, BTreeMap::new());
+        assert!(chain.gateway.log().contains("state.redb"), "{}", chain.gateway.log());
+        assert!(names_in(&chain.gateway.data_dir()).contains(&"state.redb.damaged".to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_without_its_dead_letters_goes_on_with_all_its_events() {
+    let stored = fill(EVENTS / 4).await;
+    let mut chain = Chain::prepare(set_up).await;
+    chain.proxy.set(Link::Open);
+    copy(stored.folder.path(), &chain.gateway.data_dir());
+    std::fs::remove_file(chain.gateway.data_dir().join("state.redb")).unwrap();
+    chain.gateway.restart();
+    wait_for("all events", DRAIN_LIMIT, || oracle::is_complete(&stored.ledgers, &chain.recorder.lock()))
+        .await;
+}
