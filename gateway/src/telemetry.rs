@@ -225,6 +225,14 @@ mod tests {
     }
 
     #[test]
+    fn a_panic_is_caught_and_the_next_one_is_as_any_other() {
+        hush_caught_panics();
+        assert!(catch_panic(|| panic!("expected")).is_err());
+        assert!(!IS_GUARDED.get());
+        assert_eq!(catch_panic(|| IS_GUARDED.get()).ok(), Some(true));
+    }
+
+    #[test]
     fn names_keep_to_one_prefix_and_to_base_units() {
         for metric in METRICS {
             assert!(metric.name.starts_with("tidegate_"), "{}", metric.name);

@@ -230,7 +230,13 @@ fn kind(text: &str) -> Result<Kind, Refused> {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::SocketAddr, time::Duration};
+
+    use tokio_util::sync::{CancellationToken, DropGuard};
+
+    use super::super::{Settings, Snapshot, bind, run};
     use super::*;
+    use crate::store::{self, Batch, Record, Store};
 
     #[test]
     fn what_can_not_be_meant_is_refused_with_a_sentence() {
@@ -271,5 +277,89 @@ mod tests {
         assert_eq!(serde_json::from_str::<VerifyLine>(&json).unwrap(), summary);
         assert_eq!(serde_json::to_string(&CatNote::Next(None)).unwrap(), "{\"next\":null}");
         assert_eq!(serde_json::from_str::<CatNote>("{\"next\":7}").unwrap(), CatNote::Next(Some(7)));
+    }
+
+    /// A store with three hundred records, and where it is looked into.
+    async fn serve() -> (Store, SocketAddr, DropGuard, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = store::Settings {
+            data_dir: folder.path().into(),
+            segment_bytes: 1 << 20,
+            retain: Duration::ZERO,
+            wear_budget_bytes_per_day: None,
+            linger_max: Duration::ZERO,
+            max_bytes: 1 << 40,
+            when_full: Default::default(),
+            dead_letters_max_bytes: 64 << 20,
+        };
+        let store = Store::open(settings, &["cloud".into()]).unwrap();
+        let mut batch = Batch::default();
+        for n in 0..300u32 {
+            let (kind, topic) = (Kind::Json, if n % 3 == 0 { "tg/a/e" } else { "tg/b/e" });
+            let (events, retain, urgent, received_ms, client) = (1, false, false, u64::from(n), "hub");
+            let (properties, payload) = (&[][..], &b"{}"[..]);
+            batch.push(&Record {
+                kind,
+                events,
+                retain,
+                urgent,
+                received_ms,
+                client,
+                topic,
+                properties,
+                payload,
+            });
+        }
+        let tickets = batch.tickets();
+        let end = store.intake().append(&mut batch).unwrap() + tickets;
+        store.intake().watermark().wait_for(|mark| mark.committed >= end).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
+        let address = bound.address();
+        let view = store.view().of_gateway("barn-7", Some(30_000_000_000_000));
+        let rooms = Rooms { snapshot: Arc::new(Snapshot::default), store: view };
+        tokio::spawn(run(bound, rooms, shutdown.clone()));
+        (store, address, shutdown.drop_guard(), folder)
+    }
+
+    async fn ask(address: SocketAddr, path: &str) -> (u16, Vec<String>) {
+        let url = format!("http://{address}{path}");
+        let ask = move || {
+            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+            let mut answer = agent.get(&url).call().unwrap();
+            let body = answer.body_mut().read_to_string().unwrap();
+            (answer.status().as_u16(), body.lines().map(str::to_owned).collect())
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_store_is_counted_checked_and_shown_over_http() {
+        let (store, address, _up, _folder) = serve().await;
+        let (status, json) = ask(address, "/api/store/stat").await;
+        let stat: Stat = serde_json::from_str(&json[0]).unwrap();
+        assert_eq!((status, stat.events, stat.uplinks[0].lag_events), (200, 300, Some(300)));
+        assert!(stat.run.unwrap().card.unwrap().is_early);
+
+        let (status, lines) = ask(address, "/api/store/verify").await;
+        let last = serde_json::from_str::<VerifyLine>(lines.last().unwrap()).unwrap();
+        assert!(matches!(last, VerifyLine::Note(VerifyNote::Summary(summary)) if summary.records == 300));
+        let first = serde_json::from_str::<VerifyLine>(&lines[0]).unwrap();
+        assert!(matches!(first, VerifyLine::File(report) if report.records == 300));
+        assert_eq!((status, lines.len()), (200, 3));
+
+        let (status, lines) = ask(address, "/api/store/cat?device=a&limit=70&offset=3").await;
+        assert_eq!((status, lines.len()), (200, 71));
+        assert!(lines[0].starts_with("{\"offset\":3,\"id\":\"barn-7/"), "{}", lines[0]);
+        assert_eq!(lines[70], "{\"next\":211}");
+        let (_, lines) = ask(address, "/api/store/cat?from_ms=290").await;
+        assert_eq!((lines.len(), lines[10].as_str()), (11, "{\"next\":null}"));
+
+        let (status, sentence) = ask(address, "/api/store/cat?limit=0").await;
+        assert_eq!((status, sentence[0].as_str()), (400, "limit is 1 to 10000, not 0"));
+        store.close();
+        assert_eq!(ask(address, "/api/store/stat").await.0, 503);
+        let (_, lines) = ask(address, "/api/store/verify").await;
+        assert_eq!(lines, ["{\"error\":\"the store is closed\"}"]);
     }
 }
