@@ -6,7 +6,12 @@
 //!
 //! Logs go to standard error, one line each, as [`LOG_VARIABLE`] says. Nothing is sent anywhere.
 
-use std::{io::IsTerminal, sync::OnceLock};
+use std::{
+    cell::Cell,
+    io::IsTerminal,
+    panic::{self, AssertUnwindSafe},
+    sync::{Once, OnceLock},
+};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
@@ -124,6 +129,35 @@ pub fn log_to_stderr(filter: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
+thread_local! {
+    /// A panic of this thread is expected, and caught.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `act` and catches its panic, which is not printed once [`hush_caught_panics`] was called.
+///
+/// # Errors
+/// What it panicked with.
+pub fn catch_panic<T>(act: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let before = IS_GUARDED.replace(true);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(act));
+    IS_GUARDED.set(before);
+    outcome
+}
+
+/// From now on a panic that [`catch_panic`] catches is not printed; every other one is, as before.
+pub fn hush_caught_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !IS_GUARDED.get() {
+                print(panic);
+            }
+        }));
+    });
+}
+
 /// The recorder of this process, installed at the first call; `None` where a foreign one is installed.
 pub fn recorder() -> Option<&'static PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
@@ -190,6 +224,14 @@ mod tests {
             assert!(found, "{} is missing from\n{text}", metric.name);
             assert!(text.contains(&format!("# HELP {} {}", metric.name, metric.help)), "{}", metric.name);
         }
+    }
+
+    #[test]
+    fn a_panic_is_caught_and_the_next_one_is_as_any_other() {
+        hush_caught_panics();
+        assert!(catch_panic(|| panic!("expected")).is_err());
+        assert!(!IS_GUARDED.get());
+        assert_eq!(catch_panic(|| IS_GUARDED.get()).ok(), Some(true));
     }
 
     #[test]

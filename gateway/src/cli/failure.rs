@@ -8,6 +8,12 @@ pub enum Failure {
     /// The command line is wrong (64).
     #[error("{0}")]
     Usage(String),
+    /// What was looked at is damaged (65).
+    #[error("{0}")]
+    Damaged(String),
+    /// What was to be looked at is not there (66).
+    #[error("{0}")]
+    NoInput(String),
     /// What is needed is not there: a port in use, no gateway that answers (69).
     #[error("{0}")]
     Unavailable(String),
@@ -35,6 +41,8 @@ impl Failure {
         match self {
             Self::Lost(_) => 1,
             Self::Usage(_) => Self::USAGE,
+            Self::Damaged(_) => 65,
+            Self::NoInput(_) => 66,
             Self::Unavailable(_) => 69,
             Self::CantCreate(_) => 73,
             Self::Io(_) => 74,

@@ -21,6 +21,7 @@ mod replay;
 mod run;
 mod sim;
 mod status;
+mod store;
 mod when;
 
 use std::ffi::OsString;
@@ -37,10 +38,11 @@ const EXAMPLES: &str = "Examples:
   tidegate run --config /etc/tidegate/gateway.toml  run the gateway
   tidegate status                                   what the gateway on this machine is doing
   tidegate replay --uplink cloud --from 2h          send the events of two hours again
+  tidegate store verify                             is everything that is stored whole
   tidegate dead-letters list                        what an upstream could not take, and why
 
-Exit codes: 0 well, 1 events were lost or not taken, 64 usage, 69 unavailable (a port in use, no gateway there),
-73 can not create the data directory, 74 input or output failed, 78 configuration.
+Exit codes: 0 well, 1 events were lost or not taken, 64 usage, 65 the store is damaged, 66 no store there,
+69 unavailable (a port in use, no gateway there), 73 can not create the data directory, 74 input or output failed, 78 configuration.
 TIDEGATE_LOG sets the log filter, such as \"debug\" or \"tidegate=debug\".";
 
 /// An edge event gateway: acknowledges an event only when it is on disk, forwards it at least once.
@@ -60,11 +62,13 @@ enum Command {
     Sim(sim::Arguments),
     Status(status::Arguments),
     Replay(replay::Arguments),
+    Store(store::Arguments),
     DeadLetters(dead_letters::Arguments),
 }
 
 /// Runs the program with `arguments`, the program's name first, and gives its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    telemetry::hush_caught_panics();
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(usage) => {
@@ -100,6 +104,7 @@ fn command(command: Command) -> Result<(), Failure> {
         }
         Command::Status(arguments) => status::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Store(arguments) => store::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
     }
 }

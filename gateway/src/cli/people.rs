@@ -18,6 +18,14 @@ pub(super) fn bytes(n: u64) -> String {
     bytesize::ByteSize::b(n).display().iec().to_string()
 }
 
+/// `1.2 GiB of 8.0 GiB (15 %)`.
+pub(super) fn part(n: u64, most: u64) -> String {
+    if most == 0 {
+        return bytes(n);
+    }
+    format!("{} of {} ({:.0} %)", bytes(n), bytes(most), n as f64 / most as f64 * 100.0)
+}
+
 /// `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`: an age, to about two digits.
 pub(super) fn age(seconds: f64) -> String {
     match seconds {
@@ -42,6 +50,8 @@ mod tests {
         for (n, text) in [(0, "0 B"), (1536, "1.5 KiB"), (64 << 20, "64.0 MiB")] {
             assert_eq!(bytes(n), text);
         }
+        assert_eq!(part(2 << 20, 8 << 20), "2.0 MiB of 8.0 MiB (25 %)");
+        assert_eq!(part(1536, 0), "1.5 KiB");
         for (s, text) in [
             (0.0, "-"),
             (0.44, "0.4 s"),

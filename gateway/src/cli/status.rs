@@ -39,13 +39,18 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
         if snapshot.ready { "ready".into() } else { format!("NOT READY: {}", snapshot.not_ready.join("; ")) };
     let mut text = format!("gateway  {}, tidegate {}, up {up}, {state}\n", snapshot.id, snapshot.version);
     if let Some(store) = &snapshot.store {
+        let dropped = match store.dropped_events {
+            0 => String::new(),
+            events => format!(", DROPPED {}", people::count(events)),
+        };
         text += &format!(
-            "store    {}: {} events, {}, segments {}, dead letters {}\n",
+            "store    {}: {} events, {}, segments {}, dead letters {}{}\n",
             snapshot.data_dir.display(),
             people::count(store.events),
-            people::bytes(store.file_bytes),
+            people::part(store.used_bytes, store.max_bytes),
             store.segments,
-            people::count(store.dead_letters)
+            people::count(store.dead_letters),
+            dropped
         );
     }
     text += "\nuplink                            connected   backlog events         bytes    oldest\n";
@@ -84,7 +89,9 @@ mod tests {
             store: Some(StoreView {
                 events: 1_234_567,
                 segments: 3,
-                file_bytes: 1536,
+                used_bytes: 1536,
+                max_bytes: 15_360,
+                dropped_events: 1_200,
                 ..StoreView::default()
             }),
             uplinks: vec![
@@ -103,7 +110,7 @@ mod tests {
         };
         let expected = "\
 gateway  barn-7, tidegate 1.2.3, up 4.0 s, NOT READY: the gateway is stopping
-store    /var/lib/tidegate: 1,234,567 events, 1.5 KiB, segments 3, dead letters 0
+store    /var/lib/tidegate: 1,234,567 events, 1.5 KiB of 15.0 KiB (10 %), segments 3, dead letters 0, DROPPED 1,200
 
 uplink                            connected   backlog events         bytes    oldest
 cloud                             yes                      0           0 B         -

@@ -31,6 +31,8 @@ const WEAR_BUDGET_BYTES_PER_DAY_MIN: u64 = 100_000_000;
 const LINGER_MAX_DEFAULT: Duration = Duration::from_secs(1);
 /// A device waits for its acknowledgement this long at the most.
 const LINGER_MAX_MAX: Duration = Duration::from_secs(10);
+/// What wears out sooner than this is no disk.
+const ENDURANCE_BYTES_MIN: u64 = 1_000_000_000;
 const DEAD_LETTERS_MAX_BYTES_DEFAULT: u64 = 64 << 20;
 /// Least room: below, a few large events would push all others out.
 const DEAD_LETTERS_MAX_BYTES_MIN: u64 = 1 << 20;
@@ -57,6 +59,7 @@ pub(super) fn check(typed: typed::File, around: &Surroundings<'_>) -> Result<Set
     let gateway_id = judge.name(&typed.gateway.id);
     let settings = Settings {
         store: judge.store(&typed.gateway, &typed.store),
+        endurance_bytes: judge.endurance(&typed.store),
         listeners: judge.listeners(&typed.listener),
         ingest: ingest::Settings { routes: judge.routes(&typed.route), ..ingest::Settings::default() },
         uplinks: judge.uplinks(&typed.uplink, &gateway_id),
@@ -124,6 +127,14 @@ impl Judge<'_> {
                 },
             ),
         }
+    }
+
+    fn endurance(&mut self, store: &typed::Store) -> Option<u64> {
+        self.value(store.endurance.as_ref(), None, |text| {
+            let bytes = quantity::bytes(text)?;
+            let too_little = || format!("\"{text}\" is too little for a disk or a card; at least \"1 GB\"");
+            (bytes >= ENDURANCE_BYTES_MIN).then_some(Some(bytes)).ok_or_else(too_little)
+        })
     }
 
     fn listeners(&mut self, typed: &[Spanned<typed::Listener>]) -> Vec<ingest::ListenerSettings> {

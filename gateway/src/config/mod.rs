@@ -40,6 +40,8 @@ pub struct Settings {
     pub gateway_id: String,
     /// The store.
     pub store: store::Settings,
+    /// Bytes that the disk or card is rated for, if that is known: for the projection of its life alone.
+    pub endurance_bytes: Option<u64>,
     /// Where devices connect.
     pub listeners: Vec<ingest::ListenerSettings>,
     /// The door.

@@ -98,6 +98,10 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:4: [store] dead_letters_max_bytes: \"1 MB\" is too little; at least \"1 MiB\"",
         ),
         (
+            id_and("[store]\nendurance = \"30 MB\"\n"),
+            "g.toml:4: [store] endurance: \"30 MB\" is too little for a disk or a card; at least \"1 GB\"",
+        ),
+        (
             id_and("[store]\nwear_budget = \"20 GB\"\n"),
             "g.toml:4: [store] wear_budget: \"20 GB\" is no budget; write a size per day, like \"20 GB/day\", or \"unlimited\"",
         ),

@@ -39,6 +39,7 @@ pub(super) struct Store {
     pub linger_max: Option<Text>,
     pub max_bytes: Option<Text>,
     pub when_full: Option<Text>,
+    pub endurance: Option<Text>,
     pub dead_letters_max_bytes: Option<Text>,
 }
 

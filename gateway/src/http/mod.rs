@@ -12,6 +12,7 @@
 //! POST   /api/dead-letters/drop  takes away all that a filter takes
 //!
 //! /api/replay                    events that are sent again: see `replay.rs`
+//! GET /api/store/…   a closer look at the store: see `store.rs`
 //! ```
 //!
 //! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
@@ -24,6 +25,7 @@ mod letter;
 mod pages;
 mod replay;
 mod snapshot;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use letter::{LetterItem, LetterPage};
 pub use snapshot::{Snapshot, StoreView, UplinkView};
+pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 
 /// What a replay is asked for and how far it is, as JSON both ways.
 pub use crate::uplink::{

@@ -26,6 +26,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
         .merge(replay::router())
+        .merge(super::store::router())
         .merge(dead_letters::router())
         .with_state(rooms)
 }
@@ -33,7 +34,8 @@ pub(super) fn router(rooms: Rooms) -> Router {
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
      /metrics     Prometheus\n/api/status  JSON\n\
-     /api/dead-letters  JSON\n/api/replay  JSON\n"
+     /api/dead-letters, /api/replay  JSON\n\
+     /api/store/stat, /api/store/verify, /api/store/cat  JSON, a line for each file or record\n"
 }
 
 async fn readyz(State(rooms): State<Rooms>) -> (StatusCode, String) {
@@ -73,6 +75,7 @@ fn set_gauges(snapshot: &Snapshot) {
     if let Some(store) = &snapshot.store {
         metrics::gauge!(telemetry::STORE_BYTES).set(store.file_bytes as f64);
         metrics::gauge!(telemetry::SEGMENTS).set(store.segments as f64);
+        metrics::gauge!(telemetry::STORE_MAX_BYTES).set(store.max_bytes as f64);
         metrics::gauge!(telemetry::DEAD_LETTERS).set(store.dead_letters as f64);
         metrics::gauge!(telemetry::DEAD_LETTER_BYTES).set(store.dead_letter_bytes as f64);
     }
@@ -109,6 +112,7 @@ mod tests {
                 events: 42,
                 segments: 3,
                 file_bytes: 4096,
+                max_bytes: 8192,
                 dead_letters: 5,
                 dead_letter_bytes: 500,
                 ..StoreView::default()
@@ -151,6 +155,7 @@ mod tests {
             "tidegate_uplink_connected{uplink=\"pages\"} 1",
             "tidegate_store_bytes 4096",
             "tidegate_segments 3",
+            "tidegate_store_max_bytes 8192",
             "tidegate_dead_letters 5",
             "tidegate_dead_letter_bytes 500",
         ] {

@@ -36,8 +36,14 @@ pub struct StoreView {
     pub events: u64,
     /// Segments, the active one included.
     pub segments: u64,
-    /// Bytes of the store's files.
+    /// Bytes of the segments' files.
     pub file_bytes: u64,
+    /// Bytes of all of the store's files.
+    pub used_bytes: u64,
+    /// Bytes that they may take.
+    pub max_bytes: u64,
+    /// Events that some uplink will not get, given up by this process: each is in a gap record.
+    pub dropped_events: u64,
     /// Bytes written to disk by this process.
     pub written_bytes: u64,
     /// Dead letters: records that an upstream could not take.
@@ -77,6 +83,9 @@ impl From<&store::Status> for StoreView {
             events: status.events,
             segments: status.segments as u64,
             file_bytes: status.file_bytes,
+            used_bytes: status.used_bytes,
+            max_bytes: status.max_bytes,
+            dropped_events: status.dropped_events,
             written_bytes: status.written_bytes,
             dead_letters: status.dead_letters,
             dead_letter_bytes: status.dead_letter_bytes,

@@ -27,6 +27,7 @@ use crate::{clock, telemetry};
 pub struct Plug {
     pulled: AtomicBool,
     written_bytes: AtomicU64,
+    syncs: AtomicU64,
 }
 
 impl Plug {
@@ -38,6 +39,11 @@ impl Plug {
     /// Bytes written through this plug.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Syncs of files made through this plug.
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
     }
 
     fn check(&self) -> io::Result<()> {
@@ -121,6 +127,11 @@ impl Files {
         if let Err(error) = synced {
             tracing::warn!(%error, "what memory holds of this file is not believed");
         }
+        self.forget_cached(name)
+    }
+
+    /// See [`Folder::forget_cached`].
+    pub fn forget_cached(&self, name: &str) -> Result<(), StoreError> {
         self.on(name, self.folder.forget_cached(name))
     }
 
@@ -167,6 +178,7 @@ impl StorageBackend for Disk {
         fail::fail_point!("store-sync");
         let before = clock::monotonic();
         self.file.sync_data()?;
+        self.plug.syncs.fetch_add(1, Ordering::Relaxed);
         metrics::counter!(telemetry::SYNCS).increment(1);
         metrics::histogram!(telemetry::SYNC_SECONDS).record(before.elapsed().as_secs_f64());
         Ok(())

@@ -43,6 +43,12 @@ pub enum StoreError {
         /// One of the files.
         example: String,
     },
+    /// There is nothing to look into.
+    #[error("there is no store in {path}: name the folder that data_dir names", path = path.display())]
+    NoStore {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder says that there was a store, and its segments are gone.
     #[error(
         "{path} holds the state of a store and none of its segments: put the seg-*.redb files back, or choose an empty folder as data_dir",
@@ -118,6 +124,7 @@ impl StoreError {
             Self::InUse { .. }
             | Self::Foreign { .. }
             | Self::SegmentsMissing { .. }
+            | Self::NoStore { .. }
             | Self::Format { .. }
             | Self::Sealed { .. }
             | Self::Closed => false,

@@ -16,7 +16,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{dead_letters::DeadLetters, disk::Files, gaps::Gaps, row::Block, segments::Segments};
+use super::{
+    dead_letters::DeadLetters, disk::Files, gaps::Gaps, meter::Meter, row::Block, segment, segments::Segments,
+};
 
 /// Bytes of newest blocks kept in memory.
 pub const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -34,6 +36,8 @@ pub struct Log {
     pub files: Files,
     /// One per uplink, in the order given at opening.
     pub cursors: Vec<Cursor>,
+    /// What this process did.
+    pub meter: Meter,
     end: watch::Sender<End>,
     tail: Mutex<Tail>,
     totals: Mutex<Mark>,
@@ -160,6 +164,7 @@ impl Log {
             dead_letters,
             files,
             cursors,
+            meter: Meter::default(),
             end: watch::Sender::new(End { offset: end.offset, closed: false }),
             tail: Mutex::default(),
             totals: Mutex::new(end),
@@ -250,6 +255,18 @@ impl Log {
     /// Why nothing can be stored now, if so.
     pub fn failure(&self) -> Option<String> {
         self.failure.lock().clone()
+    }
+
+    /// Bytes that all files take on the disk.
+    pub fn used_bytes(&self) -> u64 {
+        let names = self.files.names().unwrap_or_default();
+        let others = names.iter().filter(|name| segment::first_of(name).is_none());
+        self.segments.usage().1 + others.map(|name| self.files.used_bytes(name)).sum::<u64>()
+    }
+
+    /// Whether the store was closed.
+    pub fn is_closed(&self) -> bool {
+        self.end.borrow().closed
     }
 
     /// Ends all readers and closes the files.

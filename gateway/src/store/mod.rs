@@ -25,8 +25,11 @@ mod error;
 mod folder;
 pub mod gap;
 mod gaps;
+mod guard;
+pub mod inspect;
 mod intake;
 mod log;
+mod meter;
 mod open;
 mod overlay;
 pub mod pace;
@@ -57,6 +60,8 @@ pub use row::{BadRow, Block, Records, RowHead};
 pub use scan::{CLOCK_SLACK_MS, Point, Scan};
 pub use view::View;
 
+use serde::{Deserialize, Serialize};
+
 use self::log::Log;
 use crate::clock::{self, Now};
 
@@ -82,7 +87,8 @@ pub struct Settings {
 }
 
 /// What happens when the store is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
     /// Nothing more is taken in until something is delivered.
     #[default]
@@ -115,6 +121,12 @@ pub struct Status {
     pub segments: usize,
     /// Bytes that the segments take on disk.
     pub file_bytes: u64,
+    /// Bytes that all files take on disk.
+    pub used_bytes: u64,
+    /// Bytes that they may take.
+    pub max_bytes: u64,
+    /// Events that some uplink will not get, as far as this process has given them up: each is in a gap record.
+    pub dropped_events: u64,
     /// Bytes written to disk by this process.
     pub written_bytes: u64,
     /// Dead letters: records that an upstream could not take.
@@ -123,6 +135,8 @@ pub struct Status {
     pub dead_letter_bytes: u64,
     /// Why nothing can be stored now, if so.
     pub failure: Option<String>,
+    /// As much is stored as may be: events that are not urgent are refused.
+    pub is_full: bool,
     /// By uplink, in the order given to [`Store::open`].
     pub backlogs: Vec<Backlog>,
 }
@@ -204,10 +218,14 @@ impl Store {
             events: totals.events,
             segments,
             file_bytes,
+            used_bytes: self.log.used_bytes(),
+            max_bytes: self.log.meter.max_bytes(),
+            dropped_events: self.log.meter.lost_events(),
             written_bytes: self.log.files.plug().written_bytes(),
             dead_letters: self.log.dead_letters.count(),
             dead_letter_bytes: self.log.dead_letters.bytes(),
             failure: self.log.failure(),
+            is_full: self.intake.is_store_full(),
             backlogs: (0..self.log.cursors.len()).map(|index| self.backlog(index)).collect(),
         }
     }

@@ -41,8 +41,8 @@ const SEGMENT_FILE_BYTES_MAX: u64 = 4 << 30;
 const CURSOR_READ_BYTES: usize = 1;
 /// The file that a running gateway holds locked.
 const LOCK_FILE: &str = "LOCK";
-/// What a file system may put into a folder by itself.
-const NOT_FOREIGN: [&str; 2] = [LOCK_FILE, "lost+found"];
+/// Neither the store's data nor somebody else's: the lock, and what a file system may put into a folder by itself.
+pub const NOT_FOREIGN: [&str; 2] = [LOCK_FILE, "lost+found"];
 
 /// An opened store, before its thread runs.
 pub struct Opened {
@@ -72,6 +72,22 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
     let file = file.map_err(|error| StoreError::io(&path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
+        Err(TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
+    }
+}
+
+/// Keeps a gateway from starting in the folder for as long as it is looked at. Nothing is written; a folder
+/// without the file, such as a copy, is not locked.
+pub fn lock_to_read(folder: &Path) -> Result<Option<File>, StoreError> {
+    let path = folder.join(LOCK_FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::io(&path, error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
         Err(TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
     }
@@ -284,10 +300,13 @@ fn starts(uplinks: &[String], saved: &[(String, u64)], end: u64) -> Vec<(String,
     uplinks.iter().map(start).collect()
 }
 
-/// The point of the log at `offset`. Where it can not be read, as if nothing came after it: the reader says what is the
-/// matter.
+/// The point of the log at `offset`. Where it can not be read, as if each record behind it held one event: the reader says
+/// what is the matter.
 fn mark_of(segments: &Segments, offset: u64, end: Mark) -> Mark {
-    let unknown = Mark { offset, received_ms: None, ..end };
+    let behind = end.offset - offset.min(end.offset);
+    let events = end.events.saturating_sub(behind);
+    let bytes = end.bytes.saturating_sub(behind * record::HEAD_BYTES as u64);
+    let unknown = Mark { offset, events, bytes, received_ms: None };
     if offset == end.offset {
         return end;
     }

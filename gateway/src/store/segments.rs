@@ -121,6 +121,14 @@ impl Segments {
         Ok(Place { first, segment, end })
     }
 
+    /// The segment that begins at `first` as it is or was written, if that file is still open. Reading it from elsewhere
+    /// meanwhile shows half of a commit.
+    pub fn written(&self, first: u64) -> Option<Arc<Segment>> {
+        let entries = self.entries.lock();
+        let open = entries.iter().find(|entry| entry.first == first)?.open.as_ref()?;
+        (!open.is_sealed()).then(|| open.clone())
+    }
+
     /// Rows from the one that holds `offset` on, or the next there are, at most about `bytes_max`; none if there are none.
     ///
     /// # Errors

@@ -11,11 +11,15 @@ use super::{dead_letters::Letter, error::StoreError, log::Log};
 #[derive(Debug, Clone)]
 pub struct View {
     pub(super) log: Arc<Log>,
+    /// What the events' ids begin with, once told.
+    pub(super) gateway_id: Option<Arc<str>>,
+    /// Bytes that the card is rated for, if that was told.
+    pub(super) endurance_bytes: Option<u64>,
 }
 
 impl View {
     pub(super) fn new(log: Arc<Log>) -> Self {
-        Self { log }
+        Self { log, gateway_id: None, endurance_bytes: None }
     }
 
     /// Makes a dead letter: durable when this returns. One of the same place in the log is replaced, and its tries are

@@ -130,6 +130,7 @@ impl Gateway {
     fn spawn(settings: Settings, store: Store, Ports { doors, window }: Ports) -> Self {
         let (failure, _) = watch::channel(None);
         let (intake, view) = (store.intake(), store.view());
+        let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
         let replays = Replays::new(view.clone(), settings.uplinks.clone());
         let (mut uplinks, mut health) = (Vec::new(), Vec::new());
         for uplink in settings.uplinks {

@@ -115,6 +115,7 @@ pub enum Step {
 impl Committer {
     /// Goes on where `start` says.
     pub(super) fn new(log: Arc<Log>, intake: Intake, settings: Settings, start: Start, now: Now) -> Self {
+        log.meter.begin(&settings, now.at);
         let mut committer = Self {
             pacer: Pacer::new(settings.wear_budget_bytes_per_day, settings.linger_max, now.at),
             end: log.totals(),

@@ -114,7 +114,7 @@ impl Committer {
                 if let Some(cursors) = written.cursors {
                     (self.saved_cursors, self.saved_at) = (cursors, now.at);
                 }
-                self.settle(write);
+                self.settle(write, now);
                 if tries > 0 {
                     tracing::warn!("the store works again: events are acknowledged");
                     self.log.recover();
@@ -244,10 +244,11 @@ impl Committer {
     }
 
     /// `write` is durable: says so to whoever waits for it.
-    fn settle(&mut self, write: Write) {
+    fn settle(&mut self, write: Write, now: Now) {
         metrics::counter!(telemetry::COMMITS).increment(1);
         let events: u64 = write.blocks.iter().map(|block| u64::from(block.head().events)).sum();
         let bytes: usize = write.blocks.iter().map(|block| block.row().len()).sum();
+        self.log.meter.committed(events, now.at);
         metrics::counter!(telemetry::STORED_EVENTS).increment(events);
         metrics::counter!(telemetry::STORED_BYTES).increment(bytes as u64);
         if let Some(last) = write.blocks.last() {
@@ -258,7 +259,7 @@ impl Committer {
         }
         if let Some((gaps, records)) = write.gaps {
             self.log.set_gaps(gaps);
-            records.iter().for_each(mend::tell);
+            self.log.meter.lost(records.iter().map(mend::tell).sum());
         }
         self.log.extend(write.blocks, self.end);
         if let Some(end_ticket) = write.end_ticket {

@@ -27,10 +27,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase};
@@ -250,7 +247,7 @@ impl DeadLetters {
 
 /// A damaged file may make redb panic: that is an answer like any other.
 fn guarded<T>(act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-    catch_unwind(AssertUnwindSafe(act))
+    telemetry::catch_panic(act)
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("the database gave up on its contents".into())))
 }
 

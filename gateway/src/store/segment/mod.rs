@@ -26,15 +26,13 @@ mod read;
 mod tables;
 mod write;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use redb::{Builder, Database, StorageBackend};
+use serde::{Deserialize, Serialize};
 pub use write::{Commit, Filler};
 
-use super::{disk::Files, error::StoreError, gaps::Gaps, overlay::Overlay, pending::Pending};
+use super::{disk::Files, error::StoreError, gaps::Gaps, guard::guarded, overlay::Overlay, pending::Pending};
 
 /// Version of the segment's format.
 pub const FORMAT: u64 = 2;
@@ -45,12 +43,14 @@ const WRITE_CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// redb's cache for a sealed segment that is being read, in bytes.
 const READ_CACHE_BYTES: usize = 512 * 1024;
 const SUFFIX: &str = ".redb";
-const NEW_SUFFIX: &str = ".new";
+/// What the name of an unfinished file ends with.
+pub const NEW_SUFFIX: &str = ".new";
 const DAMAGED_SUFFIX: &str = ".damaged";
 const PREFIX: &str = "seg-";
 
 /// How much of a segment a file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Part {
     /// All that was committed to it.
     #[default]
@@ -260,10 +260,10 @@ impl Segment {
         Ok(Self { path: path.clone(), db, is_sealed: true })
     }
 
-    /// Its file.
+    /// Whether it was opened to read only.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn is_sealed(&self) -> bool {
+        self.is_sealed
     }
 
     /// Begins a commit; only the active segment has one.
@@ -278,10 +278,4 @@ impl Segment {
             self.db.begin_write().map_err(|error| StoreError::disk(&self.path, error.into()))?;
         Ok(Commit::new(transaction, self.path.clone()))
     }
-}
-
-/// A damaged file can make redb panic: that is damage like any other.
-fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(act))
-        .unwrap_or_else(|_| Err(StoreError::Unreadable { path: path.to_owned() }))
 }

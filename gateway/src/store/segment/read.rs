@@ -65,13 +65,14 @@ impl Segment {
                 Ok(Some((key.value(), self.block(key.value(), row.value()).ok())))
             });
             from = match next {
-                Ok(Some((key, block))) => {
+                Ok(Some((key, block))) if key >= at => {
                     if let Some(block) = block {
                         visit(block)?;
                     }
                     key.checked_add(1)
                 }
-                Ok(None) | Err(_) => None,
+                // A damaged tree may lead back: what comes after that is not found by going on.
+                Ok(_) | Err(_) => None,
             };
         }
         Ok(())

@@ -1,0 +1,160 @@
+//! Showing records: by place, time, device and kind, a bounded number at a time.
+//!
+//! A segment whose first and last row lie more than [`CLOCK_SLACK_MS`] outside of the times asked for is passed over: times
+//! are the wall clock's, and one that was set back by more may hide records from a look by time. What can not be read is told
+//! and passed over; what is missing has a gap record of its own.
+//!
+//! Limits: [`CatLimits`], of records shown and of bytes read. Whoever wants more goes on from the offset that is given.
+
+use super::{
+    super::{
+        error::StoreError,
+        gap::device_of,
+        record::{Kind, Record},
+        row::Block,
+    },
+    READ_BYTES_MAX,
+    entry::Entry,
+    report::Missing,
+    source::{Opened, Place, Source},
+};
+
+/// A wall clock may have been set back by this much without hiding a record.
+const CLOCK_SLACK_MS: u64 = 3_600_000;
+
+/// Which records are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CatFilter {
+    /// From this offset on.
+    pub offset: u64,
+    /// Received then or later, milliseconds since 1970.
+    pub from_ms: Option<u64>,
+    /// Received before then.
+    pub to_ms: Option<u64>,
+    /// Of this device: the one that a topic names, else the client.
+    pub device: Option<String>,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+}
+
+/// How much one look may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatLimits {
+    /// Records shown.
+    pub records: u64,
+    /// Bytes of rows read, about.
+    pub bytes: u64,
+}
+
+/// What a look shows.
+#[derive(Debug)]
+pub enum CatItem<'a> {
+    /// A record.
+    Record(Entry<'a>),
+    /// Records that can not be read, and why.
+    Unreadable {
+        /// Where they are, as far as it is known.
+        offsets: Missing,
+        /// What is the matter.
+        why: String,
+    },
+}
+
+pub fn cat(
+    source: &Source,
+    gateway_id: Option<&str>,
+    filter: &CatFilter,
+    limits: CatLimits,
+    visit: &mut dyn FnMut(CatItem<'_>),
+) -> Result<Option<u64>, StoreError> {
+    let store = source.store().map_or_else(|| "?".to_owned(), |store| format!("{store:08x}"));
+    let foreign_id = gateway_id.map_or_else(|| format!("{store}-"), |gateway| format!("{gateway}/{store}-"));
+    let mut look = Look { filter, foreign_id, left: limits, visit };
+    for place in source.places() {
+        let from = filter.offset.max(place.first);
+        if place.end.is_some_and(|end| end <= from) {
+            continue;
+        }
+        source.check_open()?;
+        match source.open(place.first).and_then(|opened| look.segment(&opened, place, from)) {
+            Ok(None) => {}
+            Ok(next) => return Ok(next),
+            Err(StoreError::Closed) => return Err(StoreError::Closed),
+            Err(_) if !source.has(place.first) => {}
+            Err(error) => {
+                let offsets = Missing::from(from..place.end.unwrap_or(from));
+                (look.visit)(CatItem::Unreadable { offsets, why: error.to_string() });
+            }
+        }
+    }
+    Ok(None)
+}
+
+struct Look<'a> {
+    filter: &'a CatFilter,
+    foreign_id: String,
+    left: CatLimits,
+    visit: &'a mut dyn FnMut(CatItem<'_>),
+}
+
+impl Look<'_> {
+    /// Shows the records of a segment. Gives the offset to go on from, once the limits are reached.
+    fn segment(&mut self, opened: &Opened<'_>, place: Place, from: u64) -> Result<Option<u64>, StoreError> {
+        if self.is_outside(opened, place, from)? {
+            return Ok(None);
+        }
+        let mut at = from;
+        loop {
+            let blocks = opened.read(at, READ_BYTES_MAX)?;
+            if blocks.is_empty() {
+                return Ok(None);
+            }
+            for block in blocks {
+                if place.end.is_some_and(|end| block.first() >= end) {
+                    return Ok(None);
+                }
+                if let Some(next) = self.row(&block, at) {
+                    return Ok(Some(next));
+                }
+                at = block.end().max(at + 1);
+            }
+        }
+    }
+
+    fn row(&mut self, block: &Block, from: u64) -> Option<u64> {
+        for (offset, record) in block.records_from(from) {
+            if self.is_asked_for(&record) {
+                (self.visit)(CatItem::Record(Entry::new(offset, &record, &self.foreign_id)));
+                self.left.records = self.left.records.saturating_sub(1);
+                if self.left.records == 0 {
+                    return Some(offset + 1);
+                }
+            }
+        }
+        self.left.bytes = self.left.bytes.saturating_sub(block.row().len() as u64);
+        (self.left.bytes == 0).then(|| block.end())
+    }
+
+    fn is_asked_for(&self, record: &Record<'_>) -> bool {
+        let CatFilter { from_ms, to_ms, device, kind, .. } = self.filter;
+        from_ms.is_none_or(|from| from <= record.received_ms)
+            && to_ms.is_none_or(|to| record.received_ms < to)
+            && kind.is_none_or(|kind| kind == record.kind)
+            && device.as_ref().is_none_or(|device| device == device_of(record))
+    }
+
+    /// Whether no row of a segment from `from` on can have been received within the times asked for.
+    fn is_outside(&self, opened: &Opened<'_>, place: Place, from: u64) -> Result<bool, StoreError> {
+        let CatFilter { from_ms, to_ms, .. } = self.filter;
+        if place.is_last || (from_ms.is_none() && to_ms.is_none()) {
+            return Ok(false);
+        }
+        let (rows, last) = (opened.read(from, 1)?, opened.last()?);
+        let Some((first, last)) = rows.first().zip(last) else { return Ok(false) };
+        let both = [first.head().base_ms, last.head().base_ms];
+        let is_older =
+            from_ms.is_some_and(|from| both.iter().all(|ms| ms.saturating_add(CLOCK_SLACK_MS) < from));
+        let is_newer = to_ms.is_some_and(|to| both.iter().all(|ms| ms.saturating_sub(CLOCK_SLACK_MS) >= to));
+        Ok(is_older || is_newer)
+    }
+}

@@ -1,0 +1,263 @@
+//! Where an inspector looks: a running store, or the files of a stopped one. Both give segments, cursors and gaps.
+//!
+//! The file that a running gateway writes is read through its own database, a few rows in a transaction; everything else
+//! through a handle of its own, from which the running gateway notices nothing.
+
+use std::{fs::File, sync::Arc};
+
+use super::{
+    super::{
+        disk::Files,
+        error::StoreError,
+        gaps::Gaps,
+        log::Log,
+        row::Block,
+        segment::{self, Found, Head, Part, Segment},
+    },
+    READ_BYTES_MAX, state,
+};
+
+/// A store to look into.
+#[derive(Debug)]
+pub enum Source {
+    /// Open in this process.
+    Running(Arc<Log>),
+    /// Files that nobody writes.
+    Stopped(Box<Stopped>),
+}
+
+/// The files of a store that no gateway has open.
+#[derive(Debug)]
+pub struct Stopped {
+    files: Files,
+    /// Where the segments begin, ascending.
+    firsts: Vec<u64>,
+    /// What the last segment says that can say how things stood.
+    found: Option<Found>,
+    _lock: Option<File>,
+}
+
+/// Where a segment lies in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Where it begins.
+    pub first: u64,
+    /// Where the next one begins, or the committed log ends; `None` where only its rows say so.
+    pub end: Option<u64>,
+    /// There is none behind it.
+    pub is_last: bool,
+}
+
+impl Source {
+    /// The files of a store that nobody has open.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStore`], or the folder can not be read.
+    pub fn stopped(files: Files, lock: Option<File>) -> Result<Self, StoreError> {
+        let names = files.names()?;
+        let is_ours = |name: &String| {
+            segment::first_of(name).is_some()
+                || segment::is_unfinished(name).is_some()
+                || segment::is_damaged(name)
+                || name == state::FILE
+        };
+        if !names.iter().any(is_ours) {
+            return Err(StoreError::NoStore { path: files.path_of("") });
+        }
+        let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
+        firsts.sort_unstable();
+        let found = firsts.iter().rev().find_map(|first| {
+            let found = Segment::open_sealed(&files, *first, None).and_then(|segment| segment.found());
+            found.ok().filter(|found| found.head.part == Part::Whole)
+        });
+        Ok(Self::Stopped(Box::new(Stopped { files, firsts, found, _lock: lock })))
+    }
+
+    /// Its files.
+    pub fn files(&self) -> &Files {
+        match self {
+            Self::Running(log) => &log.files,
+            Self::Stopped(stopped) => &stopped.files,
+        }
+    }
+
+    /// Its identity, as far as anything says it.
+    pub fn store(&self) -> Option<u32> {
+        match self {
+            Self::Running(log) => Some(log.store),
+            Self::Stopped(stopped) => match &stopped.found {
+                Some(found) => Some(found.head.store),
+                None => state::read(&stopped.files).ok().map(|says| says.store),
+            },
+        }
+    }
+
+    /// The open store.
+    pub fn running(&self) -> Option<&Log> {
+        match self {
+            Self::Running(log) => Some(log),
+            Self::Stopped(_) => None,
+        }
+    }
+
+    /// Its segments, oldest first.
+    pub fn places(&self) -> Vec<Place> {
+        let (firsts, end): (Vec<u64>, _) = match self {
+            Self::Running(log) => {
+                let end = log.totals().offset;
+                (log.segments.ranges(end).into_iter().map(|range| range.start).collect(), Some(end))
+            }
+            Self::Stopped(stopped) => (stopped.firsts.clone(), None),
+        };
+        let ends = firsts.iter().skip(1).copied().map(Some).chain([end]).collect::<Vec<_>>();
+        let places = firsts.iter().zip(&ends).enumerate();
+        let is_last = |at| at + 1 == firsts.len();
+        places.map(|(at, (first, end))| Place { first: *first, end: *end, is_last: is_last(at) }).collect()
+    }
+
+    /// Whether the segment that begins at `first` is still part of the store: a running gateway deletes what it is done with.
+    pub fn has(&self, first: u64) -> bool {
+        match self {
+            Self::Running(log) => log.segments.ranges(0).iter().any(|range| range.start == first),
+            Self::Stopped(stopped) => stopped.firsts.contains(&first),
+        }
+    }
+
+    /// Delivered up to, by uplink.
+    pub fn cursors(&self) -> Vec<(String, u64)> {
+        match self {
+            Self::Running(log) => log.cursor_offsets(),
+            Self::Stopped(stopped) => {
+                stopped.found.as_ref().map(|found| found.cursors.clone()).unwrap_or_default()
+            }
+        }
+    }
+
+    /// What is known to be missing.
+    pub fn gaps(&self) -> Gaps {
+        match self {
+            Self::Running(log) => log.gaps(),
+            Self::Stopped(stopped) => {
+                stopped.found.as_ref().map(|found| found.gaps.clone()).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Opens a segment, checked as readers check it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: as it was.
+    pub fn open(&self, first: u64) -> Result<Opened<'_>, StoreError> {
+        match self.open_live(first)? {
+            Some(live) => Ok(live),
+            None => Ok(Opened::Own(Box::new(Segment::open_sealed(self.files(), first, self.store())?))),
+        }
+    }
+
+    /// The same without the check of every page, for a quick look at its ends.
+    ///
+    /// # Errors
+    /// [`StoreError`]: as it was.
+    pub fn open_quickly(&self, first: u64) -> Result<Opened<'_>, StoreError> {
+        match self.open_live(first)? {
+            Some(live) => Ok(live),
+            None => Ok(Opened::Own(Box::new(Segment::open_unchecked(self.files(), first)?))),
+        }
+    }
+
+    /// Whether the running gateway has the segment's file open to write.
+    pub fn is_written(&self, first: u64) -> bool {
+        self.running().is_some_and(|log| log.segments.written(first).is_some())
+    }
+
+    fn open_live(&self, first: u64) -> Result<Option<Opened<'_>>, StoreError> {
+        self.check_open()?;
+        let Self::Running(log) = self else { return Ok(None) };
+        Ok(log.segments.written(first).map(|_| Opened::Live { log, first }))
+    }
+
+    /// # Errors
+    /// [`StoreError::Closed`]: the store was closed.
+    pub fn check_open(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Running(log) if log.is_closed() => Err(StoreError::Closed),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A segment to read from.
+pub enum Opened<'a> {
+    /// By a handle of its own.
+    Own(Box<Segment>),
+    /// As it is written.
+    Live {
+        /// The open store.
+        log: &'a Log,
+        /// Where it begins.
+        first: u64,
+    },
+}
+
+impl Opened<'_> {
+    /// What it says of itself.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn head(&self) -> Result<Head, StoreError> {
+        self.with(Segment::head)
+    }
+
+    /// Its last row.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn last(&self) -> Result<Option<Block>, StoreError> {
+        self.with(Segment::last)
+    }
+
+    /// Some rows from the one that holds `offset` on.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn read(&self, offset: u64, bytes_max: usize) -> Result<Vec<Block>, StoreError> {
+        self.with(|segment| segment.read(offset, bytes_max))
+    }
+
+    /// Visits every row, in order; of the one that is written some at a time.
+    ///
+    /// # Errors
+    /// [`StoreError`], from the segment or from the visitor.
+    pub fn for_each_row(
+        &self,
+        mut visit: impl FnMut(Block) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        if let Self::Own(segment) = self {
+            return segment.for_each_row(visit);
+        }
+        let mut at = 0;
+        loop {
+            let blocks = self.read(at, READ_BYTES_MAX)?;
+            let Some(last) = blocks.last() else { return Ok(()) };
+            at = last.end().max(last.first() + 1);
+            blocks.into_iter().try_for_each(&mut visit)?;
+        }
+    }
+
+    /// Holds the segment for one short transaction only: whoever seals it waits for nobody who looks in.
+    fn with<T>(&self, act: impl FnOnce(&Segment) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match self {
+            Self::Own(segment) => act(segment),
+            Self::Live { log, first } => {
+                if log.is_closed() {
+                    return Err(StoreError::Closed);
+                }
+                match log.segments.written(*first) {
+                    Some(segment) => act(&segment),
+                    // It was sealed meanwhile.
+                    None => act(&Segment::open_sealed(&log.files, *first, Some(log.store))?),
+                }
+            }
+        }
+    }
+}

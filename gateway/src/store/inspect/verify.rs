@@ -1,0 +1,354 @@
+//! Checking a store file by file: what is damaged or missing, where, and what to do about it.
+//!
+//! ```text
+//!  segments, oldest first ──▶ opened checked ──▶ rows followed (walk.rs) ──▶ what is between it and the next
+//!  state.redb, files set aside, unfinished, foreign ──▶ named
+//! ```
+//! What a gap record says is missing is told as such; what nobody has said so far is damage. A file is let go of by the
+//! system's memory first, so that what is checked is what the disk holds. In a running store what is damaged is reported
+//! to the commit thread as well, and what the gateway deletes meanwhile is passed over.
+//!
+//! Limits: as the inspector's; a file that is open in the running gateway (`state.redb`) is not read.
+
+use std::{collections::VecDeque, ops::Range};
+
+use super::{
+    super::{
+        error::StoreError,
+        gaps::Gaps,
+        log::{Mark, Trouble},
+        open::NOT_FOREIGN,
+        segment::{self, Segment},
+    },
+    report::{FileKind, FileReport, Verdict},
+    source::{Place, Source},
+    state,
+    walk::{Flaw, Walk},
+};
+
+/// What becomes of damage once a gateway has the store open.
+const MENDED: &str = "what can be read of it is kept, the file is set aside under the same name with .damaged, and \
+                      a gap record says upstream what is missing";
+
+/// The files of a store, each checked when it is asked for.
+#[derive(Debug)]
+pub struct Verify<'a> {
+    source: &'a Source,
+    names: Vec<String>,
+    places: VecDeque<Place>,
+    others: VecDeque<String>,
+    ready: VecDeque<FileReport>,
+    /// Where the next segment should begin; `None` where nobody can tell.
+    expected: Option<u64>,
+    /// The store holds records, or did.
+    holds_records: bool,
+}
+
+impl<'a> Verify<'a> {
+    pub(super) fn new(source: &'a Source) -> Result<Self, StoreError> {
+        source.check_open()?;
+        // In this order: a file is there before its segment is known.
+        let places = source.places();
+        let mut names = source.files().names()?;
+        names.sort_unstable();
+        let is_other = |name: &&String| {
+            !NOT_FOREIGN.contains(&name.as_str())
+                && segment::first_of(name).is_none_or(|first| places.iter().all(|place| place.first != first))
+        };
+        let mut others: VecDeque<String> = names.iter().filter(is_other).cloned().collect();
+        let is_there = others.iter().any(|name| name == state::FILE);
+        if !is_there {
+            others.push_back(state::FILE.to_owned());
+        }
+        let mut verify = Self {
+            expected: source.cursors().iter().map(|(_, offset)| *offset).min(),
+            holds_records: false,
+            source,
+            names,
+            places: places.into(),
+            others,
+            ready: VecDeque::new(),
+        };
+        if verify.places.is_empty() {
+            verify.ready.push_back(no_segments());
+        }
+        Ok(verify)
+    }
+
+    fn segment(&mut self, place: Place) -> Result<(), StoreError> {
+        if let Some(hole) = self.expected.filter(|end| *end < place.first).map(|end| end..place.first) {
+            self.missing(hole);
+        }
+        let name = segment::name_of(place.first);
+        let mut report =
+            FileReport::new(name.clone(), FileKind::Segment, self.source.files().used_bytes(&name));
+        report.first = Some(place.first);
+        self.expected = match self.rows(place, &mut report) {
+            Ok(walk) => {
+                (report.end, report.records, report.events) = (Some(walk.end()), walk.records, walk.events);
+                Some(walk.end())
+            }
+            Err(StoreError::Closed) => return Err(StoreError::Closed),
+            Err(_) if !self.source.has(place.first) => {
+                self.expected = None;
+                return Ok(());
+            }
+            Err(error) => {
+                self.fault(place, &error, &mut report);
+                None
+            }
+        };
+        self.holds_records |= place.first > 0 || report.records > 0;
+        self.ready.push_back(report);
+        if let Some(hole) = self.expected.zip(place.end).map(|(from, to)| from..to)
+            && place.is_last
+            && !hole.is_empty()
+        {
+            self.missing(hole);
+        }
+        Ok(())
+    }
+
+    /// Follows the rows of a segment, and finds what is wrong with them.
+    fn rows(&self, place: Place, report: &mut FileReport) -> Result<Walk, StoreError> {
+        let files = self.source.files();
+        if !self.names.contains(&report.file) {
+            let gone = std::io::ErrorKind::NotFound.into();
+            return Err(StoreError::io(&files.path_of(&report.file), gone));
+        }
+        if !self.source.is_written(place.first) {
+            files.forget_cached(&report.file)?;
+        }
+        let opened = self.source.open(place.first)?;
+        let head = opened.head()?;
+        report.part = Some(head.part);
+        let beginning = Mark {
+            offset: place.first,
+            events: head.events_before,
+            bytes: head.bytes_before,
+            received_ms: None,
+        };
+        let (mut walk, gaps, mut unknown) = (Walk::new(beginning), self.source.gaps(), Vec::new());
+        opened.for_each_row(|block| {
+            // Rows behind the end are of a commit that failed: they are not there.
+            if place.end.is_some_and(|end| block.first() >= end) {
+                return Ok(());
+            }
+            for flaw in walk.row(&block) {
+                match flaw {
+                    Flaw::Hole(hole) => unknown.extend(holes(&gaps, &hole, report, &self.advice())),
+                    Flaw::Wrong { what, offsets } => {
+                        let advice =
+                            "keep a copy of the file: the store never writes this, and it is a defect";
+                        report.find(Verdict::Damaged, what, Some(offsets), advice);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        unknown.into_iter().for_each(|hole| self.tell_missing(hole));
+        Ok(walk)
+    }
+
+    /// A segment that can not be read as a whole: what is the matter, and what of it can not be read.
+    fn fault(&self, place: Place, error: &StoreError, report: &mut FileReport) {
+        let range = place.end.map(|end| place.first..end);
+        if !error.is_damage() {
+            report.find(Verdict::Unchecked, error.to_string(), range, "mend the cause and verify again");
+            return;
+        }
+        self.tell_damaged(place, &error.to_string());
+        report.find(Verdict::Damaged, error.to_string(), range, self.advice());
+        let (readable, holes) = self.readable(place);
+        (report.end, report.records, report.events) = (place.end, readable.records, readable.events);
+        for hole in holes {
+            let what = format!("{} can not be read", records(&hole));
+            report.find(Verdict::Damaged, what, Some(hole), "");
+        }
+    }
+
+    /// What can be read of a damaged segment, and which offsets can not.
+    fn readable(&self, place: Place) -> (Walk, Vec<Range<u64>>) {
+        let mut walk = Walk::new(Mark { offset: place.first, ..Mark::default() });
+        let mut holes = Vec::new();
+        let opened = Segment::open_unchecked(self.source.files(), place.first).ok();
+        let is_own = |segment: &Segment| {
+            segment.head().is_ok_and(|head| {
+                head.first == place.first && self.source.store().is_none_or(|store| store == head.store)
+            })
+        };
+        if let Some(segment) = opened.filter(is_own) {
+            let visited = segment.for_each_readable_row(|block| {
+                if place.end.is_none_or(|end| block.first() < end) && block.first() >= walk.end() {
+                    let flaws = walk.row(&block);
+                    holes.extend(flaws.into_iter().filter_map(|flaw| match flaw {
+                        Flaw::Hole(hole) => Some(hole),
+                        Flaw::Wrong { .. } => None,
+                    }));
+                }
+                Ok(())
+            });
+            // Nothing but the visitor can fail, and it does not.
+            debug_assert!(visited.is_ok());
+        }
+        if let Some(end) = place.end.filter(|end| *end > walk.end()) {
+            holes.push(walk.end()..end);
+        }
+        (walk, holes)
+    }
+
+    /// A stretch of the log that no file holds.
+    fn missing(&mut self, hole: Range<u64>) {
+        let mut report = FileReport::new(segment::name_of(hole.start), FileKind::Missing, 0);
+        (report.first, report.end) = (Some(hole.start), Some(hole.end));
+        let unknown = holes(&self.source.gaps(), &hole, &mut report, &self.advice());
+        unknown.into_iter().for_each(|hole| self.tell_missing(hole));
+        self.ready.push_back(report);
+    }
+
+    fn tell_missing(&self, hole: Range<u64>) {
+        if let Some(log) = self.source.running() {
+            // As a reader does: only if it is not there now either.
+            let now = log.segments.read(hole.start, 1);
+            if now.is_ok_and(|blocks| blocks.first().is_none_or(|block| block.first() >= hole.end)) {
+                log.report(Trouble::Missing { range: hole });
+            }
+        }
+    }
+
+    fn tell_damaged(&self, place: Place, why: &str) {
+        if let Some(log) = self.source.running() {
+            log.report(Trouble::Damaged { first: place.first, why: why.to_owned() });
+        }
+    }
+
+    fn advice(&self) -> String {
+        match self.source {
+            Source::Running(_) => format!("nothing: the gateway was told; {MENDED}"),
+            Source::Stopped(_) => format!("start the gateway: {MENDED}"),
+        }
+    }
+
+    fn other(&self, name: &str) -> FileReport {
+        let file_bytes = self.source.files().used_bytes(name);
+        let report = |kind| FileReport::new(name.to_owned(), kind, file_bytes);
+        if name == state::FILE {
+            return self.state(report(FileKind::State));
+        }
+        let (mut report, what, advice) = if segment::is_damaged(name) {
+            let what = "it was damaged: it is never read again, and what could not be saved of it is in a gap record";
+            (
+                report(FileKind::SetAside),
+                what,
+                "delete it when nobody wants to examine it; a full store deletes it",
+            )
+        } else if name.ends_with(segment::NEW_SUFFIX) {
+            (
+                report(FileKind::Unfinished),
+                "it was being made",
+                "nothing: the gateway finishes or deletes it at its next start",
+            )
+        } else if segment::first_of(name).is_some() {
+            let what = "a segment that the running gateway does not know";
+            (
+                report(FileKind::Segment),
+                what,
+                "if it was put there by hand, take it away before the next start",
+            )
+        } else {
+            (
+                report(FileKind::Foreign),
+                "it is not Tidegate's",
+                "nothing: it is left alone, and counts against max_bytes",
+            )
+        };
+        report.find(Verdict::Noted, what.to_owned(), None, advice);
+        report
+    }
+
+    fn state(&self, mut report: FileReport) -> FileReport {
+        let lost = "start the gateway: it goes on without the dead letters that were in it";
+        if !self.names.contains(&report.file) {
+            let verdict = if self.holds_records { Verdict::Damaged } else { Verdict::Noted };
+            report.find(verdict, "it is not there".into(), None, lost);
+            return report;
+        }
+        if self.source.running().is_some() {
+            let what = "it is open: it was checked when the gateway opened it";
+            report.find(Verdict::Noted, what.into(), None, "");
+            return report;
+        }
+        match state::read(self.source.files()) {
+            Ok(says) if self.source.store().is_some_and(|store| store != says.store) => {
+                let what = format!("it belongs to another store ({:08x})", says.store);
+                report.find(
+                    Verdict::Damaged,
+                    what,
+                    None,
+                    "put the file that belongs here back, or take it away",
+                );
+            }
+            Ok(_) => {}
+            Err(error) if error.is_damage() => {
+                report.find(Verdict::Damaged, error.to_string(), None, lost);
+            }
+            Err(error) => {
+                report.find(Verdict::Unchecked, error.to_string(), None, "mend the cause and verify again");
+            }
+        }
+        report
+    }
+}
+
+impl Iterator for Verify<'_> {
+    type Item = Result<FileReport, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(report) = self.ready.pop_front() {
+                return Some(Ok(report));
+            }
+            if let Some(place) = self.places.pop_front() {
+                if let Err(error) = self.segment(place) {
+                    (self.places, self.others) = (VecDeque::new(), VecDeque::new());
+                    return Some(Err(error));
+                }
+                continue;
+            }
+            let name = self.others.pop_front()?;
+            return Some(Ok(self.other(&name)));
+        }
+    }
+}
+
+/// Finds what of a hole is known to be missing, and what is not: that is given.
+fn holes(gaps: &Gaps, hole: &Range<u64>, report: &mut FileReport, advice: &str) -> Vec<Range<u64>> {
+    let (mut at, mut found) = (hole.start, Vec::new());
+    let mut unknown = |from: u64, to: u64, report: &mut FileReport| {
+        if from < to {
+            let what = format!("{} are missing, and no gap record says so", records(&(from..to)));
+            report.find(Verdict::Damaged, what, Some(from..to), advice);
+            found.push(from..to);
+        }
+    };
+    for known in gaps.iter().filter(|known| known.start < hole.end && known.end > hole.start) {
+        unknown(at, known.start, report);
+        let known = known.start.max(hole.start)..known.end.min(hole.end);
+        at = known.end;
+        let what = format!("{} are missing, recorded: a gap record said so upstream", records(&known));
+        report.find(Verdict::Noted, what, Some(known), "");
+    }
+    unknown(at, hole.end, report);
+    found
+}
+
+fn records(range: &Range<u64>) -> String {
+    format!("records {} to {}", range.start, range.end.saturating_sub(1))
+}
+
+fn no_segments() -> FileReport {
+    let mut report = FileReport::new(segment::name_of(0), FileKind::Missing, 0);
+    let advice = "put the seg-*.redb files back, or choose an empty folder as data_dir";
+    report.find(Verdict::Damaged, "there is no segment".into(), None, advice);
+    report
+}
