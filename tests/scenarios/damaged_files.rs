@@ -211,6 +211,9 @@ async fn demand_the_rest(
     };
     let uncovered: Vec<_> = lost.iter().filter(|count| !covered(**count)).collect();
     assert!(uncovered.is_empty(), "{what}: missing, and no gap record says so: {uncovered:?}");
+    if let Some(told) = recorder.gaps().iter().map(|gap| gap.events).sum::<Option<u64>>() {
+        assert_eq!(told, lost.len() as u64, "{what}: what gap records count, and what is missing");
+    }
     // How many they were can not always be known. All else the oracle says has to be right.
     let beside = |text: &&String| {
         ![
@@ -227,10 +230,10 @@ async fn demand_the_rest(
     drop(recorder);
 
     let log = chain.gateway.log();
-    assert!(
-        log.contains(file) && !log.contains("panicked at"),
-        "{what}: the log does not name {file}: {log}"
-    );
+    // A file that is not there has no name any more.
+    let named = if damage.reason == "missing" { format!("from={}", within.0) } else { file.to_owned() };
+    assert!(log.contains(&named), "{what}: the log does not name {named}: {log}");
+    assert!(!log.contains("panicked at"), "{what}: {log}");
     let names = names_in(&chain.gateway.data_dir());
     let kept = names.contains(&format!("{file}.damaged"));
     assert_eq!(kept, damage.reason != "missing", "{what}: {names:?}");
