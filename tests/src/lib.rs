@@ -26,6 +26,7 @@ pub mod ports;
 pub mod program;
 pub mod proxy;
 pub mod rng;
+pub mod steady;
 pub mod strace;
 pub mod tmpfs;
 pub mod tools;

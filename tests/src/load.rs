@@ -29,7 +29,7 @@ use crate::{
 /// Payload size of the promised figures, in bytes.
 pub const PAYLOAD_BYTES: usize = 40;
 /// Size of a PUBACK of MQTT 3.1.1, in bytes.
-const PUBACK_BYTES: usize = 4;
+pub(crate) const PUBACK_BYTES: usize = 4;
 const BUFFER_BYTES: usize = 256 << 10;
 /// Longest wait of a blocking read before it looks whether to stop.
 const LOOK_UP: Duration = Duration::from_millis(20);
@@ -138,7 +138,7 @@ async fn publish(
     }
 }
 
-fn connect_packet(client_id: &str) -> BytesMut {
+pub(crate) fn connect_packet(client_id: &str) -> BytesMut {
     let mut out = BytesMut::new();
     codec::put_connect(
         &mut out,
@@ -148,7 +148,7 @@ fn connect_packet(client_id: &str) -> BytesMut {
 }
 
 /// One window of PUBLISH packets of equal size, with the packet ids 1 to `window`.
-fn ring(client: usize, window: usize) -> BytesMut {
+pub(crate) fn ring(client: usize, window: usize) -> BytesMut {
     let mut out = BytesMut::new();
     for packet_id in 1..=window as u16 {
         let payload = format!("{client:08}{packet_id:032}");
@@ -203,6 +203,8 @@ struct SinkShared {
     stop: AtomicBool,
     timed: AtomicBool,
     delivered: AtomicU64,
+    /// Events per second that it takes at most; 0 is without a limit.
+    rate_max: AtomicU64,
     /// When the first and the last event came, in [`clock::nanos`]; 0 before.
     first_ns: AtomicU64,
     last_ns: AtomicU64,
@@ -237,6 +239,11 @@ impl Sink {
     #[must_use]
     pub fn delivered(&self) -> u64 {
         self.shared.delivered.load(Ordering::Relaxed)
+    }
+
+    /// From now on it takes so many events per second at most; 0 is without a limit.
+    pub fn limit(&self, rate_max: u64) {
+        self.shared.rate_max.store(rate_max, Ordering::Relaxed);
     }
 
     /// From the first event to the last so far.
@@ -300,6 +307,10 @@ fn serve(mut stream: TcpStream, shared: &SinkShared) {
             let _ = shared.first_ns.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
             shared.last_ns.store(now, Ordering::Relaxed);
             shared.delivered.fetch_add(events, Ordering::Relaxed);
+            let rate_max = shared.rate_max.load(Ordering::Relaxed);
+            if let Some(due_ns) = (events * 1_000_000_000).checked_div(rate_max) {
+                std::thread::sleep(Duration::from_nanos(due_ns));
+            }
         }
     }
 }

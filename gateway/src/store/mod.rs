@@ -29,7 +29,7 @@ mod intake;
 mod log;
 mod open;
 mod overlay;
-mod pace;
+pub mod pace;
 mod pending;
 mod reader;
 pub mod record;

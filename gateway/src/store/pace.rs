@@ -1,17 +1,34 @@
 //! When to commit: at once, or a little later together with what comes meanwhile. Pure.
 //!
 //! A commit writes about 28 KB whatever is in it, so a trickle of events wears an SD card out. The wear
-//! budget is a token bucket in bytes: it fills with the budget's rate up to what an hour gives, and every
-//! byte written is taken from it. While it is more than a quarter full a commit goes at once; below that
-//! the linger grows in proportion, up to `linger_max` when it is empty. A full row and an urgent event
-//! never linger: the first shares its commit already, the second may not wait.
+//! budget is a token bucket in bytes: it fills with the budget's rate, and every byte written is taken from it.
+//!
+//! ```text
+//!  owed        0      short           start                         saved
+//!  ├───────────┼────────┼───────────────┼───────────────────────────────┤
+//!  -30 min           15 min            1 h          of the budget     1 day
+//!  linger_max  │ linger │ commits go at once
+//! ```
+//! Below `short` the linger grows in proportion, up to `linger_max` at 0: a steady load settles where it spends just
+//! what comes in, and a quiet night pays for a busy day. So one day may see twice the budget, and the days before it saw
+//! that much less.
+//!
+//! A full row and an urgent event never linger: the first shares its commit already, the second may not wait.
+//!
+//! Limits: the budget is kept as far as `linger_max` allows it. A commit a second is 2.5 GB a day, and events are
+//! written all the same. What was saved or owed is forgotten at a restart.
 
 use std::time::{Duration, Instant};
 
-/// The bucket holds what the budget gives in this time.
-const BUCKET_SECONDS: f64 = 3_600.0;
-/// Below this part of the bucket commits begin to linger.
-const SHORT_PART: f64 = 0.25;
+/// A process begins with what the budget gives in this time.
+const START_SECONDS: f64 = 3_600.0;
+/// What is saved at most: what the budget gives in this time.
+const SAVED_SECONDS_MAX: f64 = DAY_SECONDS;
+/// What is owed at most. Bounded, so that a burst does not make the commits of a whole week linger: an hour after it
+/// they go at once again.
+const OWED_SECONDS_MAX: f64 = 1_800.0;
+/// Commits linger when less is left than what the budget gives in this time.
+const SHORT_SECONDS: f64 = 900.0;
 const DAY_SECONDS: f64 = 86_400.0;
 
 /// The token bucket of the wear budget.
@@ -19,38 +36,37 @@ const DAY_SECONDS: f64 = 86_400.0;
 pub struct Pacer {
     /// Bytes per second; `None` is without a limit.
     rate: Option<f64>,
+    /// Bytes that may be written; below 0 they were written already.
     tokens: f64,
     filled_at: Instant,
     linger_max: Duration,
 }
 
 impl Pacer {
-    /// A full bucket.
+    /// A bucket with an hour's worth in it.
     #[must_use]
     pub fn new(budget_bytes_per_day: Option<u64>, linger_max: Duration, now: Instant) -> Self {
         let rate = budget_bytes_per_day.map(|bytes| bytes as f64 / DAY_SECONDS);
-        Self { rate, tokens: rate.unwrap_or(0.0) * BUCKET_SECONDS, filled_at: now, linger_max }
+        Self { rate, tokens: rate.unwrap_or(0.0) * START_SECONDS, filled_at: now, linger_max }
     }
 
     /// How long what arrived just now may wait for company.
     pub fn linger(&mut self, now: Instant) -> Duration {
         let Some(rate) = self.rate else { return Duration::ZERO };
-        let full = rate * BUCKET_SECONDS;
         let gained = now.saturating_duration_since(self.filled_at).as_secs_f64() * rate;
-        self.tokens = (self.tokens + gained).min(full);
+        self.tokens = (self.tokens + gained).min(rate * SAVED_SECONDS_MAX);
         self.filled_at = now;
-        let short = full * SHORT_PART;
+        let short = rate * SHORT_SECONDS;
         if self.tokens >= short {
             return Duration::ZERO;
         }
         self.linger_max.mul_f64(1.0 - (self.tokens / short).max(0.0))
     }
 
-    /// Takes what was written from the bucket. The debt is at most one bucket, so that a burst does not make
-    /// the commits of a whole week linger.
+    /// Takes what was written from the bucket.
     pub fn spend(&mut self, bytes: u64) {
         if let Some(rate) = self.rate {
-            self.tokens = (self.tokens - bytes as f64).max(-rate * BUCKET_SECONDS);
+            self.tokens = (self.tokens - bytes as f64).max(-rate * OWED_SECONDS_MAX);
         }
     }
 }
@@ -90,6 +106,55 @@ mod tests {
         let allowed = 3 * 5 * GB + 5 * GB / 24;
         assert!(written <= allowed + allowed / 100, "{written} of {allowed}");
         assert!(written > allowed / 2, "the budget is there to be used: {written} of {allowed}");
+    }
+
+    #[test]
+    fn a_steady_load_settles_on_one_linger_that_spends_the_budget() {
+        for events_per_second in [10, 100, 1_000] {
+            let start = crate::clock::monotonic();
+            let mut pacer = Pacer::new(Some(20 * GB), MAX, start);
+            let (mut now, mut written) = (Duration::ZERO, 0);
+            let (mut least, mut most) = (MAX, Duration::ZERO);
+            let between = Duration::from_secs(1) / events_per_second;
+            let settled = Duration::from_secs(86_400);
+            while now < 2 * settled {
+                let linger = pacer.linger(start + now);
+                now += between + linger;
+                let bytes = 28_500 + 75 * (1 + linger.div_duration_f64(between) as u64);
+                pacer.spend(bytes);
+                if now > settled {
+                    (least, most) = (least.min(linger), most.max(linger));
+                    written += bytes;
+                }
+            }
+            let off = written.abs_diff(20 * GB);
+            assert!(off < GB / 20, "{written} bytes in a day at {events_per_second}/s");
+            assert!(
+                most - least < Duration::from_millis(2),
+                "{least:?} to {most:?} at {events_per_second}/s"
+            );
+        }
+    }
+
+    #[test]
+    fn an_hour_after_the_worst_overload_commits_go_at_once() {
+        let start = crate::clock::monotonic();
+        let mut pacer = Pacer::new(Some(GB), MAX, start);
+        pacer.spend(u64::MAX);
+        assert_eq!(pacer.linger(start), MAX);
+        assert_eq!(pacer.linger(start + Duration::from_secs(3_600)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_quiet_time_saves_up_to_one_day_of_the_budget() {
+        let start = crate::clock::monotonic();
+        let mut pacer = Pacer::new(Some(24 * GB), MAX, start);
+        let later = start + Duration::from_secs(30 * 86_400);
+        assert_eq!(pacer.linger(later), Duration::ZERO);
+        pacer.spend(23 * GB);
+        assert_eq!(pacer.linger(later), Duration::ZERO, "an hour's worth is left of a day's");
+        pacer.spend(GB);
+        assert_eq!(pacer.linger(later), MAX, "no more than a day's worth was saved");
     }
 
     #[test]

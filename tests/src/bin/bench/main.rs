@@ -1,13 +1,15 @@
 //! The benchmarks that compare: mosquitto, Tidegate and the ceiling, one after the other, under the same load, before
 //! the same upstream, on the same machine. Prints the tables of `docs/benchmarks.md`.
 //!
-//! `bench [SECONDS] [EVENTS]`: how long each load is measured (5), and how many events the outage is to hold
-//! (10,000,000 for Tidegate, a tenth of it for mosquitto, which holds them in memory).
+//! `bench [SECONDS] [EVENTS] [TABLE...]`: how long each load is measured (5), how many events the outage is to hold
+//! (10,000,000 for Tidegate, a tenth of it for mosquitto, which holds them in memory), and which tables: `speed`,
+//! `latency`, `outage`, `intake`, or else all of them.
 //!
 //! Ratios hold from machine to machine, absolute figures do not. Load and upstream take their share of the same cores;
 //! how much is in the last column.
 
 mod contestants;
+mod undisturbed;
 
 use std::{error::Error, time::Duration};
 
@@ -34,14 +36,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let measured = Duration::from_secs(seconds);
     // Built, if it must be, before the tables begin.
     drop(program::gateway(Build::Shipped));
-    let rates = throughput(measured)?;
-    latency(measured)?;
-    let held = outage(events)?;
-    if rates && held {
-        Ok(())
-    } else {
-        Err("a figure falls short of the least that is asked for: see above".into())
+    let chosen: Vec<_> = arguments.collect();
+    let wanted = |table: &str| chosen.is_empty() || chosen.iter().any(|name| name == table);
+    let mut enough = true;
+    if wanted("speed") {
+        enough &= throughput(measured)?;
     }
+    if wanted("latency") {
+        latency(measured)?;
+    }
+    if wanted("outage") {
+        enough &= outage(events)?;
+    }
+    if wanted("intake") {
+        enough &= undisturbed::undisturbed(measured, events)?;
+    }
+    if enough { Ok(()) } else { Err("a figure falls short of the least that is asked for: see above".into()) }
 }
 
 /// What is asked for at the least, against mosquitto in the same run.
@@ -159,6 +169,7 @@ fn outage(events: u64) -> Result<bool, Box<dyn Error>> {
             memory >> 20
         );
     }
+    println!();
     Ok(enough)
 }
 
