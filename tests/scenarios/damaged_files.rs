@@ -330,3 +330,41 @@ async fn a_store_without_its_dead_letters_goes_on_with_all_its_events() {
     wait_for("all events", DRAIN_LIMIT, || oracle::is_complete(&stored.ledgers, &chain.recorder.lock()))
         .await;
 }
+
+/// An upstream knows a copy by its id: an event with the id of another is lost there, in silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn after_the_last_segment_is_gone_no_event_gets_the_id_of_another() {
+    let mut failed = vec![];
+    for damage in OF_A_SEGMENT.iter().filter(|damage| {
+        ["deleted", "cut to nothing", "cut to a half", "a zeroed first page"].contains(&damage.what)
+    }) {
+        let mut chain = Chain::start(set_up).await;
+        let device = |name: &str| Device {
+            count_max: EVENTS / 2,
+            payload_bytes: PAYLOAD_BYTES,
+            ..Device::new(name, Version::V5)
+        };
+        let mut ledgers = Fleet::start(chain.gateway.mqtt, [device(DEVICE)]).all(LIMIT).await;
+        chain.wait_drained().await;
+        chain.gateway.terminate();
+        let data_dir = chain.gateway.data_dir();
+        let segments = names_in(&data_dir).into_iter().filter(|name| name.starts_with("seg-"));
+        (damage.act)(&data_dir.join(segments.max().unwrap()));
+        chain.gateway.restart();
+        ledgers.extend(Fleet::start(chain.gateway.mqtt, [device("press-2")]).all(LIMIT).await);
+        wait_for("the new events", LIMIT, || oracle::is_complete(&ledgers, &chain.recorder.lock())).await;
+        let verdict = oracle::judge_with_gaps(&ledgers, &chain.recorder.lock(), "cloud");
+        let shared: Vec<_> = verdict.violations.iter().filter(|text| text.contains("share an id")).collect();
+        eprintln!(
+            "{}: {} events, {} ids shared, {:?}",
+            damage.what,
+            verdict.arrived,
+            shared.len(),
+            chain.recorder.lock().gaps()
+        );
+        if !shared.is_empty() {
+            failed.push((damage.what, shared[0].clone()));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
