@@ -316,14 +316,16 @@ fn note(confirmed: Result<(), StoreError>) {
 
 /// Says in log and metrics what is missing, and gives how many events some uplink will not get.
 pub(super) fn tell(gap: &Gap) -> u64 {
-    let lost = gap.uplinks.iter().map(|lost| lost.events).max().unwrap_or(Some(0));
+    let lost = gap.uplinks.iter().filter_map(|lost| lost.events).max().unwrap_or_default();
+    let is_unknown = gap.uplinks.iter().any(|lost| lost.events.is_none());
+    let undelivered = if is_unknown { "unknown".to_owned() } else { lost.to_string() };
     metrics::counter!(telemetry::DROPPED_EVENTS, "reason" => gap.reason.label()).increment(lost);
     let events = gap.events.map_or_else(|| "an unknown number of".to_owned(), |events| events.to_string());
     tracing::error!(
         reason = gap.reason.label(),
         from = gap.from,
         to = gap.to,
-        undelivered = lost,
+        undelivered,
         "{events} events are missing from the store; a gap record says so upstream"
     );
     lost
