@@ -122,12 +122,12 @@ impl Files {
 
     /// Makes sure that what is read from a file is what the disk holds: a stop may have left bytes in memory that are
     /// not on the disk yet, and a failed sync some that never will be.
-    pub fn settle(&self, name: &str) -> Result<(), StoreError> {
+    pub fn settle(&self, name: &str) {
         let synced = self.open(name).and_then(|disk| self.on(name, disk.sync_data()));
-        if let Err(error) = synced {
-            tracing::warn!(%error, "what memory holds of this file is not believed");
+        // What a failed sync left in memory is let go all the more.
+        for error in [synced, self.forget_cached(name)].into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "this file can not be synced, or not be read anew from the disk");
         }
-        self.forget_cached(name)
     }
 
     /// See [`Folder::forget_cached`].

@@ -223,8 +223,8 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
     let mut end_min = 0;
     for first in firsts.iter().rev() {
         let name = segment::name_of(*first);
-        let read = files.settle(&name).and_then(|()| read_last(files, *first));
-        match read {
+        files.settle(&name);
+        match read_last(files, *first) {
             Ok(Some(mut last)) => {
                 if end_min > 0 {
                     // The rows behind are damaged or of a segment that says nothing of the state.

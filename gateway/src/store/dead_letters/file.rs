@@ -81,7 +81,7 @@ fn open_existing(files: &Files, told: Told, max_bytes: u64) -> Result<(Database,
         true => Refusal::Damaged(error.to_string()),
         false => Refusal::Error(StoreError::disk(&path, error)),
     };
-    files.settle(FILE).map_err(Refusal::Error)?;
+    files.settle(FILE);
     let disk = files.open(FILE).map_err(Refusal::Error)?;
     if disk.len().map_err(|error| Refusal::Error(StoreError::io(&path, error)))? == 0 {
         // redb would make an empty database of it, and say nothing.
