@@ -90,6 +90,7 @@ metrics! {
     UPLINK_CONNECTED Gauge "tidegate_uplink_connected" "1 while the upstream is connected, by uplink.";
     UPLINK_CONNECTS Counter "tidegate_uplink_connects_total" "Connections made to the upstream, by uplink.";
     ACK_SECONDS Histogram "tidegate_uplink_ack_seconds" "Time from sending an event to the upstream's acknowledgement, by uplink.";
+    REPLAYED_EVENTS Counter "tidegate_replayed_events_total" "Events sent again by a replay and acknowledged by the upstream, by uplink.";
     SET_ASIDE_EVENTS Counter "tidegate_set_aside_events_total" "Events that the upstream can not take, made dead letters, by uplink.";
     DEAD_LETTERS Gauge "tidegate_dead_letters" "Dead letters: records that an upstream could not take, kept with their reasons.";
     DEAD_LETTER_BYTES Gauge "tidegate_dead_letter_bytes" "Bytes of the dead letters.";
@@ -97,8 +98,9 @@ metrics! {
 }
 
 /// Metrics with one series per uplink.
-const BY_UPLINK: [&str; 8] = [
+const BY_UPLINK: [&str; 9] = [
     DELIVERED_EVENTS,
+    REPLAYED_EVENTS,
     BACKLOG_EVENTS,
     BACKLOG_BYTES,
     BACKLOG_AGE,

@@ -17,6 +17,7 @@ mod demo;
 mod failure;
 mod fleet;
 mod people;
+mod replay;
 mod run;
 mod sim;
 mod status;
@@ -37,9 +38,10 @@ const EXAMPLES: &str = "Examples:
   tidegate run --config /etc/tidegate/gateway.toml  run the gateway
   tidegate status                                   what the gateway on this machine is doing
   tidegate store verify                             is everything that is stored whole
+  tidegate replay --uplink cloud --from 2h          send the events of two hours again
   tidegate dead-letters list                        what an upstream could not take, and why
 
-Exit codes: 0 well, 1 events were lost, 64 usage, 65 the store is damaged, 66 no store there,
+Exit codes: 0 well, 1 events were lost or not taken, 64 usage, 65 the store is damaged, 66 no store there,
 69 unavailable (a port in use, no gateway there), 73 can not create the data directory, 74 input or output failed, 78 configuration.
 TIDEGATE_LOG sets the log filter, such as \"debug\" or \"tidegate=debug\".";
 
@@ -60,6 +62,7 @@ enum Command {
     Sim(sim::Arguments),
     Status(status::Arguments),
     Store(store::Arguments),
+    Replay(replay::Arguments),
     DeadLetters(dead_letters::Arguments),
 }
 
@@ -101,6 +104,7 @@ fn command(command: Command) -> Result<(), Failure> {
         }
         Command::Status(arguments) => status::run(&arguments),
         Command::Store(arguments) => store::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
     }
 }

@@ -12,18 +12,22 @@
 //! POST   /api/dead-letters/drop  takes away all that a filter takes
 //!
 //! GET /api/store/…   a closer look at the store: see `store.rs`
+//! /api/replay                    events that are sent again: see `replay.rs`
 //! ```
 //!
 //! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
-//! connect to the machine's loopback may read it, and drop dead letters. A request that changes something has to say
+//! connect to the machine's loopback may read it, drop dead letters and start a replay. A request that changes something has to say
 //! `Content-Type: application/json`: no page in a browser on this machine can send that by itself.
 
 mod answer;
 mod dead_letters;
 mod letter;
 mod pages;
+mod replay;
 mod snapshot;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -34,7 +38,11 @@ pub use letter::{LetterItem, LetterPage};
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 
-use crate::store::View;
+/// What a replay is asked for and how far it is, as JSON both ways.
+pub use crate::uplink::{
+    Counted, Found, KindName, Letters, Progress, Request as ReplayRequest, State as ReplayState, Stored, What,
+};
+use crate::{store::View, uplink::Replays};
 
 /// How often samples are moved into the histograms, so that memory stays bounded when nobody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -56,6 +64,8 @@ pub struct Rooms {
     pub snapshot: Source,
     /// The store, for a closer look.
     pub store: View,
+    /// Events that are sent again.
+    pub replays: Replays,
 }
 
 /// A bound port, not yet served.

@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Rooms, Snapshot, Source, dead_letters};
+use super::{Rooms, Snapshot, Source, dead_letters, replay};
 use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
@@ -26,6 +26,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
         .merge(super::store::router())
+        .merge(replay::router())
         .merge(dead_letters::router())
         .with_state(rooms)
 }
@@ -33,7 +34,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
      /metrics     Prometheus\n/api/status  JSON\n\
-     /api/dead-letters  JSON\n\
+     /api/dead-letters  JSON\n/api/replay  JSON\n\
      /api/store/stat, /api/store/verify, /api/store/cat  JSON, a line for each file or record\n"
 }
 
@@ -89,46 +90,18 @@ fn set_gauges(snapshot: &Snapshot) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, sync::Arc};
+    use std::net::SocketAddr;
 
-    use tokio_util::sync::{CancellationToken, DropGuard};
-
-    use super::super::{Settings, StoreView, UplinkView, bind, run};
-    use super::*;
-    use crate::store::{self, View};
-
-    fn store() -> View {
-        let settings = store::Settings {
-            data_dir: tempfile::tempdir().unwrap().keep(),
-            segment_bytes: 1 << 20,
-            retain: std::time::Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: std::time::Duration::ZERO,
-            max_bytes: 1 << 40,
-            when_full: Default::default(),
-            dead_letters_max_bytes: 64 << 20,
-        };
-        store::Store::open(settings, &[]).unwrap().view()
-    }
-
-    async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
-        let shutdown = CancellationToken::new();
-        let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
-        let address = bound.address();
-        let rooms = Rooms { snapshot: Arc::new(move || snapshot.clone()), store: store() };
-        tokio::spawn(run(bound, rooms, shutdown.clone()));
-        (address, shutdown.drop_guard())
-    }
+    use super::{
+        super::{
+            StoreView, UplinkView,
+            tests::{ask, serve},
+        },
+        *,
+    };
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
-        let url = format!("http://{address}{path}");
-        tokio::task::spawn_blocking(move || {
-            let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-            let mut answer = agent.get(&url).call().unwrap();
-            (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
-        })
-        .await
-        .unwrap()
+        ask(address, "GET", path, None, "").await
     }
 
     fn busy() -> Snapshot {

@@ -120,11 +120,6 @@ impl Files {
         self.folder.used_bytes(name).unwrap_or_default()
     }
 
-    /// A file's length in bytes; `None` where it can not be told.
-    pub fn len(&self, name: &str) -> Option<u64> {
-        self.folder.open_to_read(name).ok()?.len().ok()
-    }
-
     /// Makes sure that what is read from a file is what the disk holds: a stop may have left bytes in memory that are
     /// not on the disk yet, and a failed sync some that never will be.
     pub fn settle(&self, name: &str) -> Result<(), StoreError> {

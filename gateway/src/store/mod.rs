@@ -37,6 +37,7 @@ mod pending;
 mod reader;
 pub mod record;
 mod row;
+mod scan;
 mod seen;
 mod segment;
 mod segments;
@@ -48,7 +49,7 @@ pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
 pub use dead_letters::{
     DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
-    DeadLetterPage, DeadLetters, Dropped, DroppedBy, PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+    DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
 };
 pub use error::StoreError;
 pub use folder::{Folder, OsFolder};
@@ -56,6 +57,7 @@ pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
+pub use scan::{CLOCK_SLACK_MS, Point, Scan};
 pub use view::View;
 
 use serde::{Deserialize, Serialize};

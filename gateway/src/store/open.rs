@@ -35,6 +35,8 @@ use super::{
 
 /// A last segment with at most so many bytes of rows is taken over by the next.
 const CARRIED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// No segment's file is longer: the largest `segment_bytes` with what redb adds, and one commit.
+const SEGMENT_FILE_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of a row that are read at once at a cursor.
 const CURSOR_READ_BYTES: usize = 1;
 /// The file that a running gateway holds locked.
@@ -112,8 +114,9 @@ pub fn open(
     let files = Files::new(folder);
     let firsts = clear(&files)?;
     let last = if firsts.is_empty() { None } else { Some(last_state(&files, &firsts)?) };
-    let Some(last) = last else { return open_new(files, uplinks, letters_max_bytes) };
+    let Some(mut last) = last else { return open_new(files, uplinks, letters_max_bytes) };
     let letters = DeadLetters::open(&files, last.found.head.store, last.end.events > 0, letters_max_bytes)?;
+    last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or_default());
     let segments = Segments::new(files.clone(), last.found.head.store, &firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
     let cursors = starts(uplinks, &last.found.cursors, last.end.offset)
@@ -128,6 +131,7 @@ pub fn open(
     let start = Start {
         active: None,
         carried: last.carried,
+        jumped_to: last.jumped_to,
         newest_ms: last.newest_ms,
         seen: last.seen,
         saved_cursors: last.found.cursors,
@@ -162,6 +166,7 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
     let start = Start {
         active: Some(active),
         carried: None,
+        jumped_to: None,
         newest_ms: 0,
         seen: Seen::default(),
         saved_cursors: Vec::new(),
@@ -195,7 +200,22 @@ struct Last {
     seen: Seen,
     newest_ms: u64,
     carried: Option<Carried>,
+    /// Offsets go on here, and nobody can tell how many events lie before.
+    jumped_to: Option<u64>,
     troubles: Vec<Trouble>,
+}
+
+impl Last {
+    /// A segment was made behind the last one that is there: its file is gone, with all that it may have held.
+    fn miss_newest(&mut self, newest: u64, last: u64) {
+        if newest <= last {
+            return;
+        }
+        let from = self.end.offset;
+        self.end.offset = from.max(behind(newest));
+        (self.jumped_to, self.carried) = (Some(self.end.offset), None);
+        self.troubles.push(Trouble::Missing { range: from..self.end.offset });
+    }
 }
 
 fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
@@ -208,16 +228,17 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
             Ok(Some(mut last)) => {
                 if end_min > 0 {
                     // The rows behind are damaged or of a segment that says nothing of the state.
-                    (last.end.offset, last.carried) = (last.end.offset.max(end_min), None);
+                    last.end.offset = last.end.offset.max(end_min);
+                    (last.carried, last.jumped_to) = (None, Some(last.end.offset));
                 }
                 last.troubles = troubles;
                 return Ok(last);
             }
-            Ok(None) => end_min = end_min.max(files.len(&name).map_or(0, |len| behind(*first, len))),
+            Ok(None) => end_min = end_min.max(behind(*first)),
             Err(error) if error.is_damage() => {
                 tracing::error!(%error, "the last segment is damaged: going on without it, and mending it");
                 troubles.push(Trouble::Damaged { first: *first, why: error.to_string() });
-                end_min = end_min.max(files.len(&name).map_or(*first + 1, |len| behind(*first, len)));
+                end_min = end_min.max(behind(*first));
             }
             Err(error) => return Err(error),
         }
@@ -228,12 +249,13 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
         None => RandomState::new().build_hasher().finish() as u32,
     };
     let end = Mark { offset: end_min, ..Mark::default() };
-    Ok(Last { found, end, seen: Seen::default(), newest_ms: 0, carried: None, troubles })
+    let jumped_to = Some(end_min);
+    Ok(Last { found, end, seen: Seen::default(), newest_ms: 0, carried: None, jumped_to, troubles })
 }
 
-/// Behind every record that a segment of this length can have held.
-fn behind(first: u64, len: u64) -> u64 {
-    first + len / record::HEAD_BYTES as u64 + 1
+/// Behind every record that a segment which begins at `first` can have held: its file may have been cut.
+fn behind(first: u64) -> u64 {
+    first + SEGMENT_FILE_BYTES_MAX / record::HEAD_BYTES as u64
 }
 
 /// `None` for a segment that does not say how things stood.
@@ -262,7 +284,7 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
         Ok(())
     })?;
     let carried = (bytes <= CARRIED_BYTES_MAX).then_some(Carried { first: beginning, bytes });
-    Ok(Some(Last { found, end, seen, newest_ms, carried, troubles: Vec::new() }))
+    Ok(Some(Last { found, end, seen, newest_ms, carried, jumped_to: None, troubles: Vec::new() }))
 }
 
 /// Where each uplink begins.

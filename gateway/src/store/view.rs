@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::log::Log;
+use super::{dead_letters::Letter, error::StoreError, log::Log};
 
 /// A look into an open store. Cheap to clone; it does not keep the store open.
 #[derive(Debug, Clone)]
@@ -20,5 +20,22 @@ pub struct View {
 impl View {
     pub(super) fn new(log: Arc<Log>) -> Self {
         Self { log, gateway_id: None, endurance_bytes: None }
+    }
+
+    /// Makes a dead letter: durable when this returns. One of the same place in the log is replaced, and its tries are
+    /// added.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not kept.
+    pub fn set_aside(&self, letter: &Letter<'_>) -> Result<(), StoreError> {
+        self.log.dead_letters.put(letter)
+    }
+
+    /// Takes the dead letters with these numbers away for good, in one transaction, and says how many there were.
+    ///
+    /// # Errors
+    /// [`StoreError`]: all of them stay.
+    pub fn remove_dead_letters_numbered(&self, ids: &[u64]) -> Result<u64, StoreError> {
+        self.log.dead_letters.remove(ids)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start   store opens ─▶ ports are bound ─▶ uplinks ─▶ ingest ─▶ http
-//! stop    ingest ─▶ uplinks ─▶ store closes ─▶ http        each with a grace period, 10 s in all
+//! stop    ingest ─▶ uplinks and replays ─▶ store closes ─▶ http        each with a grace period, 10 s in all
 //! ```
 //!
 //! When the store fails, nothing more is acknowledged and [`Gateway::failed`] resolves: the process says so
@@ -37,7 +37,8 @@ use crate::{
     http::{self, Snapshot},
     ingest,
     store::{Store, StoreError},
-    telemetry, uplink,
+    telemetry,
+    uplink::{self, Replays},
 };
 
 /// The program's version.
@@ -45,7 +46,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How long ingest may take to answer what is committed and to close its connections.
 const INGEST_GRACE: Duration = Duration::from_millis(4000);
-/// How long the uplinks may wait for what is in flight, all of them side by side.
+/// How long the uplinks and the replays may wait for what is in flight, all of them side by side.
 const UPLINK_GRACE: Duration = Duration::from_millis(3500);
 /// How long the store may take to commit what it took in and to close its files.
 const STORE_GRACE: Duration = Duration::from_millis(2000);
@@ -92,6 +93,7 @@ pub enum StartError {
 pub struct Gateway {
     inside: Arc<Inside>,
     uplinks: Vec<Task>,
+    replays: Replays,
     ingest: Task,
     http: Task,
     http_address: SocketAddr,
@@ -129,6 +131,7 @@ impl Gateway {
         let (failure, _) = watch::channel(None);
         let (intake, view) = (store.intake(), store.view());
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
+        let replays = Replays::new(view.clone(), settings.uplinks.clone());
         let (mut uplinks, mut health) = (Vec::new(), Vec::new());
         for uplink in settings.uplinks {
             let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");
@@ -154,9 +157,9 @@ impl Gateway {
             let inside = inside.clone();
             Arc::new(move || inside.snapshot())
         };
-        let rooms = http::Rooms { snapshot, store: view };
+        let rooms = http::Rooms { snapshot, store: view, replays: replays.clone() };
         let http = Task::spawn("http".into(), &failure, |stop| http::run(window, rooms, stop));
-        Self { inside, uplinks, ingest, http, http_address, failure }
+        Self { inside, uplinks, replays, ingest, http, http_address, failure }
     }
 
     fn announce(&self) {
@@ -223,10 +226,13 @@ impl Gateway {
             uplink.stop.cancel();
         }
         let deadline = tokio::time::Instant::from_std(clock::monotonic()) + UPLINK_GRACE;
+        let left = || deadline.saturating_duration_since(tokio::time::Instant::from_std(clock::monotonic()));
+        let replays = tokio::spawn(async move { self.replays.stop(UPLINK_GRACE).await });
         for uplink in self.uplinks {
-            uplink
-                .stop(deadline.saturating_duration_since(tokio::time::Instant::from_std(clock::monotonic())))
-                .await;
+            uplink.stop(left()).await;
+        }
+        if !matches!(tokio::time::timeout(left(), replays).await, Ok(Ok(true))) {
+            tracing::warn!("the replays did not stop within {UPLINK_GRACE:?}: they are left");
         }
         let store = self.inside.store.lock().take();
         if let Some(store) = store {
@@ -244,6 +250,7 @@ impl Gateway {
         if let Some(store) = store {
             let _ = tokio::task::spawn_blocking(move || store.crash()).await;
         }
+        self.replays.stop(CRASH_GRACE).await;
         // Nothing can be acknowledged any more: what is left is to get the ports back.
         for task in self.uplinks.into_iter().chain([self.ingest, self.http]) {
             task.stop(CRASH_GRACE).await;

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use metrics::{Counter, Gauge, Histogram};
 use parking_lot::Mutex;
 
-use crate::telemetry::{ACK_SECONDS, DELIVERED_EVENTS, SET_ASIDE_EVENTS, UPLINK_CONNECTED, UPLINK_CONNECTS};
+use crate::telemetry::{
+    ACK_SECONDS, DELIVERED_EVENTS, REPLAYED_EVENTS, SET_ASIDE_EVENTS, UPLINK_CONNECTED, UPLINK_CONNECTS,
+};
 
 /// One uplink's state, shared with whoever looks.
 #[derive(Debug, Default)]
@@ -84,6 +86,20 @@ impl<'a> Tally<'a> {
         };
         tally.connected.set(0.0);
         tally
+    }
+
+    /// For a replay by this uplink: what says how live traffic does is left alone.
+    pub(super) fn replay(uplink: &str, health: &'a Health) -> Self {
+        let label = || uplink.to_owned();
+        Self {
+            health,
+            connected: Gauge::noop(),
+            connects: Counter::noop(),
+            delivered_events: metrics::counter!(REPLAYED_EVENTS, "uplink" => label()),
+            set_aside_events: metrics::counter!(SET_ASIDE_EVENTS, "uplink" => label()),
+            ack_seconds: Histogram::noop(),
+            set_aside_records: AtomicU64::new(0),
+        }
     }
 
     pub(super) fn connected(&self, now_ms: u64) {

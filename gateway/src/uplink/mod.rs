@@ -7,6 +7,7 @@
 //!
 //!  mod.rs       attempts, waits, and what follows from how a connection ended
 //!  ├ lane.rs    one connection at work ─ link.rs the socket ─ wire.rs the packets
+//!  ├ replay/    the same with what is to be sent again, beside live traffic
 //!  ├ raw.rs     the format ─ template.rs the topic ─ timestamp.rs the time
 //!  └ pure: window.rs · deadlines.rs · backoff.rs · suspect.rs · reason.rs
 //! ```
@@ -18,7 +19,7 @@
 //! - An outage costs no memory: between connections an uplink holds no event; on one, only the blocks of what
 //!   is in flight.
 //!
-//! It does not decode payloads, limit rates, speak TLS or listen to the upstream.
+//! It does not decode payloads, limit the rate of live traffic, speak TLS or listen to the upstream.
 
 mod backoff;
 mod deadlines;
@@ -27,6 +28,7 @@ mod lane;
 mod link;
 mod raw;
 mod reason;
+mod replay;
 mod settings;
 mod source;
 mod suspect;
@@ -52,6 +54,10 @@ use self::{
 };
 pub use self::{
     health::{Health, HealthView},
+    replay::{
+        Counted, FOUND_MAX, Found, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused,
+        Replays, Request, State, Stored, What,
+    },
     settings::{
         ID_BYTES_MAX, KEEP_ALIVE_MAX, PASSWORD_BYTES_MAX, Password, Settings, SettingsError, Version,
         WINDOW_DEFAULT,
@@ -68,14 +74,22 @@ use crate::{
 /// `settings` were checked. On shutdown nothing more is sent, what is in flight has [`DRAIN`](lane::DRAIN) to be
 /// acknowledged, and the reader is left released as far as the acknowledgements went.
 pub async fn run(settings: Settings, reader: Reader, health: Arc<Health>, shutdown: CancellationToken) {
-    forward(settings, reader, &health, &shutdown).await;
+    let raw = Raw::new(&settings, &reader.store_id());
+    let tally = Tally::new(&settings.name, &health);
+    forward(settings, reader, raw, tally, &shutdown).await;
 }
 
-async fn forward<S: Source>(settings: Settings, source: S, health: &Health, shutdown: &CancellationToken) {
-    let raw = Raw::new(&settings, &source.store_id());
+/// Forwards what `source` gives, and gives it back when there is to be no more connection.
+async fn forward<S: Source>(
+    settings: Settings,
+    source: S,
+    raw: Raw,
+    tally: Tally<'_>,
+    shutdown: &CancellationToken,
+) -> S {
     let mut uplink = Uplink {
         backoff: Backoff::new(settings.backoff_min, settings.backoff_max, backoff::seed()),
-        tally: Tally::new(&settings.name, health),
+        tally,
         suspect: Suspect::default(),
         failures: Failures::new(),
         settings,
@@ -88,6 +102,7 @@ async fn forward<S: Source>(settings: Settings, source: S, health: &Health, shut
             () = tokio::time::sleep(wait) => {}
         }
     }
+    uplink.source
 }
 
 /// What survives a connection.

@@ -7,6 +7,7 @@
 //!  tidegate-count     how many events the frame carries; frames only
 //!  tidegate-device    the device of a tg/… topic, or the MQTT client id
 //!  tidegate-received  when the gateway took it in, RFC 3339, UTC, milliseconds
+//!  tidegate-replayed  which replay sends it again; replays only
 //! ```
 //! Every copy of an event has the same id. MQTT 3.1.1 has no room for any of this: there a frame's own head names
 //! it. What can not be sent is said before a byte of it is written.
@@ -29,6 +30,7 @@ const ID: &[u8] = b"\x26\x00\x0Btidegate-id";
 const COUNT: &[u8] = b"\x26\x00\x0Etidegate-count";
 const DEVICE: &[u8] = b"\x26\x00\x0Ftidegate-device";
 const RECEIVED: &[u8] = b"\x26\x00\x11tidegate-received";
+const REPLAYED: &[u8] = b"\x26\x00\x11tidegate-replayed";
 
 /// Writes events in this format, for one uplink.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Raw {
     /// What the ids of foreign events begin with: gateway and store.
     foreign_id: String,
     packet_bytes_max: Option<u32>,
+    /// The property that marks every event, if there is one.
+    mark: Vec<u8>,
     topic: Vec<u8>,
     properties: Vec<u8>,
 }
@@ -70,9 +74,17 @@ impl Raw {
             template: settings.topic.clone().bound_to(&settings.gateway_id),
             foreign_id: format!("{}/{store_id}-", settings.gateway_id),
             packet_bytes_max: settings.packet_bytes_max,
+            mark: Vec::new(),
             topic: Vec::new(),
             properties: Vec::new(),
         }
+    }
+
+    /// The same for a replay: every event says that this one sends it again.
+    #[must_use]
+    pub fn marked(mut self, replay: &str) -> Self {
+        put(&mut self.mark, REPLAYED, |out| out.extend_from_slice(replay.as_bytes()));
+        self
     }
 
     /// Appends the PUBLISH for the record at `offset` to `out`.
@@ -133,6 +145,7 @@ impl Raw {
         }
         put(out, DEVICE, |out| out.extend_from_slice(device.as_bytes()));
         put(out, RECEIVED, |out| out.extend_from_slice(&timestamp::rfc3339(record.received_ms)));
+        out.extend_from_slice(&self.mark);
     }
 }
 

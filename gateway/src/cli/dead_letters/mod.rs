@@ -2,6 +2,8 @@
 //!
 //! Everything goes page by page: neither this process nor the gateway holds more than a page at a time.
 
+mod replay;
+
 use std::{
     fs::{File, OpenOptions},
     io::{BufWriter, Write},
@@ -26,12 +28,13 @@ const PAGE_LETTERS: usize = 1000;
 const HEADING: &str =
     "      id  received              uplink        device            kind    tries       bytes  reason";
 
-/// Look at the events that an upstream could not take, export or drop them
+/// Look at the events that an upstream could not take, export, drop or send them again
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tidegate dead-letters list --reason \"too large\" --from 2h
   tidegate dead-letters show 17
   tidegate dead-letters export --out letters.ndjson
+  tidegate dead-letters replay --reason \"not authorized\"
   tidegate dead-letters drop --device s3 --to 2026-11-24T08:00:00Z")]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -46,6 +49,8 @@ enum Action {
     Show(ShowArguments),
     /// Write them as JSON, one whole event a line
     Export(ExportArguments),
+    /// Send them again; each that is acknowledged is taken away
+    Replay(replay::ReplayArguments),
     /// Take them away for good
     Drop(DropArguments),
 }
@@ -136,6 +141,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Action::List(list) => list_all(list, now_ms),
         Action::Show(show) => show_one(show),
         Action::Export(export) => export_all(export, now_ms),
+        Action::Replay(again) => replay::run(again, now_ms),
         Action::Drop(drop) => drop_some(drop, now_ms),
     }
 }

@@ -8,6 +8,7 @@ use super::{super::main, *};
 use crate::{
     http,
     store::{self, Batch, Kind, Record, Store},
+    uplink,
 };
 
 /// A store with dead letters behind its HTTP pages, and the runtime that serves them.
@@ -40,7 +41,8 @@ impl Served {
         let bound = runtime.block_on(http::bind(&http::Settings { address: "127.0.0.1:0".parse().unwrap() }));
         let bound = bound.unwrap();
         let address = bound.address();
-        let rooms = http::Rooms { snapshot: Arc::new(http::Snapshot::default), store: store.view() };
+        let replays = uplink::Replays::new(store.view(), vec![]);
+        let rooms = http::Rooms { snapshot: Arc::new(http::Snapshot::default), store: store.view(), replays };
         runtime.spawn(http::run(bound, rooms, shutdown.clone()));
         Self { store: Some(store), address, folder, _up: shutdown.drop_guard(), _runtime: runtime }
     }

@@ -38,8 +38,15 @@ pub(super) struct Hole {
 }
 
 impl Hole {
-    fn between(from: Option<Mark>, to: Option<Mark>, range: std::ops::Range<u64>) -> Self {
-        let is_counted = from.zip(to).is_some_and(|(from, to)| from.events <= to.events);
+    /// Between two points, as far as they are known. Behind `jumped_to` the counts went on as if nothing had been before.
+    fn between(
+        from: Option<Mark>,
+        to: Option<Mark>,
+        range: std::ops::Range<u64>,
+        jumped_to: Option<u64>,
+    ) -> Self {
+        let is_counted = from.zip(to).is_some_and(|(from, to)| from.events <= to.events)
+            && jumped_to.is_none_or(|jumped_to| range.end != jumped_to);
         let or = |mark: Option<Mark>, offset| mark.unwrap_or(Mark { offset, ..Mark::default() });
         Self { from: or(from, range.start), to: or(to, range.end), is_counted }
     }
@@ -63,7 +70,12 @@ impl Committer {
                 Trouble::Missing { range } => {
                     if !self.log.is_gap(&range) {
                         let (from, to) = (self.mark_behind(range.start), self.mark_at(range.end));
-                        self.record_gap(Reason::Missing, &[Hole::between(from, to, range)], None, now);
+                        self.record_gap(
+                            Reason::Missing,
+                            &[Hole::between(from, to, range, self.jumped_to)],
+                            None,
+                            now,
+                        );
                     }
                 }
                 Trouble::Damaged { first, why } => self.mend_damaged(first, &why, now),
@@ -176,7 +188,8 @@ impl Committer {
                         return Ok(());
                     }
                     if block.first() > offset {
-                        holes.push(Hole::between(at, Some(reader::begin_of(&block)), offset..block.first()));
+                        let to = Some(reader::begin_of(&block));
+                        holes.push(Hole::between(at, to, offset..block.first(), None));
                     }
                     (at, offset, has_rows) = (Some(reader::end_of(&block)), block.end(), true);
                     filler.row(block.first(), block.row())
@@ -184,7 +197,7 @@ impl Committer {
             })?;
         }
         if offset < range.end {
-            holes.push(Hole::between(at, self.mark_at(range.end), offset..range.end));
+            holes.push(Hole::between(at, self.mark_at(range.end), offset..range.end, self.jumped_to));
         }
         Ok((holes, has_rows))
     }

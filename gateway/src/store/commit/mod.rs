@@ -64,6 +64,8 @@ pub struct Committer {
     active: Option<Arc<Segment>>,
     /// The last segment of the run before, if it is small: this run's first one takes its rows and its place.
     carried: Option<Carried>,
+    /// As in [`Start`].
+    jumped_to: Option<u64>,
     seen: Seen,
     pacer: Pacer,
     /// Behind all that was judged: what is committed, unless a write is stuck.
@@ -89,6 +91,8 @@ pub struct Start {
     pub active: Option<Arc<Segment>>,
     /// The last segment of the run before, if it is small.
     pub carried: Option<Carried>,
+    /// Offsets went on here behind a damaged last segment: nobody can tell how many events lie before.
+    pub jumped_to: Option<u64>,
     /// Received time of the last row, milliseconds since 1970.
     pub newest_ms: u64,
     /// Frames stored.
@@ -120,6 +124,7 @@ impl Committer {
             settings,
             active: start.active,
             carried: start.carried,
+            jumped_to: start.jumped_to,
             seen: start.seen,
             segment_bytes: 0,
             saved_cursors: start.saved_cursors,

@@ -192,6 +192,9 @@ impl Committer {
         self.log.segments.begin(first.offset, active.clone(), Some(self.newest_ms));
         self.active = Some(active);
         self.carried = None;
+        if let Err(error) = self.log.dead_letters.note_newest_segment(first.offset) {
+            tracing::warn!(%error, "should the newest segment ever be gone, nobody would know");
+        }
         Ok(carried.map_or(0, |carried| carried.bytes))
     }
 

@@ -30,7 +30,7 @@ mod tests;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use redb::Database;
+use redb::{Database, ReadableDatabase};
 
 pub use self::{
     dropped::{DROPPED_DEVICES_MAX, Dropped, DroppedBy},
@@ -133,6 +133,26 @@ impl DeadLetters {
     /// [`StoreError`]: it stays unconfirmed.
     pub fn confirm_damaged(&self) -> Result<(), StoreError> {
         self.change(|tables| tables.confirm_damaged())
+    }
+
+    /// Notes where the newest segment begins: should its file be gone one day, that is how it is known.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not noted.
+    pub fn note_newest_segment(&self, first: u64) -> Result<(), StoreError> {
+        self.change(|tables| tables.note_newest_segment(first))
+    }
+
+    /// Where the newest segment began that was noted; 0 where nothing can be told.
+    pub fn newest_segment(&self) -> u64 {
+        let newest = self.with(|db| {
+            Ok(db
+                .begin_read()?
+                .open_table(tables::META)?
+                .get(tables::NEWEST_SEGMENT)?
+                .map(|first| first.value()))
+        });
+        newest.ok().flatten().unwrap_or_default()
     }
 
     /// What was dropped to make room and nobody has confirmed yet. Reads the disk only if there is something.

@@ -25,6 +25,8 @@ const PLACES: TableDefinition<'_, (&str, u64), u64> = TableDefinition::new("plac
 const NEXT_ID: &str = "next_id";
 const BYTES: &str = "bytes";
 pub(super) const DAMAGED: &str = "damaged";
+/// Where the newest segment began that was ever made.
+pub(super) const NEWEST_SEGMENT: &str = "newest_segment";
 
 /// All tables in a transaction that writes.
 pub(super) struct Tables<'t> {
@@ -123,6 +125,11 @@ impl<'t> Tables<'t> {
         };
         self.forget(&value)?;
         Ok(true)
+    }
+
+    pub(super) fn note_newest_segment(&mut self, first: u64) -> Result<(), redb::Error> {
+        self.meta.insert(NEWEST_SEGMENT, first)?;
+        Ok(())
     }
 
     pub(super) fn confirm_damaged(&mut self) -> Result<(), redb::Error> {

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// User properties of a v5 PUBLISH; panics on any other property before `rest`.
-fn user_properties<'a>(mut bytes: &'a [u8], rest: &[u8]) -> Vec<(&'a str, &'a str)> {
+pub fn user_properties<'a>(mut bytes: &'a [u8], rest: &[u8]) -> Vec<(&'a str, &'a str)> {
     let mut found = vec![];
     while bytes != rest {
         assert_eq!(bytes[0], 0x26);

@@ -8,6 +8,7 @@ mod faults;
 mod formats;
 mod mosquitto;
 mod real_store;
+mod replay;
 
 use std::{
     sync::{Arc, Mutex},
@@ -17,7 +18,7 @@ use std::{
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Settings, forward, source::Source};
+use super::{Health, Settings, forward, health::Tally, raw::Raw, source::Source};
 use crate::store::{Kind, ReadError, Record};
 
 /// Nothing here takes longer, unless it never happens.
@@ -211,7 +212,11 @@ impl Running {
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
         let source = Cursor { log: log.clone(), position: 0 };
         let (shared, token) = (health.clone(), shutdown.clone());
-        let task = tokio::spawn(async move { forward(settings, source, &shared, &token).await });
+        let task = tokio::spawn(async move {
+            let raw = Raw::new(&settings, &source.store_id());
+            let tally = Tally::new(&settings.name, &shared);
+            forward(settings, source, raw, tally, &token).await;
+        });
         Self { log, health, shutdown, task }
     }
 

@@ -1,0 +1,61 @@
+//! What the tests of the pages share: pages over an empty store, and somebody who asks.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Rooms, Settings, Snapshot, bind, run};
+use crate::{
+    store::{self, View},
+    uplink::Replays,
+};
+
+fn store() -> View {
+    let settings = store::Settings {
+        data_dir: tempfile::tempdir().unwrap().keep(),
+        segment_bytes: 1 << 20,
+        retain: std::time::Duration::ZERO,
+        wear_budget_bytes_per_day: None,
+        linger_max: std::time::Duration::ZERO,
+        max_bytes: 1 << 40,
+        when_full: Default::default(),
+        dead_letters_max_bytes: 64 << 20,
+    };
+    // Open for as long as the tests run: a view does not keep its store open.
+    Box::leak(Box::new(store::Store::open(settings, &[]).unwrap())).view()
+}
+
+pub async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
+    let shutdown = CancellationToken::new();
+    let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
+    let address = bound.address();
+    let store = store();
+    let uplinks = vec![crate::uplink::Settings::new("cloud", "127.0.0.1", "barn-7")];
+    let replays = Replays::new(store.clone(), uplinks);
+    let rooms = Rooms { snapshot: Arc::new(move || snapshot.clone()), store, replays };
+    tokio::spawn(run(bound, rooms, shutdown.clone()));
+    (address, shutdown.drop_guard())
+}
+
+/// Status and body of the answer to a request; `kind` is what its body is said to be.
+pub async fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    kind: Option<&str>,
+    body: &str,
+) -> (u16, String) {
+    let mut request = ureq::http::Request::builder().method(method).uri(format!("http://{address}{path}"));
+    if let Some(kind) = kind {
+        request = request.header("content-type", kind);
+    }
+    let request = request.body(body.to_owned()).unwrap();
+    tokio::task::spawn_blocking(move || {
+        let config = ureq::Agent::config_builder().http_status_as_error(false);
+        let agent: ureq::Agent = config.allow_non_standard_methods(true).build().into();
+        let mut answer = agent.run(request).unwrap();
+        (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+    })
+    .await
+    .unwrap()
+}

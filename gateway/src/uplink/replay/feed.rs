@@ -1,0 +1,158 @@
+//! Where a replay's events come from: looked for in pieces, each look short and blocking.
+//!
+//! [`LogFeed`] walks the store's rows, from the oldest to the end as it was when the replay began. What is stored
+//! meanwhile is live traffic and not its concern.
+
+use super::{
+    picked::{Picked, Picker},
+    request::Stored,
+};
+use crate::store::{Letter, Point, ReadError, Record, StoreError, View};
+
+/// Bytes of rows that one look reads, at about the most.
+const LOOK_BYTES_MAX: usize = 512 * 1024;
+
+/// Where events come from. Every call blocks, for one short transaction.
+pub trait Feed: Send + Sync + 'static {
+    /// Whether it is to be told what was acknowledged.
+    const WANTS_ACKS: bool;
+
+    /// Where to begin to look.
+    fn begin(&self) -> u64;
+    /// Bytes that there are to look through.
+    fn total_bytes(&self) -> u64;
+    /// Events from offset `at` on, in blocks of at most `block_events_max`.
+    fn look(&self, at: u64, block_events_max: u64) -> Result<Look, ReadError>;
+    /// The upstream can not take this event: durable as a dead letter when this returns.
+    fn set_aside(&self, refused: &RefusedEvent<'_>) -> Result<(), ReadError>;
+    /// The upstream acknowledged the events at these offsets.
+    fn acknowledged(&self, offsets: &[u64]) -> Result<(), ReadError>;
+}
+
+/// An event that the upstream can not take.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusedEvent<'a> {
+    /// Its offset.
+    pub offset: u64,
+    /// The event.
+    pub record: Record<'a>,
+    /// Why it can not be taken.
+    pub reason: &'a str,
+    /// How often it was sent.
+    pub tries: u32,
+    /// The time now, wall clock, milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+impl RefusedEvent<'_> {
+    /// The dead letter of `uplink` that it becomes.
+    pub fn letter<'l>(&'l self, uplink: &'l str) -> Letter<'l> {
+        Letter {
+            uplink,
+            offset: self.offset,
+            reason: self.reason,
+            set_aside_ms: self.now_ms,
+            tries: self.tries,
+            record: self.record,
+        }
+    }
+}
+
+/// What one look brought.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// The events, in the order of their offsets.
+    pub picked: Vec<Picked>,
+    /// Where the next look begins.
+    pub next: u64,
+    /// There is nothing behind it.
+    pub ended: bool,
+    /// Bytes looked through so far, where that is known.
+    pub scanned_bytes: Option<u64>,
+    /// A segment could not be read, and was passed over.
+    pub unreadable: bool,
+    /// Records that were to be looked at and are not there any more.
+    pub gone_records: u64,
+}
+
+/// Stored events.
+#[derive(Debug)]
+pub struct LogFeed {
+    view: View,
+    uplink: String,
+    stored: Stored,
+    begin: Point,
+    end: Point,
+}
+
+impl LogFeed {
+    /// What is stored now. Blocking.
+    ///
+    /// # Errors
+    /// [`ReadError`]: the store can not be read at all.
+    pub fn open(view: View, uplink: String, stored: Stored) -> Result<Self, ReadError> {
+        let end = view.end();
+        let begin = view.begin().map_err(read_error)?;
+        Ok(Self { view, uplink, stored, begin, end })
+    }
+}
+
+impl Feed for LogFeed {
+    const WANTS_ACKS: bool = false;
+
+    fn begin(&self) -> u64 {
+        self.begin.offset
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.end.bytes.saturating_sub(self.begin.bytes)
+    }
+
+    fn look(&self, at: u64, block_events_max: u64) -> Result<Look, ReadError> {
+        let end = self.end.offset;
+        if at >= end {
+            let scanned_bytes = Some(self.total_bytes());
+            return Ok(Look { next: at, ended: true, scanned_bytes, ..Look::default() });
+        }
+        let times = self.stored.from_ms..self.stored.to_ms;
+        let scan = self.view.scan(at, &times, LOOK_BYTES_MAX).map_err(read_error)?;
+        if let Some(error) = &scan.unreadable {
+            tracing::warn!(uplink = %self.uplink, "a replay passes over a segment that can not be read: {error}");
+        }
+        let mut picker = Picker::new(block_events_max);
+        for (offset, record) in scan.blocks.iter().flat_map(|block| block.records_from(at)) {
+            if offset < end && self.stored.takes(&record) {
+                picker.push(offset, &record);
+            }
+        }
+        let first = scan.blocks.first().map_or(at, |block| block.first().min(end));
+        let ended = scan.next.offset >= end;
+        Ok(Look {
+            picked: picker.finish(),
+            next: scan.next.offset.min(end),
+            ended,
+            scanned_bytes: match (ended, scan.next.bytes.checked_sub(self.begin.bytes)) {
+                (true, _) => Some(self.total_bytes()),
+                (false, known) => known.map(|bytes| bytes.min(self.total_bytes())),
+            },
+            unreadable: scan.unreadable.is_some(),
+            gone_records: first.saturating_sub(at),
+        })
+    }
+
+    fn set_aside(&self, refused: &RefusedEvent<'_>) -> Result<(), ReadError> {
+        self.view.set_aside(&refused.letter(&self.uplink)).map_err(read_error)
+    }
+
+    fn acknowledged(&self, _offsets: &[u64]) -> Result<(), ReadError> {
+        Ok(())
+    }
+}
+
+/// A closed store is an end and not a failure.
+pub fn read_error(error: StoreError) -> ReadError {
+    match error {
+        StoreError::Closed => ReadError::Closed,
+        error => ReadError::Store(error.into()),
+    }
+}
