@@ -1,6 +1,8 @@
 //! Damage: every byte of a sealed segment flipped in turn (sampled), cut files, zeroed pages, missing and foreign files. The
 //! store opens, says what is missing in a gap record, gives everything else, and goes on. Never a panic, never silence.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod simulated_disk;
 mod store_world;
 

@@ -1,6 +1,8 @@
 //! Every single operation of the disk fails once, in turn, and from there on for a while: the promises hold each time, the
 //! process stays up, and the store gets over it by itself.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod simulated_disk;
 mod store_world;
 

@@ -79,6 +79,21 @@ fn what_was_not_synced_survives_by_sectors_in_any_order() {
 }
 
 #[test]
+fn of_two_writes_that_survive_either_may_be_the_last() {
+    let mut older = 0;
+    for seed in 0..SEEDS {
+        let disk = SimulatedDisk::new(seed);
+        disk.set_survival(Some(Survival::Most));
+        let file = synced(&disk, "a", 1, 1);
+        file.write(0, &[2; SECTOR_BYTES]).unwrap();
+        file.write(0, &[3; SECTOR_BYTES]).unwrap();
+        disk.cut_power();
+        older += usize::from(fills(&disk.bytes("a")) == [2]);
+    }
+    assert!((100..200).contains(&older), "{older}");
+}
+
+#[test]
 fn a_write_within_a_sector_survives_with_all_that_the_sector_held() {
     for seed in 0..SEEDS {
         let disk = SimulatedDisk::new(seed);
@@ -163,6 +178,20 @@ fn a_name_that_was_not_synced_may_vanish_with_its_synced_bytes() {
         assert!(seen.contains(&(names, replaced)), "{seen:?}");
     }
     assert!(seen.iter().any(|(names, replaced)| names.contains(&"other".into()) && !replaced), "a subset");
+}
+
+#[test]
+fn a_rename_moves_no_other_file_of_that_name() {
+    for seed in 0..SEEDS {
+        let disk = SimulatedDisk::new(seed);
+        drop(synced(&disk, "old", 1, 1));
+        drop(synced(&disk, "new", 1, 2));
+        disk.remove("new").unwrap();
+        disk.create("new").unwrap();
+        disk.rename("new", "old").unwrap();
+        disk.cut_power();
+        assert_ne!(fills(&disk.bytes("old")), [2], "seed {seed}: it was removed before");
+    }
 }
 
 #[test]

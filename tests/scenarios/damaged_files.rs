@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -198,7 +199,15 @@ async fn demand_the_rest(
     chain.demand_fresh_event().await;
     wait_for(&format!("{what}: a gap record"), LIMIT, || !chain.recorder.lock().gaps().is_empty()).await;
     chain.wait_drained().await;
-    let recorder = chain.recorder.lock();
+    judge_the_rest(chain, stored, damage, within);
+    demand_said(chain, file, damage, within);
+    chain.gateway.terminate();
+    chain.gateway.restart();
+    chain.demand_fresh_event().await;
+}
+
+fn judge_the_rest(chain: &Chain, stored: &Stored, damage: &Damage, within: (u64, u64)) {
+    let (what, recorder) = (damage.what, chain.recorder.lock());
     for gap in recorder.gaps() {
         assert_eq!(gap.reason, damage.reason, "{what}: {gap:?}");
         assert!(within.0 <= gap.from && gap.to <= within.1, "{what}: {gap:?} is not within {within:?}");
@@ -211,6 +220,9 @@ async fn demand_the_rest(
     };
     let uncovered: Vec<_> = lost.iter().filter(|count| !covered(**count)).collect();
     assert!(uncovered.is_empty(), "{what}: missing, and no gap record says so: {uncovered:?}");
+    if let Some(told) = recorder.gaps().iter().map(|gap| gap.events).sum::<Option<u64>>() {
+        assert_eq!(told, lost.len() as u64, "{what}: what gap records count, and what is missing");
+    }
     // How many they were can not always be known. All else the oracle says has to be right.
     let beside = |text: &&String| {
         ![
@@ -224,63 +236,76 @@ async fn demand_the_rest(
     };
     let beside: Vec<_> = verdict.violations.iter().filter(beside).collect();
     assert!(beside.is_empty(), "{what}: {beside:?}");
-    drop(recorder);
+    eprintln!("{what}: {} events missing, {:?}", lost.len(), recorder.gaps());
+}
 
-    let log = chain.gateway.log();
-    assert!(
-        log.contains(file) && !log.contains("panicked at"),
-        "{what}: the log does not name {file}: {log}"
-    );
+/// The log and the folder say what happened.
+fn demand_said(chain: &Chain, file: &str, damage: &Damage, within: (u64, u64)) {
+    let (what, log) = (damage.what, chain.gateway.log());
+    // A file that is not there has no name any more.
+    let named = if damage.reason == "missing" { format!("from={}", within.0) } else { file.to_owned() };
+    assert!(log.contains(&named), "{what}: the log does not name {named}: {log}");
+    assert!(!log.contains("panicked at"), "{what}: {log}");
     let names = names_in(&chain.gateway.data_dir());
     let kept = names.contains(&format!("{file}.damaged"));
     assert_eq!(kept, damage.reason != "missing", "{what}: {names:?}");
-    eprintln!("{what}: {} events missing, {:?}", lost.len(), chain.recorder.lock().gaps());
-    chain.gateway.terminate();
-    chain.gateway.restart();
-    chain.demand_fresh_event().await;
+}
+
+/// Does each damage to the segment `file` of a store of its own. Gives those that were not overcome.
+async fn try_each(
+    stored: Stored,
+    file: &str,
+    within: (u64, u64),
+    damages: impl Iterator<Item = Damage>,
+) -> Vec<&'static str> {
+    let (stored, mut failed) = (Arc::new(stored), vec![]);
+    for damage in damages {
+        let (stored, file, what) = (stored.clone(), file.to_owned(), damage.what);
+        let tried = tokio::spawn(async move {
+            let mut chain = start_damaged(&stored, &file, &damage).await;
+            demand_the_rest(&mut chain, &stored, &file, &damage, within).await;
+        });
+        if tried.await.is_err() {
+            failed.push(what);
+        }
+    }
+    failed
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_damaged_sealed_segment_is_set_apart_and_everything_else_goes_on() {
     let stored = fill(EVENTS).await;
     copy(fill(EVENTS).await.folder.path(), &others());
-    let firsts: Vec<_> = stored.segments.keys().copied().collect();
-    assert!(firsts.len() >= 5, "{firsts:?}");
     let (code, said) = verify(stored.folder.path());
     assert_eq!(code, Some(0), "an undamaged store: {said}");
-    for damage in OF_A_SEGMENT {
-        let mut chain = start_damaged(&stored, &stored.segments[&firsts[2]], &damage).await;
-        let file = stored.segments[&firsts[2]].clone();
-        demand_the_rest(&mut chain, &stored, &file, &damage, (firsts[2], firsts[3])).await;
-    }
+    let firsts: Vec<_> = stored.segments.keys().copied().collect();
+    assert!(firsts.len() >= 5, "{firsts:?}");
+    let file = stored.segments[&firsts[2]].clone();
+    let failed = try_each(stored, &file, (firsts[2], firsts[3]), OF_A_SEGMENT.into_iter()).await;
     std::fs::remove_dir_all(others()).unwrap();
+    assert_eq!(failed, [""; 0], "not overcome");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_damaged_oldest_segment_is_not_taken_for_a_delivered_one() {
     let stored = fill(EVENTS).await;
     let firsts: Vec<_> = stored.segments.keys().copied().collect();
-    for damage in
-        OF_A_SEGMENT.into_iter().filter(|damage| ["deleted", "cut to nothing"].contains(&damage.what))
-    {
-        let file = stored.segments[&firsts[0]].clone();
-        let mut chain = start_damaged(&stored, &file, &damage).await;
-        demand_the_rest(&mut chain, &stored, &file, &damage, (firsts[0], firsts[1])).await;
-    }
+    let file = stored.segments[&firsts[0]].clone();
+    let damages =
+        OF_A_SEGMENT.into_iter().filter(|damage| ["deleted", "cut to nothing"].contains(&damage.what));
+    assert_eq!(try_each(stored, &file, (firsts[0], firsts[1]), damages).await, [""; 0], "not overcome");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_damaged_active_segment_is_set_apart_and_events_are_taken_in_again() {
     let stored = fill(EVENTS).await;
     let (first, file) = stored.segments.last_key_value().map(|(first, file)| (*first, file.clone())).unwrap();
-    for damage in OF_A_SEGMENT
+    // Without the last segment nobody can tell that there was one.
+    let damages = OF_A_SEGMENT
         .into_iter()
-        .filter(|damage| !["deleted", "another store's segment under its name"].contains(&damage.what))
-    {
-        let mut chain = start_damaged(&stored, &file, &damage).await;
-        // Where it ended can not always be known.
-        demand_the_rest(&mut chain, &stored, &file, &damage, (first, u64::MAX)).await;
-    }
+        .filter(|damage| damage.what != "deleted" && !damage.what.contains("another store"));
+    // Where it ended can not always be known.
+    assert_eq!(try_each(stored, &file, (first, u64::MAX), damages).await, [""; 0], "not overcome");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -310,4 +335,42 @@ async fn a_store_without_its_dead_letters_goes_on_with_all_its_events() {
     chain.gateway.restart();
     wait_for("all events", DRAIN_LIMIT, || oracle::is_complete(&stored.ledgers, &chain.recorder.lock()))
         .await;
+}
+
+/// An upstream knows a copy by its id: an event with the id of another is lost there, in silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn after_the_last_segment_is_gone_no_event_gets_the_id_of_another() {
+    let mut failed = vec![];
+    for damage in OF_A_SEGMENT.iter().filter(|damage| {
+        ["deleted", "cut to nothing", "cut to a half", "a zeroed first page"].contains(&damage.what)
+    }) {
+        let mut chain = Chain::start(set_up).await;
+        let device = |name: &str| Device {
+            count_max: EVENTS / 2,
+            payload_bytes: PAYLOAD_BYTES,
+            ..Device::new(name, Version::V5)
+        };
+        let mut ledgers = Fleet::start(chain.gateway.mqtt, [device(DEVICE)]).all(LIMIT).await;
+        chain.wait_drained().await;
+        chain.gateway.terminate();
+        let data_dir = chain.gateway.data_dir();
+        let segments = names_in(&data_dir).into_iter().filter(|name| name.starts_with("seg-"));
+        (damage.act)(&data_dir.join(segments.max().unwrap()));
+        chain.gateway.restart();
+        ledgers.extend(Fleet::start(chain.gateway.mqtt, [device("press-2")]).all(LIMIT).await);
+        wait_for("the new events", LIMIT, || oracle::is_complete(&ledgers, &chain.recorder.lock())).await;
+        let verdict = oracle::judge_with_gaps(&ledgers, &chain.recorder.lock(), "cloud");
+        let shared: Vec<_> = verdict.violations.iter().filter(|text| text.contains("share an id")).collect();
+        eprintln!(
+            "{}: {} events, {} ids shared, {:?}",
+            damage.what,
+            verdict.arrived,
+            shared.len(),
+            chain.recorder.lock().gaps()
+        );
+        if !shared.is_empty() {
+            failed.push((damage.what, shared[0].clone()));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
 }

@@ -153,3 +153,20 @@ async fn a_process_killed_at_its_nth_sync_loses_nothing_that_it_acknowledged() {
     }
     end(chain, fleet).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn killed_while_no_write_succeeds_it_has_all_that_it_acknowledged() {
+    let (mut chain, fleet) = start().await;
+    for n in [1, 6, 25] {
+        let strace = Strace::attach(chain.gateway.pid(), "pwrite64", &format!("error=ENOSPC:when={n}+"));
+        wait_for("the gateway to say why it is not ready", FAULT_LIMIT, || {
+            chain.gateway.not_ready().is_some_and(|text| text.contains("space"))
+        })
+        .await;
+        chain.gateway.kill();
+        drop(strace);
+        chain.gateway.restart();
+        flows(&fleet, "events to flow after the restart", RECOVERY_LIMIT).await;
+    }
+    end(chain, fleet).await;
+}

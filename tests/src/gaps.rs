@@ -31,8 +31,8 @@ pub struct Gap {
 pub struct Share {
     /// Its name.
     pub uplink: String,
-    /// Events.
-    pub events: u64,
+    /// Events, if they could be counted.
+    pub events: Option<u64>,
     /// Of which devices.
     pub devices: BTreeMap<String, u64>,
     /// Of devices that are not named.
@@ -71,9 +71,10 @@ impl Gap {
 
 fn share(value: &Value) -> Option<Share> {
     let devices = value["devices"].as_object()?.iter();
+    let events = value.get("events")?;
     Some(Share {
         uplink: value["uplink"].as_str()?.into(),
-        events: value["events"].as_u64()?,
+        events: if events.is_null() { None } else { Some(events.as_u64()?) },
         devices: devices
             .map(|(name, events)| Some((name.clone(), events.as_u64()?)))
             .collect::<Option<_>>()?,

@@ -4,7 +4,7 @@
 //! The oracle knows nothing of the gateway but MQTT and the name of one user property, the event's id.
 //!
 //! It holds that: every acknowledged event arrives; none is invented, altered or put on another topic; first
-//! deliveries of a device come in its order; a copy has the id of the first delivery, unless the device itself
+//! deliveries of a device come in its order, unless it was refused some; a copy has the id of the first delivery, unless the device itself
 //! sent the event again; a QoS 2 event has one id for ever; and no two events share an id. What is missing by
 //! policy or by damage has to be said in gap records, event by event; where nothing is missing, none may come.
 //!
@@ -258,7 +258,7 @@ pub fn judge_with_gaps(ledgers: &[Ledger], recorder: &Recorder, uplink: &str) ->
             continue;
         };
         let by_device = share.devices.values().sum::<u64>() + share.other_devices_events;
-        if by_device != share.events || gap.events.is_none_or(|events| events < share.events) {
+        if share.events != Some(by_device) || gap.events < share.events {
             said.tell(|| format!("a gap record that does not add up: {gap:?}"));
         }
         share.devices.iter().for_each(|(name, events)| *told.entry(name).or_default() += events);
@@ -320,7 +320,8 @@ fn judge_device(
         };
         if seen.is_empty() {
             verdict.arrived += 1;
-            if highest.is_some_and(|highest| highest > count) {
+            // What was refused is sent again behind what was not.
+            if ledger.refusals.is_empty() && highest.is_some_and(|highest| highest > count) {
                 said.tell(|| format!("out of order: {name} {count} after {highest:?}"));
             }
             highest = highest.max(Some(count));

@@ -37,8 +37,8 @@ const EXAMPLES: &str = "Examples:
   tidegate check /etc/tidegate/gateway.toml         say what is wrong with a configuration
   tidegate run --config /etc/tidegate/gateway.toml  run the gateway
   tidegate status                                   what the gateway on this machine is doing
-  tidegate store verify                             is everything that is stored whole
   tidegate replay --uplink cloud --from 2h          send the events of two hours again
+  tidegate store verify                             is everything that is stored whole
   tidegate dead-letters list                        what an upstream could not take, and why
 
 Exit codes: 0 well, 1 events were lost or not taken, 64 usage, 65 the store is damaged, 66 no store there,
@@ -61,8 +61,8 @@ enum Command {
     Demo(demo::Arguments),
     Sim(sim::Arguments),
     Status(status::Arguments),
-    Store(store::Arguments),
     Replay(replay::Arguments),
+    Store(store::Arguments),
     DeadLetters(dead_letters::Arguments),
 }
 
@@ -103,8 +103,8 @@ fn command(command: Command) -> Result<(), Failure> {
             sim::run(&arguments)
         }
         Command::Status(arguments) => status::run(&arguments),
-        Command::Store(arguments) => store::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Store(arguments) => store::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
     }
 }

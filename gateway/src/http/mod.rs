@@ -11,8 +11,8 @@
 //! DELETE /api/dead-letters/ID    takes one away
 //! POST   /api/dead-letters/drop  takes away all that a filter takes
 //!
-//! GET /api/store/…   a closer look at the store: see `store.rs`
 //! /api/replay                    events that are sent again: see `replay.rs`
+//! GET /api/store/…   a closer look at the store: see `store.rs`
 //! ```
 //!
 //! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may

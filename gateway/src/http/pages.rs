@@ -25,8 +25,8 @@ pub(super) fn router(rooms: Rooms) -> Router {
             "/api/status",
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
-        .merge(super::store::router())
         .merge(replay::router())
+        .merge(super::store::router())
         .merge(dead_letters::router())
         .with_state(rooms)
 }
@@ -34,7 +34,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
      /metrics     Prometheus\n/api/status  JSON\n\
-     /api/dead-letters  JSON\n/api/replay  JSON\n\
+     /api/dead-letters, /api/replay  JSON\n\
      /api/store/stat, /api/store/verify, /api/store/cat  JSON, a line for each file or record\n"
 }
 

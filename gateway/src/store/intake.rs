@@ -80,6 +80,9 @@ struct Queue {
     quota: Quota,
 }
 
+/// A store that takes less than this is full: no batch of some events fits.
+const QUOTA_BYTES_MIN: u64 = 4096;
+
 /// What the store may still take, in bytes of batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Quota {
@@ -230,6 +233,11 @@ impl Intake {
             }
             room.await;
         }
+    }
+
+    /// Whether the store refuses everything that is not urgent.
+    pub(super) fn is_store_full(&self) -> bool {
+        self.shared.queue.lock().quota.bytes < QUOTA_BYTES_MIN
     }
 
     /// Says what the store may still take.

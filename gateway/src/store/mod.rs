@@ -135,6 +135,8 @@ pub struct Status {
     pub dead_letter_bytes: u64,
     /// Why nothing can be stored now, if so.
     pub failure: Option<String>,
+    /// As much is stored as may be: events that are not urgent are refused.
+    pub is_full: bool,
     /// By uplink, in the order given to [`Store::open`].
     pub backlogs: Vec<Backlog>,
 }
@@ -223,6 +225,7 @@ impl Store {
             dead_letters: self.log.dead_letters.count(),
             dead_letter_bytes: self.log.dead_letters.bytes(),
             failure: self.log.failure(),
+            is_full: self.intake.is_store_full(),
             backlogs: (0..self.log.cursors.len()).map(|index| self.backlog(index)).collect(),
         }
     }

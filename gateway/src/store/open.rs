@@ -300,10 +300,13 @@ fn starts(uplinks: &[String], saved: &[(String, u64)], end: u64) -> Vec<(String,
     uplinks.iter().map(start).collect()
 }
 
-/// The point of the log at `offset`. Where it can not be read, as if nothing came after it: the reader says what is the
-/// matter.
+/// The point of the log at `offset`. Where it can not be read, as if each record behind it held one event: the reader says
+/// what is the matter.
 fn mark_of(segments: &Segments, offset: u64, end: Mark) -> Mark {
-    let unknown = Mark { offset, received_ms: None, ..end };
+    let behind = end.offset - offset.min(end.offset);
+    let events = end.events.saturating_sub(behind);
+    let bytes = end.bytes.saturating_sub(behind * record::HEAD_BYTES as u64);
+    let unknown = Mark { offset, events, bytes, received_ms: None };
     if offset == end.offset {
         return end;
     }

@@ -50,8 +50,15 @@ impl Inside {
         }
         match &status {
             None => not_ready.push("the store is closed".into()),
-            Some(status) => not_ready
-                .extend(status.failure.iter().map(|reason| format!("the store has failed: {reason}"))),
+            Some(status) => {
+                not_ready.extend(status.failure.iter().map(|reason| format!("the store fails: {reason}")));
+                if status.is_full {
+                    not_ready.push(format!(
+                        "the store is full ({} of {} bytes): events are refused until something is delivered",
+                        status.used_bytes, status.max_bytes
+                    ));
+                }
+            }
         }
         let backlogs = status.as_ref().map(|status| status.backlogs.as_slice()).unwrap_or_default();
         Snapshot {

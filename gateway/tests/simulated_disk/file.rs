@@ -79,7 +79,7 @@ impl File {
         self.unsynced.push(Unsynced::Len { len, before });
         if len < before {
             self.forsake_clean(cut_off(len, before));
-            if len % SECTOR_BYTES != 0 {
+            if !len.is_multiple_of(SECTOR_BYTES) {
                 self.keep_versions(sectors_of(len..len + 1));
             }
         }
@@ -211,26 +211,35 @@ impl File {
         self.handles = 0;
     }
 
-    /// Changes bytes on the disk and in memory alike; nothing that is not synced undoes it.
+    /// Changes bytes on the disk and in memory alike, and in what is between the two.
     pub fn damage(&mut self, range: Range<u64>, change: impl Fn(&mut u8) + Copy) {
         self.durable.damage(range.clone(), change);
         self.visible.damage(range.clone(), change);
-        let sectors = sectors_of(range);
-        let unsynced = std::mem::take(&mut self.unsynced);
-        self.keep_unsynced(unsynced, |entry| match entry {
-            Unsynced::Sector { sector, .. } => !sectors.contains(&sector),
-            Unsynced::Len { .. } => true,
-        });
+        for entry in &self.unsynced {
+            if let Unsynced::Sector { sector, version, .. } = *entry {
+                for at in 0..SECTOR_BYTES {
+                    if range.contains(&(sector * SECTOR_BYTES + at)) {
+                        change(&mut self.versions[version + at as usize]);
+                    }
+                }
+            }
+        }
     }
 
-    /// Cuts the file on the disk and in memory alike.
+    /// Cuts the file on the disk and in memory alike, and what is between the two.
     pub fn truncate(&mut self, len: u64) {
+        if len >= self.visible.len() {
+            return;
+        }
+        self.damage(len..u64::MAX, |byte| *byte = 0);
         self.durable.set_len(self.durable.len().min(len));
-        self.visible.set_len(self.visible.len().min(len));
-        let unsynced = std::mem::take(&mut self.unsynced);
-        self.keep_unsynced(unsynced, |entry| match entry {
-            Unsynced::Sector { sector, .. } => (sector + 1) * SECTOR_BYTES <= len,
-            Unsynced::Len { len: then, .. } => then <= len,
+        self.visible.set_len(len);
+        self.unsynced.retain_mut(|entry| match entry {
+            Unsynced::Sector { sector, .. } => *sector * SECTOR_BYTES < len,
+            Unsynced::Len { len: then, before } => {
+                (*then, *before) = ((*then).min(len), (*before).min(len));
+                true
+            }
         });
     }
 

@@ -93,7 +93,7 @@ impl Image {
     /// Changes bytes where they are.
     pub fn damage(&mut self, range: Range<u64>, change: impl Fn(&mut u8)) {
         let end = range.end.min(self.len()) as usize;
-        let start = (range.start as usize).min(end);
+        let start = range.start.min(end as u64) as usize;
         self.bytes[start..end].iter_mut().for_each(change);
     }
 

@@ -22,7 +22,7 @@ impl Random {
     /// One of `0..limit`; `limit` is at least 1.
     pub fn below(&mut self, limit: u64) -> u64 {
         assert!(limit > 0, "there is nothing below 0");
-        (u128::from(self.draw()) * u128::from(limit) >> 64) as u64
+        ((u128::from(self.draw()) * u128::from(limit)) >> 64) as u64
     }
 
     pub fn coin(&mut self) -> bool {

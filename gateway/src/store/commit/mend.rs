@@ -274,7 +274,7 @@ impl Committer {
 
     /// The point of the log behind the record before `offset`, if that can be read.
     fn mark_behind(&self, offset: u64) -> Option<Mark> {
-        let before = offset.checked_sub(1)?;
+        let Some(before) = offset.checked_sub(1) else { return Some(Mark::default()) };
         let blocks = self.log.segments.read(before, 1).ok()?;
         blocks.first().map(reader::end_of).filter(|mark| mark.offset == offset)
     }
@@ -317,13 +317,15 @@ fn note(confirmed: Result<(), StoreError>) {
 /// Says in log and metrics what is missing, and gives how many events some uplink will not get.
 pub(super) fn tell(gap: &Gap) -> u64 {
     let lost = gap.uplinks.iter().filter_map(|lost| lost.events).max().unwrap_or_default();
+    let is_unknown = gap.uplinks.iter().any(|lost| lost.events.is_none());
+    let undelivered = if is_unknown { "unknown".to_owned() } else { lost.to_string() };
     metrics::counter!(telemetry::DROPPED_EVENTS, "reason" => gap.reason.label()).increment(lost);
     let events = gap.events.map_or_else(|| "an unknown number of".to_owned(), |events| events.to_string());
     tracing::error!(
         reason = gap.reason.label(),
         from = gap.from,
         to = gap.to,
-        undelivered = lost,
+        undelivered,
         "{events} events are missing from the store; a gap record says so upstream"
     );
     lost

@@ -229,6 +229,17 @@ fn after_a_cut_a_file_takes_the_room_of_what_survived() {
 }
 
 #[test]
+fn what_was_cut_off_takes_no_room_after_a_cut() {
+    let disk = SimulatedDisk::new(1);
+    let file = synced(&disk, "a", 32, 1);
+    file.set_len(0).unwrap();
+    file.set_len(4 * BLOCK_BYTES).unwrap();
+    file.sync_data().unwrap();
+    disk.cut_power();
+    assert_eq!((disk.used_bytes("a").unwrap(), fills(&disk.bytes("a"))), (0, vec![0; 32]));
+}
+
+#[test]
 fn the_power_can_go_during_any_operation() {
     let mut done = std::collections::BTreeSet::new();
     for n in 1..=KINDS.len() as u64 {
@@ -269,10 +280,12 @@ fn rot_is_on_the_disk_and_in_memory() {
         assert!(bytes[4096..8192].iter().all(|byte| *byte == 0));
         assert!(bytes[8192..].iter().all(|byte| *byte == 1));
     };
-    check(&disk);
     let mut byte = [0];
     file.read(5, &mut byte).unwrap();
     assert_eq!(byte, [2 ^ 0x80]);
+    check(&disk);
+    disk.cut_power();
+    check(&disk);
     disk.put("b", b"put");
     disk.put("a", &disk.bytes("a"));
     disk.set_survival(Some(Survival::Nothing));
