@@ -5,9 +5,9 @@
 //! stop    ingest ─▶ uplinks and replays ─▶ store closes ─▶ http        each with a grace period, 10 s in all
 //! ```
 //!
-//! When the store fails, nothing more is acknowledged and [`Gateway::failed`] resolves: the process says so
-//! and ends, and the service manager starts it again, for opening the store is what repairs it. The same
-//! holds for a task that ends although nobody stopped it.
+//! A store that fails to write acknowledges nothing, says so on `/readyz`, and recovers by itself: the process stays up. When
+//! the store closes or a task ends although nobody stopped it, [`Gateway::failed`] resolves: the process says so and
+//! ends, and the service manager starts it again.
 //!
 //! It moves no event itself.
 
