@@ -386,7 +386,7 @@ fn a_deleted_segment_is_a_hole_until_a_gap_record_says_so() {
 }
 
 #[test]
-fn the_oldest_segment_missing_shows_by_the_cursor_before_it() {
+fn the_oldest_segment_missing_shows_by_the_cursor_before_it_and_the_newest_by_what_the_state_says() {
     let folder = closed_store();
     let files = segments(folder.path());
     std::fs::remove_file(&files[0]).unwrap();
@@ -394,7 +394,10 @@ fn the_oldest_segment_missing_shows_by_the_cursor_before_it() {
     assert_eq!(troubles(&reports), [(name(&files[0]), Verdict::Damaged)]);
     let range = reports[0].findings[0].offsets.unwrap();
     assert_eq!((range.from, range.to), (0, first_of(&files[1])));
-    files[1..].iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    let (last, others) = files[1..].split_last().unwrap();
+    std::fs::remove_file(last).unwrap();
+    assert!(troubles(&verify_files(folder.path()).0).contains(&(name(last), Verdict::Damaged)));
+    others.iter().for_each(|file| std::fs::remove_file(file).unwrap());
     let (reports, _) = verify_files(folder.path());
     assert_eq!((reports[0].kind, reports[0].verdict), (FileKind::Missing, Verdict::Damaged));
 }

@@ -60,6 +60,9 @@ impl View {
     /// # Errors
     /// [`StoreError`]: the folder can not be read, or the store is closed.
     pub fn begin(&self) -> Result<Point, StoreError> {
+        if self.log.is_closed() {
+            return Err(StoreError::Closed);
+        }
         for range in self.log.segments.ranges(self.end().offset) {
             match self.log.segments.read(range.start, ONE_ROW) {
                 Ok(blocks) => {

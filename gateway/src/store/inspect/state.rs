@@ -18,6 +18,8 @@ pub struct Says {
     pub format: u64,
     /// The store that it belongs to.
     pub store: u32,
+    /// Where the newest segment begins that was ever made; 0 where it does not say.
+    pub newest_segment: u64,
 }
 
 /// Opens the file, checks all of its pages, and reads what it says.
@@ -40,7 +42,11 @@ pub fn read(files: &Files) -> Result<Says, StoreError> {
         let number = |name: &str| -> Result<u64, redb::Error> {
             Ok(meta.get(name)?.map(|value| value.value()).unwrap_or_default())
         };
-        Ok(Says { format: number("format")?, store: number("store")? as u32 })
+        Ok(Says {
+            format: number("format")?,
+            store: number("store")? as u32,
+            newest_segment: number("newest_segment")?,
+        })
     };
     guarded(&path, || look().map_err(|error| StoreError::disk(&path, error)))
 }

@@ -106,7 +106,22 @@ impl<'a> Verify<'a> {
         {
             self.missing(hole);
         }
+        if place.is_last && self.source.running().is_none() {
+            self.newest_missing(place.first);
+        }
         Ok(())
+    }
+
+    /// Whether there was a segment behind the last one that is there.
+    fn newest_missing(&mut self, last: u64) {
+        let newest = state::read(self.source.files()).map_or(0, |says| says.newest_segment);
+        if newest > last {
+            let mut report = FileReport::new(segment::name_of(newest), FileKind::Missing, 0);
+            report.first = Some(newest);
+            let what = format!("it was made, and is not there: all records from {newest} on are missing");
+            report.find(Verdict::Damaged, what, None, self.advice());
+            self.ready.push_back(report);
+        }
     }
 
     /// Follows the rows of a segment, and finds what is wrong with them.
