@@ -136,6 +136,7 @@ impl Committer {
             other_bytes: 0,
             nothing_to_drop: false,
         };
+        committer.look_at_other_files();
         committer.look_at_room(now);
         committer
     }

@@ -99,9 +99,16 @@ impl Committer {
         if now.at.saturating_duration_since(self.looked_for_done_at) >= DELETE_EVERY {
             self.looked_for_done_at = now.at;
             self.delete_delivered(self.saved_delivered(), self.settings.retain, now);
-            self.other_bytes = other_bytes(&self.log.files);
+            self.look_at_other_files();
         }
         self.look_at_room(now);
+    }
+
+    /// Counts what is no segment: dead letters, damaged and unfinished files.
+    pub(super) fn look_at_other_files(&mut self) {
+        let names = self.log.files.names().unwrap_or_default();
+        let others = names.iter().filter(|name| segment::first_of(name).is_none());
+        self.other_bytes = others.map(|name| self.log.files.used_bytes(name)).sum();
     }
 
     /// Says what may still be taken in.
@@ -159,7 +166,7 @@ impl Committer {
             Ok(()) => tracing::warn!(file = %oldest, "deleted a damaged file to make room"),
             Err(error) => tracing::warn!(file = %oldest, %error, "could not delete a damaged file"),
         }
-        self.other_bytes = other_bytes(&self.log.files);
+        self.look_at_other_files();
         deleted.is_ok()
     }
 
@@ -284,13 +291,6 @@ impl Committer {
             self.log.report(Trouble::Damaged { first: fault.first, why: fault.cause.to_string() });
         }
     }
-}
-
-/// Bytes of the files that are no segments.
-fn other_bytes(files: &crate::store::disk::Files) -> u64 {
-    let names = files.names().unwrap_or_default();
-    let others = names.iter().filter(|name| segment::first_of(name).is_none());
-    others.map(|name| files.used_bytes(name)).sum()
 }
 
 /// What may still be taken in by a store that uses so many bytes.

@@ -141,14 +141,14 @@ impl Committer {
 
     fn try_write(&mut self, write: &Write) -> Result<Written, StoreError> {
         let bytes: u64 = write.blocks.iter().map(|block| block.row().len() as u64).sum();
-        let cursors = self.cursors_with(write);
         match &self.active {
             Some(active) if self.segment_bytes < self.settings.segment_bytes => {
-                let cursors = write.cursors.then_some(cursors);
+                let cursors = write.cursors.then(|| self.cursors_with(write));
                 self.commit_into(active, write, cursors.as_deref())?;
                 Ok(Written { segment_bytes: self.segment_bytes + bytes, cursors })
             }
             _ => {
+                let cursors = self.cursors_with(write);
                 let carried_bytes = self.begin_segment(write, &cursors)?;
                 Ok(Written { segment_bytes: carried_bytes + bytes, cursors: Some(cursors) })
             }
