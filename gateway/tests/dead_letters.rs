@@ -107,7 +107,9 @@ async fn full_dead_letters_hold_nothing_up_and_the_file_stays_bounded() {
         set_next_aside(&mut reader, "too large").await;
     }
     let status = store.status();
-    assert_eq!((status.next_offset, status.backlogs[0].events), (600, 0));
+    // What was dropped is told by gap records, some at a time.
+    let told = status.next_offset - 600;
+    assert!((1..10).contains(&told) && status.backlogs[0].events == told, "{status:?}");
     assert!(status.dead_letter_bytes <= ROOM && status.dead_letters < 300, "{status:?}");
     let ids = all(&store.view());
     assert_eq!((ids.len() as u64, ids.last()), (status.dead_letters, Some(&600)));

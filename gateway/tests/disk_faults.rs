@@ -8,7 +8,7 @@ mod store_world;
 
 use simulated_disk::Fault;
 use store_world::{World, settings};
-use tidegate::store::Step;
+use tidegate::store::{Step, WhenFull};
 
 const SEED: u64 = 7;
 const ROUNDS: u64 = 14;
@@ -162,4 +162,39 @@ fn a_full_disk_is_waited_for_and_what_is_delivered_makes_room() {
     world.settle();
     world.check();
     assert!(world.gaps.is_empty());
+}
+
+#[test]
+fn a_full_disk_drops_the_oldest_where_that_is_the_policy_and_counts_them() {
+    let mut world = World::new(SEED, settings());
+    world.settings.when_full = WhenFull::DropOldest;
+    world.book.never_urgent = true;
+    world.open().unwrap();
+    world.disk.set_capacity_bytes(Some(1 << 20));
+    let mut stuck = 0;
+    for _ in 0..400 {
+        world.append(40);
+        while let Step::Stuck(_) = world.step() {
+            stuck += 1;
+            world.wait(31_000);
+            assert!(stuck < 2_000, "it does not get over a full disk");
+        }
+    }
+    assert!(stuck > 5, "a mebibyte was never full");
+    world.settle();
+    world.check();
+    let dropped: u64 = world.gaps.iter().filter_map(|gap| gap.events).sum();
+    assert!(dropped > 1_000, "{dropped}");
+    demand_that_nothing_is_lost_twice(&mut world);
+}
+
+/// What is counted once is counted for ever, also by the next run.
+fn demand_that_nothing_is_lost_twice(world: &mut World) {
+    let known = world.gaps.clone();
+    world.kill();
+    world.disk.set_capacity_bytes(None);
+    world.open().unwrap();
+    world.settle();
+    world.check();
+    assert_eq!(world.gaps, known);
 }

@@ -1,6 +1,6 @@
 //! Whatever comes in that should not: a clear error with the right exit code, no panic, nothing lost.
 
-use std::{path::Path, process::Command, sync::Arc, time::Duration};
+use std::{process::Command, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -26,7 +26,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// Exit codes after BSD's `sysexits.h`.
 const UNAVAILABLE: i32 = 69;
 const CAN_NOT_CREATE: i32 = 73;
-const INPUT_OUTPUT: i32 = 74;
 const CONFIG: i32 = 78;
 
 /// What must close a connection, as bytes: its name, the version of a CONNECT to send before, the bytes.
@@ -278,31 +277,6 @@ fn a_folder_that_can_not_be_made_is_told() {
     std::fs::write(gateway.data_dir(), b"").unwrap();
     let data = gateway.data_dir();
     refuses(&mut gateway, CAN_NOT_CREATE, &[&data.to_string_lossy()]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_damaged_segment_is_named_and_left_as_it_is() {
-    let (_inbox, _upstream, mut gateway) = chain().await;
-    publish(&mut connect(&gateway, Version::V5).await, "a", b"kept").await;
-    gateway.terminate();
-    let segment = find_segment(&gateway.data_dir());
-    let good = std::fs::read(&segment).unwrap();
-    for damage in [vec![], vec![0xA5; good.len()], good[..good.len() / 2].to_vec()] {
-        std::fs::write(&segment, &damage).unwrap();
-        refuses(&mut gateway, INPUT_OUTPUT, &[&segment.to_string_lossy()]);
-        assert_eq!(std::fs::read(&segment).unwrap(), damage, "it changed the damaged file");
-    }
-    // Put back, it is what it was.
-    std::fs::write(&segment, &good).unwrap();
-    gateway.restart();
-}
-
-fn find_segment(data: &Path) -> std::path::PathBuf {
-    let entries =
-        std::fs::read_dir(data).expect("the folder is readable").flatten().map(|entry| entry.path());
-    let mut segments = entries
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("seg-")));
-    segments.next().expect("a store has a segment")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

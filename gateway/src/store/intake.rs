@@ -296,6 +296,11 @@ impl Intake {
         !queue.closed
     }
 
+    /// What waits for a commit weighs so many bytes.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.shared.queue.lock().taken.bytes
+    }
+
     /// Takes out all that is there.
     pub(super) fn take(&self) -> Taken {
         let taken = std::mem::take(&mut self.shared.queue.lock().taken);

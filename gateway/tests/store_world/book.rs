@@ -42,6 +42,8 @@ pub struct Book {
     given: BTreeMap<u64, Vec<u8>>,
     delivered: BTreeSet<u64>,
     next_id: u64,
+    /// No record made up is urgent.
+    pub never_urgent: bool,
 }
 
 impl Book {
@@ -55,7 +57,7 @@ impl Book {
             1 => Kind::ExactlyOnce((id % 65_535) as u16 + 1),
             _ => Kind::Plain,
         };
-        let urgent = random.below(12) == 0;
+        let urgent = random.below(12) == 0 && !self.never_urgent;
         let mut sent = Sent {
             kind,
             device,

@@ -11,6 +11,8 @@
 //! Crash story: before the gap record nothing happened; after it the next start or reader finds the damage again, and the
 //! gap known. Between the two renames the next start finishes the second one.
 
+use std::time::Duration;
+
 use super::{Committer, seal, write::Write};
 use crate::{
     clock::Now,
@@ -27,6 +29,9 @@ use crate::{
     },
     telemetry,
 };
+
+/// Dead letters that are dropped are counted durably at once, and told together so often.
+const LETTERS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// A stretch of the log of which nothing is there.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +90,9 @@ impl Committer {
 
     /// Makes gap records of the dead letters that are gone: dropped for want of room, or lost with a damaged file.
     pub(super) fn tell_of_dead_letters(&mut self, now: Now) {
+        if self.stuck.is_some() {
+            return;
+        }
         let log = self.log.clone();
         let gap = |reason, from, to, events, file, uplinks| Gap {
             reason,
@@ -102,9 +110,14 @@ impl Committer {
                 note(log.dead_letters.confirm_damaged());
             }
         }
-        if let Ok(Some(dropped)) = log.dead_letters.take_dropped()
+        let is_due = self
+            .told_of_letters_at
+            .is_none_or(|told_at| now.at.saturating_duration_since(told_at) >= LETTERS_TOLD_EVERY);
+        if is_due
             && self.stuck.is_none()
+            && let Ok(Some(dropped)) = log.dead_letters.take_dropped()
         {
+            self.told_of_letters_at = Some(now.at);
             let from = dropped.by.iter().map(|by| by.from).min().unwrap_or_default();
             let to = dropped.by.iter().map(|by| by.to).max().unwrap_or_default();
             let uplinks = lost_letters(&dropped);

@@ -16,6 +16,7 @@
 //! cursor moved past since it was last saved is sent again. A failed commit or sync is never tried again on the file
 //! that it failed on, for the kernel may have dropped the pages: see `write.rs`.
 
+mod drop;
 mod judge;
 mod mend;
 mod room;
@@ -80,6 +81,7 @@ pub struct Committer {
     stuck: Option<Stuck>,
     /// Bytes of files that are no segments, as of the last look.
     other_bytes: u64,
+    told_of_letters_at: Option<Instant>,
     /// Nothing is left that the policy for a full store may drop.
     nothing_to_drop: bool,
 }
@@ -134,6 +136,7 @@ impl Committer {
             counted_written_bytes: 0,
             stuck: None,
             other_bytes: 0,
+            told_of_letters_at: None,
             nothing_to_drop: false,
         };
         committer.look_at_other_files();
@@ -166,6 +169,8 @@ impl Committer {
         }
         self.mend(now);
         self.tell_of_dead_letters(now);
+        self.make_room(self.intake.waiting_bytes() as u64, now);
+        // Each of these writes, and one write waits at the most.
         if self.stuck.is_some() {
             return self.is_stuck();
         }
@@ -174,7 +179,6 @@ impl Committer {
         if is_idle {
             self.save_cursors(CURSORS_SAVED_ALONE_AFTER, now);
         } else {
-            self.make_room(taken.bytes as u64, now);
             self.commit(taken, now);
         }
         self.count_written();

@@ -5,32 +5,15 @@
 //!  low on room ─▶ delivered ones go before `retain` is over, damaged files go
 //!  full ─▶ reject: the intake takes nothing         drop-oldest: the oldest segment goes, its urgent records stay
 //! ```
-//! Dropping: the urgent records that some uplink still has to deliver are written to an unfinished file at their old
-//! offsets, together with those of the dropped segment before it; a gap record that counts the others becomes durable; the
-//! files are exchanged. A crash before the gap record drops nothing; after it, what is still in the file is passed over, for
-//! the uplinks' places are behind it.
-//!
 //! Limits: `max_bytes` for all files, exceeded by one turn's commit at the most. One part in [`URGENT_PART`] of it takes nothing but
 //! urgent records.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use super::{Committer, DELETE_EVERY, seal, write::Write};
 use crate::{
     clock::Now,
-    store::{
-        Settings, WhenFull,
-        error::StoreError,
-        gap::{Gap, Reason, Tally},
-        gaps::Gaps,
-        intake::Quota,
-        log::{Mark, Trouble},
-        pending::Pending,
-        reader,
-        row::{Block, HEAD_BYTES},
-        segment::{self, Beginning, Part, Segment},
-        segments::{Fault, Place},
-    },
+    store::{Settings, WhenFull, gap, intake::Quota, log::Trouble, row::Block, segment, segments::Fault},
 };
 
 /// One part in this of `max_bytes` is kept for urgent records.
@@ -44,53 +27,51 @@ const SPARE_BYTES: u64 = 256 * 1024;
 /// Segments deleted in one turn, so that no turn takes long.
 const DELETED_AT_ONCE_MAX: usize = 16;
 
-/// What dropping a segment comes to.
-struct Plan {
-    /// The segment.
-    range: Range<u64>,
-    /// The file that the urgent records go to begins here.
-    first: Mark,
-    /// The urgent records, of the dropped segment before it as well.
-    kept: Vec<Arc<Block>>,
-    /// Places of uplinks that stand in it.
-    moved: Vec<(usize, Mark)>,
-    gap: Gap,
-}
-
 impl Committer {
     /// Makes room for `bytes` of rows, as far as the policy allows.
     pub(super) fn make_room(&mut self, bytes: u64, now: Now) {
-        while self.used_bytes() + bytes * OVERHEAD + SPARE_BYTES > self.settings.max_bytes {
+        while bytes > 0
+            && self.stuck.is_none()
+            && self.used_bytes() + bytes * OVERHEAD + SPARE_BYTES > self.settings.max_bytes
+        {
             let delivered = self.saved_delivered();
             let is_freed = self.delete_delivered(delivered, Duration::ZERO, now)
                 || self.delete_damaged()
                 || (self.settings.when_full == WhenFull::DropOldest && self.drop_oldest(now));
-            if !is_freed || self.stuck.is_some() {
+            if !is_freed {
                 break;
             }
         }
     }
 
-    /// The disk is full, and a write is stuck: frees what may go without one.
-    pub(super) fn free_disk(&mut self, now: Now) {
+    /// The disk is full, and `write` waits: frees what may go without another one.
+    pub(super) fn free_disk(&mut self, write: &mut Write, now: Now) {
         // Saving the cursors needs a write, and what every uplink has delivered may go.
         let delivered = self.log.cursors.iter().map(|cursor| cursor.mark().offset).min().unwrap_or_default();
-        if self.delete_delivered(delivered, Duration::ZERO, now) || self.delete_damaged() {
+        if self.delete_delivered(delivered, Duration::ZERO, now)
+            || self.delete_damaged()
+            || self.settings.when_full == WhenFull::Reject
+        {
             return;
         }
-        if self.settings.when_full == WhenFull::DropOldest
-            && let Ok(Some(plan)) = self.plan_drop(now)
-            && plan.kept.is_empty()
-            && let Some(mut stuck) = self.stuck.take()
+        // A device's urgent records would have to be written elsewhere, and there is no room: then it waits for a delivery.
+        // Gap records go along with the write.
+        let is_gap = |block: &Arc<Block>| block.records_from(0).all(|(_, record)| record.topic == gap::TOPIC);
+        if let Ok(Some(plan)) = self.plan_drop(now)
+            && plan.kept.iter().filter(|block| block.first() >= plan.range.start).all(is_gap)
         {
             // Gone before it is written down: should that not come to be, a reader finds it missing.
-            let name = segment::name_of(plan.range.start);
-            if self.log.files.remove(&name).is_ok() {
-                self.log.segments.forget(plan.range.start);
-                stuck.write.moved.extend(plan.moved);
-                self.add_gap(&mut stuck.write, plan.gap, [plan.range].into_iter());
+            let first = plan.range.start;
+            if self.log.files.remove(&segment::name_of(first)).is_ok() {
+                self.log.segments.forget(first);
+                for block in plan.kept.iter().filter(|block| block.first() >= first) {
+                    let head = block.head();
+                    let row = block.row().to_vec();
+                    write.blocks.push(seal(&mut self.end, head.records, head.events, head.base_ms, row));
+                }
+                write.moved.extend(plan.moved);
+                self.add_gap(write, plan.gap, [plan.range].into_iter());
             }
-            self.stuck = Some(stuck);
         }
     }
 
@@ -170,122 +151,7 @@ impl Committer {
         deleted.is_ok()
     }
 
-    /// Drops the oldest segment but for its urgent records. Whether there was one.
-    fn drop_oldest(&mut self, now: Now) -> bool {
-        let plan = match self.plan_drop(now) {
-            Ok(plan) => plan,
-            Err(fault) => {
-                self.note_fault("could not drop the oldest segment", fault);
-                return false;
-            }
-        };
-        self.nothing_to_drop = plan.is_none();
-        let Some(Plan { range, first, kept, moved, gap }) = plan else { return false };
-        let dropped = self.prepare_kept(first, &kept).and_then(|()| {
-            let mut write = Write { moved, cursors: true, ..Write::default() };
-            self.add_gap(&mut write, gap, [range.clone()].into_iter());
-            self.write(write, now);
-            if self.stuck.is_some() {
-                Err(StoreError::Closed)
-            } else {
-                self.exchange(&range, first.offset, &kept)
-            }
-        });
-        if let Err(error) = &dropped {
-            tracing::warn!(%error, "the oldest segment can not be dropped now: tried again");
-        }
-        dropped.is_ok()
-    }
-
-    fn prepare_kept(&self, first: Mark, kept: &[Arc<Block>]) -> Result<(), StoreError> {
-        if kept.is_empty() {
-            return Ok(());
-        }
-        let beginning = Beginning {
-            store: self.log.store,
-            first: first.offset,
-            events_before: first.events,
-            bytes_before: first.bytes,
-            part: Part::Urgent,
-            cursors: &[],
-            pending: &Pending::default(),
-            seen: &[],
-            gaps: &Gaps::default(),
-        };
-        Segment::prepare(&self.log.files, &beginning, |filler| {
-            kept.iter().try_for_each(|block| filler.row(block.first(), block.row()))
-        })
-    }
-
-    /// Puts the file with the urgent records in its place, and removes the dropped one.
-    fn exchange(&self, range: &Range<u64>, first: u64, kept: &[Arc<Block>]) -> Result<(), StoreError> {
-        let (files, segments) = (&self.log.files, &self.log.segments);
-        if !kept.is_empty() {
-            let name = segment::name_of(first);
-            files.rename(&segment::unfinished(&name), &name)?;
-            segments.renew(first);
-        }
-        if kept.is_empty() || first != range.start {
-            files.remove(&segment::name_of(range.start))?;
-            segments.forget(range.start);
-            files.sync()?;
-        }
-        Ok(())
-    }
-
-    fn plan_drop(&self, now: Now) -> Result<Option<Plan>, Fault> {
-        let Some((before, place)) = self.log.segments.oldest_to_drop()? else { return Ok(None) };
-        let fail = |cause| Fault { first: place.first, cause };
-        let head = place.segment.head().map_err(fail)?;
-        let own = Mark {
-            offset: place.first,
-            events: head.events_before,
-            bytes: head.bytes_before,
-            received_ms: None,
-        };
-        let end = place.end.unwrap_or(self.end.offset);
-        let mut sorter = Sorter::new(self);
-        let rows = place.segment.for_each_row(|block| {
-            if block.first() < end {
-                sorter.sort(&block);
-            }
-            Ok(())
-        });
-        rows.map_err(fail)?;
-        let moved = sorter.moved(place.first..end);
-        let (gap, urgent) = sorter.finish(place.first..end, now);
-        let (first, mut kept) =
-            if urgent.is_empty() { (own, Vec::new()) } else { self.with_urgent_of(before, own)? };
-        kept.extend(urgent);
-        Ok(Some(Plan { range: place.first..end, first, kept, moved, gap }))
-    }
-
-    /// What the file for urgent records begins with: those of the dropped segment before, unless its file is full.
-    fn with_urgent_of(&self, before: Option<Place>, own: Mark) -> Result<(Mark, Vec<Arc<Block>>), Fault> {
-        let is_small = |place: &Place| {
-            self.log.files.used_bytes(&segment::name_of(place.first)) < self.settings.segment_bytes
-        };
-        let Some(place) = before.filter(is_small) else { return Ok((own, Vec::new())) };
-        let fail = |cause| Fault { first: place.first, cause };
-        let head = place.segment.head().map_err(fail)?;
-        let mut kept = Vec::new();
-        let rows = place.segment.for_each_row(|block| {
-            if block.first() < own.offset {
-                kept.push(Arc::new(block));
-            }
-            Ok(())
-        });
-        rows.map_err(fail)?;
-        let first = Mark {
-            offset: place.first,
-            events: head.events_before,
-            bytes: head.bytes_before,
-            received_ms: None,
-        };
-        Ok((first, kept))
-    }
-
-    fn note_fault(&self, what: &str, fault: Fault) {
+    pub(super) fn note_fault(&self, what: &str, fault: Fault) {
         tracing::warn!(segment = fault.first, error = %fault.cause, "{what}: tried again later");
         if fault.cause.is_damage() {
             self.log.report(Trouble::Damaged { first: fault.first, why: fault.cause.to_string() });
@@ -302,97 +168,5 @@ fn quota(settings: &Settings, used: u64, nothing_to_drop: bool) -> Quota {
     Quota {
         bytes: room.saturating_sub(settings.max_bytes / URGENT_PART) / OVERHEAD,
         urgent_bytes: room / OVERHEAD,
-    }
-}
-
-/// Sorts the records of a segment that is dropped into those that stay and those that are lost.
-struct Sorter<'a> {
-    committer: &'a Committer,
-    gaps: Gaps,
-    places: Vec<u64>,
-    tallies: Vec<Tally>,
-    kept: Vec<Arc<Block>>,
-    /// The log behind the last row.
-    end: Mark,
-    events: u64,
-}
-
-impl<'a> Sorter<'a> {
-    fn new(committer: &'a Committer) -> Self {
-        let places: Vec<u64> = committer.log.cursors.iter().map(|cursor| cursor.mark().offset).collect();
-        Self {
-            gaps: committer.log.gaps(),
-            tallies: places.iter().map(|_| Tally::default()).collect(),
-            committer,
-            places,
-            kept: Vec::new(),
-            end: Mark::default(),
-            events: 0,
-        }
-    }
-
-    fn sort(&mut self, block: &Block) {
-        let mut at = reader::begin_of(block);
-        // A run of urgent records: where it begins, how many they are, and their bytes.
-        let mut run: Option<(Mark, u32, u32, Vec<u8>)> = None;
-        let mut records = block.records_from(0);
-        while let Some(Ok((offset, record, place))) = records.read_next() {
-            let is_undelivered = self.places.iter().any(|place| *place <= offset);
-            if record.urgent && (is_undelivered || self.places.is_empty()) {
-                let (_, records, events, row) = run.get_or_insert_with(|| (at, 0, 0, vec![0; HEAD_BYTES]));
-                *records += 1;
-                *events += u32::from(record.events);
-                row.extend_from_slice(&block.row()[place.clone()]);
-            } else {
-                self.keep(run.take(), block.head().base_ms);
-                if !self.gaps.covers(&(offset..offset + 1)) {
-                    self.events += u64::from(record.events);
-                    let losers = self.tallies.iter_mut().zip(&self.places).filter(|(_, at)| **at <= offset);
-                    losers.for_each(|(tally, _)| tally.add(&record));
-                }
-            }
-            at = Mark {
-                offset: offset + 1,
-                events: at.events + u64::from(record.events),
-                bytes: at.bytes + place.len() as u64,
-                received_ms: None,
-            };
-        }
-        self.keep(run, block.head().base_ms);
-        self.end = reader::end_of(block);
-    }
-
-    fn keep(&mut self, run: Option<(Mark, u32, u32, Vec<u8>)>, base_ms: u64) {
-        if let Some((mut at, records, events, row)) = run {
-            self.kept.push(seal(&mut at, records, events, base_ms, row));
-        }
-    }
-
-    /// Uplinks that stand in `range` go on with the first record that stays, or behind it.
-    fn moved(&self, range: Range<u64>) -> Vec<(usize, Mark)> {
-        let stands_in = self.places.iter().enumerate().filter(|(_, place)| range.contains(*place));
-        let go_on = stands_in.map(|(index, place)| {
-            let next = self.kept.iter().find(|block| block.end() > *place);
-            let mark =
-                next.map_or(Mark { offset: range.end, ..self.end }, |block| reader::mark_at(block, *place));
-            (index, mark)
-        });
-        go_on.collect()
-    }
-
-    fn finish(self, range: Range<u64>, now: Now) -> (Gap, Vec<Arc<Block>>) {
-        let cursors = self.committer.log.cursors.iter();
-        let lost =
-            self.tallies.into_iter().zip(cursors).filter_map(|(tally, cursor)| tally.lost(&cursor.uplink));
-        let gap = Gap {
-            reason: Reason::StoreFull,
-            at_ms: now.wall_ms,
-            from: range.start,
-            to: range.end,
-            events: Some(self.events),
-            file: None,
-            uplinks: lost.collect(),
-        };
-        (gap, self.kept)
     }
 }

@@ -90,18 +90,19 @@ pub struct Carried {
 impl Committer {
     /// Makes `write` durable, or gets stuck with it.
     pub(super) fn write(&mut self, write: Write, now: Now) {
+        debug_assert!(self.stuck.is_none(), "one write waits at the most, or its offsets would be lost");
         self.attempt(write, 0, now);
     }
 
     /// Tries again what is stuck, if it is time. False if it still is.
     pub(super) fn unstick(&mut self, now: Now) -> bool {
-        let Some(stuck) = self.stuck.take() else { return true };
+        let Some(mut stuck) = self.stuck.take() else { return true };
         if now.at < stuck.again_at {
             self.stuck = Some(stuck);
             return false;
         }
         if stuck.is_no_space {
-            self.free_disk(now);
+            self.free_disk(&mut stuck.write, now);
         }
         self.attempt(stuck.write, stuck.tries, now);
         self.stuck.is_none()
