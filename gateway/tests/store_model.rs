@@ -119,8 +119,28 @@ fn carry_out(world: &mut World, action: &Action) {
     }
 }
 
+/// `TEST_MODEL_CASES` sets how many lists of actions.
+fn cases() -> u32 {
+    std::env::var("TEST_MODEL_CASES").map_or(200, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn what_waits_for_its_place_on_a_full_disk_is_not_dropped_for_want_of_room() {
+    let mut world = World::new(5, settings_of(Some(WhenFull::DropOldest), 8_192));
+    world.open().unwrap();
+    for action in [Action::Append(100), Action::Fill(0), Action::Step, Action::Wait(60_000), Action::Check] {
+        carry_out(&mut world, &action);
+    }
+    assert_eq!((world.book.acknowledged(), world.gaps.len()), (100, 0));
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: cases(),
+        max_shrink_iters: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn whatever_happens_the_store_holds_what_it_promised(

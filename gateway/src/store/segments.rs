@@ -201,7 +201,8 @@ impl Segments {
         entries.iter().zip(ends).map(|(entry, end)| entry.first..end.max(entry.first)).collect()
     }
 
-    /// The oldest one that is sealed and does not hold urgent records alone, and the one before it, if there is one.
+    /// The oldest one behind which another begins and that does not hold urgent records alone, and the one before it, if
+    /// there is one.
     ///
     /// # Errors
     /// [`Fault`]: one of them can not be opened.
@@ -211,9 +212,11 @@ impl Segments {
             let next = {
                 let entries = self.entries.lock();
                 let after = before.as_ref().map_or(0, |place: &Place| place.first + 1);
-                entries.iter().find(|entry| entry.first >= after).map(|entry| (entry.first, entry.is_active))
+                // Behind the last one a write may wait for its place.
+                let others = entries.split_last().map_or(&[][..], |(_last, others)| others);
+                others.iter().find(|entry| entry.first >= after).map(|entry| entry.first)
             };
-            let Some((first, false)) = next else { return Ok(None) };
+            let Some(first) = next else { return Ok(None) };
             let place = self.holding(first)?;
             let head = place.segment.head().map_err(|cause| Fault { first, cause })?;
             if head.part != Part::Urgent {

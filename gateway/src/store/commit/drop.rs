@@ -118,7 +118,7 @@ impl Committer {
             bytes: head.bytes_before,
             received_ms: None,
         };
-        let end = place.end.unwrap_or(self.end.offset);
+        let end = place.end.unwrap_or(self.log.totals().offset);
         let mut sorter = Sorter::new(self);
         let rows = place.segment.for_each_row(|block| {
             if block.first() < end {
