@@ -98,7 +98,7 @@ impl Peer for Tidegate {
             let first = loop {
                 match intake.append(batch) {
                     Ok(first) => break first,
-                    Err(AppendError::Full) => intake.room(batch.bytes()).await,
+                    Err(AppendError::Full) => intake.room(batch).await,
                     Err(error) => panic!("the store of a benchmark stays open: {error}"),
                 }
             };
