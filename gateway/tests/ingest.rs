@@ -52,7 +52,7 @@ impl House {
 
     async fn open_with(store: store::Settings, settings: Settings) -> Self {
         let store = Store::open(store, &[UPLINK.into()]).unwrap();
-        let listener = ListenerSettings { address: "127.0.0.1:0".parse().unwrap() };
+        let listener = ListenerSettings::new("127.0.0.1:0".parse().unwrap());
         let bound = ingest::bind(&listener).await.unwrap();
         let port = bound.local_addr().port();
         let shutdown = CancellationToken::new();
@@ -374,7 +374,7 @@ async fn a_stop_ends_every_client_after_its_acknowledgements() {
 
 #[tokio::test]
 async fn a_port_that_can_not_be_had_is_refused_with_the_reason() {
-    let listen = |address: &str| ListenerSettings { address: address.parse().unwrap() };
+    let listen = |address: &str| ListenerSettings::new(address.parse().unwrap());
     for open in ["0.0.0.0:0", "[::]:0", "192.0.2.1:1883"] {
         let error = ingest::bind(&listen(open)).await.unwrap_err();
         assert!(matches!(error, BindError::NotLoopback(_)));

@@ -56,7 +56,7 @@ async fn a_full_intake_stops_the_reading_and_loses_nothing() {
         dead_letters_max_bytes: 64 << 20,
     };
     let store = Store::open(store_settings, &[]).unwrap();
-    let listener = ListenerSettings { address: "127.0.0.1:0".parse().unwrap() };
+    let listener = ListenerSettings::new("127.0.0.1:0".parse().unwrap());
     let bound = ingest::bind(&listener).await.unwrap();
     let port = bound.local_addr().port();
     let route = Route { filter: "t".into(), payload: Payload::Opaque, urgent: false };

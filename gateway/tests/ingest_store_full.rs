@@ -48,7 +48,7 @@ impl House {
             when_full: store::WhenFull::Reject,
         };
         let store = Store::open(store_settings, &[UPLINK.into()]).unwrap();
-        let listener = ListenerSettings { address: "127.0.0.1:0".parse().unwrap() };
+        let listener = ListenerSettings::new("127.0.0.1:0".parse().unwrap());
         let bound = ingest::bind(&listener).await.unwrap();
         let port = bound.local_addr().port();
         let route = |filter: &str, urgent| Route { filter: filter.into(), payload: Payload::Opaque, urgent };

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, num::NonZeroU16, ops::Range, path::PathBuf, time::Dur
 use toml::Spanned;
 
 use super::{
-    LISTENERS_MAX, NAME_BYTES_MAX, ROUTES_MAX, Settings, UPLINKS_MAX,
+    NAME_BYTES_MAX, ROUTES_MAX, Settings, UPLINKS_MAX,
     error::{Problem, unknown},
     quantity,
     typed::{self, Text},
@@ -36,8 +36,6 @@ const ENDURANCE_BYTES_MIN: u64 = 1_000_000_000;
 const DEAD_LETTERS_MAX_BYTES_DEFAULT: u64 = 64 << 20;
 /// Least room: below, a few large events would push all others out.
 const DEAD_LETTERS_MAX_BYTES_MIN: u64 = 1 << 20;
-const LISTENER_ADDRESS_DEFAULT: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
 const HTTP_ADDRESS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// Least limit of an upstream's packets: the shortest that a real broker sets is 10 KiB.
@@ -69,9 +67,9 @@ pub(super) fn check(typed: typed::File, around: &Surroundings<'_>) -> Result<Set
     if judge.problems.is_empty() { Ok(settings) } else { Err(judge.problems) }
 }
 
-struct Judge<'a> {
+pub(super) struct Judge<'a> {
     problems: Vec<Problem>,
-    around: &'a Surroundings<'a>,
+    pub(super) around: &'a Surroundings<'a>,
 }
 
 impl Judge<'_> {
@@ -135,38 +133,6 @@ impl Judge<'_> {
             let too_little = || format!("\"{text}\" is too little for a disk or a card; at least \"1 GB\"");
             (bytes >= ENDURANCE_BYTES_MIN).then_some(Some(bytes)).ok_or_else(too_little)
         })
-    }
-
-    fn listeners(&mut self, typed: &[Spanned<typed::Listener>]) -> Vec<ingest::ListenerSettings> {
-        self.count(typed, LISTENERS_MAX, "listeners");
-        if typed.is_empty() {
-            return vec![ingest::ListenerSettings { address: LISTENER_ADDRESS_DEFAULT }];
-        }
-        let mut listeners: Vec<ingest::ListenerSettings> = Vec::new();
-        for listener in typed {
-            let fields = listener.get_ref();
-            let address = self.address(fields.address.as_ref(), LISTENER_ADDRESS_DEFAULT);
-            let span = fields.address.as_ref().map_or(listener.span(), Spanned::span);
-            if let Some(anonymous) = fields.anonymous.as_ref().filter(|anonymous| !*anonymous.get_ref()) {
-                self.wrong(
-                    &anonymous.span(),
-                    "this version knows no users; only true works, on a loopback address",
-                );
-            } else if !address.ip().is_loopback() {
-                self.wrong(
-                    &span,
-                    format!(
-                        "{address} can be reached by others, and without users anybody could publish; \
-                             use a loopback address, like \"127.0.0.1:1883\""
-                    ),
-                );
-            }
-            if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
-                self.wrong(&span, format!("{address} is listened on already; remove one"));
-            }
-            listeners.push(ingest::ListenerSettings { address });
-        }
-        listeners
     }
 
     fn routes(&mut self, typed: &[Spanned<typed::Route>]) -> Vec<ingest::Route> {
@@ -313,7 +279,7 @@ impl Judge<'_> {
         http::Settings { address }
     }
 
-    fn address(&mut self, typed: Option<&Text>, default: SocketAddr) -> SocketAddr {
+    pub(super) fn address(&mut self, typed: Option<&Text>, default: SocketAddr) -> SocketAddr {
         self.value(typed, default, |text| {
             text.parse().map_err(|_| {
                 format!("\"{text}\" is no address; write an IP address and a port, like \"{default}\"")
@@ -334,7 +300,12 @@ impl Judge<'_> {
         name.clone()
     }
 
-    fn value<T>(&mut self, typed: Option<&Text>, default: T, read: impl Fn(&str) -> Result<T, String>) -> T {
+    pub(super) fn value<T>(
+        &mut self,
+        typed: Option<&Text>,
+        default: T,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
         let Some(typed) = typed else { return default };
         read(typed.get_ref()).unwrap_or_else(|reason| {
             self.wrong(&typed.span(), reason);
@@ -342,7 +313,13 @@ impl Judge<'_> {
         })
     }
 
-    fn one_of<T: Copy>(&mut self, typed: Option<&Text>, default: T, thing: &str, known: &[(&str, T)]) -> T {
+    pub(super) fn one_of<T: Copy>(
+        &mut self,
+        typed: Option<&Text>,
+        default: T,
+        thing: &str,
+        known: &[(&str, T)],
+    ) -> T {
         self.value(typed, default, |text| {
             let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
             known
@@ -353,13 +330,13 @@ impl Judge<'_> {
         })
     }
 
-    fn count<T>(&mut self, items: &[Spanned<T>], most: usize, things: &str) {
+    pub(super) fn count<T>(&mut self, items: &[Spanned<T>], most: usize, things: &str) {
         if let Some(item) = items.get(most) {
             self.wrong(&item.span(), format!("{} {things} are too many; {most} at most", items.len()));
         }
     }
 
-    fn wrong(&mut self, span: &Range<usize>, message: impl Into<String>) {
+    pub(super) fn wrong(&mut self, span: &Range<usize>, message: impl Into<String>) {
         self.problems.push(Problem::new(span, message));
     }
 }

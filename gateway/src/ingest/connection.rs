@@ -33,6 +33,7 @@ use super::{
     error::Fault,
     inlet::Inlet,
     meters::{Meters, Told},
+    origin::Origin,
     packet::Version,
     registry::{Kick, Registry, Remembered, Seat},
     session::{End, News, Now, Session},
@@ -66,8 +67,14 @@ pub(crate) struct Shared {
 }
 
 /// Serves one client until its connection ends, and drops `place` then.
-pub(crate) async fn serve<Io, Place>(io: Io, intake: Intake, shared: Arc<Shared>, kick: Kick, place: Place)
-where
+pub(crate) async fn serve<Io, Place>(
+    io: Io,
+    origin: Origin,
+    intake: Intake,
+    shared: Arc<Shared>,
+    kick: Kick,
+    place: Place,
+) where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
     let mut connection = Connection {
@@ -81,6 +88,7 @@ where
         is_small: true,
         seat: None,
         kick,
+        origin,
         shared,
     };
     connection.run().await;
@@ -103,6 +111,7 @@ struct Connection<Io> {
     /// From accepting to the end.
     seat: Option<Seat>,
     kick: Kick,
+    origin: Origin,
     shared: Arc<Shared>,
 }
 
@@ -283,7 +292,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             Remembered::Unknown => pending,
         };
         let present = continued && !connect.clean;
-        tracing::debug!(%client, version = ?connect.version, present, "connected");
+        tracing::debug!(%client, peer = %self.origin.peer, version = ?connect.version, present, "connected");
         // What is in the intake and not committed is not pending yet, but then the session was kept.
         let forget = !present && (pending || remembered != Remembered::Unknown);
         self.session.accept(now, connect, client, present, forget, &mut self.inlet.batch);
@@ -396,6 +405,10 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, duplex};
     use tokio_util::sync::CancellationToken;
 
+    fn origin() -> Origin {
+        Origin { peer: ([127, 0, 0, 1], 1).into() }
+    }
+
     #[tokio::test]
     async fn a_client_is_accepted_only_when_its_last_connection_is_gone() {
         let folder = tempfile::tempdir().unwrap();
@@ -418,7 +431,7 @@ mod tests {
             Arc::new(Shared { settings, registry, meters: Meters::default(), told: Told::default() });
 
         let (mut client, door) = duplex(1024);
-        let task = tokio::spawn(serve(door, store.intake(), shared, Kick::new(&shutdown), ()));
+        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, Kick::new(&shutdown), ()));
         client.write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'c']).await.unwrap();
         let mut connack = [0; 4];
         let early = timeout(Duration::from_millis(100), client.read_exact(&mut connack)).await;
@@ -433,7 +446,7 @@ mod tests {
     #[test]
     fn an_idle_connection_fits_in_its_memory() {
         fn size_of_task<F: Future>(
-            _: impl Fn(tokio::net::TcpStream, Intake, Arc<Shared>, Kick, ()) -> F,
+            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, ()) -> F,
         ) -> usize {
             size_of::<F>()
         }

@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     connection::{Shared, serve},
     meters::{Meters, Told},
+    origin::Origin,
     registry::{Kick, Registry},
     settings::{ListenerSettings, Settings},
 };
@@ -141,12 +142,12 @@ impl Door {
                 accepted = self.next() => accepted,
             };
             match accepted {
-                Ok((stream, place)) => {
+                Ok((stream, origin, place)) => {
                     if std::mem::replace(&mut is_failing, false) {
                         tracing::info!(address = %self.port.address, "accepting connections again");
                     }
                     let kick = Kick::new(&shutdown);
-                    let client = serve(stream, self.intake.clone(), self.shared.clone(), kick, place);
+                    let client = serve(stream, origin, self.intake.clone(), self.shared.clone(), kick, place);
                     self.tasks.spawn(client);
                 }
                 Err(cause) => {
@@ -160,11 +161,11 @@ impl Door {
     }
 
     /// The next connection, once there is a place for it.
-    async fn next(&self) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    async fn next(&self) -> io::Result<(TcpStream, Origin, tokio::sync::OwnedSemaphorePermit)> {
         let place = self.places.clone().acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = self.port.listener.accept().await?;
+        let (stream, peer) = self.port.listener.accept().await?;
         // Acknowledgements are small and there is nothing to wait for. A failure only costs time.
         let _ = stream.set_nodelay(true);
-        Ok((stream, place))
+        Ok((stream, Origin { peer }, place))
     }
 }

@@ -24,6 +24,7 @@ pub mod error;
 mod inlet;
 pub mod listener;
 pub mod meters;
+mod origin;
 pub mod packet;
 pub mod properties;
 pub mod publish;

@@ -43,6 +43,14 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
 }
 
+impl ListenerSettings {
+    /// A port with nothing set but where it is.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address }
+    }
+}
+
 /// What all listeners share.
 #[derive(Debug, Clone)]
 pub struct Settings {
