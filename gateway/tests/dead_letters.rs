@@ -30,6 +30,8 @@ fn record<'a>(client: &'a str, payload: &'a [u8]) -> Record<'a> {
         kind: Kind::Json,
         events: 1,
         retain: true,
+        qos: 0,
+        local: false,
         urgent: true,
         received_ms: 1_000,
         client,

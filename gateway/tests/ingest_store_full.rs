@@ -153,6 +153,8 @@ fn record(payload: &[u8]) -> Record<'_> {
         kind: Kind::Opaque,
         events: 1,
         retain: false,
+        qos: 0,
+        local: false,
         urgent: false,
         received_ms: 1,
         client: "filler",

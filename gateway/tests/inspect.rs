@@ -61,6 +61,8 @@ fn fill(store: &Store, committer: &mut Committer, commits: u64) {
                 kind,
                 events: 1,
                 retain: false,
+                qos: 0,
+                local: false,
                 urgent: false,
                 received_ms: n / COMMIT_RECORDS * 1_000,
                 client: "hub",

@@ -210,6 +210,8 @@ impl Owned {
             kind: self.kind,
             events: self.events,
             retain: false,
+            qos: 0,
+            local: false,
             urgent: false,
             received_ms: self.received_ms,
             client: &self.client,

@@ -32,6 +32,8 @@ fn record<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
         kind: Kind::Opaque,
         events: 1,
         retain: false,
+        qos: 0,
+        local: false,
         urgent: false,
         received_ms: 1_000,
         client: "c",

@@ -302,6 +302,8 @@ mod tests {
                 kind,
                 events,
                 retain,
+                qos: 1,
+                local: false,
                 urgent,
                 received_ms,
                 client,

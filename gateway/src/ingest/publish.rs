@@ -12,11 +12,11 @@ use super::{error::Fault, packet::Version, topics};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Qos {
     /// No acknowledgement.
-    AtMostOnce,
+    AtMostOnce = 0,
     /// PUBACK.
-    AtLeastOnce,
+    AtLeastOnce = 1,
     /// PUBREC, PUBREL, PUBCOMP.
-    ExactlyOnce,
+    ExactlyOnce = 2,
 }
 
 /// A PUBLISH, borrowed from the read buffer.

@@ -205,6 +205,8 @@ mod tests {
             kind: Kind::Opaque,
             events: 1,
             retain: false,
+            qos: 0,
+            local: false,
             urgent,
             received_ms: 5,
             client: "c",

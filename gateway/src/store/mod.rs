@@ -268,7 +268,7 @@ impl Store {
     fn backlog(&self, index: usize) -> Backlog {
         let cursor = &self.log.cursors[index];
         let (mark, totals) = (cursor.mark(), self.log.totals());
-        let behind = mark.offset < totals.offset;
+        let behind = mark.events < totals.events;
         let oldest = || -> Option<u64> {
             if mark.received_ms.is_some() {
                 return mark.received_ms;

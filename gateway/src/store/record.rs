@@ -26,6 +26,13 @@ pub const HEAD_BYTES: usize = 16;
 const FLAG_RETAIN: u8 = 1;
 const FLAG_URGENT: u8 = 1 << 1;
 const FLAG_PROPERTIES: u8 = 1 << 2;
+/// Two bits, the publisher's QoS.
+const QOS_SHIFT: u8 = 3;
+const QOS_MASK: u8 = 3;
+const FLAG_LOCAL: u8 = 1 << 5;
+
+/// The MQTT 5 property of that name (section 3.3.2.3.3).
+pub const MESSAGE_EXPIRY: u8 = 0x02;
 
 /// What a payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +76,10 @@ pub struct Record<'a> {
     pub events: u8,
     /// The publisher's retain flag.
     pub retain: bool,
+    /// The publisher's QoS, 0 to 2.
+    pub qos: u8,
+    /// For local subscribers alone: no route takes it, it holds no event, and no uplink gets it.
+    pub local: bool,
     /// Never lingers.
     pub urgent: bool,
     /// When the gateway took it in, wall clock, milliseconds since 1970.
@@ -77,7 +88,8 @@ pub struct Record<'a> {
     pub client: &'a str,
     /// The topic it was published on.
     pub topic: &'a str,
-    /// MQTT 5 properties to forward, as on the wire, without their length; empty for 3.1.1.
+    /// MQTT 5 properties to forward, as on the wire, without their length; empty for 3.1.1. A message expiry interval, if
+    /// there is one, comes first.
     pub properties: &'a [u8],
     /// The payload, as it came.
     pub payload: &'a [u8],
@@ -96,6 +108,22 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn device(&self) -> &'a str {
         Topic::parse(self.topic).map_or(self.client, |topic| topic.device.as_str())
+    }
+
+    /// The message expiry interval in its properties, in seconds, and the other properties: an acknowledged event does not
+    /// expire on its way to an upstream, only on its way to a local subscriber.
+    #[must_use]
+    pub fn split_expiry(&self) -> (Option<u32>, &'a [u8]) {
+        match self.properties {
+            [MESSAGE_EXPIRY, a, b, c, d, rest @ ..] => (Some(u32::from_be_bytes([*a, *b, *c, *d])), rest),
+            properties => (None, properties),
+        }
+    }
+
+    /// Whether the record that starts `bytes` has the retain flag.
+    #[must_use]
+    pub fn is_retained(bytes: &[u8]) -> bool {
+        bytes.get(5).is_some_and(|flags| flags & FLAG_RETAIN != 0)
     }
 
     /// The record's length in a row, in bytes.
@@ -117,6 +145,10 @@ impl<'a> Record<'a> {
         if !self.properties.is_empty() {
             flags |= FLAG_PROPERTIES;
         }
+        if self.local {
+            flags |= FLAG_LOCAL;
+        }
+        flags |= (self.qos & QOS_MASK) << QOS_SHIFT;
         let mut head = [0; HEAD_BYTES];
         head[..4].copy_from_slice(&((self.size() - 4) as u32).to_le_bytes());
         head[4..8].copy_from_slice(&[self.kind as u8, flags, self.events, 0]);
@@ -190,6 +222,8 @@ impl<'a> Record<'a> {
             kind,
             events: head[6],
             retain: head[5] & FLAG_RETAIN != 0,
+            qos: head[5] >> QOS_SHIFT & QOS_MASK,
+            local: head[5] & FLAG_LOCAL != 0,
             urgent: head[5] & FLAG_URGENT != 0,
             received_ms: base_ms.wrapping_add_signed(i64::from(low.wrapping_sub(base_ms as u32) as i32)),
             client,
@@ -210,6 +244,8 @@ mod tests {
             kind: Kind::Json,
             events: 1,
             retain: true,
+            qos: 0,
+            local: false,
             urgent: false,
             received_ms: 1_700_000_000_123,
             client: "barn",

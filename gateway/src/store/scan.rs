@@ -175,6 +175,8 @@ mod tests {
             kind: Kind::Opaque,
             events: 1,
             retain: false,
+            qos: 0,
+            local: false,
             urgent: false,
             received_ms,
             client: "c",

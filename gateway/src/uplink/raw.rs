@@ -106,7 +106,7 @@ impl Raw {
         let topic = self.template.render(record.topic, device, &mut self.topic)?;
         let properties = match self.version {
             Version::V311 => None,
-            Version::V5 => Some([&self.properties[..], record.properties]),
+            Version::V5 => Some([&self.properties[..], record.split_expiry().1]),
         };
         let retain = record.retain && limits.retain_available;
         let publish = Publish { topic, id, retain, properties, payload: record.payload };

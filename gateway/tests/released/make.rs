@@ -110,6 +110,8 @@ fn plain<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
         kind: Kind::Opaque,
         events: 1,
         retain: false,
+        qos: 0,
+        local: false,
         urgent: false,
         received_ms: FIRST_MS,
         client: "plc-1",

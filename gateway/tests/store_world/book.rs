@@ -91,6 +91,8 @@ impl Book {
             kind: if sent.kind == Kind::Frame { store::Kind::Frame } else { store::Kind::Opaque },
             events: sent.events,
             retain: false,
+            qos: 0,
+            local: false,
             urgent: sent.urgent,
             received_ms,
             client: &client,

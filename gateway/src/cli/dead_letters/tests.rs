@@ -102,6 +102,8 @@ fn record(n: u64) -> Record<'static> {
         kind: if frame { Kind::Frame } else { Kind::Json },
         events: 1,
         retain: false,
+        qos: 0,
+        local: false,
         urgent: n == 6,
         received_ms: n * 1_000,
         client: "barn",

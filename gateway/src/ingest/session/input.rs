@@ -110,6 +110,8 @@ impl Session {
             kind,
             events,
             retain: publish.retain,
+            qos: publish.qos as u8,
+            local: false,
             urgent,
             received_ms: now.wall_ms,
             client: &self.client,

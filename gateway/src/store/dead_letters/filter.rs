@@ -65,6 +65,8 @@ mod tests {
                 kind,
                 events: 1,
                 retain: false,
+                qos: 0,
+                local: false,
                 urgent: false,
                 received_ms: 5_000,
                 client: "client-4",

@@ -133,6 +133,8 @@ mod tests {
             kind: Kind::Json,
             events: 1,
             retain: true,
+            qos: 0,
+            local: false,
             urgent: true,
             received_ms: 1_700_000_000_123,
             client: "barn",

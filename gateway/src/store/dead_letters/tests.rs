@@ -175,6 +175,8 @@ fn record<'a>(client: &'a str, payload: &'a [u8]) -> Record<'a> {
         kind: Kind::Opaque,
         events: 2,
         retain: false,
+        qos: 0,
+        local: false,
         urgent: true,
         received_ms: 5_000,
         client,

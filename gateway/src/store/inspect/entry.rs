@@ -37,6 +37,9 @@ pub struct Entry<'a> {
     pub urgent: bool,
     /// Its publisher asked for it to be retained.
     pub retain: bool,
+    /// It is for local subscribers alone, and holds no event.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub local: bool,
     /// The payload, where it is JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payload: Option<Box<RawValue>>,
@@ -74,6 +77,7 @@ impl<'a> Entry<'a> {
             events: record.events,
             urgent: record.urgent,
             retain: record.retain,
+            local: record.local,
             payload_base64: text.is_none().then(|| BASE64_STANDARD.encode(record.payload)),
             payload: json,
             payload_text,
@@ -105,6 +109,8 @@ mod tests {
             kind,
             events: 1,
             retain: false,
+            qos: 0,
+            local: false,
             urgent: true,
             received_ms: 5,
             client: "hub",

@@ -116,6 +116,8 @@ mod tests {
                 kind: Kind::Opaque,
                 events: 2,
                 retain: false,
+                qos: 0,
+                local: false,
                 urgent: false,
                 received_ms: 1,
                 client: "c",

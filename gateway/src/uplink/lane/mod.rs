@@ -226,11 +226,17 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         self.filling && self.link.has_room()
     }
 
-    /// Writes the record into the outbox. False if it can not be sent: then it is set aside.
+    /// Writes the record into the outbox, unless it is for local subscribers alone. False if it can not be sent: then it is
+    /// set aside.
     #[inline]
     async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         let id = self.window.push(offset, record.events, self.now);
         let id = id.expect("invariant: `may_fill` saw room in the window just before");
+        if record.local {
+            self.window.set_aside(id);
+            self.release();
+            return Ok(true);
+        }
         let Err(why) = self.shared.raw.publish(self.link.outbox(), offset, record, id, &self.limits) else {
             return Ok(true);
         };

@@ -158,7 +158,8 @@ impl Letters {
 impl Stored {
     /// Whether a record is asked for.
     pub(super) fn takes(&self, record: &Record<'_>) -> bool {
-        (self.from_ms..self.to_ms).contains(&record.received_ms)
+        !record.local
+            && (self.from_ms..self.to_ms).contains(&record.received_ms)
             && self.kind.is_none_or(|kind| kind == record.kind.into())
             && self.device.as_ref().is_none_or(|device| device == record.device())
     }
@@ -193,6 +194,8 @@ mod tests {
             kind,
             events: 1,
             retain: false,
+            qos: 0,
+            local: false,
             urgent: false,
             received_ms: 50,
             client,

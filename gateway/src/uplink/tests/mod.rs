@@ -36,6 +36,7 @@ pub struct Owned {
     pub topic: String,
     pub properties: Vec<u8>,
     pub payload: Vec<u8>,
+    pub local: bool,
 }
 
 impl Owned {
@@ -44,6 +45,7 @@ impl Owned {
             kind: Kind::Opaque,
             events: 1,
             retain: false,
+            local: false,
             client: "client".to_owned(),
             topic: topic.to_owned(),
             properties: vec![],
@@ -56,6 +58,8 @@ impl Owned {
             kind: self.kind,
             events: self.events,
             retain: self.retain,
+            qos: 1,
+            local: self.local,
             urgent: false,
             received_ms: 1_700_000_000_123,
             client: &self.client,

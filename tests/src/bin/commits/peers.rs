@@ -32,6 +32,8 @@ fn event() -> Record<'static> {
         kind: Kind::Opaque,
         events: 1,
         retain: false,
+        qos: 0,
+        local: false,
         urgent: false,
         received_ms: RECEIVED_MS,
         client: "client-1",
