@@ -1,4 +1,4 @@
-//! Damage that makes redb panic: caught, and an error like any other.
+//! Damage: which errors say so, and the panics that it leads redb to, caught and made an error like any other.
 
 use std::path::Path;
 
@@ -11,4 +11,29 @@ use crate::telemetry;
 /// What `act` says, or [`StoreError::Unreadable`].
 pub fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     telemetry::catch_panic(act).unwrap_or_else(|_| Err(StoreError::Unreadable { path: path.to_owned() }))
+}
+
+/// The same, for what speaks of redb's errors alone.
+///
+/// # Errors
+/// What `act` says, or that the database gave up.
+pub fn guarded_redb<T>(act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    telemetry::catch_panic(act)
+        .unwrap_or_else(|_| Err(redb::Error::Corrupted("the database gave up on its contents".into())))
+}
+
+/// Whether an error says that the file holds what nobody wrote, and not that it can not be read or written now.
+pub fn is_damage(error: &redb::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    match error {
+        redb::Error::Io(cause) => matches!(cause.kind(), InvalidData | UnexpectedEof),
+        redb::Error::Corrupted(_)
+        | redb::Error::UpgradeRequired(_)
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TableIsMultimap(_)
+        | redb::Error::TableIsNotMultimap(_)
+        | redb::Error::TypeDefinitionChanged { .. }
+        | redb::Error::TableDoesNotExist(_) => true,
+        _ => false,
+    }
 }

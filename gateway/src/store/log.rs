@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    dead_letters::DeadLetters, disk::Files, gaps::Gaps, meter::Meter, row::Block, segment, segments::Segments,
+    dead_letters::DeadLetters, disk::Files, gaps::Gaps, meter::Meter, row::Block, segment,
+    segments::Segments, sessions::SessionFile,
 };
 
 /// Bytes of newest blocks kept in memory.
@@ -32,6 +33,8 @@ pub struct Log {
     pub segments: Segments,
     /// What upstreams could not take.
     pub dead_letters: DeadLetters,
+    /// What local subscribers are owed.
+    pub sessions: SessionFile,
     /// All of its files.
     pub files: Files,
     /// One per uplink, in the order given at opening.
@@ -162,6 +165,7 @@ impl Log {
             store,
             segments,
             dead_letters,
+            sessions: SessionFile::new(files.clone(), store),
             files,
             cursors,
             meter: Meter::default(),
@@ -274,5 +278,6 @@ impl Log {
         self.end.send_modify(|end| end.closed = true);
         self.segments.close();
         self.dead_letters.close();
+        self.sessions.close();
     }
 }

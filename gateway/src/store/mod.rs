@@ -8,7 +8,7 @@
 //!       └──────── watermark ◀─────┘          cursors ◀─────────┘ release
 //! ```
 //!
-//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `seg-*.redb`
+//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `sessions.redb` (local subscribers), `seg-*.redb`
 //! (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the others are sealed), `*.damaged`.
 //!
 //! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
@@ -23,6 +23,7 @@ mod dead_letters;
 mod disk;
 mod error;
 mod folder;
+mod follow;
 pub mod gap;
 mod gaps;
 mod guard;
@@ -41,6 +42,7 @@ mod scan;
 mod seen;
 mod segment;
 mod segments;
+mod sessions;
 mod view;
 
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
@@ -53,11 +55,16 @@ pub use dead_letters::{
 };
 pub use error::StoreError;
 pub use folder::{Folder, OsFolder};
+pub use follow::Follower;
 pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
 pub use scan::{CLOCK_SLACK_MS, Point, Scan};
+pub use sessions::{
+    Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE,
+    Kept as KeptSessions, MessageRow, OwedRow, SessionRow, SubscriptionRow, WillRow,
+};
 pub use view::View;
 
 use serde::{Deserialize, Serialize};

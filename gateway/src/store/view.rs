@@ -5,7 +5,12 @@
 
 use std::sync::Arc;
 
-use super::{dead_letters::Letter, error::StoreError, log::Log};
+use super::{
+    dead_letters::Letter,
+    error::StoreError,
+    log::Log,
+    sessions::{Change, Kept},
+};
 
 /// A look into an open store. Cheap to clone; it does not keep the store open.
 #[derive(Debug, Clone)]
@@ -37,5 +42,21 @@ impl View {
     /// [`StoreError`]: all of them stay.
     pub fn remove_dead_letters_numbered(&self, ids: &[u64]) -> Result<u64, StoreError> {
         self.log.dead_letters.remove(ids)
+    }
+
+    /// What is kept of local subscribers' sessions; `None` where there is nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it can not be read now. It is as it was.
+    pub fn load_sessions(&self) -> Result<Option<Kept>, StoreError> {
+        self.log.sessions.load()
+    }
+
+    /// Keeps changes of local subscribers' sessions, and that the log up to `position` is in them: durable when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing of it is kept.
+    pub fn save_sessions(&self, changes: &[Change], position: u64) -> Result<(), StoreError> {
+        self.log.sessions.save(changes, position)
     }
 }

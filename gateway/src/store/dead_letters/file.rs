@@ -19,8 +19,13 @@ use redb::{
 };
 
 use super::{
-    super::{disk::Files, error::StoreError, overlay::Overlay, record::Record},
-    guarded,
+    super::{
+        disk::Files,
+        error::StoreError,
+        guard::{guarded_redb as guarded, is_damage},
+        overlay::Overlay,
+        record::Record,
+    },
     letter::Letter,
     tables::{DAMAGED, Found, META, Tables},
 };
@@ -114,22 +119,6 @@ pub fn identity(files: &Files) -> Option<u32> {
     let db = guarded(|| Ok(builder.create_with_backend(overlay)?)).ok()?;
     let (format, store) = guarded(|| meta_of(&db)).ok()?;
     format.map(|_| store as u32)
-}
-
-/// Whether an error says that the file holds what nobody wrote, and not that it can not be read or written now.
-fn is_damage(error: &redb::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-    match error {
-        redb::Error::Io(cause) => matches!(cause.kind(), InvalidData | UnexpectedEof),
-        redb::Error::Corrupted(_)
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TableIsMultimap(_)
-        | redb::Error::TableIsNotMultimap(_)
-        | redb::Error::TypeDefinitionChanged { .. }
-        | redb::Error::TableDoesNotExist(_) => true,
-        _ => false,
-    }
 }
 
 fn meta_of(db: &Database) -> Result<(Option<u64>, u64), redb::Error> {

@@ -40,7 +40,7 @@ pub use self::{
     look::{DeadLetterPage, PAGE_LETTERS_MAX},
 };
 use self::{file::Told, tables::Tables};
-use super::{disk::Files, error::StoreError};
+use super::{disk::Files, error::StoreError, guard::guarded_redb as guarded};
 use crate::telemetry;
 
 /// The dead letters of an open store.
@@ -243,12 +243,6 @@ impl DeadLetters {
             );
         }
     }
-}
-
-/// A damaged file may make redb panic: that is an answer like any other.
-fn guarded<T>(act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
-    telemetry::catch_panic(act)
-        .unwrap_or_else(|_| Err(redb::Error::Corrupted("the database gave up on its contents".into())))
 }
 
 /// Closes what is open; whatever that meets on its way, there is nothing left to do about it.

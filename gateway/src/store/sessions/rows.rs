@@ -1,0 +1,104 @@
+//! What `sessions.redb` holds of each session, message and retained message: postcard of these types.
+//!
+//! A field is never changed or moved: what is added goes behind the others, in a format of its own number.
+
+use serde::{Deserialize, Serialize};
+
+/// A session with subscriptions that outlives its connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// Whose it is; `None` for anonymous access.
+    pub identity: Option<String>,
+    /// How long it outlives the connection, in seconds; `u32::MAX` for ever.
+    pub expiry_s: u32,
+    /// Since when its client is away, wall clock, milliseconds since 1970; `None` while connected.
+    pub away_since_ms: Option<u64>,
+    /// What it subscribes to.
+    pub subscriptions: Vec<SubscriptionRow>,
+    /// The will that waits for its delay to end.
+    pub will: Option<WillRow>,
+}
+
+/// A subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionRow {
+    /// The topic filter as asked for, `$share/…` included.
+    pub filter: String,
+    /// The options byte of MQTT 5 section 3.8.3.1.
+    pub options: u8,
+    /// The subscription identifier.
+    pub id: Option<u32>,
+}
+
+/// A will that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WillRow {
+    /// When to publish it, wall clock, milliseconds since 1970.
+    pub due_ms: u64,
+    /// What to publish.
+    pub message: MessageRow,
+}
+
+/// A message as published.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MessageRow {
+    /// Its topic.
+    pub topic: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+    /// Its MQTT 5 properties to forward, as on the wire, without a message expiry.
+    pub properties: Vec<u8>,
+    /// The client id of its publisher.
+    pub publisher: String,
+    /// The publisher's QoS.
+    pub qos: u8,
+    /// The publisher's retain flag.
+    pub retain: bool,
+    /// When the gateway took it in, wall clock, milliseconds since 1970.
+    pub received_ms: u64,
+    /// How long it is worth delivering, in seconds from then.
+    pub expiry_s: Option<u32>,
+}
+
+/// A message that a session is owed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OwedRow {
+    /// The message.
+    pub message: MessageRow,
+    /// The QoS of this delivery.
+    pub qos: u8,
+    /// The retain flag of this delivery.
+    pub retain: bool,
+    /// The identifiers of the subscriptions that it came by.
+    pub subscription_ids: Vec<u32>,
+    /// The packet id under which it was sent; 0 if it was not.
+    pub packet_id: u16,
+    /// PUBREC came for it: what is owed is a PUBREL.
+    pub released: bool,
+}
+
+/// A change to the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A session as it is now.
+    Session(String, SessionRow),
+    /// A session and all that it is owed are gone.
+    SessionGone(String),
+    /// A message that a session is owed, under the session's own number for it.
+    Owed(String, u64, OwedRow),
+    /// It is owed no more.
+    Settled(String, u64),
+    /// A retained message; `None` if there is none on this topic any more.
+    Retained(String, Option<MessageRow>),
+}
+
+/// All that the file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// The log up to this offset was distributed.
+    pub position: u64,
+    /// Sessions by client id, each with what it is owed, oldest first.
+    pub sessions: Vec<(String, SessionRow, Vec<(u64, OwedRow)>)>,
+    /// Retained messages.
+    pub retained: Vec<MessageRow>,
+}
