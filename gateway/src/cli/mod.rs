@@ -15,6 +15,7 @@ mod dead_letters;
 #[cfg(feature = "demo")]
 mod demo;
 mod failure;
+mod files;
 mod fleet;
 mod people;
 mod replay;

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Failure, runtime, stop_signal};
+use super::{Failure, files, runtime, stop_signal};
 use crate::{config, supervisor::Gateway};
 
 /// How long the runtime waits for blocking work after everything has stopped.
@@ -18,7 +18,8 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let settings = config::load(&arguments.config, &|name| std::env::var(name).ok())?;
+    let mut settings = config::load(&arguments.config, &|name| std::env::var(name).ok())?;
+    files::prepare(&mut settings);
     let runtime = runtime()?;
     let outcome = runtime.block_on(until_stopped(settings));
     runtime.shutdown_timeout(RUNTIME_GRACE);

@@ -12,6 +12,7 @@
 //! can be written or a port is free, starting shows.
 
 mod error;
+mod limits;
 mod listeners;
 mod meant;
 mod quantity;

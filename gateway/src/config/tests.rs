@@ -1,6 +1,6 @@
 //! What a configuration says, and what it says when it is wrong.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use serde::de::DeserializeOwned;
 
@@ -182,6 +182,38 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:6: [[uplink]] user: a user without a password; add \"password_file\" or set TIDEGATE_PASSWORD_C",
         ),
         (
+            id_and("[limits]\nconnections = 0\n"),
+            "g.toml:4: [limits] connections: 0 is not within 1 and 1000000",
+        ),
+        (
+            id_and("[limits]\npublishes_per_second = 9\n"),
+            "g.toml:4: [limits] publishes_per_second: 9 is not within 10 and 10000000",
+        ),
+        (
+            id_and("[limits]\ninflight = 65536\n"),
+            "g.toml:4: [limits] inflight: 65536 is not within 1 and 65535",
+        ),
+        (
+            id_and("[limits]\npacket_bytes = \"1 KiB\"\n"),
+            "g.toml:4: [limits] packet_bytes: \"1 KiB\" is not within 2048 and 16758766 bytes",
+        ),
+        (
+            id_and("[limits]\nbytes_per_second = \"fast\"\n"),
+            "g.toml:4: [limits] bytes_per_second: \"fast\" is no size; write a number and a unit, like \"64 MiB\"",
+        ),
+        (
+            id_and("[limits]\nconnect_timeout = \"1h\"\n"),
+            "g.toml:4: [limits] connect_timeout: \"1h\" is not within 100ms and 600s",
+        ),
+        (
+            id_and("[limits]\nkeep_alive_max = \"0s\"\n"),
+            "g.toml:4: [limits] keep_alive_max: \"0s\" is not within 1s and 65535s",
+        ),
+        (
+            id_and("[limits]\ntopic_levels = 65\n"),
+            "g.toml:4: [limits] topic_levels: 65 is not within 1 and 64",
+        ),
+        (
             id_and("[http]\naddress = \"[::]:8080\"\n"),
             "g.toml:4: [http] address: [::]:8080 can be reached by others, and HTTP has no users; use a loopback address, like \"127.0.0.1:8080\"",
         ),
@@ -214,6 +246,8 @@ fn an_id_alone_is_a_configuration_and_the_shipped_file_shows_its_defaults() {
     let (least, shipped) = (read(ID).unwrap(), read(SHIPPED).unwrap());
     assert_eq!(text(&least.store), text(&shipped.store));
     assert_eq!(text(&least.http), text(&shipped.http));
+    let no_route = ingest::Settings { routes: vec![], ..shipped.ingest.clone() };
+    assert_eq!(text(&least.ingest), text(&no_route));
     assert_eq!(text(&least.listeners), text(&shipped.listeners));
     assert!(least.uplinks.is_empty() && least.ingest.routes.is_empty());
 
@@ -228,6 +262,7 @@ fn the_shipped_file_lists_every_key() {
     let sections = [
         ("[gateway]", keys::<typed::Gateway>()),
         ("[store]", keys::<typed::Store>()),
+        ("[limits]", keys::<typed::Limits>()),
         ("[[listener]]", keys::<typed::Listener>()),
         ("[[route]]", keys::<typed::Route>()),
         ("[[uplink]]", keys::<typed::Uplink>()),
@@ -300,4 +335,35 @@ fn a_file_that_can_not_be_read_says_why() {
     assert_eq!(reason(&file), "the file is not UTF-8 text");
     std::fs::write(&file, " ".repeat(CONFIG_BYTES_MAX as usize + 1)).unwrap();
     assert_eq!(reason(&file), "1048577 bytes are too many for a configuration (1048576 at most)");
+}
+
+#[test]
+fn limits_are_meant_as_they_are_typed() {
+    let typed = "[limits]\nconnections = 5\nconnections_per_second = 6\nconnections_per_address = 7\n\
+                 connect_timeout = \"1s\"\ntls_timeout = \"2s\"\nwrite_timeout = \"3s\"\nkeep_alive_max = \"4s\"\n\
+                 packet_bytes = \"4 KiB\"\ninflight = 8\npublishes_per_second = 90\nbytes_per_second = \"8 KiB\"\n\
+                 topic_bytes = \"10\"\ntopic_levels = 2\nsubscriptions = 11\nsessions = 12\nqueued_messages = 13\n\
+                 queued_bytes = \"14\"\nretained_messages = 15\nretained_bytes = \"16\"\n";
+    let meant = ingest::Settings {
+        connections_max: 5,
+        connections_per_s_max: 6,
+        connections_per_address_max: Some(7),
+        connect_timeout: Duration::from_secs(1),
+        tls_timeout: Duration::from_secs(2),
+        write_timeout: Duration::from_secs(3),
+        keep_alive_max_s: 4,
+        packet_bytes_max: 4096,
+        inflight_max: 8,
+        publishes_per_s_max: Some(90),
+        bytes_per_s_max: Some(8192),
+        topics: ingest::topics::Limits { bytes: 10, levels: 2 },
+        subscriptions_max: 11,
+        sessions_max: 12,
+        queued_messages_max: 13,
+        queued_bytes_max: 14,
+        retained_messages_max: 15,
+        retained_bytes_max: 16,
+        routes: vec![],
+    };
+    assert_eq!(format!("{:?}", read(&id_and(typed)).unwrap().ingest), format!("{meant:?}"));
 }

@@ -14,6 +14,8 @@ pub(super) struct File {
     #[serde(default)]
     pub store: Store,
     #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
     pub listener: Vec<Spanned<Listener>>,
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
@@ -41,6 +43,30 @@ pub(super) struct Store {
     pub when_full: Option<Text>,
     pub endurance: Option<Text>,
     pub dead_letters_max_bytes: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub connections: Option<Spanned<i64>>,
+    pub connections_per_second: Option<Spanned<i64>>,
+    pub connections_per_address: Option<Spanned<i64>>,
+    pub connect_timeout: Option<Text>,
+    pub tls_timeout: Option<Text>,
+    pub write_timeout: Option<Text>,
+    pub keep_alive_max: Option<Text>,
+    pub packet_bytes: Option<Text>,
+    pub inflight: Option<Spanned<i64>>,
+    pub publishes_per_second: Option<Spanned<i64>>,
+    pub bytes_per_second: Option<Text>,
+    pub topic_bytes: Option<Text>,
+    pub topic_levels: Option<Spanned<i64>>,
+    pub subscriptions: Option<Spanned<i64>>,
+    pub sessions: Option<Spanned<i64>>,
+    pub queued_messages: Option<Spanned<i64>>,
+    pub queued_bytes: Option<Text>,
+    pub retained_messages: Option<Spanned<i64>>,
+    pub retained_bytes: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

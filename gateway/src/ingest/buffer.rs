@@ -20,6 +20,8 @@ pub struct InputBuffer {
     memory: Vec<u8>,
     start: usize,
     end: usize,
+    /// What one read gets at most, and the size to which load lets it grow.
+    read_max: usize,
     /// The last read filled it.
     was_filled: bool,
     small_reads: u8,
@@ -27,11 +29,25 @@ pub struct InputBuffer {
 
 impl Default for InputBuffer {
     fn default() -> Self {
-        InputBuffer { memory: vec![0; IDLE_BYTES], start: 0, end: 0, was_filled: false, small_reads: 0 }
+        Self::new(BUSY_BYTES)
     }
 }
 
 impl InputBuffer {
+    /// One into which a read puts `read_max` bytes at most, and no less than [`IDLE_BYTES`].
+    #[must_use]
+    pub fn new(read_max: usize) -> Self {
+        let read_max = read_max.max(IDLE_BYTES);
+        InputBuffer {
+            memory: vec![0; IDLE_BYTES],
+            start: 0,
+            end: 0,
+            read_max,
+            was_filled: false,
+            small_reads: 0,
+        }
+    }
+
     /// What was read and is not taken.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -56,7 +72,7 @@ impl InputBuffer {
             self.start = 0;
         }
         let length = self.memory.len();
-        if self.end == length || (self.was_filled && length < BUSY_BYTES) {
+        if self.end == length || (self.was_filled && length < self.read_max) {
             self.memory.resize(length * 2, 0);
         } else if self.small_reads >= SMALL_READS_MAX && self.end <= length / 4 && length > IDLE_BYTES {
             self.resize(length / 2);
@@ -66,7 +82,8 @@ impl InputBuffer {
 
     /// Room to read into.
     pub fn spare(&mut self) -> &mut [u8] {
-        &mut self.memory[self.end..]
+        let end = self.memory.len().min(self.end + self.read_max);
+        &mut self.memory[self.end..end]
     }
 
     /// `bytes` were read into the room.
@@ -115,6 +132,15 @@ mod tests {
             buffer.consume(10);
         }
         assert_eq!(buffer.memory.len(), IDLE_BYTES);
+    }
+
+    #[test]
+    fn a_read_gets_no_more_than_it_may() {
+        let mut buffer = InputBuffer::new(IDLE_BYTES);
+        for _ in 0..20 {
+            assert!(read(&mut buffer, &[7; BUSY_BYTES]) <= IDLE_BYTES);
+        }
+        assert!(buffer.bytes().len() > 9 * IDLE_BYTES, "a packet that is longer fits all the same");
     }
 
     #[test]

@@ -35,10 +35,13 @@ use super::{
     meters::{Meters, Told},
     origin::Origin,
     packet::Version,
+    places::Place,
+    quota::{self, Quota},
     registry::{Kick, Registry, Remembered, Seat},
     session::{End, News, Now, Session},
     settings::{DRAIN_TIMEOUT, Settings},
     socket::{Exchange, Socket, Timer, linger},
+    tell,
 };
 use crate::{
     clock::{self, now},
@@ -67,7 +70,7 @@ pub(crate) struct Shared {
 }
 
 /// Serves one client until its connection ends, and drops `place` then.
-pub(crate) async fn serve<Io, Place>(
+pub(crate) async fn serve<Io>(
     io: Io,
     origin: Origin,
     intake: Intake,
@@ -79,21 +82,21 @@ pub(crate) async fn serve<Io, Place>(
 {
     let mut connection = Connection {
         socket: Socket { io, unflushed: false },
-        input: InputBuffer::default(),
+        input: InputBuffer::new(quota::read_bytes_max(&shared.settings)),
         session: Session::new(shared.settings.clone(), now()),
         watermark: intake.watermark(),
-        inlet: Inlet::new(intake),
+        inlet: Inlet::new(intake, Quota::new(&shared.settings)),
         held: false,
         active_at: clock::monotonic(),
         is_small: true,
         seat: None,
+        place,
         kick,
         origin,
         shared,
     };
     connection.run().await;
     connection.finish().await;
-    drop(place);
 }
 
 struct Connection<Io> {
@@ -110,6 +113,7 @@ struct Connection<Io> {
     is_small: bool,
     /// From accepting to the end.
     seat: Option<Seat>,
+    place: Place,
     kick: Kick,
     origin: Origin,
     shared: Arc<Shared>,
@@ -133,7 +137,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         while !self.session.has_ended() {
             let reads = self.session.wants_input();
             let limits =
-                [self.session.poll_timeout(), self.shrink_at(), drain_until, self.inlet.pauses_until()];
+                [self.session.poll_timeout(), self.shrink_at(), drain_until, self.inlet.poll_timeout()];
             let is_timed = timer.set(limits.into_iter().flatten().min());
             let step = tokio::select! {
                 biased;
@@ -162,14 +166,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 }
             }
             if self.held && self.session.wants_input() {
-                self.feed().await;
+                self.feed(0).await;
             }
         }
     }
 
     fn leave(&mut self) {
         match self.kick.cause() {
-            Some(Fault::TakenOver) => self.session.fail(now(), Fault::TakenOver),
+            Some(fault @ (Fault::TakenOver | Fault::PushedOut)) => self.session.fail(now(), fault),
             _ => self.session.handle_stop(now()),
         }
     }
@@ -180,7 +184,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 self.input.filled(bytes);
                 self.active_at = clock::monotonic();
                 self.is_small = false;
-                self.feed().await;
+                self.feed(bytes).await;
                 if self.inlet.is_refusing() {
                     self.inlet.note_read(now(), bytes, &mut self.session);
                 }
@@ -190,27 +194,34 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// Gives the session what was read, and the store what the session makes of it.
-    async fn feed(&mut self) {
+    /// Gives the session what was read, `bytes` of it just now, and the store what the session makes of it.
+    async fn feed(&mut self, bytes: usize) {
+        let mut now = now();
         loop {
-            let now = now();
             let taken = self.session.handle_input(now, self.input.bytes(), &mut self.inlet.batch);
             self.input.consume(taken);
             let stopped = !self.session.wants_input();
             self.append(now);
             if let Some(connect) = self.session.take_connect() {
                 self.decide(*connect).await;
+                now = clock::now();
             } else if !stopped || !self.session.wants_input() {
                 break;
             }
         }
         self.held = !self.session.wants_input();
-        self.report();
+        let publishes = self.report();
+        if let Some(limit) = self.inlet.charge(now, publishes, bytes, &mut self.session) {
+            tell::throttled(&self.shared, self.session.client(), limit);
+        }
     }
 
-    fn report(&mut self) {
-        self.shared.meters.count(self.session.take_counts());
+    /// Counts and tells what happened; gives how many publishes there were.
+    fn report(&mut self) -> u64 {
+        let counts = self.session.take_counts();
+        self.shared.meters.count(counts);
         self.tell_news();
+        counts.publishes
     }
 
     fn has_room(&mut self, now: Now) {
@@ -298,6 +309,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         self.session.accept(now, connect, client, present, forget, &mut self.inlet.batch);
         self.append(now);
         self.seat = Some(seat);
+        self.place.seated();
         self.shared.meters.connected();
         Ok(())
     }
@@ -305,7 +317,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// The last records, the seat, the last output.
     async fn finish(&mut self) {
         let Some(end) = self.session.end() else { return };
-        self.tell_end(end);
+        tell::end(&self.shared, self.session.client(), self.seat.is_some(), end);
         if let Some(seat) = self.seat.take() {
             let is_told = self.append_end().await;
             let expiry_s = self.session.session_expiry_s();
@@ -325,7 +337,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             io.write_all(session.output()).await?;
             io.shutdown().await
         };
-        if matches!(timeout(CLOSE_TIMEOUT, last).await, Ok(Ok(()))) && matches!(end, End::Fault(_)) {
+        let is_told = matches!(end, End::Fault(fault) if fault != Fault::PushedOut);
+        if matches!(timeout(CLOSE_TIMEOUT, last).await, Ok(Ok(()))) && is_told {
             // Whether the client closes or the time is over makes no difference here.
             let _ = timeout(LINGER, linger(io)).await;
         }
@@ -347,25 +360,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 tracing::warn!(client = %self.session.client(), "no room for the last records of a session");
                 return false;
             }
-        }
-    }
-
-    fn tell_end(&self, end: End) {
-        let client = self.session.client();
-        let End::Fault(fault) = end else {
-            tracing::debug!(%client, ?end, "connection ended");
-            return;
-        };
-        match self.seat {
-            Some(_) => self.shared.meters.closed(fault),
-            None => self.shared.meters.refused(fault),
-        }
-        if fault.breaks_rules() && self.shared.told.is_new((client, fault.label())) {
-            tracing::warn!(%client, "connection closed: {fault} (said once for this client)");
-        } else if fault == Fault::Busy && self.shared.told.is_new(fault.label()) {
-            tracing::warn!("a client was refused: {fault} (said once)");
-        } else {
-            tracing::debug!(%client, "connection closed: {fault}");
         }
     }
 
@@ -401,7 +395,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Settings as StoreSettings, Store};
+    use crate::{
+        ingest::places::Places,
+        store::{Settings as StoreSettings, Store},
+    };
     use tokio::io::{AsyncReadExt as _, duplex};
     use tokio_util::sync::CancellationToken;
 
@@ -431,7 +428,9 @@ mod tests {
             Arc::new(Shared { settings, registry, meters: Meters::default(), told: Told::default() });
 
         let (mut client, door) = duplex(1024);
-        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, Kick::new(&shutdown), ()));
+        let (kick, places) = (Kick::new(&shutdown), Places::new(&shared.settings));
+        let place = places.enter(origin().peer.ip(), &kick, places.room().await.unwrap()).unwrap();
+        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, kick, place));
         client.write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'c']).await.unwrap();
         let mut connack = [0; 4];
         let early = timeout(Duration::from_millis(100), client.read_exact(&mut connack)).await;
@@ -446,7 +445,7 @@ mod tests {
     #[test]
     fn an_idle_connection_fits_in_its_memory() {
         fn size_of_task<F: Future>(
-            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, ()) -> F,
+            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, Place) -> F,
         ) -> usize {
             size_of::<F>()
         }

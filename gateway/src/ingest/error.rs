@@ -31,6 +31,9 @@ pub enum Fault {
     /// As many clients as `connections_max` allows. Try again later.
     #[error("as many clients are connected as are allowed")]
     Busy,
+    /// It had no seat yet, and as many waited for one as may. Try again later.
+    #[error("more connections came than can wait for their CONNECT, and this one had waited longest")]
+    PushedOut,
     /// Enhanced authentication is not offered.
     #[error("the authentication method is not offered")]
     Authentication,
@@ -84,7 +87,7 @@ impl Fault {
             Fault::Protocol(_) => (None, Some(0x82)),
             Fault::Version(_) => (Some(0x01), Some(0x84)),
             Fault::ClientId => (Some(0x02), Some(0x85)),
-            Fault::Busy => (Some(0x03), Some(0x89)),
+            Fault::Busy | Fault::PushedOut => (Some(0x03), Some(0x89)),
             Fault::Authentication => (None, Some(0x8c)),
             Fault::Topic => (None, Some(0x90)),
             Fault::PacketTooLarge => (None, Some(0x95)),
@@ -110,7 +113,7 @@ impl Fault {
         match self {
             Fault::Malformed(_) => Some(0x81),
             Fault::Protocol(_) | Fault::Authentication => Some(0x82),
-            Fault::Busy => Some(0x89),
+            Fault::Busy | Fault::PushedOut => Some(0x89),
             Fault::Stopping => Some(0x8b),
             Fault::KeepAlive => Some(0x8d),
             Fault::TakenOver => Some(0x8e),
@@ -152,6 +155,7 @@ impl Fault {
             Fault::Version(_) => "version",
             Fault::ClientId => "client_id",
             Fault::Busy => "busy",
+            Fault::PushedOut => "pushed_out",
             Fault::Authentication => "authentication",
             Fault::Topic => "topic",
             Fault::PacketTooLarge => "packet_too_large",

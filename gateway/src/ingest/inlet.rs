@@ -9,11 +9,15 @@
 //! pauses. So one that publishes on is slowed down, and what is behind its publishes, such as a PINGREQ, waits for
 //! [`STORE_FULL_PAUSE`] and not for each of them.
 //!
+//! A client above its limits per second (see `quota`) is not read from until its debt is paid. That holds beside all of the
+//! above: while there is any reason not to read, nothing is read, and a keep-alive does not run out.
+//!
 //! Crash story: what is in the batch was not acknowledged. Limits: one batch. It does not wait for anything by itself.
 
 use std::time::Instant;
 
 use super::{
+    quota::{Limit, Quota},
     session::{Now, Session},
     settings::{STORE_FULL_PAUSE, STORE_FULL_READ_MAX},
 };
@@ -24,6 +28,9 @@ pub(super) struct Inlet {
     pub batch: Batch,
     intake: Intake,
     state: State,
+    quota: Option<Quota>,
+    /// The client is above its limits.
+    throttled_until: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +46,22 @@ enum State {
 }
 
 impl Inlet {
-    pub fn new(intake: Intake) -> Self {
-        Self { batch: Batch::default(), intake, state: State::Open }
+    pub fn new(intake: Intake, quota: Option<Quota>) -> Self {
+        Self { batch: Batch::default(), intake, state: State::Open, quota, throttled_until: None }
+    }
+
+    /// Tells the session whether there is a reason not to read.
+    fn block(&self, now: Now, session: &mut Session) {
+        session.set_blocked(now, self.throttled_until.is_some() || self.waits_for_room());
+    }
+
+    /// So much came from the client: gives the limit that it is above, if nothing is read for a while.
+    #[inline]
+    pub fn charge(&mut self, now: Now, publishes: u64, bytes: usize, session: &mut Session) -> Option<Limit> {
+        let (until, limit) = self.quota.as_mut()?.take(now.at, publishes, bytes as u64)?;
+        self.throttled_until = Some(until);
+        self.block(now, session);
+        Some(limit)
     }
 
     /// Appends what the session has staged; false if it is held.
@@ -66,7 +87,7 @@ impl Inlet {
                     }
                     if self.state != State::Held {
                         self.state = State::Held;
-                        session.set_blocked(now, true);
+                        self.block(now, session);
                     }
                     return Ok(false);
                 }
@@ -112,7 +133,7 @@ impl Inlet {
     fn let_go(&mut self, now: Now, session: &mut Session) {
         if self.state == State::Held {
             self.state = State::Open;
-            session.set_blocked(now, false);
+            self.block(now, session);
         }
     }
 
@@ -135,17 +156,25 @@ impl Inlet {
     pub fn pause(&mut self, now: Now, session: &mut Session) {
         if let State::Refusing { size, .. } = self.state {
             self.state = State::Pausing { size, until: now.at + STORE_FULL_PAUSE };
-            session.set_blocked(now, true);
+            self.block(now, session);
         }
     }
 
-    /// When a pause is over.
-    pub fn pauses_until(&self) -> Option<Instant> {
+    /// When [`Inlet::handle_timeout`] is to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.pauses_until().into_iter().chain(self.throttled_until).min()
+    }
+
+    fn pauses_until(&self) -> Option<Instant> {
         if let State::Pausing { until, .. } = self.state { Some(until) } else { None }
     }
 
-    /// Reads on if a pause is over.
+    /// Reads on if a pause is over, or a debt is paid.
     pub fn handle_timeout(&mut self, now: Now, session: &mut Session) {
+        if self.throttled_until.is_some_and(|until| until <= now.at) {
+            self.throttled_until = None;
+            self.block(now, session);
+        }
         if self.pauses_until().is_some_and(|until| until <= now.at) {
             self.read_on(now, session);
         }
@@ -153,7 +182,7 @@ impl Inlet {
 
     fn read_on(&mut self, now: Now, session: &mut Session) {
         self.state = State::Open;
-        session.set_blocked(now, false);
+        self.block(now, session);
     }
 
     /// Whether room is waited for.

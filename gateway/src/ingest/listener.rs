@@ -6,15 +6,13 @@
 //! ```
 //! Access is anonymous, so an address that is not loopback is refused before anything starts. On a stop nothing more is
 //! accepted or read; what is owed is waited for, [`DRAIN_TIMEOUT`](super::settings::DRAIN_TIMEOUT) at most, and every
-//! client is told. Limits: `connections_max` clients, and [`UNDECIDED_MAX`] connections more that are being refused;
-//! beyond these the kernel's queue waits. It does not do TLS.
+//! client is told. Limits: see `places`; what they do not let in waits in the kernel's queue. It does not do TLS.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::Semaphore,
-    time::sleep,
+    time::{sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -22,15 +20,15 @@ use super::{
     connection::{Shared, serve},
     meters::{Meters, Told},
     origin::Origin,
+    places::{Place, Places},
     registry::{Kick, Registry},
     settings::{ListenerSettings, Settings},
 };
-use crate::store::Intake;
+use crate::{clock, store::Intake};
 
-/// Connections beyond `connections_max` that are served until they are refused.
-pub const UNDECIDED_MAX: usize = 256;
-/// Connections that the kernel keeps for the accept loop.
-const BACKLOG: u32 = 1024;
+/// Connections that the kernel keeps for the accept loop, if its own limit (`net.core.somaxconn`) allows: as many as come in
+/// some seconds after a power cut, for one that finds no place there tries again after a second or more.
+const BACKLOG: u32 = 4096;
 /// Pause after accepting failed.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
@@ -100,14 +98,13 @@ pub async fn bind(settings: &ListenerSettings) -> Result<Bound, BindError> {
 /// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of all ports are one
 /// set: a client id is connected once.
 pub async fn run(ports: Vec<Bound>, intake: Intake, settings: Settings, shutdown: CancellationToken) {
-    let undecided = settings.connections_max.saturating_add(UNDECIDED_MAX).min(Semaphore::MAX_PERMITS);
+    let places = Places::new(&settings);
     let shared = Arc::new(Shared {
         registry: Arc::new(Registry::new(settings.connections_max)),
         settings: Arc::new(settings),
         meters: Meters::default(),
         told: Told::default(),
     });
-    let places = Arc::new(Semaphore::new(undecided));
     let tasks = TaskTracker::new();
     for port in ports {
         let door = Door {
@@ -127,7 +124,7 @@ struct Door {
     port: Bound,
     intake: Intake,
     shared: Arc<Shared>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
     tasks: TaskTracker,
 }
 
@@ -139,14 +136,14 @@ impl Door {
             let accepted = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                accepted = self.next() => accepted,
+                accepted = self.next(&shutdown) => accepted,
             };
             match accepted {
-                Ok((stream, origin, place)) => {
+                Ok(None) => {}
+                Ok(Some((stream, origin, kick, place))) => {
                     if std::mem::replace(&mut is_failing, false) {
                         tracing::info!(address = %self.port.address, "accepting connections again");
                     }
-                    let kick = Kick::new(&shutdown);
                     let client = serve(stream, origin, self.intake.clone(), self.shared.clone(), kick, place);
                     self.tasks.spawn(client);
                 }
@@ -160,12 +157,27 @@ impl Door {
         }
     }
 
-    /// The next connection, once there is a place for it.
-    async fn next(&self) -> io::Result<(TcpStream, Origin, tokio::sync::OwnedSemaphorePermit)> {
-        let place = self.places.clone().acquire_owned().await.map_err(io::Error::other)?;
+    /// The next connection, once there is a place for it; `None` if it was closed, as too many come from its address.
+    async fn next(
+        &self,
+        shutdown: &CancellationToken,
+    ) -> io::Result<Option<(TcpStream, Origin, Kick, Place)>> {
+        let permit = self.places.room().await.ok_or(io::ErrorKind::Other)?;
         let (stream, peer) = self.port.listener.accept().await?;
+        let kick = Kick::new(shutdown);
+        let Some(place) = self.places.enter(peer.ip(), &kick, permit) else {
+            self.shared.meters.refused_address();
+            if self.shared.told.is_new(("connections per address", peer.ip())) {
+                tracing::warn!(address = %peer.ip(), "too many connections from one address: closed (said once for it)");
+            }
+            return Ok(None);
+        };
+        if let Some(until) = self.places.pace(clock::monotonic()) {
+            self.shared.meters.paced();
+            sleep_until(until.into()).await;
+        }
         // Acknowledgements are small and there is nothing to wait for. A failure only costs time.
         let _ = stream.set_nodelay(true);
-        Ok((stream, Origin { peer }, place))
+        Ok(Some((stream, Origin { peer }, kick, place)))
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use metrics::{Counter, Gauge, counter, gauge};
 use parking_lot::Mutex;
 
-use super::{error::Fault, session::Counts};
+use super::{error::Fault, quota::Limit, session::Counts};
 use crate::telemetry;
 
 /// Things remembered as told.
@@ -25,6 +25,9 @@ pub struct Meters {
     malformed_frames: Counter,
     refused_events: Counter,
     protocol_errors: Counter,
+    throttled_connections: Counter,
+    throttled_publishes: Counter,
+    throttled_bytes: Counter,
     connects: Counter,
     connections: Gauge,
 }
@@ -38,6 +41,9 @@ impl Default for Meters {
             malformed_frames: counter!(telemetry::MALFORMED_FRAMES),
             refused_events: counter!(telemetry::REFUSED_EVENTS, "reason" => "store-full"),
             protocol_errors: counter!(telemetry::PROTOCOL_ERRORS),
+            throttled_connections: counter!(telemetry::THROTTLED, "limit" => "connections_per_second"),
+            throttled_publishes: counter!(telemetry::THROTTLED, "limit" => "publishes_per_second"),
+            throttled_bytes: counter!(telemetry::THROTTLED, "limit" => "bytes_per_second"),
             connects: counter!(telemetry::CONNECTS),
             connections: gauge!(telemetry::CONNECTIONS),
         }
@@ -77,8 +83,27 @@ impl Meters {
         counter!(telemetry::REFUSED_CONNECTIONS, "reason" => fault.label()).increment(1);
     }
 
-    /// A connection was closed for `fault`.
+    /// A connection was closed at once: there are too many from its address.
+    pub fn refused_address(&self) {
+        counter!(telemetry::REFUSED_CONNECTIONS, "reason" => "connections_per_address").increment(1);
+    }
+
+    /// A connection waits, for others came too fast before it.
+    pub fn paced(&self) {
+        self.throttled_connections.increment(1);
+    }
+
+    /// A client is above a limit and not read from for a while.
+    pub fn throttled(&self, limit: Limit) {
+        match limit {
+            Limit::Publishes => self.throttled_publishes.increment(1),
+            Limit::Bytes => self.throttled_bytes.increment(1),
+        }
+    }
+
+    /// The connection of a client that was accepted was closed for `fault`.
     pub fn closed(&self, fault: Fault) {
+        counter!(telemetry::CLOSED_CONNECTIONS, "reason" => fault.label()).increment(1);
         if fault.breaks_rules() {
             self.protocol_errors.increment(1);
         }

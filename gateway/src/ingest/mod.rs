@@ -5,7 +5,7 @@
 //!               (a task each)  (no I/O)   (pure)                         │
 //!   client ◀─── PUBACK, PUBREC, PUBCOMP ◀─ acks ◀──── watermark ◀────────┘
 //! ```
-//! Reading order: [`settings`], [`listener`], `connection`, [`session`], then its parts: [`packet`], [`publish`],
+//! Reading order: [`settings`], [`listener`], [`places`], `connection`, [`session`], then its parts: [`packet`], [`publish`],
 //! [`properties`], [`topics`], [`admission`], [`acks`], and [`codec`] for the rare packets.
 //!
 //! What it promises: see [`session`]. What it does with each topic: see [`admission`]. When the intake is
@@ -26,12 +26,15 @@ pub mod listener;
 pub mod meters;
 mod origin;
 pub mod packet;
+pub mod places;
 pub mod properties;
 pub mod publish;
+pub mod quota;
 pub mod registry;
 pub mod session;
 pub mod settings;
 mod socket;
+mod tell;
 pub mod topics;
 
 pub use admission::{Payload, Route};

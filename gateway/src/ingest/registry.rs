@@ -12,7 +12,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -26,17 +26,20 @@ use super::{error::Fault, settings::SESSIONS_MAX};
 #[derive(Debug, Clone)]
 pub struct Kick {
     token: CancellationToken,
-    taken_over: Arc<AtomicBool>,
+    cause: Arc<AtomicU8>,
 }
+
+const TAKEN_OVER: u8 = 1;
+const PUSHED_OUT: u8 = 2;
 
 impl Kick {
     /// One that the gateway's stop triggers.
     #[must_use]
     pub fn new(shutdown: &CancellationToken) -> Self {
-        Kick { token: shutdown.child_token(), taken_over: Arc::default() }
+        Kick { token: shutdown.child_token(), cause: Arc::default() }
     }
 
-    /// Triggered by the stop, and by another connection of the same client.
+    /// Triggered by the stop, by another connection of the same client, and by those that came later while it waited.
     #[must_use]
     pub fn token(&self) -> &CancellationToken {
         &self.token
@@ -45,12 +48,25 @@ impl Kick {
     /// Why to leave, if it was triggered.
     #[must_use]
     pub fn cause(&self) -> Option<Fault> {
-        let taken_over = self.taken_over.load(Ordering::Acquire);
-        self.token.is_cancelled().then_some(if taken_over { Fault::TakenOver } else { Fault::Stopping })
+        let cause = match self.cause.load(Ordering::Acquire) {
+            TAKEN_OVER => Fault::TakenOver,
+            PUSHED_OUT => Fault::PushedOut,
+            _ => Fault::Stopping,
+        };
+        self.token.is_cancelled().then_some(cause)
     }
 
     fn take_over(&self) {
-        self.taken_over.store(true, Ordering::Release);
+        self.trigger(TAKEN_OVER);
+    }
+
+    /// It waited longest for a seat, and another came.
+    pub(super) fn push_out(&self) {
+        self.trigger(PUSHED_OUT);
+    }
+
+    fn trigger(&self, cause: u8) {
+        self.cause.store(cause, Ordering::Release);
         self.token.cancel();
     }
 }

@@ -14,8 +14,13 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 pub const PACKET_BYTES_MAX: usize = 256 * 1024;
 /// Publishes in flight per client, by default: at a sync of 10 ms it still allows 100,000 per second.
 pub const INFLIGHT_MAX: u16 = 1000;
+/// Connections accepted per second, by default, all listeners together: ten thousand devices are back in 20 s, and their
+/// handshakes leave the rest of a small machine to those that are back already.
+pub const CONNECTIONS_PER_S_MAX: u32 = 500;
 /// Time for a client to send its CONNECT, by default.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time to finish a TLS handshake, by default: three round trips over a satellite, and a slow device's arithmetic.
+pub const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which a client has to read some of what is written to it, by default.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest keep-alive that an MQTT 5 client is granted, by default, in seconds.
@@ -26,8 +31,23 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub const STORE_FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes read from such a client between two pauses at most: with the pause, what a client that publishes on gets to send.
 pub const STORE_FULL_READ_MAX: usize = 1024 * 1024;
-/// Sessions remembered while their client is away: more, and the oldest is forgotten.
+/// Sessions remembered while their client is away, by default: more, and the oldest is forgotten.
 pub const SESSIONS_MAX: usize = 10_000;
+/// Subscriptions per client, by default.
+pub const SUBSCRIPTIONS_MAX: usize = 100;
+/// Messages queued for one session, by default.
+pub const QUEUED_MESSAGES_MAX: usize = 1000;
+/// Bytes queued for one session, by default.
+pub const QUEUED_BYTES_MAX: usize = 1024 * 1024;
+/// Retained messages, by default.
+pub const RETAINED_MESSAGES_MAX: usize = 10_000;
+/// Bytes of the retained messages, by default.
+pub const RETAINED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Least `publishes_per_s_max`: what one read of a small buffer holds is made up for within a minute, before a client
+/// takes the gateway for dead.
+pub const PUBLISHES_PER_S_LEAST: u32 = 10;
+/// Least `bytes_per_s_max`, for the same reason.
+pub const BYTES_PER_S_LEAST: u64 = 1024;
 /// Largest `packet_bytes_max`: such a packet still makes a record, whatever its topic and client id.
 pub const PACKET_BYTES_LIMIT: usize =
     RECORD_BYTES_MAX - HEAD_BYTES - 2 * NAME_BYTES_MAX - PROPERTIES_BYTES_MAX - 2;
@@ -56,12 +76,37 @@ impl ListenerSettings {
 pub struct Settings {
     /// Clients connected at a time; one more is refused with "server busy".
     pub connections_max: usize,
+    /// Connections accepted per second, all listeners together; above it the accept loops wait, and the kernel's queue holds
+    /// those that come. Not 0.
+    pub connections_per_s_max: u32,
+    /// Connections from one address at a time; one more is closed at once. `None` is without a limit.
+    pub connections_per_address_max: Option<usize>,
+    /// Publishes per second from one client; above it, it is read from more slowly. `None` is without a limit.
+    pub publishes_per_s_max: Option<u32>,
+    /// Bytes per second from one client; above it, it is read from more slowly. `None` is without a limit.
+    pub bytes_per_s_max: Option<u64>,
+    /// What topics and filters may be.
+    pub topics: topics::Limits,
+    /// Subscriptions per client.
+    pub subscriptions_max: usize,
+    /// Sessions kept while their client is away.
+    pub sessions_max: usize,
+    /// Messages queued for one session.
+    pub queued_messages_max: usize,
+    /// Bytes queued for one session.
+    pub queued_bytes_max: usize,
+    /// Retained messages.
+    pub retained_messages_max: usize,
+    /// Bytes of the retained messages.
+    pub retained_bytes_max: usize,
     /// Longest packet, in bytes, its header included; announced to MQTT 5 clients.
     pub packet_bytes_max: usize,
     /// Publishes in flight per client; announced to MQTT 5 clients as Receive Maximum. Not 0.
     pub inflight_max: u16,
     /// Time for a client to send its CONNECT.
     pub connect_timeout: Duration,
+    /// Time to finish a TLS handshake.
+    pub tls_timeout: Duration,
     /// Time in which a client has to read some of what is written to it.
     pub write_timeout: Duration,
     /// Longest keep-alive that an MQTT 5 client is granted, in seconds. Not 0. A client that wants none gets none.
@@ -74,9 +119,23 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             connections_max: CONNECTIONS_MAX,
+            connections_per_s_max: CONNECTIONS_PER_S_MAX,
+            // Behind one address there may be a site of devices.
+            connections_per_address_max: None,
+            // What a device has kept during an outage comes at once, and is welcome.
+            publishes_per_s_max: None,
+            bytes_per_s_max: None,
+            topics: topics::Limits::default(),
+            subscriptions_max: SUBSCRIPTIONS_MAX,
+            sessions_max: SESSIONS_MAX,
+            queued_messages_max: QUEUED_MESSAGES_MAX,
+            queued_bytes_max: QUEUED_BYTES_MAX,
+            retained_messages_max: RETAINED_MESSAGES_MAX,
+            retained_bytes_max: RETAINED_BYTES_MAX,
             packet_bytes_max: PACKET_BYTES_MAX,
             inflight_max: INFLIGHT_MAX,
             connect_timeout: CONNECT_TIMEOUT,
+            tls_timeout: TLS_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
             keep_alive_max_s: KEEP_ALIVE_MAX_S,
             routes: Vec::new(),
@@ -98,6 +157,9 @@ pub enum BadSettings {
     /// The packet size.
     #[error("packets of {0} bytes: allowed are {PACKET_BYTES_LEAST} to {PACKET_BYTES_LIMIT}")]
     PacketBytes(usize),
+    /// A rate per client that one read would exceed for minutes.
+    #[error("{0} is too little: at least {1}")]
+    Rate(&'static str, u64),
     /// A limit that would let nothing through.
     #[error("{0} is 0: nothing would ever be accepted")]
     Zero(&'static str),
@@ -116,10 +178,26 @@ impl Settings {
         if !(PACKET_BYTES_LEAST..=PACKET_BYTES_LIMIT).contains(&self.packet_bytes_max) {
             return Err(BadSettings::PacketBytes(self.packet_bytes_max));
         }
+        for (name, rate, least) in [
+            (
+                "publishes_per_s_max",
+                self.publishes_per_s_max.map(u64::from),
+                u64::from(PUBLISHES_PER_S_LEAST),
+            ),
+            ("bytes_per_s_max", self.bytes_per_s_max, BYTES_PER_S_LEAST),
+        ] {
+            if rate.is_some_and(|rate| rate < least) {
+                return Err(BadSettings::Rate(name, least));
+            }
+        }
         for (name, zero) in [
             ("connections_max", self.connections_max == 0),
+            ("connections_per_s_max", self.connections_per_s_max == 0),
+            ("connections_per_address_max", self.connections_per_address_max == Some(0)),
+            ("topics", self.topics.bytes == 0 || self.topics.levels == 0),
             ("inflight_max", self.inflight_max == 0),
             ("connect_timeout", self.connect_timeout.is_zero()),
+            ("tls_timeout", self.tls_timeout.is_zero()),
             ("write_timeout", self.write_timeout.is_zero()),
             ("keep_alive_max_s", self.keep_alive_max_s == 0),
         ] {
@@ -153,6 +231,10 @@ mod tests {
             (
                 Settings { inflight_max: 0, ..good() },
                 Err("inflight_max is 0: nothing would ever be accepted".to_owned()),
+            ),
+            (
+                Settings { publishes_per_s_max: Some(9), ..good() },
+                Err("publishes_per_s_max is too little: at least 10".to_owned()),
             ),
         ];
         for (settings, wanted) in table {

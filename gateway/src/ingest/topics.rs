@@ -1,12 +1,38 @@
 //! Topic names and topic filters: MQTT 3.1.1 and 5, section 4.7. Pure.
 //!
-//! Limits: [`NAME_BYTES_MAX`] bytes and [`TOPIC_LEVELS_MAX`] levels. A topic is matched byte by byte, once, without
+//! Limits: [`NAME_BYTES_MAX`] bytes and [`TOPIC_LEVELS_MAX`] levels, or less: see [`Limits`]. A topic is matched byte by byte, once, without
 //! allocation and without recursion, so that no filter is expensive.
 
 use crate::store::record::NAME_BYTES_MAX;
 
 /// Most levels of a topic or filter.
 pub const TOPIC_LEVELS_MAX: usize = 64;
+
+/// What a topic or filter that passed [`name`] or [`check_filter`] is held to besides: less than what they allow, or the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes at most.
+    pub bytes: usize,
+    /// Levels at most.
+    pub levels: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { bytes: NAME_BYTES_MAX, levels: TOPIC_LEVELS_MAX }
+    }
+}
+
+impl Limits {
+    /// Whether `text`, a topic or a filter, is within them.
+    #[must_use]
+    #[inline]
+    pub fn allow(self, text: &str) -> bool {
+        text.len() <= self.bytes
+            && (self.levels >= TOPIC_LEVELS_MAX
+                || text.bytes().filter(|&byte| byte == b'/').count() < self.levels)
+    }
+}
 
 /// Why a filter is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -185,6 +211,17 @@ mod tests {
         for good in ["a", "/", "$SYS/x", "büro/temp", &fits, &levels] {
             assert_eq!(name(good.as_bytes()), Some(good));
         }
+    }
+
+    #[test]
+    fn narrower_limits_hold_in_bytes_and_levels() {
+        let narrow = Limits { bytes: 6, levels: 2 };
+        for (text, allowed) in
+            [("a", true), ("a/b", true), ("a/b/c", false), ("//", false), ("abcdefg", false)]
+        {
+            assert_eq!(narrow.allow(text), allowed, "{text}");
+        }
+        assert!(Limits::default().allow(&"/".repeat(TOPIC_LEVELS_MAX - 1)));
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use crate::{
     ingest::{
         acks::Arrival,
         admission::{self, Verdict},
-        codec::{self, Will},
+        codec::{self, Connect, Refused, Will},
         error::Fault,
         packet::{self, Header, Reply, Version},
         properties,
@@ -48,6 +48,10 @@ impl Session {
     #[inline]
     fn take_publish<S: Sink>(&mut self, now: Now, first: u8, body: &[u8], sink: &mut S) -> Result<(), Fault> {
         let publish = Publish::parse(first, body, self.version)?;
+        self.counts.publishes += 1;
+        if !self.settings.topics.allow(publish.topic) {
+            return Err(Fault::Topic);
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         let result = properties::forwarded(publish.properties, &mut scratch).and_then(|properties| {
             let publish = Publish { properties, ..publish };
@@ -207,6 +211,9 @@ impl Session {
         }
         header.check_flags()?;
         match codec::connect(body) {
+            Ok(Connect { version, will: Some(will), .. }) if !self.settings.topics.allow(&will.topic) => {
+                self.refuse(now, Refused { version, fault: Fault::Topic });
+            }
             Ok(connect) => self.phase = Phase::Deciding(Some(Box::new(connect))),
             Err(refused) => self.refuse(now, refused),
         }

@@ -39,6 +39,8 @@ pub struct Counts {
     pub events: u64,
     /// Bytes of their topics and payloads.
     pub bytes: u64,
+    /// PUBLISH packets, whatever became of them.
+    pub publishes: u64,
     /// Publishes that no route takes.
     pub unrouted: u64,
     /// Payloads on a frame topic that are no frame.
