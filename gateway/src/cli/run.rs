@@ -1,6 +1,8 @@
-//! `tidegate run`: the gateway, until SIGTERM, SIGINT or a failure of the store.
+//! `tidegate run`: the gateway, until SIGTERM, SIGINT or a failure of the store. SIGHUP loads certificates and the like anew.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, time::Duration};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, files, runtime, stop_signal};
 use crate::{config, supervisor::Gateway};
@@ -27,21 +29,40 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 async fn until_stopped(settings: config::Settings) -> Result<(), Failure> {
-    let signal = stop_signal();
-    tokio::pin!(signal);
+    let stopped = stop_signal();
+    tokio::pin!(stopped);
+    // From here on SIGHUP does not end the process.
+    let mut hangup = signal(SignalKind::hangup());
     let gateway = tokio::select! {
         started = Gateway::start(settings) => started?,
-        _ = &mut signal => return Ok(()),
+        _ = &mut stopped => return Ok(()),
     };
-    tokio::select! {
-        signal = signal => {
-            tracing::info!("{signal}: stopping");
-            gateway.stop().await;
-            Ok(())
+    loop {
+        tokio::select! {
+            signal = &mut stopped => {
+                tracing::info!("{signal}: stopping");
+                gateway.stop().await;
+                return Ok(());
+            }
+            reason = gateway.failed() => {
+                gateway.stop().await;
+                return Err(Failure::Io(reason));
+            }
+            () = hung_up(&mut hangup) => {
+                tracing::info!("SIGHUP: reloading");
+                gateway.reload();
+            }
         }
-        reason = gateway.failed() => {
-            gateway.stop().await;
-            Err(Failure::Io(reason))
-        }
+    }
+}
+
+/// Resolves at every SIGHUP. Cancel-safe. Without a handler the system's own action holds: the process ends.
+async fn hung_up(hangup: &mut io::Result<Signal>) {
+    let is_there = match hangup {
+        Ok(hangup) => hangup.recv().await.is_some(),
+        Err(_) => false,
+    };
+    if !is_there {
+        std::future::pending::<()>().await;
     }
 }

@@ -53,6 +53,9 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
             dropped
         );
     }
+    for warning in &snapshot.warnings {
+        text += &format!("WARNING  {warning}\n");
+    }
     text += "\nuplink                            connected   backlog events         bytes    oldest\n";
     for uplink in &snapshot.uplinks {
         text += &format!(
@@ -86,6 +89,7 @@ mod tests {
             data_dir: "/var/lib/tidegate".into(),
             started_ms: 1_000,
             not_ready: vec!["the gateway is stopping".into()],
+            warnings: vec!["a certificate runs out".into()],
             store: Some(StoreView {
                 events: 1_234_567,
                 segments: 3,
@@ -111,6 +115,7 @@ mod tests {
         let expected = "\
 gateway  barn-7, tidegate 1.2.3, up 4.0 s, NOT READY: the gateway is stopping
 store    /var/lib/tidegate: 1,234,567 events, 1.5 KiB of 15.0 KiB (10 %), segments 3, dead letters 0, DROPPED 1,200
+WARNING  a certificate runs out
 
 uplink                            connected   backlog events         bytes    oldest
 cloud                             yes                      0           0 B         -

@@ -40,11 +40,12 @@ async fn index() -> &'static str {
 
 async fn readyz(State(rooms): State<Rooms>) -> (StatusCode, String) {
     let snapshot = look(rooms.snapshot).await;
+    let warnings: String = snapshot.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     if snapshot.ready {
-        (StatusCode::OK, "ready\n".into())
+        (StatusCode::OK, format!("ready\n{warnings}"))
     } else {
         let reasons: String = snapshot.not_ready.iter().map(|reason| format!("{reason}\n")).collect();
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{reasons}"))
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{reasons}{warnings}"))
     }
 }
 
@@ -135,9 +136,14 @@ mod tests {
         assert_eq!(get(address, "/readyz").await, (200, "ready\n".into()));
         assert_eq!(get(address, "/healthz").await, (200, "ok\n".into()));
 
+        let warnings = vec!["the certificate runs out".to_owned()];
+        let (address, _up) = serve(Snapshot { warnings: warnings.clone(), ..busy() }).await;
+        let expected = "ready\nwarning: the certificate runs out\n";
+        assert_eq!(get(address, "/readyz").await, (200, expected.into()));
+
         let not_ready = vec!["the store has failed: disk full".to_owned()];
-        let (address, _up) = serve(Snapshot { ready: false, not_ready, ..busy() }).await;
-        let expected = "not ready\nthe store has failed: disk full\n";
+        let (address, _up) = serve(Snapshot { ready: false, not_ready, warnings, ..busy() }).await;
+        let expected = "not ready\nthe store has failed: disk full\nwarning: the certificate runs out\n";
         assert_eq!(get(address, "/readyz").await, (503, expected.into()));
         assert_eq!(get(address, "/healthz").await, (200, "ok\n".into()));
     }

@@ -21,6 +21,9 @@ pub struct Snapshot {
     pub ready: bool,
     /// Why not, if not; empty when ready.
     pub not_ready: Vec<String>,
+    /// What does not stop it and somebody should see to, such as a certificate that runs out.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Addresses at which devices reach it.
     pub listeners: Vec<SocketAddr>,
     /// The store; `None` while it is not open.

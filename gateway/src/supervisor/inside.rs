@@ -15,6 +15,7 @@ use super::VERSION;
 use crate::{
     clock,
     http::{Snapshot, StoreView, UplinkView},
+    ingest::Reload,
     store::Store,
     uplink,
 };
@@ -28,6 +29,7 @@ pub(super) struct Inside {
     pub(super) listeners: Vec<SocketAddr>,
     /// By uplink: where it goes, and how it does.
     pub(super) uplinks: Vec<(String, Arc<uplink::Health>)>,
+    pub(super) reload: Reload,
     pub(super) stopping: AtomicBool,
     /// `None` once it is closed.
     pub(super) store: Mutex<Option<Store>>,
@@ -68,6 +70,7 @@ impl Inside {
             started_ms: self.started_ms,
             ready: not_ready.is_empty(),
             not_ready,
+            warnings: self.reload.warnings(),
             listeners: self.listeners.clone(),
             store: status.as_ref().map(StoreView::from),
             uplinks: backlogs

@@ -1,7 +1,7 @@
 //! Wires the rooms, starts them, and stops them in the order of the flow.
 //!
 //! ```text
-//! start   store opens ─▶ ports are bound ─▶ uplinks ─▶ ingest ─▶ http
+//! start   store opens ─▶ ports are bound ─▶ uplinks ─▶ ingest ─▶ reload ─▶ http
 //! stop    ingest ─▶ uplinks and replays ─▶ store closes ─▶ http        each with a grace period, 10 s in all
 //! ```
 //!
@@ -95,6 +95,7 @@ pub struct Gateway {
     uplinks: Vec<Task>,
     replays: Replays,
     ingest: Task,
+    reload: Task,
     http: Task,
     http_address: SocketAddr,
     failure: Failure,
@@ -146,12 +147,15 @@ impl Gateway {
             started_ms: clock::wall_ms(),
             listeners: doors.iter().map(ingest::Bound::local_addr).collect(),
             uplinks: health,
+            reload: ingest::Reload::default(),
             stopping: AtomicBool::new(false),
             store: Mutex::new(Some(store)),
         });
         watch_store(intake.watermark(), inside.clone(), failure.clone());
         let ingest =
             Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, intake, settings.ingest, stop));
+        let watched = inside.reload.clone();
+        let reload = Task::spawn("reload".into(), &failure, |stop| watched.run(stop));
         let http_address = window.address();
         let snapshot: http::Source = {
             let inside = inside.clone();
@@ -159,7 +163,7 @@ impl Gateway {
         };
         let rooms = http::Rooms { snapshot, store: view, replays: replays.clone() };
         let http = Task::spawn("http".into(), &failure, |stop| http::run(window, rooms, stop));
-        Self { inside, uplinks, replays, ingest, http, http_address, failure }
+        Self { inside, uplinks, replays, ingest, reload, http, http_address, failure }
     }
 
     fn announce(&self) {
@@ -205,6 +209,11 @@ impl Gateway {
         self.http_address
     }
 
+    /// Loads anew what is loaded from files: certificates, keys, and the like. What can not be loaded stays as it was.
+    pub fn reload(&self) {
+        self.inside.reload.ask();
+    }
+
     /// Resolves with the reason when the gateway can not go on. Cancel-safe.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
@@ -221,6 +230,8 @@ impl Gateway {
     /// what is not acknowledged is sent again.
     pub async fn stop(self) {
         self.inside.stopping.store(true, Ordering::Relaxed);
+        // Nothing waits for it.
+        self.reload.stop.cancel();
         self.ingest.stop(INGEST_GRACE).await;
         for uplink in &self.uplinks {
             uplink.stop.cancel();
@@ -252,7 +263,7 @@ impl Gateway {
         }
         self.replays.stop(CRASH_GRACE).await;
         // Nothing can be acknowledged any more: what is left is to get the ports back.
-        for task in self.uplinks.into_iter().chain([self.ingest, self.http]) {
+        for task in self.uplinks.into_iter().chain([self.ingest, self.reload, self.http]) {
             task.stop(CRASH_GRACE).await;
         }
     }
