@@ -10,7 +10,8 @@ use tidegate::{
     clock,
     ingest::{
         Payload, Route, Settings,
-        session::{Now, Session, Sink},
+        bus::Bus,
+        session::{Now, Opening, Session, Sink},
     },
     store::{Record, Watermark},
 };
@@ -40,12 +41,13 @@ fn open(version: u8, now: Now) -> Session {
     let routes =
         filters.map(|filter| Route { filter: filter.into(), payload: Payload::Opaque, urgent: false });
     let settings = Settings { inflight_max: PUBLISHES + 1, routes: routes.into(), ..Settings::default() };
-    let mut session = Session::new(Arc::new(settings), now);
+    let settings = Arc::new(settings);
+    let mut session = Session::new(settings.clone(), Bus::new(settings), now);
     let properties: &[u8] = if version == 5 { &[0] } else { &[] };
     let body = [&[0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 60], properties, &[0, 1, b'c']].concat();
     session.handle_input(now, &[&[0x10, body.len() as u8], &body[..]].concat(), &mut Rows::default());
     let connect = session.take_connect().expect("a CONNECT that is right");
-    session.accept(now, *connect, "client-1".into(), false, false, &mut Rows::default());
+    session.accept(now, *connect, Opening::fresh("client-1".into()), &mut Rows::default());
     session.handle_written(now, session.output().len());
     session
 }

@@ -72,6 +72,11 @@ metrics! {
     PROTOCOL_ERRORS Counter "tidegate_protocol_errors_total" "Connections closed for breaking MQTT's rules.";
     RELOAD_FAILURES Counter "tidegate_reload_failures_total" "Changed files that could not be loaded, by what they are: the old ones are used.";
     RELOAD_FAILING Gauge "tidegate_reload_failing" "Sets of files that could not be loaded and whose old ones are used.";
+    LOCAL_DELIVERED Counter "tidegate_local_delivered_total" "Messages sent to local subscribers.";
+    LOCAL_DROPPED Counter "tidegate_local_dropped_total" "Copies that a local subscriber did not get, by reason; what is stored is not touched by it.";
+    LOCAL_SESSIONS Gauge "tidegate_local_sessions" "Sessions of local subscribers, connected or away.";
+    LOCAL_QUEUED Gauge "tidegate_local_queued" "Messages in the queues of local subscribers.";
+    RETAINED_MESSAGES Gauge "tidegate_retained_messages" "Retained messages.";
     STORED_EVENTS Counter "tidegate_stored_events_total" "Events that are durable.";
     STORED_BYTES Counter "tidegate_stored_bytes_total" "Bytes of stored records.";
     DUPLICATE_EVENTS Counter "tidegate_duplicate_events_total" "Events dropped because they are stored already.";
@@ -114,13 +119,14 @@ const BY_UPLINK: [&str; 9] = [
     SET_ASIDE_EVENTS,
 ];
 /// Metrics whose series are named by the room that counts: no series without its labels.
-const BY_REASON: [&str; 6] = [
+const BY_REASON: [&str; 7] = [
     REFUSED_CONNECTIONS,
     CLOSED_CONNECTIONS,
     THROTTLED,
     REFUSED_EVENTS,
     DROPPED_EVENTS,
     RELOAD_FAILURES,
+    LOCAL_DROPPED,
 ];
 
 /// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a

@@ -56,7 +56,7 @@ impl House {
         let bound = ingest::bind(&listener).await.unwrap();
         let port = bound.local_addr().port();
         let shutdown = CancellationToken::new();
-        let door = tokio::spawn(ingest::run(vec![bound], store.intake(), settings, shutdown.clone()));
+        let door = tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, shutdown.clone()));
         House { store, port, shutdown, door }
     }
 

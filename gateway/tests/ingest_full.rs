@@ -62,7 +62,7 @@ async fn a_full_intake_stops_the_reading_and_loses_nothing() {
     let route = Route { filter: "t".into(), payload: Payload::Opaque, urgent: false };
     let settings = Settings { routes: vec![route], ..Settings::default() };
     let shutdown = CancellationToken::new();
-    let door = tokio::spawn(ingest::run(vec![bound], store.intake(), settings, shutdown.clone()));
+    let door = tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, shutdown.clone()));
 
     let (mut reads, mut writes) = connect(port, b'a').await.into_split();
     let mut other = connect(port, b'b').await;

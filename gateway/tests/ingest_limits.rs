@@ -46,7 +46,7 @@ impl House {
         let bound = ingest::bind(&ListenerSettings::new("127.0.0.1:0".parse().unwrap())).await.unwrap();
         let port = bound.local_addr().port();
         let shutdown = CancellationToken::new();
-        let door = tokio::spawn(ingest::run(vec![bound], store.intake(), settings, shutdown.clone()));
+        let door = tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, shutdown.clone()));
         House { _store: store, port, shutdown, door }
     }
 

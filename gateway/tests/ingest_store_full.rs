@@ -54,7 +54,7 @@ impl House {
         let route = |filter: &str, urgent| Route { filter: filter.into(), payload: Payload::Opaque, urgent };
         let routes = vec![route("s", false), route("alarm", true)];
         let settings = Settings { routes, ..Settings::default() };
-        tokio::spawn(ingest::run(vec![bound], store.intake(), settings, CancellationToken::new()));
+        tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, CancellationToken::new()));
         House { reader: store.reader(UPLINK).unwrap(), store, port, _folder: folder }
     }
 

@@ -1,6 +1,6 @@
-//! The rare packets, by the codec of `mqtt-protocol-core`: the only file that knows its types.
+//! The rare packets, by the codec of `mqtt-protocol-core`: this file and `subscribe` know its types.
 //!
-//! Read here: CONNECT, SUBSCRIBE, UNSUBSCRIBE, PUBREL, DISCONNECT. Written here: CONNACK, SUBACK, UNSUBACK, DISCONNECT.
+//! Read here: CONNECT, PUBREL, DISCONNECT. Written here: CONNACK, DISCONNECT. `subscribe` has SUBSCRIBE and UNSUBSCRIBE.
 //! The codec checks lengths, text encoding and the properties allowed; this file adds what it leaves out: reserved
 //! flags, bytes behind the packet's end, NUL in texts, packet id 0, a will's topic, and both versions on one port.
 //! Not here: PUBLISH and the acknowledgements (`publish`, `packet`), AUTH, which is never allowed.
@@ -9,13 +9,16 @@ use std::borrow::Cow;
 
 use mqtt_protocol_core::mqtt::{
     packet::{Properties, Property, v3_1_1, v5_0},
-    result_code::{
-        ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError, SubackReasonCode,
-        SubackReturnCode, UnsubackReasonCode,
-    },
+    result_code::{ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError},
 };
 
-use super::{error::Fault, packet::Version, settings::Settings, topics};
+use super::{
+    error::Fault,
+    packet::Version,
+    publish::Qos,
+    settings::{Settings, TOPIC_ALIAS_MAX},
+    topics,
+};
 use crate::store::record::{NAME_BYTES_MAX, PROPERTIES_BYTES_MAX};
 
 /// A CONNECT, checked.
@@ -33,6 +36,8 @@ pub struct Connect {
     pub session_expiry_s: u32,
     /// Longest packet that the client takes, in bytes.
     pub packet_bytes_max: usize,
+    /// Publishes with QoS 1 and 2 that the client takes at a time; not 0.
+    pub receive_max: u16,
     /// What to publish when the connection ends without a DISCONNECT.
     pub will: Option<Will>,
 }
@@ -46,7 +51,11 @@ pub struct Will {
     pub payload: Vec<u8>,
     /// Its retain flag.
     pub retain: bool,
-    /// Its properties to forward, as on the wire.
+    /// Its QoS.
+    pub qos: Qos,
+    /// How long it waits for the client to come back, in seconds.
+    pub delay_s: u32,
+    /// Its properties to forward, as on the wire, a message expiry interval first.
     pub properties: Vec<u8>,
 }
 
@@ -105,7 +114,7 @@ fn connect_of(version: Version, body: &[u8]) -> Result<Connect, Fault> {
         return Err(Fault::Malformed("will flags without a will"));
     }
     let connect = match version {
-        Version::V311 => connect_v311(body)?,
+        Version::V311 => connect_v311(flags, body)?,
         Version::V5 => connect_v5(flags, body)?,
     };
     if connect.client_id.len() > NAME_BYTES_MAX || connect.client_id.contains('\0') {
@@ -117,12 +126,14 @@ fn connect_of(version: Version, body: &[u8]) -> Result<Connect, Fault> {
     Ok(connect)
 }
 
-fn connect_v311(body: &[u8]) -> Result<Connect, Fault> {
+fn connect_v311(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
     let packet = whole(v3_1_1::Connect::parse(body), body)?;
     let will = packet.will_topic().map(|topic| Will {
         topic: topic.to_owned(),
         payload: packet.will_payload().unwrap_or_default().to_vec(),
         retain: packet.will_retain(),
+        qos: will_qos(flags),
+        delay_s: 0,
         properties: Vec::new(),
     });
     Ok(Connect {
@@ -132,6 +143,7 @@ fn connect_v311(body: &[u8]) -> Result<Connect, Fault> {
         keep_alive_s: packet.keep_alive(),
         session_expiry_s: if packet.clean_session() { 0 } else { u32::MAX },
         packet_bytes_max: usize::MAX,
+        receive_max: u16::MAX,
         will,
     })
 }
@@ -141,10 +153,12 @@ fn connect_v5(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
     let packet = whole(v5_0::Connect::parse(&body), &body)?;
     let mut session_expiry_s = 0;
     let mut packet_bytes_max = usize::MAX;
+    let mut receive_max = u16::MAX;
     for property in packet.props() {
         match property {
             Property::AuthenticationMethod(_) => return Err(Fault::Authentication),
             Property::SessionExpiryInterval(seconds) => session_expiry_s = seconds.val(),
+            Property::ReceiveMaximum(publishes) => receive_max = publishes.val(),
             Property::MaximumPacketSize(bytes) => packet_bytes_max = bytes.val() as usize,
             _ => {}
         }
@@ -155,6 +169,8 @@ fn connect_v5(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
             topic: topic.to_owned(),
             payload: packet.will_payload().unwrap_or_default().to_vec(),
             retain: packet.will_retain(),
+            qos: will_qos(flags),
+            delay_s: will_delay_s(packet.will_props()),
             properties: will_properties(packet.will_props())?,
         }),
     };
@@ -165,6 +181,7 @@ fn connect_v5(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
         keep_alive_s: packet.keep_alive(),
         session_expiry_s,
         packet_bytes_max,
+        receive_max,
         will,
     })
 }
@@ -186,15 +203,30 @@ fn without_lone_password(flags: u8, body: &[u8]) -> Result<Cow<'_, [u8]>, Fault>
     Ok(Cow::Owned(body))
 }
 
-/// Those of a will's properties that `properties` would forward of a PUBLISH.
+fn will_qos(flags: u8) -> Qos {
+    match flags & WILL_QOS {
+        0 => Qos::AtMostOnce,
+        0x08 => Qos::AtLeastOnce,
+        _ => Qos::ExactlyOnce,
+    }
+}
+
+fn will_delay_s(all: &Properties) -> u32 {
+    let delay = all.iter().find_map(|property| match property {
+        Property::WillDelayInterval(delay) => Some(delay.val()),
+        _ => None,
+    });
+    delay.unwrap_or_default()
+}
+
+/// Those of a will's properties that `properties` would forward of a PUBLISH, in the same order.
 fn will_properties(all: &Properties) -> Result<Vec<u8>, Fault> {
-    let kept = all
-        .iter()
-        .filter(|property| {
-            !matches!(property, Property::WillDelayInterval(_) | Property::MessageExpiryInterval(_))
-        })
-        .flat_map(Property::to_continuous_buffer)
-        .collect::<Vec<u8>>();
+    let is_expiry = |property: &&Property| matches!(property, Property::MessageExpiryInterval(_));
+    let is_other = |property: &&Property| {
+        !matches!(property, Property::MessageExpiryInterval(_) | Property::WillDelayInterval(_))
+    };
+    let kept = all.iter().filter(is_expiry).chain(all.iter().filter(is_other));
+    let kept = kept.flat_map(Property::to_continuous_buffer).collect::<Vec<u8>>();
     if kept.len() > PROPERTIES_BYTES_MAX { Err(Fault::Quota) } else { Ok(kept) }
 }
 
@@ -238,10 +270,7 @@ fn announced(accepted: &Accepted<'_>) -> Result<Properties, MqttError> {
         p::ReceiveMaximum::new(settings.inflight_max)?.into(),
         p::RetainAvailable::new(1)?.into(),
         p::MaximumPacketSize::new(settings.packet_bytes_max as u32)?.into(),
-        p::TopicAliasMaximum::new(0)?.into(),
-        p::WildcardSubscriptionAvailable::new(0)?.into(),
-        p::SubscriptionIdentifierAvailable::new(0)?.into(),
-        p::SharedSubscriptionAvailable::new(0)?.into(),
+        p::TopicAliasMaximum::new(TOPIC_ALIAS_MAX)?.into(),
     ];
     if let Some(id) = accepted.assigned_client_id {
         properties.push(p::AssignedClientIdentifier::new(id)?.into());
@@ -280,55 +309,6 @@ pub fn disconnect_because(fault: Fault) -> Option<Vec<u8>> {
 fn reason(fault: Fault) -> Option<Property> {
     let text = mqtt_protocol_core::mqtt::packet::ReasonString::new(fault.to_string()).ok()?;
     Some(text.into())
-}
-
-/// The SUBACK to the SUBSCRIBE in `body`: every filter is refused, for there are no local subscribers. 0x80 on 3.1.1; on
-/// MQTT 5 0x83 (implementation specific), or 0x8f for a filter that is none.
-///
-/// # Errors
-/// [`Fault::Malformed`], [`Fault::Protocol`]
-pub fn suback(version: Version, body: &[u8]) -> Result<Vec<u8>, Fault> {
-    match version {
-        Version::V311 => {
-            let packet = whole(v3_1_1::Subscribe::parse(body), body)?;
-            if packet.entries().iter().any(|entry| entry.sub_opts().to_buffer()[0] & 0xfc != 0) {
-                return Err(Fault::Malformed("reserved subscription options"));
-            }
-            let codes = vec![SubackReturnCode::Failure; packet.entries().len()];
-            let answer = v3_1_1::Suback::builder().packet_id(packet.packet_id()).return_codes(codes).build();
-            answer.map(|answer| answer.to_continuous_buffer()).map_err(fault)
-        }
-        Version::V5 => {
-            let packet = whole(v5_0::Subscribe::parse(body), body)?;
-            let code = |filter: &str| match topics::check_filter(filter) {
-                Ok(()) => SubackReasonCode::ImplementationSpecificError,
-                Err(_) => SubackReasonCode::TopicFilterInvalid,
-            };
-            let codes = packet.entries().iter().map(|entry| code(entry.topic_filter())).collect();
-            let answer = v5_0::Suback::builder().packet_id(packet.packet_id()).reason_codes(codes).build();
-            answer.map(|answer| answer.to_continuous_buffer()).map_err(fault)
-        }
-    }
-}
-
-/// The UNSUBACK to the UNSUBSCRIBE in `body`: no subscription existed.
-///
-/// # Errors
-/// [`Fault::Malformed`], [`Fault::Protocol`]
-pub fn unsuback(version: Version, body: &[u8]) -> Result<Vec<u8>, Fault> {
-    match version {
-        Version::V311 => {
-            let packet = whole(v3_1_1::Unsubscribe::parse(body), body)?;
-            let answer = v3_1_1::Unsuback::builder().packet_id(packet.packet_id()).build();
-            answer.map(|answer| answer.to_continuous_buffer()).map_err(fault)
-        }
-        Version::V5 => {
-            let packet = whole(v5_0::Unsubscribe::parse(body), body)?;
-            let codes = vec![UnsubackReasonCode::NoSubscriptionExisted; packet.entries().len()];
-            let answer = v5_0::Unsuback::builder().packet_id(packet.packet_id()).reason_codes(codes).build();
-            answer.map(|answer| answer.to_continuous_buffer()).map_err(fault)
-        }
-    }
 }
 
 /// The packet id of the PUBREL in `body`.
@@ -373,7 +353,7 @@ pub fn disconnect(version: Version, body: &[u8]) -> Result<Disconnect, Fault> {
 }
 
 /// A packet that was read from all of `body`.
-fn whole<P>(read: Result<(P, usize), MqttError>, body: &[u8]) -> Result<P, Fault> {
+pub(super) fn whole<P>(read: Result<(P, usize), MqttError>, body: &[u8]) -> Result<P, Fault> {
     match read.map_err(fault)? {
         (packet, length) if length == body.len() => Ok(packet),
         _ => Err(Fault::Malformed("bytes behind the packet's end")),

@@ -29,6 +29,7 @@ use tokio::{
 
 use super::{
     buffer::InputBuffer,
+    bus::Bus,
     codec::{Connect, Refused},
     error::Fault,
     inlet::Inlet,
@@ -38,7 +39,7 @@ use super::{
     places::Place,
     quota::{self, Quota},
     registry::{Kick, Registry, Remembered, Seat},
-    session::{End, News, Now, Session},
+    session::{End, News, Now, Opening, Session},
     settings::{DRAIN_TIMEOUT, Settings},
     socket::{Exchange, Socket, Timer, linger},
     tell,
@@ -65,6 +66,7 @@ const LINGER: Duration = Duration::from_millis(500);
 pub(crate) struct Shared {
     pub settings: Arc<Settings>,
     pub registry: Arc<Registry>,
+    pub bus: Bus,
     pub meters: Meters,
     pub told: Told,
 }
@@ -83,8 +85,9 @@ pub(crate) async fn serve<Io>(
     let mut connection = Connection {
         socket: Socket { io, unflushed: false },
         input: InputBuffer::new(quota::read_bytes_max(&shared.settings)),
-        session: Session::new(shared.settings.clone(), now()),
+        session: Session::new(shared.settings.clone(), shared.bus.clone(), now()),
         watermark: intake.watermark(),
+        saved: shared.bus.saved(),
         inlet: Inlet::new(intake, Quota::new(&shared.settings)),
         held: false,
         active_at: clock::monotonic(),
@@ -105,6 +108,7 @@ struct Connection<Io> {
     session: Session,
     inlet: Inlet,
     watermark: watch::Receiver<Watermark>,
+    saved: watch::Receiver<u64>,
     /// The session left input that it may want later.
     held: bool,
     /// When something was read last.
@@ -122,7 +126,14 @@ struct Connection<Io> {
 enum Step {
     Kicked,
     Exchanged(Exchange),
-    Committed { store_gone: bool },
+    Committed {
+        store_gone: bool,
+    },
+    /// There may be something to deliver.
+    Rung,
+    Saved {
+        bus_gone: bool,
+    },
     Room,
     Pause,
     Timer,
@@ -135,6 +146,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         let mut drain_until = None;
         let mut timer = Timer { sleep: pin!(sleep_until(clock::monotonic().into())), is_set: false };
         while !self.session.has_ended() {
+            if self.session.may_deliver() {
+                self.session.deliver(now());
+            }
             let reads = self.session.wants_input();
             let limits =
                 [self.session.poll_timeout(), self.shrink_at(), drain_until, self.inlet.poll_timeout()];
@@ -144,6 +158,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 () = &mut kicked, if drain_until.is_none() => Step::Kicked,
                 exchange = self.socket.exchange(&mut self.input, self.session.output(), reads) =>
                     Step::Exchanged(exchange),
+                () = self.session.rung() => Step::Rung,
+                changed = self.saved.changed(), if self.session.awaits_save() =>
+                    Step::Saved { bus_gone: changed.is_err() },
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
                     Step::Committed { store_gone: changed.is_err() },
                 () = self.inlet.room(), if self.inlet.waits_for_room() => Step::Room,
@@ -158,6 +175,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 }
                 Step::Exchanged(exchange) => self.exchanged(exchange).await,
                 Step::Committed { store_gone } => self.committed(store_gone),
+                Step::Rung => {}
+                Step::Saved { bus_gone } => self.saved(bus_gone),
                 Step::Room => self.has_room(now()),
                 Step::Pause => self.inlet.pause(now(), &mut self.session),
                 Step::Timer => {
@@ -252,6 +271,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         self.session.handle_watermark(now(), watermark);
     }
 
+    /// Subscriptions are durable.
+    fn saved(&mut self, bus_gone: bool) {
+        let number = *self.saved.borrow_and_update();
+        self.session.handle_saved(now(), if bus_gone { u64::MAX } else { number });
+    }
+
     fn shrink_at(&self) -> Option<Instant> {
         (!self.is_small).then(|| self.active_at + IDLE_AFTER)
     }
@@ -302,11 +327,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             Remembered::Expired => false,
             Remembered::Unknown => pending,
         };
-        let present = continued && !connect.clean;
+        let mailbox = self.shared.bus.resume(&client, connect.clean, now.wall_ms);
+        let present = (continued || mailbox.is_some()) && !connect.clean;
         tracing::debug!(%client, peer = %self.origin.peer, version = ?connect.version, present, "connected");
         // What is in the intake and not committed is not pending yet, but then the session was kept.
         let forget = !present && (pending || remembered != Remembered::Unknown);
-        self.session.accept(now, connect, client, present, forget, &mut self.inlet.batch);
+        let opening = Opening { client, present, forget, mailbox };
+        self.session.accept(now, connect, opening, &mut self.inlet.batch);
         self.append(now);
         self.seat = Some(seat);
         self.place.seated();
@@ -371,9 +398,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 News::Unrouted(topic) if self.shared.told.is_new(("unrouted", &topic)) => {
                     tracing::warn!(%topic, %client, "no route takes this topic: its events are acknowledged and dropped");
                 }
-                News::Subscribes if self.shared.told.is_new(("subscribes", client)) => {
-                    tracing::warn!(%client, "the client subscribes: refused, the gateway has no local subscribers");
-                }
                 News::PacketIdReused(packet_id) if self.shared.told.is_new(("reused", client)) => {
                     tracing::warn!(
                         %client, packet_id,
@@ -424,8 +448,13 @@ mod tests {
         let registry = Arc::new(Registry::new(settings.connections_max));
         let shutdown = CancellationToken::new();
         let seat = registry.enter("c".into(), Kick::new(&shutdown)).unwrap();
-        let shared =
-            Arc::new(Shared { settings, registry, meters: Meters::default(), told: Told::default() });
+        let shared = Arc::new(Shared {
+            bus: Bus::new(settings.clone()),
+            settings,
+            registry,
+            meters: Meters::default(),
+            told: Told::default(),
+        });
 
         let (mut client, door) = duplex(1024);
         let (kick, places) = (Kick::new(&shutdown), Places::new(&shared.settings));

@@ -17,6 +17,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    bus::{self, Bus},
     connection::{Shared, serve},
     meters::{Meters, Told},
     origin::Origin,
@@ -24,7 +25,10 @@ use super::{
     registry::{Kick, Registry},
     settings::{ListenerSettings, Settings},
 };
-use crate::{clock, store::Intake};
+use crate::{
+    clock,
+    store::{Intake, Store, View},
+};
 
 /// Connections that the kernel keeps for the accept loop, if its own limit (`net.core.somaxconn`) allows: as many as come in
 /// some seconds after a power cut, for one that finds no place there tries again after a second or more.
@@ -97,11 +101,15 @@ pub async fn bind(settings: &ListenerSettings) -> Result<Bound, BindError> {
 
 /// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of all ports are one
 /// set: a client id is connected once.
-pub async fn run(ports: Vec<Bound>, intake: Intake, settings: Settings, shutdown: CancellationToken) {
+pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: CancellationToken) {
+    let Ends { intake, view } = store;
     let places = Places::new(&settings);
+    let settings = Arc::new(settings);
+    let bus = Bus::new(settings.clone());
     let shared = Arc::new(Shared {
         registry: Arc::new(Registry::new(settings.connections_max)),
-        settings: Arc::new(settings),
+        settings,
+        bus: bus.clone(),
         meters: Meters::default(),
         told: Told::default(),
     });
@@ -116,8 +124,30 @@ pub async fn run(ports: Vec<Bound>, intake: Intake, settings: Settings, shutdown
         };
         tasks.spawn(door.accept(shutdown.clone()));
     }
+    // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
+    let bus_shutdown = CancellationToken::new();
+    let distributing = tokio::spawn(bus::run(bus, view, intake, bus_shutdown.clone()));
     tasks.close();
     tasks.wait().await;
+    bus_shutdown.cancel();
+    if let Err(panicked) = distributing.await {
+        std::panic::resume_unwind(panicked.into_panic());
+    }
+}
+
+/// The store's ends that the door needs.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// The way in.
+    pub intake: Intake,
+    /// What local subscribers get comes from here.
+    pub view: View,
+}
+
+impl From<&Store> for Ends {
+    fn from(store: &Store) -> Self {
+        Ends { intake: store.intake(), view: store.view() }
+    }
 }
 
 struct Door {

@@ -18,6 +18,7 @@
 pub mod acks;
 pub mod admission;
 pub mod buffer;
+pub mod bus;
 pub mod codec;
 mod connection;
 pub mod error;
@@ -35,11 +36,12 @@ pub mod reload;
 pub mod session;
 pub mod settings;
 mod socket;
+pub mod subscribe;
 mod tell;
 pub mod topics;
 
 pub use admission::{Payload, Route};
 pub use error::Fault;
-pub use listener::{BindError, Bound, bind, run};
+pub use listener::{BindError, Bound, Ends, bind, run};
 pub use reload::{Reload, Reloadable};
 pub use settings::{BadSettings, ListenerSettings, Settings};

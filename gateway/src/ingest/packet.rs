@@ -25,6 +25,12 @@ pub const HEADER_BYTES_MAX: usize = 5;
 pub const CONNECT: u8 = 1;
 /// PUBLISH's packet type.
 pub const PUBLISH: u8 = 3;
+/// PUBACK's packet type.
+pub const PUBACK: u8 = 4;
+/// PUBREC's packet type.
+pub const PUBREC: u8 = 5;
+/// PUBCOMP's packet type.
+pub const PUBCOMP: u8 = 7;
 /// PUBREL's packet type.
 pub const PUBREL: u8 = 6;
 /// SUBSCRIBE's packet type.
@@ -154,6 +160,47 @@ impl Reply {
             Version::V5 if reason != 0 => out.extend_from_slice(&[first, 3, high, low, reason]),
             Version::V311 | Version::V5 => out.extend_from_slice(&[first, 2, high, low]),
         }
+    }
+}
+
+/// An acknowledgement from a client: PUBACK, PUBREC or PUBCOMP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAck {
+    /// What it acknowledges.
+    pub packet_id: u16,
+    /// 0 and what is below 0x80 is success.
+    pub reason: u8,
+}
+
+impl ClientAck {
+    /// Reads the acknowledgement whose bytes after the fixed header are `body`. Of its properties only the length is checked:
+    /// they are for people.
+    ///
+    /// # Errors
+    /// [`Fault::Malformed`], [`Fault::Protocol`] for packet id 0.
+    pub fn parse(version: Version, body: &[u8]) -> Result<Self, Fault> {
+        let (id, rest) =
+            body.split_first_chunk::<2>().ok_or(Fault::Malformed("an acknowledgement is cut short"))?;
+        let reason = match (version, rest) {
+            (_, []) => 0,
+            (Version::V5, [reason]) => *reason,
+            (Version::V5, [reason, length, properties @ ..])
+                if usize::from(*length) == properties.len() || *length > 127 =>
+            {
+                *reason
+            }
+            _ => return Err(Fault::Malformed("an acknowledgement is too long")),
+        };
+        match u16::from_be_bytes(*id) {
+            0 => Err(Fault::Protocol("packet id 0")),
+            packet_id => Ok(ClientAck { packet_id, reason }),
+        }
+    }
+
+    /// Whether the client did not take the message.
+    #[must_use]
+    pub fn is_refused(self) -> bool {
+        self.reason >= 0x80
     }
 }
 

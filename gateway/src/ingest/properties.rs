@@ -2,56 +2,91 @@
 //!
 //! ```text
 //!   forwarded   payload format 0x01, content type 0x03, response topic 0x08, correlation data 0x09,
-//!               user property 0x26
-//!   dropped     message expiry 0x02: an acknowledged event does not expire
-//!   refused     topic alias 0x23 (the maximum is 0), subscription identifier 0x0b, all others
+//!               user property 0x26; message expiry 0x02 before all of them: only local subscribers are told of it
+//!   taken out   topic alias 0x23
+//!   refused     subscription identifier 0x0b, all others
 //! ```
-//! Limits: [`PROPERTIES_BYTES_MAX`] bytes forwarded. Nothing is copied unless something has to be left out.
+//! Limits: [`PROPERTIES_BYTES_MAX`] bytes forwarded. Nothing is copied unless something has to be moved or left out.
 
-use super::{error::Fault, topics};
-use crate::store::record::PROPERTIES_BYTES_MAX;
+use super::{error::Fault, settings::TOPIC_ALIAS_MAX, topics};
+use crate::store::record::{MESSAGE_EXPIRY, PROPERTIES_BYTES_MAX};
 
 const PAYLOAD_FORMAT: u8 = 0x01;
-const MESSAGE_EXPIRY: u8 = 0x02;
 const CONTENT_TYPE: u8 = 0x03;
 const RESPONSE_TOPIC: u8 = 0x08;
 const CORRELATION_DATA: u8 = 0x09;
 const TOPIC_ALIAS: u8 = 0x23;
 const USER_PROPERTY: u8 = 0x26;
+/// A message expiry interval with its identifier, in bytes.
+const EXPIRY_BYTES: usize = 5;
+/// A topic alias with its identifier, in bytes.
+const ALIAS_BYTES: usize = 3;
 
-/// The properties to forward out of `raw`, which is a PUBLISH's properties without their length. `scratch` is used
-/// only if some are left out.
+/// What the properties of a PUBLISH say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Walked<'a> {
+    /// To forward, a message expiry interval first.
+    pub forwarded: &'a [u8],
+    /// The topic alias, 1 to [`TOPIC_ALIAS_MAX`].
+    pub alias: Option<u16>,
+}
+
+/// Walks `raw`, which is a PUBLISH's properties without their length. `scratch` is used only if some are moved or left out.
 ///
 /// # Errors
 /// [`Fault::TopicAlias`], [`Fault::Topic`] for a response topic with a wildcard `[MQTT-3.3.2-14]`, [`Fault::Quota`]
 /// for more than can be stored, [`Fault::Protocol`] and [`Fault::Malformed`] for what section 3.3.2.3 forbids.
-pub fn forwarded<'a>(raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Fault> {
-    let mut rest = raw;
+#[inline]
+pub fn walk<'a>(raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Walked<'a>, Fault> {
+    if raw.is_empty() {
+        return Ok(Walked { forwarded: raw, alias: None });
+    }
+    let (mut rest, mut alias) = (raw, None);
     // One bit per identifier: those that `value_bytes` knows are all below 64.
     let mut seen = 0u64;
-    let mut dropped = false;
-    scratch.clear();
+    // Where the message expiry lies that is not first.
+    let mut expiry_at = None;
     while let Some((&id, value)) = rest.split_first() {
         let bytes = value_bytes(id, value)?;
         if seen & (1 << id) != 0 && id != USER_PROPERTY {
             return Err(Fault::Protocol("a property is there twice"));
         }
         seen |= 1 << id;
-        if id == MESSAGE_EXPIRY {
-            if !dropped {
-                scratch.extend_from_slice(&raw[..raw.len() - rest.len()]);
-            }
-            dropped = true;
-        } else if dropped {
-            scratch.extend_from_slice(&rest[..1 + bytes]);
+        let at = raw.len() - rest.len();
+        match id {
+            TOPIC_ALIAS => alias = Some((at, alias_of(value)?)),
+            MESSAGE_EXPIRY if at > 0 => expiry_at = Some(at),
+            _ => {}
         }
         rest = &value[bytes..];
     }
-    let forwarded: &[u8] = if dropped { scratch } else { raw };
+    let forwarded: &[u8] = if alias.is_none() && expiry_at.is_none() {
+        raw
+    } else {
+        scratch.clear();
+        if let Some(at) = expiry_at {
+            scratch.extend_from_slice(&raw[at..at + EXPIRY_BYTES]);
+        }
+        // What is cut out, and how long it is.
+        let mut cuts = [alias.map(|(at, _)| (at, ALIAS_BYTES)), expiry_at.map(|at| (at, EXPIRY_BYTES))];
+        cuts.sort_unstable();
+        let mut from = 0;
+        for (at, bytes) in cuts.into_iter().flatten() {
+            scratch.extend_from_slice(&raw[from..at]);
+            from = at + bytes;
+        }
+        scratch.extend_from_slice(&raw[from..]);
+        scratch
+    };
     if forwarded.len() > PROPERTIES_BYTES_MAX {
         return Err(Fault::Quota);
     }
-    Ok(forwarded)
+    Ok(Walked { forwarded, alias: alias.map(|(_, alias)| alias) })
+}
+
+fn alias_of(value: &[u8]) -> Result<u16, Fault> {
+    let alias = value.first_chunk::<2>().map_or(0, |alias| u16::from_be_bytes(*alias));
+    if (1..=TOPIC_ALIAS_MAX).contains(&alias) { Ok(alias) } else { Err(Fault::TopicAlias) }
 }
 
 /// Bytes that the value of property `id` takes at the start of `value`.
@@ -75,7 +110,7 @@ fn value_bytes(id: u8, value: &[u8]) -> Result<usize, Fault> {
             let name = text(value)?.len() + 2;
             name + text(&value[name..])?.len() + 2
         }
-        TOPIC_ALIAS => return Err(Fault::TopicAlias),
+        TOPIC_ALIAS => 2,
         _ => return Err(Fault::Protocol("a property that a PUBLISH from a client may not have")),
     };
     if value.len() < bytes { Err(CUT) } else { Ok(bytes) }
@@ -105,7 +140,7 @@ mod tests {
     const USER: [u8; 7] = [USER_PROPERTY, 0, 1, b'k', 0, 1, b'v'];
 
     fn run(raw: &[u8]) -> Result<Vec<u8>, Fault> {
-        forwarded(raw, &mut vec![1, 2, 3]).map(<[u8]>::to_vec)
+        walk(raw, &mut vec![1, 2, 3]).map(|walked| walked.forwarded.to_vec())
     }
 
     #[test]
@@ -117,20 +152,32 @@ mod tests {
     }
 
     #[test]
-    fn the_message_expiry_alone_is_left_out() {
-        let expiry = [MESSAGE_EXPIRY, 0, 0, 0, 9];
-        assert_eq!(
-            run(&[&USER[..], &expiry, &[1, 0], &USER].concat()),
-            Ok([&USER[..], &[1, 0], &USER].concat())
-        );
-        assert_eq!(run(&expiry), Ok(vec![]));
+    fn a_message_expiry_comes_first_and_a_topic_alias_is_taken_out() {
+        let (expiry, alias) = ([MESSAGE_EXPIRY, 0, 0, 0, 9], [TOPIC_ALIAS, 0, 3]);
+        let table = [
+            (
+                [&USER[..], &expiry, &[1, 0], &USER].concat(),
+                [&expiry[..], &USER, &[1, 0], &USER].concat(),
+                None,
+            ),
+            ([&alias[..], &USER, &expiry].concat(), [&expiry[..], &USER].concat(), Some(3)),
+            ([&USER[..], &expiry, &alias].concat(), [&expiry[..], &USER].concat(), Some(3)),
+            ([&expiry[..], &alias].concat(), expiry.to_vec(), Some(3)),
+            (expiry.to_vec(), expiry.to_vec(), None),
+            (alias.to_vec(), vec![], Some(3)),
+        ];
+        for (raw, wanted, alias) in table {
+            let mut scratch = vec![];
+            assert_eq!(walk(&raw, &mut scratch), Ok(Walked { forwarded: &wanted, alias }), "{raw:02x?}");
+        }
     }
 
     #[test]
     fn forbidden_properties_are_refused_by_cause() {
         let huge = [&[CORRELATION_DATA, 0x40, 0][..], &[0; 0x4000]].concat();
-        let table: [(&[u8], Fault); 10] = [
-            (&[TOPIC_ALIAS, 0, 1], Fault::TopicAlias),
+        let table: [(&[u8], Fault); 11] = [
+            (&[TOPIC_ALIAS, 0, 0], Fault::TopicAlias),
+            (&[TOPIC_ALIAS, 0, 17], Fault::TopicAlias),
             (&[0x0b, 1], Fault::Protocol("a property that a PUBLISH from a client may not have")),
             (&[0xff, 1], Fault::Protocol("a property that a PUBLISH from a client may not have")),
             (&[1, 2], Fault::Protocol("the payload format is neither 0 nor 1")),

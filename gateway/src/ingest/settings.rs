@@ -25,6 +25,8 @@ pub const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest keep-alive that an MQTT 5 client is granted, by default, in seconds.
 pub const KEEP_ALIVE_MAX_S: u16 = 3600;
+/// Topic aliases that an MQTT 5 client may use: a device publishes on a few topics.
+pub const TOPIC_ALIAS_MAX: u16 = 16;
 /// Time that a stop waits for acknowledgements that are due to become durable.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest pause in reading from an MQTT 5 client whose publishes a full store refuses: a PINGREQ is answered after it.

@@ -152,6 +152,19 @@ impl Block {
         &self.row
     }
 
+    /// Whether one of its records has the retain flag.
+    #[must_use]
+    pub fn has_retained(&self) -> bool {
+        let mut at = HEAD_BYTES;
+        while let Some((_, size)) = Record::peek(&self.row, at) {
+            if Record::is_retained(&self.row[at..]) {
+                return true;
+            }
+            at += size;
+        }
+        false
+    }
+
     /// Its records from `offset` on, each with its offset.
     #[must_use]
     pub fn records_from(&self, offset: u64) -> Records<'_> {

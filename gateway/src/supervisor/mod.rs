@@ -130,7 +130,7 @@ impl Gateway {
 
     fn spawn(settings: Settings, store: Store, Ports { doors, window }: Ports) -> Self {
         let (failure, _) = watch::channel(None);
-        let (intake, view) = (store.intake(), store.view());
+        let (ends, view) = (ingest::Ends::from(&store), store.view());
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
         let replays = Replays::new(view.clone(), settings.uplinks.clone());
         let (mut uplinks, mut health) = (Vec::new(), Vec::new());
@@ -151,9 +151,9 @@ impl Gateway {
             stopping: AtomicBool::new(false),
             store: Mutex::new(Some(store)),
         });
-        watch_store(intake.watermark(), inside.clone(), failure.clone());
+        watch_store(ends.intake.watermark(), inside.clone(), failure.clone());
         let ingest =
-            Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, intake, settings.ingest, stop));
+            Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, ends, settings.ingest, stop));
         let watched = inside.reload.clone();
         let reload = Task::spawn("reload".into(), &failure, |stop| watched.run(stop));
         let http_address = window.address();

@@ -7,13 +7,14 @@ use crate::{
     ingest::{
         acks::Arrival,
         admission::{self, Verdict},
+        bus::{Message, Wanted},
         codec::{self, Connect, Refused, Will},
         error::Fault,
         packet::{self, Header, Reply, Version},
         properties,
         publish::{Publish, Qos},
     },
-    store::Record,
+    store::{Kind, Record},
 };
 
 /// Topics without a route that one session tells of.
@@ -49,18 +50,24 @@ impl Session {
     fn take_publish<S: Sink>(&mut self, now: Now, first: u8, body: &[u8], sink: &mut S) -> Result<(), Fault> {
         let publish = Publish::parse(first, body, self.version)?;
         self.counts.publishes += 1;
-        if !self.settings.topics.allow(publish.topic) {
-            return Err(Fault::Topic);
-        }
         let mut scratch = std::mem::take(&mut self.scratch);
-        let result = properties::forwarded(publish.properties, &mut scratch).and_then(|properties| {
-            let publish = Publish { properties, ..publish };
+        let mut aliases = std::mem::take(&mut self.aliases);
+        let result = properties::walk(publish.properties, &mut scratch).and_then(|walked| {
+            let topic = match (walked.alias, publish.topic) {
+                (None, "") => return Err(Fault::Protocol("neither a topic nor an alias for one")),
+                (None, topic) => topic,
+                (Some(alias), topic) => resolve(&mut aliases, alias, topic)?,
+            };
+            if !self.settings.topics.allow(topic) {
+                return Err(Fault::Topic);
+            }
+            let publish = Publish { topic, properties: walked.forwarded, ..publish };
             if publish.qos == Qos::AtMostOnce || self.arrives(&publish)? {
                 self.admit(now, &publish, sink);
             }
             Ok(())
         });
-        self.scratch = scratch;
+        (self.scratch, self.aliases) = (scratch, aliases);
         result
     }
 
@@ -102,38 +109,46 @@ impl Session {
         }
     }
 
-    /// Pushes what a route takes; gives whether one does.
+    /// Pushes what a route or a local subscriber takes, or passes it on; gives whether anybody takes it.
     #[inline]
     fn store<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) -> bool {
         let verdict = admission::judge(publish.topic, publish.payload, &self.settings.routes);
         let Verdict::Store { kind, events, urgent, malformed } = verdict else {
-            self.note_unrouted(publish.topic);
-            return false;
+            return self.store_for_subscribers(now, publish, sink);
         };
-        let record = Record {
-            kind,
-            events,
-            retain: publish.retain,
-            qos: publish.qos as u8,
-            local: false,
-            urgent,
-            received_ms: now.wall_ms,
-            client: &self.client,
-            topic: publish.topic,
-            properties: publish.properties,
-            payload: publish.payload,
-        };
-        if publish.qos == Qos::ExactlyOnce {
-            sink.push_exactly_once(&record, publish.packet_id);
-        } else {
-            sink.push(&record);
-        }
-        self.acks.pushed();
-        self.batched_bytes += record.size();
+        let record = Record { kind, events, urgent, ..record(&self.client, now, publish) };
+        let bytes = push(&record, publish, sink);
+        self.note_pushed(bytes);
         self.counts.events += u64::from(events);
         self.counts.bytes += (publish.topic.len() + publish.payload.len()) as u64;
         self.counts.malformed_frames += u64::from(malformed);
         true
+    }
+
+    /// What no route takes: for local subscribers, if there are any.
+    #[cold]
+    fn store_for_subscribers<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) -> bool {
+        let record = Record { local: true, events: 0, ..record(&self.client, now, publish) };
+        match self.bus.wants(publish.topic, record.qos, publish.retain) {
+            Wanted::No => {
+                self.note_unrouted(publish.topic);
+                return false;
+            }
+            Wanted::Passed => {
+                self.bus.pass(Message::of(&record));
+            }
+            Wanted::Stored => {
+                let bytes = push(&record, publish, sink);
+                self.note_pushed(bytes);
+            }
+        }
+        true
+    }
+
+    #[inline]
+    fn note_pushed(&mut self, bytes: usize) {
+        self.acks.pushed();
+        self.batched_bytes += bytes;
     }
 
     #[cold]
@@ -147,17 +162,27 @@ impl Session {
         }
     }
 
-    pub(super) fn push_will<S: Sink>(&mut self, now: Now, will: &Will, sink: &mut S) {
+    /// Publishes the will, or leaves it to the bus for as long as it is to wait.
+    pub(super) fn end_with_will<S: Sink>(&mut self, now: Now, will: Will, sink: &mut S) {
+        let delay_s = will.delay_s.min(self.session_expiry_s);
         let publish = Publish {
             topic: &will.topic,
             packet_id: 0,
-            qos: Qos::AtMostOnce,
+            qos: will.qos,
             dup: false,
             retain: will.retain,
             properties: &will.properties,
             payload: &will.payload,
         };
-        self.admit(now, &publish, sink);
+        if delay_s > 0
+            && let Some(mailbox) = self.mailbox_or_begin()
+        {
+            let message = Message::of(&record(&self.client, now, &publish));
+            self.bus.leave_will(&mailbox, message, now.wall_ms + u64::from(delay_s) * 1000);
+            return;
+        }
+        // Nobody is owed an acknowledgement for it.
+        self.store(now, &Publish { qos: will.qos.min(Qos::AtLeastOnce), ..publish }, sink);
     }
 
     #[cold]
@@ -185,19 +210,11 @@ impl Session {
                 self.emit(&packet::PINGRESP);
                 Ok(())
             }
-            packet::SUBSCRIBE => {
-                let suback = codec::suback(self.version, body)?;
-                self.emit(&suback);
-                if !std::mem::replace(&mut self.told.subscribes, true) {
-                    self.news.push(News::Subscribes);
-                }
-                Ok(())
-            }
-            packet::UNSUBSCRIBE => {
-                let unsuback = codec::unsuback(self.version, body)?;
-                self.emit(&unsuback);
-                Ok(())
-            }
+            packet::SUBSCRIBE => self.take_subscribe(body),
+            packet::UNSUBSCRIBE => self.take_unsubscribe(body),
+            packet::PUBACK => self.take_puback(body),
+            packet::PUBREC => self.take_pubrec(body),
+            packet::PUBCOMP => self.take_pubcomp(body),
             packet::DISCONNECT => self.take_disconnect(body),
             packet::CONNECT => Err(Fault::Protocol("a second CONNECT")),
             packet::AUTH => Err(Fault::Protocol("AUTH without an authentication method")),
@@ -231,4 +248,49 @@ impl Session {
         self.phase = Phase::Ended(End::Disconnect { with_will: disconnect.with_will });
         Ok(())
     }
+}
+
+/// The topic that an alias stands for; a topic beside it is what it stands for from now on.
+#[cold]
+fn resolve<'a>(aliases: &'a mut Vec<Box<str>>, alias: u16, topic: &str) -> Result<&'a str, Fault> {
+    let at = usize::from(alias) - 1;
+    if !topic.is_empty() {
+        if aliases.len() <= at {
+            aliases.resize(at + 1, Box::default());
+        }
+        aliases[at] = topic.into();
+    }
+    match aliases.get(at) {
+        Some(topic) if !topic.is_empty() => Ok(topic),
+        _ => Err(Fault::Protocol("a topic alias that stands for nothing")),
+    }
+}
+
+/// The record of a publish, as an event that no route says more of.
+#[inline]
+fn record<'a>(client: &'a str, now: Now, publish: &Publish<'a>) -> Record<'a> {
+    Record {
+        kind: Kind::Opaque,
+        events: 1,
+        retain: publish.retain,
+        qos: publish.qos as u8,
+        local: false,
+        urgent: false,
+        received_ms: now.wall_ms,
+        client,
+        topic: publish.topic,
+        properties: publish.properties,
+        payload: publish.payload,
+    }
+}
+
+/// Gives what it weighs.
+#[inline]
+fn push<S: Sink>(record: &Record<'_>, publish: &Publish<'_>, sink: &mut S) -> usize {
+    if publish.qos == Qos::ExactlyOnce {
+        sink.push_exactly_once(record, publish.packet_id);
+    } else {
+        sink.push(record);
+    }
+    record.size()
 }

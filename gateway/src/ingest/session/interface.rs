@@ -54,8 +54,6 @@ pub struct Counts {
 pub enum News {
     /// No route takes this topic.
     Unrouted(String),
-    /// The client subscribes, and gets nothing.
-    Subscribes,
     /// The client uses a packet id in flight for another publish.
     PacketIdReused(u16),
     /// The store is full, and what the client publishes is not stored.

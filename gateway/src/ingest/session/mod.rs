@@ -14,24 +14,26 @@
 //! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning false; the Receive
 //! Maximum holds on MQTT 5. A keep-alive does not run out while it is the gateway that does not read: see `full.rs`.
 //!
-//! It does not: look for other connections of the client (`registry`), read a clock, or wait for anything. There are
-//! no local subscribers: every SUBSCRIBE is answered, and refused.
+//! What local subscribers get is in `local.rs`. It does not: look for other connections of the client (`registry`), read a clock, or
+//! wait for anything.
 
 mod full;
 mod input;
 mod interface;
+mod local;
 mod opening;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
     acks::Acks,
+    bus::{Bus, Mailbox},
     codec::{self, Connect, Will},
     error::Fault,
     packet::Version,
@@ -41,6 +43,7 @@ use crate::store::Watermark;
 
 pub use full::HELD_MAX;
 pub use interface::{Counts, End, News, Sink};
+pub use opening::Opening;
 
 pub use crate::clock::Now;
 
@@ -73,6 +76,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Session {
     settings: Arc<Settings>,
+    bus: Bus,
     phase: Phase,
     version: Version,
     /// Empty until accepted.
@@ -89,6 +93,14 @@ pub struct Session {
     session_expiry_s: u32,
     /// Longest packet that the client takes.
     packet_bytes_max: usize,
+    /// Publishes that it takes at a time.
+    receive_max: u16,
+    /// By alias, counted from 1; empty until the client uses one.
+    aliases: Vec<Box<str>>,
+    /// What it subscribes to and is owed; `None` without either.
+    mailbox: Option<Arc<Mailbox>>,
+    /// SUBACKs, each with the save it waits for.
+    subacks: VecDeque<(u64, Vec<u8>)>,
     /// Bytes of the records in the batch.
     batched_bytes: usize,
     /// Since when nothing is read for want of room.
@@ -105,7 +117,6 @@ pub struct Session {
 struct Told {
     /// Hashes of topics without a route.
     unrouted: HashSet<u64>,
-    subscribes: bool,
     packet_id_reused: bool,
     store_full: bool,
 }
@@ -113,9 +124,10 @@ struct Told {
 impl Session {
     /// A session that waits for its CONNECT.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, now: Now) -> Self {
+    pub fn new(settings: Arc<Settings>, bus: Bus, now: Now) -> Self {
         Session {
             settings,
+            bus,
             phase: Phase::Fresh,
             version: Version::V311,
             client: Arc::from(""),
@@ -127,6 +139,10 @@ impl Session {
             keep_alive: None,
             session_expiry_s: 0,
             packet_bytes_max: usize::MAX,
+            receive_max: u16::MAX,
+            aliases: Vec::new(),
+            mailbox: None,
+            subacks: VecDeque::new(),
             batched_bytes: 0,
             blocked_since: None,
             will: None,
@@ -284,7 +300,10 @@ impl Session {
             End::Fault(_) | End::Lost => true,
         };
         if let Some(will) = self.will.take().filter(|_| with_will) {
-            self.push_will(now, &will, sink);
+            self.end_with_will(now, *will, sink);
+        }
+        if let Some(mailbox) = self.mailbox.take() {
+            self.bus.detach(&mailbox, self.session_expiry_s, now.wall_ms);
         }
         if self.session_expiry_s == 0 && (pending || self.acks.has_exactly_once()) {
             sink.push_forget(&self.client);
@@ -328,6 +347,10 @@ impl Session {
         self.writing_since = Some(now.at);
         if self.written >= self.out.len() {
             self.discard_output();
+        } else if self.written >= OUT_BYTES_MAX {
+            // What is delivered without end would let it grow without end.
+            self.out.drain(..self.written);
+            self.written = 0;
         }
     }
 

@@ -4,10 +4,32 @@ use std::{sync::Arc, time::Duration};
 
 use super::{End, Now, Phase, Session, Sink};
 use crate::ingest::{
+    bus::Mailbox,
     codec::{self, Accepted, Connect, Refused},
     error::Fault,
     packet::Version,
 };
+
+/// What is known of the client that is accepted.
+#[derive(Debug)]
+pub struct Opening {
+    /// The client id.
+    pub client: Arc<str>,
+    /// A session is continued.
+    pub present: bool,
+    /// The store knows QoS 2 packet ids of a session that is not continued.
+    pub forget: bool,
+    /// The local session that is continued, if it has one.
+    pub mailbox: Option<Arc<Mailbox>>,
+}
+
+impl Opening {
+    /// A client of which nothing is known.
+    #[must_use]
+    pub fn fresh(client: Arc<str>) -> Self {
+        Self { client, present: false, forget: false, mailbox: None }
+    }
+}
 
 impl Session {
     /// The CONNECT that was read, once: answer with [`Session::accept`] or [`Session::refuse`].
@@ -15,17 +37,9 @@ impl Session {
         if let Phase::Deciding(connect) = &mut self.phase { connect.take() } else { None }
     }
 
-    /// Accepts the client under the id `client`. `present` says that a session is continued, `forget` that the store
-    /// knows QoS 2 packet ids of a session that is not.
-    pub fn accept<S: Sink>(
-        &mut self,
-        now: Now,
-        connect: Connect,
-        client: Arc<str>,
-        present: bool,
-        forget: bool,
-        sink: &mut S,
-    ) {
+    /// Accepts the client.
+    pub fn accept<S: Sink>(&mut self, now: Now, connect: Connect, opening: Opening, sink: &mut S) {
+        let Opening { client, present, forget, mailbox } = opening;
         if forget {
             sink.push_forget(&client);
             self.acks.pushed();
@@ -46,6 +60,11 @@ impl Session {
         self.client = client;
         self.session_expiry_s = connect.session_expiry_s;
         self.packet_bytes_max = connect.packet_bytes_max;
+        self.receive_max = connect.receive_max.min(self.settings.inflight_max);
+        if let Some(mailbox) = &mailbox {
+            self.bus.attach(mailbox, self.receive_max, self.session_expiry_s);
+        }
+        self.mailbox = mailbox;
         self.keep_alive = (granted_s > 0).then(|| Duration::from_secs(granted_s.into()) * 3 / 2);
         self.will = connect.will.map(Box::new);
         self.heard = now.at;

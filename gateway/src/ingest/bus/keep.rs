@@ -1,0 +1,140 @@
+//! What outlives the process: gathered for a save, and restored at the start.
+//!
+//! A save has what the sessions were when it was gathered, and the position of the log up to which messages were routed then.
+//! One that fails is gathered again with what came since: nothing is forgotten, and the steps of QoS 2 wait for it.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{
+    Bus,
+    mailbox::{Mailbox, Options, State, Subscription},
+    message::Message,
+    outbound::Outbound,
+};
+use crate::store::{KeptSessions, SessionChange};
+
+/// A save on its way.
+#[derive(Debug)]
+pub(super) struct Save {
+    /// What the file is to say.
+    pub changes: Vec<SessionChange>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    number: u64,
+}
+
+impl Bus {
+    /// Takes up what was kept. Sessions whose time is over are ended.
+    pub(super) fn restore(&self, kept: KeptSessions, now_ms: u64) {
+        let settings = self.0.settings.clone();
+        let mut takers = self.0.takers.write();
+        for row in kept.retained {
+            let message = Arc::new(Message::from(row));
+            takers.retained.put(&message, settings.retained_messages_max, settings.retained_bytes_max);
+        }
+        let mut sessions = self.0.sessions.lock();
+        for (client, row, owed) in kept.sessions {
+            let state = State {
+                outbound: Outbound::restored(owed),
+                expiry_s: row.expiry_s,
+                // Whoever was connected when the process ended is away since then.
+                away_since_ms: Some(row.away_since_ms.unwrap_or(now_ms)),
+                will: row.will,
+                in_file: true,
+                ..State::default()
+            };
+            let client: Arc<str> = client.into();
+            let mailbox = Arc::new(Mailbox::new(client.clone(), row.identity.map(Arc::from), state));
+            for subscribed in row.subscriptions {
+                let subscription = Subscription { options: Options(subscribed.options), id: subscribed.id };
+                takers.insert(&subscribed.filter, &mailbox, subscription);
+                mailbox.state().subscriptions.insert(subscribed.filter.into(), subscription);
+            }
+            sessions.insert(client, mailbox);
+        }
+        self.0.session_count.store(sessions.len(), Ordering::Relaxed);
+    }
+
+    /// Whether a save can not wait.
+    pub(super) fn is_save_urgent(&self) -> bool {
+        self.0.unsaved.lock().is_urgent
+    }
+
+    /// Whether the file does not say what it should.
+    pub(super) fn has_unsaved(&self) -> bool {
+        let unsaved = self.0.unsaved.lock();
+        !(unsaved.dirty.is_empty() && unsaved.changes.is_empty() && unsaved.retained.is_empty())
+    }
+
+    /// Whether there is anything to keep, so that the position matters.
+    pub(super) fn keeps_something(&self) -> bool {
+        self.0.takers.read().retained.len() > 0
+            || self.0.sessions.lock().values().any(|mailbox| mailbox.state().outbound.keeps())
+    }
+
+    /// Gathers what the file is to be told.
+    pub(super) fn gather(&self) -> Save {
+        let (mut changes, mut mailboxes, dirty, retained, number) = {
+            let mut unsaved = self.0.unsaved.lock();
+            unsaved.is_urgent = false;
+            let number = unsaved.number;
+            unsaved.number += 1;
+            (
+                std::mem::take(&mut unsaved.changes),
+                std::mem::take(&mut unsaved.saving),
+                std::mem::take(&mut unsaved.dirty),
+                std::mem::take(&mut unsaved.retained),
+                number,
+            )
+        };
+        {
+            let takers = self.0.takers.read();
+            for topic in retained {
+                let row = takers.retained.get(&topic).map(|message| message.row());
+                changes.push(SessionChange::Retained(topic.into(), row));
+            }
+        }
+        for mailbox in dirty {
+            mailbox.clean();
+            gather_session(&mailbox, &mut changes);
+            mailboxes.push(mailbox);
+        }
+        Save { changes, mailboxes, number }
+    }
+
+    /// The save is durable.
+    pub(super) fn note_saved(&self, save: Save) {
+        for mailbox in save.mailboxes {
+            let waited = {
+                let mut state = mailbox.state();
+                let waited = state.outbound.waits_for_file();
+                state.outbound.saved();
+                waited
+            };
+            if waited {
+                mailbox.ring();
+            }
+        }
+        self.0.saved.send_replace(save.number);
+    }
+
+    /// The save failed: the next one has it as well.
+    pub(super) fn note_not_saved(&self, mut save: Save) {
+        let mut unsaved = self.0.unsaved.lock();
+        save.changes.append(&mut unsaved.changes);
+        unsaved.changes = save.changes;
+        unsaved.saving = save.mailboxes;
+    }
+}
+
+fn gather_session(mailbox: &Arc<Mailbox>, changes: &mut Vec<SessionChange>) {
+    let mut state = mailbox.state();
+    if !state.outbound.keeps() {
+        return;
+    }
+    if std::mem::take(&mut state.is_changed) || !state.in_file {
+        state.in_file = true;
+        let row = state.row(mailbox.identity());
+        changes.push(SessionChange::Session(mailbox.client().to_string(), row));
+    }
+    state.outbound.changes(mailbox.client(), changes);
+}

@@ -1,0 +1,176 @@
+//! A local session: what it subscribes to and is owed, shared by its connection and the bus.
+//!
+//! The bus puts messages in and rings; the connection writes them out when its socket takes them. Neither waits for the other:
+//! the lock is held for as long as a message takes to be put in, or a buffer to be filled.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use super::outbound::Outbound;
+use crate::store::{SessionRow, SubscriptionRow, WillRow};
+
+/// The options of a subscription: MQTT 5 section 3.8.3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options(pub u8);
+
+impl Options {
+    /// The greatest QoS to deliver with.
+    #[must_use]
+    pub fn qos(self) -> u8 {
+        self.0 & 3
+    }
+
+    /// Not what the client published itself.
+    #[must_use]
+    pub fn is_no_local(self) -> bool {
+        self.0 & 4 != 0
+    }
+
+    /// The retain flag stays as published.
+    #[must_use]
+    pub fn keeps_retain(self) -> bool {
+        self.0 & 8 != 0
+    }
+
+    /// Whether retained messages are sent to a subscription that is new, or was there.
+    #[must_use]
+    pub fn wants_retained(self, is_new: bool) -> bool {
+        match self.0 >> 4 & 3 {
+            0 => true,
+            1 => is_new,
+            _ => false,
+        }
+    }
+}
+
+/// What a session subscribes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its options.
+    pub options: Options,
+    /// Its identifier.
+    pub id: Option<u32>,
+}
+
+/// A local session.
+#[derive(Debug)]
+pub struct Mailbox {
+    client: Arc<str>,
+    identity: Option<Arc<str>>,
+    bell: Notify,
+    /// There may be something to write.
+    is_rung: AtomicBool,
+    /// The file does not say what it should.
+    is_dirty: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// What is locked.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub outbound: Outbound,
+    pub subscriptions: BTreeMap<Box<str>, Subscription>,
+    pub expiry_s: u32,
+    /// Wall clock, milliseconds since 1970.
+    pub away_since_ms: Option<u64>,
+    pub will: Option<WillRow>,
+    /// The session itself, not what it is owed, differs from the file.
+    pub is_changed: bool,
+    /// The file has it.
+    pub in_file: bool,
+}
+
+impl Mailbox {
+    /// One that subscribes to nothing.
+    pub(super) fn new(client: Arc<str>, identity: Option<Arc<str>>, state: State) -> Self {
+        Self {
+            client,
+            identity,
+            bell: Notify::new(),
+            is_rung: AtomicBool::new(false),
+            is_dirty: AtomicBool::new(false),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The client id.
+    #[must_use]
+    pub fn client(&self) -> &Arc<str> {
+        &self.client
+    }
+
+    /// Whose it is; `None` for anonymous access.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Arc<str>> {
+        self.identity.as_ref()
+    }
+
+    /// Resolves when there may be something to write. Cancel-safe.
+    pub async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Whether there may be something to write.
+    #[must_use]
+    #[inline]
+    pub fn is_rung(&self) -> bool {
+        self.is_rung.load(Ordering::Acquire)
+    }
+
+    /// What there is now is about to be written.
+    pub fn answer(&self) {
+        self.is_rung.store(false, Ordering::Release);
+    }
+
+    /// Says that there may be something to write.
+    pub fn ring(&self) {
+        if !self.is_rung.swap(true, Ordering::AcqRel) {
+            self.bell.notify_one();
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Whether it was clean, and is not any more.
+    pub(super) fn soil(&self) -> bool {
+        !self.is_dirty.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn clean(&self) {
+        self.is_dirty.store(false, Ordering::Release);
+    }
+}
+
+impl State {
+    /// The session as the file should say it.
+    pub(super) fn row(&self, identity: Option<&Arc<str>>) -> SessionRow {
+        let subscription = |(filter, subscription): (&Box<str>, &Subscription)| SubscriptionRow {
+            filter: filter.to_string(),
+            options: subscription.options.0,
+            id: subscription.id,
+        };
+        SessionRow {
+            identity: identity.map(ToString::to_string),
+            expiry_s: self.expiry_s,
+            away_since_ms: self.away_since_ms,
+            subscriptions: self.subscriptions.iter().map(subscription).collect(),
+            will: self.will.clone(),
+        }
+    }
+
+    /// Whether its time is over.
+    pub(super) fn is_over(&self, now_ms: u64) -> bool {
+        self.expiry_s != u32::MAX
+            && self.away_since_ms.is_some_and(|since| now_ms >= since + u64::from(self.expiry_s) * 1000)
+    }
+}

@@ -1,0 +1,103 @@
+//! A message on its way to local subscribers: made once, shared by all of them.
+
+use crate::store::{Kind, MessageRow, Record};
+
+/// A message as it was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Its topic.
+    pub topic: Box<str>,
+    /// Its payload.
+    pub payload: Box<[u8]>,
+    /// Its MQTT 5 properties to forward, as on the wire, without a message expiry.
+    pub properties: Box<[u8]>,
+    /// The client id of its publisher.
+    pub publisher: Box<str>,
+    /// The publisher's QoS.
+    pub qos: u8,
+    /// The publisher's retain flag.
+    pub retain: bool,
+    /// When the gateway took it in, wall clock, milliseconds since 1970.
+    pub received_ms: u64,
+    /// How long it is worth delivering, in seconds from then; `None` for ever.
+    pub expiry_s: Option<u32>,
+}
+
+impl Message {
+    /// The message that a record holds.
+    #[must_use]
+    pub fn of(record: &Record<'_>) -> Self {
+        let (expiry_s, properties) = record.split_expiry();
+        Self {
+            topic: record.topic.into(),
+            payload: record.payload.into(),
+            properties: properties.into(),
+            publisher: record.client.into(),
+            qos: record.qos,
+            retain: record.retain,
+            received_ms: record.received_ms,
+            expiry_s,
+        }
+    }
+
+    /// The record of a message that is published now, as an event or for local subscribers.
+    #[must_use]
+    pub fn record(&self, now_ms: u64) -> Record<'_> {
+        Record {
+            kind: Kind::Opaque,
+            events: 1,
+            retain: self.retain,
+            qos: self.qos,
+            local: false,
+            urgent: false,
+            received_ms: now_ms,
+            client: &self.publisher,
+            topic: &self.topic,
+            properties: &self.properties,
+            payload: &self.payload,
+        }
+    }
+
+    /// Seconds for which it is still worth delivering, if that ends; 0 if it is over.
+    #[must_use]
+    pub fn expires_in_s(&self, now_ms: u64) -> Option<u32> {
+        let passed_s = now_ms.saturating_sub(self.received_ms) / 1000;
+        self.expiry_s.map(|expiry_s| expiry_s.saturating_sub(u32::try_from(passed_s).unwrap_or(u32::MAX)))
+    }
+
+    /// What it weighs in memory, in bytes, beside a constant.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.properties.len() + self.publisher.len()
+    }
+
+    /// As it is kept.
+    #[must_use]
+    pub fn row(&self) -> MessageRow {
+        MessageRow {
+            topic: self.topic.to_string(),
+            payload: self.payload.to_vec(),
+            properties: self.properties.to_vec(),
+            publisher: self.publisher.to_string(),
+            qos: self.qos,
+            retain: self.retain,
+            received_ms: self.received_ms,
+            expiry_s: self.expiry_s,
+        }
+    }
+}
+
+impl From<MessageRow> for Message {
+    fn from(row: MessageRow) -> Self {
+        Self {
+            topic: row.topic.into(),
+            payload: row.payload.into(),
+            properties: row.properties.into(),
+            publisher: row.publisher.into(),
+            qos: row.qos,
+            retain: row.retain,
+            received_ms: row.received_ms,
+            expiry_s: row.expiry_s,
+        }
+    }
+}

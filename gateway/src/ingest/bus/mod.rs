@@ -1,0 +1,346 @@
+//! Local subscribers: who subscribes to what, what is retained, and which messages go to whom.
+//!
+//! ```text
+//!   log ──follow──▶ bus task ──route──▶ mailboxes ─ ring ─▶ connections
+//!   passed (QoS 0 that is not stored) ─▶ │  └▶ retained
+//!                                        └─ save, some seconds later ─▶ sessions.redb
+//! ```
+//! What is stored reaches local subscribers out of the log, after its commit: fan-out delays no PUBACK and no commit, and a subscriber
+//! sees nothing that a power cut could take back. What no route stores goes through the log all the same if it was published
+//! with QoS 1 or 2 and somebody subscribes to it (`local` records, which no uplink gets), so a PUBACK always means: on disk. With
+//! QoS 0 it is passed on in memory.
+//!
+//! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes of each queue, retained messages and bytes. All
+//! queues together have [`QUEUED_BYTES_MAX`], of which each session may use an equal share: a slow one loses its own copies.
+//! Everything here is in memory and does not wait; the task that follows the log is in `task`.
+
+pub mod filters;
+mod keep;
+mod mailbox;
+mod message;
+mod outbound;
+mod outgoing;
+mod retained;
+mod route;
+mod sessions;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+
+pub use mailbox::{Mailbox, Options, Subscription};
+pub use message::Message;
+pub use outbound::{Peer, Received, Written};
+pub(super) use outgoing::{put_number, put_pubrel};
+pub(super) use task::run;
+
+use super::settings::Settings;
+use crate::store::SessionChange;
+use outbound::Limits;
+use route::Takers;
+
+/// Bytes in all queues together.
+pub const QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes that wait to be passed on at most: what does not fit is lost, as QoS 0 may be.
+pub const PASSED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a shared subscription begins with: section 4.8.2.
+const SHARE: &str = "$share/";
+
+/// Local subscribers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Bus(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: Arc<Settings>,
+    takers: RwLock<Takers>,
+    sessions: Mutex<HashMap<Arc<str>, Arc<Mailbox>>>,
+    /// Sessions, for the share of each.
+    session_count: AtomicUsize,
+    passed: Mutex<Passed>,
+    /// Something was passed, or is to be saved at once.
+    bell: Notify,
+    unsaved: Mutex<Unsaved>,
+    /// Wills whose time has come.
+    wills: Mutex<VecDeque<Message>>,
+    /// Grows with every save: see [`Bus::saved`].
+    saved: watch::Sender<u64>,
+    counts: Counts,
+}
+
+/// Messages that wait to be passed on.
+#[derive(Debug, Default)]
+struct Passed {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+/// What the file is to be told.
+#[derive(Debug, Default)]
+struct Unsaved {
+    dirty: Vec<Arc<Mailbox>>,
+    /// Sessions that are over, and what a save that failed was to say.
+    changes: Vec<SessionChange>,
+    /// Topics whose retained message is another, or none.
+    retained: HashSet<Box<str>>,
+    /// In a save that failed.
+    saving: Vec<Arc<Mailbox>>,
+    /// Somebody waits for the save.
+    is_urgent: bool,
+    /// The number of the save that will have what is dirty now.
+    number: u64,
+}
+
+/// What happened since it was last taken.
+#[derive(Debug, Default)]
+struct Counts {
+    delivered: AtomicU64,
+    queue_full: AtomicU64,
+    passed_full: AtomicU64,
+    retained_full: AtomicU64,
+    too_large: AtomicU64,
+    expired: AtomicU64,
+    denied: AtomicU64,
+}
+
+/// What a subscription came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subscribed {
+    /// It stands; the file says so once this save is made, if it is to say it.
+    Yes {
+        /// The number to wait for: see [`Bus::saved`]. `None` where nothing is kept.
+        save: Option<u64>,
+    },
+    /// The session has as many as it may.
+    TooMany,
+}
+
+impl Bus {
+    /// Without subscribers.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Bus(Arc::new(Inner {
+            settings,
+            takers: RwLock::default(),
+            sessions: Mutex::default(),
+            session_count: AtomicUsize::new(0),
+            passed: Mutex::default(),
+            bell: Notify::new(),
+            unsaved: Mutex::new(Unsaved { number: 1, ..Unsaved::default() }),
+            wills: Mutex::default(),
+            saved: watch::Sender::new(0),
+            counts: Counts::default(),
+        }))
+    }
+
+    /// Whether a message on `topic` that no route stores is for somebody, and if so, whether it has to go through the log.
+    #[must_use]
+    pub fn wants(&self, topic: &str, qos: u8, retain: bool) -> Wanted {
+        let is_wanted = retain || {
+            let takers = self.0.takers.read();
+            takers.is_taken(topic)
+        };
+        match (is_wanted, qos) {
+            (false, _) => Wanted::No,
+            (true, 0) => Wanted::Passed,
+            (true, _) => Wanted::Stored,
+        }
+    }
+
+    /// Passes on a message that is not stored. False if there is no room: it is lost, as QoS 0 may be.
+    pub fn pass(&self, message: Message) -> bool {
+        let size = message.size();
+        let mut passed = self.0.passed.lock();
+        if passed.bytes + size > PASSED_BYTES_MAX {
+            drop(passed);
+            self.0.counts.passed_full.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        passed.bytes += size;
+        passed.messages.push(message);
+        let is_first = passed.messages.len() == 1;
+        drop(passed);
+        if is_first {
+            self.0.bell.notify_one();
+        }
+        true
+    }
+
+    /// Subscribes the session to `filter`, which was checked, and gives it what is retained.
+    pub fn subscribe(&self, mailbox: &Arc<Mailbox>, filter: &str, subscription: Subscription) -> Subscribed {
+        let retained;
+        {
+            let mut takers = self.0.takers.write();
+            let mut state = mailbox.state();
+            let is_new = !state.subscriptions.contains_key(filter);
+            if is_new && state.subscriptions.len() >= self.0.settings.subscriptions_max {
+                return Subscribed::TooMany;
+            }
+            state.subscriptions.insert(filter.into(), subscription);
+            state.is_changed = true;
+            takers.insert(filter, mailbox, subscription);
+            let is_shared = filter.starts_with(SHARE);
+            let wants = !is_shared && subscription.options.wants_retained(is_new);
+            retained = if wants { takers.retained.matching(filter).cloned().collect() } else { Vec::new() };
+            let limits = self.limits();
+            for message in &retained {
+                let qos = message.qos.min(subscription.options.qos());
+                let ids = subscription.id.as_slice();
+                if !state.outbound.push(message, qos, true, ids, limits) {
+                    self.0.counts.queue_full.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        if !retained.is_empty() {
+            mailbox.ring();
+        }
+        let keeps = mailbox.state().outbound.keeps();
+        Subscribed::Yes { save: keeps.then(|| self.soil(mailbox, true)) }
+    }
+
+    /// Ends a subscription. Whether there was one.
+    pub fn unsubscribe(&self, mailbox: &Arc<Mailbox>, filter: &str) -> bool {
+        let mut takers = self.0.takers.write();
+        {
+            let mut state = mailbox.state();
+            if state.subscriptions.remove(filter).is_none() {
+                return false;
+            }
+            state.is_changed = true;
+        }
+        takers.remove(filter, mailbox);
+        drop(takers);
+        if mailbox.state().outbound.keeps() {
+            self.soil(mailbox, false);
+        }
+        true
+    }
+
+    /// Writes what the session is owed.
+    pub fn write(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        peer: Peer,
+        now_ms: u64,
+        out: &mut Vec<u8>,
+        out_bytes_max: usize,
+        may_receive: impl Fn(&str) -> bool,
+    ) -> Written {
+        let (written, keeps) = {
+            let mut state = mailbox.state();
+            let written = state.outbound.write(peer, now_ms, out, out_bytes_max, may_receive);
+            (written, state.outbound.keeps())
+        };
+        let counts = &self.0.counts;
+        for (count, n) in [
+            (&counts.delivered, written.messages),
+            (&counts.too_large, written.too_large),
+            (&counts.expired, written.expired),
+            (&counts.denied, written.denied),
+        ] {
+            if n > 0 {
+                count.fetch_add(n, Ordering::Relaxed);
+            }
+        }
+        if keeps && written != Written::default() {
+            self.soil(mailbox, written.waits_for_file);
+        }
+        written
+    }
+
+    /// PUBACK came.
+    pub fn acknowledge(&self, mailbox: &Arc<Mailbox>, packet_id: u16) {
+        let keeps = {
+            let mut state = mailbox.state();
+            state.outbound.acknowledge(packet_id);
+            state.outbound.keeps()
+        };
+        self.settled(mailbox, keeps, false);
+    }
+
+    /// PUBREC came.
+    pub fn receive(&self, mailbox: &Arc<Mailbox>, packet_id: u16, is_refused: bool) -> Received {
+        let (received, keeps) = {
+            let mut state = mailbox.state();
+            (state.outbound.receive(packet_id, is_refused), state.outbound.keeps())
+        };
+        self.settled(mailbox, keeps, !is_refused && received == Received::Known);
+        received
+    }
+
+    /// PUBCOMP came.
+    pub fn complete(&self, mailbox: &Arc<Mailbox>, packet_id: u16) {
+        let keeps = {
+            let mut state = mailbox.state();
+            state.outbound.complete(packet_id);
+            state.outbound.keeps()
+        };
+        self.settled(mailbox, keeps, false);
+    }
+
+    fn settled(&self, mailbox: &Arc<Mailbox>, keeps: bool, is_urgent: bool) {
+        if keeps {
+            self.soil(mailbox, is_urgent);
+        }
+        mailbox.ring();
+    }
+
+    /// The file does not say any more what it should of this session. Gives the number of the save that will have it.
+    fn soil(&self, mailbox: &Arc<Mailbox>, is_urgent: bool) -> u64 {
+        let is_new = mailbox.soil();
+        if !is_new && !is_urgent {
+            return 0;
+        }
+        let mut unsaved = self.0.unsaved.lock();
+        if is_new {
+            unsaved.dirty.push(mailbox.clone());
+        }
+        let wakes = is_urgent && !std::mem::replace(&mut unsaved.is_urgent, true);
+        let number = unsaved.number;
+        drop(unsaved);
+        if wakes {
+            self.0.bell.notify_one();
+        }
+        number
+    }
+
+    /// Follows the saves: what was given a number is durable once this has reached it.
+    #[must_use]
+    pub fn saved(&self) -> watch::Receiver<u64> {
+        self.0.saved.subscribe()
+    }
+
+    /// How much a session may be owed now: an equal share of what there is for all.
+    fn limits(&self) -> Limits {
+        let settings = &self.0.settings;
+        let share = QUEUED_BYTES_MAX / self.0.session_count.load(Ordering::Relaxed).max(1);
+        Limits { messages_max: settings.queued_messages_max, bytes_max: settings.queued_bytes_max.min(share) }
+    }
+}
+
+/// What becomes of a message that no route stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nobody wants it.
+    No,
+    /// Passed on in memory.
+    Passed,
+    /// Stored for local subscribers.
+    Stored,
+}
+
+/// The share name and the filter of `$share/<name>/<filter>`; `None` for any other filter.
+#[must_use]
+pub fn share(filter: &str) -> Option<(&str, &str)> {
+    filter.strip_prefix(SHARE)?.split_once('/')
+}

@@ -1,0 +1,467 @@
+//! What one session is owed: its queue, and its packet ids in flight. Pure; it outlives the connection.
+//!
+//! ```text
+//!   push ─▶ queue ─▶ flight: Publish ──PUBACK──────────────────────▶ gone
+//!                        └──PUBREC──▶ Release (PUBREL) ──PUBCOMP──▶ gone
+//! ```
+//! At most as many messages are in flight as the client's Receive Maximum says. A session that outlives its connection is kept in the
+//! store's `sessions.redb`: what it is owed is written there some time later, but a step of QoS 2 is only taken once it is there, so
+//! that no message is delivered twice after a crash. What is sent again after a reconnect keeps its packet id and its order
+//! `[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`.
+//!
+//! Limits: messages and bytes of the queue; what finds no room is the session's own loss, and counted.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    message::Message,
+    outgoing::{Delivery, put_pubrel},
+};
+use crate::{
+    ingest::packet::Version,
+    store::{OwedRow, SessionChange},
+};
+
+/// What a message in the queue weighs beside its own bytes.
+const ENTRY_BYTES: usize = 96;
+
+/// What one session is owed.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    queue: VecDeque<Owed>,
+    queue_bytes: usize,
+    flight: VecDeque<InFlight>,
+    /// How many in flight are not sent on this connection.
+    unsent: usize,
+    last_number: u64,
+    last_packet_id: u16,
+    /// 0 while the client is away.
+    receive_max: u16,
+    /// It outlives its connection.
+    keeps: bool,
+    /// In the file, and owed no more.
+    settled: Vec<u64>,
+}
+
+/// A message that is owed.
+#[derive(Debug)]
+struct Owed {
+    number: u64,
+    message: Arc<Message>,
+    qos: u8,
+    retain: bool,
+    subscription_ids: Box<[u32]>,
+    /// The file has it, or will have it with the save that is under way.
+    in_file: bool,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    owed: Owed,
+    packet_id: u16,
+    step: Step,
+    /// On this connection.
+    sent: bool,
+    /// On any connection.
+    dup: bool,
+    kept: Keep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// PUBLISH.
+    Publish,
+    /// PUBREL.
+    Release,
+}
+
+/// Whether the file says this step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    No,
+    Saving,
+    Yes,
+}
+
+/// How much a session may be owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Messages in the queue.
+    pub messages_max: usize,
+    /// Their bytes.
+    pub bytes_max: usize,
+}
+
+/// The client's side of the connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Its version.
+    pub version: Version,
+    /// Longest packet that it takes.
+    pub packet_bytes_max: usize,
+}
+
+/// What a call to [`Outbound::write`] came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Messages written.
+    pub messages: u64,
+    /// Messages that the client does not take, by their size.
+    pub too_large: u64,
+    /// Messages whose time was over.
+    pub expired: u64,
+    /// Messages that the client may not have any more.
+    pub denied: u64,
+    /// There is more, and no room for it in the output.
+    pub is_cut: bool,
+    /// Something waits for the file to say it.
+    pub waits_for_file: bool,
+}
+
+/// What a PUBREC is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// A message in flight.
+    Known,
+    /// Nothing that is in flight.
+    Unknown,
+}
+
+impl Outbound {
+    /// Owes nothing.
+    #[must_use]
+    pub fn new(keeps: bool) -> Self {
+        Self { keeps, ..Self::default() }
+    }
+
+    /// As the file says.
+    #[must_use]
+    pub fn restored(rows: Vec<(u64, OwedRow)>) -> Self {
+        let mut outbound = Self::new(true);
+        for (number, row) in rows {
+            let owed = Owed {
+                number,
+                message: Arc::new(row.message.into()),
+                qos: row.qos,
+                retain: row.retain,
+                subscription_ids: row.subscription_ids.into(),
+                in_file: true,
+            };
+            outbound.last_number = outbound.last_number.max(number);
+            if row.packet_id == 0 {
+                outbound.queue_bytes += owed.size();
+                outbound.queue.push_back(owed);
+            } else {
+                let step = if row.released { Step::Release } else { Step::Publish };
+                outbound.last_packet_id = row.packet_id;
+                outbound.flight.push_back(InFlight {
+                    owed,
+                    packet_id: row.packet_id,
+                    step,
+                    sent: false,
+                    dup: true,
+                    kept: Keep::Yes,
+                });
+            }
+        }
+        outbound
+    }
+
+    /// Owes `message`. False if there is no room for it: the copy is lost.
+    pub fn push(
+        &mut self,
+        message: &Arc<Message>,
+        qos: u8,
+        retain: bool,
+        ids: &[u32],
+        limits: Limits,
+    ) -> bool {
+        if self.receive_max == 0 && qos == 0 {
+            // Nobody is there to take it now, and QoS 0 is for now (section 4.3.1).
+            return true;
+        }
+        self.last_number += 1;
+        let owed = Owed {
+            number: self.last_number,
+            message: message.clone(),
+            qos,
+            retain,
+            subscription_ids: ids.into(),
+            in_file: false,
+        };
+        let bytes = self.queue_bytes + owed.size();
+        if self.queue.len() >= limits.messages_max || bytes > limits.bytes_max {
+            return false;
+        }
+        self.queue_bytes = bytes;
+        self.queue.push_back(owed);
+        true
+    }
+
+    /// A connection begins: what is in flight is sent again.
+    pub fn attach(&mut self, receive_max: u16, keeps: bool) {
+        self.receive_max = receive_max.max(1);
+        self.keeps = keeps;
+        self.flight.iter_mut().for_each(|entry| entry.sent = false);
+        self.unsent = self.flight.len();
+    }
+
+    /// The connection is over; `keeps` says whether the session outlives it.
+    pub fn detach(&mut self, keeps: bool) {
+        self.receive_max = 0;
+        self.keeps = keeps;
+        let (queue, settled) = (&mut self.queue, &mut self.settled);
+        queue.retain(|owed| owed.qos > 0 || owed.settle(settled));
+        self.queue_bytes = self.queue.iter().map(Owed::size).sum();
+    }
+
+    /// Writes what can be sent, until `out` holds `out_bytes_max`.
+    pub fn write(
+        &mut self,
+        peer: Peer,
+        now_ms: u64,
+        out: &mut Vec<u8>,
+        out_bytes_max: usize,
+        may_receive: impl Fn(&str) -> bool,
+    ) -> Written {
+        let mut written = Written::default();
+        if self.receive_max == 0 {
+            return written;
+        }
+        if self.unsent > 0 {
+            self.write_flight(peer, now_ms, out, out_bytes_max, &mut written);
+        }
+        while !written.is_cut && self.flight.len() < usize::from(self.receive_max) {
+            let Some(owed) = self.queue.front() else { break };
+            if out.len() >= out_bytes_max {
+                written.is_cut = true;
+                break;
+            }
+            let expires_in_s = owed.message.expires_in_s(now_ms);
+            let is_over = expires_in_s == Some(0);
+            let is_denied = !may_receive(&owed.message.topic);
+            let Some(owed) = self.take_first() else { break };
+            if is_over || is_denied {
+                written.expired += u64::from(is_over);
+                written.denied += u64::from(is_denied && !is_over);
+                owed.settle(&mut self.settled);
+                continue;
+            }
+            let waits = owed.qos == 2 && self.keeps;
+            let packet_id = if owed.qos > 0 { self.next_packet_id() } else { 0 };
+            if !waits
+                && !owed.delivery(packet_id, false, expires_in_s).write(
+                    peer.version,
+                    peer.packet_bytes_max,
+                    out,
+                )
+            {
+                written.too_large += 1;
+                owed.settle(&mut self.settled);
+                continue;
+            }
+            written.messages += u64::from(!waits);
+            written.waits_for_file |= waits;
+            if owed.qos > 0 {
+                self.unsent += usize::from(waits);
+                self.flight.push_back(InFlight {
+                    owed,
+                    packet_id,
+                    step: Step::Publish,
+                    sent: !waits,
+                    dup: !waits,
+                    kept: Keep::No,
+                });
+            } else {
+                owed.settle(&mut self.settled);
+            }
+        }
+        written
+    }
+
+    /// Sends what is in flight and was not sent on this connection.
+    fn write_flight(
+        &mut self,
+        peer: Peer,
+        now_ms: u64,
+        out: &mut Vec<u8>,
+        out_bytes_max: usize,
+        written: &mut Written,
+    ) {
+        let (keeps, settled) = (self.keeps, &mut self.settled);
+        let mut unsent = 0;
+        self.flight.retain_mut(|entry| {
+            if entry.sent {
+                return true;
+            }
+            if entry.owed.qos == 2 && keeps && entry.kept != Keep::Yes {
+                written.waits_for_file = true;
+                unsent += 1;
+                return true;
+            }
+            if written.is_cut || out.len() >= out_bytes_max {
+                written.is_cut = true;
+                unsent += 1;
+                return true;
+            }
+            match entry.step {
+                Step::Release => put_pubrel(entry.packet_id, out),
+                Step::Publish => {
+                    let expires_in_s = entry.owed.message.expires_in_s(now_ms);
+                    let delivery = entry.owed.delivery(entry.packet_id, entry.dup, expires_in_s);
+                    if !delivery.write(peer.version, peer.packet_bytes_max, out) {
+                        written.too_large += 1;
+                        entry.owed.settle(settled);
+                        return false;
+                    }
+                    written.messages += 1;
+                }
+            }
+            (entry.sent, entry.dup) = (true, true);
+            true
+        });
+        self.unsent = unsent;
+    }
+
+    /// PUBACK came. Gives the message, if it was waiting for that.
+    pub fn acknowledge(&mut self, packet_id: u16) -> Option<Arc<Message>> {
+        self.settle(packet_id, |entry| entry.owed.qos == 1)
+    }
+
+    /// PUBREC came; `is_refused` says with a reason that ends it.
+    pub fn receive(&mut self, packet_id: u16, is_refused: bool) -> Received {
+        if is_refused {
+            let settled = self.settle(packet_id, |entry| entry.owed.qos == 2 && entry.step == Step::Publish);
+            return if settled.is_some() { Received::Known } else { Received::Unknown };
+        }
+        let entry = self.flight.iter_mut().find(|entry| entry.packet_id == packet_id && entry.owed.qos == 2);
+        let Some(entry) = entry else { return Received::Unknown };
+        if entry.step == Step::Publish {
+            (entry.step, entry.kept) = (Step::Release, Keep::No);
+        }
+        if entry.sent {
+            entry.sent = false;
+            self.unsent += 1;
+        }
+        Received::Known
+    }
+
+    /// PUBCOMP came. Whether it was waited for.
+    pub fn complete(&mut self, packet_id: u16) -> bool {
+        self.settle(packet_id, |entry| entry.step == Step::Release).is_some()
+    }
+
+    fn settle(&mut self, packet_id: u16, is_meant: impl Fn(&InFlight) -> bool) -> Option<Arc<Message>> {
+        // Acknowledgements mostly come in order: the first is looked at first.
+        let at = self.flight.iter().position(|entry| entry.packet_id == packet_id && is_meant(entry))?;
+        let entry = self.flight.remove(at)?;
+        self.unsent -= usize::from(!entry.sent);
+        entry.owed.settle(&mut self.settled);
+        Some(entry.owed.message)
+    }
+
+    /// Adds what the file has to be told to `changes`. What is told counts as kept once [`Outbound::saved`] is called.
+    pub fn changes(&mut self, client: &str, changes: &mut Vec<SessionChange>) {
+        for number in self.settled.drain(..) {
+            changes.push(SessionChange::Settled(client.to_owned(), number));
+        }
+        if !self.keeps {
+            return;
+        }
+        for entry in self.flight.iter_mut().filter(|entry| entry.kept == Keep::No) {
+            entry.kept = Keep::Saving;
+            entry.owed.in_file = true;
+            let row = entry.owed.row(entry.packet_id, entry.step == Step::Release);
+            changes.push(SessionChange::Owed(client.to_owned(), entry.owed.number, row));
+        }
+        for owed in self.queue.iter_mut().filter(|owed| !owed.in_file && owed.qos > 0) {
+            owed.in_file = true;
+            changes.push(SessionChange::Owed(client.to_owned(), owed.number, owed.row(0, false)));
+        }
+    }
+
+    /// What [`Outbound::changes`] gave is durable.
+    pub fn saved(&mut self) {
+        for entry in self.flight.iter_mut().filter(|entry| entry.kept == Keep::Saving) {
+            entry.kept = Keep::Yes;
+        }
+    }
+
+    /// Whether a step of QoS 2 waits for the file.
+    #[must_use]
+    pub fn waits_for_file(&self) -> bool {
+        let waits = |entry: &InFlight| !entry.sent && entry.owed.qos == 2 && entry.kept != Keep::Yes;
+        self.keeps && self.unsent > 0 && self.flight.iter().any(waits)
+    }
+
+    /// Whether it outlives its connection.
+    #[must_use]
+    pub fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Whether a client is there.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.receive_max > 0
+    }
+
+    /// Messages and bytes in the queue.
+    #[must_use]
+    pub fn queued(&self) -> (usize, usize) {
+        (self.queue.len(), self.queue_bytes)
+    }
+
+    fn take_first(&mut self) -> Option<Owed> {
+        let owed = self.queue.pop_front()?;
+        self.queue_bytes -= owed.size();
+        Some(owed)
+    }
+
+    fn next_packet_id(&mut self) -> u16 {
+        loop {
+            self.last_packet_id = self.last_packet_id.wrapping_add(1).max(1);
+            // In flight there are fewer than there are ids.
+            if self.flight.iter().all(|entry| entry.packet_id != self.last_packet_id) {
+                return self.last_packet_id;
+            }
+        }
+    }
+}
+
+impl Owed {
+    fn size(&self) -> usize {
+        self.message.size() + ENTRY_BYTES
+    }
+
+    fn delivery(&self, packet_id: u16, dup: bool, expires_in_s: Option<u32>) -> Delivery<'_> {
+        Delivery {
+            message: &self.message,
+            qos: self.qos,
+            retain: self.retain,
+            dup,
+            packet_id,
+            subscription_ids: &self.subscription_ids,
+            expires_in_s,
+        }
+    }
+
+    /// Owed no more: the file has to be told if it says otherwise. Gives false, for what filters.
+    fn settle(&self, settled: &mut Vec<u64>) -> bool {
+        if self.in_file {
+            settled.push(self.number);
+        }
+        false
+    }
+
+    fn row(&self, packet_id: u16, released: bool) -> OwedRow {
+        OwedRow {
+            message: self.message.row(),
+            qos: self.qos,
+            retain: self.retain,
+            subscription_ids: self.subscription_ids.to_vec(),
+            packet_id,
+            released,
+        }
+    }
+}

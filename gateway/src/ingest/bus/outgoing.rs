@@ -1,0 +1,179 @@
+//! PUBLISH and PUBREL as they go to a subscriber.
+//!
+//! MQTT 3.1.1 gets no properties. A packet that the client does not take is not written `[MQTT-3.1.2-24]`: whoever asks counts it
+//! as delivered `[MQTT-3.1.2-25]`.
+
+use super::message::Message;
+use crate::{ingest::packet::Version, store::record::MESSAGE_EXPIRY};
+
+const SUBSCRIPTION_ID: u8 = 0x0b;
+/// Longest packet that MQTT knows, in bytes: section 2.1.4.
+const REMAINING_BYTES_MAX: usize = 268_435_455;
+
+/// One delivery of a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    /// The message.
+    pub message: &'a Message,
+    /// Its QoS on this way.
+    pub qos: u8,
+    /// Its retain flag on this way.
+    pub retain: bool,
+    /// It was sent before.
+    pub dup: bool,
+    /// Its packet id; not used with QoS 0.
+    pub packet_id: u16,
+    /// The identifiers of the subscriptions that it came by.
+    pub subscription_ids: &'a [u32],
+    /// What is left of its message expiry interval, in seconds.
+    pub expires_in_s: Option<u32>,
+}
+
+impl Delivery<'_> {
+    /// Appends the PUBLISH to `out`, unless it is longer than `packet_bytes_max`: then false, and `out` is as it was.
+    pub fn write(&self, version: Version, packet_bytes_max: usize, out: &mut Vec<u8>) -> bool {
+        let (topic, payload) = (self.message.topic.as_bytes(), &self.message.payload);
+        let properties_bytes = match version {
+            Version::V311 => 0,
+            Version::V5 => self.properties_bytes(),
+        };
+        let head_bytes = 2 + topic.len() + if self.qos > 0 { 2 } else { 0 };
+        let properties_head = if version == Version::V5 { number_bytes(properties_bytes) } else { 0 };
+        let remaining = head_bytes + properties_head + properties_bytes + payload.len();
+        if remaining > REMAINING_BYTES_MAX || 1 + number_bytes(remaining) + remaining > packet_bytes_max {
+            return false;
+        }
+        out.push(0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain));
+        put_number(remaining, out);
+        out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
+        out.extend_from_slice(topic);
+        if self.qos > 0 {
+            out.extend_from_slice(&self.packet_id.to_be_bytes());
+        }
+        if version == Version::V5 {
+            put_number(properties_bytes, out);
+            if let Some(seconds) = self.expires_in_s {
+                out.push(MESSAGE_EXPIRY);
+                out.extend_from_slice(&seconds.to_be_bytes());
+            }
+            for id in self.subscription_ids {
+                out.push(SUBSCRIPTION_ID);
+                put_number(*id as usize, out);
+            }
+            out.extend_from_slice(&self.message.properties);
+        }
+        out.extend_from_slice(payload);
+        true
+    }
+
+    fn properties_bytes(&self) -> usize {
+        let expiry = if self.expires_in_s.is_some() { 5 } else { 0 };
+        let ids = self.subscription_ids.iter().map(|id| 1 + number_bytes(*id as usize));
+        expiry + ids.sum::<usize>() + self.message.properties.len()
+    }
+}
+
+/// Appends a PUBREL.
+pub fn put_pubrel(packet_id: u16, out: &mut Vec<u8>) {
+    let [high, low] = packet_id.to_be_bytes();
+    out.extend_from_slice(&[0x62, 2, high, low]);
+}
+
+/// Bytes of a variable byte integer: section 1.5.5.
+fn number_bytes(number: usize) -> usize {
+    match number {
+        0..128 => 1,
+        128..16_384 => 2,
+        16_384..2_097_152 => 3,
+        _ => 4,
+    }
+}
+
+/// Appends a variable byte integer: section 1.5.5.
+pub fn put_number(mut number: usize, out: &mut Vec<u8>) {
+    while number > 127 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt_protocol_core::mqtt::packet::{Property, v3_1_1, v5_0};
+
+    use super::*;
+
+    fn message() -> Message {
+        Message {
+            topic: "a/b".into(),
+            payload: vec![7; 300].into(),
+            properties: [1, 1].into(),
+            publisher: "p".into(),
+            qos: 2,
+            retain: false,
+            received_ms: 0,
+            expiry_s: None,
+        }
+    }
+
+    fn body(packet: &[u8]) -> &[u8] {
+        &packet[3..]
+    }
+
+    #[test]
+    fn a_publish_reads_back_with_the_codec_in_both_versions() {
+        let message = message();
+        let delivery = Delivery {
+            message: &message,
+            qos: 1,
+            retain: true,
+            dup: true,
+            packet_id: 0x1234,
+            subscription_ids: &[5, 300],
+            expires_in_s: Some(9),
+        };
+        let mut out = vec![];
+        assert!(delivery.write(Version::V5, usize::MAX, &mut out));
+        let (read, _) = v5_0::Publish::parse(out[0] & 15, std::sync::Arc::from(body(&out))).unwrap();
+        assert_eq!(
+            (read.topic_name(), read.packet_id(), read.payload().as_slice()),
+            ("a/b", Some(0x1234), &[7; 300][..])
+        );
+        assert_eq!((read.dup(), read.retain()), (true, true));
+        let ids: Vec<_> = read
+            .props()
+            .iter()
+            .filter_map(|property| match property {
+                Property::SubscriptionIdentifier(id) => Some(id.val()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!((ids, read.props().len()), (vec![5, 300], 4));
+
+        let mut old = vec![];
+        assert!(delivery.write(Version::V311, usize::MAX, &mut old));
+        let (read, _) = v3_1_1::Publish::parse(old[0] & 15, std::sync::Arc::from(body(&old))).unwrap();
+        assert_eq!(read.payload().as_slice(), &[7; 300]);
+    }
+
+    #[test]
+    fn what_the_client_does_not_take_is_not_written() {
+        let message = message();
+        let delivery = Delivery {
+            message: &message,
+            qos: 0,
+            retain: false,
+            dup: false,
+            packet_id: 0,
+            subscription_ids: &[],
+            expires_in_s: None,
+        };
+        let mut out = vec![];
+        assert!(delivery.write(Version::V311, usize::MAX, &mut out));
+        let length = out.len();
+        assert!(!delivery.write(Version::V311, length - 1, &mut out));
+        assert_eq!(out.len(), length);
+        assert!(delivery.write(Version::V311, length, &mut out));
+    }
+}

@@ -1,0 +1,147 @@
+//! Retained messages: the last one of each topic, for whoever subscribes later. Pure.
+//!
+//! Limits: as many, and as many bytes, as it is told. A message on a new topic that finds no room is delivered and not
+//! retained, and counted: what is retained is never pushed out by what comes.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::message::Message;
+use crate::ingest::topics;
+
+/// What an entry weighs beside its message's own bytes.
+const ENTRY_BYTES: usize = 128;
+
+/// What retaining a message came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is the topic's message now, or there is none any more.
+    Changed,
+    /// There was none, and there is none.
+    Same,
+    /// There is no room for it.
+    NoRoom,
+}
+
+/// The retained messages.
+#[derive(Debug, Default)]
+pub struct Retained {
+    by_topic: BTreeMap<Box<str>, Arc<Message>>,
+    bytes: usize,
+}
+
+impl Retained {
+    /// Retains `message`; an empty one takes the topic's message away `[MQTT-3.3.1-6]`.
+    pub fn put(&mut self, message: &Arc<Message>, messages_max: usize, bytes_max: usize) -> Outcome {
+        let before = self.by_topic.get(&message.topic).map_or(0, |before| before.size() + ENTRY_BYTES);
+        if message.payload.is_empty() {
+            self.bytes -= before;
+            let was_there = self.by_topic.remove(&message.topic).is_some();
+            return if was_there { Outcome::Changed } else { Outcome::Same };
+        }
+        let after = message.size() + ENTRY_BYTES;
+        let is_full = before == 0 && self.by_topic.len() >= messages_max;
+        if is_full || self.bytes - before + after > bytes_max {
+            return Outcome::NoRoom;
+        }
+        self.bytes = self.bytes - before + after;
+        self.by_topic.insert(message.topic.clone(), message.clone());
+        Outcome::Changed
+    }
+
+    /// The messages whose topics `filter` takes, by topic.
+    pub fn matching<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = &'a Arc<Message>> {
+        let fixed = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
+        // `a/#` takes `a` as well, which sorts before `a/`.
+        let fixed = fixed.strip_suffix('/').unwrap_or(fixed);
+        self.by_topic
+            .range::<str, _>((std::ops::Bound::Included(fixed), std::ops::Bound::Unbounded))
+            .take_while(move |(topic, _)| topic.starts_with(fixed))
+            .filter(move |(topic, _)| topics::matches(filter, topic))
+            .map(|(_, message)| message)
+    }
+
+    /// Takes away those whose time is over, and gives their topics.
+    pub fn expire(&mut self, now_ms: u64) -> Vec<Box<str>> {
+        let is_over = |message: &Message| message.expires_in_s(now_ms) == Some(0);
+        let over: Vec<_> =
+            self.by_topic.values().filter(|message| is_over(message)).map(|m| m.topic.clone()).collect();
+        for topic in &over {
+            if let Some(message) = self.by_topic.remove(topic) {
+                self.bytes -= message.size() + ENTRY_BYTES;
+            }
+        }
+        over
+    }
+
+    /// The message of `topic`.
+    #[must_use]
+    pub fn get(&self, topic: &str) -> Option<&Arc<Message>> {
+        self.by_topic.get(topic)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_topic.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(topic: &str, payload: &str) -> Arc<Message> {
+        Arc::new(Message {
+            topic: topic.into(),
+            payload: payload.as_bytes().into(),
+            properties: Box::default(),
+            publisher: "p".into(),
+            qos: 1,
+            retain: true,
+            received_ms: 1000,
+            expiry_s: None,
+        })
+    }
+
+    #[test]
+    fn the_last_message_of_a_topic_stays_until_an_empty_one_comes() {
+        let mut retained = Retained::default();
+        let mut put = |topic, payload| retained.put(&message(topic, payload), 2, 1000);
+        assert_eq!([put("a", "1"), put("a", "2"), put("b", "1")], [Outcome::Changed; 3]);
+        assert_eq!((put("c", "1"), put("c", "")), (Outcome::NoRoom, Outcome::Same));
+        assert_eq!(put("b", ""), Outcome::Changed);
+        assert_eq!(put("b", &"x".repeat(1000)), Outcome::NoRoom);
+        assert_eq!((&*retained.get("a").unwrap().payload, retained.len()), (&b"2"[..], 1));
+        retained.put(&message("a", ""), 2, 1000);
+        assert_eq!((retained.len(), retained.bytes), (0, 0));
+    }
+
+    #[test]
+    fn what_is_over_is_gone() {
+        let mut retained = Retained::default();
+        retained.put(&Arc::new(Message { expiry_s: Some(2), ..(*message("a", "1")).clone() }), 9, 999);
+        assert!(retained.expire(2999).is_empty());
+        assert_eq!(retained.expire(3000), ["a".into()]);
+        assert_eq!((retained.len(), retained.bytes), (0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn a_filter_finds_what_it_takes(
+            all in prop::collection::vec("[$ab]{0,2}(/[ab]{0,2}){0,3}", 0..20),
+            filter in "[ab+$]{0,2}(/[ab+]{0,1}){0,3}(/#)?|#",
+        ) {
+            prop_assume!(topics::check_filter(&filter).is_ok());
+            let mut retained = Retained::default();
+            let mut all: Vec<_> = all.into_iter().filter(|t| topics::name(t.as_bytes()).is_some()).collect();
+            all.iter().for_each(|topic| drop(retained.put(&message(topic, "1"), 99, 99_999)));
+            all.sort();
+            all.dedup();
+            all.retain(|topic| topics::matches(&filter, topic));
+            let found: Vec<_> = retained.matching(&filter).map(|m| m.topic.to_string()).collect();
+            prop_assert_eq!(found, all);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Which sessions a message goes to, with what QoS and by which subscriptions. Pure but for the mailboxes it puts into.
+//!
+//! A client with several subscriptions that take the topic gets one copy, with the greatest QoS of them and all their identifiers
+//! (section 3.3.4). Of a shared subscription one member gets it, in turn, and one that is connected before one that is not.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::{
+    Bus,
+    filters::Filters,
+    mailbox::{Mailbox, Subscription},
+    message::Message,
+    retained::{Outcome, Retained},
+    share,
+};
+
+/// Who takes what, and what is retained for them.
+#[derive(Debug, Default)]
+pub(super) struct Takers {
+    plain: Filters<Taker>,
+    shared: Filters<Group>,
+    pub retained: Retained,
+}
+
+#[derive(Debug, Clone)]
+struct Taker {
+    mailbox: Arc<Mailbox>,
+    subscription: Subscription,
+}
+
+/// The members of one shared subscription.
+#[derive(Debug)]
+struct Group {
+    name: Box<str>,
+    members: Vec<Taker>,
+    turn: AtomicUsize,
+}
+
+/// One copy.
+struct Copy<'t> {
+    mailbox: &'t Arc<Mailbox>,
+    qos: u8,
+    keeps_retain: bool,
+    ids: Vec<u32>,
+}
+
+impl Takers {
+    pub fn insert(&mut self, filter: &str, mailbox: &Arc<Mailbox>, subscription: Subscription) {
+        let taker = Taker { mailbox: mailbox.clone(), subscription };
+        let members = match share(filter) {
+            None => self.plain.entry(filter),
+            Some((name, filter)) => {
+                let groups = self.shared.entry(filter);
+                let at = groups.iter().position(|group| *group.name == *name).unwrap_or_else(|| {
+                    let (members, turn) = (Vec::new(), AtomicUsize::new(0));
+                    groups.push(Group { name: name.into(), members, turn });
+                    groups.len() - 1
+                });
+                &mut groups[at].members
+            }
+        };
+        match members.iter_mut().find(|known| Arc::ptr_eq(&known.mailbox, mailbox)) {
+            Some(known) => *known = taker,
+            None => members.push(taker),
+        }
+    }
+
+    pub fn remove(&mut self, filter: &str, mailbox: &Arc<Mailbox>) {
+        let is_other = |taker: &Taker| !Arc::ptr_eq(&taker.mailbox, mailbox);
+        match share(filter) {
+            None => {
+                self.plain.change(filter, |takers| takers.retain(is_other));
+            }
+            Some((name, filter)) => {
+                self.shared.change(filter, |groups| {
+                    if let Some(group) = groups.iter_mut().find(|group| *group.name == *name) {
+                        group.members.retain(is_other);
+                    }
+                    groups.retain(|group| !group.members.is_empty());
+                });
+            }
+        }
+    }
+
+    pub fn is_taken(&self, topic: &str) -> bool {
+        self.plain.any(topic, |_| true) || self.shared.any(topic, |_| true)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.plain.is_empty() && self.shared.is_empty()
+    }
+
+    /// The copies that go out, one a client.
+    fn copies<'t>(&'t self, topic: &str, publisher: &str, qos: u8) -> Vec<Copy<'t>> {
+        let mut copies: Vec<Copy<'t>> = Vec::new();
+        let mut add = |taker: &'t Taker| {
+            let options = taker.subscription.options;
+            copies.push(Copy {
+                mailbox: &taker.mailbox,
+                qos: options.qos().min(qos),
+                keeps_retain: options.keeps_retain(),
+                ids: taker.subscription.id.into_iter().collect(),
+            });
+        };
+        self.plain.for_each(topic, |taker| {
+            let is_own = || **taker.mailbox.client() == *publisher;
+            if !(taker.subscription.options.is_no_local() && is_own()) {
+                add(taker);
+            }
+        });
+        let plain = copies.len();
+        // Copies of one client lie side by side then, and are made one.
+        copies.sort_by_key(|copy| Arc::as_ptr(copy.mailbox));
+        copies.dedup_by(|again, first| {
+            let is_same = Arc::ptr_eq(again.mailbox, first.mailbox);
+            if is_same {
+                first.qos = first.qos.max(again.qos);
+                first.keeps_retain |= again.keeps_retain;
+                first.ids.append(&mut again.ids);
+            }
+            is_same
+        });
+        debug_assert!(copies.len() <= plain);
+        self.shared.for_each(topic, |group| {
+            if let Some(taker) = group.next() {
+                let options = taker.subscription.options;
+                copies.push(Copy {
+                    mailbox: &taker.mailbox,
+                    qos: options.qos().min(qos),
+                    keeps_retain: options.keeps_retain(),
+                    ids: taker.subscription.id.into_iter().collect(),
+                });
+            }
+        });
+        copies
+    }
+}
+
+impl Group {
+    /// Whose turn it is: of those that are connected, if any is.
+    fn next(&self) -> Option<&Taker> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let in_turn = || (0..self.members.len()).map(|n| &self.members[(turn + n) % self.members.len()]);
+        let is_there = |taker: &&Taker| taker.mailbox.state().outbound.is_attached();
+        in_turn().find(is_there).or_else(|| in_turn().next())
+    }
+}
+
+impl Bus {
+    /// Whether messages have to be looked at only for being retained.
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.takers.read().is_empty()
+    }
+
+    /// Whether anybody takes messages on `topic`.
+    pub(super) fn is_taken(&self, topic: &str) -> bool {
+        self.0.takers.read().is_taken(topic)
+    }
+
+    /// Puts `message` where it belongs: into the mailboxes of its takers, and among the retained.
+    pub(super) fn route(&self, message: &Arc<Message>) {
+        if message.retain {
+            self.retain(message);
+        }
+        let takers = self.0.takers.read();
+        let limits = self.limits();
+        for copy in takers.copies(&message.topic, &message.publisher, message.qos) {
+            let retain = message.retain && copy.keeps_retain;
+            let (is_taken, keeps) = {
+                let mut state = copy.mailbox.state();
+                let is_taken = state.outbound.push(message, copy.qos, retain, &copy.ids, limits);
+                (is_taken, state.outbound.keeps() && copy.qos > 0)
+            };
+            if !is_taken {
+                self.0.counts.queue_full.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            if keeps {
+                self.soil(copy.mailbox, false);
+            }
+            copy.mailbox.ring();
+        }
+    }
+
+    fn retain(&self, message: &Arc<Message>) {
+        let settings = &self.0.settings;
+        let (messages_max, bytes_max) = (settings.retained_messages_max, settings.retained_bytes_max);
+        match self.0.takers.write().retained.put(message, messages_max, bytes_max) {
+            Outcome::Same => {}
+            Outcome::NoRoom => {
+                self.0.counts.retained_full.fetch_add(1, Ordering::Relaxed);
+            }
+            Outcome::Changed => {
+                self.0.unsaved.lock().retained.insert(message.topic.clone());
+            }
+        }
+    }
+
+    /// Ends the retained messages whose time is over.
+    pub(super) fn expire_retained(&self, now_ms: u64) {
+        let over = self.0.takers.write().retained.expire(now_ms);
+        self.0.unsaved.lock().retained.extend(over);
+    }
+}

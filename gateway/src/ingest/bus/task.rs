@@ -1,0 +1,292 @@
+//! The bus at work: follows the log, passes on, saves, and looks after what is over. One task for all subscribers.
+//!
+//! ```text
+//!   select: shutdown │ a save ended │ a block of the log │ the bell: passed on, or a save that can not wait │ every second
+//! ```
+//! It never waits for a subscriber, and nobody waits for it: where it is behind, the log holds what it has not seen. A crash
+//! loses what was passed on (QoS 0) and not yet delivered, and nothing else: the log behind the saved position is followed again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use metrics::{counter, gauge};
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Bus, Wanted, keep::Save, message::Message};
+use crate::{
+    clock,
+    ingest::admission::{self, Verdict},
+    store::{AppendError, Batch, Block, Follower, Intake, ReadError, Record, StoreError, View},
+    telemetry,
+};
+
+/// How often it looks after what is over.
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks after which what changed is saved: fewer writes wear the card less, and the log has it until then.
+const SAVE_AFTER_TICKS: u32 = 5;
+/// Ticks after which the position alone is saved.
+const SAVE_POSITION_AFTER_TICKS: u32 = 60;
+/// Records behind the saved position after which it is saved: what a start follows again at most.
+const SAVE_POSITION_AFTER_RECORDS: u64 = 1_000_000;
+/// Pause after the log could not be read.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Distributes until `shutdown`, and saves then.
+pub(in super::super) async fn run(bus: Bus, view: View, intake: Intake, shutdown: CancellationToken) {
+    let position = restore(&bus, &view).await;
+    let follower = view.follow(position);
+    let mut at_work = AtWork {
+        saved_position: follower.position(),
+        follower,
+        bus,
+        view,
+        intake,
+        saving: None,
+        ticks: 0,
+        passed_over: 0,
+    };
+    at_work.run(&shutdown).await;
+    at_work.finish().await;
+}
+
+/// Takes up what was kept, and gives the offset from which to follow the log.
+async fn restore(bus: &Bus, view: &View) -> u64 {
+    let end = view.end().offset;
+    let loading = {
+        let view = view.clone();
+        tokio::task::spawn_blocking(move || view.load_sessions()).await
+    };
+    match loading {
+        Ok(Ok(Some(kept))) => {
+            let position = kept.position;
+            tracing::info!(
+                sessions = kept.sessions.len(),
+                retained = kept.retained.len(),
+                "local subscribers' sessions are taken up again"
+            );
+            bus.restore(kept, clock::wall_ms());
+            position
+        }
+        Ok(Ok(None)) => end,
+        Ok(Err(error)) => {
+            tracing::error!("local subscribers begin without their sessions: {error}");
+            end
+        }
+        Err(_) => end,
+    }
+}
+
+struct AtWork {
+    bus: Bus,
+    view: View,
+    intake: Intake,
+    follower: Follower,
+    saving: Option<Saving>,
+    saved_position: u64,
+    /// Since the last save.
+    ticks: u32,
+    passed_over: u64,
+}
+
+struct Saving {
+    save: Arc<Save>,
+    position: u64,
+    done: JoinHandle<Result<(), StoreError>>,
+}
+
+impl AtWork {
+    async fn run(&mut self, shutdown: &CancellationToken) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let from = self.follower.position();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                ended = ended(&mut self.saving) => self.saved(ended),
+                _ = tick.tick() => self.tick(),
+                () = self.bus.0.bell.notified() => self.rung(),
+                block = self.follower.next() => match block {
+                    Ok(block) => {
+                        self.route(&block, from);
+                        // Connections and the uplinks get their turn.
+                        tokio::task::yield_now().await;
+                    }
+                    Err(ReadError::Closed) => return,
+                    Err(error) => {
+                        tracing::warn!("local subscribers wait: {error}");
+                        tokio::time::sleep(READ_AGAIN_AFTER).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn route(&self, block: &Block, from: u64) {
+        let is_idle = self.bus.is_idle();
+        if is_idle && !block.has_retained() {
+            return;
+        }
+        for (_, record) in block.records_from(from) {
+            if record.retain || (!is_idle && self.bus.is_taken(record.topic)) {
+                self.bus.route(&Arc::new(Message::of(&record)));
+            }
+        }
+    }
+
+    fn rung(&mut self) {
+        let passed = std::mem::take(&mut *self.bus.0.passed.lock());
+        for message in passed.messages {
+            self.bus.route(&Arc::new(message));
+        }
+        if self.bus.is_save_urgent() {
+            self.save();
+        }
+    }
+
+    /// Publishes the wills whose time has come. Where there is no room in the store they wait.
+    fn publish_wills(&self, now_ms: u64) {
+        loop {
+            let Some(will) = self.bus.0.wills.lock().pop_front() else { return };
+            if !self.publish(&will, now_ms) {
+                self.bus.0.wills.lock().push_front(will);
+                return;
+            }
+        }
+    }
+
+    /// Publishes a will as its client would have. False if there is no room for it now.
+    fn publish(&self, will: &Message, now_ms: u64) -> bool {
+        let routes = &self.bus.0.settings.routes;
+        let record = match admission::judge(&will.topic, &will.payload, routes) {
+            Verdict::Store { kind, events, urgent, .. } => {
+                Record { kind, events, urgent, ..will.record(now_ms) }
+            }
+            Verdict::NoRoute => match self.bus.wants(&will.topic, will.qos, will.retain) {
+                Wanted::No => return true,
+                Wanted::Stored => Record { local: true, events: 0, ..will.record(now_ms) },
+                Wanted::Passed => {
+                    self.bus.route(&Arc::new(Message::of(&will.record(now_ms))));
+                    return true;
+                }
+            },
+        };
+        let mut batch = Batch::default();
+        batch.push(&record);
+        !matches!(self.intake.append(&mut batch), Err(AppendError::Full | AppendError::StoreFull))
+    }
+
+    fn tick(&mut self) {
+        let now_ms = clock::wall_ms();
+        self.bus.wake_wills(now_ms);
+        self.bus.expire_sessions(now_ms);
+        self.publish_wills(now_ms);
+        self.bus.expire_retained(now_ms);
+        self.count();
+        self.ticks += 1;
+        let behind = self.follower.position() - self.saved_position;
+        let is_due = (self.ticks >= SAVE_AFTER_TICKS && self.bus.has_unsaved())
+            || (behind > 0
+                && (self.ticks >= SAVE_POSITION_AFTER_TICKS || behind >= SAVE_POSITION_AFTER_RECORDS)
+                && self.bus.keeps_something());
+        if is_due || self.bus.is_save_urgent() {
+            self.save();
+        }
+    }
+
+    /// Begins a save, unless one is under way: what is urgent is saved after that.
+    fn save(&mut self) {
+        if self.saving.is_some() {
+            return;
+        }
+        self.ticks = 0;
+        let (save, position) = (Arc::new(self.bus.gather()), self.follower.position());
+        let done = {
+            let (view, save) = (self.view.clone(), save.clone());
+            tokio::task::spawn_blocking(move || view.save_sessions(&save.changes, position))
+        };
+        self.saving = Some(Saving { save, position, done });
+    }
+
+    fn saved(&mut self, result: Result<(), StoreError>) {
+        let Some(Saving { save, position, .. }) = self.saving.take() else { return };
+        // The blocking task has ended, and with it the other holder.
+        let Some(save) = Arc::into_inner(save) else { return };
+        match result {
+            Ok(()) => {
+                self.saved_position = position;
+                self.bus.note_saved(save);
+                if self.bus.is_save_urgent() {
+                    self.save();
+                }
+            }
+            Err(error) => {
+                if !matches!(error, StoreError::Closed) {
+                    tracing::error!("local subscribers' sessions can not be saved: {error}; trying on");
+                }
+                self.bus.note_not_saved(save);
+            }
+        }
+    }
+
+    /// The last save.
+    async fn finish(&mut self) {
+        for _ in 0..2 {
+            if self.saving.is_some() {
+                let result = ended(&mut self.saving).await;
+                self.saved(result);
+            }
+            let moved = self.follower.position() > self.saved_position && self.bus.keeps_something();
+            if self.saving.is_none() && (self.bus.has_unsaved() || moved) {
+                self.save();
+            }
+        }
+        if self.saving.is_some() {
+            let result = ended(&mut self.saving).await;
+            self.saved(result);
+        }
+    }
+
+    fn count(&mut self) {
+        let counts = &self.bus.0.counts;
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        counter!(telemetry::LOCAL_DELIVERED).increment(take(&counts.delivered));
+        for (reason, count) in [
+            ("queue-full", take(&counts.queue_full)),
+            ("passed-full", take(&counts.passed_full)),
+            ("retained-full", take(&counts.retained_full)),
+            ("too-large", take(&counts.too_large)),
+            ("expired", take(&counts.expired)),
+            ("denied", take(&counts.denied)),
+            ("deleted", self.follower.passed_over() - self.passed_over),
+        ] {
+            if count > 0 {
+                counter!(telemetry::LOCAL_DROPPED, "reason" => reason).increment(count);
+            }
+        }
+        self.passed_over = self.follower.passed_over();
+        let sessions = self.bus.0.sessions.lock();
+        let queued: usize = sessions.values().map(|mailbox| mailbox.state().outbound.queued().0).sum();
+        gauge!(telemetry::LOCAL_SESSIONS).set(sessions.len() as f64);
+        gauge!(telemetry::LOCAL_QUEUED).set(queued as f64);
+        drop(sessions);
+        gauge!(telemetry::RETAINED_MESSAGES).set(self.bus.0.takers.read().retained.len() as f64);
+    }
+}
+
+/// The end of the save that is under way. Cancel-safe.
+async fn ended(saving: &mut Option<Saving>) -> Result<(), StoreError> {
+    match saving {
+        Some(saving) => (&mut saving.done).await.unwrap_or(Err(StoreError::Closed)),
+        None => std::future::pending().await,
+    }
+}

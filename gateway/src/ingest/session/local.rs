@@ -1,0 +1,170 @@
+//! The session as a local subscriber: SUBSCRIBE, what it is owed, and its acknowledgements.
+//!
+//! ```text
+//!   SUBSCRIBE ─▶ bus ─▶ SUBACK, once the subscription is durable if the session outlives the connection
+//!   ring ─▶ write: PUBLISH, PUBREL, as far as Receive Maximum and the output allow ─▶ PUBACK, PUBREC, PUBCOMP ─▶ bus
+//! ```
+//! Limits: [`DELIVER_BYTES_MAX`] of output are filled with deliveries, which leaves room for answers: a client that reads slowly is
+//! read from all the same.
+
+use std::sync::Arc;
+
+use super::{Now, Phase, Session};
+use crate::ingest::{
+    bus::{Mailbox, Options, Peer, Received, Subscribed, Subscription, put_pubrel},
+    error::Fault,
+    packet::ClientAck,
+    subscribe::{self, FILTER_INVALID, NO_SUBSCRIPTION, QUOTA_EXCEEDED},
+};
+
+/// Output pending, in bytes, at which nothing more is delivered.
+const DELIVER_BYTES_MAX: usize = super::OUT_BYTES_MAX / 2;
+/// SUBACKs that wait for their save at most: one SUBSCRIBE more is a client that does not wait for its answers.
+const SUBACKS_MAX: usize = 64;
+/// PUBREL's reason "Packet Identifier not found", whole but for the packet id.
+const PUBREL_UNKNOWN: [u8; 2] = [0x62, 3];
+const PACKET_ID_NOT_FOUND: u8 = 0x92;
+
+impl Session {
+    pub(super) fn take_subscribe(&mut self, body: &[u8]) -> Result<(), Fault> {
+        let request = subscribe::subscribe(self.version, body)?;
+        if self.subacks.len() >= SUBACKS_MAX {
+            return Err(Fault::Protocol("too many SUBSCRIBEs that are not answered"));
+        }
+        let mut save = None;
+        let mut codes = Vec::with_capacity(request.filters.len());
+        for (filter, options) in &request.filters {
+            let subscription = Subscription { options: Options(*options), id: request.id };
+            codes.push(match self.subscribe(filter, subscription) {
+                Ok(number) => {
+                    save = save.max(number);
+                    subscription.options.qos()
+                }
+                Err(code) => code,
+            });
+        }
+        let suback = subscribe::suback(self.version, request.packet_id, &codes);
+        match save {
+            Some(number) => self.subacks.push_back((number, suback)),
+            None => self.emit(&suback),
+        }
+        Ok(())
+    }
+
+    /// Gives the save that makes it durable, or the code that refuses it.
+    fn subscribe(&mut self, filter: &str, subscription: Subscription) -> Result<Option<u64>, u8> {
+        if !subscribe::is_filter(filter, self.settings.topics) {
+            return Err(FILTER_INVALID);
+        }
+        let mailbox = self.mailbox_or_begin().ok_or(QUOTA_EXCEEDED)?;
+        match self.bus.subscribe(&mailbox, filter, subscription) {
+            Subscribed::Yes { save } => Ok(save),
+            Subscribed::TooMany => Err(QUOTA_EXCEEDED),
+        }
+    }
+
+    pub(super) fn mailbox_or_begin(&mut self) -> Option<Arc<Mailbox>> {
+        if self.mailbox.is_none() {
+            let mailbox = self.bus.begin(&self.client, None)?;
+            self.bus.attach(&mailbox, self.receive_max, self.session_expiry_s);
+            self.mailbox = Some(mailbox);
+        }
+        self.mailbox.clone()
+    }
+
+    pub(super) fn take_unsubscribe(&mut self, body: &[u8]) -> Result<(), Fault> {
+        let request = subscribe::unsubscribe(self.version, body)?;
+        let mut codes = Vec::with_capacity(request.filters.len());
+        for filter in &request.filters {
+            let was_there =
+                self.mailbox.as_ref().is_some_and(|mailbox| self.bus.unsubscribe(mailbox, filter));
+            codes.push(match was_there {
+                true => 0,
+                false if subscribe::is_filter(filter, self.settings.topics) => NO_SUBSCRIPTION,
+                false => FILTER_INVALID,
+            });
+        }
+        let unsuback = subscribe::unsuback(self.version, request.packet_id, &codes);
+        self.emit(&unsuback);
+        Ok(())
+    }
+
+    pub(super) fn take_puback(&mut self, body: &[u8]) -> Result<(), Fault> {
+        let ack = ClientAck::parse(self.version, body)?;
+        if let Some(mailbox) = &self.mailbox {
+            self.bus.acknowledge(mailbox, ack.packet_id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_pubrec(&mut self, body: &[u8]) -> Result<(), Fault> {
+        let ack = ClientAck::parse(self.version, body)?;
+        let received = self
+            .mailbox
+            .as_ref()
+            .map_or(Received::Unknown, |mailbox| self.bus.receive(mailbox, ack.packet_id, ack.is_refused()));
+        if received == Received::Unknown && !ack.is_refused() {
+            let [high, low] = ack.packet_id.to_be_bytes();
+            match self.version {
+                super::Version::V311 => put_pubrel(ack.packet_id, &mut self.out),
+                super::Version::V5 => {
+                    self.out.extend_from_slice(&PUBREL_UNKNOWN);
+                    self.out.extend_from_slice(&[high, low, PACKET_ID_NOT_FOUND]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_pubcomp(&mut self, body: &[u8]) -> Result<(), Fault> {
+        let ack = ClientAck::parse(self.version, body)?;
+        if let Some(mailbox) = &self.mailbox {
+            self.bus.complete(mailbox, ack.packet_id);
+        }
+        Ok(())
+    }
+
+    /// Whether there may be something to deliver, and room for it in the output.
+    #[must_use]
+    #[inline]
+    pub fn may_deliver(&self) -> bool {
+        self.mailbox.as_ref().is_some_and(|mailbox| mailbox.is_rung())
+            && self.out.len() - self.written < DELIVER_BYTES_MAX
+            && matches!(self.phase, Phase::Open)
+    }
+
+    /// Writes what the client is owed, as much as the output has room for.
+    pub fn deliver(&mut self, now: Now) {
+        let Some(mailbox) = self.mailbox.as_ref().filter(|_| self.may_deliver()) else { return };
+        mailbox.answer();
+        let peer = Peer { version: self.version, packet_bytes_max: self.packet_bytes_max };
+        let out_bytes_max = self.written + DELIVER_BYTES_MAX;
+        let written = self.bus.write(mailbox, peer, now.wall_ms, &mut self.out, out_bytes_max, |_topic| true);
+        if written.is_cut {
+            mailbox.ring();
+        }
+        self.note_output(now);
+    }
+
+    /// Resolves when there may be something to deliver; never without a local session. Cancel-safe.
+    pub async fn rung(&self) {
+        match &self.mailbox {
+            Some(mailbox) => mailbox.rung().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether a SUBACK waits for a save.
+    #[must_use]
+    pub fn awaits_save(&self) -> bool {
+        !self.subacks.is_empty()
+    }
+
+    /// The saves up to this number are durable.
+    pub fn handle_saved(&mut self, now: Now, number: u64) {
+        while let Some((_, suback)) = self.subacks.pop_front_if(|(save, _)| *save <= number) {
+            self.emit(&suback);
+        }
+        self.note_output(now);
+    }
+}
