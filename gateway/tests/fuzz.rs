@@ -390,11 +390,15 @@ async fn hostile(port: u16, input: Vec<u8>, closes: bool) {
     while let Ok(Ok(1..)) = timeout(Duration::from_millis(200), stream.read(&mut answer)).await {}
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_connections_do_not_disturb_their_neighbour_or_stay_in_memory() {
-    const AT_ONCE: u64 = 32;
+#[test]
+fn hostile_connections_do_not_disturb_their_neighbour_or_stay_in_memory() {
     let _alone = alone();
-    let seed = seed();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(rage(seed()));
+}
+
+async fn rage(seed: u64) {
+    const AT_ONCE: u64 = 32;
     let folder = tempfile::tempdir().unwrap();
     let store_settings = store::Settings {
         data_dir: folder.path().into(),
