@@ -19,6 +19,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 const PAYLOAD_BYTES: usize = 60_000;
 /// Far more than the intake and the kernel's buffers on both sides hold.
 const PUBLISHES: u16 = (8 * INTAKE_BYTES_MAX / PAYLOAD_BYTES) as u16;
+/// Publishes of a client that sends a little.
+const OTHERS: u8 = 8;
 
 async fn connect(port: u16, id: u8) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -73,10 +75,11 @@ async fn a_full_intake_stops_the_reading_and_loses_nothing() {
         }
         writes
     });
-    // Longer than 1.5 times the keep-alive of one second: neither client may be ended for it.
-    for _ in 0..8 {
+    // Longer than 1.5 times the keep-alive of one second: neither client may be ended for it. The one that sends a little is
+    // read from all the time, for its events are taken in beside those that fill the intake.
+    for id in 1..=OTHERS {
         tokio::time::sleep(Duration::from_millis(250)).await;
-        other.write_all(&[0xc0, 0]).await.unwrap();
+        other.write_all(&[&[0x32, 6, 0, 1, b't', 0, id, b'x'][..], &[0xc0, 0]].concat()).await.unwrap();
         expect(&mut other, &[0xd0, 0]).await;
     }
     assert!(!sending.is_finished(), "the door reads on although nothing can be stored");
@@ -93,7 +96,10 @@ async fn a_full_intake_stops_the_reading_and_loses_nothing() {
         assert_eq!(puback, [0x40, 2, (id >> 8) as u8, id as u8]);
     }
     sending.await.unwrap();
-    assert_eq!(store.status().events, u64::from(PUBLISHES));
+    for id in 1..=OTHERS {
+        expect(&mut other, &[0x40, 2, 0, id]).await;
+    }
+    assert_eq!(store.status().events, u64::from(PUBLISHES) + u64::from(OTHERS));
     shutdown.cancel();
     timeout(LIMIT, door).await.unwrap().unwrap();
 }

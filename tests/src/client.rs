@@ -4,7 +4,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -105,6 +105,26 @@ impl Client {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())
+    }
+
+    /// Sends some of the output, or reads what the socket holds, whichever can be done first; gives whether all of the output is
+    /// sent. Cancel-safe.
+    ///
+    /// # Errors
+    /// The connection is lost or was closed.
+    pub async fn fill_or_send(&mut self) -> io::Result<bool> {
+        self.input.reserve(1 << 14);
+        let (mut reader, mut writer) = self.stream.split();
+        tokio::select! {
+            read = reader.read_buf(&mut self.input) => match read? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => return Ok(false),
+            },
+            wrote = writer.write(&self.output), if !self.output.is_empty() => {
+                self.output.advance(wrote?);
+            }
+        }
+        Ok(self.output.is_empty())
     }
 
     /// The next packet, without a time limit. Cancel-safe.

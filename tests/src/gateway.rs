@@ -62,6 +62,8 @@ pub struct Setup {
     pub data_dir: Option<PathBuf>,
     /// Lines of `[store]`.
     pub store: String,
+    /// Lines of `[limits]`.
+    pub limits: String,
     /// Names and values for the environment.
     pub environment: Vec<(String, String)>,
 }
@@ -77,6 +79,7 @@ impl Setup {
             urgent: vec![],
             data_dir: None,
             store: "wear_budget = \"unlimited\"\n".into(),
+            limits: String::new(),
             environment: vec![],
         }
     }
@@ -85,6 +88,7 @@ impl Setup {
         let mut text =
             format!("[gateway]\nid = \"gate\"\ndata_dir = {data_dir:?}\n\n[store]\n{}\n", self.store);
         let mut line = |part: String| text.write_str(&part).expect("writing to a string");
+        line(format!("[limits]\n{}\n", self.limits));
         line(format!("[[listener]]\naddress = \"{mqtt}\"\nanonymous = true\n\n"));
         line(format!("[http]\naddress = \"{http}\"\n\n"));
         for filter in &self.urgent {

@@ -15,6 +15,7 @@ pub mod chain;
 pub mod client;
 pub mod clock;
 pub mod codec;
+pub mod crowd;
 pub mod fleet;
 pub mod gaps;
 pub mod gateway;

@@ -63,7 +63,7 @@ pub fn open_max(connections_max: usize) -> usize {
 
 impl Places {
     pub fn new(settings: &Settings) -> Arc<Self> {
-        let all = open_max(settings.connections_max).min(Semaphore::MAX_PERMITS);
+        let all = settings.open_max().min(Semaphore::MAX_PERMITS);
         let addresses = settings
             .connections_per_address_max
             .map(|each_max| Addresses { each_max, counts: Mutex::default() });

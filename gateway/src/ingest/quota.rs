@@ -125,8 +125,9 @@ mod tests {
     #[test]
     fn a_burst_passes_and_what_is_beyond_it_waits_as_long_as_it_takes() {
         let start = clock::monotonic();
-        let table: [(&str, &[(u64, u64, Option<u64>)]); 4] = [
-            // At (ms), units, then wait until (ms).
+        /// At (ms), units, then wait until (ms).
+        type Take = (u64, u64, Option<u64>);
+        let table: [(&str, &[Take]); 4] = [
             ("a burst of a second is free", &[(0, 100, None), (0, 1, Some(10)), (0, 1, Some(20))]),
             ("what is spent comes back", &[(0, 100, None), (500, 50, None), (500, 10, Some(600))]),
             ("no more than the burst is saved up", &[(0, 1, None), (90_000, 101, Some(90_010))]),

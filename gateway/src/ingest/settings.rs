@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{admission::Route, topics};
+use super::{admission::Route, places, topics};
 use crate::store::record::{HEAD_BYTES, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, RECORD_BYTES_MAX};
 
 /// Clients connected at a time, by default: at 10 KB each, 100 MB when all of them are busy with nothing.
@@ -168,6 +168,12 @@ pub enum BadSettings {
 }
 
 impl Settings {
+    /// Connections that may be open at a time, and so file descriptors.
+    #[must_use]
+    pub fn open_max(&self) -> usize {
+        places::open_max(self.connections_max)
+    }
+
     /// Checks that this can be served.
     ///
     /// # Errors

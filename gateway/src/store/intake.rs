@@ -4,7 +4,9 @@
 //! gets a ticket; the commit thread takes all there is, makes it durable and moves the [`Watermark`]. A
 //! receipt is a ticket below the watermark: acknowledgements are made from that and from nothing else.
 //!
-//! Limits: [`INTAKE_BYTES_MAX`]; above it an append is refused and the connection stops reading. A store that is full has a
+//! Limits: [`INTAKE_BYTES_MAX`]; above it an append is refused and the connection stops reading. An eighth of it is kept for small
+//! batches: one that sends more than the disk can take fills the rest and waits, with large batches by then, and those that send
+//! a little do not notice. Those that wait are woken together and in their order, and each has one batch at most. A store that is full has a
 //! quota: what is above it is refused, except steps of QoS 2, which take no room.
 
 use std::{
@@ -27,6 +29,10 @@ use crate::clock;
 
 /// Bytes that wait for a commit at most; a single larger batch passes into an empty intake.
 pub const INTAKE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A batch up to this size, in bytes, is small: an event or some.
+const SMALL_BATCH_BYTES: usize = 4 * 1024;
+/// Bytes of the intake that only small batches get.
+const FOR_SMALL_BYTES: usize = INTAKE_BYTES_MAX / 8;
 /// A record's time is kept as its low 32 bits, in milliseconds: it has to be nearer to its row's base than half of that.
 const BASE_REACH_MS: u64 = 1 << 30;
 
@@ -101,7 +107,8 @@ impl Default for Quota {
 impl Queue {
     /// Whether a batch of so many bytes is taken in. A closed queue refuses at once, so it lets nobody wait.
     fn has_room(&self, bytes: usize) -> bool {
-        self.closed || self.taken.is_empty() || self.taken.bytes + bytes <= INTAKE_BYTES_MAX
+        let max = INTAKE_BYTES_MAX - if bytes > SMALL_BATCH_BYTES { FOR_SMALL_BYTES } else { 0 };
+        self.closed || self.taken.is_empty() || self.taken.bytes + bytes <= max
     }
 
     /// Whether the store may hold a batch of this size: one with both kinds of records is judged by the smaller quota.
@@ -388,5 +395,47 @@ impl Taken {
             chunk.events += u32::from(events);
             chunk.frames += u32::from(Record::is_frame(record));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::record::Kind;
+
+    fn batch(payload_bytes: usize) -> Batch {
+        let mut batch = Batch::default();
+        batch.push(&Record {
+            kind: Kind::Opaque,
+            events: 1,
+            retain: false,
+            urgent: false,
+            received_ms: 1,
+            client: "c",
+            topic: "t",
+            properties: &[],
+            payload: &vec![0; payload_bytes],
+        });
+        batch
+    }
+
+    fn fill(intake: &Intake, payload_bytes: usize) -> usize {
+        let mut appended = 0;
+        while intake.append(&mut batch(payload_bytes)).is_ok() {
+            appended += 1;
+        }
+        appended
+    }
+
+    #[test]
+    fn large_batches_leave_room_for_small_ones_and_an_empty_intake_takes_any() {
+        let intake = Intake::new(Pending::default());
+        fill(&intake, SMALL_BATCH_BYTES);
+        let small = fill(&intake, 100);
+        assert!(small * 100 > FOR_SMALL_BYTES / 2, "{small} small batches beside those that fill the rest");
+        assert!(intake.waiting_bytes() <= INTAKE_BYTES_MAX);
+        intake.take();
+        assert!(intake.append(&mut batch(2 * INTAKE_BYTES_MAX)).is_ok());
+        assert_eq!(intake.append(&mut batch(1)), Err(AppendError::Full));
     }
 }

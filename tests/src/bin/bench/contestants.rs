@@ -51,7 +51,7 @@ impl Contestant {
                     window: UPLINK_WINDOW,
                     ..Uplink::new(&format!("mqtt://{upstream}"), Version::V311)
                 };
-                Running::Tidegate(Gateway::start(Setup::new(uplink)))
+                Running::Tidegate(Box::new(Gateway::start(Setup::new(uplink))))
             }
             Self::Ceiling => Running::Ceiling(Ceiling::start(upstream)),
         }
@@ -72,7 +72,7 @@ pub enum Running {
     /// [`Contestant::Mosquitto`]
     Mosquitto(Mosquitto),
     /// [`Contestant::Tidegate`]
-    Tidegate(Gateway),
+    Tidegate(Box<Gateway>),
     /// [`Contestant::Ceiling`]
     Ceiling(Ceiling),
 }
