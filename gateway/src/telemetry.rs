@@ -70,6 +70,8 @@ metrics! {
     PROTOCOL_ERRORS Counter "tidegate_protocol_errors_total" "Connections closed for breaking MQTT's rules.";
     RELOAD_FAILURES Counter "tidegate_reload_failures_total" "Changed files that could not be loaded, by what they are: the old ones are used.";
     RELOAD_FAILING Gauge "tidegate_reload_failing" "Sets of files that could not be loaded and whose old ones are used.";
+    TLS_FAILURES Counter "tidegate_tls_failures_total" "TLS handshakes that failed, by reason.";
+    CERTIFICATE_EXPIRY Gauge "tidegate_certificate_expiry_timestamp_seconds" "When the certificate of a listener with TLS expires, in seconds since 1970, by listener.";
     STORED_EVENTS Counter "tidegate_stored_events_total" "Events that are durable.";
     STORED_BYTES Counter "tidegate_stored_bytes_total" "Bytes of stored records.";
     DUPLICATE_EVENTS Counter "tidegate_duplicate_events_total" "Events dropped because they are stored already.";
@@ -112,7 +114,8 @@ const BY_UPLINK: [&str; 9] = [
     SET_ASIDE_EVENTS,
 ];
 /// Metrics whose series are named by the room that counts: no series without its labels.
-const BY_REASON: [&str; 4] = [REFUSED_CONNECTIONS, REFUSED_EVENTS, DROPPED_EVENTS, RELOAD_FAILURES];
+const BY_REASON: [&str; 6] =
+    [REFUSED_CONNECTIONS, REFUSED_EVENTS, DROPPED_EVENTS, RELOAD_FAILURES, TLS_FAILURES, CERTIFICATE_EXPIRY];
 
 /// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a
 /// log is set up already, it stays.

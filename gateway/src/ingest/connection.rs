@@ -169,8 +169,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 
     fn leave(&mut self) {
         match self.kick.cause() {
-            Some(Fault::TakenOver) => self.session.fail(now(), Fault::TakenOver),
-            _ => self.session.handle_stop(now()),
+            None | Some(Fault::Stopping) => self.session.handle_stop(now()),
+            Some(fault) => self.session.fail(now(), fault),
         }
     }
 
@@ -269,6 +269,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     }
 
     async fn try_accept(&mut self, connect: Connect) -> Result<(), Fault> {
+        if !self.origin.anonymous && self.origin.certified.is_none() {
+            return Err(Fault::NotAuthorized);
+        }
         let client: Arc<str> = match connect.client_id.as_str() {
             "" if connect.version == Version::V311 && !connect.clean => return Err(Fault::ClientId),
             "" => self.shared.registry.assign_id(clock::wall_ms()),
@@ -406,7 +409,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     fn origin() -> Origin {
-        Origin { peer: ([127, 0, 0, 1], 1).into() }
+        Origin { peer: ([127, 0, 0, 1], 1).into(), certified: None, anonymous: true }
     }
 
     #[tokio::test]

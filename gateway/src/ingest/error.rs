@@ -31,6 +31,9 @@ pub enum Fault {
     /// As many clients as `connections_max` allows. Try again later.
     #[error("as many clients are connected as are allowed")]
     Busy,
+    /// The client is nobody that may connect here, or not any more: its certificate is revoked, for example.
+    #[error("the client may not connect here")]
+    NotAuthorized,
     /// Enhanced authentication is not offered.
     #[error("the authentication method is not offered")]
     Authentication,
@@ -85,6 +88,7 @@ impl Fault {
             Fault::Version(_) => (Some(0x01), Some(0x84)),
             Fault::ClientId => (Some(0x02), Some(0x85)),
             Fault::Busy => (Some(0x03), Some(0x89)),
+            Fault::NotAuthorized => (Some(0x05), Some(0x87)),
             Fault::Authentication => (None, Some(0x8c)),
             Fault::Topic => (None, Some(0x90)),
             Fault::PacketTooLarge => (None, Some(0x95)),
@@ -110,6 +114,7 @@ impl Fault {
         match self {
             Fault::Malformed(_) => Some(0x81),
             Fault::Protocol(_) | Fault::Authentication => Some(0x82),
+            Fault::NotAuthorized => Some(0x87),
             Fault::Busy => Some(0x89),
             Fault::Stopping => Some(0x8b),
             Fault::KeepAlive => Some(0x8d),
@@ -152,6 +157,7 @@ impl Fault {
             Fault::Version(_) => "version",
             Fault::ClientId => "client_id",
             Fault::Busy => "busy",
+            Fault::NotAuthorized => "not_authorized",
             Fault::Authentication => "authentication",
             Fault::Topic => "topic",
             Fault::PacketTooLarge => "packet_too_large",

@@ -10,10 +10,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -26,14 +23,15 @@ use super::{error::Fault, settings::SESSIONS_MAX};
 #[derive(Debug, Clone)]
 pub struct Kick {
     token: CancellationToken,
-    taken_over: Arc<AtomicBool>,
+    /// Set before the token is cancelled; not by the gateway's stop.
+    why: Arc<OnceLock<Fault>>,
 }
 
 impl Kick {
     /// One that the gateway's stop triggers.
     #[must_use]
     pub fn new(shutdown: &CancellationToken) -> Self {
-        Kick { token: shutdown.child_token(), taken_over: Arc::default() }
+        Kick { token: shutdown.child_token(), why: Arc::default() }
     }
 
     /// Triggered by the stop, and by another connection of the same client.
@@ -45,12 +43,13 @@ impl Kick {
     /// Why to leave, if it was triggered.
     #[must_use]
     pub fn cause(&self) -> Option<Fault> {
-        let taken_over = self.taken_over.load(Ordering::Acquire);
-        self.token.is_cancelled().then_some(if taken_over { Fault::TakenOver } else { Fault::Stopping })
+        let is_told = self.token.is_cancelled();
+        is_told.then(|| self.why.get().copied().unwrap_or(Fault::Stopping))
     }
 
-    fn take_over(&self) {
-        self.taken_over.store(true, Ordering::Release);
+    /// Tells the connection to leave because of `fault`; the first one stays.
+    pub fn leave(&self, fault: Fault) {
+        let _ = self.why.set(fault);
         self.token.cancel();
     }
 }
@@ -118,7 +117,7 @@ impl Registry {
         let before = state.seats.insert(client.clone(), Seated { serial, kick, gone: gone.clone() });
         drop(state);
         let predecessor = before.map(|before| {
-            before.kick.take_over();
+            before.kick.leave(Fault::TakenOver);
             before.gone
         });
         Ok(Seat { registry: self.clone(), client, serial, gone, predecessor })

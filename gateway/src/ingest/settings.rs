@@ -5,7 +5,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{admission::Route, topics};
+use super::{
+    admission::Route,
+    tls::{ClientCert, TlsSettings},
+    topics,
+};
 use crate::store::record::{HEAD_BYTES, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, RECORD_BYTES_MAX};
 
 /// Clients connected at a time, by default: at 10 KB each, 100 MB when all of them are busy with nothing.
@@ -14,6 +18,8 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 pub const PACKET_BYTES_MAX: usize = 256 * 1024;
 /// Publishes in flight per client, by default: at a sync of 10 ms it still allows 100,000 per second.
 pub const INFLIGHT_MAX: u16 = 1000;
+/// Time for a client to finish its TLS handshake, by default: a small device takes a second or two.
+pub const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a client to send its CONNECT, by default.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which a client has to read some of what is written to it, by default.
@@ -41,13 +47,30 @@ const _: () = assert!(PACKET_BYTES_MAX <= PACKET_BYTES_LIMIT && PACKET_BYTES_LEA
 pub struct ListenerSettings {
     /// Where to listen. Port 0 takes a free one: see [`Bound::local_addr`](super::Bound::local_addr).
     pub address: SocketAddr,
+    /// Whether clients are taken that are nobody: on a loopback address only, unless certificates are required.
+    pub anonymous: bool,
+    /// Its certificates, if it speaks TLS.
+    pub tls: Option<TlsSettings>,
 }
 
 impl ListenerSettings {
     /// A port with nothing set but where it is.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address }
+        Self { address, anonymous: true, tls: None }
+    }
+
+    /// Whether only clients get in that are known by something.
+    #[must_use]
+    pub fn knows_its_clients(&self) -> bool {
+        let client_cert = self.tls.as_ref().map_or(ClientCert::None, |tls| tls.client_cert);
+        !self.anonymous || client_cert == ClientCert::Required
+    }
+
+    /// Whether passwords travel to it in the clear, and not within this machine only.
+    #[must_use]
+    pub fn is_overheard(&self) -> bool {
+        self.tls.is_none() && !self.address.ip().to_canonical().is_loopback()
     }
 }
 
@@ -60,6 +83,8 @@ pub struct Settings {
     pub packet_bytes_max: usize,
     /// Publishes in flight per client; announced to MQTT 5 clients as Receive Maximum. Not 0.
     pub inflight_max: u16,
+    /// Time for a client to finish its TLS handshake.
+    pub tls_timeout: Duration,
     /// Time for a client to send its CONNECT.
     pub connect_timeout: Duration,
     /// Time in which a client has to read some of what is written to it.
@@ -76,6 +101,7 @@ impl Default for Settings {
             connections_max: CONNECTIONS_MAX,
             packet_bytes_max: PACKET_BYTES_MAX,
             inflight_max: INFLIGHT_MAX,
+            tls_timeout: TLS_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
             keep_alive_max_s: KEEP_ALIVE_MAX_S,
@@ -119,6 +145,7 @@ impl Settings {
         for (name, zero) in [
             ("connections_max", self.connections_max == 0),
             ("inflight_max", self.inflight_max == 0),
+            ("tls_timeout", self.tls_timeout.is_zero()),
             ("connect_timeout", self.connect_timeout.is_zero()),
             ("write_timeout", self.write_timeout.is_zero()),
             ("keep_alive_max_s", self.keep_alive_max_s == 0),
