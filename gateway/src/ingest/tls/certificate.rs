@@ -38,8 +38,8 @@ pub(super) struct Facts {
     pub not_after_s: u64,
     /// It may be a server's.
     pub is_for_servers: bool,
-    /// It says of itself that it is no CA.
-    pub is_no_ca: bool,
+    /// It says of itself that it is a CA.
+    pub is_ca: bool,
 }
 
 /// Who a client is.
@@ -84,7 +84,7 @@ pub(super) fn facts(der: &[u8]) -> Result<Facts, String> {
         not_before_s: validity.not_before.to_unix_duration().as_secs(),
         not_after_s: validity.not_after.to_unix_duration().as_secs(),
         is_for_servers: usage.is_none_or(|usage| usage.0.iter().any(|purpose| purposes.contains(purpose))),
-        is_no_ca: extension::<BasicConstraints>(tbs)?.is_some_and(|constraints| !constraints.ca),
+        is_ca: extension::<BasicConstraints>(tbs)?.is_some_and(|constraints| constraints.ca),
     })
 }
 

@@ -38,7 +38,7 @@ pub(super) enum Failure {
     NoCertificate,
     #[error("its certificate names nobody: {0}")]
     NoIdentity(#[from] NoIdentity),
-    #[error("it offers no protocol version from TLS 1.2 on")]
+    #[error("it is too old: it offers neither TLS 1.3 nor a TLS 1.2 that names its signature algorithms")]
     Version,
     #[error("it offers nothing that is strong enough: {0}")]
     Incompatible(String),
@@ -77,6 +77,8 @@ impl Failure {
             Error::PeerIncompatible(
                 PeerIncompatible::ServerDoesNotSupportTls12Or13
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+                // What a TLS 1.1 client lacks is looked for before its version.
+                | PeerIncompatible::SignatureAlgorithmsExtensionRequired
                 | PeerIncompatible::SupportedVersionsExtensionRequired
                 | PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled,
@@ -198,6 +200,7 @@ mod tests {
             (Error::NoCertificatesPresented, "no_certificate"),
             (Error::InvalidMessage(InvalidMessage::InvalidContentType), "not_tls"),
             (Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered), "version"),
+            (Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired), "version"),
             (Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon), "incompatible"),
             (Error::AlertReceived(AlertDescription::UnknownCA), "distrusted"),
             (Error::AlertReceived(AlertDescription::UserCanceled), "alert"),

@@ -262,7 +262,8 @@ fn roots(file: &Path, now_s: u64) -> Result<(RootCertStore, Vec<Facts>), TlsErro
     let (mut roots, mut cas) = (RootCertStore::empty(), Vec::new());
     for der in certificates(file).map_err(error)? {
         let facts = certificate::facts(&der).map_err(|e| error(TlsCause::Der("certificate", e)))?;
-        if facts.is_no_ca {
+        // What is trusted may sign, whatever it says of itself: a device's certificate here could make more of them.
+        if !facts.is_ca {
             return Err(error(TlsCause::NoCa(facts.subject)));
         }
         // The library does not look at the validity of a CA that it is told to trust.

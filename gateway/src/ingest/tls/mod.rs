@@ -304,4 +304,20 @@ fn expiry(what: &str, not_after_s: u64, now_s: u64) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_told_from_thirty_days_before_it_on() {
+        let end = 100 * DAY_S;
+        for (now_s, said) in [
+            (end - 30 * DAY_S, None),
+            (end - 30 * DAY_S + 1, Some("it expires in 29 days, on 1970-04-11T00:00:00Z: renew it")),
+            (end - 6 * DAY_S, Some("it expires in 6 days, on 1970-04-11T00:00:00Z: renew it")),
+            (end, Some("it expires in 0 days, on 1970-04-11T00:00:00Z: renew it")),
+            (end + 1, Some("it expired on 1970-04-11T00:00:00Z: renew it")),
+        ] {
+            assert_eq!(expiry("it", end, now_s).as_deref(), said);
+        }
+    }
+}
