@@ -64,10 +64,20 @@ impl House {
     }
 
     async fn open_with(client_cert: ClientCert, tls_timeout: Duration) -> Self {
-        telemetry::recorder();
         let folder = tempfile::tempdir().unwrap();
         let (server_ca, devices_ca) = (Ca::new("servers", (-1, 900)), Ca::new("devices", (-1, 900)));
         let listener = listener(folder.path(), &server_ca, &devices_ca, client_cert);
+        Self::open_at(folder, server_ca, devices_ca, listener, tls_timeout).await
+    }
+
+    async fn open_at(
+        folder: TempDir,
+        server_ca: Ca,
+        devices_ca: Ca,
+        listener: ListenerSettings,
+        tls_timeout: Duration,
+    ) -> Self {
+        telemetry::recorder();
         let store = Store::open(
             store::Settings {
                 data_dir: folder.path().join("data"),
@@ -352,6 +362,24 @@ async fn a_session_is_resumed_only_where_no_certificate_would_have_to_be_checked
             let kind = second.get_ref().1.handshake_kind();
             assert_eq!(kind == Some(HandshakeKind::Resumed), resumed, "{client_cert:?} {version:?} {kind:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn without_users_whoever_is_nobody_is_refused_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (servers, devices) = (Ca::new("servers", (-1, 900)), Ca::new("devices", (-1, 900)));
+    let settings = listener(folder.path(), &servers, &devices, ClientCert::Optional);
+    let house =
+        House::open_at(folder, servers, devices, ListenerSettings { anonymous: false, ..settings }, LIMIT)
+            .await;
+    for version in VERSIONS {
+        house.enter(house.config(version, Some(&house.device("stall-3", 7))), b'm').await.unwrap();
+        let mut nobody = house.dial(house.config(version, None)).await.unwrap();
+        nobody.write_all(&connect(b'm')).await.unwrap();
+        let mut connack = [0; 4];
+        timeout(LIMIT, nobody.read_exact(&mut connack)).await.unwrap().unwrap();
+        assert_eq!(connack, [0x20, 2, 0, 5], "not authorized");
     }
 }
 

@@ -269,10 +269,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     }
 
     async fn try_accept(&mut self, connect: Connect) -> Result<(), Fault> {
-        if !self.origin.anonymous && self.origin.certified.is_none() {
-            return Err(Fault::NotAuthorized);
-        }
         let client: Arc<str> = match connect.client_id.as_str() {
+            _ if !self.origin.is_let_in() => return Err(Fault::NotAuthorized),
             "" if connect.version == Version::V311 && !connect.clean => return Err(Fault::ClientId),
             "" => self.shared.registry.assign_id(clock::wall_ms()),
             id => id.into(),
@@ -283,9 +281,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         {
             tracing::warn!(%client, "the client's last connection does not end: going on beside it");
         }
-        if let Some(fault) = self.kick.cause() {
-            return Err(fault);
-        }
+        self.kick.cause().map_or(Ok(()), Err)?;
         let now = now();
         let remembered = self.shared.registry.resume(&client, now.at);
         let pending = self.inlet.has_pending(&client);

@@ -12,3 +12,10 @@ pub(crate) struct Origin {
     /// Its listener takes clients that are nobody.
     pub anonymous: bool,
 }
+
+impl Origin {
+    /// Whether whoever comes from there may go on: known by a certificate, or allowed to be nobody.
+    pub fn is_let_in(&self) -> bool {
+        self.anonymous || self.certified.is_some()
+    }
+}

@@ -164,6 +164,27 @@ mod tests {
     use crate::ingest::admission::Payload;
 
     #[test]
+    fn clients_are_known_by_users_or_by_certificates_that_are_required() {
+        let tls = |client_cert| {
+            let none = std::path::PathBuf::new;
+            Some(TlsSettings { cert: none(), key: none(), client_ca: None, client_cert, crl: None })
+        };
+        for (anonymous, tls, known) in [
+            (true, None, false),
+            (true, tls(ClientCert::None), false),
+            (true, tls(ClientCert::Optional), false),
+            (true, tls(ClientCert::Required), true),
+            (false, None, true),
+            (false, tls(ClientCert::None), true),
+        ] {
+            let address = "192.0.2.1:1883".parse().unwrap();
+            let settings = ListenerSettings { address, anonymous, tls };
+            assert_eq!(settings.knows_its_clients(), known, "{settings:?}");
+            assert_eq!(settings.is_overheard(), settings.tls.is_none());
+        }
+    }
+
+    #[test]
     fn what_can_not_be_served_is_named() {
         let good = Settings::default;
         let route = Route { filter: "a/#/b".into(), payload: Payload::Json, urgent: false };

@@ -201,7 +201,7 @@ fn key(file: &Path) -> Result<(PrivateKeyDer<'static>, bool), TlsError> {
         return Err(error(TlsCause::Open(metadata.mode() & 0o7777)));
     }
     let bytes = reload::read(file).map_err(|e| error(TlsCause::Unreadable(e)))?;
-    let keys = sections(&bytes, "private key", |kind, der| PrivateKeyDer::from_pem(kind, der));
+    let keys = sections(&bytes, "private key", PrivateKeyDer::from_pem);
     let keys = keys.map_err(|cause| {
         let is_encrypted = bytes.windows(9).any(|word| word == b"ENCRYPTED");
         error(if is_encrypted { TlsCause::Encrypted } else { cause })
