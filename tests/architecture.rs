@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The read side of the rooms.
     ("http", &["store", "uplink", "clock", "telemetry"]),
     // Composes the rooms' settings types; no room imports it.
-    ("config", &["ingest", "store", "uplink", "http"]),
+    ("config", &["ingest", "store", "uplink", "http", "clock"]),
     ("supervisor", &["ingest", "store", "uplink", "http", "config", "clock", "telemetry"]),
     // `status` reads what `http` writes, by the same type.
     ("cli", &["config", "store", "supervisor", "http", "clock", "telemetry"]),
@@ -35,6 +35,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rumqttd", &["cli/"]),
     ("tidegate_board_host", &["cli/"]),
     ("axum", &["http/"]),
+    ("rustls", &["ingest/tls/"]),
+    ("tokio_rustls", &["ingest/tls/"]),
+    ("x509_cert", &["ingest/tls/"]),
     ("toml", &["config/"]),
     ("clap", &["cli/", "main.rs"]),
 ];

@@ -77,6 +77,8 @@ metrics! {
     LOCAL_SESSIONS Gauge "tidegate_local_sessions" "Sessions of local subscribers, connected or away.";
     LOCAL_QUEUED Gauge "tidegate_local_queued" "Messages in the queues of local subscribers.";
     RETAINED_MESSAGES Gauge "tidegate_retained_messages" "Retained messages.";
+    TLS_FAILURES Counter "tidegate_tls_failures_total" "TLS handshakes that failed, by reason.";
+    CERTIFICATE_EXPIRY Gauge "tidegate_certificate_expiry_timestamp_seconds" "When the certificate of a listener with TLS expires, in seconds since 1970, by listener.";
     STORED_EVENTS Counter "tidegate_stored_events_total" "Events that are durable.";
     STORED_BYTES Counter "tidegate_stored_bytes_total" "Bytes of stored records.";
     DUPLICATE_EVENTS Counter "tidegate_duplicate_events_total" "Events dropped because they are stored already.";
@@ -119,7 +121,7 @@ const BY_UPLINK: [&str; 9] = [
     SET_ASIDE_EVENTS,
 ];
 /// Metrics whose series are named by the room that counts: no series without its labels.
-const BY_REASON: [&str; 7] = [
+const BY_REASON: [&str; 9] = [
     REFUSED_CONNECTIONS,
     CLOSED_CONNECTIONS,
     THROTTLED,
@@ -127,6 +129,8 @@ const BY_REASON: [&str; 7] = [
     DROPPED_EVENTS,
     RELOAD_FAILURES,
     LOCAL_DROPPED,
+    TLS_FAILURES,
+    CERTIFICATE_EXPIRY,
 ];
 
 /// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a

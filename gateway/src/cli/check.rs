@@ -18,7 +18,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     say!("{}: good", arguments.file.display());
     say!("gateway   {}, data in {}", settings.gateway_id, settings.store.data_dir.display());
     for listener in &settings.listeners {
-        say!("listener  {}", listener.address);
+        let over = if listener.tls.is_some() { " over TLS" } else { "" };
+        say!("listener  {}{over}", listener.address);
+        if listener.is_overheard() {
+            say!("          without TLS, passwords and events travel in the clear: give it tls");
+        }
     }
     for uplink in &settings.uplinks {
         say!("uplink    {} to {}:{}", uplink.name, uplink.host, uplink.port);

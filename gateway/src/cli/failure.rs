@@ -65,6 +65,7 @@ impl From<StartError> for Failure {
             StartError::Store(StoreError::Foreign { .. }) => Self::Config(text),
             StartError::Store(StoreError::InUse { .. }) => Self::Unavailable(text),
             StartError::Store(_) => Self::Io(text),
+            StartError::Tls(_) => Self::Config(text),
             StartError::Listener(_) | StartError::Http { .. } => Self::Unavailable(text),
         }
     }

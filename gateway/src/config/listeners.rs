@@ -1,11 +1,15 @@
-//! The listeners as meant: where devices connect.
+//! The listeners as meant: where devices connect, and how they are known there. Certificates and keys are read and checked,
+//! so that a configuration that is called good can be started.
 
 use std::net::SocketAddr;
 
 use toml::Spanned;
 
 use super::{LISTENERS_MAX, meant::Judge, typed};
-use crate::ingest;
+use crate::{
+    clock,
+    ingest::{self, ClientCert, TlsSettings, tls::TlsFile},
+};
 
 const LISTENER_ADDRESS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
@@ -21,25 +25,70 @@ impl Judge<'_> {
             let fields = listener.get_ref();
             let address = self.address(fields.address.as_ref(), LISTENER_ADDRESS_DEFAULT);
             let span = fields.address.as_ref().map_or(listener.span(), Spanned::span);
-            if let Some(anonymous) = fields.anonymous.as_ref().filter(|anonymous| !*anonymous.get_ref()) {
-                self.wrong(
-                    &anonymous.span(),
-                    "this version knows no users; only true works, on a loopback address",
-                );
-            } else if !address.ip().is_loopback() {
+            let settings = ingest::ListenerSettings {
+                anonymous: fields.anonymous.as_ref().is_none_or(|anonymous| *anonymous.get_ref()),
+                tls: fields.tls.as_ref().map(|tls| self.tls(tls.get_ref())),
+                ..ingest::ListenerSettings::new(address)
+            };
+            if !address.ip().to_canonical().is_loopback() && !settings.knows_its_clients() {
                 self.wrong(
                     &span,
                     format!(
-                        "{address} can be reached by others, and without users anybody could publish; \
-                             use a loopback address, like \"127.0.0.1:1883\""
+                        "{address} can be reached by others, and anybody could publish; set anonymous = false and add users, \
+                         require client certificates by tls, or use a loopback address, like \"127.0.0.1:1883\""
                     ),
                 );
             }
             if address.port() != 0 && listeners.iter().any(|other| other.address == address) {
                 self.wrong(&span, format!("{address} is listened on already; remove one"));
             }
-            listeners.push(ingest::ListenerSettings::new(address));
+            listeners.push(settings);
         }
         listeners
+    }
+
+    fn tls(&mut self, typed: &typed::Tls) -> TlsSettings {
+        let known = [
+            ("none", ClientCert::None),
+            ("optional", ClientCert::Optional),
+            ("required", ClientCert::Required),
+        ];
+        let default = if typed.client_ca.is_some() { ClientCert::Required } else { ClientCert::None };
+        let client_cert = self.one_of(typed.client_cert.as_ref(), default, "client_cert", &known);
+        let mut is_whole = true;
+        if let (Some(wanted), None, true) =
+            (&typed.client_cert, &typed.client_ca, client_cert != ClientCert::None)
+        {
+            self.wrong(
+                &wanted.span(),
+                "client certificates from nobody; add \"client_ca\", the CA that signs them",
+            );
+            is_whole = false;
+        }
+        if let (Some(crl), true) = (&typed.crl, client_cert == ClientCert::None) {
+            self.wrong(
+                &crl.span(),
+                "what is revoked, and no client certificates; add \"client_ca\", or remove this",
+            );
+            is_whole = false;
+        }
+        let path = |text: &typed::Text| self.around.folder.join(text.get_ref());
+        let settings = TlsSettings {
+            cert: path(&typed.cert),
+            key: path(&typed.key),
+            client_ca: typed.client_ca.as_ref().map(path),
+            client_cert,
+            crl: typed.crl.as_ref().map(path),
+        };
+        if is_whole && let Err(error) = settings.check(clock::wall_ms()) {
+            let key = match error.file {
+                TlsFile::Cert => Some(&typed.cert),
+                TlsFile::Key => Some(&typed.key),
+                TlsFile::ClientCa => typed.client_ca.as_ref(),
+                TlsFile::Crl => typed.crl.as_ref(),
+            };
+            self.wrong(&key.unwrap_or(&typed.cert).span(), error.to_string());
+        }
+        settings
     }
 }

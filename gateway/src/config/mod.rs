@@ -8,7 +8,7 @@
 //!
 //! Limits: a file to [`CONFIG_BYTES_MAX`], [`UPLINKS_MAX`] uplinks, [`LISTENERS_MAX`] listeners,
 //! [`ROUTES_MAX`] routes. Secrets come from files or from the environment, never from the configuration
-//! itself. It reads the configuration and the password files and nothing else: whether the data directory
+//! itself. It reads the configuration, the password files, certificates and keys, and nothing else: whether the data directory
 //! can be written or a port is free, starting shows.
 
 mod error;

@@ -115,11 +115,24 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
         ),
         (
             id_and("[[listener]]\naddress = \"0.0.0.0:1883\"\n"),
-            "g.toml:4: [[listener]] address: 0.0.0.0:1883 can be reached by others, and without users anybody could publish; use a loopback address, like \"127.0.0.1:1883\"",
+            "g.toml:4: [[listener]] address: 0.0.0.0:1883 can be reached by others, and anybody could publish; set anonymous = false and add users, require client certificates by tls, or use a loopback address, like \"127.0.0.1:1883\"",
         ),
         (
-            id_and("[[listener]]\nanonymous = false\n"),
-            "g.toml:4: [[listener]] anonymous: this version knows no users; only true works, on a loopback address",
+            id_and("[[listener]]\ntls = { cert = \"c\" }\n"),
+            "g.toml:4: [[listener]] tls: the key \"key\" is missing; add it",
+        ),
+        (
+            id_and("[[listener]]\ntls = { cert = \"c\", key = \"k\", client_cert = \"always\" }\n"),
+            "g.toml:4: [[listener]] tls.cert: c: the file can not be read: No such file or directory (os error 2)\n\
+             g.toml:4: [[listener]] tls.client_cert: unknown client_cert \"always\"; known here: none, optional, required",
+        ),
+        (
+            id_and("[[listener]]\ntls = { cert = \"c\", key = \"k\", client_cert = \"optional\" }\n"),
+            "g.toml:4: [[listener]] tls.client_cert: client certificates from nobody; add \"client_ca\", the CA that signs them",
+        ),
+        (
+            id_and("[[listener]]\ntls = { cert = \"c\", key = \"k\", crl = \"r\" }\n"),
+            "g.toml:4: [[listener]] tls.crl: what is revoked, and no client certificates; add \"client_ca\", or remove this",
         ),
         (
             id_and("[[listener]]\n[[listener]]\naddress = \"127.0.0.1:1883\"\n"),

@@ -74,6 +74,17 @@ pub(super) struct Limits {
 pub(super) struct Listener {
     pub address: Option<Text>,
     pub anonymous: Option<Spanned<bool>>,
+    pub tls: Option<Spanned<Tls>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub cert: Text,
+    pub key: Text,
+    pub client_ca: Option<Text>,
+    pub client_cert: Option<Text>,
+    pub crl: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -192,8 +192,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 
     fn leave(&mut self) {
         match self.kick.cause() {
-            Some(fault @ (Fault::TakenOver | Fault::PushedOut)) => self.session.fail(now(), fault),
-            _ => self.session.handle_stop(now()),
+            None | Some(Fault::Stopping) => self.session.handle_stop(now()),
+            Some(fault) => self.session.fail(now(), fault),
         }
     }
 
@@ -306,6 +306,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 
     async fn try_accept(&mut self, connect: Connect) -> Result<(), Fault> {
         let client: Arc<str> = match connect.client_id.as_str() {
+            _ if !self.origin.is_let_in() => return Err(Fault::NotAuthorized),
             "" if connect.version == Version::V311 && !connect.clean => return Err(Fault::ClientId),
             "" => self.shared.registry.assign_id(clock::wall_ms()),
             id => id.into(),
@@ -316,9 +317,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         {
             tracing::warn!(%client, "the client's last connection does not end: going on beside it");
         }
-        if let Some(fault) = self.kick.cause() {
-            return Err(fault);
-        }
+        self.kick.cause().map_or(Ok(()), Err)?;
         let now = now();
         let remembered = self.shared.registry.resume(&client, now.at);
         let pending = self.inlet.has_pending(&client);
@@ -427,7 +426,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     fn origin() -> Origin {
-        Origin { peer: ([127, 0, 0, 1], 1).into() }
+        Origin { peer: ([127, 0, 0, 1], 1).into(), certified: None, anonymous: true }
     }
 
     #[tokio::test]

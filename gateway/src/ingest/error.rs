@@ -34,6 +34,9 @@ pub enum Fault {
     /// It had no seat yet, and as many waited for one as may. Try again later.
     #[error("more connections came than can wait for their CONNECT, and this one had waited longest")]
     PushedOut,
+    /// The client is nobody that may connect here, or not any more: its certificate is revoked, for example.
+    #[error("the client may not connect here")]
+    NotAuthorized,
     /// Enhanced authentication is not offered.
     #[error("the authentication method is not offered")]
     Authentication,
@@ -88,6 +91,7 @@ impl Fault {
             Fault::Version(_) => (Some(0x01), Some(0x84)),
             Fault::ClientId => (Some(0x02), Some(0x85)),
             Fault::Busy | Fault::PushedOut => (Some(0x03), Some(0x89)),
+            Fault::NotAuthorized => (Some(0x05), Some(0x87)),
             Fault::Authentication => (None, Some(0x8c)),
             Fault::Topic => (None, Some(0x90)),
             Fault::PacketTooLarge => (None, Some(0x95)),
@@ -113,6 +117,7 @@ impl Fault {
         match self {
             Fault::Malformed(_) => Some(0x81),
             Fault::Protocol(_) | Fault::Authentication => Some(0x82),
+            Fault::NotAuthorized => Some(0x87),
             Fault::Busy | Fault::PushedOut => Some(0x89),
             Fault::Stopping => Some(0x8b),
             Fault::KeepAlive => Some(0x8d),
@@ -156,6 +161,7 @@ impl Fault {
             Fault::ClientId => "client_id",
             Fault::Busy => "busy",
             Fault::PushedOut => "pushed_out",
+            Fault::NotAuthorized => "not_authorized",
             Fault::Authentication => "authentication",
             Fault::Topic => "topic",
             Fault::PacketTooLarge => "packet_too_large",

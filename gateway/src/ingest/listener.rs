@@ -4,14 +4,16 @@
 //!   bind ──▶ Bound ──run──▶ accept loop ──▶ one task per connection, tracked
 //!                            └ never waits for a peer; an error (no file descriptors left) backs off
 //! ```
-//! Access is anonymous, so an address that is not loopback is refused before anything starts. On a stop nothing more is
+//! An address that is not loopback is refused before anything starts if its clients may be nobody. On a stop nothing more is
 //! accepted or read; what is owed is waited for, [`DRAIN_TIMEOUT`](super::settings::DRAIN_TIMEOUT) at most, and every
-//! client is told. Limits: see `places`; what they do not let in waits in the kernel's queue. It does not do TLS.
+//! client is told. Limits: see `places`; what they do not let in waits in the kernel's queue. A TLS handshake is made in the
+//! connection's task: see [`tls`](super::tls).
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
+    task::spawn_blocking,
     time::{sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,7 +25,9 @@ use super::{
     origin::Origin,
     places::{Place, Places},
     registry::{Kick, Registry},
+    reload::Reloadable,
     settings::{ListenerSettings, Settings},
+    tls::{self, Tls, TlsError, TlsSettings},
 };
 use crate::{
     clock,
@@ -41,10 +45,18 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 pub enum BindError {
     /// The address can be reached from outside, and access would be anonymous.
     #[error(
-        "listener {0}: access is anonymous, and this address can be reached from other machines; \
-         listen on 127.0.0.1 or [::1]"
+        "listener {0}: access is anonymous, and this address can be reached from other machines; set anonymous = false, \
+         require client certificates, or listen on 127.0.0.1 or [::1]"
     )]
     NotLoopback(SocketAddr),
+    /// Its TLS files can not be used.
+    #[error("listener {address}: {cause}")]
+    Tls {
+        /// The address asked for.
+        address: SocketAddr,
+        /// Which file, what is wrong, what to do.
+        cause: Box<TlsError>,
+    },
     /// The operating system refused.
     #[error("listener {address}: {cause}; {}", advice(cause))]
     System {
@@ -69,9 +81,17 @@ fn advice(cause: &io::Error) -> &'static str {
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    anonymous: bool,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Bound {
+    /// What of it is loaded from files.
+    #[must_use]
+    pub fn reloadable(&self) -> Option<Arc<dyn Reloadable>> {
+        self.tls.clone().map(|tls| tls as Arc<dyn Reloadable>)
+    }
+
     /// Where it listens: the port that was taken, if port 0 was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
@@ -79,24 +99,40 @@ impl Bound {
     }
 }
 
-/// Binds a port. `async` because a runtime has to be there; it waits for nothing.
+/// Binds a port, and loads its certificates if it has any.
 ///
 /// # Errors
 /// [`BindError`] says where, what and what to do.
 pub async fn bind(settings: &ListenerSettings) -> Result<Bound, BindError> {
     let address = settings.address;
-    if !address.ip().to_canonical().is_loopback() {
+    if !address.ip().to_canonical().is_loopback() && !settings.knows_its_clients() {
         return Err(BindError::NotLoopback(address));
     }
+    if settings.is_overheard() {
+        tracing::warn!(%address, "without TLS, passwords and events travel in the clear: give this listener tls");
+    }
+    let tls = match settings.tls.clone() {
+        Some(settings) => Some(Arc::new(load(address, settings).await?)),
+        None => None,
+    };
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        Ok(Bound { listener, address })
+        Ok(Bound { listener, address, anonymous: settings.anonymous, tls })
     };
     listen().map_err(|cause| BindError::System { address, cause })
+}
+
+async fn load(address: SocketAddr, settings: TlsSettings) -> Result<Tls, BindError> {
+    let loading = spawn_blocking(move || Tls::load(address, settings));
+    let failed = |cause: TlsError| BindError::Tls { address, cause: Box::new(cause) };
+    match loading.await {
+        Ok(loaded) => loaded.map_err(failed),
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
 }
 
 /// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of all ports are one
@@ -160,7 +196,8 @@ struct Door {
 
 impl Door {
     async fn accept(self, shutdown: CancellationToken) {
-        tracing::info!(address = %self.port.address, "listening for MQTT 3.1.1 and 5");
+        let tls = if self.port.tls.is_some() { "TLS" } else { "TCP" };
+        tracing::info!(address = %self.port.address, "listening for MQTT 3.1.1 and 5 over {tls}");
         let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
@@ -174,8 +211,13 @@ impl Door {
                     if std::mem::replace(&mut is_failing, false) {
                         tracing::info!(address = %self.port.address, "accepting connections again");
                     }
-                    let client = serve(stream, origin, self.intake.clone(), self.shared.clone(), kick, place);
-                    self.tasks.spawn(client);
+                    let (intake, shared) = (self.intake.clone(), self.shared.clone());
+                    match self.port.tls.clone() {
+                        Some(tls) => {
+                            self.tasks.spawn(tls::serve(tls, stream, origin, intake, shared, kick, place))
+                        }
+                        None => self.tasks.spawn(serve(stream, origin, intake, shared, kick, place)),
+                    };
                 }
                 Err(cause) => {
                     if !std::mem::replace(&mut is_failing, true) {
@@ -208,6 +250,7 @@ impl Door {
         }
         // Acknowledgements are small and there is nothing to wait for. A failure only costs time.
         let _ = stream.set_nodelay(true);
-        Ok(Some((stream, Origin { peer }, kick, place)))
+        let origin = Origin { peer, certified: None, anonymous: self.port.anonymous };
+        Ok(Some((stream, origin, kick, place)))
     }
 }

@@ -1,11 +1,11 @@
 //! The door: MQTT 3.1.1 and 5 on one port. An event is acknowledged when it is on disk, and not before.
 //!
 //! ```text
-//!   listener ─▶ connection ─▶ session ─▶ admission ─▶ store::Batch ─▶ store::Intake
-//!               (a task each)  (no I/O)   (pure)                         │
+//!   listener ─▶ (TLS) ─▶ connection ─▶ session ─▶ admission ─▶ store::Batch ─▶ store::Intake
+//!                        (a task each)  (no I/O)   (pure)                         │
 //!   client ◀─── PUBACK, PUBREC, PUBCOMP ◀─ acks ◀──── watermark ◀────────┘
 //! ```
-//! Reading order: [`settings`], [`listener`], [`places`], `connection`, [`session`], then its parts: [`packet`], [`publish`],
+//! Reading order: [`settings`], [`listener`], [`places`], [`tls`], `connection`, [`session`], then its parts: [`packet`], [`publish`],
 //! [`properties`], [`topics`], [`admission`], [`acks`], and [`codec`] for the rare packets.
 //!
 //! What it promises: see [`session`]. What it does with each topic: see [`admission`]. When the intake is
@@ -13,7 +13,7 @@
 //! acknowledges nothing more and closes. A crash needs no repair here: nothing of
 //! a session is kept but its QoS 2 packet ids, and those are the store's.
 //!
-//! What it does not do: TLS, users and access rules; local subscribers, retained messages to them, commands.
+//! What it does not do: users and access rules; local subscribers, retained messages to them, commands.
 
 pub mod acks;
 pub mod admission;
@@ -38,6 +38,7 @@ pub mod settings;
 mod socket;
 pub mod subscribe;
 mod tell;
+pub mod tls;
 pub mod topics;
 
 pub use admission::{Payload, Route};
@@ -45,3 +46,4 @@ pub use error::Fault;
 pub use listener::{BindError, Bound, Ends, bind, run};
 pub use reload::{Reload, Reloadable};
 pub use settings::{BadSettings, ListenerSettings, Settings};
+pub use tls::{ClientCert, TlsSettings};

@@ -22,7 +22,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{quota::Bucket, registry::Kick, settings::Settings};
+use super::{error::Fault, quota::Bucket, registry::Kick, settings::Settings};
 
 /// Connections without a seat.
 pub const WAITING_MAX: usize = 1024;
@@ -103,7 +103,7 @@ impl Places {
         if waiting.kicks.len() >= WAITING_MAX
             && let Some((_, oldest)) = waiting.kicks.pop_first()
         {
-            oldest.push_out();
+            oldest.leave(Fault::PushedOut);
         }
         waiting.serial += 1;
         let serial = waiting.serial;

@@ -5,7 +5,12 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{admission::Route, places, topics};
+use super::{
+    admission::Route,
+    places,
+    tls::{ClientCert, TlsSettings},
+    topics,
+};
 use crate::store::record::{HEAD_BYTES, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, RECORD_BYTES_MAX};
 
 /// Clients connected at a time, by default: at 10 KB each, 100 MB when all of them are busy with nothing.
@@ -63,13 +68,30 @@ const _: () = assert!(PACKET_BYTES_MAX <= PACKET_BYTES_LIMIT && PACKET_BYTES_LEA
 pub struct ListenerSettings {
     /// Where to listen. Port 0 takes a free one: see [`Bound::local_addr`](super::Bound::local_addr).
     pub address: SocketAddr,
+    /// Whether clients are taken that are nobody: on a loopback address only, unless certificates are required.
+    pub anonymous: bool,
+    /// Its certificates, if it speaks TLS.
+    pub tls: Option<TlsSettings>,
 }
 
 impl ListenerSettings {
     /// A port with nothing set but where it is.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address }
+        Self { address, anonymous: true, tls: None }
+    }
+
+    /// Whether only clients get in that are known by something.
+    #[must_use]
+    pub fn knows_its_clients(&self) -> bool {
+        let client_cert = self.tls.as_ref().map_or(ClientCert::None, |tls| tls.client_cert);
+        !self.anonymous || client_cert == ClientCert::Required
+    }
+
+    /// Whether passwords travel to it in the clear, and not within this machine only.
+    #[must_use]
+    pub fn is_overheard(&self) -> bool {
+        self.tls.is_none() && !self.address.ip().to_canonical().is_loopback()
     }
 }
 
@@ -221,6 +243,27 @@ impl Settings {
 mod tests {
     use super::*;
     use crate::ingest::admission::Payload;
+
+    #[test]
+    fn clients_are_known_by_users_or_by_certificates_that_are_required() {
+        let tls = |client_cert| {
+            let none = std::path::PathBuf::new;
+            Some(TlsSettings { cert: none(), key: none(), client_ca: None, client_cert, crl: None })
+        };
+        for (anonymous, tls, known) in [
+            (true, None, false),
+            (true, tls(ClientCert::None), false),
+            (true, tls(ClientCert::Optional), false),
+            (true, tls(ClientCert::Required), true),
+            (false, None, true),
+            (false, tls(ClientCert::None), true),
+        ] {
+            let address = "192.0.2.1:1883".parse().unwrap();
+            let settings = ListenerSettings { address, anonymous, tls };
+            assert_eq!(settings.knows_its_clients(), known, "{settings:?}");
+            assert_eq!(settings.is_overheard(), settings.tls.is_none());
+        }
+    }
 
     #[test]
     fn what_can_not_be_served_is_named() {

@@ -409,6 +409,8 @@ mod tests {
             kind: Kind::Opaque,
             events: 1,
             retain: false,
+            qos: 0,
+            local: false,
             urgent: false,
             received_ms: 1,
             client: "c",

@@ -77,7 +77,10 @@ pub enum StartError {
     Store(#[from] StoreError),
     /// A listener's port can not be bound.
     #[error(transparent)]
-    Listener(#[from] ingest::BindError),
+    Listener(ingest::BindError),
+    /// A listener's certificates can not be used.
+    #[error(transparent)]
+    Tls(ingest::BindError),
     /// The HTTP port can not be bound.
     #[error("http {address}: {cause}; stop what listens there, or set another [http] address")]
     Http {
@@ -86,6 +89,15 @@ pub enum StartError {
         /// What the system said.
         cause: io::Error,
     },
+}
+
+impl From<ingest::BindError> for StartError {
+    fn from(error: ingest::BindError) -> Self {
+        match error {
+            ingest::BindError::Tls { .. } => Self::Tls(error),
+            _ => Self::Listener(error),
+        }
+    }
 }
 
 /// A running gateway. Dropping it without [`Gateway::stop`] leaves its tasks to the runtime.
@@ -141,21 +153,22 @@ impl Gateway {
             health.push((format!("mqtt://{}:{}", uplink.host, uplink.port), shared.clone()));
             uplinks.push(Task::spawn(name, &failure, |stop| uplink::run(uplink, reader, shared, stop)));
         }
+        let reload = ingest::Reload::default();
+        doors.iter().filter_map(ingest::Bound::reloadable).for_each(|item| reload.add(item));
         let inside = Arc::new(Inside {
             id: settings.gateway_id,
             data_dir: settings.store.data_dir,
             started_ms: clock::wall_ms(),
             listeners: doors.iter().map(ingest::Bound::local_addr).collect(),
             uplinks: health,
-            reload: ingest::Reload::default(),
+            reload: reload.clone(),
             stopping: AtomicBool::new(false),
             store: Mutex::new(Some(store)),
         });
         watch_store(ends.intake.watermark(), inside.clone(), failure.clone());
         let ingest =
             Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, ends, settings.ingest, stop));
-        let watched = inside.reload.clone();
-        let reload = Task::spawn("reload".into(), &failure, |stop| watched.run(stop));
+        let reload = Task::spawn("reload".into(), &failure, |stop| reload.run(stop));
         let http_address = window.address();
         let snapshot: http::Source = {
             let inside = inside.clone();

@@ -1,0 +1,222 @@
+//! What a certificate or a list of the revoked says, as far as the door wants to know it.
+//!
+//! Signatures, chains and purposes are judged by the TLS library; nothing read here is believed before it has done so. A
+//! client's identity is its subject's common name, or, where there is none, the first DNS name. Limits:
+//! [`IDENTITY_CHARS_MAX`], no wildcard and no `/` of a topic, nothing that can not be printed: an identity becomes part of
+//! topics and of log lines.
+
+use std::{sync::Arc, time::Duration};
+
+use x509_cert::{
+    Certificate, TbsCertificate,
+    crl::CertificateList,
+    der::{Decode as _, Encode as _, oid::AssociatedOid, oid::db::rfc4519, oid::db::rfc5280},
+    ext::pkix::{
+        BasicConstraints, ExtendedKeyUsage, SubjectAltName, name::DirectoryString, name::GeneralName,
+    },
+    name::Name,
+};
+
+/// Longest identity, in characters.
+pub const IDENTITY_CHARS_MAX: usize = 64;
+
+/// Which certificate: serial numbers are their issuer's own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct CertificateId {
+    issuer: Box<[u8]>,
+    serial: Box<[u8]>,
+}
+
+/// A certificate of our own or of a CA.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    /// As DER, to be compared.
+    pub subject_der: Box<[u8]>,
+    /// For people.
+    pub subject: String,
+    pub not_before_s: u64,
+    pub not_after_s: u64,
+    /// It may be a server's.
+    pub is_for_servers: bool,
+    /// It says of itself that it is a CA.
+    pub is_ca: bool,
+}
+
+/// Who a client is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub identity: Arc<str>,
+    pub id: CertificateId,
+}
+
+/// A list of the revoked.
+#[derive(Debug)]
+pub(super) struct Revoked {
+    pub issuer: Box<[u8]>,
+    /// When the next list was promised for, in seconds since 1970.
+    pub next_update_s: Option<u64>,
+    pub certificates: Vec<CertificateId>,
+}
+
+/// Why a certificate gives no identity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoIdentity {
+    #[error("it has neither a common name nor a DNS name")]
+    Nameless,
+    #[error("it has more than one common name")]
+    Ambiguous,
+    #[error("its name {0:?} is no identity: 1 to {IDENTITY_CHARS_MAX} printable characters without + # /")]
+    Unusable(String),
+    #[error("it can not be read: {0}")]
+    Unreadable(String),
+}
+
+/// Reads a certificate of our own or of a CA.
+pub(super) fn facts(der: &[u8]) -> Result<Facts, String> {
+    let certificate = Certificate::from_der(der).map_err(text)?;
+    let tbs = certificate.tbs_certificate();
+    let validity = tbs.validity();
+    let usage = extension::<ExtendedKeyUsage>(tbs)?;
+    let purposes = [rfc5280::ID_KP_SERVER_AUTH, rfc5280::ANY_EXTENDED_KEY_USAGE];
+    Ok(Facts {
+        subject_der: name_der(tbs.subject())?,
+        subject: tbs.subject().to_string(),
+        not_before_s: validity.not_before.to_unix_duration().as_secs(),
+        not_after_s: validity.not_after.to_unix_duration().as_secs(),
+        is_for_servers: usage.is_none_or(|usage| usage.0.iter().any(|purpose| purposes.contains(purpose))),
+        is_ca: extension::<BasicConstraints>(tbs)?.is_some_and(|constraints| constraints.ca),
+    })
+}
+
+/// Who a client is by its certificate.
+pub(super) fn peer(der: &[u8]) -> Result<Peer, NoIdentity> {
+    let unreadable = |error| NoIdentity::Unreadable(text(error));
+    let certificate = Certificate::from_der(der).map_err(unreadable)?;
+    let tbs = certificate.tbs_certificate();
+    let mut names = tbs.subject().iter().filter(|attribute| attribute.oid == rfc4519::COMMON_NAME);
+    let name = match (names.next(), names.next()) {
+        (Some(_), Some(_)) => return Err(NoIdentity::Ambiguous),
+        (Some(name), None) => {
+            DirectoryString::try_from(&name.value).map_err(unreadable)?.value().into_owned()
+        }
+        (None, _) => dns_name(tbs)?.ok_or(NoIdentity::Nameless)?,
+    };
+    if !is_identity(&name) {
+        return Err(NoIdentity::Unusable(name));
+    }
+    let issuer = name_der(tbs.issuer()).map_err(NoIdentity::Unreadable)?;
+    let serial = tbs.serial_number().as_bytes().into();
+    Ok(Peer { identity: name.into(), id: CertificateId { issuer, serial } })
+}
+
+/// Reads a list of the revoked.
+pub(super) fn revoked(der: &[u8]) -> Result<Revoked, String> {
+    let list = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(der).map_err(text)?.tbs_cert_list;
+    let issuer = name_der(&list.issuer)?;
+    let entries = list.revoked_certificates.unwrap_or_default();
+    Ok(Revoked {
+        next_update_s: list.next_update.map(|time| time.to_unix_duration().as_secs()),
+        certificates: entries
+            .iter()
+            .map(|entry| CertificateId {
+                issuer: issuer.clone(),
+                serial: entry.serial_number.as_bytes().into(),
+            })
+            .collect(),
+        issuer,
+    })
+}
+
+/// A time for people.
+pub(super) fn date(s: u64) -> impl std::fmt::Display {
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_secs(s))
+}
+
+fn dns_name(tbs: &TbsCertificate) -> Result<Option<String>, NoIdentity> {
+    let names = extension::<SubjectAltName>(tbs).map_err(NoIdentity::Unreadable)?;
+    let names = names.map(|names| names.0).unwrap_or_default();
+    Ok(names.iter().find_map(|name| match name {
+        GeneralName::DnsName(name) => Some(name.to_string()),
+        _ => None,
+    }))
+}
+
+fn is_identity(name: &str) -> bool {
+    (1..=IDENTITY_CHARS_MAX).contains(&name.chars().count())
+        && name.chars().all(|c| is_printable(c) && !matches!(c, '+' | '#' | '/'))
+}
+
+/// What the standard library would print as it is, or escape only because it stands in quotes.
+fn is_printable(c: char) -> bool {
+    c.escape_debug().count() == 1 || matches!(c, '"' | '\'' | '\\')
+}
+
+fn extension<'a, T: x509_cert::der::Decode<'a, Error = x509_cert::der::Error> + AssociatedOid>(
+    tbs: &'a TbsCertificate,
+) -> Result<Option<T>, String> {
+    Ok(tbs.get_extension::<T>().map_err(text)?.map(|(_, extension)| extension))
+}
+
+fn name_der(name: &Name) -> Result<Box<[u8]>, String> {
+    Ok(name.to_der().map_err(text)?.into())
+}
+
+fn text(error: x509_cert::der::Error) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
+
+    use super::*;
+
+    fn certificate(names: &[&str], dns: &[&str]) -> Vec<u8> {
+        let key = KeyPair::generate().unwrap();
+        let mut params =
+            CertificateParams::new(dns.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for name in names {
+            params.distinguished_name.push(DnType::CommonName, DnValue::Utf8String((*name).into()));
+        }
+        params.self_signed(&key).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn the_identity_is_the_common_name_else_the_first_dns_name_and_has_to_be_usable() {
+        let long = "x".repeat(IDENTITY_CHARS_MAX + 1);
+        for (names, dns, expected) in [
+            (&["stall-3"][..], &["other.example"][..], Ok("stall-3")),
+            (&[], &["a.example", "b.example"], Ok("a.example")),
+            (&["Kühlraum 1"], &[], Ok("Kühlraum 1")),
+            (&["it's"], &[], Ok("it's")),
+            (&[], &[], Err(NoIdentity::Nameless)),
+            (&["a/b"], &["a.example"], Err(NoIdentity::Unusable("a/b".into()))),
+            (&["+"], &[], Err(NoIdentity::Unusable("+".into()))),
+            (&["a#"], &[], Err(NoIdentity::Unusable("a#".into()))),
+            (&["a\0"], &[], Err(NoIdentity::Unusable("a\0".into()))),
+            (&["a\n"], &[], Err(NoIdentity::Unusable("a\n".into()))),
+            (&["a\u{202e}b"], &[], Err(NoIdentity::Unusable("a\u{202e}b".into()))),
+            (&[long.as_str()], &[], Err(NoIdentity::Unusable(long.clone()))),
+        ] {
+            let found = peer(&certificate(names, dns)).map(|peer| peer.identity.to_string());
+            assert_eq!(found, expected.map(str::to_owned), "{names:?} {dns:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_certificate_are_an_error() {
+        let good = certificate(&["a"], &[]);
+        for length in [0, 1, 10, good.len() - 1] {
+            assert!(matches!(peer(&good[..length]), Err(NoIdentity::Unreadable(_))));
+            assert!(facts(&good[..length]).is_err() && revoked(&good[..length]).is_err());
+        }
+    }
+
+    #[test]
+    fn two_certificates_differ_by_serial_or_issuer() {
+        let (a, b) = (certificate(&["a"], &[]), certificate(&["a"], &[]));
+        assert_eq!(peer(&a).unwrap().id, peer(&a).unwrap().id);
+        assert_ne!(peer(&a).unwrap().id, peer(&b).unwrap().id);
+    }
+}

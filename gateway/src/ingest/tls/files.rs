@@ -1,0 +1,331 @@
+//! From files to a configuration of the TLS library, with everything checked that can be before a client comes.
+//!
+//! ```text
+//!   cert ─▶ chain, valid, for servers ─┐
+//!   key  ─▶ not for everybody to read ─┴▶ belong together ─┐
+//!   client_ca ─▶ CAs, those that are expired left out ─┐   ├─▶ ServerConfig
+//!   crl  ─▶ a list for each of these CAs ──────────────┴───┘
+//! ```
+//! Nothing of a key is in an error. A certificate that is not valid yet is taken, as a machine without network time starts
+//! with a wrong clock; so is a list of the revoked that is out of date, as a gateway that nobody brings a new one must not
+//! lock everybody out. Both are warned of. Sessions are resumed on listeners without client certificates only: the library
+//! would not ask again whether a certificate is still good.
+
+use std::{
+    collections::HashSet,
+    fs::Metadata,
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{
+        CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
+        pem::{PemObject, SectionKind},
+    },
+    server::{
+        NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier, danger::ClientCertVerifier,
+    },
+    version::{TLS12, TLS13},
+};
+
+use super::{
+    ClientCert, TlsSettings,
+    certificate::{self, CertificateId, Facts, date},
+};
+use crate::ingest::reload;
+
+/// Sessions that can be resumed, per listener: about 1 KB each.
+const RESUMABLE_MAX: usize = 1024;
+/// Read by others than owner and group.
+const MODE_OTHERS_READ: u32 = 0o004;
+/// Read by the group.
+const MODE_GROUP_READ: u32 = 0o040;
+
+/// Which of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsFile {
+    /// `cert`
+    Cert,
+    /// `key`
+    Key,
+    /// `client_ca`
+    ClientCa,
+    /// `crl`
+    Crl,
+}
+
+/// A listener's TLS files can not be used. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+pub struct TlsError {
+    /// Which one is wrong.
+    pub file: TlsFile,
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is wrong with it, and what to do.
+    pub cause: TlsCause,
+}
+
+/// What is wrong with a file, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsCause {
+    /// The system's reason.
+    #[error("the file can not be read: {0}")]
+    Unreadable(io::Error),
+    /// Something else than was wanted.
+    #[error("the file holds {found} and no {wanted}; a PEM file with a {wanted} is needed here")]
+    Kind {
+        /// In words.
+        wanted: &'static str,
+        /// In words.
+        found: String,
+    },
+    /// Broken PEM. Nothing of it is repeated: it may be a key.
+    #[error("the file is damaged: between its BEGIN and END lines is no base64 text; make it anew")]
+    Pem,
+    /// Broken DER.
+    #[error("its {0} can not be read: {1}; make it anew")]
+    Der(&'static str, String),
+    /// Clients would refuse it.
+    #[error("the certificate expired on {0}; renew it, see \"TLS\" in docs/operating.md")]
+    Expired(String),
+    /// Clients would refuse it.
+    #[error(
+        "the certificate is not for servers: its extended key usage lacks serverAuth; make one that has it"
+    )]
+    Usage,
+    /// It would have to be typed at every start.
+    #[error("the key is encrypted; decrypt it by `openssl pkey -in KEY -out NEW`, and chmod 600 NEW")]
+    Encrypted,
+    /// It is no secret any more.
+    #[error("everybody on this machine may read the key (mode {0:04o}); chmod 600 it")]
+    Open(u32),
+    /// They do not belong together.
+    #[error("the key does not belong to the certificate in {}; name the key that it was made with", .0.display())]
+    Mismatch(PathBuf),
+    /// The TLS library does not take it.
+    #[error("it can not be used: {0}")]
+    Rejected(String),
+    /// A device's certificate, for example.
+    #[error("the certificate of {0} is no CA's; name the certificate of the CA that signs the clients'")]
+    NoCa(String),
+    /// Nobody could connect.
+    #[error("all of its CAs are expired, the last one on {0}; renew the CA")]
+    NoValidCa(String),
+    /// Every client of this CA would be refused.
+    #[error("no list of the CA {0}; every CA of client_ca needs its list here, one after the other")]
+    NoList(String),
+}
+
+/// What is used until the next load.
+pub(super) struct Loaded {
+    pub config: Arc<ServerConfig>,
+    pub own: Facts,
+    /// The CAs of the clients, the expired ones included.
+    pub cas: Vec<Facts>,
+    pub revoked: HashSet<CertificateId>,
+    /// When the first of the lists should have been renewed, in seconds since 1970.
+    pub next_update_s: Option<u64>,
+    /// The group may read the key.
+    pub is_key_shared: bool,
+}
+
+/// Reads and checks all files.
+pub(super) fn load(settings: &TlsSettings, wall_ms: u64) -> Result<Loaded, TlsError> {
+    let now_s = wall_ms / 1000;
+    let (chain, own) = own(&settings.cert, now_s)?;
+    let (key, is_key_shared) = key(&settings.key)?;
+    let provider = Arc::new(ring::default_provider());
+    let clients = match &settings.client_ca {
+        Some(file) if settings.client_cert != ClientCert::None => {
+            Some(clients(settings, file, now_s, &provider)?)
+        }
+        _ => None,
+    };
+    let rejected = |error: rustls::Error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            settings.error(TlsFile::Key, TlsCause::Mismatch(settings.cert.clone()))
+        }
+        error => settings.error(TlsFile::Key, TlsCause::Rejected(error.to_string())),
+    };
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(rejected)?;
+    let builder = match &clients {
+        Some((verifier, _)) => builder.with_client_cert_verifier(verifier.clone()),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_single_cert(chain, key).map_err(rejected)?;
+    config.alpn_protocols = vec![b"mqtt".to_vec()];
+    if clients.is_some() {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        config.session_storage = ServerSessionMemoryCache::new(RESUMABLE_MAX);
+        config.send_tls13_tickets = 1;
+    }
+    let (_, clients) = clients.unzip();
+    let clients = clients.unwrap_or_default();
+    Ok(Loaded {
+        config: Arc::new(config),
+        own,
+        cas: clients.cas,
+        revoked: clients.revoked,
+        next_update_s: clients.next_update_s,
+        is_key_shared,
+    })
+}
+
+fn own(file: &Path, now_s: u64) -> Result<(Vec<CertificateDer<'static>>, Facts), TlsError> {
+    let error = |cause| TlsError { file: TlsFile::Cert, path: file.into(), cause };
+    let chain = certificates(file).map_err(error)?;
+    let facts = certificate::facts(&chain[0]).map_err(|e| error(TlsCause::Der("certificate", e)))?;
+    if facts.not_after_s < now_s {
+        return Err(error(TlsCause::Expired(date(facts.not_after_s).to_string())));
+    }
+    if !facts.is_for_servers {
+        return Err(error(TlsCause::Usage));
+    }
+    Ok((chain, facts))
+}
+
+fn key(file: &Path) -> Result<(PrivateKeyDer<'static>, bool), TlsError> {
+    let error = |cause| TlsError { file: TlsFile::Key, path: file.into(), cause };
+    let metadata = std::fs::metadata(file).map_err(|e| error(TlsCause::Unreadable(e)))?;
+    if metadata.mode() & MODE_OTHERS_READ != 0 {
+        return Err(error(TlsCause::Open(metadata.mode() & 0o7777)));
+    }
+    let bytes = reload::read(file).map_err(|e| error(TlsCause::Unreadable(e)))?;
+    let keys = sections(&bytes, "private key", PrivateKeyDer::from_pem);
+    let keys = keys.map_err(|cause| {
+        let is_encrypted = bytes.windows(9).any(|word| word == b"ENCRYPTED");
+        error(if is_encrypted { TlsCause::Encrypted } else { cause })
+    })?;
+    let first = keys.into_iter().next().expect("invariant: sections gives one at least");
+    Ok((first, is_shared(&metadata)))
+}
+
+/// Root gives a service its key by a group, and so does systemd; of a key of the service's own the group is no part.
+fn is_shared(key: &Metadata) -> bool {
+    key.mode() & MODE_GROUP_READ != 0 && key.uid() != 0
+}
+
+/// What is known of the clients' CAs.
+#[derive(Default)]
+struct Clients {
+    cas: Vec<Facts>,
+    revoked: HashSet<CertificateId>,
+    next_update_s: Option<u64>,
+}
+
+fn clients(
+    settings: &TlsSettings,
+    file: &Path,
+    now_s: u64,
+    provider: &Arc<CryptoProvider>,
+) -> Result<(Arc<dyn ClientCertVerifier>, Clients), TlsError> {
+    let (roots, cas) = roots(file, now_s)?;
+    let mut lists = Vec::new();
+    let (mut revoked, mut next_update_s) = (HashSet::new(), None);
+    if let Some(file) = &settings.crl {
+        let read = read_lists(file)?;
+        let valid = cas.iter().filter(|ca| ca.not_after_s >= now_s);
+        for ca in valid {
+            if !read.iter().any(|(_, list)| list.issuer == ca.subject_der) {
+                return Err(settings.error(TlsFile::Crl, TlsCause::NoList(ca.subject.clone())));
+            }
+        }
+        for (der, list) in read {
+            lists.push(der);
+            next_update_s = next_update_s.into_iter().chain(list.next_update_s).min();
+            revoked.extend(list.certificates);
+        }
+    }
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).with_crls(lists);
+    let builder = match settings.client_cert {
+        ClientCert::Required => builder,
+        ClientCert::Optional | ClientCert::None => builder.allow_unauthenticated(),
+    };
+    let verifier =
+        builder.build().map_err(|e| settings.error(TlsFile::Crl, TlsCause::Rejected(e.to_string())))?;
+    Ok((verifier, Clients { cas, revoked, next_update_s }))
+}
+
+fn roots(file: &Path, now_s: u64) -> Result<(RootCertStore, Vec<Facts>), TlsError> {
+    let error = |cause| TlsError { file: TlsFile::ClientCa, path: file.into(), cause };
+    let (mut roots, mut cas) = (RootCertStore::empty(), Vec::new());
+    for der in certificates(file).map_err(error)? {
+        let facts = certificate::facts(&der).map_err(|e| error(TlsCause::Der("certificate", e)))?;
+        // What is trusted may sign, whatever it says of itself: a device's certificate here could make more of them.
+        if !facts.is_ca {
+            return Err(error(TlsCause::NoCa(facts.subject)));
+        }
+        // The library does not look at the validity of a CA that it is told to trust.
+        if facts.not_after_s >= now_s {
+            roots.add(der).map_err(|e| error(TlsCause::Rejected(e.to_string())))?;
+        }
+        cas.push(facts);
+    }
+    if roots.is_empty() {
+        let last = cas.iter().map(|ca| ca.not_after_s).max().unwrap_or_default();
+        return Err(error(TlsCause::NoValidCa(date(last).to_string())));
+    }
+    Ok((roots, cas))
+}
+
+type Lists = Vec<(CertificateRevocationListDer<'static>, certificate::Revoked)>;
+
+fn read_lists(file: &Path) -> Result<Lists, TlsError> {
+    let error = |cause| TlsError { file: TlsFile::Crl, path: file.into(), cause };
+    let bytes = reload::read(file).map_err(|e| error(TlsCause::Unreadable(e)))?;
+    let lists = sections(&bytes, WANTED_LIST, CertificateRevocationListDer::from_pem).map_err(error)?;
+    let read = lists.into_iter().map(|der| {
+        let list = certificate::revoked(&der).map_err(|e| error(TlsCause::Der(WANTED_LIST, e)))?;
+        Ok((der, list))
+    });
+    read.collect()
+}
+
+const WANTED_LIST: &str = "list of revoked certificates (X509 CRL)";
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsCause> {
+    let bytes = reload::read(file).map_err(TlsCause::Unreadable)?;
+    sections(&bytes, "certificate", CertificateDer::from_pem)
+}
+
+/// All sections of one kind, one at least.
+fn sections<T>(
+    bytes: &[u8],
+    wanted: &'static str,
+    take: impl Fn(SectionKind, Vec<u8>) -> Option<T>,
+) -> Result<Vec<T>, TlsCause> {
+    let (mut found, mut taken) = (Vec::new(), Vec::new());
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
+        let (kind, der) = section.map_err(|_| TlsCause::Pem)?;
+        found.push(name(kind));
+        taken.extend(take(kind, der));
+    }
+    if taken.is_empty() {
+        found.dedup();
+        let found = if found.is_empty() { "nothing in PEM".into() } else { found.join(", ") };
+        return Err(TlsCause::Kind { wanted, found });
+    }
+    Ok(taken)
+}
+
+fn name(kind: SectionKind) -> &'static str {
+    match kind {
+        SectionKind::Certificate => "a certificate",
+        SectionKind::PublicKey => "a public key",
+        SectionKind::RsaPrivateKey | SectionKind::PrivateKey | SectionKind::EcPrivateKey => "a private key",
+        SectionKind::Crl => "a list of revoked certificates",
+        SectionKind::Csr => "a certificate request",
+        _ => "something else",
+    }
+}

@@ -1,0 +1,131 @@
+//! A small certificate authority for the tests, and the files that it writes.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tidegate::clock;
+
+const DAY_S: i64 = 24 * 3600;
+
+/// Seconds since 1970, so many days from now.
+pub fn days(days: i64) -> u64 {
+    u64::try_from(clock::wall_ms() as i64 / 1000 + days * DAY_S).unwrap()
+}
+
+/// So many days from now, as a time of a crate that is not ours to name.
+macro_rules! at {
+    ($from_now:expr) => {
+        date_time_ymd(1970, 1, 1) + Duration::from_secs(days($from_now))
+    };
+}
+
+/// What a certificate is to say.
+#[derive(Clone)]
+pub struct Wish {
+    pub name: Option<&'static str>,
+    pub serial: u64,
+    /// From and to, in days from now.
+    pub valid: (i64, i64),
+    pub usage: ExtendedKeyUsagePurpose,
+}
+
+impl Wish {
+    pub fn client(name: &'static str, serial: u64) -> Self {
+        Wish { name: Some(name), serial, valid: (-1, 90), usage: ExtendedKeyUsagePurpose::ClientAuth }
+    }
+
+    pub fn server(serial: u64) -> Self {
+        Wish { usage: ExtendedKeyUsagePurpose::ServerAuth, ..Wish::client("gateway", serial) }
+    }
+}
+
+/// A certificate with its key.
+pub struct Pair {
+    pub certificate: Certificate,
+    pub key: KeyPair,
+}
+
+impl Pair {
+    pub fn der(&self) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        (self.certificate.der().clone(), PrivateKeyDer::try_from(self.key.serialize_der()).unwrap())
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`.
+    pub fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let (cert, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+        fs::write(&cert, self.certificate.pem()).unwrap();
+        fs::write(&key, self.key.serialize_pem()).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        (cert, key)
+    }
+}
+
+pub struct Ca {
+    pub certificate: Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Ca {
+    pub fn new(name: &str, valid: (i64, i64)) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named(Some(name));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        (params.not_before, params.not_after) = (at!(valid.0), at!(valid.1));
+        let certificate = params.self_signed(&key).unwrap();
+        Ca { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    pub fn sign(&self, wish: Wish) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(match wish.usage {
+            ExtendedKeyUsagePurpose::ServerAuth => vec!["localhost".to_owned()],
+            _ => vec![],
+        })
+        .unwrap();
+        params.distinguished_name = named(wish.name);
+        params.serial_number = Some(wish.serial.into());
+        (params.not_before, params.not_after) = (at!(wish.valid.0), at!(wish.valid.1));
+        params.extended_key_usages = vec![wish.usage];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Pair { certificate, key }
+    }
+
+    /// A list of revoked serial numbers, due to be renewed in so many days.
+    pub fn revoke(&self, serials: &[u64], due: i64) -> String {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: at!(-1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: at!(-2),
+            next_update: at!(due),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+}
+
+fn named(name: Option<&str>) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    if let Some(name) = name {
+        distinguished.push(DnType::CommonName, name);
+    }
+    distinguished
+}

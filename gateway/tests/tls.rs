@@ -1,0 +1,557 @@
+//! TLS at the door: who gets in and who does not, over loopback, with certificates made here and rustls as the client. What
+//! a person reads of it is in the metrics; the log lines are looked at by `tests/scenarios/tls.rs`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod ca;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ca::{Ca, Pair, Wish};
+use rcgen::ExtendedKeyUsagePurpose;
+use rustls::{
+    ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion,
+    crypto::ring,
+    pki_types::ServerName,
+    version::{TLS12, TLS13},
+};
+use tempfile::TempDir;
+use tidegate::{
+    clock, config,
+    ingest::{self, ClientCert, ListenerSettings, Reload, Settings, TlsSettings},
+    store::{self, Store},
+    telemetry,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+const CONNECT_V5: &[u8] = b"\x10\x13\x00\x04MQTT\x05\x02\x00\x3c\x05\x11\x00\x00\x00\x00\x00\x01c";
+const CONNACK_V311: [u8; 4] = [0x20, 2, 0, 0];
+
+fn connect(id: u8) -> Vec<u8> {
+    [b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01", &[id][..]].concat()
+}
+
+/// A door with TLS, and everything that belongs to it.
+struct House {
+    folder: TempDir,
+    server_ca: Ca,
+    devices_ca: Ca,
+    port: u16,
+    reload: Reload,
+    _store: Store,
+    _door: JoinHandle<()>,
+    _shutdown: DropGuard,
+}
+
+impl House {
+    /// One that requires certificates and has revoked number 666.
+    async fn open() -> Self {
+        Self::open_with(ClientCert::Required, ingest::settings::TLS_TIMEOUT).await
+    }
+
+    async fn open_with(client_cert: ClientCert, tls_timeout: Duration) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (server_ca, devices_ca) = (Ca::new("servers", (-1, 900)), Ca::new("devices", (-1, 900)));
+        let listener = listener(folder.path(), &server_ca, &devices_ca, client_cert);
+        Self::open_at(folder, server_ca, devices_ca, listener, tls_timeout).await
+    }
+
+    async fn open_at(
+        folder: TempDir,
+        server_ca: Ca,
+        devices_ca: Ca,
+        listener: ListenerSettings,
+        tls_timeout: Duration,
+    ) -> Self {
+        telemetry::recorder();
+        let store = Store::open(
+            store::Settings {
+                data_dir: folder.path().join("data"),
+                segment_bytes: 1 << 20,
+                retain: Duration::ZERO,
+                wear_budget_bytes_per_day: None,
+                linger_max: Duration::ZERO,
+                max_bytes: 1 << 30,
+                when_full: Default::default(),
+                dead_letters_max_bytes: 64 << 20,
+            },
+            &["cloud".into()],
+        );
+        let store = store.unwrap();
+        let bound = ingest::bind(&listener).await.unwrap();
+        let port = bound.local_addr().port();
+        let reload = Reload::default();
+        reload.add(bound.reloadable().unwrap());
+        let shutdown = CancellationToken::new();
+        tokio::spawn(reload.clone().run(shutdown.clone()));
+        let settings = Settings { tls_timeout, ..Settings::default() };
+        let door = tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, shutdown.clone()));
+        House {
+            folder,
+            server_ca,
+            devices_ca,
+            port,
+            reload,
+            _store: store,
+            _door: door,
+            _shutdown: shutdown.drop_guard(),
+        }
+    }
+
+    fn device(&self, name: &'static str, serial: u64) -> Pair {
+        self.devices_ca.sign(Wish::client(name, serial))
+    }
+
+    /// What a device is set up with.
+    fn config(&self, version: &'static SupportedProtocolVersion, pair: Option<&Pair>) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.server_ca.certificate.der().clone()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match pair.map(Pair::der) {
+            Some((certificate, key)) => builder.with_client_auth_cert(vec![certificate], key).unwrap(),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"mqtt".to_vec()];
+        Arc::new(config)
+    }
+
+    async fn dial(&self, config: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        timeout(LIMIT, TlsConnector::from(config).connect(name, stream)).await.unwrap()
+    }
+
+    /// Connects by MQTT 3.1.1 as a client named by one letter; an error if it is not let in.
+    async fn enter(&self, config: Arc<ClientConfig>, id: u8) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut stream = self.dial(config).await?;
+        stream.write_all(&connect(id)).await?;
+        let mut connack = [0; 4];
+        timeout(LIMIT, stream.read_exact(&mut connack)).await.unwrap()?;
+        assert_eq!(connack, CONNACK_V311);
+        Ok(stream)
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+}
+
+fn listener(folder: &Path, server_ca: &Ca, devices_ca: &Ca, client_cert: ClientCert) -> ListenerSettings {
+    let (cert, key) = server_ca.sign(Wish::server(1)).write(folder, "server");
+    fs::write(folder.join("devices-ca.pem"), devices_ca.certificate.pem()).unwrap();
+    fs::write(folder.join("revoked.pem"), devices_ca.revoke(&[666], 30)).unwrap();
+    let has_clients = client_cert != ClientCert::None;
+    let tls = TlsSettings {
+        cert,
+        key,
+        client_ca: has_clients.then(|| folder.join("devices-ca.pem")),
+        client_cert,
+        crl: has_clients.then(|| folder.join("revoked.pem")),
+    };
+    ListenerSettings { tls: Some(tls), ..ListenerSettings::new("127.0.0.1:0".parse().unwrap()) }
+}
+
+async fn ping(stream: &mut TlsStream<TcpStream>) {
+    stream.write_all(&[0xc0, 0]).await.unwrap();
+    let mut answer = [0; 2];
+    timeout(LIMIT, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(answer, [0xd0, 0]);
+}
+
+async fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = clock::monotonic() + LIMIT;
+    while !is_so() {
+        assert!(clock::monotonic() < until, "waited in vain for {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn failures(reason: &str) -> u64 {
+    let line = format!("tidegate_tls_failures_total{{reason=\"{reason}\"}} ");
+    let text = telemetry::recorder().unwrap().render();
+    text.lines().find_map(|l| l.strip_prefix(&line)).map_or(0, |value| value.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_client_with_a_good_certificate_publishes_by_tls_1_2_and_1_3() {
+    let house = House::open().await;
+    for version in VERSIONS {
+        let mut stream =
+            house.enter(house.config(version, Some(&house.device("stall-3", 7))), b'a').await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"mqtt"[..]));
+        stream.write_all(b"\x32\x09\x00\x03t/x\x00\x01hi").await.unwrap();
+        let mut puback = [0; 4];
+        timeout(LIMIT, stream.read_exact(&mut puback)).await.unwrap().unwrap();
+        assert_eq!(puback, [0x40, 2, 0, 1]);
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_no_good_certificate_is_refused_by_its_cause() {
+    let house = House::open().await;
+    let stranger = Ca::new("devices", (-1, 90));
+    let client = |serial| Wish::client("stall-3", serial);
+    let sign = |wish| Some(house.devices_ca.sign(wish));
+    for (reason, pair) in [
+        ("expired", sign(Wish { valid: (-20, -10), ..client(2) })),
+        ("not_yet_valid", sign(Wish { valid: (10, 20), ..client(3) })),
+        ("unknown_ca", Some(Ca::new("somebody", (-1, 90)).sign(client(4)))),
+        ("bad_certificate", Some(stranger.sign(client(5)))),
+        ("usage", sign(Wish { usage: ExtendedKeyUsagePurpose::ServerAuth, ..client(6) })),
+        ("revoked", sign(client(666))),
+        ("no_certificate", None),
+        ("no_identity", sign(Wish { name: Some("a/#"), ..client(8) })),
+    ] {
+        for version in VERSIONS {
+            let before = failures(reason);
+            let entered = house.enter(house.config(version, pair.as_ref()), b'b').await;
+            assert!(entered.is_err(), "{reason} by {version:?} got in");
+            wait_for(reason, || failures(reason) > before).await;
+        }
+    }
+    house.enter(house.config(&TLS13, Some(&house.device("good", 9))), b'b').await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_1_1_and_what_is_no_tls_are_refused_by_their_causes() {
+    let house = House::open().await;
+    // TLS 1.1 as it is offered by an old client: one cipher suite, no extensions.
+    let mut hello = vec![22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
+    // What was sent, what is answered, the cause.
+    for (sent, alert, reason) in [
+        (hello.as_slice(), Some(40), "version"),
+        (&connect(b'c'), None, "not_tls"),
+        (b"GET / HTTP/1.1\r\n\r\n", None, "not_tls"),
+    ] {
+        let before = failures(reason);
+        let mut stream = TcpStream::connect(("127.0.0.1", house.port)).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let mut answer = vec![];
+        timeout(LIMIT, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.first().is_none_or(|first| *first == 21), "an alert at most: {answer:02x?}");
+        if let Some(alert) = alert {
+            assert_eq!(answer.last(), Some(&alert), "{answer:02x?}");
+        }
+        wait_for(reason, || failures(reason) > before).await;
+    }
+}
+
+#[tokio::test]
+async fn silent_and_half_handshakes_end_in_time_and_hold_nobody_up() {
+    let house = House::open_with(ClientCert::Required, Duration::from_secs(3)).await;
+    let before = failures("timeout");
+    let mut idlers = vec![];
+    for at in 0..100 {
+        let mut stream = TcpStream::connect(("127.0.0.1", house.port)).await.unwrap();
+        if at % 2 == 0 {
+            stream.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3, 9]).await.unwrap();
+        }
+        idlers.push(stream);
+    }
+    let began = clock::monotonic();
+    house.enter(house.config(&TLS13, Some(&house.device("prompt", 7))), b'd').await.unwrap();
+    assert!(clock::monotonic() - began < Duration::from_secs(2), "a proper client had to wait");
+    assert_eq!(failures("timeout"), before);
+    for mut idler in idlers {
+        let mut answer = vec![];
+        // Closed or reset.
+        let _ = timeout(LIMIT, idler.read_to_end(&mut answer)).await.unwrap();
+    }
+    wait_for("timeouts", || failures("timeout") >= before + 100).await;
+}
+
+#[tokio::test]
+async fn new_files_serve_the_next_handshake_and_leave_sessions_alone() {
+    let house = House::open().await;
+    let config = house.config(&TLS13, Some(&house.device("stall-3", 7)));
+    let mut old = house.enter(config.clone(), b'e').await.unwrap();
+    let serves = |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    let next = house.server_ca.sign(Wish::server(2));
+    assert_ne!(serves(&old), next.certificate.der().to_vec());
+    next.write(house.folder.path(), "server");
+    // Nobody asks: the change is found.
+    let until = clock::monotonic() + LIMIT;
+    loop {
+        let stream = house.enter(config.clone(), b'f').await.unwrap();
+        if serves(&stream) == next.certificate.der().to_vec() {
+            break;
+        }
+        assert!(clock::monotonic() < until, "the new certificate is not served");
+        sleep(Duration::from_millis(100)).await;
+    }
+    ping(&mut old).await;
+    assert!(house.reload.warnings().is_empty(), "{:?}", house.reload.warnings());
+}
+
+#[tokio::test]
+async fn bad_new_files_are_told_and_the_old_ones_are_served() {
+    let house = House::open().await;
+    let config = house.config(&TLS13, Some(&house.device("stall-3", 7)));
+    let good = fs::read(house.path("server.key")).unwrap();
+    fs::write(house.path("server.key"), "-----BEGIN PRIVATE KEY-----\n?\n-----END PRIVATE KEY-----\n")
+        .unwrap();
+    house.reload.ask();
+    wait_for("a warning", || !house.reload.warnings().is_empty()).await;
+    let warnings = house.reload.warnings();
+    assert!(warnings[0].contains("were not reloaded, the old ones are used"), "{warnings:?}");
+    assert!(warnings[0].contains("server.key: the file is damaged"), "{warnings:?}");
+    house.enter(config.clone(), b'g').await.unwrap();
+    let text = telemetry::recorder().unwrap().render();
+    assert!(text.contains("tidegate_reload_failures_total{what=\"tls\"}"), "{text}");
+
+    fs::write(house.path("server.key"), good).unwrap();
+    house.reload.ask();
+    wait_for("no warning", || house.reload.warnings().is_empty()).await;
+    house.enter(config, b'g').await.unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_becomes_revoked_ends_its_connection_and_no_other() {
+    let house = House::open().await;
+    let config = house.config(&TLS13, Some(&house.device("lost", 13)));
+    let mut other = house.enter(house.config(&TLS13, Some(&house.device("kept", 14))), b'h').await.unwrap();
+    let mut lost = house.dial(config.clone()).await.unwrap();
+    lost.write_all(CONNECT_V5).await.unwrap();
+    let mut connack = [0; 2];
+    timeout(LIMIT, lost.read_exact(&mut connack)).await.unwrap().unwrap();
+    let mut rest = vec![0; connack[1].into()];
+    timeout(LIMIT, lost.read_exact(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(rest[1], 0, "{rest:02x?}");
+
+    fs::write(house.path("revoked.pem"), house.devices_ca.revoke(&[666, 13], 30)).unwrap();
+    house.reload.ask();
+    let mut disconnect = vec![];
+    timeout(LIMIT, lost.read_to_end(&mut disconnect)).await.unwrap().unwrap();
+    assert_eq!((disconnect[0], disconnect[2]), (0xe0, 0x87), "{disconnect:02x?}");
+    ping(&mut other).await;
+    assert!(house.enter(config, b'i').await.is_err());
+}
+
+#[tokio::test]
+async fn a_session_is_resumed_only_where_no_certificate_would_have_to_be_checked_again() {
+    for (client_cert, resumed) in
+        [(ClientCert::Required, false), (ClientCert::Optional, false), (ClientCert::None, true)]
+    {
+        let house = House::open_with(client_cert, ingest::settings::TLS_TIMEOUT).await;
+        for version in VERSIONS {
+            let config = house.config(version, Some(&house.device("stall-3", 7)));
+            let mut first = house.enter(config.clone(), b'j').await.unwrap();
+            // By then a ticket has come, if one comes at all.
+            ping(&mut first).await;
+            let second = house.enter(config, b'j').await.unwrap();
+            let kind = second.get_ref().1.handshake_kind();
+            assert_eq!(kind == Some(HandshakeKind::Resumed), resumed, "{client_cert:?} {version:?} {kind:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_users_whoever_is_nobody_is_refused_where_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (servers, devices) = (Ca::new("servers", (-1, 900)), Ca::new("devices", (-1, 900)));
+    let settings = listener(folder.path(), &servers, &devices, ClientCert::Optional);
+    let house =
+        House::open_at(folder, servers, devices, ListenerSettings { anonymous: false, ..settings }, LIMIT)
+            .await;
+    for version in VERSIONS {
+        house.enter(house.config(version, Some(&house.device("stall-3", 7))), b'm').await.unwrap();
+        let mut nobody = house.dial(house.config(version, None)).await.unwrap();
+        nobody.write_all(&connect(b'm')).await.unwrap();
+        let mut connack = [0; 4];
+        timeout(LIMIT, nobody.read_exact(&mut connack)).await.unwrap().unwrap();
+        assert_eq!(connack, [0x20, 2, 0, 5], "not authorized");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_may_be_optional() {
+    let house = House::open_with(ClientCert::Optional, ingest::settings::TLS_TIMEOUT).await;
+    for version in VERSIONS {
+        house.enter(house.config(version, None), b'k').await.unwrap();
+        house.enter(house.config(version, Some(&house.device("stall-3", 7))), b'k').await.unwrap();
+        let revoked = house.config(version, Some(&house.device("stall-3", 666)));
+        assert!(house.enter(revoked, b'k').await.is_err(), "a bad one is worse than none");
+    }
+}
+
+/// One change to good files, and what is said of them then.
+type Change = (&'static str, Box<dyn Fn(&Path, &Ca, &Ca)>, &'static str);
+
+fn changes() -> Vec<Change> {
+    let remove =
+        |file: &'static str| move |folder: &Path, _: &Ca, _: &Ca| fs::remove_file(folder.join(file)).unwrap();
+    let copy = |from: &'static str, to: &'static str| {
+        move |folder: &Path, _: &Ca, _: &Ca| {
+            fs::copy(folder.join(from), folder.join(to)).unwrap();
+        }
+    };
+    let serve = |wish: Wish| {
+        move |folder: &Path, ca: &Ca, _: &Ca| drop(ca.sign(wish.clone()).write(folder, "server"))
+    };
+    vec![
+        ("nothing", Box::new(|_, _, _| {}), ""),
+        (
+            "no certificate",
+            Box::new(remove("server.pem")),
+            "tls.cert: /f/server.pem: the file can not be read: No such file",
+        ),
+        (
+            "no key",
+            Box::new(remove("server.key")),
+            "tls.key: /f/server.key: the file can not be read: No such file",
+        ),
+        (
+            "no list",
+            Box::new(remove("revoked.pem")),
+            "tls.crl: /f/revoked.pem: the file can not be read: No such file",
+        ),
+        (
+            "expired",
+            Box::new(serve(Wish { valid: (-20, -10), ..Wish::server(1) })),
+            "tls.cert: /f/server.pem: the certificate expired on 2",
+        ),
+        ("not valid yet", Box::new(serve(Wish { valid: (10, 20), ..Wish::server(1) })), ""),
+        (
+            "for clients",
+            Box::new(serve(Wish::client("x", 1))),
+            "tls.cert: /f/server.pem: the certificate is not for servers",
+        ),
+        (
+            "another key",
+            Box::new(|folder, ca, _| {
+                let cert = fs::read(folder.join("server.pem")).unwrap();
+                ca.sign(Wish::server(2)).write(folder, "server");
+                fs::write(folder.join("server.pem"), cert).unwrap();
+            }),
+            "tls.key: /f/server.key: the key does not belong to the certificate in /f/server.pem",
+        ),
+        (
+            "a key for all",
+            Box::new(|folder, _, _| {
+                fs::set_permissions(folder.join("server.key"), fs::Permissions::from_mode(0o644)).unwrap();
+            }),
+            "tls.key: /f/server.key: everybody on this machine may read the key (mode 0644); chmod 600 it",
+        ),
+        (
+            "an encrypted key",
+            Box::new(|folder, _, _| {
+                let text =
+                    "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+                fs::write(folder.join("server.key"), text).unwrap();
+            }),
+            "tls.key: /f/server.key: the key is encrypted; decrypt it by",
+        ),
+        (
+            "a key as the certificate",
+            Box::new(copy("server.key", "server.pem")),
+            "tls.cert: /f/server.pem: the file holds a private key and no certificate; a PEM file with",
+        ),
+        (
+            "no PEM",
+            Box::new(|folder, _, _| fs::write(folder.join("devices-ca.pem"), "\u{1}\u{2}").unwrap()),
+            "tls.client_ca: /f/devices-ca.pem: the file holds nothing in PEM and no certificate",
+        ),
+        (
+            "a device as the CA",
+            Box::new(|folder, _, devices| {
+                let device = devices.sign(Wish::client("stall-3", 7));
+                let mut text = device.certificate.pem();
+                text.push_str(&devices.certificate.pem());
+                fs::write(folder.join("devices-ca.pem"), text).unwrap();
+            }),
+            "tls.client_ca: /f/devices-ca.pem: the certificate of CN=stall-3 is no CA's; name the certificate of",
+        ),
+        (
+            "an expired CA",
+            Box::new(|folder, _, _| {
+                fs::write(folder.join("devices-ca.pem"), Ca::new("devices", (-20, -10)).certificate.pem())
+                    .unwrap();
+            }),
+            "tls.client_ca: /f/devices-ca.pem: all of its CAs are expired, the last one on 2",
+        ),
+        (
+            "a list of another CA",
+            Box::new(|folder, servers, _| {
+                fs::write(folder.join("revoked.pem"), servers.revoke(&[1], 10)).unwrap()
+            }),
+            "tls.crl: /f/revoked.pem: no list of the CA CN=devices; every CA of client_ca needs its list",
+        ),
+        (
+            "an old list",
+            Box::new(|folder, _, devices| {
+                fs::write(folder.join("revoked.pem"), devices.revoke(&[1], -1)).unwrap()
+            }),
+            "",
+        ),
+        (
+            "a certificate as the list",
+            Box::new(copy("server.pem", "revoked.pem")),
+            "tls.crl: /f/revoked.pem: the file holds a certificate and no list of revoked certificates (X509 CRL)",
+        ),
+    ]
+}
+
+#[test]
+fn the_configuration_names_the_key_the_file_and_what_to_do() {
+    for (name, change, expected) in changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (servers, devices) = (Ca::new("servers", (-1, 900)), Ca::new("devices", (-1, 900)));
+        listener(folder.path(), &servers, &devices, ClientCert::Required);
+        change(folder.path(), &servers, &devices);
+        let text = "[gateway]\nid = \"a\"\n[[listener]]\naddress = \"0.0.0.0:8883\"\n\
+                    tls = { cert = \"server.pem\", key = \"server.key\", client_ca = \"devices-ca.pem\", crl = \"revoked.pem\" }\n";
+        let read = config::parse(text, &folder.path().join("g.toml"), &|_| None);
+        let said = read.map_or_else(|error| error.to_string(), |_| String::new());
+        let said = said.replace(folder.path().to_str().unwrap(), "/f");
+        let expected = match expected {
+            "" => String::new(),
+            expected => format!("/f/g.toml:5: [[listener]] {expected}"),
+        };
+        assert!(said.starts_with(&expected) && said.is_empty() == expected.is_empty(), "{name}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn what_runs_out_is_warned_of_in_time() {
+    let house = House::open().await;
+    wait_for("a first look", || house.reload.warnings().is_empty()).await;
+    house.server_ca.sign(Wish { valid: (-1, 7), ..Wish::server(3) }).write(house.folder.path(), "server");
+    let old = Ca::new("old", (-20, -10)).certificate.pem();
+    fs::write(house.path("devices-ca.pem"), house.devices_ca.certificate.pem() + &old).unwrap();
+    fs::write(house.path("revoked.pem"), house.devices_ca.revoke(&[], -1)).unwrap();
+    house.reload.ask();
+    wait_for("warnings", || house.reload.warnings().len() == 3).await;
+    let warnings = house.reload.warnings();
+    for (warning, words) in warnings.iter().zip([
+        "server.pem expires in ",
+        "CA CN=old in client_ca expired on",
+        "crl was to be renewed by",
+    ]) {
+        assert!(warning.starts_with("listener 127.0.0.1:0: ") && warning.contains(words), "{warning}");
+    }
+    let expiry = telemetry::recorder().unwrap().render();
+    let line = "tidegate_certificate_expiry_timestamp_seconds{listener=\"127.0.0.1:0\"} ";
+    assert!(expiry.contains(line), "{expiry}");
+    // A list that is out of date, and a CA beside one that is not: the others get in.
+    house.enter(house.config(&TLS13, Some(&house.device("stall-3", 7))), b'l').await.unwrap();
+}
