@@ -21,7 +21,8 @@ use tidegate::{
     clock, config,
     ingest::{
         self, ListenerSettings, Payload, Route, Settings,
-        session::{Now, OUT_BYTES_MAX, Session, Sink},
+        bus::Bus,
+        session::{Now, OUT_BYTES_MAX, Opening, Session, Sink},
         topics,
     },
     store::{self, Record, Store, Watermark},
@@ -279,7 +280,8 @@ fn settings() -> Settings {
 /// A session from CONNECT to its end, with a store that commits at once.
 fn play(input: &[u8], random: &mut Random) {
     let now = Now { at: clock::monotonic(), wall_ms: 1_000_000 };
-    let mut session = Session::new(Arc::new(settings()), now);
+    let settings = Arc::new(settings());
+    let mut session = Session::new(settings.clone(), Bus::new(settings), now);
     let (mut sink, mut held, mut rest) = (Count::default(), vec![], input);
     while !rest.is_empty() && !session.has_ended() {
         let piece = 1 + random.below(rest.len() as u64) as usize;
@@ -300,7 +302,8 @@ fn play(input: &[u8], random: &mut Random) {
                 continue;
             };
             let present = random.coin();
-            session.accept(now, *connect, "client".into(), present, !present, &mut sink);
+            let opening = Opening { present, forget: !present, ..Opening::fresh("client".into()) };
+            session.accept(now, *connect, opening, &mut sink);
         }
         assert!(held.len() <= INPUT_BYTES_MAX);
         drop((session.take_counts(), session.take_news(), session.poll_timeout()));
@@ -415,7 +418,7 @@ async fn rage(seed: u64) {
     let port = bound.local_addr().port();
     let (shutdown, stop) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
     let settings = Settings { connections_per_s_max: 1_000_000, ..settings() };
-    let door = tokio::spawn(ingest::run(vec![bound], store.intake(), settings, shutdown.clone()));
+    let door = tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, shutdown.clone()));
     let neighbour = tokio::spawn(neighbour(port, stop.clone()));
 
     let (seeds, count) = (Arc::new(conversations()), (inputs() / LIVE_SHARE).max(AT_ONCE));
