@@ -67,6 +67,8 @@ metrics! {
     CONNECTIONS Gauge "tidegate_connections" "Clients connected now.";
     CONNECTS Counter "tidegate_connects_total" "Connections accepted with a CONNACK.";
     REFUSED_CONNECTIONS Counter "tidegate_refused_connections_total" "Connections refused, by reason.";
+    AUTHENTICATION_FAILURES Counter "tidegate_authentication_failures_total" "Clients refused for who they are or say they are, by reason.";
+    DENIED Counter "tidegate_denied_total" "What clients tried and were not allowed, by action: publishes, subscriptions, deliveries, wills.";
     PROTOCOL_ERRORS Counter "tidegate_protocol_errors_total" "Connections closed for breaking MQTT's rules.";
     STORED_EVENTS Counter "tidegate_stored_events_total" "Events that are durable.";
     STORED_BYTES Counter "tidegate_stored_bytes_total" "Bytes of stored records.";
@@ -110,7 +112,8 @@ const BY_UPLINK: [&str; 9] = [
     SET_ASIDE_EVENTS,
 ];
 /// Metrics whose series are named by the room that counts: no series without its labels.
-const BY_REASON: [&str; 3] = [REFUSED_CONNECTIONS, REFUSED_EVENTS, DROPPED_EVENTS];
+const BY_REASON: [&str; 5] =
+    [REFUSED_CONNECTIONS, REFUSED_EVENTS, DROPPED_EVENTS, AUTHENTICATION_FAILURES, DENIED];
 
 /// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a
 /// log is set up already, it stays.

@@ -67,6 +67,7 @@ fn advice(cause: &io::Error) -> &'static str {
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    anonymous: bool,
 }
 
 impl Bound {
@@ -82,7 +83,7 @@ impl Bound {
 /// # Errors
 /// [`BindError`] says where, what and what to do.
 pub async fn bind(settings: &ListenerSettings) -> Result<Bound, BindError> {
-    let address = settings.address;
+    let (address, anonymous) = (settings.address, settings.anonymous);
     if !address.ip().to_canonical().is_loopback() {
         return Err(BindError::NotLoopback(address));
     }
@@ -92,7 +93,7 @@ pub async fn bind(settings: &ListenerSettings) -> Result<Bound, BindError> {
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        Ok(Bound { listener, address })
+        Ok(Bound { listener, address, anonymous })
     };
     listen().map_err(|cause| BindError::System { address, cause })
 }
@@ -166,6 +167,6 @@ impl Door {
         let (stream, peer) = self.port.listener.accept().await?;
         // Acknowledgements are small and there is nothing to wait for. A failure only costs time.
         let _ = stream.set_nodelay(true);
-        Ok((stream, Origin { peer }, place))
+        Ok((stream, Origin { peer, certified: None, anonymous: self.port.anonymous }, place))
     }
 }

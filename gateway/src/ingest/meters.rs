@@ -24,6 +24,7 @@ pub struct Meters {
     unrouted: Counter,
     malformed_frames: Counter,
     refused_events: Counter,
+    denied_publishes: Counter,
     protocol_errors: Counter,
     connects: Counter,
     connections: Gauge,
@@ -37,6 +38,7 @@ impl Default for Meters {
             unrouted: counter!(telemetry::UNROUTED_MESSAGES),
             malformed_frames: counter!(telemetry::MALFORMED_FRAMES),
             refused_events: counter!(telemetry::REFUSED_EVENTS, "reason" => "store-full"),
+            denied_publishes: counter!(telemetry::DENIED, "action" => "publish"),
             protocol_errors: counter!(telemetry::PROTOCOL_ERRORS),
             connects: counter!(telemetry::CONNECTS),
             connections: gauge!(telemetry::CONNECTIONS),
@@ -53,6 +55,7 @@ impl Meters {
             (&self.unrouted, counts.unrouted),
             (&self.malformed_frames, counts.malformed_frames),
             (&self.refused_events, counts.refused_events),
+            (&self.denied_publishes, counts.denied),
         ];
         for (counter, n) in pairs {
             if n > 0 {

@@ -3,9 +3,9 @@
 //! `config` fills these in; nothing here reads a file. [`Settings::check`] names the first value that can not be
 //! served, before a port is bound.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{admission::Route, topics};
+use super::{access::Access, admission::Route, topics};
 use crate::store::record::{HEAD_BYTES, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, RECORD_BYTES_MAX};
 
 /// Clients connected at a time, by default: at 10 KB each, 100 MB when all of them are busy with nothing.
@@ -41,13 +41,15 @@ const _: () = assert!(PACKET_BYTES_MAX <= PACKET_BYTES_LIMIT && PACKET_BYTES_LEA
 pub struct ListenerSettings {
     /// Where to listen. Port 0 takes a free one: see [`Bound::local_addr`](super::Bound::local_addr).
     pub address: SocketAddr,
+    /// Clients that show neither a certificate nor a user with a password are let in.
+    pub anonymous: bool,
 }
 
 impl ListenerSettings {
     /// A port with nothing set but where it is.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address }
+        Self { address, anonymous: true }
     }
 }
 
@@ -68,6 +70,8 @@ pub struct Settings {
     pub keep_alive_max_s: u16,
     /// What becomes of topics outside `tg/`, the first match deciding.
     pub routes: Vec<Route>,
+    /// Who may come in, and what they may do. By default everybody, everything.
+    pub access: Arc<Access>,
 }
 
 impl Default for Settings {
@@ -80,6 +84,7 @@ impl Default for Settings {
             write_timeout: WRITE_TIMEOUT,
             keep_alive_max_s: KEEP_ALIVE_MAX_S,
             routes: Vec::new(),
+            access: Arc::new(Access::open()),
         }
     }
 }

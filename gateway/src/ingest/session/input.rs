@@ -52,6 +52,9 @@ impl Session {
         let result = properties::forwarded(publish.properties, &mut scratch).and_then(|properties| {
             let publish = Publish { properties, ..publish };
             if publish.qos == Qos::AtMostOnce || self.arrives(&publish)? {
+                if !self.permit.may_publish(publish.topic) {
+                    return self.deny(&publish);
+                }
                 self.admit(now, &publish, sink);
             }
             Ok(())
@@ -95,6 +98,28 @@ impl Session {
         let is_stored = self.store(now, publish, sink);
         if let Some(reply) = if is_stored { stored } else { unrouted } {
             self.acks.stage(publish.packet_id, reply);
+        }
+    }
+
+    /// Drops a publish that the client may not make, and tells it so. MQTT 3.1.1 has no word for it but the connection's
+    /// end: an acknowledgement would be a lie.
+    #[cold]
+    fn deny(&mut self, publish: &Publish<'_>) -> Result<(), Fault> {
+        self.note_denied(publish.topic);
+        match (self.version, publish.qos) {
+            (_, Qos::AtMostOnce) => return Ok(()),
+            (Version::V311, _) => return Err(Fault::NotAuthorized),
+            (Version::V5, Qos::AtLeastOnce) => self.acks.stage(publish.packet_id, Reply::PubackDenied),
+            (Version::V5, Qos::ExactlyOnce) => self.acks.stage(publish.packet_id, Reply::PubrecDenied),
+        }
+        Ok(())
+    }
+
+    #[cold]
+    pub(super) fn note_denied(&mut self, topic: &str) {
+        self.counts.denied += 1;
+        if !std::mem::replace(&mut self.told.denied, true) {
+            self.news.push(News::Denied(topic.to_owned()));
         }
     }
 

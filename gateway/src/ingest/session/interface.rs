@@ -43,6 +43,8 @@ pub struct Counts {
     pub unrouted: u64,
     /// Payloads on a frame topic that are no frame.
     pub malformed_frames: u64,
+    /// Publishes that the client may not make, its will included.
+    pub denied: u64,
     /// Events not stored because the store is full.
     pub refused_events: u64,
 }
@@ -52,6 +54,8 @@ pub struct Counts {
 pub enum News {
     /// No route takes this topic.
     Unrouted(String),
+    /// The client may not publish on this topic.
+    Denied(String),
     /// The client subscribes, and gets nothing.
     Subscribes,
     /// The client uses a packet id in flight for another publish.

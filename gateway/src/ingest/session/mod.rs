@@ -31,6 +31,7 @@ use std::{
 };
 
 use super::{
+    access::Permit,
     acks::Acks,
     codec::{self, Connect, Will},
     error::Fault,
@@ -94,6 +95,8 @@ pub struct Session {
     /// Since when nothing is read for want of room.
     blocked_since: Option<Instant>,
     will: Option<Box<Will>>,
+    /// Nothing, until the client is let in.
+    permit: Permit,
     scratch: Vec<u8>,
     counts: Counts,
     news: Vec<News>,
@@ -107,6 +110,7 @@ struct Told {
     unrouted: HashSet<u64>,
     subscribes: bool,
     packet_id_reused: bool,
+    denied: bool,
     store_full: bool,
 }
 
@@ -130,6 +134,7 @@ impl Session {
             batched_bytes: 0,
             blocked_since: None,
             will: None,
+            permit: Permit::none(),
             scratch: Vec::new(),
             counts: Counts::default(),
             news: Vec::new(),
@@ -239,6 +244,17 @@ impl Session {
         self.note_output(now);
     }
 
+    /// From now on the client may do what `permit` says. To be called before [`Session::accept`] the first time.
+    pub fn set_permit(&mut self, permit: Permit) {
+        self.permit = permit;
+    }
+
+    /// What the client may do.
+    #[must_use]
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
     /// When [`Session::handle_timeout`] is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -284,7 +300,12 @@ impl Session {
             End::Fault(_) | End::Lost => true,
         };
         if let Some(will) = self.will.take().filter(|_| with_will) {
-            self.push_will(now, &will, sink);
+            // It was allowed when it came, and may not be any more.
+            if self.permit.may_publish(&will.topic) {
+                self.push_will(now, &will, sink);
+            } else {
+                self.note_denied(&will.topic);
+            }
         }
         if self.session_expiry_s == 0 && (pending || self.acks.has_exactly_once()) {
             sink.push_forget(&self.client);

@@ -87,7 +87,9 @@ impl Rig {
             urgent: false,
         });
         let settings = Settings { inflight_max: 3, routes: routes.into(), ..Settings::default() };
-        Rig { session: Session::new(Arc::new(settings), now), list: List::default(), now, appended: 0 }
+        let mut session = Session::new(Arc::new(settings), now);
+        session.set_permit(Permit::all());
+        Rig { session, list: List::default(), now, appended: 0 }
     }
 
     fn open(version: Version) -> Self {
