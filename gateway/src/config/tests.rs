@@ -228,6 +228,7 @@ fn the_shipped_file_lists_every_key() {
     let sections = [
         ("[gateway]", keys::<typed::Gateway>()),
         ("[store]", keys::<typed::Store>()),
+        ("[access]", keys::<typed::Access>()),
         ("[[listener]]", keys::<typed::Listener>()),
         ("[[route]]", keys::<typed::Route>()),
         ("[[uplink]]", keys::<typed::Uplink>()),
@@ -278,6 +279,38 @@ fn a_password_comes_from_its_file_or_from_its_variable() {
     std::fs::write(folder.path().join("q"), "\n").unwrap();
     let empty = parse(&format!("{uplink}password_file = \"q\"\n"), &file, &variable).unwrap_err().to_string();
     assert!(empty.ends_with("holds 0 bytes; a password has 1 to 16384"), "{empty}");
+}
+
+#[test]
+fn users_and_rules_are_checked_with_the_configuration_and_named_with_their_own_line() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("g.toml");
+    let text = format!("{ID}[access]\nusers = \"users.toml\"\nacl = \"acl.toml\"\n");
+    let wrong = || parse(&text, &file, &|_| None).unwrap_err().to_string();
+    assert!(wrong().contains("g.toml:4: [access] users: "), "{}", wrong());
+    assert!(wrong().contains("there is no such file; `tidegate users add NAME"), "{}", wrong());
+    std::fs::write(&file, &text).unwrap();
+    assert_eq!(users_file(&file).unwrap(), Some(folder.path().join("users.toml")));
+
+    let users = folder.path().join("users.toml");
+    std::fs::write(&users, "[[user]]\nname = \"a\"\n").unwrap();
+    std::fs::set_permissions(&users, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(folder.path().join("acl.toml"), "[[rule]]\nwho = \"a\"\npublish = [\"#a\"]\n").unwrap();
+    assert!(wrong().contains("run: chmod 600 "), "{}", wrong());
+    assert!(
+        wrong().contains("g.toml:5: [access] acl: ") && wrong().contains("acl.toml:3: \"#a\": "),
+        "{}",
+        wrong()
+    );
+    std::fs::set_permissions(&users, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(wrong().contains("users.toml:1: a user without a password"), "{}", wrong());
+
+    std::fs::write(&users, "[[user]]\nname = \"a\"\ncertificate_only = true\n").unwrap();
+    std::fs::write(folder.path().join("acl.toml"), "").unwrap();
+    let settings = parse(&text, &file, &|_| None).unwrap();
+    assert!(settings.ingest.access.has_users());
+    assert!(!read(ID).unwrap().ingest.access.has_users());
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub(super) struct File {
     #[serde(default)]
     pub store: Store,
     #[serde(default)]
+    pub access: Access,
+    #[serde(default)]
     pub listener: Vec<Spanned<Listener>>,
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
@@ -41,6 +43,13 @@ pub(super) struct Store {
     pub when_full: Option<Text>,
     pub endurance: Option<Text>,
     pub dead_letters_max_bytes: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Access {
+    pub users: Option<Text>,
+    pub acl: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

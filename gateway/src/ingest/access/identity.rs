@@ -140,7 +140,7 @@ pub(super) fn may_use(name: &str, proof: Proof, client: &str, policy: &Policy) -
     match client_ids(name, proof, policy) {
         ClientIds::Own => client == name,
         ClientIds::Any => {
-            client == name || !policy.users.as_ref().is_some_and(|users| users.get(client).is_some())
+            client == name || policy.users.as_ref().is_none_or(|users| users.get(client).is_none())
         }
     }
 }

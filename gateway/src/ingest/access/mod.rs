@@ -141,7 +141,13 @@ impl Access {
     /// [`LoadError`]
     pub fn load(files: Files) -> Result<Self, LoadError> {
         let policy = Policy::load(&files)?;
-        Ok(Access { files, ..Self::new(policy) })
+        Ok(Self::of(files, policy))
+    }
+
+    /// With the policy that was read from `files`.
+    #[must_use]
+    pub fn of(files: Files, policy: Policy) -> Self {
+        Access { files, ..Self::new(policy) }
     }
 
     /// The files to watch.
