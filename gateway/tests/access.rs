@@ -116,6 +116,14 @@ fn policy() -> Policy {
     Policy { users: Some(users()), acl: Some(Acl::parse(ACL, Path::new("acl.toml")).unwrap()) }
 }
 
+fn change(file: &Path, change: impl FnOnce(&mut Users)) {
+    edit(file, |all| {
+        change(all);
+        Ok::<_, ()>(())
+    })
+    .unwrap();
+}
+
 /// A door with a listener for users at `closed` and one for anybody at `open`.
 struct House {
     store: Store,
@@ -484,7 +492,7 @@ async fn a_reload_ends_the_sessions_of_users_that_are_gone_and_changes_what_the_
     let files =
         Files { users: Some(folder.path().join("users.toml")), acl: Some(folder.path().join("acl.toml")) };
     let (users_file, acl_file) = (files.users.clone().unwrap(), files.acl.clone().unwrap());
-    edit(&users_file, |all| Ok::<_, ()>(*all = users())).unwrap();
+    change(&users_file, |all| *all = users());
     assert_eq!(std::fs::metadata(&users_file).unwrap().permissions().mode() & 0o7777, 0o600);
     std::fs::write(&acl_file, ACL).unwrap();
     let house = House::with(Access::load(files).unwrap()).await;
@@ -502,7 +510,7 @@ async fn a_reload_ends_the_sessions_of_users_that_are_gone_and_changes_what_the_
         assert_eq!(stays.packet().await, [0x40, 2, 0, 1]);
 
         std::fs::write(&acl_file, "[[rule]]\nwho = \"barn-4\"\npublish = [\"s/new\"]\n").unwrap();
-        edit(&users_file, |all| Ok::<_, ()>(assert!(all.remove("barn-3")))).unwrap();
+        change(&users_file, |all| assert!(all.remove("barn-3")));
         house.access.reload().unwrap();
         let end = gone.packet().await;
         assert_eq!(end.get(2).copied(), (version == 5).then_some(0x87), "{end:02x?}");
@@ -514,12 +522,12 @@ async fn a_reload_ends_the_sessions_of_users_that_are_gone_and_changes_what_the_
         // A new password ends what the old one began.
         let mut changed = user("barn-4", ClientIds::Own);
         changed.password = Some(Stored::make(&Password::new(WRONG.as_bytes())).unwrap());
-        edit(&users_file, |all| Ok::<_, ()>(*all.get_mut("barn-4").unwrap() = changed)).unwrap();
+        change(&users_file, |all| *all.get_mut("barn-4").unwrap() = changed);
         house.access.reload().unwrap();
         let end = stays.packet().await;
         assert_eq!(end.get(2).copied(), (version == 5).then_some(0x87), "{end:02x?}");
 
-        edit(&users_file, |all| Ok::<_, ()>(*all = users())).unwrap();
+        change(&users_file, |all| *all = users());
         std::fs::write(&acl_file, ACL).unwrap();
         house.access.reload().unwrap();
     }

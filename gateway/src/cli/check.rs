@@ -20,6 +20,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     for listener in &settings.listeners {
         say!("listener  {}", listener.address);
     }
+    let files = settings.ingest.access.files();
+    for (thing, file) in [("users", &files.users), ("rules", &files.acl)] {
+        if let Some(file) = file {
+            say!("{thing:<9} {}", file.display());
+        }
+    }
     for uplink in &settings.uplinks {
         say!("uplink    {} to {}:{}", uplink.name, uplink.host, uplink.port);
     }
