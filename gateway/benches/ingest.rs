@@ -10,6 +10,7 @@ use tidegate::{
     clock,
     ingest::{
         Payload, Route, Settings,
+        access::Permit,
         bus::Bus,
         session::{Now, Opening, Session, Sink},
     },
@@ -43,6 +44,7 @@ fn open(version: u8, now: Now) -> Session {
     let settings = Settings { inflight_max: PUBLISHES + 1, routes: routes.into(), ..Settings::default() };
     let settings = Arc::new(settings);
     let mut session = Session::new(settings.clone(), Bus::new(settings), now);
+    session.set_permit(Permit::all());
     let properties: &[u8] = if version == 5 { &[0] } else { &[] };
     let body = [&[0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 60], properties, &[0, 1, b'c']].concat();
     session.handle_input(now, &[&[0x10, body.len() as u8], &body[..]].concat(), &mut Rows::default());

@@ -69,6 +69,8 @@ metrics! {
     REFUSED_CONNECTIONS Counter "tidegate_refused_connections_total" "Connections refused, by reason.";
     CLOSED_CONNECTIONS Counter "tidegate_closed_connections_total" "Connections of accepted clients that the gateway closed, by reason.";
     THROTTLED Counter "tidegate_throttled_total" "Times that a limit per second made somebody wait, by limit.";
+    AUTHENTICATION_FAILURES Counter "tidegate_authentication_failures_total" "Clients refused for who they are or say they are, by reason.";
+    DENIED Counter "tidegate_denied_total" "What clients tried and were not allowed, by action: publishes, subscriptions, deliveries, wills.";
     PROTOCOL_ERRORS Counter "tidegate_protocol_errors_total" "Connections closed for breaking MQTT's rules.";
     RELOAD_FAILURES Counter "tidegate_reload_failures_total" "Changed files that could not be loaded, by what they are: the old ones are used.";
     RELOAD_FAILING Gauge "tidegate_reload_failing" "Sets of files that could not be loaded and whose old ones are used.";
@@ -121,7 +123,7 @@ const BY_UPLINK: [&str; 9] = [
     SET_ASIDE_EVENTS,
 ];
 /// Metrics whose series are named by the room that counts: no series without its labels.
-const BY_REASON: [&str; 9] = [
+const BY_REASON: [&str; 11] = [
     REFUSED_CONNECTIONS,
     CLOSED_CONNECTIONS,
     THROTTLED,
@@ -131,6 +133,8 @@ const BY_REASON: [&str; 9] = [
     LOCAL_DROPPED,
     TLS_FAILURES,
     CERTIFICATE_EXPIRY,
+    AUTHENTICATION_FAILURES,
+    DENIED,
 ];
 
 /// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a

@@ -24,6 +24,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             say!("          without TLS, passwords and events travel in the clear: give it tls");
         }
     }
+    let files = settings.ingest.access.files();
+    for (thing, file) in [("users", &files.users), ("rules", &files.acl)] {
+        if let Some(file) = file {
+            say!("{thing:<9} {}", file.display());
+        }
+    }
     for uplink in &settings.uplinks {
         say!("uplink    {} to {}:{}", uplink.name, uplink.host, uplink.port);
     }

@@ -14,6 +14,7 @@ mod check;
 mod dead_letters;
 #[cfg(feature = "demo")]
 mod demo;
+mod devices;
 mod failure;
 mod files;
 mod fleet;
@@ -23,6 +24,7 @@ mod run;
 mod sim;
 mod status;
 mod store;
+mod users;
 mod when;
 
 use std::ffi::OsString;
@@ -41,8 +43,9 @@ const EXAMPLES: &str = "Examples:
   tidegate replay --uplink cloud --from 2h          send the events of two hours again
   tidegate store verify                             is everything that is stored whole
   tidegate dead-letters list                        what an upstream could not take, and why
+  tidegate devices add barn-3 --config gateway.toml make a device's credentials, and say what to flash
 
-Exit codes: 0 well, 1 events were lost or not taken, 64 usage, 65 the store is damaged, 66 no store there,
+Exit codes: 0 well, 1 events were lost or not taken, 64 usage, 65 the store is damaged, 66 no store, no user there,
 69 unavailable (a port in use, no gateway there), 73 can not create the data directory, 74 input or output failed, 78 configuration.
 TIDEGATE_LOG sets the log filter, such as \"debug\" or \"tidegate=debug\".";
 
@@ -65,6 +68,8 @@ enum Command {
     Replay(replay::Arguments),
     Store(store::Arguments),
     DeadLetters(dead_letters::Arguments),
+    Users(users::Arguments),
+    Devices(devices::Arguments),
 }
 
 /// Runs the program with `arguments`, the program's name first, and gives its exit code.
@@ -107,6 +112,8 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Store(arguments) => store::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
+        Command::Users(arguments) => users::run(&arguments),
+        Command::Devices(arguments) => devices::run(&arguments),
     }
 }
 

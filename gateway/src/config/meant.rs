@@ -59,7 +59,11 @@ pub(super) fn check(typed: typed::File, around: &Surroundings<'_>) -> Result<Set
         store: judge.store(&typed.gateway, &typed.store),
         endurance_bytes: judge.endurance(&typed.store),
         listeners: judge.listeners(&typed.listener),
-        ingest: ingest::Settings { routes: judge.routes(&typed.route), ..judge.limits(&typed.limits) },
+        ingest: ingest::Settings {
+            routes: judge.routes(&typed.route),
+            access: judge.access(&typed.access),
+            ..judge.limits(&typed.limits)
+        },
         uplinks: judge.uplinks(&typed.uplink, &gateway_id),
         http: judge.http(&typed.http),
         gateway_id,

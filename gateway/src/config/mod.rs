@@ -8,9 +8,10 @@
 //!
 //! Limits: a file to [`CONFIG_BYTES_MAX`], [`UPLINKS_MAX`] uplinks, [`LISTENERS_MAX`] listeners,
 //! [`ROUTES_MAX`] routes. Secrets come from files or from the environment, never from the configuration
-//! itself. It reads the configuration, the password files, certificates and keys, and nothing else: whether the data directory
+//! itself. It reads the configuration, the password files, certificates and keys, the users file and the access file, and nothing else: whether the data directory
 //! can be written or a port is free, starting shows.
 
+mod access;
 mod error;
 mod limits;
 mod listeners;
@@ -20,6 +21,7 @@ mod typed;
 
 use std::path::{Path, PathBuf};
 
+pub use access::users_file;
 pub use error::{ConfigError, Problem};
 
 use crate::{http, ingest, store, uplink};
@@ -59,6 +61,10 @@ pub struct Settings {
 /// # Errors
 /// [`ConfigError`]: the file can not be read, or what is wrong in it, all that can be told at once.
 pub fn load(file: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Settings, ConfigError> {
+    parse(&read(file)?, file, variable)
+}
+
+fn read(file: &Path) -> Result<String, ConfigError> {
     let unreadable = |cause: std::io::Error| ConfigError::unreadable(file, &cause);
     let size = std::fs::metadata(file).map_err(unreadable)?.len();
     if size > CONFIG_BYTES_MAX {
@@ -67,8 +73,17 @@ pub fn load(file: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Se
             reason: format!("{size} bytes are too many for a configuration ({CONFIG_BYTES_MAX} at most)"),
         });
     }
-    let text = std::fs::read_to_string(file).map_err(unreadable)?;
-    parse(&text, file, variable)
+    std::fs::read_to_string(file).map_err(unreadable)
+}
+
+fn read_typed(file: &Path) -> Result<(String, typed::File), ConfigError> {
+    let text = read(file)?;
+    let typed = as_typed(&text, file)?;
+    Ok((text, typed))
+}
+
+fn as_typed(text: &str, file: &Path) -> Result<typed::File, ConfigError> {
+    toml::from_str(text).map_err(|e| ConfigError::wrong(file, text, vec![Problem::from_toml(text, &e)]))
 }
 
 /// Checks the text of a configuration; `file` stands in the errors, and relative paths start at its folder.
@@ -81,7 +96,7 @@ pub fn parse(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
     let wrong = |problems| ConfigError::wrong(file, text, problems);
-    let typed: typed::File = toml::from_str(text).map_err(|e| wrong(vec![Problem::from_toml(text, &e)]))?;
+    let typed = as_typed(text, file)?;
     let folder = file.parent().map(PathBuf::from).unwrap_or_default();
     meant::check(typed, &meant::Surroundings { folder, variable }).map_err(wrong)
 }

@@ -276,6 +276,7 @@ fn the_shipped_file_lists_every_key() {
         ("[gateway]", keys::<typed::Gateway>()),
         ("[store]", keys::<typed::Store>()),
         ("[limits]", keys::<typed::Limits>()),
+        ("[access]", keys::<typed::Access>()),
         ("[[listener]]", keys::<typed::Listener>()),
         ("[[route]]", keys::<typed::Route>()),
         ("[[uplink]]", keys::<typed::Uplink>()),
@@ -329,6 +330,38 @@ fn a_password_comes_from_its_file_or_from_its_variable() {
 }
 
 #[test]
+fn users_and_rules_are_checked_with_the_configuration_and_named_with_their_own_line() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("g.toml");
+    let text = format!("{ID}[access]\nusers = \"users.toml\"\nacl = \"acl.toml\"\n");
+    let wrong = || parse(&text, &file, &|_| None).unwrap_err().to_string();
+    assert!(wrong().contains("g.toml:4: [access] users: "), "{}", wrong());
+    assert!(wrong().contains("there is no such file; `tidegate users add NAME"), "{}", wrong());
+    std::fs::write(&file, &text).unwrap();
+    assert_eq!(users_file(&file).unwrap(), Some(folder.path().join("users.toml")));
+
+    let users = folder.path().join("users.toml");
+    std::fs::write(&users, "[[user]]\nname = \"a\"\n").unwrap();
+    std::fs::set_permissions(&users, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(folder.path().join("acl.toml"), "[[rule]]\nwho = \"a\"\npublish = [\"#a\"]\n").unwrap();
+    assert!(wrong().contains("run: chmod 600 "), "{}", wrong());
+    assert!(
+        wrong().contains("g.toml:5: [access] acl: ") && wrong().contains("acl.toml:3: \"#a\": "),
+        "{}",
+        wrong()
+    );
+    std::fs::set_permissions(&users, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(wrong().contains("users.toml:1: a user without a password"), "{}", wrong());
+
+    std::fs::write(&users, "[[user]]\nname = \"a\"\ncertificate_only = true\n").unwrap();
+    std::fs::write(folder.path().join("acl.toml"), "").unwrap();
+    let settings = parse(&text, &file, &|_| None).unwrap();
+    assert!(settings.ingest.access.has_users());
+    assert!(!read(ID).unwrap().ingest.access.has_users());
+}
+
+#[test]
 fn relative_paths_start_at_the_folder_of_the_file() {
     let settings =
         parse(&format!("{ID}data_dir = \"data\"\n"), Path::new("/etc/t/g.toml"), &|_| None).unwrap();
@@ -358,6 +391,7 @@ fn limits_are_meant_as_they_are_typed() {
                  topic_bytes = \"10\"\ntopic_levels = 2\nsubscriptions = 11\nsessions = 12\nqueued_messages = 13\n\
                  queued_bytes = \"14\"\nretained_messages = 15\nretained_bytes = \"16\"\n";
     let meant = ingest::Settings {
+        access: ingest::Settings::default().access,
         connections_max: 5,
         connections_per_s_max: 6,
         connections_per_address_max: Some(7),

@@ -16,6 +16,8 @@ pub(super) struct File {
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
+    pub access: Access,
+    #[serde(default)]
     pub listener: Vec<Spanned<Listener>>,
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
@@ -67,6 +69,13 @@ pub(super) struct Limits {
     pub queued_bytes: Option<Text>,
     pub retained_messages: Option<Spanned<i64>>,
     pub retained_bytes: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Access {
+    pub users: Option<Text>,
+    pub acl: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

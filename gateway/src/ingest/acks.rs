@@ -163,8 +163,11 @@ impl Acks {
     fn settle(&mut self, ack: Ack) {
         let Entry::Occupied(mut known) = self.in_flight.entry(ack.packet_id) else { return };
         match (ack.reply, *known.get()) {
-            (Reply::Puback | Reply::PubackUnrouted | Reply::PubackRefused, InFlight::Qos1)
-            | (Reply::PubrecRefused, InFlight::Storing)
+            (
+                Reply::Puback | Reply::PubackUnrouted | Reply::PubackRefused | Reply::PubackDenied,
+                InFlight::Qos1,
+            )
+            | (Reply::PubrecRefused | Reply::PubrecDenied, InFlight::Storing)
             | (Reply::Pubcomp, InFlight::Releasing) => {
                 known.remove();
             }

@@ -13,6 +13,7 @@ use mqtt_protocol_core::mqtt::{
 };
 
 use super::{
+    access::Password,
     error::Fault,
     packet::Version,
     publish::Qos,
@@ -40,6 +41,10 @@ pub struct Connect {
     pub receive_max: u16,
     /// What to publish when the connection ends without a DISCONNECT.
     pub will: Option<Will>,
+    /// Its user name, as given.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Option<Password>,
 }
 
 /// A will.
@@ -145,11 +150,13 @@ fn connect_v311(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
         packet_bytes_max: usize::MAX,
         receive_max: u16::MAX,
         will,
+        user: packet.user_name().map(str::to_owned),
+        password: packet.password().map(Password::new),
     })
 }
 
 fn connect_v5(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
-    let body = without_lone_password(flags, body)?;
+    let (body, lone_password) = without_lone_password(flags, body)?;
     let packet = whole(v5_0::Connect::parse(&body), &body)?;
     let mut session_expiry_s = 0;
     let mut packet_bytes_max = usize::MAX;
@@ -183,24 +190,26 @@ fn connect_v5(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
         packet_bytes_max,
         receive_max,
         will,
+        user: packet.user_name().map(str::to_owned),
+        password: lone_password.or_else(|| packet.password().map(Password::new)),
     })
 }
 
 /// MQTT 5 allows a password without a user name (section 3.1.2.9), the codec does not. The password is the last
-/// field and nothing is made of it here, so it is cut off.
-fn without_lone_password(flags: u8, body: &[u8]) -> Result<Cow<'_, [u8]>, Fault> {
+/// field, so it is cut off and given beside the rest.
+fn without_lone_password(flags: u8, body: &[u8]) -> Result<(Cow<'_, [u8]>, Option<Password>), Fault> {
     if flags & (PASSWORD | USER_NAME) != PASSWORD {
-        return Ok(Cow::Borrowed(body));
+        return Ok((Cow::Borrowed(body), None));
     }
     let mut body = body.to_vec();
     body[FLAGS_AT] &= !PASSWORD;
     let (_, length) = v5_0::Connect::parse(&body).map_err(fault)?;
-    let password = body[length..].split_first_chunk::<2>();
-    if password.is_none_or(|(length, rest)| rest.len() != usize::from(u16::from_be_bytes(*length))) {
-        return Err(Fault::Malformed("the password is cut short"));
-    }
+    let password = match body[length..].split_first_chunk::<2>() {
+        Some((length, rest)) if rest.len() == usize::from(u16::from_be_bytes(*length)) => Password::new(rest),
+        _ => return Err(Fault::Malformed("the password is cut short")),
+    };
     body.truncate(length);
-    Ok(Cow::Owned(body))
+    Ok((Cow::Owned(body), Some(password)))
 }
 
 fn will_qos(flags: u8) -> Qos {

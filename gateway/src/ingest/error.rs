@@ -3,7 +3,7 @@
 //! ```text
 //!                    before CONNACK            after it
 //!   MQTT 5           CONNACK with a reason     DISCONNECT with a reason
-//!   MQTT 3.1.1       CONNACK 0x01..0x03        nothing: the connection is closed
+//!   MQTT 3.1.1       CONNACK 0x01..0x05        nothing: the connection is closed
 //! ```
 //! Whatever the cause: what was acknowledged is on disk, what was not is the client's to send again.
 //! Where a version has no code for a cause, the connection is closed without one `[MQTT-3.2.2-6]`.
@@ -34,12 +34,18 @@ pub enum Fault {
     /// It had no seat yet, and as many waited for one as may. Try again later.
     #[error("more connections came than can wait for their CONNECT, and this one had waited longest")]
     PushedOut,
-    /// The client is nobody that may connect here, or not any more: its certificate is revoked, for example.
-    #[error("the client may not connect here")]
-    NotAuthorized,
     /// Enhanced authentication is not offered.
     #[error("the authentication method is not offered")]
     Authentication,
+    /// The user name or the password is wrong, or the user is not the certificate's. Give the client its credentials.
+    #[error("the user name or the password is wrong")]
+    BadCredentials,
+    /// The client may not do this: connect without credentials, or publish there. See the audit log and the access file.
+    #[error("the client may not do this")]
+    NotAuthorized,
+    /// The client id belongs to another identity. Give the client an id of its own.
+    #[error("the client id belongs to another identity")]
+    ForeignClientId,
     /// A topic to publish on that is empty, too long or too deep, or that holds a wildcard or NUL.
     #[error("the topic can not be published on: empty, too long, or with a wildcard or NUL in it")]
     Topic,
@@ -91,8 +97,10 @@ impl Fault {
             Fault::Version(_) => (Some(0x01), Some(0x84)),
             Fault::ClientId => (Some(0x02), Some(0x85)),
             Fault::Busy | Fault::PushedOut => (Some(0x03), Some(0x89)),
-            Fault::NotAuthorized => (Some(0x05), Some(0x87)),
             Fault::Authentication => (None, Some(0x8c)),
+            Fault::BadCredentials => (Some(0x04), Some(0x86)),
+            Fault::NotAuthorized => (Some(0x05), Some(0x87)),
+            Fault::ForeignClientId => (Some(0x02), Some(0x85)),
             Fault::Topic => (None, Some(0x90)),
             Fault::PacketTooLarge => (None, Some(0x95)),
             Fault::Quota => (None, Some(0x97)),
@@ -117,7 +125,7 @@ impl Fault {
         match self {
             Fault::Malformed(_) => Some(0x81),
             Fault::Protocol(_) | Fault::Authentication => Some(0x82),
-            Fault::NotAuthorized => Some(0x87),
+            Fault::NotAuthorized | Fault::ForeignClientId => Some(0x87),
             Fault::Busy | Fault::PushedOut => Some(0x89),
             Fault::Stopping => Some(0x8b),
             Fault::KeepAlive => Some(0x8d),
@@ -130,6 +138,7 @@ impl Fault {
             Fault::NotConnect
             | Fault::Version(_)
             | Fault::ClientId
+            | Fault::BadCredentials
             | Fault::ConnectTimeout
             | Fault::WriteTimeout => None,
         }
@@ -161,8 +170,10 @@ impl Fault {
             Fault::ClientId => "client_id",
             Fault::Busy => "busy",
             Fault::PushedOut => "pushed_out",
-            Fault::NotAuthorized => "not_authorized",
             Fault::Authentication => "authentication",
+            Fault::BadCredentials => "bad_credentials",
+            Fault::NotAuthorized => "not_authorized",
+            Fault::ForeignClientId => "foreign_client_id",
             Fault::Topic => "topic",
             Fault::PacketTooLarge => "packet_too_large",
             Fault::ReceiveMaximum => "receive_maximum",

@@ -11,7 +11,7 @@ use std::{
 use metrics::{Counter, Gauge, counter, gauge};
 use parking_lot::Mutex;
 
-use super::{error::Fault, quota::Limit, session::Counts};
+use super::{access::audit::Action, error::Fault, quota::Limit, session::Counts};
 use crate::telemetry;
 
 /// Things remembered as told.
@@ -24,6 +24,7 @@ pub struct Meters {
     unrouted: Counter,
     malformed_frames: Counter,
     refused_events: Counter,
+    denied: [Counter; Action::ALL.len()],
     protocol_errors: Counter,
     throttled_connections: Counter,
     throttled_publishes: Counter,
@@ -40,6 +41,7 @@ impl Default for Meters {
             unrouted: counter!(telemetry::UNROUTED_MESSAGES),
             malformed_frames: counter!(telemetry::MALFORMED_FRAMES),
             refused_events: counter!(telemetry::REFUSED_EVENTS, "reason" => "store-full"),
+            denied: Action::ALL.map(|action| counter!(telemetry::DENIED, "action" => action.label())),
             protocol_errors: counter!(telemetry::PROTOCOL_ERRORS),
             throttled_connections: counter!(telemetry::THROTTLED, "limit" => "connections_per_second"),
             throttled_publishes: counter!(telemetry::THROTTLED, "limit" => "publishes_per_second"),
@@ -60,7 +62,7 @@ impl Meters {
             (&self.malformed_frames, counts.malformed_frames),
             (&self.refused_events, counts.refused_events),
         ];
-        for (counter, n) in pairs {
+        for (counter, n) in pairs.into_iter().chain(self.denied.iter().zip(counts.denied)) {
             if n > 0 {
                 counter.increment(n);
             }

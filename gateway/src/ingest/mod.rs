@@ -5,7 +5,7 @@
 //!                        (a task each)  (no I/O)   (pure)                         │
 //!   client ◀─── PUBACK, PUBREC, PUBCOMP ◀─ acks ◀──── watermark ◀────────┘
 //! ```
-//! Reading order: [`settings`], [`listener`], [`places`], [`tls`], `connection`, [`session`], then its parts: [`packet`], [`publish`],
+//! Reading order: [`settings`], [`listener`], [`places`], [`tls`], `connection`, [`access`], [`session`], then its parts: [`packet`], [`publish`],
 //! [`properties`], [`topics`], [`admission`], [`acks`], and [`codec`] for the rare packets.
 //!
 //! What it promises: see [`session`]. What it does with each topic: see [`admission`]. When the intake is
@@ -13,8 +13,9 @@
 //! acknowledges nothing more and closes. A crash needs no repair here: nothing of
 //! a session is kept but its QoS 2 packet ids, and those are the store's.
 //!
-//! What it does not do: users and access rules; local subscribers, retained messages to them, commands.
+//! Local subscribers are in [`bus`].
 
+pub mod access;
 pub mod acks;
 pub mod admission;
 pub mod buffer;

@@ -7,15 +7,8 @@ use std::{net::SocketAddr, sync::Arc};
 pub(crate) struct Origin {
     /// The other end.
     pub peer: SocketAddr,
-    /// Who it is, by a certificate that was checked.
+    /// The name in the client's certificate, which the TLS handshake checked.
     pub certified: Option<Arc<str>>,
-    /// Its listener takes clients that are nobody.
+    /// The listener admits clients that show nothing.
     pub anonymous: bool,
-}
-
-impl Origin {
-    /// Whether whoever comes from there may go on: known by a certificate, or allowed to be nobody.
-    pub fn is_let_in(&self) -> bool {
-        self.anonymous || self.certified.is_some()
-    }
 }

@@ -114,6 +114,8 @@ pub enum Reply {
     PubackUnrouted,
     /// PUBACK for a publish that the full store refuses: 0x97 on MQTT 5.
     PubackRefused,
+    /// PUBACK for a publish that the client may not make: 0x87 on MQTT 5.
+    PubackDenied,
     /// PUBREC: QoS 2 is stored.
     Pubrec,
     /// PUBREC once more, for a publish that was told so before.
@@ -122,12 +124,16 @@ pub enum Reply {
     PubrecUnrouted,
     /// PUBREC for a publish that the full store refuses: 0x97 on MQTT 5. The packet id is free, no PUBREL follows.
     PubrecRefused,
+    /// PUBREC for a publish that the client may not make: 0x87 on MQTT 5. The packet id is free, no PUBREL follows.
+    PubrecDenied,
     /// PUBCOMP: the packet id is free again.
     Pubcomp,
 }
 
 /// "No matching subscribers", MQTT 5 section 3.4.2.1.
 const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
+/// "Not authorized", MQTT 5 section 3.4.2.1.
+const NOT_AUTHORIZED: u8 = 0x87;
 /// "Quota exceeded", MQTT 5 section 3.4.2.1.
 const QUOTA_EXCEEDED: u8 = 0x97;
 
@@ -150,13 +156,15 @@ impl Reply {
             Reply::Puback => (0x40, 0),
             Reply::PubackUnrouted => (0x40, NO_MATCHING_SUBSCRIBERS),
             Reply::PubackRefused => (0x40, QUOTA_EXCEEDED),
+            Reply::PubackDenied => (0x40, NOT_AUTHORIZED),
             Reply::Pubrec | Reply::PubrecAgain => (0x50, 0),
             Reply::PubrecUnrouted => (0x50, NO_MATCHING_SUBSCRIBERS),
             Reply::PubrecRefused => (0x50, QUOTA_EXCEEDED),
+            Reply::PubrecDenied => (0x50, NOT_AUTHORIZED),
             Reply::Pubcomp => (0x70, 0),
         };
         match version {
-            Version::V311 if reason == QUOTA_EXCEEDED => {}
+            Version::V311 if reason >= NOT_AUTHORIZED => {}
             Version::V5 if reason != 0 => out.extend_from_slice(&[first, 3, high, low, reason]),
             Version::V311 | Version::V5 => out.extend_from_slice(&[first, 2, high, low]),
         }

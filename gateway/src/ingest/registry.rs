@@ -86,13 +86,21 @@ struct Seated {
     serial: u64,
     kick: Kick,
     gone: CancellationToken,
+    owner: Arc<str>,
 }
 
 #[derive(Debug)]
 struct Kept {
     serial: u64,
+    owner: Arc<str>,
     /// `None` is for ever.
     until: Option<Instant>,
+}
+
+impl Kept {
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
 }
 
 impl Registry {
@@ -102,19 +110,34 @@ impl Registry {
         Registry { connections_max, state: Mutex::default() }
     }
 
-    /// Gives `client` a seat, and tells the connection that had it to leave: wait for [`Seat::predecessor`].
+    /// Gives `client`, whose identity is `owner`, a seat, and tells the connection that had it to leave: wait for
+    /// [`Seat::predecessor`].
     ///
     /// # Errors
-    /// [`Fault::Busy`]: all seats are taken.
-    pub fn enter(self: &Arc<Self>, client: Arc<str>, kick: Kick) -> Result<Seat, Fault> {
+    /// [`Fault::Busy`]: all seats are taken. [`Fault::ForeignClientId`]: the client id's session, connected or kept, is
+    /// another identity's.
+    pub fn enter(
+        self: &Arc<Self>,
+        client: Arc<str>,
+        owner: &Arc<str>,
+        kick: Kick,
+        now: Instant,
+    ) -> Result<Seat, Fault> {
         let mut state = self.state.lock();
+        let seated = state.seats.get(&client).is_some_and(|seated| seated.owner != *owner);
+        let kept = state.kept.get(&client).is_some_and(|kept| kept.owner != *owner && !kept.is_over(now));
+        if seated || kept {
+            return Err(Fault::ForeignClientId);
+        }
         if state.seats.len() >= self.connections_max && !state.seats.contains_key(&client) {
             return Err(Fault::Busy);
         }
         state.serial += 1;
         let serial = state.serial;
         let gone = CancellationToken::new();
-        let before = state.seats.insert(client.clone(), Seated { serial, kick, gone: gone.clone() });
+        let before = state
+            .seats
+            .insert(client.clone(), Seated { serial, kick, gone: gone.clone(), owner: owner.clone() });
         drop(state);
         let predecessor = before.map(|before| {
             before.kick.leave(Fault::TakenOver);
@@ -127,18 +150,18 @@ impl Registry {
     pub fn resume(&self, client: &str, now: Instant) -> Remembered {
         match self.state.lock().kept.remove(client) {
             None => Remembered::Unknown,
-            Some(Kept { until: Some(until), .. }) if until <= now => Remembered::Expired,
+            Some(kept) if kept.is_over(now) => Remembered::Expired,
             Some(_) => Remembered::Kept,
         }
     }
 
-    /// Keeps the session of `client` for `expiry_s` seconds; `u32::MAX` is for ever.
-    pub fn keep(&self, client: &Arc<str>, expiry_s: u32, now: Instant) {
+    /// Keeps the session of `client`, which is `owner`'s, for `expiry_s` seconds; `u32::MAX` is for ever.
+    pub fn keep(&self, client: &Arc<str>, owner: &Arc<str>, expiry_s: u32, now: Instant) {
         let until = (expiry_s != u32::MAX).then(|| now + Duration::from_secs(expiry_s.into()));
         let mut state = self.state.lock();
         state.serial += 1;
         let serial = state.serial;
-        state.kept.insert(client.clone(), Kept { serial, until });
+        state.kept.insert(client.clone(), Kept { serial, owner: owner.clone(), until });
         state.kept_order.push_back((client.clone(), serial));
         while state.kept.len() > SESSIONS_MAX {
             let Some((oldest, serial)) = state.kept_order.pop_front() else { return };
@@ -207,10 +230,11 @@ mod tests {
     #[test]
     fn a_second_connection_of_a_client_tells_the_first_to_leave_and_knows_when_it_is_gone() {
         let registry = Arc::new(Registry::new(1));
+        let now = crate::clock::monotonic();
         let (first_kick, second_kick) = (kick(), kick());
-        let first = registry.enter("a".into(), first_kick.clone()).unwrap();
-        assert_eq!(registry.enter("b".into(), kick()).err(), Some(Fault::Busy));
-        let mut second = registry.enter("a".into(), second_kick.clone()).unwrap();
+        let first = registry.enter("a".into(), &"o".into(), first_kick.clone(), now).unwrap();
+        assert_eq!(registry.enter("b".into(), &"o".into(), kick(), now).err(), Some(Fault::Busy));
+        let mut second = registry.enter("a".into(), &"o".into(), second_kick.clone(), now).unwrap();
         assert_eq!(first_kick.cause(), Some(Fault::TakenOver));
         assert_eq!(second_kick.cause(), None);
         let predecessor = second.predecessor().unwrap();
@@ -220,6 +244,27 @@ mod tests {
         assert_eq!(registry.connected(), 1, "the first one's going leaves the second its seat");
         drop(second);
         assert_eq!(registry.connected(), 0);
+    }
+
+    #[test]
+    fn a_client_id_belongs_to_the_identity_that_has_its_session() {
+        let registry = Arc::new(Registry::new(9));
+        let now = crate::clock::monotonic();
+        let (mine, other): (Arc<str>, Arc<str>) = ("mine".into(), "other".into());
+        let first_kick = kick();
+        let seat = registry.enter("a".into(), &mine, first_kick.clone(), now).unwrap();
+        let stolen = registry.enter("a".into(), &other, kick(), now);
+        assert_eq!(stolen.err(), Some(Fault::ForeignClientId));
+        assert_eq!(first_kick.cause(), None, "the owner's connection stays");
+        registry.keep(&"a".into(), &mine, 10, now);
+        drop(seat);
+        let stolen = registry.enter("a".into(), &other, kick(), now + Duration::from_secs(9));
+        assert_eq!(stolen.err(), Some(Fault::ForeignClientId), "kept while the owner is away");
+        assert!(registry.enter("a".into(), &mine, kick(), now).is_ok());
+        assert!(
+            registry.enter("a".into(), &other, kick(), now + Duration::from_secs(10)).is_ok(),
+            "it is over"
+        );
     }
 
     #[test]
@@ -236,18 +281,18 @@ mod tests {
         let registry = Registry::new(1);
         let now = crate::clock::monotonic();
         let later = |s| now + Duration::from_secs(s);
-        registry.keep(&"short".into(), 10, now);
+        registry.keep(&"short".into(), &"o".into(), 10, now);
         assert_eq!(registry.resume("short", later(9)), Remembered::Kept);
         assert_eq!(registry.resume("short", now), Remembered::Unknown, "connected: kept no more");
-        registry.keep(&"short".into(), 10, now);
+        registry.keep(&"short".into(), &"o".into(), 10, now);
         assert_eq!(registry.resume("short", later(10)), Remembered::Expired);
-        registry.keep(&"first".into(), u32::MAX, now);
-        registry.keep(&"again".into(), u32::MAX, now);
+        registry.keep(&"first".into(), &"o".into(), u32::MAX, now);
+        registry.keep(&"again".into(), &"o".into(), u32::MAX, now);
         for i in 0..SESSIONS_MAX - 1 {
-            registry.keep(&format!("{i}").into(), u32::MAX, now);
+            registry.keep(&format!("{i}").into(), &"o".into(), u32::MAX, now);
         }
         for _ in 0..3 * SESSIONS_MAX {
-            registry.keep(&"0".into(), u32::MAX, now);
+            registry.keep(&"0".into(), &"o".into(), u32::MAX, now);
         }
         assert!(registry.state.lock().kept_order.len() <= 2 * SESSIONS_MAX);
         assert_eq!(registry.resume("first", later(1_000_000)), Remembered::Unknown);

@@ -3,9 +3,10 @@
 //! `config` fills these in; nothing here reads a file. [`Settings::check`] names the first value that can not be
 //! served, before a port is bound.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
+    access::Access,
     admission::Route,
     places,
     tls::{ClientCert, TlsSettings},
@@ -137,6 +138,8 @@ pub struct Settings {
     pub keep_alive_max_s: u16,
     /// What becomes of topics outside `tg/`, the first match deciding.
     pub routes: Vec<Route>,
+    /// Who may come in, and what they may do. By default everybody, everything.
+    pub access: Arc<Access>,
 }
 
 impl Default for Settings {
@@ -163,6 +166,7 @@ impl Default for Settings {
             write_timeout: WRITE_TIMEOUT,
             keep_alive_max_s: KEEP_ALIVE_MAX_S,
             routes: Vec::new(),
+            access: Arc::new(Access::open()),
         }
     }
 }

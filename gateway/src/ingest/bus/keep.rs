@@ -43,7 +43,7 @@ impl Bus {
                 ..State::default()
             };
             let client: Arc<str> = client.into();
-            let mailbox = Arc::new(Mailbox::new(client.clone(), row.identity.map(Arc::from), state));
+            let mailbox = Arc::new(Mailbox::new(client.clone(), row.identity.into(), state));
             for subscribed in row.subscriptions {
                 let subscription = Subscription { options: Options(subscribed.options), id: subscribed.id };
                 takers.insert(&subscribed.filter, &mailbox, subscription);

@@ -64,7 +64,7 @@ pub struct Subscription {
 #[derive(Debug)]
 pub struct Mailbox {
     client: Arc<str>,
-    identity: Option<Arc<str>>,
+    identity: Arc<str>,
     bell: Notify,
     /// There may be something to write.
     is_rung: AtomicBool,
@@ -90,7 +90,7 @@ pub(super) struct State {
 
 impl Mailbox {
     /// One that subscribes to nothing.
-    pub(super) fn new(client: Arc<str>, identity: Option<Arc<str>>, state: State) -> Self {
+    pub(super) fn new(client: Arc<str>, identity: Arc<str>, state: State) -> Self {
         Self {
             client,
             identity,
@@ -107,10 +107,10 @@ impl Mailbox {
         &self.client
     }
 
-    /// Whose it is; `None` for anonymous access.
+    /// Whose it is: the session of one identity is never another's.
     #[must_use]
-    pub fn identity(&self) -> Option<&Arc<str>> {
-        self.identity.as_ref()
+    pub fn identity(&self) -> &Arc<str> {
+        &self.identity
     }
 
     /// Resolves when there may be something to write. Cancel-safe.
@@ -153,14 +153,14 @@ impl Mailbox {
 
 impl State {
     /// The session as the file should say it.
-    pub(super) fn row(&self, identity: Option<&Arc<str>>) -> SessionRow {
+    pub(super) fn row(&self, identity: &str) -> SessionRow {
         let subscription = |(filter, subscription): (&Box<str>, &Subscription)| SubscriptionRow {
             filter: filter.to_string(),
             options: subscription.options.0,
             id: subscription.id,
         };
         SessionRow {
-            identity: identity.map(ToString::to_string),
+            identity: identity.to_owned(),
             expiry_s: self.expiry_s,
             away_since_ms: self.away_since_ms,
             subscriptions: self.subscriptions.iter().map(subscription).collect(),

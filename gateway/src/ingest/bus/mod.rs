@@ -226,6 +226,15 @@ impl Bus {
         true
     }
 
+    /// Ends the subscriptions that `is_over` says.
+    pub fn unsubscribe_all(&self, mailbox: &Arc<Mailbox>, is_over: impl Fn(&str) -> bool) {
+        let over: Vec<_> =
+            mailbox.state().subscriptions.keys().filter(|filter| is_over(filter)).cloned().collect();
+        for filter in over {
+            self.unsubscribe(mailbox, &filter);
+        }
+    }
+
     /// Writes what the session is owed.
     pub fn write(
         &self,

@@ -28,13 +28,20 @@ impl Bus {
         Some(mailbox)
     }
 
+    /// Whether the session of `client` is another identity's.
+    #[must_use]
+    pub fn is_foreign(&self, client: &str, identity: &str, now_ms: u64) -> bool {
+        let session = self.0.sessions.lock().get(client).cloned();
+        session.is_some_and(|mailbox| **mailbox.identity() != *identity && !mailbox.state().is_over(now_ms))
+    }
+
     /// Makes a session for a client that has none; `None` if there are as many as there may be.
-    pub fn begin(&self, client: &Arc<str>, identity: Option<Arc<str>>) -> Option<Arc<Mailbox>> {
+    pub fn begin(&self, client: &Arc<str>, identity: &Arc<str>) -> Option<Arc<Mailbox>> {
         let mut sessions = self.0.sessions.lock();
         if sessions.len() >= self.0.settings.sessions_max && !self.drop_longest_away(&mut sessions) {
             return None;
         }
-        let mailbox = Arc::new(Mailbox::new(client.clone(), identity, mailbox::State::default()));
+        let mailbox = Arc::new(Mailbox::new(client.clone(), identity.clone(), mailbox::State::default()));
         sessions.insert(client.clone(), mailbox.clone());
         self.0.session_count.store(sessions.len(), Ordering::Relaxed);
         Some(mailbox)

@@ -7,6 +7,7 @@ use crate::{
     clock::{self, Now},
     ingest::{
         Settings,
+        access::Permit,
         session::{Opening, Session, Sink},
     },
     store::Record,
@@ -69,6 +70,7 @@ impl House {
     /// Connects with MQTT 5, these CONNECT properties, and gives whether a session was there.
     fn connect_with(&mut self, id: &str, clean: bool, properties: &[u8]) -> (Session, bool) {
         let mut session = Session::new(self.settings.clone(), self.bus.clone(), self.now);
+        session.set_permit(Permit::all());
         let flags = u8::from(clean) << 1;
         let head = [&text("MQTT")[..], &[5, flags, 0, 0, properties.len() as u8], properties].concat();
         session.handle_input(self.now, &packet(0x10, &[head, text(id)].concat()), &mut self.rows);
@@ -360,6 +362,7 @@ fn a_topic_alias_stands_for_its_topic() {
 fn a_delayed_will_waits_for_its_time_and_not_longer_than_the_session() {
     let connect = |house: &mut House, delay_s: u8| {
         let mut session = Session::new(house.settings.clone(), house.bus.clone(), house.now);
+        session.set_permit(Permit::all());
         let head = [&text("MQTT")[..], &[5, 0x04, 0, 0, 5, 0x11, 0, 0, 0, 60]].concat();
         let will = [&[5, 0x18, 0, 0, 0, delay_s][..], &text("will"), &text("gone")].concat();
         let bytes = packet(0x10, &[head, text("w"), will].concat());
@@ -435,4 +438,48 @@ fn open(folder: &std::path::Path) -> crate::store::Store {
         dead_letters_max_bytes: 1 << 20,
     };
     crate::store::Store::open(settings, &[]).unwrap()
+}
+
+#[test]
+fn what_may_not_be_subscribed_to_is_refused_and_what_may_not_be_any_more_is_not_delivered() {
+    let mut house = House::new(Settings::default());
+    let mut a = house.connect("a");
+    a.set_permit(Permit::of(vec![], vec!["x/#".into(), "y".into()]));
+    house.subscribe(&mut a, "x/+", 1);
+    house.subscribe(&mut a, "$share/g/y", 1);
+    for (filter, options) in [("#", 1), ("+/z", 0), ("$share/g/#", 1), ("z", 2)] {
+        house.input(&mut a, &packet(0x82, &[&[0, 9, 0][..], &text(filter), &[options]].concat()));
+        assert_eq!(out(&mut a, house.now), [0x90, 4, 0, 9, 0, 0x87], "{filter}");
+    }
+    house.bus.route(&message("x/1", "1", 1, false));
+    house.bus.route(&message("y", "2", 1, false));
+    a.set_permit(Permit::of(vec![], vec!["x/2".into()]));
+    assert!(out(&mut a, house.now).is_empty(), "queued before the rules changed");
+    house.bus.route(&message("x/2", "3", 1, false));
+    assert!(out(&mut a, house.now).is_empty(), "x/+ takes more than is allowed now");
+    assert!(house.bus.is_idle());
+
+    house.subscribe(&mut a, "x/2", 1);
+    house.end(&mut a);
+    house.bus.route(&message("x/2", "4", 1, false));
+    let mut a = Session::new(house.settings.clone(), house.bus.clone(), house.now);
+    let head = [&text("MQTT")[..], &[5, 0, 0, 0, 0], &text("a")].concat();
+    a.handle_input(house.now, &packet(0x10, &head), &mut house.rows);
+    let (connect, mailbox) = (a.take_connect().unwrap(), house.bus.resume("a", false, house.now.wall_ms));
+    a.set_permit(Permit::none());
+    let opening = Opening { present: true, mailbox, ..Opening::fresh("a".into()) };
+    a.accept(house.now, *connect, opening, &mut house.rows);
+    assert!(publishes(&out(&mut a, house.now)).is_empty(), "a persistent session after revocation");
+    assert!(house.bus.is_idle());
+}
+
+#[test]
+fn a_session_is_its_owners_alone() {
+    let mut house = House::new(Settings::default());
+    let mut a = house.connect("a");
+    house.subscribe(&mut a, "x", 1);
+    house.end(&mut a);
+    assert!(!house.bus.is_foreign("a", "anonymous", house.now.wall_ms));
+    assert!(house.bus.is_foreign("a", "mallory", house.now.wall_ms));
+    assert!(!house.bus.is_foreign("a", "mallory", house.now.wall_ms + 3_600_000), "it is over");
 }

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::{End, News, Now, Phase, Session, Sink};
 use crate::{
     ingest::{
+        access::audit::Action,
         acks::Arrival,
         admission::{self, Verdict},
         bus::{Message, Wanted},
@@ -63,6 +64,9 @@ impl Session {
             }
             let publish = Publish { topic, properties: walked.forwarded, ..publish };
             if publish.qos == Qos::AtMostOnce || self.arrives(&publish)? {
+                if !self.permit.may_publish(publish.topic) {
+                    return self.deny(&publish);
+                }
                 self.admit(now, &publish, sink);
             }
             Ok(())
@@ -106,6 +110,28 @@ impl Session {
         let is_stored = self.store(now, publish, sink);
         if let Some(reply) = if is_stored { stored } else { unrouted } {
             self.acks.stage(publish.packet_id, reply);
+        }
+    }
+
+    /// Drops a publish that the client may not make, and tells it so. MQTT 3.1.1 has no word for it but the connection's
+    /// end: an acknowledgement would be a lie.
+    #[cold]
+    fn deny(&mut self, publish: &Publish<'_>) -> Result<(), Fault> {
+        self.note_denied(Action::Publish, publish.topic);
+        match (self.version, publish.qos) {
+            (_, Qos::AtMostOnce) => return Ok(()),
+            (Version::V311, _) => return Err(Fault::NotAuthorized),
+            (Version::V5, Qos::AtLeastOnce) => self.acks.stage(publish.packet_id, Reply::PubackDenied),
+            (Version::V5, Qos::ExactlyOnce) => self.acks.stage(publish.packet_id, Reply::PubrecDenied),
+        }
+        Ok(())
+    }
+
+    #[cold]
+    pub(super) fn note_denied(&mut self, action: Action, topic: &str) {
+        self.counts.denied[action as usize] += 1;
+        if !std::mem::replace(&mut self.told.denied[action as usize], true) {
+            self.news.push(News::Denied(action, topic.to_owned()));
         }
     }
 

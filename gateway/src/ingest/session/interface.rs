@@ -1,7 +1,7 @@
 //! What goes into a session and comes out of it.
 
 use crate::{
-    ingest::error::Fault,
+    ingest::{access::audit::Action, error::Fault},
     store::{Batch, Record},
 };
 
@@ -45,6 +45,8 @@ pub struct Counts {
     pub unrouted: u64,
     /// Payloads on a frame topic that are no frame.
     pub malformed_frames: u64,
+    /// What the client may not do and tried, by [`Action`].
+    pub denied: [u64; Action::ALL.len()],
     /// Events not stored because the store is full.
     pub refused_events: u64,
 }
@@ -54,6 +56,8 @@ pub struct Counts {
 pub enum News {
     /// No route takes this topic.
     Unrouted(String),
+    /// The client may not do this with this topic or filter.
+    Denied(Action, String),
     /// The client uses a packet id in flight for another publish.
     PacketIdReused(u16),
     /// The store is full, and what the client publishes is not stored.

@@ -7,14 +7,15 @@
 //! Limits: [`DELIVER_BYTES_MAX`] of output are filled with deliveries, which leaves room for answers: a client that reads slowly is
 //! read from all the same.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use super::{Now, Phase, Session};
 use crate::ingest::{
+    access::audit::Action,
     bus::{Mailbox, Options, Peer, Received, Subscribed, Subscription, put_pubrel},
     error::Fault,
     packet::ClientAck,
-    subscribe::{self, FILTER_INVALID, NO_SUBSCRIPTION, QUOTA_EXCEEDED},
+    subscribe::{self, FILTER_INVALID, NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA_EXCEEDED},
 };
 
 /// Output pending, in bytes, at which nothing more is delivered.
@@ -56,6 +57,10 @@ impl Session {
         if !subscribe::is_filter(filter, self.settings.topics) {
             return Err(FILTER_INVALID);
         }
+        if !self.permit.may_subscribe(filter) {
+            self.note_denied(Action::Subscribe, filter);
+            return Err(NOT_AUTHORIZED);
+        }
         let mailbox = self.mailbox_or_begin().ok_or(QUOTA_EXCEEDED)?;
         match self.bus.subscribe(&mailbox, filter, subscription) {
             Subscribed::Yes { save } => Ok(save),
@@ -65,7 +70,7 @@ impl Session {
 
     pub(super) fn mailbox_or_begin(&mut self) -> Option<Arc<Mailbox>> {
         if self.mailbox.is_none() {
-            let mailbox = self.bus.begin(&self.client, None)?;
+            let mailbox = self.bus.begin(&self.client, &self.identity)?;
             self.bus.attach(&mailbox, self.receive_max, self.session_expiry_s);
             self.mailbox = Some(mailbox);
         }
@@ -139,11 +144,29 @@ impl Session {
         mailbox.answer();
         let peer = Peer { version: self.version, packet_bytes_max: self.packet_bytes_max };
         let out_bytes_max = self.written + DELIVER_BYTES_MAX;
-        let written = self.bus.write(mailbox, peer, now.wall_ms, &mut self.out, out_bytes_max, |_topic| true);
+        let denied = Cell::new(None);
+        let may_receive = |topic: &str| {
+            let may = self.permit.may_receive(topic);
+            if !may {
+                denied.set(Some(topic.to_owned()));
+            }
+            may
+        };
+        let written = self.bus.write(mailbox, peer, now.wall_ms, &mut self.out, out_bytes_max, may_receive);
         if written.is_cut {
             mailbox.ring();
         }
+        if let Some(topic) = denied.take() {
+            self.note_denied(Action::Receive, &topic);
+        }
         self.note_output(now);
+    }
+
+    /// The client may do less than before: what it may not subscribe to any more is gone.
+    pub(super) fn review_subscriptions(&mut self) {
+        if let Some(mailbox) = &self.mailbox {
+            self.bus.unsubscribe_all(mailbox, |filter| !self.permit.may_subscribe(filter));
+        }
     }
 
     /// Resolves when there may be something to deliver; never without a local session. Cancel-safe.

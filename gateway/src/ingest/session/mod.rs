@@ -32,6 +32,7 @@ use std::{
 };
 
 use super::{
+    access::{Permit, audit::Action},
     acks::Acks,
     bus::{Bus, Mailbox},
     codec::{self, Connect, Will},
@@ -81,6 +82,8 @@ pub struct Session {
     version: Version,
     /// Empty until accepted.
     client: Arc<str>,
+    /// Whose it is; empty until accepted.
+    identity: Arc<str>,
     acks: Acks,
     out: Vec<u8>,
     /// How much of `out` is written.
@@ -106,6 +109,8 @@ pub struct Session {
     /// Since when nothing is read for want of room.
     blocked_since: Option<Instant>,
     will: Option<Box<Will>>,
+    /// Nothing, until the client is let in.
+    permit: Permit,
     scratch: Vec<u8>,
     counts: Counts,
     news: Vec<News>,
@@ -118,6 +123,8 @@ struct Told {
     /// Hashes of topics without a route.
     unrouted: HashSet<u64>,
     packet_id_reused: bool,
+    /// By [`Action`].
+    denied: [bool; Action::ALL.len()],
     store_full: bool,
 }
 
@@ -131,6 +138,7 @@ impl Session {
             phase: Phase::Fresh,
             version: Version::V311,
             client: Arc::from(""),
+            identity: Arc::from(""),
             acks: Acks::default(),
             out: Vec::new(),
             written: 0,
@@ -146,6 +154,7 @@ impl Session {
             batched_bytes: 0,
             blocked_since: None,
             will: None,
+            permit: Permit::none(),
             scratch: Vec::new(),
             counts: Counts::default(),
             news: Vec::new(),
@@ -255,6 +264,18 @@ impl Session {
         self.note_output(now);
     }
 
+    /// From now on the client may do what `permit` says. To be called before [`Session::accept`] the first time.
+    pub fn set_permit(&mut self, permit: Permit) {
+        self.permit = permit;
+        self.review_subscriptions();
+    }
+
+    /// What the client may do.
+    #[must_use]
+    pub fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
     /// When [`Session::handle_timeout`] is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -300,7 +321,12 @@ impl Session {
             End::Fault(_) | End::Lost => true,
         };
         if let Some(will) = self.will.take().filter(|_| with_will) {
-            self.end_with_will(now, *will, sink);
+            // It was allowed when it came, and may not be any more.
+            if self.permit.may_publish(&will.topic) {
+                self.end_with_will(now, *will, sink);
+            } else {
+                self.note_denied(Action::Will, &will.topic);
+            }
         }
         if let Some(mailbox) = self.mailbox.take() {
             self.bus.detach(&mailbox, self.session_expiry_s, now.wall_ms);

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{End, Now, Phase, Session, Sink};
 use crate::ingest::{
+    access::identity::ANONYMOUS,
     bus::Mailbox,
     codec::{self, Accepted, Connect, Refused},
     error::Fault,
@@ -15,6 +16,8 @@ use crate::ingest::{
 pub struct Opening {
     /// The client id.
     pub client: Arc<str>,
+    /// Who it is.
+    pub identity: Arc<str>,
     /// A session is continued.
     pub present: bool,
     /// The store knows QoS 2 packet ids of a session that is not continued.
@@ -24,10 +27,10 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// A client of which nothing is known.
+    /// An anonymous client of which nothing is known.
     #[must_use]
     pub fn fresh(client: Arc<str>) -> Self {
-        Self { client, present: false, forget: false, mailbox: None }
+        Self { client, identity: ANONYMOUS.into(), present: false, forget: false, mailbox: None }
     }
 }
 
@@ -39,7 +42,7 @@ impl Session {
 
     /// Accepts the client.
     pub fn accept<S: Sink>(&mut self, now: Now, connect: Connect, opening: Opening, sink: &mut S) {
-        let Opening { client, present, forget, mailbox } = opening;
+        let Opening { client, identity, present, forget, mailbox } = opening;
         if forget {
             sink.push_forget(&client);
             self.acks.pushed();
@@ -58,6 +61,7 @@ impl Session {
         });
         self.version = connect.version;
         self.client = client;
+        self.identity = identity;
         self.session_expiry_s = connect.session_expiry_s;
         self.packet_bytes_max = connect.packet_bytes_max;
         self.receive_max = connect.receive_max.min(self.settings.inflight_max);
@@ -65,6 +69,7 @@ impl Session {
             self.bus.attach(mailbox, self.receive_max, self.session_expiry_s);
         }
         self.mailbox = mailbox;
+        self.review_subscriptions();
         self.keep_alive = (granted_s > 0).then(|| Duration::from_secs(granted_s.into()) * 3 / 2);
         self.will = connect.will.map(Box::new);
         self.heard = now.at;

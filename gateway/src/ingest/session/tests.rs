@@ -88,8 +88,9 @@ impl Rig {
         });
         let settings = Settings { inflight_max: 3, routes: routes.into(), ..Settings::default() };
         let settings = Arc::new(settings);
-        let bus = Bus::new(settings.clone());
-        Rig { session: Session::new(settings, bus, now), list: List::default(), now, appended: 0 }
+        let mut session = Session::new(settings.clone(), Bus::new(settings), now);
+        session.set_permit(Permit::all());
+        Rig { session, list: List::default(), now, appended: 0 }
     }
 
     fn open(version: Version) -> Self {
@@ -108,7 +109,7 @@ impl Rig {
         let connect = self.session.take_connect().unwrap();
         let client =
             if connect.client_id.is_empty() { "auto".into() } else { connect.client_id.as_str().into() };
-        let opening = Opening { client, present, forget, mailbox: None };
+        let opening = Opening { present, forget, ..Opening::fresh(client) };
         self.session.accept(self.now, *connect, opening, &mut self.list);
     }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 /// A session with subscriptions that outlives its connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SessionRow {
-    /// Whose it is; `None` for anonymous access.
-    pub identity: Option<String>,
+    /// Whose it is.
+    pub identity: String,
     /// How long it outlives the connection, in seconds; `u32::MAX` for ever.
     pub expiry_s: u32,
     /// Since when its client is away, wall clock, milliseconds since 1970; `None` while connected.

@@ -14,6 +14,8 @@
 //! In the end the will and the session's end are appended, the seat is given up, and the rest of the output is written
 //! under a time limit. It does not encrypt: it works over anything that reads and writes.
 
+mod accept;
+
 use std::{
     future::ready,
     pin::pin,
@@ -28,22 +30,23 @@ use tokio::{
 };
 
 use super::{
+    access::{Admitted, Policy, identity::ANONYMOUS},
     buffer::InputBuffer,
     bus::Bus,
-    codec::{Connect, Refused},
     error::Fault,
     inlet::Inlet,
     meters::{Meters, Told},
     origin::Origin,
-    packet::Version,
     places::Place,
     quota::{self, Quota},
-    registry::{Kick, Registry, Remembered, Seat},
-    session::{End, News, Now, Opening, Session},
+    registry::{Kick, Registry, Seat},
+    session::{End, News, Now, Session},
     settings::{DRAIN_TIMEOUT, Settings},
     socket::{Exchange, Socket, Timer, linger},
     tell,
 };
+use accept::next_policy;
+
 use crate::{
     clock::{self, now},
     store::{Intake, Watermark},
@@ -94,6 +97,7 @@ pub(crate) async fn serve<Io>(
         is_small: true,
         seat: None,
         place,
+        admitted: None,
         kick,
         origin,
         shared,
@@ -118,6 +122,8 @@ struct Connection<Io> {
     /// From accepting to the end.
     seat: Option<Seat>,
     place: Place,
+    /// Who the client is, from accepting on.
+    admitted: Option<Admitted>,
     kick: Kick,
     origin: Origin,
     shared: Arc<Shared>,
@@ -134,6 +140,7 @@ enum Step {
     Saved {
         bus_gone: bool,
     },
+    Policy(watch::Receiver<Arc<Policy>>),
     Room,
     Pause,
     Timer,
@@ -143,6 +150,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     async fn run(&mut self) {
         let token = self.kick.token().clone();
         let mut kicked = pin!(token.cancelled());
+        let mut policy = pin!(next_policy(self.shared.settings.access.changes()));
         let mut drain_until = None;
         let mut timer = Timer { sleep: pin!(sleep_until(clock::monotonic().into())), is_set: false };
         while !self.session.has_ended() {
@@ -163,6 +171,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                     Step::Saved { bus_gone: changed.is_err() },
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
                     Step::Committed { store_gone: changed.is_err() },
+                changes = &mut policy => Step::Policy(changes),
                 () = self.inlet.room(), if self.inlet.waits_for_room() => Step::Room,
                 () = timer.sleep.as_mut(), if is_timed => Step::Timer,
                 // The branches are asked in this order, so the socket has nothing to read and takes no more output.
@@ -177,6 +186,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 Step::Committed { store_gone } => self.committed(store_gone),
                 Step::Rung => {}
                 Step::Saved { bus_gone } => self.saved(bus_gone),
+                Step::Policy(changes) => {
+                    policy.set(next_policy(changes));
+                    self.review();
+                }
                 Step::Room => self.has_room(now()),
                 Step::Pause => self.inlet.pause(now(), &mut self.session),
                 Step::Timer => {
@@ -296,60 +309,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// Accepts or refuses the client.
-    async fn decide(&mut self, connect: Connect) {
-        let version = connect.version;
-        if let Err(fault) = self.try_accept(connect).await {
-            self.session.refuse(now(), Refused { version, fault });
-        }
-    }
-
-    async fn try_accept(&mut self, connect: Connect) -> Result<(), Fault> {
-        let client: Arc<str> = match connect.client_id.as_str() {
-            _ if !self.origin.is_let_in() => return Err(Fault::NotAuthorized),
-            "" if connect.version == Version::V311 && !connect.clean => return Err(Fault::ClientId),
-            "" => self.shared.registry.assign_id(clock::wall_ms()),
-            id => id.into(),
-        };
-        let mut seat = self.shared.registry.enter(client.clone(), self.kick.clone())?;
-        if let Some(predecessor) = seat.predecessor()
-            && timeout(TAKEOVER_TIMEOUT, predecessor.cancelled()).await.is_err()
-        {
-            tracing::warn!(%client, "the client's last connection does not end: going on beside it");
-        }
-        self.kick.cause().map_or(Ok(()), Err)?;
-        let now = now();
-        let remembered = self.shared.registry.resume(&client, now.at);
-        let pending = self.inlet.has_pending(&client);
-        let continued = match remembered {
-            Remembered::Kept => true,
-            Remembered::Expired => false,
-            Remembered::Unknown => pending,
-        };
-        let mailbox = self.shared.bus.resume(&client, connect.clean, now.wall_ms);
-        let present = (continued || mailbox.is_some()) && !connect.clean;
-        tracing::debug!(%client, peer = %self.origin.peer, version = ?connect.version, present, "connected");
-        // What is in the intake and not committed is not pending yet, but then the session was kept.
-        let forget = !present && (pending || remembered != Remembered::Unknown);
-        let opening = Opening { client, present, forget, mailbox };
-        self.session.accept(now, connect, opening, &mut self.inlet.batch);
-        self.append(now);
-        self.seat = Some(seat);
-        self.place.seated();
-        self.shared.meters.connected();
-        Ok(())
-    }
-
     /// The last records, the seat, the last output.
     async fn finish(&mut self) {
         let Some(end) = self.session.end() else { return };
         tell::end(&self.shared, self.session.client(), self.seat.is_some(), end);
+        self.tell_disconnected(end);
         if let Some(seat) = self.seat.take() {
             let is_told = self.append_end().await;
             let expiry_s = self.session.session_expiry_s();
             if expiry_s > 0 || !is_told {
                 // With an expiry of 0 this says that it is over, and the next CONNECT tells the store.
-                self.shared.registry.keep(self.session.client(), expiry_s, clock::monotonic());
+                let owner = self.admitted.as_ref().map_or_else(|| ANONYMOUS.into(), |a| a.identity.clone());
+                self.shared.registry.keep(self.session.client(), &owner, expiry_s, clock::monotonic());
             }
             drop(seat);
             self.shared.meters.disconnected();
@@ -397,6 +368,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 News::Unrouted(topic) if self.shared.told.is_new(("unrouted", &topic)) => {
                     tracing::warn!(%topic, %client, "no route takes this topic: its events are acknowledged and dropped");
                 }
+                News::Denied(action, topic) => self.tell_denied(action, &topic),
                 News::PacketIdReused(packet_id) if self.shared.told.is_new(("reused", client)) => {
                     tracing::warn!(
                         %client, packet_id,
@@ -446,7 +418,8 @@ mod tests {
         let settings = Arc::new(Settings::default());
         let registry = Arc::new(Registry::new(settings.connections_max));
         let shutdown = CancellationToken::new();
-        let seat = registry.enter("c".into(), Kick::new(&shutdown)).unwrap();
+        let seat =
+            registry.enter("c".into(), &ANONYMOUS.into(), Kick::new(&shutdown), clock::monotonic()).unwrap();
         let shared = Arc::new(Shared {
             bus: Bus::new(settings.clone()),
             settings,
