@@ -154,7 +154,7 @@ fn a_bad_reload_is_told_everywhere_and_the_gateway_stays_ready_and_keeps_its_key
 fn sslscan_finds_nothing_weak() {
     let mut gateway = start("{ cert = \"server.pem\", key = \"server.key\" }");
     let output = Command::new(tools::find("sslscan"))
-        .args(["--no-colour", "--show-certificate", &gateway.mqtt.to_string()])
+        .args(["--no-colour", &gateway.mqtt.to_string()])
         .output()
         .expect("sslscan can be started");
     let said = String::from_utf8_lossy(&output.stdout);
@@ -167,7 +167,7 @@ fn sslscan_finds_nothing_weak() {
         "TLSv1.1 disabled",
         "TLSv1.2 enabled",
         "TLSv1.3 enabled",
-        "Compression disabled",
+        "Session renegotiation not supported",
         "TLSv1.3 not vulnerable to heartbleed",
         "TLSv1.2 not vulnerable to heartbleed",
     ] {
@@ -181,6 +181,7 @@ fn sslscan_finds_nothing_weak() {
             suite.split(' ').nth(2).and_then(|bits| bits.parse().ok()).expect("the bits are told");
         assert!(bits >= 128 && !WEAK.iter().any(|weak| suite.contains(weak)), "{suite}");
     }
-    assert!(!said.contains("Insecure") && !said.contains("insecure"), "{said}");
+    // Debian's sslscan can not look for compression; the library offers none.
+    assert!(!said.contains("Compression enabled") && !said.to_lowercase().contains("insecure"), "{said}");
     gateway.terminate();
 }
