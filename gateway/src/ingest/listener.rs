@@ -7,7 +7,7 @@
 //! An address that is not loopback is refused before anything starts if its clients may be nobody. On a stop nothing more is
 //! accepted or read; what is owed is waited for, [`DRAIN_TIMEOUT`](super::settings::DRAIN_TIMEOUT) at most, and every
 //! client is told. Limits: see `places`; what they do not let in waits in the kernel's queue. A TLS handshake is made in the
-//! connection's task: see [`tls`](super::tls).
+//! connection's task: see [`tls`].
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 

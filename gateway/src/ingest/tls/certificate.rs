@@ -214,6 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn no_byte_that_is_changed_makes_a_reader_panic() {
+        let good = certificate(&["stall-3"], &["a.example"]);
+        for at in 0..good.len() {
+            for change in [0x01, 0x80, 0xff] {
+                let mut bad = good.clone();
+                bad[at] ^= change;
+                let (_, _, _) = (peer(&bad), facts(&bad), revoked(&bad));
+            }
+        }
+    }
+
+    #[test]
     fn two_certificates_differ_by_serial_or_issuer() {
         let (a, b) = (certificate(&["a"], &[]), certificate(&["a"], &[]));
         assert_eq!(peer(&a).unwrap().id, peer(&a).unwrap().id);

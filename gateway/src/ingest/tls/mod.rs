@@ -9,7 +9,8 @@
 //! client that is revoked meanwhile is found afterwards, because it is listed before the revoked are looked at. Connections
 //! stay when certificates, keys and CAs are replaced: only a certificate's revocation ends them.
 //!
-//! Limits: the place of a connection is taken before its handshake, so there are no more of these than of connections. It
+//! Limits: the place of a connection is taken before its handshake, so there are no more of these than of connections. An idle
+//! connection has about 9 KB more than a plain one: the library's state, the client's certificate and 4 KB to read into. It
 //! writes no file and keeps nothing over a restart. It does not judge what an identity may do.
 
 mod certificate;
