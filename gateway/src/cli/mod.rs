@@ -11,6 +11,7 @@ macro_rules! say {
 
 mod ask;
 mod check;
+mod commands;
 mod dead_letters;
 #[cfg(feature = "demo")]
 mod demo;
@@ -40,6 +41,7 @@ const EXAMPLES: &str = "Examples:
   tidegate replay --uplink cloud --from 2h          send the events of two hours again
   tidegate store verify                             is everything that is stored whole
   tidegate dead-letters list                        what an upstream could not take, and why
+  tidegate commands send stall-3 \"fan on\"            a command to a device, also to one that sleeps
 
 Exit codes: 0 well, 1 events were lost or not taken, 64 usage, 65 the store is damaged, 66 no store there,
 69 unavailable (a port in use, no gateway there), 73 can not create the data directory, 74 input or output failed, 78 configuration.
@@ -64,6 +66,7 @@ enum Command {
     Replay(replay::Arguments),
     Store(store::Arguments),
     DeadLetters(dead_letters::Arguments),
+    Commands(commands::Arguments),
 }
 
 /// Runs the program with `arguments`, the program's name first, and gives its exit code.
@@ -106,6 +109,7 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Store(arguments) => store::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
+        Command::Commands(arguments) => commands::run(&arguments),
     }
 }
 
