@@ -143,6 +143,12 @@ impl Gateway {
             let name = format!("uplink {}", uplink.name);
             let shared = Arc::new(uplink::Health::default());
             health.push((format!("mqtt://{}:{}", uplink.host, uplink.port), shared.clone()));
+            if uplink.commands.is_some() {
+                let (uplink, outbox, shared) = (uplink.clone(), outbox.clone(), shared.clone());
+                let name = format!("the commands of {name}");
+                let receive = |stop| uplink::receive(uplink, outbox, shared, stop);
+                uplinks.push(Task::spawn(name, &failure, receive));
+            }
             uplinks.push(Task::spawn(name, &failure, |stop| uplink::run(uplink, reader, shared, stop)));
         }
         let inside = Arc::new(Inside {
