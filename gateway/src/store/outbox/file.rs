@@ -126,6 +126,8 @@ fn open_existing(files: &Files, store: u32, book: &mut Book) -> Result<Database,
     let path = files.path_of(FILE);
     let redb = |error: redb::Error| StoreError::disk(&path, error);
     files.settle(FILE);
+    // A sync that failed when it got its name may have left the name in memory only.
+    files.sync()?;
     let disk = files.open(FILE)?;
     if disk.len().map_err(|error| StoreError::io(&path, error))? == 0 {
         // redb would make an empty database of it, and say nothing.
