@@ -22,7 +22,8 @@ use crate::{
 
 /// How often a reply is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-const HEADING: &str = "id                                device            state      since                       bytes  origin";
+const HEADING: &str =
+    "id                                device            state      since                      bytes  origin";
 
 /// Send commands to devices, and see what became of them
 #[derive(Debug, clap::Args)]
