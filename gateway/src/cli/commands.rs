@@ -315,6 +315,62 @@ mod tests {
     }
 
     #[test]
+    fn the_commands_work_on_the_pages_of_a_gateway() {
+        use std::sync::Arc;
+
+        use tokio_util::sync::CancellationToken;
+
+        use crate::{
+            http,
+            store::{Change, Settings, Store},
+            uplink,
+        };
+
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            data_dir: folder.path().join("data"),
+            segment_bytes: 1 << 20,
+            retain: Duration::ZERO,
+            wear_budget_bytes_per_day: None,
+            linger_max: Duration::ZERO,
+            max_bytes: 1 << 40,
+            when_full: Default::default(),
+            dead_letters_max_bytes: 1 << 20,
+        };
+        let store = Store::open(settings, &[]).unwrap();
+        let outbox = store.outbox();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let bound = runtime.block_on(http::bind(&http::Settings { address: "127.0.0.1:0".parse().unwrap() }));
+        let bound = bound.unwrap();
+        let address = bound.address().to_string();
+        let rooms = http::Rooms {
+            snapshot: Arc::new(http::Snapshot::default),
+            store: store.view(),
+            replays: uplink::Replays::new(store.view(), vec![]),
+            outbox: outbox.clone(),
+        };
+        runtime.spawn(http::run(bound, rooms, CancellationToken::new()));
+        let command = |words: &[&str]| {
+            let all = ["tidegate", "commands"].iter().chain(words).copied().chain(["--http", &address]);
+            super::super::main(all.map(Into::into))
+        };
+        assert_eq!(command(&["send", "stall-3", "on", "--id", "x", "--expires-in", "2h"]), 0);
+        assert_eq!(command(&["send", "stall-3", "on", "--id", "x"]), 0, "known");
+        assert_eq!(command(&["send", "stall-3", "off", "--id", "x"]), 64, "another");
+        assert_eq!(command(&["send", "stall-3", "on", "--id", "x", "--wait", "1ms"]), 1, "nobody answers");
+        let replied = Change::Replied { device: "stall-3", correlation: None, payload: b"ok" };
+        outbox.apply(&[replied], clock::wall_ms()).unwrap();
+        assert_eq!(command(&["send", "stall-3", "on", "--id", "x", "--wait", "20s", "--json-output"]), 0);
+        assert_eq!(command(&["list", "--device", "stall-3", "--state", "replied", "--limit", "9"]), 0);
+        assert_eq!(command(&["list", "--state", "gone"]), 64);
+        assert_eq!(command(&["show", "stall-3", "x", "--json"]), 0);
+        assert_eq!(command(&["cancel", "stall-3", "x"]), 64, "it waits no more");
+        assert_eq!(command(&["show", "barn", "x"]), 64, "there is none");
+        assert_eq!((outbox.list(&Default::default(), 9).len(), outbox.pending_count()), (1, 0));
+        runtime.shutdown_background();
+    }
+
+    #[test]
     fn what_is_sent_is_one_payload() {
         use clap::Parser as _;
         #[derive(Debug, clap::Parser)]
