@@ -107,6 +107,8 @@ metrics! {
     SET_ASIDE_EVENTS Counter "tidegate_set_aside_events_total" "Events that the upstream can not take, made dead letters, by uplink.";
     DEAD_LETTERS Gauge "tidegate_dead_letters" "Dead letters: records that an upstream could not take, kept with their reasons.";
     DEAD_LETTER_BYTES Gauge "tidegate_dead_letter_bytes" "Bytes of the dead letters.";
+    COMMANDS Counter "tidegate_commands_total" "Commands to devices, by the state that they came to; pending is taken in, refused is not.";
+    COMMANDS_PENDING Gauge "tidegate_commands_pending" "Commands that wait for their devices.";
     DEAD_LETTERS_DROPPED Counter "tidegate_dead_letters_dropped_total" "Dead letters dropped because there was no room for more.";
 }
 
@@ -123,7 +125,7 @@ const BY_UPLINK: [&str; 9] = [
     SET_ASIDE_EVENTS,
 ];
 /// Metrics whose series are named by the room that counts: no series without its labels.
-const BY_REASON: [&str; 11] = [
+const BY_REASON: &[&str] = &[
     REFUSED_CONNECTIONS,
     CLOSED_CONNECTIONS,
     THROTTLED,
@@ -135,6 +137,7 @@ const BY_REASON: [&str; 11] = [
     CERTIFICATE_EXPIRY,
     AUTHENTICATION_FAILURES,
     DENIED,
+    COMMANDS,
 ];
 
 /// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a

@@ -11,6 +11,7 @@ macro_rules! say {
 
 mod ask;
 mod check;
+mod commands;
 mod dead_letters;
 #[cfg(feature = "demo")]
 mod demo;
@@ -44,6 +45,7 @@ const EXAMPLES: &str = "Examples:
   tidegate store verify                             is everything that is stored whole
   tidegate dead-letters list                        what an upstream could not take, and why
   tidegate devices add barn-3 --config gateway.toml make a device's credentials, and say what to flash
+  tidegate commands send stall-3 \"fan on\"            a command to a device, also to one that sleeps
 
 Exit codes: 0 well, 1 events were lost or not taken, 64 usage, 65 the store is damaged, 66 no store, no user there,
 69 unavailable (a port in use, no gateway there), 73 can not create the data directory, 74 input or output failed, 78 configuration.
@@ -70,6 +72,7 @@ enum Command {
     DeadLetters(dead_letters::Arguments),
     Users(users::Arguments),
     Devices(devices::Arguments),
+    Commands(commands::Arguments),
 }
 
 /// Runs the program with `arguments`, the program's name first, and gives its exit code.
@@ -114,6 +117,7 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Users(arguments) => users::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
+        Command::Commands(arguments) => commands::run(&arguments),
     }
 }
 

@@ -69,6 +69,9 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
         if let Some(error) = uplink.last_error.as_ref().filter(|_| !uplink.connected) {
             text += &format!("  {}: {error}\n", uplink.upstream);
         }
+        if let Some(error) = uplink.commands_error.as_ref().filter(|_| uplink.connected) {
+            text += &format!("  no commands from {}: {error}\n", uplink.upstream);
+        }
     }
     if snapshot.uplinks.is_empty() {
         text += "none: events are stored and go nowhere\n";

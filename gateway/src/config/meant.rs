@@ -195,6 +195,9 @@ impl Judge<'_> {
             user: typed.user.as_ref().map(|user| user.get_ref().clone()),
             password: password.map(uplink::Password::new),
             topic: self.topic(typed.topic.as_ref()),
+            commands: self.value(typed.commands.as_ref(), None, |text| {
+                uplink::CommandTopic::parse(text, gateway_id).map(Some).map_err(|error| error.to_string())
+            }),
             window: self.window(typed.window.as_ref()),
             packet_bytes_max: self.value(typed.max_packet_bytes.as_ref(), None, |text| {
                 let bytes = quantity::bytes(text)?;

@@ -111,6 +111,7 @@ pub(super) struct Uplink {
     pub url: Text,
     pub protocol: Option<Text>,
     pub topic: Option<Text>,
+    pub commands: Option<Text>,
     pub format: Option<Text>,
     pub window: Option<Spanned<i64>>,
     pub max_packet_bytes: Option<Text>,

@@ -12,14 +12,18 @@
 //! POST   /api/dead-letters/drop  takes away all that a filter takes
 //!
 //! /api/replay                    events that are sent again: see `replay.rs`
+//! /api/commands                  commands to devices: see `commands.rs`
 //! GET /api/store/…   a closer look at the store: see `store.rs`
 //! ```
 //!
 //! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
-//! connect to the machine's loopback may read it, drop dead letters and start a replay. A request that changes something has to say
+//! connect to the machine's loopback may read it, drop dead letters, start a replay and
+//! send commands to devices. A request that changes something has to say
 //! `Content-Type: application/json`: no page in a browser on this machine can send that by itself.
 
 mod answer;
+mod command;
+mod commands;
 mod dead_letters;
 mod letter;
 mod pages;
@@ -34,6 +38,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use command::{CommandItem, CommandList, CommandRequest};
 pub use letter::{LetterItem, LetterPage};
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
@@ -42,7 +47,10 @@ pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 pub use crate::uplink::{
     Counted, Found, KindName, Letters, Progress, Request as ReplayRequest, State as ReplayState, Stored, What,
 };
-use crate::{store::View, uplink::Replays};
+use crate::{
+    store::{Outbox, View},
+    uplink::Replays,
+};
 
 /// How often samples are moved into the histograms, so that memory stays bounded when nobody scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -66,6 +74,8 @@ pub struct Rooms {
     pub store: View,
     /// Events that are sent again.
     pub replays: Replays,
+    /// Commands to devices.
+    pub outbox: Outbox,
 }
 
 /// A bound port, not yet served.

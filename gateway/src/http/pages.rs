@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Rooms, Snapshot, Source, dead_letters, replay};
+use super::{Rooms, Snapshot, Source, commands, dead_letters, replay};
 use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
@@ -26,6 +26,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
         .merge(replay::router())
+        .merge(commands::router())
         .merge(super::store::router())
         .merge(dead_letters::router())
         .with_state(rooms)
@@ -34,7 +35,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
      /metrics     Prometheus\n/api/status  JSON\n\
-     /api/dead-letters, /api/replay  JSON\n\
+     /api/dead-letters, /api/replay, /api/commands  JSON\n\
      /api/store/stat, /api/store/verify, /api/store/cat  JSON, a line for each file or record\n"
 }
 

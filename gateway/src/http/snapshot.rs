@@ -70,6 +70,9 @@ pub struct UplinkView {
     pub since_ms: Option<u64>,
     /// Why the last connection ended or the last attempt failed; stays when it went well again.
     pub last_error: Option<String>,
+    /// Why no commands come from the upstream; `null` where they do, or are not asked for.
+    #[serde(default)]
+    pub commands_error: Option<String>,
     /// Events that the upstream acknowledged to this process.
     pub delivered_events: u64,
     /// Events that are stored and not yet acknowledged upstream.
@@ -109,6 +112,7 @@ impl UplinkView {
             connected: health.connected,
             since_ms: health.since_ms,
             last_error: health.last_error.clone(),
+            commands_error: health.commands_error.clone(),
             delivered_events: health.delivered_events,
             backlog_events: backlog.events,
             backlog_bytes: backlog.bytes,

@@ -320,7 +320,8 @@ mod tests {
         let address = bound.address();
         let view = store.view().of_gateway("barn-7", Some(30_000_000_000_000));
         let replays = crate::uplink::Replays::new(view.clone(), vec![]);
-        let rooms = Rooms { snapshot: Arc::new(Snapshot::default), store: view, replays };
+        let outbox = store.outbox();
+        let rooms = Rooms { snapshot: Arc::new(Snapshot::default), store: view, replays, outbox };
         tokio::spawn(run(bound, rooms, shutdown.clone()));
         (store, address, shutdown.drop_guard(), folder)
     }

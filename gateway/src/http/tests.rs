@@ -6,11 +6,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Rooms, Settings, Snapshot, bind, run};
 use crate::{
-    store::{self, View},
+    store::{self, Outbox, View},
     uplink::Replays,
 };
 
-fn store() -> View {
+fn store() -> (View, Outbox) {
     let settings = store::Settings {
         data_dir: tempfile::tempdir().unwrap().keep(),
         segment_bytes: 1 << 20,
@@ -22,17 +22,18 @@ fn store() -> View {
         dead_letters_max_bytes: 64 << 20,
     };
     // Open for as long as the tests run: a view does not keep its store open.
-    Box::leak(Box::new(store::Store::open(settings, &[]).unwrap())).view()
+    let store = Box::leak(Box::new(store::Store::open(settings, &[]).unwrap()));
+    (store.view(), store.outbox())
 }
 
 pub async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
     let shutdown = CancellationToken::new();
     let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
     let address = bound.address();
-    let store = store();
+    let (store, outbox) = store();
     let uplinks = vec![crate::uplink::Settings::new("cloud", "127.0.0.1", "barn-7")];
     let replays = Replays::new(store.clone(), uplinks);
-    let rooms = Rooms { snapshot: Arc::new(move || snapshot.clone()), store, replays };
+    let rooms = Rooms { snapshot: Arc::new(move || snapshot.clone()), store, replays, outbox };
     tokio::spawn(run(bound, rooms, shutdown.clone()));
     (address, shutdown.drop_guard())
 }

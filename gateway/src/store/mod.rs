@@ -8,8 +8,10 @@
 //!       └──────── watermark ◀─────┘          cursors ◀─────────┘ release
 //! ```
 //!
-//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `sessions.redb` (local subscribers), `seg-*.redb`
-//! (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the others are sealed), `*.damaged`.
+//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `commands.redb` (the commands
+//! to devices, once there was one), `sessions.redb` (local
+//! subscribers, likewise), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the
+//! others are sealed), `*.damaged`.
 //!
 //! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
 //! blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and what is seen ([`seen::FRAMES_MAX`]).
@@ -32,6 +34,7 @@ mod intake;
 mod log;
 mod meter;
 mod open;
+mod outbox;
 mod overlay;
 pub mod pace;
 mod pending;
@@ -57,6 +60,12 @@ pub use error::StoreError;
 pub use folder::{Folder, OsFolder};
 pub use follow::Follower;
 pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
+pub use outbox::{
+    Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE, DEVICE_PENDING_MAX,
+    ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX as COMMAND_ID_BYTES_MAX,
+    NewCommand, NewId, Outbox, PAYLOAD_BYTES_MAX as COMMAND_BYTES_MAX, PENDING_MAX, Put, PutError,
+    REPLY_BYTES_MAX, RESENT_AMONG_MAX, Reply, count_refused as count_refused_command,
+};
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
@@ -153,6 +162,7 @@ pub struct Status {
 pub struct Store {
     log: Arc<Log>,
     intake: Intake,
+    outbox: Outbox,
     thread: Option<JoinHandle<()>>,
     /// Held for as long as the store is open.
     _lock: Option<File>,
@@ -190,10 +200,11 @@ impl Store {
         now: Now,
     ) -> Result<(Store, Committer), StoreError> {
         let opened = open::open(folder, uplinks, settings.dead_letters_max_bytes)?;
+        let outbox = Outbox::open(&opened.log.files, opened.log.store, settings.max_bytes)?;
         let log = Arc::new(opened.log);
         let intake = Intake::new(opened.pending);
         let committer = Committer::new(log.clone(), intake.clone(), settings, opened.start, now);
-        Ok((Store { log, intake, thread: None, _lock: None }, committer))
+        Ok((Store { log, intake, outbox, thread: None, _lock: None }, committer))
     }
 
     /// The way in.
@@ -213,6 +224,12 @@ impl Store {
     #[must_use]
     pub fn view(&self) -> View {
         View::new(self.log.clone())
+    }
+
+    /// The commands to devices.
+    #[must_use]
+    pub fn outbox(&self) -> Outbox {
+        self.outbox.clone()
     }
 
     /// What it holds now. May read a block from the disk for each uplink: call it off the hot path.
@@ -270,6 +287,7 @@ impl Store {
         }
         self.intake.end();
         self.log.close();
+        self.outbox.close();
     }
 
     fn backlog(&self, index: usize) -> Backlog {

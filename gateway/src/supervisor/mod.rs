@@ -27,6 +27,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use inside::Inside;
 use task::{Failure, Task, fail};
@@ -36,7 +37,7 @@ use crate::{
     config::Settings,
     http::{self, Snapshot},
     ingest,
-    store::{Store, StoreError},
+    store::{Outbox, Store, StoreError},
     telemetry,
     uplink::{self, Replays},
 };
@@ -52,6 +53,8 @@ const UPLINK_GRACE: Duration = Duration::from_millis(3500);
 const STORE_GRACE: Duration = Duration::from_millis(2000);
 /// How long HTTP may take to finish its answers.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
+/// How often commands to devices are looked through for those that have expired.
+const EXPIRE_EVERY: Duration = Duration::from_secs(2);
 /// How long a task may take to let go of its ports and connections in a crash.
 const CRASH_GRACE: Duration = Duration::from_secs(1);
 /// All of stopping, as promised.
@@ -109,6 +112,8 @@ pub struct Gateway {
     ingest: Task,
     reload: Task,
     http: Task,
+    /// Ends what of the commands to devices has expired.
+    expiry: Task,
     http_address: SocketAddr,
     failure: Failure,
 }
@@ -142,7 +147,7 @@ impl Gateway {
 
     fn spawn(settings: Settings, store: Store, Ports { doors, window }: Ports) -> Self {
         let (failure, _) = watch::channel(None);
-        let (ends, view) = (ingest::Ends::from(&store), store.view());
+        let (ends, view, outbox) = (ingest::Ends::from(&store), store.view(), store.outbox());
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
         let replays = Replays::new(view.clone(), settings.uplinks.clone());
         let (mut uplinks, mut health) = (Vec::new(), Vec::new());
@@ -151,6 +156,12 @@ impl Gateway {
             let name = format!("uplink {}", uplink.name);
             let shared = Arc::new(uplink::Health::default());
             health.push((format!("mqtt://{}:{}", uplink.host, uplink.port), shared.clone()));
+            if uplink.commands.is_some() {
+                let (uplink, outbox, shared) = (uplink.clone(), outbox.clone(), shared.clone());
+                let name = format!("the commands of {name}");
+                let receive = |stop| uplink::receive(uplink, outbox, shared, stop);
+                uplinks.push(Task::spawn(name, &failure, receive));
+            }
             uplinks.push(Task::spawn(name, &failure, |stop| uplink::run(uplink, reader, shared, stop)));
         }
         let reload = ingest::Reload::default();
@@ -174,9 +185,10 @@ impl Gateway {
             let inside = inside.clone();
             Arc::new(move || inside.snapshot())
         };
-        let rooms = http::Rooms { snapshot, store: view, replays: replays.clone() };
+        let rooms = http::Rooms { snapshot, store: view, replays: replays.clone(), outbox: outbox.clone() };
         let http = Task::spawn("http".into(), &failure, |stop| http::run(window, rooms, stop));
-        Self { inside, uplinks, replays, ingest, reload, http, http_address, failure }
+        let expiry = Task::spawn("expiry".into(), &failure, |stop| expire(outbox, stop));
+        Self { inside, uplinks, replays, ingest, reload, http, expiry, http_address, failure }
     }
 
     fn announce(&self) {
@@ -243,8 +255,9 @@ impl Gateway {
     /// what is not acknowledged is sent again.
     pub async fn stop(self) {
         self.inside.stopping.store(true, Ordering::Relaxed);
-        // Nothing waits for it.
+        // Nothing waits for these.
         self.reload.stop.cancel();
+        self.expiry.stop.cancel();
         self.ingest.stop(INGEST_GRACE).await;
         for uplink in &self.uplinks {
             uplink.stop.cancel();
@@ -258,6 +271,7 @@ impl Gateway {
         if !matches!(tokio::time::timeout(left(), replays).await, Ok(Ok(true))) {
             tracing::warn!("the replays did not stop within {UPLINK_GRACE:?}: they are left");
         }
+        self.expiry.stop(left()).await;
         let store = self.inside.store.lock().take();
         if let Some(store) = store {
             close(store).await;
@@ -276,7 +290,7 @@ impl Gateway {
         }
         self.replays.stop(CRASH_GRACE).await;
         // Nothing can be acknowledged any more: what is left is to get the ports back.
-        for task in self.uplinks.into_iter().chain([self.ingest, self.reload, self.http]) {
+        for task in self.uplinks.into_iter().chain([self.ingest, self.reload, self.http, self.expiry]) {
             task.stop(CRASH_GRACE).await;
         }
     }
@@ -310,6 +324,19 @@ async fn close(store: Store) {
     let closing = tokio::task::spawn_blocking(move || store.close());
     if tokio::time::timeout(STORE_GRACE, closing).await.is_err() {
         tracing::warn!("the store did not close within {STORE_GRACE:?}: the next start repairs it");
+    }
+}
+
+/// Ends what has expired, until `stop`. An error is said by those who put and send: here it is tried again.
+async fn expire(outbox: Outbox, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(EXPIRE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let (outbox, now_ms) = (outbox.clone(), clock::wall_ms());
+        let expired = tokio::task::spawn_blocking(move || outbox.expire(now_ms)).await;
+        if let Ok(Err(error)) = expired {
+            tracing::debug!(%error, "what has expired can not be noted now");
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub struct Health {
     delivered_events: AtomicU64,
     set_aside_events: AtomicU64,
     said: Mutex<Said>,
+    commands_error: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -43,6 +44,8 @@ pub struct HealthView {
     pub delivered_events: u64,
     /// Events set aside.
     pub set_aside_events: u64,
+    /// Why no commands come from the upstream; `None` where they do, or are not asked for.
+    pub commands_error: Option<String>,
 }
 
 impl Health {
@@ -57,7 +60,13 @@ impl Health {
             connects: self.connects.load(Relaxed),
             delivered_events: self.delivered_events.load(Relaxed),
             set_aside_events: self.set_aside_events.load(Relaxed),
+            commands_error: self.commands_error.lock().clone(),
         }
+    }
+
+    /// Notes why no commands come, or that they do.
+    pub(super) fn set_commands(&self, error: Option<String>) {
+        *self.commands_error.lock() = error;
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //!  mod.rs       attempts, waits, and what follows from how a connection ended
 //!  ├ lane.rs    one connection at work ─ link.rs the socket ─ wire.rs the packets
+//!  ├ commands/  commands to devices, from the upstream into the outbox, on a connection of their own
 //!  ├ replay/    the same with what is to be sent again, beside live traffic
 //!  ├ raw.rs     the format ─ template.rs the topic ─ timestamp.rs the time
 //!  └ pure: window.rs · deadlines.rs · backoff.rs · suspect.rs · reason.rs
@@ -19,9 +20,10 @@
 //! - An outage costs no memory: between connections an uplink holds no event; on one, only the blocks of what
 //!   is in flight.
 //!
-//! It does not decode payloads, limit the rate of live traffic, speak TLS or listen to the upstream.
+//! It does not decode payloads, limit the rate of live traffic or speak TLS.
 
 mod backoff;
+mod commands;
 mod deadlines;
 mod health;
 mod lane;
@@ -53,6 +55,7 @@ use self::{
     suspect::{Ending, Plan, Suspect},
 };
 pub use self::{
+    commands::{CommandTopic, CommandTopicError, receive},
     health::{Health, HealthView},
     replay::{
         Counted, FOUND_MAX, Found, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused,

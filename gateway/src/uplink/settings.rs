@@ -5,7 +5,7 @@
 
 use std::{fmt, num::NonZeroU16, time::Duration};
 
-use super::template::Template;
+use super::{commands::CommandTopic, template::Template};
 
 /// Publishes in flight, unless told otherwise.
 pub const WINDOW_DEFAULT: NonZeroU16 = NonZeroU16::new(1000).expect("1000 is not 0");
@@ -35,6 +35,8 @@ pub struct Settings {
     pub password: Option<Password>,
     /// The topic under which events go out.
     pub topic: Template,
+    /// The topics on which commands to devices come, if there are any.
+    pub commands: Option<CommandTopic>,
     /// Publishes sent and not acknowledged, at most. A broker may allow less.
     pub window: NonZeroU16,
     /// Longest packet that the broker takes, in bytes, where it does not say so itself.
@@ -121,6 +123,7 @@ impl Settings {
             user: None,
             password: None,
             topic: Template::default(),
+            commands: None,
             window: WINDOW_DEFAULT,
             packet_bytes_max: None,
             keep_alive: Duration::from_secs(30),

@@ -4,12 +4,13 @@
 //! socket's buffer, and PUBACK is read in place: these two are all the traffic, and neither allocates.
 //!
 //! ```text
-//!  out: CONNECT · PUBLISH (QoS 1) · PINGREQ · DISCONNECT
-//!  in:  CONNACK · PUBACK · PINGRESP · DISCONNECT; anything else is passed over
+//!  events    out: CONNECT · PUBLISH (QoS 1) · PINGREQ · DISCONNECT
+//!            in:  CONNACK · PUBACK · PINGRESP · DISCONNECT; anything else is passed over
+//!  commands  CONNECT with a session that is kept, and PUBLISH in; the rest is in `commands/packets.rs`
 //! ```
 //! Limits: a packet in to [`IN_BYTES_MAX`], out to [`OUT_BYTES_MAX`]. It holds no state and reads no socket.
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use rumqttc::{
     mqttbytes::{self, v4},
     v5::mqttbytes::v5,
@@ -29,6 +30,8 @@ pub const PINGREQ: [u8; 2] = [0xC0, 0];
 /// A DISCONNECT without reason, in both versions. (MQTT 3.1.1 section 3.14)
 pub const DISCONNECT: [u8; 2] = [0xE0, 0];
 
+/// The user property that names a command.
+const NAMED: &str = "id";
 const PUBLISH_QOS_1: u8 = 0x32;
 const PUBLISH_RETAIN: u8 = 0x01;
 const CONNACK: u8 = 2;
@@ -93,6 +96,40 @@ pub enum Inbound {
     Other,
 }
 
+/// One PUBLISH that the upstream sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    /// The packet id; 0 with QoS 0, which asks for no PUBACK.
+    pub id: u16,
+    /// It may have been sent before.
+    pub dup: bool,
+    /// It was kept for whoever subscribes.
+    pub retain: bool,
+    /// The topic.
+    pub topic: String,
+    /// The payload.
+    pub payload: Bytes,
+    /// Correlation data, MQTT 5.
+    pub correlation: Option<Bytes>,
+    /// The user property `id`, MQTT 5.
+    pub named: Option<String>,
+    /// Content type, MQTT 5.
+    pub content_type: Option<String>,
+    /// Message expiry interval, MQTT 5.
+    pub expiry_s: Option<u32>,
+}
+
+/// A session that outlives its connection, for what the upstream sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// How long the upstream keeps it without a connection, in seconds; MQTT 5 only.
+    pub expiry_s: u32,
+    /// Messages that it may send before they are acknowledged; MQTT 5 only.
+    pub receive_max: u16,
+    /// Longest packet that it may send, in bytes; MQTT 5 only.
+    pub packet_bytes_max: u32,
+}
+
 /// One PUBLISH to write.
 #[derive(Debug, Clone, Copy)]
 pub struct Publish<'a> {
@@ -113,6 +150,14 @@ pub struct Publish<'a> {
 /// # Errors
 /// [`WireError::Malformed`]: the settings were not checked.
 pub fn connect(settings: &Settings) -> Result<BytesMut, WireError> {
+    connect_with(settings, None)
+}
+
+/// The same with a session that outlives its connection, if one is to.
+///
+/// # Errors
+/// [`WireError::Malformed`]: the settings were not checked.
+pub fn connect_with(settings: &Settings, kept: Option<Kept>) -> Result<BytesMut, WireError> {
     let mut out = BytesMut::new();
     let keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
     let client_id = settings.client_id.clone();
@@ -123,15 +168,19 @@ pub fn connect(settings: &Settings) -> Result<BytesMut, WireError> {
         Version::V311 => {
             let mut connect = v4::Connect::new(client_id);
             connect.keep_alive = keep_alive;
-            connect.clean_session = true;
+            connect.clean_session = kept.is_none();
             connect.login = has_login.then(|| v4::Login::new(user, password));
             connect.write(&mut out).map_err(|_| WireError::Malformed)?;
         }
         Version::V5 => {
-            let properties =
-                v5::ConnectProperties { max_packet_size: Some(IN_BYTES_MAX as u32), ..Default::default() };
-            let connect =
-                v5::Connect { keep_alive, client_id, clean_start: true, properties: Some(properties) };
+            let properties = v5::ConnectProperties {
+                max_packet_size: Some(kept.map_or(IN_BYTES_MAX as u32, |kept| kept.packet_bytes_max)),
+                session_expiry_interval: kept.map(|kept| kept.expiry_s),
+                receive_maximum: kept.map(|kept| kept.receive_max),
+                ..Default::default()
+            };
+            let (clean_start, properties) = (kept.is_none(), Some(properties));
+            let connect = v5::Connect { keep_alive, client_id, clean_start, properties };
             let login = has_login.then(|| v5::Login::new(user, password));
             connect.write(&None, &login, &mut out).map_err(|_| WireError::Malformed)?;
         }
@@ -180,6 +229,41 @@ pub fn connack(bytes: &[u8], version: Version) -> Result<Option<(Limits, usize)>
         }
     }
     Ok(Some((limits, size)))
+}
+
+/// Reads a whole PUBLISH.
+///
+/// # Errors
+/// [`WireError::Malformed`]: it is none.
+pub fn message(packet: &[u8], version: Version) -> Result<Message, WireError> {
+    let mut copy = BytesMut::from(packet);
+    match version {
+        Version::V311 => match v4::Packet::read(&mut copy, packet.len()) {
+            Ok(v4::Packet::Publish(v4::Publish { pkid: id, dup, retain, topic, payload, .. })) => {
+                Ok(Message { id, dup, retain, topic, payload, ..Message::default() })
+            }
+            _ => Err(WireError::Malformed),
+        },
+        Version::V5 => {
+            let Ok(v5::Packet::Publish(read)) = v5::Packet::read(&mut copy, None) else {
+                return Err(WireError::Malformed);
+            };
+            let topic = String::from_utf8(read.topic.to_vec()).map_err(|_| WireError::Malformed)?;
+            let properties = read.properties.unwrap_or_default();
+            let named = properties.user_properties.into_iter().find(|(name, _)| name == NAMED);
+            Ok(Message {
+                id: read.pkid,
+                dup: read.dup,
+                retain: read.retain,
+                topic,
+                payload: read.payload,
+                correlation: properties.correlation_data,
+                named: named.map(|(_, id)| id),
+                content_type: properties.content_type,
+                expiry_s: properties.message_expiry_interval,
+            })
+        }
+    }
 }
 
 impl Limits {
@@ -263,23 +347,33 @@ type Framed<'a> = (u8, &'a [u8], usize);
 
 /// The packet at the start of `bytes`.
 fn packet(bytes: &[u8]) -> Result<Option<Framed<'_>>, WireError> {
+    let Some((kind, head, size)) = framed(bytes)? else { return Ok(None) };
+    if size > IN_BYTES_MAX {
+        return Err(WireError::TooLong { bytes: size });
+    }
+    Ok(bytes.get(head..size).map(|body| (kind, body, size)))
+}
+
+/// First byte, length of the fixed header and length of all of the packet at the start of `bytes`, which need not be all
+/// there.
+///
+/// # Errors
+/// [`WireError::Malformed`]: it has a length that can not be.
+pub fn framed(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, WireError> {
     let Some((&kind, rest)) = bytes.split_first() else { return Ok(None) };
     let mut length = 0;
     for (at, byte) in rest.iter().take(4).enumerate() {
         length |= usize::from(byte & 0x7F) << (7 * at);
-        if byte & 0x80 != 0 {
-            continue;
+        if byte & 0x80 == 0 {
+            let head = 1 + at + 1;
+            return Ok(Some((kind, head, head + length)));
         }
-        let size = 1 + at + 1 + length;
-        if size > IN_BYTES_MAX {
-            return Err(WireError::TooLong { bytes: size });
-        }
-        return Ok(rest.get(at + 1..at + 1 + length).map(|body| (kind, body, size)));
     }
     if rest.len() >= 4 { Err(WireError::Malformed) } else { Ok(None) }
 }
 
-fn put_length(out: &mut Vec<u8>, mut length: u64) {
+/// Appends a length as MQTT writes it. (MQTT 5.0 section 1.5.5)
+pub fn put_length(out: &mut Vec<u8>, mut length: u64) {
     while length >= 0x80 {
         out.push(length as u8 | 0x80);
         length >>= 7;

@@ -356,7 +356,7 @@ fn sheet(item: &LetterItem) -> String {
 }
 
 /// What came from a device may hold what a terminal obeys: control characters are shown, not sent.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let shown = |c: char| match c {
         c if c.is_control() => c.escape_default().to_string(),
         c => c.to_string(),

@@ -42,7 +42,12 @@ impl Served {
         let bound = bound.unwrap();
         let address = bound.address();
         let replays = uplink::Replays::new(store.view(), vec![]);
-        let rooms = http::Rooms { snapshot: Arc::new(http::Snapshot::default), store: store.view(), replays };
+        let rooms = http::Rooms {
+            snapshot: Arc::new(http::Snapshot::default),
+            store: store.view(),
+            replays,
+            outbox: store.outbox(),
+        };
         runtime.spawn(http::run(bound, rooms, shutdown.clone()));
         Self { store: Some(store), address, folder, _up: shutdown.drop_guard(), _runtime: runtime }
     }

@@ -34,6 +34,8 @@ pub enum FileKind {
     Missing,
     /// `state.redb`.
     State,
+    /// `commands.redb`.
+    Commands,
     /// One that was damaged, was mended, and is kept under another name.
     SetAside,
     /// One that was being made.

@@ -87,7 +87,7 @@ impl Source {
             Self::Running(log) => Some(log.store),
             Self::Stopped(stopped) => match &stopped.found {
                 Some(found) => Some(found.head.store),
-                None => state::read(&stopped.files).ok().map(|says| says.store),
+                None => state::read(&stopped.files, state::FILE).ok().map(|says| says.store),
             },
         }
     }

@@ -1,4 +1,4 @@
-//! What `state.redb` says of itself, read through an overlay.
+//! What `state.redb`, or a file like it, says of itself, read through an overlay.
 //!
 //! It looks at the file's pages, its format and whose it is, not at what the file is for.
 
@@ -22,14 +22,14 @@ pub struct Says {
     pub newest_segment: u64,
 }
 
-/// Opens the file, checks all of its pages, and reads what it says.
+/// Opens the file of this name, checks all of its pages, and reads what it says.
 ///
 /// # Errors
 /// [`StoreError`]: as it was.
-pub fn read(files: &Files) -> Result<Says, StoreError> {
-    let path = files.path_of(FILE);
+pub fn read(files: &Files, name: &str) -> Result<Says, StoreError> {
+    let path = files.path_of(name);
     let io = |error| StoreError::io(&path, error);
-    let disk = files.open_to_read(FILE)?;
+    let disk = files.open_to_read(name)?;
     if disk.len().map_err(io)? == 0 {
         return Err(StoreError::Empty { path });
     }

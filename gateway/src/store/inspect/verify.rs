@@ -8,7 +8,7 @@
 //! system's memory first, so that what is checked is what the disk holds. In a running store what is damaged is reported
 //! to the commit thread as well, and what the gateway deletes meanwhile is passed over.
 //!
-//! Limits: as the inspector's; a file that is open in the running gateway (`state.redb`) is not read.
+//! Limits: as the inspector's; a file that is open in the running gateway (`state.redb`, `commands.redb`) is not read.
 
 use std::{collections::VecDeque, ops::Range};
 
@@ -18,6 +18,7 @@ use super::{
         gaps::Gaps,
         log::{Mark, Trouble},
         open::NOT_FOREIGN,
+        outbox,
         segment::{self, Segment},
     },
     report::{FileKind, FileReport, Verdict},
@@ -114,7 +115,7 @@ impl<'a> Verify<'a> {
 
     /// Whether there was a segment behind the last one that is there.
     fn newest_missing(&mut self, last: u64) {
-        let newest = state::read(self.source.files()).map_or(0, |says| says.newest_segment);
+        let newest = state::read(self.source.files(), state::FILE).map_or(0, |says| says.newest_segment);
         if newest > last {
             let mut report = FileReport::new(segment::name_of(newest), FileKind::Missing, 0);
             report.first = Some(newest);
@@ -248,7 +249,10 @@ impl<'a> Verify<'a> {
         let file_bytes = self.source.files().used_bytes(name);
         let report = |kind| FileReport::new(name.to_owned(), kind, file_bytes);
         if name == state::FILE {
-            return self.state(report(FileKind::State));
+            return self.kept(report(FileKind::State), "the dead letters that were in it");
+        }
+        if name == outbox::FILE {
+            return self.kept(report(FileKind::Commands), "the commands that waited in it");
         }
         let (mut report, what, advice) = if segment::is_damaged(name) {
             let what = "it was damaged: it is never read again, and what could not be saved of it is in a gap record";
@@ -281,8 +285,9 @@ impl<'a> Verify<'a> {
         report
     }
 
-    fn state(&self, mut report: FileReport) -> FileReport {
-        let lost = "start the gateway: it goes on without the dead letters that were in it";
+    /// A file that says whose it is, and what is lost with it.
+    fn kept(&self, mut report: FileReport, lost: &str) -> FileReport {
+        let lost = &format!("start the gateway: it goes on without {lost}");
         if !self.names.contains(&report.file) {
             let verdict = if self.holds_records { Verdict::Damaged } else { Verdict::Noted };
             report.find(verdict, "it is not there".into(), None, lost);
@@ -293,7 +298,7 @@ impl<'a> Verify<'a> {
             report.find(Verdict::Noted, what.into(), None, "");
             return report;
         }
-        match state::read(self.source.files()) {
+        match state::read(self.source.files(), &report.file) {
             Ok(says) if self.source.store().is_some_and(|store| store != says.store) => {
                 let what = format!("it belongs to another store ({:08x})", says.store);
                 report.find(

@@ -4,6 +4,7 @@
 //! position sought, a cursor that only `release` moves, and records set aside.
 
 mod broker;
+mod commands;
 mod faults;
 mod formats;
 mod mosquitto;

@@ -11,14 +11,14 @@ use std::{
 use super::{super::Version, *};
 
 /// A mosquitto on a free port of loopback. Killed when dropped.
-struct Mosquitto {
-    port: u16,
+pub struct Mosquitto {
+    pub port: u16,
     process: Child,
     _dir: tempfile::TempDir,
 }
 
 impl Mosquitto {
-    fn start(extra: &str) -> Self {
+    pub fn start(extra: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("mosquitto.conf");
         // Bound for a moment, to learn a port that is free.

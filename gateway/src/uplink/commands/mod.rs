@@ -1,0 +1,282 @@
+//! Commands from the upstream: subscribes to a topic, and puts each message into the outbox before it is acknowledged.
+//!
+//! ```text
+//!  upstream ──PUBLISH──▶ inbox ──▶ judge ──put──▶ outbox
+//!      ◀────PUBACK───────────────────┘ durable, or never to be taken
+//! ```
+//! It has a connection of its own beside the one that forwards events, with `-commands` behind the uplink's client id, and a
+//! session that the upstream keeps: what is sent while there is no connection comes later. Events go on as they did, whatever
+//! becomes of this: see `docs/decisions/2026-11-24-commands-have-a-connection-of-their-own.md`.
+//!
+//! Crash story: a message that was put and not acknowledged comes again. With an id it is known by that; without one, by what it
+//! looks like, if it says that it was sent before.
+//!
+//! Limits: one message at a time; [`RECEIVE_MAX`] that the upstream may send ahead; packets as in `packets.rs`. Where the
+//! outbox has no room the connection ends and is made again after the back-off: the upstream keeps what was not acknowledged.
+
+mod judge;
+mod packets;
+mod topic;
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::topic::{CommandTopic, CommandTopicError};
+use self::{
+    judge::{Judged, NeverTaken, QUOTA_EXCEEDED, refusal},
+    packets::{Came, Inbox, PACKET_BYTES_MAX, puback, subscribe},
+};
+use super::{
+    Health, Settings,
+    backoff::{self, Backoff},
+    deadlines::{Deadlines, Due, InFlight},
+    health::Failures,
+    reason::Reason,
+    wire::{self, Kept, Limits, WireError},
+};
+use crate::{
+    clock,
+    store::{Outbox, Put, PutError, RESENT_AMONG_MAX, StoreError, count_refused_command},
+};
+
+/// Messages that the upstream may send before they are acknowledged. Not more than the outbox looks back for copies.
+const RECEIVE_MAX: u16 = 20;
+const _: () = assert!(RECEIVE_MAX as usize <= RESENT_AMONG_MAX);
+/// How long the upstream keeps the session without a connection, in seconds: as long as a command may wait.
+const SESSION_EXPIRY_S: u32 = 30 * 24 * 3600;
+/// How long the last packet may take to leave.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// On this connection nothing is in flight that time limits ask about.
+const IDLE: InFlight = InFlight { head_sent_at: None, pending: false };
+/// The longest sleep.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// Why there is no connection for commands, or no longer. What was not acknowledged comes again.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("can not connect: {0}")]
+    Connect(io::Error),
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    #[error("the upstream closed the connection")]
+    Closed,
+    #[error("the upstream disconnected: {0}")]
+    Disconnected(Reason),
+    #[error("the connection failed: {0}")]
+    Link(io::Error),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(
+        "the upstream refuses the subscription to {filter:?}: {reason}; allow it there, or take \"commands\" out of this uplink"
+    )]
+    Subscription { filter: String, reason: Reason },
+    #[error("a command can not be taken now: {0}")]
+    NotNow(PutError),
+}
+
+/// Takes commands from the upstream until `shutdown`. Does nothing for an uplink without a topic for them.
+pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, shutdown: CancellationToken) {
+    let Some(topic) = settings.commands.clone() else { return shutdown.cancelled().await };
+    let settings = Settings { client_id: format!("{}-commands", settings.client_id), ..settings };
+    let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, backoff::seed());
+    let mut receiver =
+        Receiver { settings, topic, outbox, health, failures: Failures::new(), refused: 0, progress: false };
+    while !shutdown.is_cancelled() {
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => break,
+            ended = receiver.connect() => ended,
+        };
+        let ended = match ended {
+            Ok((socket, inbox, limits)) => receiver.serve(socket, inbox, limits, &shutdown).await,
+            Err(broken) => Err(broken),
+        };
+        let Err(why) = ended else { break };
+        if std::mem::take(&mut receiver.progress) {
+            backoff.reset();
+            receiver.failures.clear();
+        }
+        let wait = backoff.after_failure();
+        receiver.health.set_commands(Some(why.to_string()));
+        if receiver.failures.add() {
+            let uplink = &receiver.settings.name;
+            tracing::warn!(%uplink, "no commands from the upstream: {why}; trying again in {wait:?}, events go on");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// What survives a connection.
+struct Receiver {
+    settings: Settings,
+    topic: CommandTopic,
+    outbox: Outbox,
+    health: Arc<Health>,
+    failures: Failures,
+    /// Messages acknowledged and not taken.
+    refused: u64,
+    /// The upstream took a subscription and said something since.
+    progress: bool,
+}
+
+impl Receiver {
+    /// Connects, shakes hands and asks for the commands, within the settings' time limit.
+    async fn connect(&self) -> Result<(TcpStream, Inbox, Limits), Broken> {
+        let limit = self.settings.connect_timeout;
+        timeout(limit, self.shake_hands()).await.unwrap_or(Err(Broken::Timeout(limit)))
+    }
+
+    async fn shake_hands(&self) -> Result<(TcpStream, Inbox, Limits), Broken> {
+        let settings = &self.settings;
+        let mut socket =
+            TcpStream::connect((settings.host.as_str(), settings.port)).await.map_err(Broken::Connect)?;
+        socket.set_nodelay(true).map_err(Broken::Connect)?;
+        let kept = Kept {
+            expiry_s: SESSION_EXPIRY_S,
+            receive_max: RECEIVE_MAX,
+            packet_bytes_max: PACKET_BYTES_MAX as u32,
+        };
+        let connect = wire::connect_with(settings, Some(kept))?;
+        socket.write_all(&connect).await.map_err(Broken::Link)?;
+        let mut bytes = BytesMut::new();
+        loop {
+            if let Some((limits, size)) = wire::connack(&bytes, settings.version)? {
+                let inbox = Inbox::new(settings.version, bytes.split_off(size));
+                let asked = subscribe(&self.topic.filter(), settings.version);
+                socket.write_all(&asked).await.map_err(Broken::Link)?;
+                return Ok((socket, inbox, limits));
+            }
+            if socket.read_buf(&mut bytes).await.map_err(Broken::Link)? == 0 {
+                return Err(Broken::Closed);
+            }
+        }
+    }
+
+    /// Takes what comes until the shutdown (`Ok`) or the end of the connection.
+    async fn serve(
+        &mut self,
+        mut socket: TcpStream,
+        mut inbox: Inbox,
+        limits: Limits,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Broken> {
+        let limit = self.settings.ack_timeout;
+        let keep_alive =
+            limits.keep_alive_s.map_or(self.settings.keep_alive, |s| Duration::from_secs(s.into()));
+        let mut deadlines = Deadlines::new(limit, keep_alive, clock::monotonic());
+        loop {
+            while let Some(came) = inbox.next()? {
+                if came == Came::Pong {
+                    deadlines.answered();
+                }
+                if let Some(answer) = self.take(came).await? {
+                    write(&mut socket, &answer, limit).await?;
+                    deadlines.wrote(false, clock::monotonic());
+                }
+                if shutdown.is_cancelled() {
+                    break;
+                }
+            }
+            let due = deadlines.next(IDLE).unwrap_or(clock::monotonic() + FAR);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    // If the goodbye does not get through, the upstream sees a closed connection, which is as good.
+                    let _ = timeout(GOODBYE, socket.write_all(&wire::DISCONNECT)).await;
+                    return Ok(());
+                }
+                read = socket.read_buf(inbox.space()) => {
+                    if read.map_err(Broken::Link)? == 0 {
+                        return Err(Broken::Closed);
+                    }
+                }
+                () = tokio::time::sleep_until(due.into()) => match deadlines.judge(IDLE, clock::monotonic()) {
+                    Due::Ping => {
+                        write(&mut socket, &wire::PINGREQ, limit).await?;
+                        deadlines.pinged(clock::monotonic());
+                    }
+                    Due::Ack | Due::Pong => return Err(Broken::Timeout(limit)),
+                    Due::Nothing => {}
+                },
+            }
+        }
+    }
+
+    /// Does what a packet asks for, and gives what to answer.
+    async fn take(&mut self, came: Came) -> Result<Option<Vec<u8>>, Broken> {
+        match came {
+            Came::Message(message) => {
+                let (id, topic) = (message.id, message.topic.clone());
+                let reason = match self.put(message).await? {
+                    Ok(()) => 0,
+                    Err(never) => self.refuse(&topic, &never),
+                };
+                self.progress = true;
+                Ok((id != 0).then(|| puback(id, reason, self.settings.version)))
+            }
+            Came::Long { id, bytes } => {
+                let why = format!("a packet of {bytes} bytes is longer than any command");
+                let reason = self.refuse("", &NeverTaken { reason: QUOTA_EXCEEDED, why });
+                Ok((id != 0).then(|| puback(id, reason, self.settings.version)))
+            }
+            Came::Subscribed(Ok(())) => {
+                self.health.set_commands(None);
+                if self.failures.connected() {
+                    tracing::info!(uplink = %self.settings.name, "commands come on {:?}", self.topic.filter());
+                }
+                Ok(None)
+            }
+            Came::Subscribed(Err(reason)) => {
+                Err(Broken::Subscription { filter: self.topic.filter(), reason })
+            }
+            Came::Pong => {
+                self.progress = true;
+                Ok(None)
+            }
+            Came::Disconnect(reason) => Err(Broken::Disconnected(reason)),
+            Came::Other => Ok(None),
+        }
+    }
+
+    /// Puts a message into the outbox: durable when this returns.
+    async fn put(&self, message: wire::Message) -> Result<Result<(), NeverTaken>, Broken> {
+        let now_ms = clock::wall_ms();
+        let judged = match Judged::new(message, &self.topic, now_ms) {
+            Ok(judged) => judged,
+            Err(never) => return Ok(Err(never)),
+        };
+        let (outbox, origin) = (self.outbox.clone(), self.settings.name.clone());
+        let putting = tokio::task::spawn_blocking(move || outbox.put(&judged.command(&origin), now_ms));
+        match putting.await.unwrap_or(Err(PutError::Store(StoreError::Closed))) {
+            Ok(Put::Taken(_) | Put::Known(_)) => Ok(Ok(())),
+            Err(error) => refusal(error).map(Err).map_err(Broken::NotNow),
+        }
+    }
+
+    /// Counts a message that is never taken, says so at the 1st, 2nd, 4th, 8th …, and gives the reason for its PUBACK.
+    fn refuse(&mut self, topic: &str, never: &NeverTaken) -> u8 {
+        count_refused_command();
+        self.refused += 1;
+        if self.refused.is_power_of_two() {
+            let (uplink, refused, why) = (&self.settings.name, self.refused, &never.why);
+            tracing::warn!(%uplink, refused, topic, "a command from the upstream is not taken, and acknowledged: {why}");
+        }
+        never.reason
+    }
+}
+
+async fn write(socket: &mut TcpStream, bytes: &[u8], limit: Duration) -> Result<(), Broken> {
+    timeout(limit, socket.write_all(bytes))
+        .await
+        .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+        .map_err(Broken::Link)
+}
