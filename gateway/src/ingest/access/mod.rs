@@ -87,6 +87,7 @@ impl Policy {
         Ok(Policy { users, acl })
     }
 
+    /// What one client may do.
     fn permit(&self, identity: &str, proof: Proof, client_id: &str) -> Permit {
         let user = self.users.as_ref().and_then(|users| users.get(identity));
         let subject = Subject { identity, roles: user.map_or(&[], |user| &user.roles), client_id };
@@ -189,7 +190,7 @@ impl Access {
         self.policy.send_replace(Arc::new(policy));
     }
 
-    /// Wakes when the policy was replaced; `None` for a door without users and files, where it never is.
+    /// Changes whenever the policy is replaced.
     pub(crate) fn changes(&self) -> watch::Receiver<Arc<Policy>> {
         self.policy.subscribe()
     }
@@ -243,9 +244,11 @@ impl Access {
 
     /// Writes down and counts that a client is not let in.
     pub(crate) fn tell_refused(&self, origin: &Origin, connect: &Claimed<'_>, refusal: Refusal) {
-        counter!(telemetry::AUTHENTICATION_FAILURES, "reason" => refusal.reason.label()).increment(1);
-        if refusal.reason == Reason::Will {
-            tell_denied_count(Action::Will, 1);
+        match refusal.reason {
+            Reason::Will => count_denied(Action::Will, 1),
+            reason => {
+                counter!(telemetry::AUTHENTICATION_FAILURES, "reason" => reason.label()).increment(1);
+            }
         }
         let claimed = origin.certified.as_deref().or(connect.user);
         self.audit.refused(clock::wall_ms(), origin, claimed, connect.client, refusal);
@@ -259,8 +262,8 @@ pub(crate) struct Claimed<'a> {
     pub client: &'a str,
 }
 
-/// Counts what was denied.
-pub(crate) fn tell_denied_count(action: Action, times: u64) {
+/// Counts what was denied: subscriptions, deliveries and wills here, publishes with each read by the session's counts.
+pub(crate) fn count_denied(action: Action, times: u64) {
     counter!(telemetry::DENIED, "action" => action.label()).increment(times);
 }
 
