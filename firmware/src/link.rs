@@ -23,7 +23,7 @@ use rust_mqtt::client::options::{ConnectOptions, DisconnectOptions, PublicationO
 use rust_mqtt::client::{Client, MqttError};
 use rust_mqtt::config::{KeepAlive, SessionExpiryInterval};
 use rust_mqtt::header::FixedHeader;
-use rust_mqtt::types::{MqttString, TopicName};
+use rust_mqtt::types::{MqttBinary, MqttString, TopicName};
 
 use crate::queue::PacketId;
 
@@ -66,11 +66,23 @@ pub enum LinkError {
     TooLarge,
 }
 
+/// A password, which its Debug does not show.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Password<'p>(pub &'p str);
+
+impl core::fmt::Debug for Password<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
+
 /// Who connects, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Hello<'h> {
     /// The client identifier: the device's name.
     pub client_id: &'h str,
+    /// The password of the user that is called like the device; `None` connects without a user.
+    pub password: Option<Password<'h>>,
     /// Forget what an earlier boot left behind ([MQTT-3.1.2-4]). Set until the first connection of a boot stands.
     pub clean_start: bool,
     /// The keep-alive interval wished for, in seconds.
@@ -141,6 +153,11 @@ impl<'b, N: Read + Write> Link<'b, N> {
             .maximum_packet_size(PACKET_BYTES);
         options.clean_start = hello.clean_start;
         let client_id = MqttString::from_str(hello.client_id).map_err(|_| LinkError::Protocol)?;
+        if let Some(password) = hello.password {
+            options.user_name = Some(client_id.clone());
+            options.password =
+                Some(MqttBinary::from_slice(password.0.as_bytes()).map_err(|_| LinkError::Protocol)?);
+        }
         let resumed = match self.client.connect(stream, &options, Some(client_id)).await {
             Ok(connected) => connected.session_present,
             Err(error) => return Err(cause(&error)),

@@ -157,6 +157,7 @@ fn run(silent: Silent, faults: u32, enough: impl Fn(&[(u64, Progress)]) -> bool)
         batch: BatchLimits { events_max: 10, age_ms_max: 60_000 },
         window: 4,
         keep_alive_s: NonZeroU16::new(30).unwrap(),
+        password: None,
     };
     let mut storage = Storage::<8, 256>::new();
     {

@@ -5,7 +5,7 @@ use std::{
     io::Write,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use tidegate::{
     store::{self, Store},
     telemetry,
 };
+use tidegate_board_host::{DeviceCounters, DevicePassword, DeviceSettings, run_device};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -554,6 +555,41 @@ async fn many_failures_slow_an_address_down_and_who_was_known_before_is_not_held
     let (_, new) = house.try_user(&hello(5, "barn-4", SECRET)).await;
     assert_eq!((known, new), (0, 0));
     assert!(began.elapsed() >= Duration::from_millis(400) && known_took < began.elapsed() / 2);
+}
+
+#[tokio::test]
+async fn the_firmware_connects_as_its_own_user_and_publishes_where_a_device_may() {
+    let house = House::open(Policy { users: Some(users()), acl: None }).await;
+    let settings = |name: &str, password: &str| DeviceSettings {
+        name: name.into(),
+        password: Some(DevicePassword(password.into())),
+        gateway: format!("127.0.0.1:{}", house.closed),
+        boot: 1,
+        seed: 1,
+        sample_every_ms: 1,
+        batch_events: 4,
+        batch_age_ms: 10,
+        window: 4,
+    };
+    let counters = Arc::new(DeviceCounters::default());
+    let (quiesce, shutdown) = (CancellationToken::new(), CancellationToken::new());
+    let running = run_device(settings("barn-3", SECRET), counters.clone(), quiesce.clone(), shutdown.clone());
+    let running = tokio::spawn(running);
+    let refused = Arc::new(DeviceCounters::default());
+    let wrong = run_device(settings("barn-4", WRONG), refused.clone(), quiesce.clone(), shutdown.clone());
+    let wrong = tokio::spawn(wrong);
+    let acknowledged = async {
+        while counters.acked_events.load(Ordering::Relaxed) < 20 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LIMIT, acknowledged).await.unwrap();
+    Log::get().audit(&["refused", "barn-4", "the password is wrong"]).await;
+    assert_eq!(refused.acked_events.load(Ordering::Relaxed), 0);
+    quiesce.cancel();
+    timeout(LIMIT, running).await.unwrap().unwrap();
+    shutdown.cancel();
+    timeout(LIMIT, wrong).await.unwrap().unwrap();
 }
 
 #[tokio::test]

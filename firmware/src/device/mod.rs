@@ -28,7 +28,7 @@ use tidegate_protocol::{DeviceName, Leaf, Topic};
 use crate::backoff::Backoff;
 use crate::batcher::BatchLimits;
 use crate::board::{Clock, Connection, Dialer, Ending, Entropy, Progress, Watcher};
-use crate::link::{Granted, Hello, Link, LinkError, PACKET_BYTES_MAX, PacketBuffer, Session};
+use crate::link::{Granted, Hello, Link, LinkError, PACKET_BYTES_MAX, PacketBuffer, Password, Session};
 use crate::queue::Queue;
 use crate::sensor::Sensors;
 use exchange::exchange;
@@ -79,6 +79,8 @@ pub struct Parts<B: Board> {
 pub struct Settings<'s> {
     /// Its name: the MQTT client identifier and a level of its topic.
     pub device: DeviceName<'s>,
+    /// The password of its user, which is called like the device; `None` connects without a user.
+    pub password: Option<Password<'s>>,
     /// The number of this boot. The board keeps it and adds one at every boot; without storage it is random.
     pub boot: u32,
     /// The fingerprint of the device's kinds: [`tidegate_protocol::schema_set`].
@@ -203,6 +205,7 @@ async fn connect<'b, 'd, B: Board, const SLOTS: usize, const BYTES: usize>(
     let stream = intake.alongside(until_ms, dialer.dial()).await.flatten().ok_or(LinkError::Unreachable)?;
     let hello = Hello {
         client_id: settings.device.as_str(),
+        password: settings.password,
         clean_start: line.clean_start,
         keep_alive_s: settings.keep_alive_s,
     };

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate_board_host::{DeviceCounters, DeviceSettings, run_device};
+use tidegate_board_host::{DeviceCounters, DevicePassword, DeviceSettings, run_device};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,8 @@ pub(super) struct FleetSettings {
     /// Devices are called `<prefix>-<number>`.
     pub prefix: String,
     pub devices: u16,
+    /// Every device connects as the user of its own name with this password.
+    pub password: Option<DevicePassword>,
     /// `host:port` of the gateway's listener.
     pub gateway: String,
     /// This run: must be greater than that of every run before it.
@@ -63,6 +65,7 @@ impl Fleet {
             devices.push((name.clone(), counters.clone()));
             let device = DeviceSettings {
                 name,
+                password: settings.password.clone(),
                 gateway: settings.gateway.clone(),
                 boot: settings.boot,
                 seed: u64::from(settings.boot) << 16 | u64::from(number),

@@ -3,12 +3,14 @@
 //! A second of wall clock is a device's boot number, so that every run is a boot of its own: two runs with
 //! the same prefix are at least a second apart.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
+
+use tidegate_board_host::DevicePassword;
 
 use super::{
     Failure,
     fleet::{DEVICES_MAX, Fleet, FleetSettings},
-    people, runtime, stop_signal,
+    people, runtime, stop_signal, users,
 };
 use crate::clock;
 
@@ -22,7 +24,8 @@ const DISCONNECT_MAX: Duration = Duration::from_secs(2);
 /// Run simulated devices against a gateway, until Ctrl-C or for some seconds
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  tidegate sim --devices 20 --interval 100ms\n  \
-                        tidegate sim --gateway 127.0.0.1:1884 --devices 200 --batch 60 --seconds 30")]
+                        tidegate sim --gateway 127.0.0.1:1884 --devices 200 --batch 60 --seconds 30\n  \
+                        tidegate sim --devices 1 --prefix barn --password-file barn-1.password   as the user barn-1")]
 pub(super) struct Arguments {
     /// The gateway's listener
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883")]
@@ -45,6 +48,9 @@ pub(super) struct Arguments {
     /// Devices are called PREFIX-1, PREFIX-2, ...
     #[arg(long, default_value = "sim")]
     prefix: String,
+    /// Every device connects as the user of its own name, with the password in the first line of this file
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -52,6 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         return Err(Failure::Usage("--interval: 1ms at least".into()));
     }
     let settings = FleetSettings {
+        password: arguments.password_file.as_deref().map(users::from_file).transpose()?.map(DevicePassword),
         prefix: arguments.prefix.clone(),
         devices: arguments.devices,
         gateway: arguments.gateway.clone(),

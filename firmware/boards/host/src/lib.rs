@@ -20,6 +20,7 @@ mod clock;
 mod tcp;
 mod thread;
 
+use std::fmt;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_firmware::batcher::BatchLimits;
 use tidegate_firmware::board::{Ending, Progress, Watcher};
 use tidegate_firmware::device::{self, Board, Parts, Settings, Storage};
+use tidegate_firmware::link::Password;
 use tidegate_firmware::random::SplitMix;
 use tidegate_firmware::sensor::{SensorFault, SimulatedClimate};
 use tidegate_protocol::events::{Climate, EventType, LOSS_KIND, Loss};
@@ -55,11 +57,23 @@ pub const KINDS: [(&str, u8); 3] = [
 const _: () = assert!(LOSS_KIND == 0);
 const KEEP_ALIVE_S: NonZeroU16 = NonZeroU16::new(30).expect("invariant: not zero");
 
+/// A device's password, which its Debug does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DevicePassword(pub String);
+
+impl fmt::Debug for DevicePassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DevicePassword(hidden)")
+    }
+}
+
 /// One simulated device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceSettings {
     /// Its name: 1 to 32 of `[a-z0-9-]`.
     pub name: String,
+    /// The password of its user, which is called like the device; `None` connects without a user.
+    pub password: Option<DevicePassword>,
     /// The gateway, as `host:port`.
     pub gateway: String,
     /// The number of this boot.
@@ -128,6 +142,7 @@ async fn device(
     };
     let core_settings = Settings {
         device: DeviceName::new(&settings.name).expect("invariant: run_device has checked the name"),
+        password: settings.password.as_ref().map(|password| Password(&password.0)),
         boot: settings.boot,
         schema_set: schema_set(&KINDS),
         fault_kind: FAULT_KIND,
@@ -210,6 +225,7 @@ mod tests {
     fn settings() -> DeviceSettings {
         DeviceSettings {
             name: "sim-1".into(),
+            password: None,
             gateway: "127.0.0.1:1".into(),
             boot: 1,
             seed: 1,

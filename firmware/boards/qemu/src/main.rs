@@ -36,6 +36,7 @@ use static_cell::StaticCell;
 use tidegate_firmware::batcher::BatchLimits;
 use tidegate_firmware::board::{Clock, Ending, Progress, Watcher};
 use tidegate_firmware::device::{self, Board, Parts, Settings, Storage};
+use tidegate_firmware::link::Password;
 use tidegate_firmware::random::SplitMix;
 use tidegate_firmware::sensor::{SensorFault, SimulatedClimate};
 use tidegate_protocol::events::{Climate, EventType, Loss};
@@ -107,6 +108,7 @@ async fn app(spawner: Spawner) {
     };
     let settings = Settings {
         device: options.device,
+        password: options.password.map(Password),
         boot,
         schema_set: schema_set(&KINDS),
         fault_kind: FAULT_KIND,

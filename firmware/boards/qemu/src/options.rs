@@ -14,6 +14,8 @@ pub struct Options<'l> {
     pub port: u16,
     /// `device=`: its name. Default `qemu-1`.
     pub device: DeviceName<'l>,
+    /// `password=`: of its user, which is called like the device. Default: none, and it connects without a user.
+    pub password: Option<&'l str>,
     /// `count=`: after so many events it stops sampling, delivers and exits. Default: never.
     pub count: u32,
     /// `interval_ms=`: a reading every so many milliseconds. Default 1000.
@@ -47,6 +49,7 @@ impl<'l> Options<'l> {
         Ok(Options {
             port: number(line, "port", 1883)?,
             device: device.map_err(|_| Wrong("device"))?,
+            password: value(line, "password"),
             count: number(line, "count", u32::MAX)?,
             interval_ms: number(line, "interval_ms", 1000)?,
             batch: number(line, "batch", 10)?,

@@ -310,6 +310,7 @@ fn settings(folder: &Path, cloud: &Cloud) -> Result<Settings, Failure> {
 
 fn fleet_settings(settings: &Settings, boot: u32) -> FleetSettings {
     FleetSettings {
+        password: None,
         prefix: "sensor".into(),
         devices: DEVICES,
         gateway: settings.listeners[0].address.to_string(),

@@ -9,7 +9,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub(super) use secret::random;
+pub(super) use secret::{from_file, random};
 
 use super::Failure;
 use crate::{

@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, BufRead as _, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -35,9 +35,7 @@ impl Source {
             return Ok((Password::new(text.as_bytes()), Some(text)));
         }
         let password = match &self.password_file {
-            Some(file) => std::fs::File::open(file)
-                .and_then(first_line)
-                .map_err(|cause| Failure::NoInput(format!("{}: {cause}", file.display())))?,
+            Some(file) => read_file(file)?,
             None if io::stdin().is_terminal() => prompt_twice(name)?,
             None => {
                 first_line(io::stdin()).map_err(|cause| Failure::Io(format!("standard input: {cause}")))?
@@ -61,6 +59,18 @@ pub(in crate::cli) fn random() -> Result<String, Failure> {
         let _ = write!(text, "{byte:02x}");
     }
     Ok(text)
+}
+
+/// The password in `file`, as text.
+pub(in crate::cli) fn from_file(file: &Path) -> Result<String, Failure> {
+    String::from_utf8(read_file(file)?.expose().to_vec())
+        .map_err(|_| Failure::NoInput(format!("{}: the password is not UTF-8 text", file.display())))
+}
+
+fn read_file(file: &Path) -> Result<Password, Failure> {
+    std::fs::File::open(file)
+        .and_then(first_line)
+        .map_err(|cause| Failure::NoInput(format!("{}: {cause}", file.display())))
 }
 
 /// The first line without its end, one byte more than the limit at the most.

@@ -158,6 +158,7 @@ pub(super) fn client_ids(name: &str, proof: Proof, policy: &Policy) -> ClientIds
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::access::users::{User, Users};
     use proptest::prelude::*;
 
     #[test]
@@ -176,6 +177,59 @@ mod tests {
         for good in ["barn-3", "büro", "a.example.org", "device_7", "a$"] {
             assert_eq!(check_name(good), Ok(()), "{good}");
         }
+    }
+
+    fn policy() -> Policy {
+        let mut users = Users::default();
+        for (name, client_ids) in [("a", ClientIds::Own), ("tool", ClientIds::Any)] {
+            assert!(users.add(User { name: name.into(), password: None, client_ids, roles: vec![] }));
+        }
+        Policy { users: Some(users), acl: None }
+    }
+
+    #[test]
+    fn a_certificate_is_the_identity_and_a_user_name_beside_it_has_to_be_the_same() {
+        let password = Password::new(b"x");
+        let claimed = |certified: &str, user, password| {
+            let certified = Some(certified.into());
+            let origin = Origin { peer: ([10, 0, 0, 1], 1).into(), certified, anonymous: true };
+            match claim(&origin, user, password, &policy()) {
+                Ok(Claim::Shown { name, proof: Proof::Certificate }) => Ok(name.to_string()),
+                Ok(other) => panic!("{other:?}"),
+                Err(refusal) => Err((refusal.fault, refusal.reason)),
+            }
+        };
+        for name in ["a", "not-in-the-file"] {
+            assert_eq!(claimed(name, None, None), Ok(name.to_owned()));
+            assert_eq!(claimed(name, None, Some(&password)), Ok(name.to_owned()));
+            assert_eq!(claimed(name, Some(name), Some(&password)), Ok(name.to_owned()));
+            let other = Err((Fault::BadCredentials, Reason::NotTheCertificates));
+            assert_eq!(claimed(name, Some("tool"), Some(&password)), other);
+            assert_eq!(claimed(name, Some(""), None), other);
+        }
+        for name in ["#", "a/b", "", "anonymous", "two words"] {
+            let bad = Err((Fault::NotAuthorized, Reason::CertificateName));
+            assert_eq!(claimed(name, Some(name), None), bad, "{name}");
+        }
+    }
+
+    #[test]
+    fn client_ids_are_a_users_own_or_any_that_is_nobody_elses() {
+        use Proof::{Certificate, Nothing, Password};
+        for (name, proof, client, wanted) in [
+            ("a", Password, "a", true),
+            ("a", Password, "b", false),
+            ("tool", Password, "b", true),
+            ("tool", Certificate, "tool", true),
+            ("tool", Password, "a", false),
+            ("not-in-the-file", Certificate, "not-in-the-file", true),
+            ("not-in-the-file", Certificate, "b", false),
+            (ANONYMOUS, Nothing, "b", true),
+            (ANONYMOUS, Nothing, "a", false),
+        ] {
+            assert_eq!(may_use(name, proof, client, &policy()), wanted, "{name} {proof:?} {client}");
+        }
+        assert!(may_use(ANONYMOUS, Nothing, "a", &Policy::default()));
     }
 
     proptest! {

@@ -87,6 +87,7 @@ impl Policy {
         Ok(Policy { users, acl })
     }
 
+    /// What one client may do.
     fn permit(&self, identity: &str, proof: Proof, client_id: &str) -> Permit {
         let user = self.users.as_ref().and_then(|users| users.get(identity));
         let subject = Subject { identity, roles: user.map_or(&[], |user| &user.roles), client_id };
@@ -189,7 +190,7 @@ impl Access {
         self.policy.send_replace(Arc::new(policy));
     }
 
-    /// Wakes when the policy was replaced; `None` for a door without users and files, where it never is.
+    /// Changes whenever the policy is replaced.
     pub(crate) fn changes(&self) -> watch::Receiver<Arc<Policy>> {
         self.policy.subscribe()
     }
@@ -243,9 +244,13 @@ impl Access {
 
     /// Writes down and counts that a client is not let in.
     pub(crate) fn tell_refused(&self, origin: &Origin, connect: &Claimed<'_>, refusal: Refusal) {
-        counter!(telemetry::AUTHENTICATION_FAILURES, "reason" => refusal.reason.label()).increment(1);
-        if refusal.reason == Reason::Will {
-            counter!(telemetry::DENIED, "action" => Action::Will.label()).increment(1);
+        match refusal.reason {
+            Reason::Will => {
+                counter!(telemetry::DENIED, "action" => Action::Will.label()).increment(1);
+            }
+            reason => {
+                counter!(telemetry::AUTHENTICATION_FAILURES, "reason" => reason.label()).increment(1);
+            }
         }
         let claimed = origin.certified.as_deref().or(connect.user);
         self.audit.refused(clock::wall_ms(), origin, claimed, connect.client, refusal);

@@ -17,6 +17,7 @@ pub const TIME_MAX: Duration = Duration::from_secs(60);
 pub fn device(name: &str, port: u16) -> DeviceSettings {
     DeviceSettings {
         name: name.into(),
+        password: None,
         gateway: format!("127.0.0.1:{port}"),
         boot: 7,
         seed: 42,
