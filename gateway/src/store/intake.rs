@@ -432,7 +432,7 @@ mod tests {
         let intake = Intake::new(Pending::default());
         fill(&intake, SMALL_BATCH_BYTES);
         let small = fill(&intake, 100);
-        assert!(small * 100 > FOR_SMALL_BYTES / 2, "{small} small batches beside those that fill the rest");
+        assert!(small > 1000, "{small} small batches beside those that fill the rest");
         assert!(intake.waiting_bytes() <= INTAKE_BYTES_MAX);
         intake.take();
         assert!(intake.append(&mut batch(2 * INTAKE_BYTES_MAX)).is_ok());
