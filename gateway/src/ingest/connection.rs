@@ -35,6 +35,7 @@ use super::{
     meters::{Meters, Told},
     origin::Origin,
     packet::Version,
+    places::Place,
     quota::{self, Quota},
     registry::{Kick, Registry, Remembered, Seat},
     session::{End, News, Now, Session},
@@ -69,7 +70,7 @@ pub(crate) struct Shared {
 }
 
 /// Serves one client until its connection ends, and drops `place` then.
-pub(crate) async fn serve<Io, Place>(
+pub(crate) async fn serve<Io>(
     io: Io,
     origin: Origin,
     intake: Intake,
@@ -89,13 +90,13 @@ pub(crate) async fn serve<Io, Place>(
         active_at: clock::monotonic(),
         is_small: true,
         seat: None,
+        place,
         kick,
         origin,
         shared,
     };
     connection.run().await;
     connection.finish().await;
-    drop(place);
 }
 
 struct Connection<Io> {
@@ -112,6 +113,7 @@ struct Connection<Io> {
     is_small: bool,
     /// From accepting to the end.
     seat: Option<Seat>,
+    place: Place,
     kick: Kick,
     origin: Origin,
     shared: Arc<Shared>,
@@ -171,8 +173,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 
     fn leave(&mut self) {
         match self.kick.cause() {
-            None | Some(Fault::Stopping) => self.session.handle_stop(now()),
-            Some(fault) => self.session.fail(now(), fault),
+            Some(fault @ (Fault::TakenOver | Fault::PushedOut)) => self.session.fail(now(), fault),
+            _ => self.session.handle_stop(now()),
         }
     }
 
@@ -307,7 +309,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         self.session.accept(now, connect, client, present, forget, &mut self.inlet.batch);
         self.append(now);
         self.seat = Some(seat);
-        self.kick.take_seat();
+        self.place.seated();
         self.shared.meters.connected();
         Ok(())
     }
@@ -393,7 +395,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Settings as StoreSettings, Store};
+    use crate::{
+        ingest::places::Places,
+        store::{Settings as StoreSettings, Store},
+    };
     use tokio::io::{AsyncReadExt as _, duplex};
     use tokio_util::sync::CancellationToken;
 
@@ -423,7 +428,9 @@ mod tests {
             Arc::new(Shared { settings, registry, meters: Meters::default(), told: Told::default() });
 
         let (mut client, door) = duplex(1024);
-        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, Kick::new(&shutdown), ()));
+        let (kick, places) = (Kick::new(&shutdown), Places::new(&shared.settings));
+        let place = places.enter(origin().peer.ip(), &kick, places.room().await.unwrap()).unwrap();
+        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, kick, place));
         client.write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'c']).await.unwrap();
         let mut connack = [0; 4];
         let early = timeout(Duration::from_millis(100), client.read_exact(&mut connack)).await;
@@ -438,7 +445,7 @@ mod tests {
     #[test]
     fn an_idle_connection_fits_in_its_memory() {
         fn size_of_task<F: Future>(
-            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, ()) -> F,
+            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, Place) -> F,
         ) -> usize {
             size_of::<F>()
         }

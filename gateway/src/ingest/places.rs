@@ -22,7 +22,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{error::Fault, quota::Bucket, registry::Kick, settings::Settings};
+use super::{quota::Bucket, registry::Kick, settings::Settings};
 
 /// Connections without a seat.
 pub const WAITING_MAX: usize = 1024;
@@ -51,7 +51,7 @@ struct Addresses {
 #[derive(Debug, Default)]
 struct Waiting {
     serial: u64,
-    /// By age. One that has a seat meanwhile is taken out when room is needed.
+    /// By age.
     kicks: BTreeMap<u64, Kick>,
 }
 
@@ -85,7 +85,7 @@ impl Places {
         self.rate.lock().take(now, 1)
     }
 
-    /// A place for a connection from `address`; others may push it out until `kick` says that it has a seat; `None` if there are too many from
+    /// A place for a connection from `address`, which gives way when `kick` says so; `None` if there are too many from
     /// there.
     pub fn enter(
         self: &Arc<Self>,
@@ -99,24 +99,17 @@ impl Places {
         {
             return None;
         }
-        let serial = self.waiting.lock().enter(kick.clone());
-        Some(Place { places: self.clone(), address, serial, _permit: permit })
-    }
-}
-
-impl Waiting {
-    fn enter(&mut self, kick: Kick) -> u64 {
-        if self.kicks.len() >= WAITING_MAX {
-            self.kicks.retain(|_, kick| !kick.is_seated());
-        }
-        if self.kicks.len() >= WAITING_MAX
-            && let Some((_, oldest)) = self.kicks.pop_first()
+        let mut waiting = self.waiting.lock();
+        if waiting.kicks.len() >= WAITING_MAX
+            && let Some((_, oldest)) = waiting.kicks.pop_first()
         {
-            oldest.leave(Fault::PushedOut);
+            oldest.push_out();
         }
-        self.serial += 1;
-        self.kicks.insert(self.serial, kick);
-        self.serial
+        waiting.serial += 1;
+        let serial = waiting.serial;
+        waiting.kicks.insert(serial, kick.clone());
+        drop(waiting);
+        Some(Place { places: self.clone(), address, serial: Some(serial), _permit: permit })
     }
 }
 
@@ -153,13 +146,23 @@ fn network(address: IpAddr) -> IpAddr {
 pub(crate) struct Place {
     places: Arc<Places>,
     address: IpAddr,
-    serial: u64,
+    /// While it waits.
+    serial: Option<u64>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// The connection has a seat, and waits no more.
+    pub fn seated(&mut self) {
+        if let Some(serial) = self.serial.take() {
+            self.places.waiting.lock().kicks.remove(&serial);
+        }
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.places.waiting.lock().kicks.remove(&self.serial);
+        self.seated();
         if let Some(addresses) = &self.places.addresses {
             addresses.leave(self.address);
         }
@@ -169,7 +172,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
+    use crate::{clock, ingest::error::Fault};
     use tokio_util::sync::CancellationToken;
 
     fn address(text: &str) -> IpAddr {
@@ -185,8 +188,8 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_that_waits_gives_way_and_one_with_a_seat_does_not() {
         let places = Places::new(&Settings::default());
-        let seated = enter(&places, "127.0.0.1").await.unwrap();
-        seated.0.take_seat();
+        let mut seated = enter(&places, "127.0.0.1").await.unwrap();
+        seated.1.seated();
         let mut waiting = vec![];
         for _ in 0..WAITING_MAX {
             waiting.push(enter(&places, "127.0.0.1").await.unwrap());

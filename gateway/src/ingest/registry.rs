@@ -11,8 +11,8 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        Arc,
+        atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -26,19 +26,20 @@ use super::{error::Fault, settings::SESSIONS_MAX};
 #[derive(Debug, Clone)]
 pub struct Kick {
     token: CancellationToken,
-    /// Set before the token is cancelled; not by the gateway's stop.
-    why: Arc<OnceLock<Fault>>,
-    is_seated: Arc<AtomicBool>,
+    cause: Arc<AtomicU8>,
 }
+
+const TAKEN_OVER: u8 = 1;
+const PUSHED_OUT: u8 = 2;
 
 impl Kick {
     /// One that the gateway's stop triggers.
     #[must_use]
     pub fn new(shutdown: &CancellationToken) -> Self {
-        Kick { token: shutdown.child_token(), why: Arc::default(), is_seated: Arc::default() }
+        Kick { token: shutdown.child_token(), cause: Arc::default() }
     }
 
-    /// Triggered by the stop, and by another connection of the same client.
+    /// Triggered by the stop, by another connection of the same client, and by those that came later while it waited.
     #[must_use]
     pub fn token(&self) -> &CancellationToken {
         &self.token
@@ -47,24 +48,25 @@ impl Kick {
     /// Why to leave, if it was triggered.
     #[must_use]
     pub fn cause(&self) -> Option<Fault> {
-        let is_told = self.token.is_cancelled();
-        is_told.then(|| self.why.get().copied().unwrap_or(Fault::Stopping))
+        let cause = match self.cause.load(Ordering::Acquire) {
+            TAKEN_OVER => Fault::TakenOver,
+            PUSHED_OUT => Fault::PushedOut,
+            _ => Fault::Stopping,
+        };
+        self.token.is_cancelled().then_some(cause)
     }
 
-    /// The connection's client is accepted: those that come after it do not push it out.
-    pub fn take_seat(&self) {
-        self.is_seated.store(true, Ordering::Release);
+    fn take_over(&self) {
+        self.trigger(TAKEN_OVER);
     }
 
-    /// Whether its client is accepted.
-    #[must_use]
-    pub fn is_seated(&self) -> bool {
-        self.is_seated.load(Ordering::Acquire)
+    /// It waited longest for a seat, and another came.
+    pub(super) fn push_out(&self) {
+        self.trigger(PUSHED_OUT);
     }
 
-    /// Tells the connection to leave because of `fault`; the first one stays.
-    pub fn leave(&self, fault: Fault) {
-        let _ = self.why.set(fault);
+    fn trigger(&self, cause: u8) {
+        self.cause.store(cause, Ordering::Release);
         self.token.cancel();
     }
 }
@@ -132,7 +134,7 @@ impl Registry {
         let before = state.seats.insert(client.clone(), Seated { serial, kick, gone: gone.clone() });
         drop(state);
         let predecessor = before.map(|before| {
-            before.kick.leave(Fault::TakenOver);
+            before.kick.take_over();
             before.gone
         });
         Ok(Seat { registry: self.clone(), client, serial, gone, predecessor })

@@ -10,17 +10,17 @@ use crate::store::record::{HEAD_BYTES, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, REC
 
 /// Clients connected at a time, by default: at 10 KB each, 100 MB when all of them are busy with nothing.
 pub const CONNECTIONS_MAX: usize = 10_000;
-/// Connections accepted per second, by default, all listeners together: ten thousand devices are back in 20 s, and their
-/// handshakes leave the rest of a small machine to those that are back already.
-pub const CONNECTIONS_PER_S_MAX: u32 = 500;
 /// Longest packet, by default, in bytes: what AWS IoT allows is half of it.
 pub const PACKET_BYTES_MAX: usize = 256 * 1024;
 /// Publishes in flight per client, by default: at a sync of 10 ms it still allows 100,000 per second.
 pub const INFLIGHT_MAX: u16 = 1000;
-/// Time for a client to finish its TLS handshake, by default: a small device takes a second or two.
-pub const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections accepted per second, by default, all listeners together: ten thousand devices are back in 20 s, and their
+/// handshakes leave the rest of a small machine to those that are back already.
+pub const CONNECTIONS_PER_S_MAX: u32 = 500;
 /// Time for a client to send its CONNECT, by default.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time to finish a TLS handshake, by default: three round trips over a satellite, and a slow device's arithmetic.
+pub const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time in which a client has to read some of what is written to it, by default.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest keep-alive that an MQTT 5 client is granted, by default, in seconds.
@@ -103,10 +103,10 @@ pub struct Settings {
     pub packet_bytes_max: usize,
     /// Publishes in flight per client; announced to MQTT 5 clients as Receive Maximum. Not 0.
     pub inflight_max: u16,
-    /// Time for a client to finish its TLS handshake.
-    pub tls_timeout: Duration,
     /// Time for a client to send its CONNECT.
     pub connect_timeout: Duration,
+    /// Time to finish a TLS handshake.
+    pub tls_timeout: Duration,
     /// Time in which a client has to read some of what is written to it.
     pub write_timeout: Duration,
     /// Longest keep-alive that an MQTT 5 client is granted, in seconds. Not 0. A client that wants none gets none.
@@ -134,8 +134,8 @@ impl Default for Settings {
             retained_bytes_max: RETAINED_BYTES_MAX,
             packet_bytes_max: PACKET_BYTES_MAX,
             inflight_max: INFLIGHT_MAX,
-            tls_timeout: TLS_TIMEOUT,
             connect_timeout: CONNECT_TIMEOUT,
+            tls_timeout: TLS_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
             keep_alive_max_s: KEEP_ALIVE_MAX_S,
             routes: Vec::new(),
@@ -202,8 +202,8 @@ impl Settings {
             ("connections_per_address_max", self.connections_per_address_max == Some(0)),
             ("topics", self.topics.bytes == 0 || self.topics.levels == 0),
             ("inflight_max", self.inflight_max == 0),
-            ("tls_timeout", self.tls_timeout.is_zero()),
             ("connect_timeout", self.connect_timeout.is_zero()),
+            ("tls_timeout", self.tls_timeout.is_zero()),
             ("write_timeout", self.write_timeout.is_zero()),
             ("keep_alive_max_s", self.keep_alive_max_s == 0),
         ] {
