@@ -41,6 +41,7 @@ mod scan;
 mod seen;
 mod segment;
 mod segments;
+mod share;
 mod view;
 
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
