@@ -8,7 +8,10 @@
 //! ```
 //! Limits: none of its own; who fills it stops at a size, see `ingest`.
 
-use super::record::{Kind, Record};
+use super::{
+    record::{Kind, Record},
+    share::Share,
+};
 
 /// What one QoS 2 step weighs in the intake, in bytes.
 const OP_BYTES: usize = 64;
@@ -26,6 +29,8 @@ pub struct Batch {
     pub(super) ops: Vec<(u64, Op)>,
     plain_bytes: usize,
     urgent_bytes: usize,
+    /// What those before it took of the intake.
+    pub(super) share: Share,
 }
 
 /// A step of QoS 2, made durable in the commit of its ticket.
@@ -48,6 +53,16 @@ pub struct Size {
     pub plain_bytes: usize,
     /// In the store: bytes of urgent records.
     pub urgent_bytes: usize,
+    /// What the batch's connection has in the intake already.
+    pub(super) share: Share,
+}
+
+impl Size {
+    /// Whether its connection gets so much of the intake, which holds `waiting_bytes` in its `filling`th filling.
+    #[inline]
+    pub(super) fn fits(self, filling: u64, waiting_bytes: usize) -> bool {
+        self.share.has_room(filling, waiting_bytes, self.bytes)
+    }
 }
 
 /// What was taken out of a batch because the store is full.
@@ -113,7 +128,12 @@ impl Batch {
     /// What it weighs.
     #[must_use]
     pub fn size(&self) -> Size {
-        Size { bytes: self.bytes(), plain_bytes: self.plain_bytes, urgent_bytes: self.urgent_bytes }
+        Size {
+            bytes: self.bytes(),
+            plain_bytes: self.plain_bytes,
+            urgent_bytes: self.urgent_bytes,
+            share: self.share,
+        }
     }
 
     /// Nothing in it.

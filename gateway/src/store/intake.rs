@@ -4,10 +4,8 @@
 //! gets a ticket; the commit thread takes all there is, makes it durable and moves the [`Watermark`]. A
 //! receipt is a ticket below the watermark: acknowledgements are made from that and from nothing else.
 //!
-//! Limits: [`INTAKE_BYTES_MAX`]; above it an append is refused and the connection stops reading. An eighth of it is kept for small
-//! batches: one that sends more than the disk can take fills the rest and waits, with large batches by then, and those that send
-//! a little do not notice. Those that wait are woken together and in their order, and each has one batch at most. A store that is full has a
-//! quota: what is above it is refused, except steps of QoS 2, which take no room.
+//! Limits: [`INTAKE_BYTES_MAX`]; above it an append is refused and the connection stops reading. Who gets how much of it, `share` says. A
+//! store that is full has a quota: what is above it is refused, except steps of QoS 2, which take no room.
 
 use std::{
     collections::VecDeque,
@@ -29,10 +27,6 @@ use crate::clock;
 
 /// Bytes that wait for a commit at most; a single larger batch passes into an empty intake.
 pub const INTAKE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A batch up to this size, in bytes, is small: an event or some.
-const SMALL_BATCH_BYTES: usize = 4 * 1024;
-/// Bytes of the intake that only small batches get.
-const FOR_SMALL_BYTES: usize = INTAKE_BYTES_MAX / 8;
 /// A record's time is kept as its low 32 bits, in milliseconds: it has to be nearer to its row's base than half of that.
 const BASE_REACH_MS: u64 = 1 << 30;
 
@@ -79,6 +73,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     taken: Taken,
+    /// How often all was taken out.
+    filling: u64,
     next_ticket: u64,
     closed: bool,
     /// The commit thread waits for the condition variable.
@@ -105,10 +101,9 @@ impl Default for Quota {
 }
 
 impl Queue {
-    /// Whether a batch of so many bytes is taken in. A closed queue refuses at once, so it lets nobody wait.
-    fn has_room(&self, bytes: usize) -> bool {
-        let max = INTAKE_BYTES_MAX - if bytes > SMALL_BATCH_BYTES { FOR_SMALL_BYTES } else { 0 };
-        self.closed || self.taken.is_empty() || self.taken.bytes + bytes <= max
+    /// Whether a batch of this size is taken in. A closed queue refuses at once, so it lets nobody wait.
+    fn has_room(&self, size: Size) -> bool {
+        self.closed || self.taken.is_empty() || size.fits(self.filling, self.taken.bytes)
     }
 
     /// Whether the store may hold a batch of this size: one with both kinds of records is judged by the smaller quota.
@@ -193,7 +188,7 @@ impl Intake {
         if !queue.is_within_quota(size) {
             return Err(AppendError::StoreFull);
         }
-        if !queue.has_room(size.bytes) {
+        if !queue.has_room(size) {
             return Err(AppendError::Full);
         }
         let first = queue.next_ticket;
@@ -201,6 +196,7 @@ impl Intake {
         let end_ticket = queue.next_ticket;
         queue.taken.take_in(batch, first, size.bytes);
         queue.taken.end_ticket = end_ticket;
+        batch.share.add(queue.filling, size.bytes);
         let wake = std::mem::take(&mut queue.idle) || queue.taken.urgent || queue.taken.is_full_row();
         drop(queue);
         if wake {
@@ -234,7 +230,7 @@ impl Intake {
             room.as_mut().enable();
             {
                 let queue = self.shared.queue.lock();
-                if queue.has_room(size.bytes) && queue.is_within_quota(size) {
+                if queue.has_room(size) && queue.is_within_quota(size) {
                     return;
                 }
             }
@@ -310,7 +306,10 @@ impl Intake {
 
     /// Takes out all that is there.
     pub(super) fn take(&self) -> Taken {
-        let taken = std::mem::take(&mut self.shared.queue.lock().taken);
+        let mut queue = self.shared.queue.lock();
+        queue.filling += 1;
+        let taken = std::mem::take(&mut queue.taken);
+        drop(queue);
         self.shared.room.notify_waiters();
         taken
     }
@@ -401,10 +400,18 @@ impl Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::record::Kind;
+    use crate::store::{
+        record::Kind,
+        share::{SHARE_BYTES_MAX, SMALL_BATCH_BYTES},
+    };
 
     fn batch(payload_bytes: usize) -> Batch {
         let mut batch = Batch::default();
+        push(&mut batch, payload_bytes);
+        batch
+    }
+
+    fn push(batch: &mut Batch, payload_bytes: usize) {
         batch.push(&Record {
             kind: Kind::Opaque,
             events: 1,
@@ -418,7 +425,6 @@ mod tests {
             properties: &[],
             payload: &vec![0; payload_bytes],
         });
-        batch
     }
 
     fn fill(intake: &Intake, payload_bytes: usize) -> usize {
@@ -430,14 +436,34 @@ mod tests {
     }
 
     #[test]
-    fn large_batches_leave_room_for_small_ones_and_an_empty_intake_takes_any() {
+    fn those_that_send_much_leave_room_for_those_that_send_a_little() {
         let intake = Intake::new(Pending::default());
-        fill(&intake, SMALL_BATCH_BYTES);
+        // Each batch is that of another connection.
+        let large = fill(&intake, SMALL_BATCH_BYTES);
+        assert!(large > 800, "{large}");
         let small = fill(&intake, 100);
-        assert!(small * 100 > FOR_SMALL_BYTES / 2, "{small} small batches beside those that fill the rest");
+        assert!(small > 1000, "{small} small batches beside those that fill the rest");
         assert!(intake.waiting_bytes() <= INTAKE_BYTES_MAX);
         intake.take();
-        assert!(intake.append(&mut batch(2 * INTAKE_BYTES_MAX)).is_ok());
+        assert!(intake.append(&mut batch(2 * INTAKE_BYTES_MAX)).is_ok(), "an empty intake takes any");
         assert_eq!(intake.append(&mut batch(1)), Err(AppendError::Full));
+    }
+
+    #[test]
+    fn one_connection_gets_its_share_and_after_a_commit_another() {
+        let intake = Intake::new(Pending::default());
+        for _ in 0..3 {
+            let mut flood = batch(60_000);
+            while intake.append(&mut flood).is_ok() {
+                push(&mut flood, 60_000);
+            }
+            let waiting = intake.waiting_bytes();
+            assert!(waiting <= SHARE_BYTES_MAX && waiting > SHARE_BYTES_MAX - 70_000, "{waiting}");
+            assert!(intake.append(&mut batch(60_000)).is_ok(), "another has its own");
+            assert_eq!(intake.append(&mut flood), Err(AppendError::Full));
+            intake.take();
+            assert!(intake.append(&mut flood).is_ok());
+            intake.take();
+        }
     }
 }

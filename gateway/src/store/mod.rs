@@ -46,6 +46,7 @@ mod seen;
 mod segment;
 mod segments;
 mod sessions;
+mod share;
 mod view;
 
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
