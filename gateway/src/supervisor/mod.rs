@@ -166,6 +166,7 @@ impl Gateway {
         }
         let reload = ingest::Reload::default();
         doors.iter().filter_map(ingest::Bound::reloadable).for_each(|item| reload.add(item));
+        reload.add(settings.ingest.access.clone());
         let inside = Arc::new(Inside {
             id: settings.gateway_id,
             data_dir: settings.store.data_dir,

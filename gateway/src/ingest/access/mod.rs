@@ -52,7 +52,7 @@ use self::{
     prove::{Proven, Prover},
     refusal::{Reason, Refusal},
 };
-use super::{codec::Connect, error::Fault, origin::Origin};
+use super::{codec::Connect, error::Fault, origin::Origin, reload::Reloadable};
 use crate::{clock, telemetry};
 
 /// Longest wait for a client's password to be checked, its turn included.
@@ -168,16 +168,8 @@ impl Access {
     /// # Errors
     /// [`LoadError`]: what was read before goes on holding.
     pub fn reload(&self) -> Result<(), LoadError> {
-        match Policy::load(&self.files) {
-            Ok(policy) => {
-                self.replace(policy);
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(target: TARGET, "users and rules can not be used, the old ones go on holding: {error}");
-                Err(error)
-            }
-        }
+        self.replace(Policy::load(&self.files)?);
+        Ok(())
     }
 
     /// Puts `policy` in the old one's place.
@@ -262,6 +254,24 @@ impl Access {
 pub(crate) struct Claimed<'a> {
     pub user: Option<&'a str>,
     pub client: &'a str,
+}
+
+impl Reloadable for Access {
+    fn kind(&self) -> &'static str {
+        "access"
+    }
+
+    fn name(&self) -> String {
+        "the users and access files".to_owned()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.files.users.iter().chain(&self.files.acl).cloned().collect()
+    }
+
+    fn load(&self, _wall_ms: u64) -> Result<(), String> {
+        self.reload().map_err(|error| error.to_string())
+    }
 }
 
 impl fmt::Debug for Access {
