@@ -32,7 +32,7 @@ use super::{
     hash::{self, Stored},
     password::Password,
 };
-use crate::clock;
+use crate::{clock, ingest::listener::UNDECIDED_MAX};
 
 /// Passwords hashed at a time: 38 MiB.
 pub const RUNNING_MAX: usize = 2;
@@ -44,6 +44,9 @@ pub const DELAYED_MAX: usize = 64;
 /// Tags of right passwords remembered, 32 bytes each.
 pub const KNOWN_MAX: usize = 20_000;
 const TAG_BYTES: usize = 32;
+
+// Even when all clients are connected, those that are being looked at leave the listener places to refuse others.
+const _: () = assert!(RUNNING_MAX + WAITING_MAX + DELAYED_MAX < UNDECIDED_MAX);
 
 type Tag = [u8; TAG_BYTES];
 
