@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     clock,
-    store::{Intake, Store, View},
+    store::{Intake, Outbox, Store, View},
 };
 
 /// Connections that the kernel keeps for the accept loop, if its own limit (`net.core.somaxconn`) allows: as many as come in
@@ -138,7 +138,7 @@ async fn load(address: SocketAddr, settings: TlsSettings) -> Result<Tls, BindErr
 /// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of all ports are one
 /// set: a client id is connected once.
 pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: CancellationToken) {
-    let Ends { intake, view } = store;
+    let intake = store.intake.clone();
     let places = Places::new(&settings);
     let settings = Arc::new(settings);
     let bus = Bus::new(settings.clone());
@@ -162,7 +162,7 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
     }
     // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
     let bus_shutdown = CancellationToken::new();
-    let distributing = tokio::spawn(bus::run(bus, view, intake, bus_shutdown.clone()));
+    let distributing = tokio::spawn(bus::run(bus, store, bus_shutdown.clone()));
     tasks.close();
     tasks.wait().await;
     bus_shutdown.cancel();
@@ -178,11 +178,13 @@ pub struct Ends {
     pub intake: Intake,
     /// What local subscribers get comes from here.
     pub view: View,
+    /// Commands to devices.
+    pub outbox: Outbox,
 }
 
 impl From<&Store> for Ends {
     fn from(store: &Store) -> Self {
-        Ends { intake: store.intake(), view: store.view() }
+        Ends { intake: store.intake(), view: store.view(), outbox: store.outbox() }
     }
 }
 

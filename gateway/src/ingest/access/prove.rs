@@ -32,13 +32,13 @@ use super::{
     hash::{self, Stored},
     password::Password,
 };
-use crate::{clock, ingest::listener::UNDECIDED_MAX};
+use crate::{clock, ingest::places};
 
 /// Passwords hashed at a time: 38 MiB.
 pub const RUNNING_MAX: usize = 2;
 /// Clients that wait for it: on a small board the last one waits some seconds.
 pub const WAITING_MAX: usize = 128;
-/// Clients that wait because of failures from their address. Fewer than `UNDECIDED_MAX` of the listener, whose places
+/// Clients that wait because of failures from their address. Fewer than the [`places::WAITING_MAX`], whose places
 /// they hold.
 pub const DELAYED_MAX: usize = 64;
 /// Tags of right passwords remembered, 32 bytes each.
@@ -46,7 +46,7 @@ pub const KNOWN_MAX: usize = 20_000;
 const TAG_BYTES: usize = 32;
 
 // Even when all clients are connected, those that are being looked at leave the listener places to refuse others.
-const _: () = assert!(RUNNING_MAX + WAITING_MAX + DELAYED_MAX < UNDECIDED_MAX);
+const _: () = assert!(RUNNING_MAX + WAITING_MAX + DELAYED_MAX < places::WAITING_MAX);
 
 type Tag = [u8; TAG_BYTES];
 

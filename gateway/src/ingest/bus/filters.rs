@@ -65,6 +65,22 @@ impl<T> Filters<T> {
         &mut node.here
     }
 
+    /// What hangs on `filter` itself.
+    #[must_use]
+    pub fn of(&self, filter: &str) -> &[T] {
+        let mut node = &self.root;
+        for level in filter.split('/') {
+            let below = match level {
+                "#" => return &node.below,
+                "+" => node.any.as_deref(),
+                level => node.levels.get(level),
+            };
+            let Some(below) = below else { return &[] };
+            node = below;
+        }
+        &node.here
+    }
+
     /// Changes what hangs on `filter`, if anything does; nodes that are empty then are gone.
     pub fn change<R>(&mut self, filter: &str, act: impl FnOnce(&mut Vec<T>) -> R) -> Option<R> {
         change(&mut self.root, filter.split('/'), act)

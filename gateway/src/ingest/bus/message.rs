@@ -21,6 +21,8 @@ pub struct Message {
     pub received_ms: u64,
     /// How long it is worth delivering, in seconds from then; `None` for ever.
     pub expiry_s: Option<u32>,
+    /// The id of the command that it is; `None` for what was published.
+    pub command: Option<Box<str>>,
 }
 
 impl Message {
@@ -37,6 +39,7 @@ impl Message {
             retain: record.retain,
             received_ms: record.received_ms,
             expiry_s,
+            command: None,
         }
     }
 
@@ -83,6 +86,7 @@ impl Message {
             retain: self.retain,
             received_ms: self.received_ms,
             expiry_s: self.expiry_s,
+            command: self.command.as_deref().map(str::to_owned),
         }
     }
 }
@@ -98,6 +102,7 @@ impl From<MessageRow> for Message {
             retain: row.retain,
             received_ms: row.received_ms,
             expiry_s: row.expiry_s,
+            command: row.command.map(Into::into),
         }
     }
 }

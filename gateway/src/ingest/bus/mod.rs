@@ -14,6 +14,7 @@
 //! queues together have [`QUEUED_BYTES_MAX`], of which each session may use an equal share: a slow one loses its own copies.
 //! Everything here is in memory and does not wait; the task that follows the log is in `task`.
 
+mod commands;
 pub mod filters;
 mod keep;
 mod mailbox;
@@ -31,11 +32,12 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use parking_lot::{Mutex, RwLock};
+use tidegate_protocol::{Leaf, Topic};
 use tokio::sync::{Notify, watch};
 
 pub use mailbox::{Mailbox, Options, Subscription};
@@ -73,6 +75,10 @@ struct Inner {
     unsaved: Mutex<Unsaved>,
     /// Wills whose time has come.
     wills: Mutex<VecDeque<Message>>,
+    /// What devices made of commands.
+    answers: Mutex<Vec<commands::Answer>>,
+    /// A session came for which commands may wait.
+    has_arrivals: AtomicBool,
     /// Grows with every save: see [`Bus::saved`].
     saved: watch::Sender<u64>,
     counts: Counts,
@@ -138,6 +144,8 @@ impl Bus {
             bell: Notify::new(),
             unsaved: Mutex::new(Unsaved { number: 1, ..Unsaved::default() }),
             wills: Mutex::default(),
+            answers: Mutex::default(),
+            has_arrivals: AtomicBool::new(false),
             saved: watch::Sender::new(0),
             counts: Counts::default(),
         }))
@@ -204,6 +212,9 @@ impl Bus {
         if !retained.is_empty() {
             mailbox.ring();
         }
+        if matches!(Topic::parse(filter), Ok(Topic { leaf: Leaf::Command, .. })) {
+            self.arrived();
+        }
         let keeps = mailbox.state().outbound.keeps();
         Subscribed::Yes { save: keeps.then(|| self.soil(mailbox, true)) }
     }
@@ -267,13 +278,15 @@ impl Bus {
         written
     }
 
-    /// PUBACK came.
-    pub fn acknowledge(&self, mailbox: &Arc<Mailbox>, packet_id: u16) {
-        let keeps = {
+    /// PUBACK came, with this reason code.
+    pub fn acknowledge(&self, mailbox: &Arc<Mailbox>, packet_id: u16, reason: u8) {
+        let (message, keeps) = {
             let mut state = mailbox.state();
-            state.outbound.acknowledge(packet_id);
-            state.outbound.keeps()
+            (state.outbound.acknowledge(packet_id), state.outbound.keeps())
         };
+        if let Some(message) = message.filter(|message| message.command.is_some()) {
+            self.answered(&message, reason);
+        }
         self.settled(mailbox, keeps, false);
     }
 

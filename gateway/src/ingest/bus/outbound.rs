@@ -211,7 +211,9 @@ impl Outbound {
         self.receive_max = 0;
         self.keeps = keeps;
         let (queue, settled) = (&mut self.queue, &mut self.settled);
-        queue.retain(|owed| owed.qos > 0 || owed.settle(settled));
+        // A command goes back to the outbox, whose it is.
+        let stays = |owed: &Owed| owed.qos > 0 && owed.message.command.is_none();
+        queue.retain(|owed| stays(owed) || owed.settle(settled));
         self.queue_bytes = self.queue.iter().map(Owed::size).sum();
     }
 
@@ -392,6 +394,14 @@ impl Outbound {
     pub fn waits_for_file(&self) -> bool {
         let waits = |entry: &InFlight| !entry.sent && entry.owed.qos == 2 && entry.kept != Keep::Yes;
         self.keeps && self.unsent > 0 && self.flight.iter().any(waits)
+    }
+
+    /// Whether it owes the command with this id.
+    #[must_use]
+    pub fn owes_command(&self, topic: &str, id: &str) -> bool {
+        let is_this =
+            |owed: &Owed| owed.message.command.as_deref() == Some(id) && *owed.message.topic == *topic;
+        self.queue.iter().any(is_this) || self.flight.iter().any(|entry| is_this(&entry.owed))
     }
 
     /// Whether it outlives its connection.

@@ -114,6 +114,7 @@ mod tests {
             retain: false,
             received_ms: 0,
             expiry_s: None,
+            command: None,
         }
     }
 

@@ -102,6 +102,7 @@ mod tests {
             retain: true,
             received_ms: 1000,
             expiry_s: None,
+            command: None,
         })
     }
 

@@ -93,6 +93,11 @@ impl Takers {
         self.plain.is_empty() && self.shared.is_empty()
     }
 
+    /// Those that subscribe to this very topic, without wildcards.
+    pub fn exact(&self, topic: &str) -> impl Iterator<Item = &Arc<Mailbox>> {
+        self.plain.of(topic).iter().map(|taker| &taker.mailbox)
+    }
+
     /// The copies that go out, one a client.
     fn copies<'t>(&'t self, topic: &str, publisher: &str, qos: u8) -> Vec<Copy<'t>> {
         let mut copies: Vec<Copy<'t>> = Vec::new();

@@ -59,6 +59,7 @@ impl Bus {
             self.soil(mailbox, false);
         }
         mailbox.ring();
+        self.arrived();
     }
 
     /// The connection is over. The session stays for `expiry_s` seconds, if there is something to keep.

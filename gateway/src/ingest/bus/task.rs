@@ -16,6 +16,7 @@ use std::{
 
 use metrics::{counter, gauge};
 use tokio::{
+    sync::watch,
     task::JoinHandle,
     time::{MissedTickBehavior, interval},
 };
@@ -24,8 +25,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Bus, Wanted, keep::Save, message::Message};
 use crate::{
     clock,
-    ingest::admission::{self, Verdict},
-    store::{AppendError, Batch, Block, Follower, Intake, ReadError, Record, StoreError, View},
+    ingest::{
+        admission::{self, Verdict},
+        listener::Ends,
+    },
+    store::{AppendError, Batch, Block, Follower, Intake, Outbox, ReadError, Record, StoreError, View},
     telemetry,
 };
 
@@ -41,7 +45,8 @@ const SAVE_POSITION_AFTER_RECORDS: u64 = 1_000_000;
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Distributes until `shutdown`, and saves then.
-pub(in super::super) async fn run(bus: Bus, view: View, intake: Intake, shutdown: CancellationToken) {
+pub(in super::super) async fn run(bus: Bus, ends: Ends, shutdown: CancellationToken) {
+    let Ends { intake, view, outbox } = ends;
     let position = restore(&bus, &view).await;
     let follower = view.follow(position);
     let mut at_work = AtWork {
@@ -53,7 +58,11 @@ pub(in super::super) async fn run(bus: Bus, view: View, intake: Intake, shutdown
         saving: None,
         ticks: 0,
         passed_over: 0,
+        commands: outbox.changed(),
+        awaits_replies: false,
+        outbox,
     };
+    at_work.awaits_replies = at_work.has_unanswered();
     at_work.run(&shutdown).await;
     at_work.finish().await;
 }
@@ -85,8 +94,12 @@ async fn restore(bus: &Bus, view: &View) -> u64 {
     }
 }
 
-struct AtWork {
-    bus: Bus,
+pub(super) struct AtWork {
+    pub(super) bus: Bus,
+    pub(super) outbox: Outbox,
+    commands: watch::Receiver<u64>,
+    /// A reply may come.
+    pub(super) awaits_replies: bool,
     view: View,
     intake: Intake,
     follower: Follower,
@@ -113,11 +126,19 @@ impl AtWork {
                 biased;
                 () = shutdown.cancelled() => return,
                 ended = ended(&mut self.saving) => self.saved(ended),
-                _ = tick.tick() => self.tick(),
-                () = self.bus.0.bell.notified() => self.rung(),
+                _ = tick.tick() => {
+                    self.tick();
+                    self.settle().await;
+                    self.hand_out();
+                }
+                () = self.bus.0.bell.notified() => self.rung().await,
+                changed = self.commands.changed() => match changed {
+                    Ok(()) => self.hand_out(),
+                    Err(_) => return,
+                },
                 block = self.follower.next() => match block {
                     Ok(block) => {
-                        self.route(&block, from);
+                        self.route(&block, from).await;
                         // Connections and the uplinks get their turn.
                         tokio::task::yield_now().await;
                     }
@@ -131,25 +152,32 @@ impl AtWork {
         }
     }
 
-    fn route(&self, block: &Block, from: u64) {
+    async fn route(&self, block: &Block, from: u64) {
         let is_idle = self.bus.is_idle();
-        if is_idle && !block.has_retained() {
+        if is_idle && !self.awaits_replies && !block.has_retained() {
             return;
         }
         for (_, record) in block.records_from(from) {
             if record.retain || (!is_idle && self.bus.is_taken(record.topic)) {
                 self.bus.route(&Arc::new(Message::of(&record)));
             }
+            if self.is_reply(&record) {
+                self.note_reply(&record).await;
+            }
         }
     }
 
-    fn rung(&mut self) {
+    async fn rung(&mut self) {
         let passed = std::mem::take(&mut *self.bus.0.passed.lock());
         for message in passed.messages {
             self.bus.route(&Arc::new(message));
         }
         if self.bus.is_save_urgent() {
             self.save();
+        }
+        self.settle().await;
+        if self.bus.0.has_arrivals.load(Ordering::Acquire) {
+            self.hand_out();
         }
     }
 
@@ -197,10 +225,15 @@ impl AtWork {
         let is_due = (self.ticks >= SAVE_AFTER_TICKS && self.bus.has_unsaved())
             || (behind > 0
                 && (self.ticks >= SAVE_POSITION_AFTER_TICKS || behind >= SAVE_POSITION_AFTER_RECORDS)
-                && self.bus.keeps_something());
+                && self.keeps_something());
         if is_due || self.bus.is_save_urgent() {
             self.save();
         }
+    }
+
+    /// Whether there is anything for which the position matters.
+    fn keeps_something(&self) -> bool {
+        self.awaits_replies || self.bus.keeps_something()
     }
 
     /// Begins a save, unless one is under way: what is urgent is saved after that.
@@ -240,12 +273,13 @@ impl AtWork {
 
     /// The last save.
     async fn finish(&mut self) {
+        self.settle().await;
         for _ in 0..2 {
             if self.saving.is_some() {
                 let result = ended(&mut self.saving).await;
                 self.saved(result);
             }
-            let moved = self.follower.position() > self.saved_position && self.bus.keeps_something();
+            let moved = self.follower.position() > self.saved_position && self.keeps_something();
             if self.saving.is_none() && (self.bus.has_unsaved() || moved) {
                 self.save();
             }

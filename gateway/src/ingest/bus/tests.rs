@@ -57,6 +57,7 @@ fn message(topic: &str, payload: &str, qos: u8, retain: bool) -> Arc<Message> {
         retain,
         received_ms: 1_000_000,
         expiry_s: None,
+        command: None,
     })
 }
 

@@ -97,7 +97,7 @@ impl Session {
     pub(super) fn take_puback(&mut self, body: &[u8]) -> Result<(), Fault> {
         let ack = ClientAck::parse(self.version, body)?;
         if let Some(mailbox) = &self.mailbox {
-            self.bus.acknowledge(mailbox, ack.packet_id);
+            self.bus.acknowledge(mailbox, ack.packet_id, ack.reason);
         }
         Ok(())
     }

@@ -58,6 +58,8 @@ pub struct MessageRow {
     pub received_ms: u64,
     /// How long it is worth delivering, in seconds from then.
     pub expiry_s: Option<u32>,
+    /// The id of the command that it is; `None` for what was published.
+    pub command: Option<String>,
 }
 
 /// A message that a session is owed.
