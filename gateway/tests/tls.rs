@@ -23,7 +23,10 @@ use rustls::{
 use tempfile::TempDir;
 use tidegate::{
     clock, config,
-    ingest::{self, ClientCert, ListenerSettings, Reload, Settings, TlsSettings},
+    ingest::{
+        self, ClientCert, ListenerSettings, Reload, Settings, TlsSettings,
+        access::{Access, Acl, Policy, Users},
+    },
     store::{self, Store},
     telemetry,
 };
@@ -55,6 +58,17 @@ struct House {
     _store: Store,
     _door: JoinHandle<()>,
     _shutdown: DropGuard,
+}
+
+/// Devices that choose their client ids, and may do everything: this is about who gets through the handshake.
+fn policy() -> Policy {
+    let user = |name| format!("[[user]]\nname = \"{name}\"\ncertificate_only = true\nclient_id = \"any\"\n");
+    let users = ["stall-3", "good", "prompt", "lost", "kept"].map(user).concat();
+    let acl = "[[rule]]\nwho = \"*\"\npublish = [\"#\"]\nsubscribe = [\"#\"]\n";
+    Policy {
+        users: Some(Users::parse(&users, Path::new("users.toml")).unwrap()),
+        acl: Some(Acl::parse(acl, Path::new("acl.toml")).unwrap()),
+    }
 }
 
 impl House {
@@ -98,7 +112,8 @@ impl House {
         reload.add(bound.reloadable().unwrap());
         let shutdown = CancellationToken::new();
         tokio::spawn(reload.clone().run(shutdown.clone()));
-        let settings = Settings { tls_timeout, ..Settings::default() };
+        let access = Arc::new(Access::new(policy()));
+        let settings = Settings { tls_timeout, access, ..Settings::default() };
         let door = tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, shutdown.clone()));
         House {
             folder,

@@ -11,19 +11,15 @@
 //!
 //! Limits: messages and bytes of the queue; what finds no room is the session's own loss, and counted.
 
+mod owed;
+mod write;
+
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{
-    message::Message,
-    outgoing::{Delivery, put_pubrel},
-};
-use crate::{
-    ingest::packet::Version,
-    store::{OwedRow, SessionChange},
-};
-
-/// What a message in the queue weighs beside its own bytes.
-const ENTRY_BYTES: usize = 96;
+use self::owed::Owed;
+pub use self::write::{Peer, Written};
+use super::message::Message;
+use crate::store::{OwedRow, SessionChange};
 
 /// What one session is owed.
 #[derive(Debug, Default)]
@@ -41,18 +37,6 @@ pub struct Outbound {
     keeps: bool,
     /// In the file, and owed no more.
     settled: Vec<u64>,
-}
-
-/// A message that is owed.
-#[derive(Debug)]
-struct Owed {
-    number: u64,
-    message: Arc<Message>,
-    qos: u8,
-    retain: bool,
-    subscription_ids: Box<[u32]>,
-    /// The file has it, or will have it with the save that is under way.
-    in_file: bool,
 }
 
 #[derive(Debug)]
@@ -90,32 +74,6 @@ pub struct Limits {
     pub messages_max: usize,
     /// Their bytes.
     pub bytes_max: usize,
-}
-
-/// The client's side of the connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer {
-    /// Its version.
-    pub version: Version,
-    /// Longest packet that it takes.
-    pub packet_bytes_max: usize,
-}
-
-/// What a call to [`Outbound::write`] came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Written {
-    /// Messages written.
-    pub messages: u64,
-    /// Messages that the client does not take, by their size.
-    pub too_large: u64,
-    /// Messages whose time was over.
-    pub expired: u64,
-    /// Messages that the client may not have any more.
-    pub denied: u64,
-    /// There is more, and no room for it in the output.
-    pub is_cut: bool,
-    /// Something waits for the file to say it.
-    pub waits_for_file: bool,
 }
 
 /// What a PUBREC is about.
@@ -215,114 +173,6 @@ impl Outbound {
         let stays = |owed: &Owed| owed.qos > 0 && owed.message.command.is_none();
         queue.retain(|owed| stays(owed) || owed.settle(settled));
         self.queue_bytes = self.queue.iter().map(Owed::size).sum();
-    }
-
-    /// Writes what can be sent, until `out` holds `out_bytes_max`.
-    pub fn write(
-        &mut self,
-        peer: Peer,
-        now_ms: u64,
-        out: &mut Vec<u8>,
-        out_bytes_max: usize,
-        may_receive: impl Fn(&str) -> bool,
-    ) -> Written {
-        let mut written = Written::default();
-        if self.receive_max == 0 {
-            return written;
-        }
-        if self.unsent > 0 {
-            self.write_flight(peer, now_ms, out, out_bytes_max, &mut written);
-        }
-        while !written.is_cut && self.flight.len() < usize::from(self.receive_max) {
-            let Some(owed) = self.queue.front() else { break };
-            if out.len() >= out_bytes_max {
-                written.is_cut = true;
-                break;
-            }
-            let expires_in_s = owed.message.expires_in_s(now_ms);
-            let is_over = expires_in_s == Some(0);
-            let is_denied = !may_receive(&owed.message.topic);
-            let Some(owed) = self.take_first() else { break };
-            if is_over || is_denied {
-                written.expired += u64::from(is_over);
-                written.denied += u64::from(is_denied && !is_over);
-                owed.settle(&mut self.settled);
-                continue;
-            }
-            let waits = owed.qos == 2 && self.keeps;
-            let packet_id = if owed.qos > 0 { self.next_packet_id() } else { 0 };
-            if !waits
-                && !owed.delivery(packet_id, false, expires_in_s).write(
-                    peer.version,
-                    peer.packet_bytes_max,
-                    out,
-                )
-            {
-                written.too_large += 1;
-                owed.settle(&mut self.settled);
-                continue;
-            }
-            written.messages += u64::from(!waits);
-            written.waits_for_file |= waits;
-            if owed.qos > 0 {
-                self.unsent += usize::from(waits);
-                self.flight.push_back(InFlight {
-                    owed,
-                    packet_id,
-                    step: Step::Publish,
-                    sent: !waits,
-                    dup: !waits,
-                    kept: Keep::No,
-                });
-            } else {
-                owed.settle(&mut self.settled);
-            }
-        }
-        written
-    }
-
-    /// Sends what is in flight and was not sent on this connection.
-    fn write_flight(
-        &mut self,
-        peer: Peer,
-        now_ms: u64,
-        out: &mut Vec<u8>,
-        out_bytes_max: usize,
-        written: &mut Written,
-    ) {
-        let (keeps, settled) = (self.keeps, &mut self.settled);
-        let mut unsent = 0;
-        self.flight.retain_mut(|entry| {
-            if entry.sent {
-                return true;
-            }
-            if entry.owed.qos == 2 && keeps && entry.kept != Keep::Yes {
-                written.waits_for_file = true;
-                unsent += 1;
-                return true;
-            }
-            if written.is_cut || out.len() >= out_bytes_max {
-                written.is_cut = true;
-                unsent += 1;
-                return true;
-            }
-            match entry.step {
-                Step::Release => put_pubrel(entry.packet_id, out),
-                Step::Publish => {
-                    let expires_in_s = entry.owed.message.expires_in_s(now_ms);
-                    let delivery = entry.owed.delivery(entry.packet_id, entry.dup, expires_in_s);
-                    if !delivery.write(peer.version, peer.packet_bytes_max, out) {
-                        written.too_large += 1;
-                        entry.owed.settle(settled);
-                        return false;
-                    }
-                    written.messages += 1;
-                }
-            }
-            (entry.sent, entry.dup) = (true, true);
-            true
-        });
-        self.unsent = unsent;
     }
 
     /// PUBACK came. Gives the message, if it was waiting for that.
@@ -435,43 +285,6 @@ impl Outbound {
             if self.flight.iter().all(|entry| entry.packet_id != self.last_packet_id) {
                 return self.last_packet_id;
             }
-        }
-    }
-}
-
-impl Owed {
-    fn size(&self) -> usize {
-        self.message.size() + ENTRY_BYTES
-    }
-
-    fn delivery(&self, packet_id: u16, dup: bool, expires_in_s: Option<u32>) -> Delivery<'_> {
-        Delivery {
-            message: &self.message,
-            qos: self.qos,
-            retain: self.retain,
-            dup,
-            packet_id,
-            subscription_ids: &self.subscription_ids,
-            expires_in_s,
-        }
-    }
-
-    /// Owed no more: the file has to be told if it says otherwise. Gives false, for what filters.
-    fn settle(&self, settled: &mut Vec<u64>) -> bool {
-        if self.in_file {
-            settled.push(self.number);
-        }
-        false
-    }
-
-    fn row(&self, packet_id: u16, released: bool) -> OwedRow {
-        OwedRow {
-            message: self.message.row(),
-            qos: self.qos,
-            retain: self.retain,
-            subscription_ids: self.subscription_ids.to_vec(),
-            packet_id,
-            released,
         }
     }
 }
