@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{quota::Bucket, registry::Kick, settings::Settings};
 
-/// Connections without a seat: at some KB each, and 25 KB in a TLS handshake. Attackers beyond this number push each other out and
+/// Connections without a seat, at some KB each, more in a TLS handshake. Attackers beyond this number push each other out and
 /// come again, which fills the kernel's queue: so there are more places than an attacker usually has connections.
 pub const WAITING_MAX: usize = 2048;
 /// Connections whose seat is given up already, or that were pushed out, and that are not closed yet.
