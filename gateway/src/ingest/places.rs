@@ -6,7 +6,7 @@
 //! ```
 //! A connection without a seat (a handshake, no CONNECT yet, a refusal under way) waits in a room of its own with
 //! [`WAITING_MAX`] places. One more pushes out the oldest, so silent connections take no place from those that speak: at the
-//! default rate a connection has two seconds at least, whatever comes after it.
+//! default rate a connection has four seconds at least, whatever comes after it.
 //!
 //! Limits: `connections_max` clients, [`WAITING_MAX`] that wait, [`CLOSING_MAX`] that are being closed; beyond these the
 //! kernel's queue waits. Addresses are counted by IPv4 address and by IPv6 network of 64 bits, which is what one
@@ -24,8 +24,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{error::Fault, quota::Bucket, registry::Kick, settings::Settings};
 
-/// Connections without a seat.
-pub const WAITING_MAX: usize = 1024;
+/// Connections without a seat, at some KB each, more in a TLS handshake. Attackers beyond this number push each other out and
+/// come again, which fills the kernel's queue: so there are more places than an attacker usually has connections.
+pub const WAITING_MAX: usize = 2048;
 /// Connections whose seat is given up already, or that were pushed out, and that are not closed yet.
 pub const CLOSING_MAX: usize = 512;
 /// What may be accepted at once, in seconds of the rate.
