@@ -144,13 +144,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             Remembered::Expired => false,
             Remembered::Unknown => pending,
         };
+        let was_local = self.shared.bus.knows(&client);
         let mailbox = self.shared.bus.resume(&client, connect.clean, now.wall_ms);
         let present = (continued || mailbox.is_some()) && !connect.clean;
         let version = connect.version;
         tracing::debug!(%client, peer = %self.origin.peer, ?version, present, "connected");
         self.shared.settings.access.audit.connected(now.wall_ms, &self.origin, admitted, &client, version);
         // What is in the intake and not committed is not pending yet, but then the session was kept.
-        let forget = !present && (pending || remembered != Remembered::Unknown);
+        let forget = !present && (pending || was_local || remembered != Remembered::Unknown);
         self.session.set_permit(permit);
         let opening = Opening { client, identity: admitted.identity.clone(), present, forget, mailbox };
         self.session.accept(now, connect, opening, &mut self.inlet.batch);

@@ -317,7 +317,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         if let Some(seat) = self.seat.take() {
             let is_told = self.append_end().await;
             let expiry_s = self.session.session_expiry_s();
-            if expiry_s > 0 || !is_told {
+            if (expiry_s > 0 && !self.session.is_local()) || !is_told {
                 // With an expiry of 0 this says that it is over, and the next CONNECT tells the store.
                 let owner = self.admitted.as_ref().map_or_else(|| ANONYMOUS.into(), |a| a.identity.clone());
                 self.shared.registry.keep(self.session.client(), &owner, expiry_s, clock::monotonic());

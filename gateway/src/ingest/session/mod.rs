@@ -328,8 +328,8 @@ impl Session {
                 self.note_denied(Action::Will, &will.topic);
             }
         }
-        if let Some(mailbox) = self.mailbox.take() {
-            self.bus.detach(&mailbox, self.session_expiry_s, now.wall_ms);
+        if let Some(mailbox) = &self.mailbox {
+            self.bus.detach(mailbox, self.session_expiry_s, now.wall_ms);
         }
         if self.session_expiry_s == 0 && (pending || self.acks.has_exactly_once()) {
             sink.push_forget(&self.client);
@@ -359,6 +359,12 @@ impl Session {
     #[must_use]
     pub fn session_expiry_s(&self) -> u32 {
         self.session_expiry_s
+    }
+
+    /// Whether the bus has the session, and so keeps it while its client is away.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.mailbox.is_some()
     }
 
     /// Output to be written.
