@@ -21,6 +21,7 @@ use tidegate::{
     clock, config,
     ingest::{
         self, ListenerSettings, Payload, Route, Settings,
+        access::{Acl, Users, acl::Subject},
         bus::Bus,
         session::{Now, OUT_BYTES_MAX, Opening, Session, Sink},
         topics,
@@ -50,6 +51,7 @@ const GROWTH_MAX: u64 = 20 << 20;
 const LIVE_SHARE: u64 = 200;
 const LIMIT: Duration = Duration::from_secs(30);
 const SHIPPED: &str = include_str!("../../config/gateway.toml");
+const SHIPPED_ACL: &str = include_str!("../../config/acl.toml");
 
 /// Something that reads bytes from outside.
 struct Target {
@@ -63,10 +65,12 @@ struct Target {
 }
 
 const TARGETS: &[Target] = &[
-    Target { name: "session", share: 700, seeds: conversations, take: play },
+    Target { name: "session", share: 690, seeds: conversations, take: play },
     Target { name: "frame", share: 250, seeds: frames, take: read_frame },
     Target { name: "topics", share: 40, seeds: filters, take: match_topics },
     Target { name: "config", share: 10, seeds: configs, take: read_config },
+    Target { name: "acl", share: 5, seeds: acls, take: read_acl },
+    Target { name: "users", share: 5, seeds: users_files, take: read_users },
 ];
 
 fn inputs() -> u64 {
@@ -361,6 +365,34 @@ fn read_config(input: &[u8], _random: &mut Random) {
     let text = String::from_utf8_lossy(input);
     if let Err(error) = config::parse(&text, Path::new("/nowhere/g.toml"), &|_| None) {
         assert!(!error.to_string().is_empty());
+    }
+}
+
+fn acls() -> Vec<Vec<u8>> {
+    let rule = "[[rule]]\nwho = \"a\"\npublish = [\"tg/{identity}/+/{client_id}/#\"]\nsubscribe = [\"#\"]\n";
+    vec![SHIPPED_ACL.as_bytes().to_vec(), rule.as_bytes().to_vec()]
+}
+
+/// Rules that could be read are asked as well, about names and topics that come from the same bytes.
+fn read_acl(input: &[u8], random: &mut Random) {
+    let text = String::from_utf8_lossy(input);
+    let Ok(acl) = Acl::parse(&text, Path::new("/nowhere/acl.toml")) else { return };
+    let (identity, topic) = text.split_at(text.floor_char_boundary(random.below(40) as usize));
+    let permit = acl.permit(&Subject { identity, roles: &["viewer".into()], client_id: identity });
+    let _ = (permit.may_publish(topic), permit.may_subscribe(topic), permit.may_receive(topic));
+}
+
+fn users_files() -> Vec<Vec<u8>> {
+    let user = "[[user]]\nname = \"barn-3\"\nroles = [\"viewer\"]\n\
+                password = \"$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc\"\n";
+    vec![user.as_bytes().to_vec(), user.repeat(3).into_bytes()]
+}
+
+fn read_users(input: &[u8], _random: &mut Random) {
+    let text = String::from_utf8_lossy(input);
+    match Users::parse(&text, Path::new("/nowhere/users.toml")) {
+        Ok(users) => assert!(users.iter().count() == users.len()),
+        Err(error) => assert!(!error.to_string().contains("CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc")),
     }
 }
 
