@@ -8,7 +8,7 @@
 //! What is stored reaches local subscribers out of the log, after its commit: fan-out delays no PUBACK and no commit, and a subscriber
 //! sees nothing that a power cut could take back. What no route stores goes through the log all the same if it was published
 //! with QoS 1 or 2 and somebody subscribes to it (`local` records, which no uplink gets), so a PUBACK always means: on disk. With
-//! QoS 0 it is passed on in memory.
+//! QoS 0 it is passed on in memory, unless it is to be retained: the last one published is the one retained, whatever its QoS.
 //!
 //! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes of each queue, retained messages and bytes. All
 //! queues together have [`QUEUED_BYTES_MAX`], of which each session may use an equal share: a slow one loses its own copies.
@@ -42,7 +42,7 @@ pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
 pub use outbound::{Peer, Received, Written};
 pub(super) use outgoing::{put_number, put_pubrel};
-pub(super) use task::run;
+pub(super) use task::{restore, run};
 
 use super::settings::Settings;
 use crate::store::SessionChange;
@@ -152,7 +152,8 @@ impl Bus {
         };
         match (is_wanted, qos) {
             (false, _) => Wanted::No,
-            (true, 0) => Wanted::Passed,
+            // One to be retained must not overtake another that goes through the log.
+            (true, 0) if !retain => Wanted::Passed,
             (true, _) => Wanted::Stored,
         }
     }

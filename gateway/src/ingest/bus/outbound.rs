@@ -289,6 +289,10 @@ impl Outbound {
         written: &mut Written,
     ) {
         let (keeps, settled) = (self.keeps, &mut self.settled);
+        // On a new connection the client may take fewer at a time than on the one before [MQTT-4.9.0-2].
+        let is_open = |entry: &&InFlight| entry.sent || entry.step == Step::Release;
+        let mut room =
+            usize::from(self.receive_max).saturating_sub(self.flight.iter().filter(is_open).count());
         let mut unsent = 0;
         self.flight.retain_mut(|entry| {
             if entry.sent {
@@ -296,6 +300,10 @@ impl Outbound {
             }
             if entry.owed.qos == 2 && keeps && entry.kept != Keep::Yes {
                 written.waits_for_file = true;
+                unsent += 1;
+                return true;
+            }
+            if entry.step == Step::Publish && room == 0 {
                 unsent += 1;
                 return true;
             }
@@ -308,13 +316,17 @@ impl Outbound {
                 Step::Release => put_pubrel(entry.packet_id, out),
                 Step::Publish => {
                     let expires_in_s = entry.owed.message.expires_in_s(now_ms);
+                    if expires_in_s == Some(0) && !entry.dup {
+                        written.expired += 1;
+                        return entry.owed.settle(settled);
+                    }
                     let delivery = entry.owed.delivery(entry.packet_id, entry.dup, expires_in_s);
                     if !delivery.write(peer.version, peer.packet_bytes_max, out) {
                         written.too_large += 1;
-                        entry.owed.settle(settled);
-                        return false;
+                        return entry.owed.settle(settled);
                     }
                     written.messages += 1;
+                    room -= 1;
                 }
             }
             (entry.sent, entry.dup) = (true, true);

@@ -18,8 +18,11 @@ pub enum Outcome {
     Changed,
     /// There was none, and there is none.
     Same,
-    /// There is no room for it.
-    NoRoom,
+    /// There is no room for it, and so there is none any more.
+    NoRoom {
+        /// There was one.
+        was_there: bool,
+    },
 }
 
 /// The retained messages.
@@ -41,7 +44,9 @@ impl Retained {
         let after = message.size() + ENTRY_BYTES;
         let is_full = before == 0 && self.by_topic.len() >= messages_max;
         if is_full || self.bytes - before + after > bytes_max {
-            return Outcome::NoRoom;
+            // The one before is not the last any more [MQTT-3.3.1-5].
+            self.bytes -= before;
+            return Outcome::NoRoom { was_there: self.by_topic.remove(&message.topic).is_some() };
         }
         self.bytes = self.bytes - before + after;
         self.by_topic.insert(message.topic.clone(), message.clone());
@@ -107,13 +112,17 @@ mod tests {
 
     #[test]
     fn the_last_message_of_a_topic_stays_until_an_empty_one_comes() {
+        let no_room = |was_there| Outcome::NoRoom { was_there };
         let mut retained = Retained::default();
         let mut put = |topic, payload| retained.put(&message(topic, payload), 2, 1000);
         assert_eq!([put("a", "1"), put("a", "2"), put("b", "1")], [Outcome::Changed; 3]);
-        assert_eq!((put("c", "1"), put("c", "")), (Outcome::NoRoom, Outcome::Same));
+        assert_eq!((put("c", "1"), put("c", "")), (no_room(false), Outcome::Same));
         assert_eq!(put("b", ""), Outcome::Changed);
-        assert_eq!(put("b", &"x".repeat(1000)), Outcome::NoRoom);
+        assert_eq!(put("b", &"x".repeat(1000)), no_room(false));
         assert_eq!((&*retained.get("a").unwrap().payload, retained.len()), (&b"2"[..], 1));
+        assert_eq!(retained.put(&message("a", &"x".repeat(1000)), 2, 1000), no_room(true));
+        assert_eq!((retained.len(), retained.bytes), (0, 0), "the one before is not the last any more");
+        retained.put(&message("a", "3"), 2, 1000);
         retained.put(&message("a", ""), 2, 1000);
         assert_eq!((retained.len(), retained.bytes), (0, 0));
     }

@@ -190,8 +190,11 @@ impl Bus {
         let (messages_max, bytes_max) = (settings.retained_messages_max, settings.retained_bytes_max);
         match self.0.takers.write().retained.put(message, messages_max, bytes_max) {
             Outcome::Same => {}
-            Outcome::NoRoom => {
+            Outcome::NoRoom { was_there } => {
                 self.0.counts.retained_full.fetch_add(1, Ordering::Relaxed);
+                if was_there {
+                    self.0.unsaved.lock().retained.insert(message.topic.clone());
+                }
             }
             Outcome::Changed => {
                 self.0.unsaved.lock().retained.insert(message.topic.clone());

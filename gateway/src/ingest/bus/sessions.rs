@@ -28,6 +28,12 @@ impl Bus {
         Some(mailbox)
     }
 
+    /// Whether `client` has a session here.
+    #[must_use]
+    pub fn has(&self, client: &str) -> bool {
+        self.0.sessions.lock().contains_key(client)
+    }
+
     /// Whether the session of `client` is another identity's.
     #[must_use]
     pub fn is_foreign(&self, client: &str, identity: &str, now_ms: u64) -> bool {
