@@ -75,7 +75,7 @@ async fn a_disconnect_is_without_words_where_the_client_takes_no_more() {
     let door = Door::open().await;
     let mut client = door.connect(&Connect::new(5, "c").property(&[0x27, 0, 0, 0, 30])).await;
     client.send(&[0x20, 0]).await;
-    assert_eq!(client.packet().await.body, [0x82, 0]);
+    assert_eq!(client.packet().await.body, [0x82]);
     assert_eq!(client.next().await, None);
 }
 

@@ -1,7 +1,7 @@
 //! Data on the wire: section 1.5 and chapter 2.
 
 use super::{
-    client::{Connect, QOS1, connect, packet, publish, text},
+    client::{Connect, connect, packet, text},
     door::{BOTH, Door},
 };
 
@@ -66,11 +66,12 @@ async fn lengths_go_out_with_as_few_bytes_as_hold_them() {
         client.publish("t", 1, &"x".repeat(bytes)).await;
         assert_eq!(client.take().await.payload.len(), bytes);
     }
-    client.send(&publish(5, QOS1, "t", 1, &[], &"x".repeat(124))).await;
-    client.wait(4).await;
-    let got = client.packet().await;
-    assert_eq!(got.body.len(), 128);
-    assert_eq!(client.last_header, [0x30, 0x80, 0x01]);
+    let mut publisher = door.client(5, "p").await;
+    for (bytes, header) in [(123, &[0x30, 0x7f][..]), (124, &[0x30, 0x80, 0x01])] {
+        publisher.publish("t", 1, &"x".repeat(bytes)).await;
+        client.packet().await;
+        assert_eq!(client.last_header, header);
+    }
 }
 
 #[tokio::test]

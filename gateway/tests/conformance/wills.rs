@@ -11,9 +11,9 @@ async fn a_will_is_published_as_it_was_left_when_the_connection_breaks() {
     for version in BOTH {
         for qos in 0..3 {
             let mut watcher = door.client(version, "watcher").await;
-            watcher.subscribe("w/+", 2).await;
+            watcher.subscribe(&format!("w/{version}{qos}/+"), 2).await;
             for retain in [false, true] {
-                let topic = format!("w/{version}{qos}{retain}");
+                let topic = format!("w/{version}{qos}/{retain}");
                 let will = Will { qos, retain, ..Will::new(&topic, "gone") };
                 drop(door.connect(&Connect::new(version, "c").will(will)).await);
                 let got = watcher.take().await;

@@ -64,7 +64,7 @@ pub(super) async fn next_policy(mut changes: watch::Receiver<Arc<Policy>>) -> wa
 impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// Accepts or refuses the client.
     pub(super) async fn decide(&mut self, connect: Connect) {
-        let version = connect.version;
+        let (version, packet_bytes_max) = (connect.version, connect.packet_bytes_max);
         let claimed = (connect.user.clone(), connect.client_id.clone());
         // Boxed: it is large, rare, and would lie in the task of every idle connection.
         let fault = match Box::pin(self.try_accept(connect)).await {
@@ -76,7 +76,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 refusal.fault
             }
         };
-        self.session.refuse(now(), Refused { version, fault });
+        self.session.refuse(now(), Refused { version, fault, packet_bytes_max });
     }
 
     async fn try_accept(&mut self, mut connect: Connect) -> Result<(), NotAccepted> {
@@ -139,12 +139,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         let now = now();
         let remembered = self.shared.registry.resume(&client, now.at);
         let pending = self.inlet.has_pending(&client);
+        let mailbox = self.shared.bus.resume(&client, connect.clean, now.wall_ms);
         let continued = match remembered {
-            Remembered::Kept => true,
+            // What it subscribed to may have been given up since, for want of room.
+            Remembered::Kept { is_local } => !is_local || mailbox.is_some(),
             Remembered::Expired => false,
             Remembered::Unknown => pending,
         };
-        let mailbox = self.shared.bus.resume(&client, connect.clean, now.wall_ms);
         let present = (continued || mailbox.is_some()) && !connect.clean;
         let version = connect.version;
         tracing::debug!(%client, peer = %self.origin.peer, ?version, present, "connected");

@@ -320,7 +320,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             if expiry_s > 0 || !is_told {
                 // With an expiry of 0 this says that it is over, and the next CONNECT tells the store.
                 let owner = self.admitted.as_ref().map_or_else(|| ANONYMOUS.into(), |a| a.identity.clone());
-                self.shared.registry.keep(self.session.client(), &owner, expiry_s, clock::monotonic());
+                let (client, is_local) = (self.session.client(), self.shared.bus.has(self.session.client()));
+                self.shared.registry.keep(client, &owner, expiry_s, is_local, clock::monotonic());
             }
             drop(seat);
             self.shared.meters.disconnected();
