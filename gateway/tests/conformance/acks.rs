@@ -7,6 +7,8 @@ use super::{
     door::{BOTH, Door},
 };
 
+/// 5: [MQTT-4.3.2-4] [MQTT-4.3.2-5]
+/// 3.1.1: [MQTT-2.3.1-3] [MQTT-4.3.2-2]
 #[tokio::test]
 async fn qos_1_in_is_acknowledged_and_its_id_is_new_after_that() {
     let door = Door::open().await;
@@ -20,6 +22,8 @@ async fn qos_1_in_is_acknowledged_and_its_id_is_new_after_that() {
     assert_eq!(door.upstream(6).await.len(), 6);
 }
 
+/// 5: [MQTT-2.2.1-5] [MQTT-4.3.3-8] [MQTT-4.3.3-10] [MQTT-4.3.3-11] [MQTT-4.3.3-12]
+/// 3.1.1: [MQTT-2.3.1-6] [MQTT-4.3.3-2]
 #[tokio::test]
 async fn qos_2_in_is_taken_once_until_it_is_released_and_its_id_is_new_after_that() {
     let door = Door::open().await;
@@ -42,6 +46,8 @@ async fn qos_2_in_is_taken_once_until_it_is_released_and_its_id_is_new_after_tha
     }
 }
 
+/// 5: [MQTT-4.3.3-8] [MQTT-4.3.3-10] [MQTT-4.3.3-11] [MQTT-4.3.3-12]
+/// 3.1.1: [MQTT-2.3.1-3] [MQTT-4.3.3-2]
 #[tokio::test]
 async fn qos_2_in_is_taken_once_across_a_reconnect_and_a_takeover() {
     let door = Door::open().await;
@@ -65,6 +71,7 @@ async fn qos_2_in_is_taken_once_across_a_reconnect_and_a_takeover() {
     }
 }
 
+/// 5: [MQTT-3.6.2-1] [MQTT-3.7.2-1]
 #[tokio::test]
 async fn a_release_of_an_unknown_id_is_answered_with_its_id() {
     let door = Door::open().await;
@@ -82,6 +89,8 @@ async fn a_release_of_an_unknown_id_is_answered_with_its_id() {
     }
 }
 
+/// 5: [MQTT-2.1.3-1] [MQTT-3.6.1-1]
+/// 3.1.1: [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-3.6.1-1]
 #[tokio::test]
 async fn reserved_flags_of_an_acknowledgement_end_the_connection() {
     let door = Door::open().await;
@@ -109,6 +118,9 @@ async fn again(door: &Door, client: Client, qos: u8) -> Client {
     client
 }
 
+/// 5: [MQTT-2.2.1-2] [MQTT-2.2.1-4] [MQTT-3.3.1-2] [MQTT-4.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.2-3] [MQTT-4.3.3-1]
+/// [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1]
+/// 3.1.1: [MQTT-2.3.1-4] [MQTT-2.3.1-5] [MQTT-3.3.1-2] [MQTT-4.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-4.4.0-1]
 #[tokio::test]
 async fn what_goes_out_has_an_id_of_its_own_and_is_not_sent_again_on_the_same_connection() {
     let door = Door::open().await;
@@ -133,6 +145,10 @@ async fn what_goes_out_has_an_id_of_its_own_and_is_not_sent_again_on_the_same_co
     }
 }
 
+/// 5: [MQTT-3.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.2-3] [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4]
+/// [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4]
+/// 3.1.1: [MQTT-3.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.6.0-2] [MQTT-4.6.0-3]
+/// [MQTT-4.6.0-4]
 #[tokio::test]
 async fn what_was_not_acknowledged_comes_again_with_its_id_dup_and_in_order() {
     let door = Door::open().await;
@@ -165,6 +181,8 @@ async fn what_was_not_acknowledged_comes_again_with_its_id_dup_and_in_order() {
     }
 }
 
+/// 5: [MQTT-3.3.1-1] [MQTT-4.4.0-1]
+/// 3.1.1: [MQTT-3.3.1-1] [MQTT-4.4.0-1]
 #[tokio::test]
 async fn what_was_not_acknowledged_comes_again_after_a_restart() {
     for version in BOTH {
@@ -182,6 +200,8 @@ async fn what_was_not_acknowledged_comes_again_after_a_restart() {
     }
 }
 
+/// 5: [MQTT-2.2.1-5] [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1]
+/// 3.1.1: [MQTT-2.3.1-6] [MQTT-4.3.3-1] [MQTT-4.4.0-1]
 #[tokio::test]
 async fn after_pubrec_the_release_comes_again_and_the_publish_does_not() {
     let door = Door::open().await;
@@ -203,6 +223,8 @@ async fn after_pubrec_the_release_comes_again_and_the_publish_does_not() {
     }
 }
 
+/// 5: [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-2]
+/// 3.1.1: [MQTT-4.3.3-1]
 #[tokio::test]
 async fn a_message_that_the_client_refuses_is_done_with() {
     let door = Door::open().await;
@@ -219,6 +241,7 @@ async fn a_message_that_the_client_refuses_is_done_with() {
     }
 }
 
+/// 5: [MQTT-4.3.3-7]
 #[tokio::test]
 async fn what_was_sent_is_finished_though_its_time_is_over() {
     let door = Door::open().await;
@@ -237,6 +260,7 @@ async fn what_was_sent_is_finished_though_its_time_is_over() {
     assert_eq!((got.payload.as_str(), got.id, got.dup), ("second", second.id, true));
 }
 
+/// 5: [MQTT-4.3.3-13]
 #[tokio::test]
 async fn a_qos_2_publish_is_acknowledged_to_the_end_though_its_time_is_over() {
     let door = Door::open().await;
@@ -247,6 +271,7 @@ async fn a_qos_2_publish_is_acknowledged_to_the_end_though_its_time_is_over() {
     assert_eq!(client.take().await.payload, "fence");
 }
 
+/// 5: [MQTT-3.3.4-9] [MQTT-4.9.0-1] [MQTT-4.9.0-2]
 #[tokio::test]
 async fn a_smaller_receive_maximum_holds_for_what_is_sent_again() {
     let door = Door::open().await;

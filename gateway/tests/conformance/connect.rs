@@ -10,6 +10,8 @@ use super::{
     door::{BOTH, Door},
 };
 
+/// 5: [MQTT-3.1.0-1] [MQTT-3.14.0-1]
+/// 3.1.1: [MQTT-3.1.0-1]
 #[tokio::test]
 async fn the_first_packet_is_connect_or_the_door_closes() {
     let door = Door::open().await;
@@ -18,6 +20,8 @@ async fn the_first_packet_is_connect_or_the_door_closes() {
     }
 }
 
+/// 5: [MQTT-3.1.0-2]
+/// 3.1.1: [MQTT-3.1.0-2]
 #[tokio::test]
 async fn a_second_connect_ends_the_connection() {
     let door = Door::open().await;
@@ -28,6 +32,8 @@ async fn a_second_connect_ends_the_connection() {
     }
 }
 
+/// 5: [MQTT-3.1.2-1] [MQTT-3.1.2-2]
+/// 3.1.1: [MQTT-3.1.2-1] [MQTT-3.1.2-2]
 #[tokio::test]
 async fn a_protocol_that_is_not_served_is_refused_by_name_and_level() {
     let door = Door::open().await;
@@ -47,6 +53,9 @@ fn malformed(version: u8) -> Option<u8> {
     (version == 5).then_some(0x81)
 }
 
+/// 5: [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-12] [MQTT-3.1.2-13] [MQTT-3.1.4-1] [MQTT-3.2.2-6]
+/// 3.1.1: [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-14] [MQTT-3.1.2-15] [MQTT-3.1.4-1] [MQTT-3.2.2-4]
+/// [MQTT-3.2.2-6]
 #[tokio::test]
 async fn connect_flags_that_contradict_are_refused() {
     let door = Door::open().await;
@@ -58,6 +67,10 @@ async fn connect_flags_that_contradict_are_refused() {
     }
 }
 
+/// 5: [MQTT-3.1.2-9] [MQTT-3.1.2-11] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.3-1]
+/// [MQTT-3.1.3-3]
+/// 3.1.1: [MQTT-3.1.2-9] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.2-20] [MQTT-3.1.2-21]
+/// [MQTT-3.1.2-22] [MQTT-3.1.3-1] [MQTT-3.1.3-3]
 #[tokio::test]
 async fn a_payload_has_the_fields_that_the_flags_say_and_no_others() {
     let door = Door::open().await;
@@ -94,6 +107,8 @@ async fn a_payload_has_the_fields_that_the_flags_say_and_no_others() {
     assert_eq!(door.send(5, &alone(5)).await.packet().await.body[1], 0);
 }
 
+/// 5: [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.1.2-23] [MQTT-3.2.2-1] [MQTT-3.2.2-3]
+/// 3.1.1: [MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
 #[tokio::test]
 async fn a_session_goes_on_where_it_was_left() {
     let door = Door::open().await;
@@ -113,6 +128,8 @@ async fn a_session_goes_on_where_it_was_left() {
     }
 }
 
+/// 5: [MQTT-3.1.2-4] [MQTT-3.1.4-4] [MQTT-3.2.2-2]
+/// 3.1.1: [MQTT-3.1.2-6] [MQTT-3.1.4-3] [MQTT-3.2.2-1]
 #[tokio::test]
 async fn a_clean_start_ends_the_session_before_it() {
     let door = Door::open().await;
@@ -137,6 +154,8 @@ async fn a_clean_start_ends_the_session_before_it() {
     }
 }
 
+/// 5: [MQTT-3.1.3-3] [MQTT-3.1.3-5] [MQTT-3.1.3-8] [MQTT-3.2.2-7]
+/// 3.1.1: [MQTT-3.1.3-3] [MQTT-3.1.3-5] [MQTT-3.1.3-9] [MQTT-3.2.2-5]
 #[tokio::test]
 async fn a_client_id_may_be_any_text_of_up_to_1024_bytes() {
     let door = Door::open().await;
@@ -152,6 +171,8 @@ async fn a_client_id_may_be_any_text_of_up_to_1024_bytes() {
     }
 }
 
+/// 5: [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16]
+/// 3.1.1: [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.1.3-8]
 #[tokio::test]
 async fn who_comes_without_a_client_id_gets_one() {
     let door = Door::open().await;
@@ -176,6 +197,8 @@ async fn who_comes_without_a_client_id_gets_one() {
     assert_eq!(door.refusal(4, &kept.bytes()).await, Some(2));
 }
 
+/// 5: [MQTT-3.1.4-3]
+/// 3.1.1: [MQTT-3.1.4-2]
 #[tokio::test]
 async fn a_new_connection_of_a_client_ends_the_old_one() {
     let door = Door::open().await;
@@ -191,6 +214,8 @@ async fn a_new_connection_of_a_client_ends_the_old_one() {
     }
 }
 
+/// 5: [MQTT-3.1.4-5] [MQTT-3.2.0-1] [MQTT-3.2.0-2] [MQTT-3.2.2-1]
+/// 3.1.1: [MQTT-3.1.4-4] [MQTT-3.2.0-1]
 #[tokio::test]
 async fn nothing_comes_before_connack_and_there_is_one() {
     let door = Door::open().await;
@@ -213,6 +238,8 @@ async fn nothing_comes_before_connack_and_there_is_one() {
     }
 }
 
+/// 5: [MQTT-3.1.4-6]
+/// 3.1.1: [MQTT-3.1.4-5]
 #[tokio::test]
 async fn what_follows_a_refused_connect_is_not_looked_at() {
     let door = Door::open().await;
@@ -226,6 +253,8 @@ async fn what_follows_a_refused_connect_is_not_looked_at() {
     assert_eq!(door.upstream(2).await, ["good", "good"]);
 }
 
+/// 5: [MQTT-3.1.2-22]
+/// 3.1.1: [MQTT-3.1.2-24]
 #[tokio::test]
 async fn silence_for_one_and_a_half_keep_alives_ends_a_connection() {
     let door = Door::open().await;
@@ -253,6 +282,7 @@ fn has(client: &Client, property: &[u8]) -> bool {
     client.connack.windows(property.len()).any(|bytes| bytes == property)
 }
 
+/// 5: [MQTT-3.1.2-21] [MQTT-3.2.2-21] [MQTT-3.2.2-22]
 #[tokio::test]
 async fn a_keep_alive_is_lowered_only_if_the_client_is_told() {
     let door = Door::with(Settings { keep_alive_max_s: 1, ..Settings::default() }).await;
@@ -269,6 +299,8 @@ async fn a_keep_alive_is_lowered_only_if_the_client_is_told() {
     old.ping().await;
 }
 
+/// 5: [MQTT-3.1.2-28] [MQTT-3.2.2-9] [MQTT-3.2.2-10] [MQTT-3.2.2-11] [MQTT-3.2.2-12] [MQTT-3.2.2-13] [MQTT-3.2.2-14]
+/// [MQTT-3.2.2-18] [MQTT-4.12.0-6]
 #[tokio::test]
 async fn connack_tells_what_is_offered_and_nothing_that_was_not_asked_for() {
     let door = Door::open().await;
@@ -290,6 +322,8 @@ async fn connack_tells_what_is_offered_and_nothing_that_was_not_asked_for() {
     }
 }
 
+/// 5: [MQTT-3.1.4-1] [MQTT-3.2.2-6] [MQTT-3.2.2-7] [MQTT-3.2.2-8] [MQTT-3.14.0-1] [MQTT-4.12.0-1] [MQTT-4.13.2-1]
+/// 3.1.1: [MQTT-3.1.4-1] [MQTT-3.2.2-4] [MQTT-3.2.2-5]
 #[tokio::test]
 async fn properties_that_connect_may_not_have_are_refused() {
     let door = Door::open().await;
@@ -310,6 +344,7 @@ async fn properties_that_connect_may_not_have_are_refused() {
     }
 }
 
+/// 5: [MQTT-3.1.2-24] [MQTT-3.2.2-19]
 #[tokio::test]
 async fn a_refusal_is_without_words_where_the_client_takes_no_more() {
     let door = Door::open().await;
@@ -319,6 +354,8 @@ async fn a_refusal_is_without_words_where_the_client_takes_no_more() {
     assert_eq!(client.next().await, None);
 }
 
+/// 5: [MQTT-3.1.2-29] [MQTT-3.4.2-1] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-1] [MQTT-3.5.2-2] [MQTT-3.5.2-3] [MQTT-3.6.2-2]
+/// [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3] [MQTT-3.9.2-1] [MQTT-3.9.2-2]
 #[tokio::test]
 async fn no_reason_is_given_in_words_on_any_other_packet() {
     let door = Door::open().await;

@@ -5,6 +5,8 @@ use super::{
     door::{BOTH, Door},
 };
 
+/// 5: [MQTT-3.1.2-20] [MQTT-3.12.4-1]
+/// 3.1.1: [MQTT-3.1.2-23] [MQTT-3.12.4-1]
 #[tokio::test]
 async fn a_ping_is_answered() {
     let door = Door::open().await;
@@ -18,6 +20,8 @@ async fn a_ping_is_answered() {
     }
 }
 
+/// 5: [MQTT-2.1.3-1] [MQTT-3.14.1-1] [MQTT-3.14.2-1] [MQTT-3.15.1-1] [MQTT-4.12.0-7] [MQTT-4.13.1-1] [MQTT-4.13.2-1]
+/// 3.1.1: [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-3.14.1-1] [MQTT-4.8.0-1]
 #[tokio::test]
 async fn packets_that_a_client_may_not_send_end_the_connection() {
     let door = Door::open().await;
@@ -45,6 +49,8 @@ async fn packets_that_a_client_may_not_send_end_the_connection() {
     }
 }
 
+/// 5: [MQTT-3.14.4-1] [MQTT-3.14.4-2]
+/// 3.1.1: [MQTT-3.14.4-1] [MQTT-3.14.4-2]
 #[tokio::test]
 async fn after_disconnect_the_door_closes_and_looks_at_nothing_more() {
     let door = Door::open().await;
@@ -58,6 +64,8 @@ async fn after_disconnect_the_door_closes_and_looks_at_nothing_more() {
     assert_eq!(door.upstream(2).await, ["good", "good"]);
 }
 
+/// 5: [MQTT-3.14.2-2] [MQTT-3.14.2-4] [MQTT-3.14.4-1] [MQTT-3.14.4-2]
+/// 3.1.1: [MQTT-3.14.4-1] [MQTT-3.14.4-2]
 #[tokio::test]
 async fn a_disconnect_from_the_door_has_a_reason_and_a_text_and_no_session_expiry() {
     let door = Door::open().await;
@@ -70,6 +78,7 @@ async fn a_disconnect_from_the_door_has_a_reason_and_a_text_and_no_session_expir
     assert_eq!(client.next().await, None, "nothing after it but the close");
 }
 
+/// 5: [MQTT-3.1.2-24] [MQTT-3.14.2-3]
 #[tokio::test]
 async fn a_disconnect_is_without_words_where_the_client_takes_no_more() {
     let door = Door::open().await;
@@ -79,6 +88,7 @@ async fn a_disconnect_is_without_words_where_the_client_takes_no_more() {
     assert_eq!(client.next().await, None);
 }
 
+/// 5: [MQTT-4.1.0-2]
 #[tokio::test]
 async fn a_disconnect_may_change_the_session_expiry_but_not_from_none() {
     let door = Door::open().await;
@@ -102,6 +112,8 @@ async fn a_disconnect_may_change_the_session_expiry_but_not_from_none() {
     client.ends_with(0x82).await;
 }
 
+/// 5: [MQTT-1.5.4-2] [MQTT-3.14.2-1]
+/// 3.1.1: [MQTT-1.5.3-2]
 #[tokio::test]
 async fn a_disconnect_that_is_none_ends_the_connection_as_well() {
     let door = Door::open().await;

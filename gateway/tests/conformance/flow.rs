@@ -7,6 +7,7 @@ use super::{
     door::Door,
 };
 
+/// 5: [MQTT-3.3.4-9] [MQTT-3.3.4-10] [MQTT-4.9.0-1] [MQTT-4.9.0-2] [MQTT-4.9.0-3]
 #[tokio::test]
 async fn no_more_goes_out_than_the_clients_receive_maximum_and_all_else_does() {
     let door = Door::open().await;
@@ -50,6 +51,7 @@ async fn no_more_goes_out_than_the_clients_receive_maximum_and_all_else_does() {
     }
 }
 
+/// 5: [MQTT-3.3.4-7]
 #[tokio::test]
 async fn a_client_that_sends_more_than_the_receive_maximum_is_disconnected() {
     let door = Door::with(Settings { inflight_max: 3, ..Settings::default() }).await;
@@ -65,6 +67,7 @@ async fn a_client_that_sends_more_than_the_receive_maximum_is_disconnected() {
     client.ends_with(0x93).await;
 }
 
+/// 5: [MQTT-3.1.2-25]
 #[tokio::test]
 async fn a_packet_that_the_client_does_not_take_is_as_if_it_had_been_sent() {
     let door = Door::open().await;
@@ -83,6 +86,7 @@ async fn a_packet_that_the_client_does_not_take_is_as_if_it_had_been_sent() {
     }
 }
 
+/// 5: [MQTT-3.1.2-24]
 #[tokio::test]
 async fn a_packet_of_just_the_clients_maximum_is_sent() {
     let door = Door::open().await;
@@ -98,6 +102,7 @@ async fn a_packet_of_just_the_clients_maximum_is_sent() {
     }
 }
 
+/// 5: [MQTT-3.2.2-15]
 #[tokio::test]
 async fn a_client_that_sends_more_than_the_maximum_packet_size_is_disconnected() {
     let door = Door::with(Settings { packet_bytes_max: 4096, ..Settings::default() }).await;

@@ -5,6 +5,9 @@ use super::{
     door::{BOTH, Door},
 };
 
+/// 5: [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.7-1] [MQTT-3.1.3-4] [MQTT-3.1.3-11] [MQTT-3.1.3-12] [MQTT-3.3.2-13]
+/// [MQTT-3.3.2-14]
+/// 3.1.1: [MQTT-1.5.3-1] [MQTT-1.5.3-2] [MQTT-3.1.3-4] [MQTT-3.1.3-10] [MQTT-3.1.3-11]
 #[tokio::test]
 async fn texts_in_connect_are_well_formed_and_without_nul() {
     let door = Door::open().await;
@@ -43,6 +46,8 @@ async fn texts_in_connect_are_well_formed_and_without_nul() {
     assert!(door.refusal(5, &of_will).await.is_some());
 }
 
+/// 5: [MQTT-1.5.4-3]
+/// 3.1.1: [MQTT-1.5.3-3]
 #[tokio::test]
 async fn a_byte_order_mark_is_a_character_like_any_other() {
     let door = Door::open().await;
@@ -56,6 +61,7 @@ async fn a_byte_order_mark_is_a_character_like_any_other() {
     }
 }
 
+/// 5: [MQTT-1.5.5-1]
 #[tokio::test]
 async fn lengths_go_out_with_as_few_bytes_as_hold_them() {
     let door = Door::open().await;
@@ -74,6 +80,7 @@ async fn lengths_go_out_with_as_few_bytes_as_hold_them() {
     }
 }
 
+/// 5: [MQTT-2.2.2-1] [MQTT-3.11.2-1] [MQTT-3.11.2-2]
 #[tokio::test]
 async fn a_packet_without_properties_says_so() {
     let door = Door::open().await;

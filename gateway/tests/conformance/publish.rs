@@ -5,6 +5,8 @@ use super::{
     door::{BOTH, Door},
 };
 
+/// 5: [MQTT-2.2.1-2] [MQTT-2.2.1-5] [MQTT-3.3.4-1]
+/// 3.1.1: [MQTT-2.3.1-5] [MQTT-2.3.1-6] [MQTT-3.3.4-1]
 #[tokio::test]
 async fn each_qos_has_its_answer() {
     let door = Door::open().await;
@@ -19,6 +21,8 @@ async fn each_qos_has_its_answer() {
     }
 }
 
+/// 5: [MQTT-3.3.1-2] [MQTT-3.3.1-4]
+/// 3.1.1: [MQTT-3.3.1-2] [MQTT-3.3.1-4]
 #[tokio::test]
 async fn flags_that_no_publish_has_end_the_connection() {
     let door = Door::open().await;
@@ -31,6 +35,8 @@ async fn flags_that_no_publish_has_end_the_connection() {
     }
 }
 
+/// 5: [MQTT-3.3.1-3]
+/// 3.1.1: [MQTT-3.3.1-3]
 #[tokio::test]
 async fn a_dup_flag_is_not_passed_on() {
     let door = Door::open().await;
@@ -45,6 +51,8 @@ async fn a_dup_flag_is_not_passed_on() {
     }
 }
 
+/// 5: [MQTT-1.5.4-1] [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3]
+/// 3.1.1: [MQTT-1.5.3-1] [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3]
 #[tokio::test]
 async fn a_topic_that_is_none_ends_the_connection() {
     let door = Door::open().await;
@@ -67,6 +75,7 @@ async fn a_topic_that_is_none_ends_the_connection() {
     }
 }
 
+/// 5: [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
 #[tokio::test]
 async fn properties_reach_every_subscriber_unaltered_and_in_order() {
     let door = Door::open().await;
@@ -99,6 +108,8 @@ async fn properties_reach_every_subscriber_unaltered_and_in_order() {
     }
 }
 
+/// 5: [MQTT-1.5.4-2] [MQTT-1.5.7-1] [MQTT-3.3.2-13] [MQTT-3.3.2-14] [MQTT-3.3.2-19] [MQTT-3.3.4-6] [MQTT-4.13.1-1]
+/// 3.1.1: [MQTT-1.5.3-2] [MQTT-4.8.0-1]
 #[tokio::test]
 async fn properties_that_publish_may_not_have_end_the_connection() {
     let door = Door::open().await;
@@ -120,6 +131,7 @@ async fn properties_that_publish_may_not_have_end_the_connection() {
     }
 }
 
+/// 5: [MQTT-3.3.2-5] [MQTT-3.3.2-6]
 #[tokio::test]
 async fn a_message_is_told_what_is_left_of_its_time_and_is_not_sent_after_it() {
     let door = Door::open().await;
@@ -139,6 +151,7 @@ async fn a_message_is_told_what_is_left_of_its_time_and_is_not_sent_after_it() {
     assert_eq!((got.payload.as_str(), got.properties), ("for ever", vec![]));
 }
 
+/// 5: [MQTT-3.3.2-7] [MQTT-3.3.2-12]
 #[tokio::test]
 async fn a_topic_alias_stands_for_its_topic_on_its_connection_alone() {
     let door = Door::open().await;
@@ -165,6 +178,7 @@ async fn a_topic_alias_stands_for_its_topic_on_its_connection_alone() {
     client.ends_with(0x82).await;
 }
 
+/// 5: [MQTT-3.2.2-17] [MQTT-3.3.2-8] [MQTT-3.3.2-9]
 #[tokio::test]
 async fn a_topic_alias_of_0_or_above_the_maximum_ends_the_connection() {
     let door = Door::open().await;
@@ -175,6 +189,7 @@ async fn a_topic_alias_of_0_or_above_the_maximum_ends_the_connection() {
     }
 }
 
+/// 5: [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11]
 #[tokio::test]
 async fn no_topic_alias_goes_out() {
     let door = Door::open().await;
@@ -191,6 +206,8 @@ async fn no_topic_alias_goes_out() {
     }
 }
 
+/// 5: [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
+/// 3.1.1: [MQTT-3.3.5-1]
 #[tokio::test]
 async fn subscriptions_that_overlap_give_one_copy_with_the_greatest_qos_and_all_identifiers() {
     let door = Door::open().await;
@@ -213,6 +230,7 @@ async fn subscriptions_that_overlap_give_one_copy_with_the_greatest_qos_and_all_
     }
 }
 
+/// 5: [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-20]
 #[tokio::test]
 async fn an_answer_finds_its_way_by_response_topic_and_correlation_data() {
     let door = Door::open().await;
@@ -228,6 +246,8 @@ async fn an_answer_finds_its_way_by_response_topic_and_correlation_data() {
     assert_eq!((got.payload.as_str(), got.properties), ("two", vec![9, 0, 2, 0, 7]));
 }
 
+/// 5: [MQTT-2.2.1-3]
+/// 3.1.1: [MQTT-2.3.1-1] [MQTT-2.3.1-2]
 #[tokio::test]
 async fn a_packet_id_of_0_or_none_ends_the_connection() {
     let door = Door::open().await;

@@ -30,6 +30,8 @@ fn one(topic: &str, payload: &str, qos: u8) -> Vec<(String, String, u8)> {
     vec![(topic.into(), payload.into(), qos)]
 }
 
+/// 5: [MQTT-3.3.1-5] [MQTT-3.3.1-8] [MQTT-3.3.1-9]
+/// 3.1.1: [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-7] [MQTT-3.3.1-8] [MQTT-3.3.1-12]
 #[tokio::test]
 async fn the_last_retained_message_of_a_topic_is_kept_with_its_qos() {
     for version in BOTH {
@@ -53,6 +55,8 @@ async fn the_last_retained_message_of_a_topic_is_kept_with_its_qos() {
     }
 }
 
+/// 5: [MQTT-3.3.1-6] [MQTT-3.3.1-7]
+/// 3.1.1: [MQTT-3.3.1-10] [MQTT-3.3.1-11]
 #[tokio::test]
 async fn an_empty_retained_message_is_delivered_and_takes_the_kept_one_away() {
     for version in BOTH {
@@ -70,6 +74,7 @@ async fn an_empty_retained_message_is_delivered_and_takes_the_kept_one_away() {
     }
 }
 
+/// 3.1.1: [MQTT-3.1.2-7]
 #[tokio::test]
 async fn retained_messages_outlive_the_session_and_the_process() {
     let door = Door::open().await;
@@ -81,6 +86,8 @@ async fn retained_messages_outlive_the_session_and_the_process() {
     assert_eq!(retained(&door, 5).await, one("t/a", "kept", 1));
 }
 
+/// 5: [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+/// 3.1.1: [MQTT-3.3.1-6]
 #[tokio::test]
 async fn retain_handling_says_when_retained_messages_are_sent() {
     let door = Door::open().await;
@@ -103,6 +110,8 @@ async fn retain_handling_says_when_retained_messages_are_sent() {
     }
 }
 
+/// 5: [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+/// 3.1.1: [MQTT-3.3.1-9]
 #[tokio::test]
 async fn the_retain_flag_is_forwarded_only_to_who_asks_for_it() {
     let door = Door::open().await;
@@ -121,6 +130,8 @@ async fn the_retain_flag_is_forwarded_only_to_who_asks_for_it() {
     }
 }
 
+/// 5: [MQTT-3.3.1-5]
+/// 3.1.1: [MQTT-3.3.1-5] [MQTT-3.3.1-7]
 #[tokio::test]
 async fn a_message_that_finds_no_room_still_replaces_the_one_before() {
     let settings = tidegate::ingest::Settings { retained_bytes_max: 400, ..Default::default() };

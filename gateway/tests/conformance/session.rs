@@ -7,6 +7,8 @@ use super::{
     door::{BOTH, Door},
 };
 
+/// 5: [MQTT-3.1.2-23] [MQTT-3.2.2-3] [MQTT-4.1.0-1] [MQTT-4.1.0-2]
+/// 3.1.1: [MQTT-3.1.2-5] [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-4.1.0-1] [MQTT-4.1.0-2]
 #[tokio::test]
 async fn a_session_ends_when_its_time_is_over_and_not_before() {
     let door = Door::open().await;
@@ -29,6 +31,8 @@ async fn a_session_ends_when_its_time_is_over_and_not_before() {
     assert!(!door.resume(5, "d").await.session_present);
 }
 
+/// 5: [MQTT-3.1.2-23] [MQTT-4.1.0-1]
+/// 3.1.1: [MQTT-3.1.2-5] [MQTT-4.1.0-1] [MQTT-4.1.0-2]
 #[tokio::test]
 async fn a_session_without_end_is_kept_and_one_of_version_3_too() {
     let door = Door::open().await;
@@ -41,6 +45,8 @@ async fn a_session_without_end_is_kept_and_one_of_version_3_too() {
     }
 }
 
+/// 5: [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.2.2-3]
+/// 3.1.1: [MQTT-3.1.2-4] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
 #[tokio::test]
 async fn a_session_and_what_it_is_owed_survive_a_restart() {
     let door = Door::open().await;
@@ -65,6 +71,8 @@ async fn a_session_and_what_it_is_owed_survive_a_restart() {
     }
 }
 
+/// 5: [MQTT-3.2.2-3]
+/// 3.1.1: [MQTT-3.2.2-2] [MQTT-3.2.2-3]
 #[tokio::test]
 async fn a_session_ended_for_want_of_room_is_not_said_to_be_present() {
     let settings = tidegate::ingest::Settings { sessions_max: 1, ..Default::default() };
@@ -77,6 +85,8 @@ async fn a_session_ended_for_want_of_room_is_not_said_to_be_present() {
     assert!(!door.resume(5, "first").await.session_present, "its subscriptions are gone");
 }
 
+/// 5: [MQTT-4.5.0-1]
+/// 3.1.1: [MQTT-4.5.0-1]
 #[tokio::test]
 async fn every_matching_session_gets_the_message() {
     let door = Door::open().await;
@@ -99,6 +109,8 @@ async fn every_matching_session_gets_the_message() {
     }
 }
 
+/// 5: [MQTT-4.6.0-5] [MQTT-4.6.0-6]
+/// 3.1.1: [MQTT-4.6.0-5] [MQTT-4.6.0-6]
 #[tokio::test]
 async fn messages_of_one_client_come_in_the_order_they_were_sent() {
     const EACH: u16 = 300;
@@ -123,6 +135,8 @@ async fn messages_of_one_client_come_in_the_order_they_were_sent() {
     }
 }
 
+/// 5: [MQTT-3.1.3-2]
+/// 3.1.1: [MQTT-3.1.3-2]
 #[tokio::test]
 async fn a_kept_session_is_not_moved_to_another_client_id() {
     let door = Door::open().await;

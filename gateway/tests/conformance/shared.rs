@@ -5,6 +5,7 @@ use super::{
     door::Door,
 };
 
+/// 5: [MQTT-4.8.2-1] [MQTT-4.8.2-2]
 #[tokio::test]
 async fn a_shared_filter_has_a_name_and_a_filter() {
     let door = Door::open().await;
@@ -25,6 +26,7 @@ async fn a_shared_filter_has_a_name_and_a_filter() {
     }
 }
 
+/// 5: [MQTT-3.3.4-5] [MQTT-4.8.2-3]
 #[tokio::test]
 async fn each_message_goes_to_one_member_of_each_group_with_its_qos_and_identifier() {
     let door = Door::open().await;
@@ -55,6 +57,7 @@ async fn each_message_goes_to_one_member_of_each_group_with_its_qos_and_identifi
     assert_eq!(found, wanted);
 }
 
+/// 5: [MQTT-4.8.2-4]
 #[tokio::test]
 async fn what_one_member_has_begun_it_finishes_when_it_is_back() {
     let door = Door::open().await;
@@ -76,6 +79,7 @@ async fn what_one_member_has_begun_it_finishes_when_it_is_back() {
     assert_eq!((again.payload.as_str(), again.id, again.dup), ("begun", begun.id, true));
 }
 
+/// 5: [MQTT-4.8.2-5]
 #[tokio::test]
 async fn what_a_member_had_begun_goes_to_nobody_else_when_its_session_ends() {
     let door = Door::open().await;
@@ -91,6 +95,7 @@ async fn what_a_member_had_begun_goes_to_nobody_else_when_its_session_ends() {
     assert_eq!(b.take().await.payload, "fence");
 }
 
+/// 5: [MQTT-4.8.2-6]
 #[tokio::test]
 async fn what_a_member_refuses_goes_to_nobody_else() {
     let door = Door::open().await;

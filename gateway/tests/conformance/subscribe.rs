@@ -5,6 +5,8 @@ use super::{
     door::{BOTH, Door},
 };
 
+/// 5: [MQTT-2.2.1-6] [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.8.4-7] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
+/// 3.1.1: [MQTT-2.3.1-7] [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-4] [MQTT-3.8.4-5] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
 #[tokio::test]
 async fn a_suback_has_the_id_and_a_code_for_each_filter_in_their_order() {
     let door = Door::open().await;
@@ -25,6 +27,10 @@ async fn a_suback_has_the_id_and_a_code_for_each_filter_in_their_order() {
     }
 }
 
+/// 5: [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-2.1.3-1] [MQTT-2.2.1-3] [MQTT-3.8.1-1] [MQTT-3.8.3-1] [MQTT-3.8.3-2] [MQTT-3.8.3-5]
+/// [MQTT-3.10.1-1] [MQTT-3.10.3-1] [MQTT-3.10.3-2] [MQTT-4.7.3-2]
+/// 3.1.1: [MQTT-1.5.3-1] [MQTT-1.5.3-2] [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-2.3.1-1] [MQTT-2.3.1-2] [MQTT-3.8.1-1]
+/// [MQTT-3.8.3-1] [MQTT-3.8.3-3] [MQTT-3.8.3-4] [MQTT-3.10.1-1] [MQTT-3.10.3-1] [MQTT-3.10.3-2] [MQTT-4.7.3-2]
 #[tokio::test]
 async fn what_no_subscribe_or_unsubscribe_may_be_ends_the_connection() {
     let door = Door::open().await;
@@ -62,6 +68,8 @@ async fn what_no_subscribe_or_unsubscribe_may_be_ends_the_connection() {
     }
 }
 
+/// 5: [MQTT-3.8.3-4] [MQTT-3.8.3-5] [MQTT-4.13.1-1]
+/// 3.1.1: [MQTT-3.8.3-4] [MQTT-4.8.0-1]
 #[tokio::test]
 async fn options_and_properties_that_version_5_does_not_allow_end_the_connection() {
     let door = Door::open().await;
@@ -85,6 +93,7 @@ async fn options_and_properties_that_version_5_does_not_allow_end_the_connection
     }
 }
 
+/// 5: [MQTT-3.8.3-3]
 #[tokio::test]
 async fn what_a_client_published_itself_is_not_local_if_it_says_so() {
     let door = Door::open().await;
@@ -100,6 +109,8 @@ async fn what_a_client_published_itself_is_not_local_if_it_says_so() {
     }
 }
 
+/// 5: [MQTT-3.8.4-3] [MQTT-3.8.4-4]
+/// 3.1.1: [MQTT-3.8.4-3]
 #[tokio::test]
 async fn a_subscription_to_the_same_filter_takes_the_place_of_the_one_before() {
     let door = Door::open().await;
@@ -122,6 +133,8 @@ async fn a_subscription_to_the_same_filter_takes_the_place_of_the_one_before() {
     }
 }
 
+/// 5: [MQTT-3.8.4-3] [MQTT-3.8.4-4]
+/// 3.1.1: [MQTT-3.8.4-3]
 #[tokio::test]
 async fn nothing_is_lost_while_a_subscription_is_replaced() {
     const MESSAGES: usize = 200;
@@ -142,6 +155,8 @@ async fn nothing_is_lost_while_a_subscription_is_replaced() {
     publishing.await.unwrap();
 }
 
+/// 5: [MQTT-3.8.4-8]
+/// 3.1.1: [MQTT-3.8.4-6]
 #[tokio::test]
 async fn a_message_comes_with_the_lesser_qos() {
     let door = Door::open().await;
@@ -157,6 +172,7 @@ async fn a_message_comes_with_the_lesser_qos() {
     }
 }
 
+/// 5: [MQTT-3.3.4-3] [MQTT-3.3.4-4]
 #[tokio::test]
 async fn a_subscription_identifier_comes_with_what_is_retained_and_live() {
     let door = Door::open().await;
@@ -174,6 +190,8 @@ async fn a_subscription_identifier_comes_with_what_is_retained_and_live() {
     assert!(client.take().await.properties.is_empty());
 }
 
+/// 5: [MQTT-2.2.1-6] [MQTT-3.10.4-1] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6] [MQTT-3.11.3-1] [MQTT-3.11.3-2]
+/// 3.1.1: [MQTT-2.3.1-7] [MQTT-3.10.4-1] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6]
 #[tokio::test]
 async fn an_unsuback_has_the_id_and_a_code_for_each_filter() {
     let door = Door::open().await;
@@ -190,6 +208,8 @@ async fn an_unsuback_has_the_id_and_a_code_for_each_filter() {
     }
 }
 
+/// 5: [MQTT-3.10.4-2] [MQTT-3.10.4-3]
+/// 3.1.1: [MQTT-3.10.4-2] [MQTT-3.10.4-3]
 #[tokio::test]
 async fn after_an_unsubscribe_nothing_new_comes_and_what_was_begun_is_finished() {
     let door = Door::open().await;
@@ -216,6 +236,8 @@ async fn after_an_unsubscribe_nothing_new_comes_and_what_was_begun_is_finished()
     }
 }
 
+/// 5: [MQTT-3.10.4-1]
+/// 3.1.1: [MQTT-3.10.4-1]
 #[tokio::test]
 async fn an_unsubscribe_holds_after_a_reconnect_and_a_restart() {
     let door = Door::open().await;

@@ -2,6 +2,8 @@
 
 use super::door::{BOTH, Door};
 
+/// 5: [MQTT-3.3.2-3] [MQTT-4.7.2-1] [MQTT-4.7.3-4]
+/// 3.1.1: [MQTT-3.3.2-3] [MQTT-3.8.3-2] [MQTT-4.7.2-1] [MQTT-4.7.3-4]
 #[tokio::test]
 async fn a_filter_takes_the_topics_it_says_and_no_others() {
     let door = Door::open().await;
@@ -55,6 +57,8 @@ async fn a_filter_takes_the_topics_it_says_and_no_others() {
     }
 }
 
+/// 5: [MQTT-3.8.4-6] [MQTT-3.8.4-7] [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-1] [MQTT-4.7.3-3]
+/// 3.1.1: [MQTT-3.8.4-5] [MQTT-4.7.1-2] [MQTT-4.7.1-3] [MQTT-4.7.3-1] [MQTT-4.7.3-3]
 #[tokio::test]
 async fn a_filter_that_is_none_is_refused_and_the_others_are_not() {
     let door = Door::open().await;

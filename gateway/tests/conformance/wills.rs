@@ -5,6 +5,8 @@ use super::{
     door::{BOTH, Door},
 };
 
+/// 5: [MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-9] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+/// 3.1.1: [MQTT-3.1.2-8] [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17]
 #[tokio::test]
 async fn a_will_is_published_as_it_was_left_when_the_connection_breaks() {
     let door = Door::open().await;
@@ -32,6 +34,7 @@ async fn a_will_is_published_as_it_was_left_when_the_connection_breaks() {
     }
 }
 
+/// 5: [MQTT-3.1.3-10]
 #[tokio::test]
 async fn a_will_comes_with_its_properties_in_their_order() {
     let door = Door::open().await;
@@ -48,6 +51,8 @@ async fn a_will_comes_with_its_properties_in_their_order() {
     assert_eq!(watcher.take().await.properties, format);
 }
 
+/// 5: [MQTT-3.1.2-10] [MQTT-3.14.4-3]
+/// 3.1.1: [MQTT-3.1.2-10] [MQTT-3.1.2-12] [MQTT-3.14.4-3]
 #[tokio::test]
 async fn a_client_that_takes_its_leave_takes_its_will_along() {
     let door = Door::open().await;
@@ -66,6 +71,8 @@ async fn a_client_that_takes_its_leave_takes_its_will_along() {
     }
 }
 
+/// 5: [MQTT-3.14.4-3]
+/// 3.1.1: [MQTT-3.14.4-3]
 #[tokio::test]
 async fn a_disconnect_with_will_publishes_it() {
     let door = Door::open().await;
@@ -76,6 +83,8 @@ async fn a_disconnect_with_will_publishes_it() {
     assert_eq!(watcher.take().await.payload, "gone");
 }
 
+/// 5: [MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-22]
+/// 3.1.1: [MQTT-3.1.2-8] [MQTT-3.1.2-24]
 #[tokio::test]
 async fn a_client_that_breaks_the_rules_or_falls_silent_has_its_will_published() {
     let door = Door::open().await;
@@ -98,6 +107,8 @@ fn delayed(seconds: u8, payload: &str) -> Will {
     Will { properties: vec![0x18, 0, 0, 0, seconds], ..Will::new("w", payload) }
 }
 
+/// 5: [MQTT-3.1.2-7] [MQTT-3.1.2-8]
+/// 3.1.1: [MQTT-3.1.2-8]
 #[tokio::test]
 async fn a_will_waits_for_its_delay_and_not_longer_than_the_session() {
     let door = Door::open().await;
@@ -115,6 +126,7 @@ async fn a_will_waits_for_its_delay_and_not_longer_than_the_session() {
     assert_eq!(watcher.take().await.payload, "by a clean start");
 }
 
+/// 5: [MQTT-3.1.3-9]
 #[tokio::test]
 async fn a_client_that_is_back_in_time_has_no_will_published() {
     let door = Door::open().await;
@@ -128,6 +140,7 @@ async fn a_client_that_is_back_in_time_has_no_will_published() {
     assert_eq!(watcher.take().await.payload, "fence");
 }
 
+/// 5: [MQTT-3.3.2-6]
 #[tokio::test]
 async fn a_will_that_waited_still_ends_when_its_message_expiry_says() {
     let door = Door::open().await;
