@@ -141,3 +141,48 @@ async fn a_message_that_finds_no_room_still_replaces_the_one_before() {
     client.retain("t/a", 1, &"large".repeat(200)).await;
     assert_eq!(retained(&door, 5).await, [], "what is not the last any more is not sent");
 }
+
+/// 5: [MQTT-3.3.1-9]
+/// 3.1.1: [MQTT-3.3.1-6]
+#[tokio::test]
+async fn all_that_is_retained_is_sent_however_short_the_queue() {
+    let settings = tidegate::ingest::Settings { queued_messages_max: 4, ..Default::default() };
+    let door = Door::with(settings).await;
+    let mut publisher = door.client(5, "p").await;
+    let mut wanted = vec![];
+    for n in 0..30 {
+        let topic = format!("t/{n:02}");
+        publisher.retain(&topic, 2, "kept").await;
+        wanted.push(topic);
+    }
+    for version in BOTH {
+        for qos in 0..3 {
+            let mut client = door.resume(version, &format!("c{version}{qos}")).await;
+            client.subscribe("t/#", qos).await;
+            let mut found = vec![];
+            for _ in 0..30 {
+                found.push(client.take().await.topic);
+                if found.len() == 15 {
+                    publisher.publish("t/live", 1, "live").await;
+                }
+            }
+            found.retain(|topic| topic != "t/live");
+            while found.len() < 30 {
+                found.push(client.take().await.topic);
+            }
+            assert_eq!(found, wanted, "{version} {qos}");
+        }
+    }
+}
+
+/// 5: [MQTT-3.8.3-3]
+#[tokio::test]
+async fn what_a_client_retained_itself_is_not_local_either() {
+    let door = Door::open().await;
+    let mut client = door.client(5, "c").await;
+    client.retain("t/own", 1, "own").await;
+    door.client(5, "other").await.retain("t/other", 1, "other's").await;
+    client.subscribe("t/#", 1 | 4).await;
+    let found = until_fence(&door, &mut client).await;
+    assert_eq!(found.into_iter().map(|got| got.topic).collect::<Vec<_>>(), ["t/other"]);
+}

@@ -213,6 +213,7 @@ fn rows(table: &str) -> Vec<Row> {
 
 fn is_id(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_digit())
+        && text.contains('-')
         && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'-'))
 }
 

@@ -152,3 +152,18 @@ async fn a_will_that_waited_still_ends_when_its_message_expiry_says() {
     drop(door.connect(&Connect::new(5, "c").expiry(60).will(will)).await);
     assert_eq!(watcher.take().await.properties, expiry);
 }
+
+/// 5: [MQTT-3.1.2-7] [MQTT-3.1.2-8]
+/// 3.1.1: [MQTT-3.1.2-8]
+#[tokio::test]
+async fn a_will_that_waits_survives_a_restart() {
+    let door = Door::open().await;
+    let mut watcher = door.resume(5, "watcher").await;
+    watcher.subscribe("w", 1).await;
+    let mut client = door.connect(&Connect::new(5, "c").expiry(60).will(delayed(2, "gone"))).await;
+    client.send(&[0xe0, 1, 4]).await;
+    assert_eq!(client.next().await, None);
+    let door = door.restart().await;
+    let mut watcher = door.resume(5, "watcher").await;
+    assert_eq!(watcher.take().await.payload, "gone");
+}

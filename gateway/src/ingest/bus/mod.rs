@@ -20,6 +20,7 @@ mod mailbox;
 mod message;
 mod outbound;
 mod outgoing;
+mod replay;
 mod retained;
 mod route;
 mod sessions;
@@ -179,7 +180,7 @@ impl Bus {
 
     /// Subscribes the session to `filter`, which was checked, and gives it what is retained.
     pub fn subscribe(&self, mailbox: &Arc<Mailbox>, filter: &str, subscription: Subscription) -> Subscribed {
-        let retained;
+        let has_retained;
         {
             let mut takers = self.0.takers.write();
             let mut state = mailbox.state();
@@ -191,18 +192,13 @@ impl Bus {
             state.is_changed = true;
             takers.insert(filter, mailbox, subscription);
             let is_shared = filter.starts_with(SHARE);
-            let wants = !is_shared && subscription.options.wants_retained(is_new);
-            retained = if wants { takers.retained.matching(filter).cloned().collect() } else { Vec::new() };
-            let limits = self.limits();
-            for message in &retained {
-                let qos = message.qos.min(subscription.options.qos());
-                let ids = subscription.id.as_slice();
-                if !state.outbound.push(message, qos, true, ids, limits) {
-                    self.0.counts.queue_full.fetch_add(1, Ordering::Relaxed);
-                }
+            state.replays.end(filter);
+            if !is_shared && subscription.options.wants_retained(is_new) {
+                state.replays.begin(filter, subscription);
             }
+            has_retained = self.replay_into(&takers, mailbox, &mut state);
         }
-        if !retained.is_empty() {
+        if has_retained {
             mailbox.ring();
         }
         let keeps = mailbox.state().outbound.keeps();
@@ -217,6 +213,7 @@ impl Bus {
             if state.subscriptions.remove(filter).is_none() {
                 return false;
             }
+            state.replays.end(filter);
             state.is_changed = true;
         }
         takers.remove(filter, mailbox);
@@ -246,10 +243,19 @@ impl Bus {
         out_bytes_max: usize,
         may_receive: impl Fn(&str) -> bool,
     ) -> Written {
-        let (written, keeps) = {
-            let mut state = mailbox.state();
-            let written = state.outbound.write(peer, now_ms, out, out_bytes_max, may_receive);
-            (written, state.outbound.keeps())
+        let mut written = Written::default();
+        let keeps = loop {
+            let keeps = {
+                let mut state = mailbox.state();
+                written.add(state.outbound.write(peer, now_ms, out, out_bytes_max, &may_receive));
+                if written.is_cut || state.replays.is_empty() || state.outbound.queued().0 > 0 {
+                    break state.outbound.keeps();
+                }
+                state.outbound.keeps()
+            };
+            if !self.replay(mailbox) {
+                break keeps;
+            }
         };
         let counts = &self.0.counts;
         for (count, n) in [

@@ -118,6 +118,18 @@ pub struct Written {
     pub waits_for_file: bool,
 }
 
+impl Written {
+    /// What came to it by another call.
+    pub fn add(&mut self, other: Written) {
+        self.messages += other.messages;
+        self.too_large += other.too_large;
+        self.expired += other.expired;
+        self.denied += other.denied;
+        self.is_cut |= other.is_cut;
+        self.waits_for_file |= other.waits_for_file;
+    }
+}
+
 /// What a PUBREC is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {

@@ -3,7 +3,7 @@
 //! Limits: as many, and as many bytes, as it is told. A message on a new topic that finds no room is delivered and not
 //! retained, and counted: what is retained is never pushed out by what comes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::message::Message;
 use crate::ingest::topics;
@@ -53,13 +53,18 @@ impl Retained {
         Outcome::Changed
     }
 
-    /// The messages whose topics `filter` takes, by topic.
-    pub fn matching<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = &'a Arc<Message>> {
+    /// The messages whose topics `filter` takes, by topic; those behind the topic `after`, if there is one.
+    pub fn matching<'a>(
+        &'a self,
+        filter: &'a str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<Message>> + use<'a> {
         let fixed = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
         // `a/#` takes `a` as well, which sorts before `a/`.
         let fixed = fixed.strip_suffix('/').unwrap_or(fixed);
+        let from = after.map_or(Bound::Included(fixed), Bound::Excluded);
         self.by_topic
-            .range::<str, _>((std::ops::Bound::Included(fixed), std::ops::Bound::Unbounded))
+            .range::<str, _>((from, Bound::Unbounded))
             .take_while(move |(topic, _)| topic.starts_with(fixed))
             .filter(move |(topic, _)| topics::matches(filter, topic))
             .map(|(_, message)| message)
@@ -151,8 +156,11 @@ mod tests {
             all.sort();
             all.dedup();
             all.retain(|topic| topics::matches(&filter, topic));
-            let found: Vec<_> = retained.matching(&filter).map(|m| m.topic.to_string()).collect();
-            prop_assert_eq!(found, all);
+            let found = |after| retained.matching(&filter, after).map(|m| m.topic.to_string()).collect::<Vec<_>>();
+            prop_assert_eq!(found(None), all.clone());
+            for (n, topic) in all.iter().enumerate() {
+                prop_assert_eq!(&found(Some(topic.as_str())), &all[n + 1..]);
+            }
         }
     }
 }
