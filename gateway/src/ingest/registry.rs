@@ -58,10 +58,7 @@ impl Kick {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remembered {
     /// It is kept.
-    Kept {
-        /// It is a local subscriber's, too.
-        is_local: bool,
-    },
+    Kept,
     /// It was kept, and its time is over.
     Expired,
     /// Nothing, perhaps because the gateway was started since.
@@ -96,7 +93,6 @@ struct Seated {
 struct Kept {
     serial: u64,
     owner: Arc<str>,
-    is_local: bool,
     /// `None` is for ever.
     until: Option<Instant>,
 }
@@ -155,18 +151,17 @@ impl Registry {
         match self.state.lock().kept.remove(client) {
             None => Remembered::Unknown,
             Some(kept) if kept.is_over(now) => Remembered::Expired,
-            Some(kept) => Remembered::Kept { is_local: kept.is_local },
+            Some(_) => Remembered::Kept,
         }
     }
 
-    /// Keeps the session of `client`, which is `owner`'s, for `expiry_s` seconds; `u32::MAX` is for ever. `is_local` says that
-    /// the bus has a part of it.
-    pub fn keep(&self, client: &Arc<str>, owner: &Arc<str>, expiry_s: u32, is_local: bool, now: Instant) {
+    /// Keeps the session of `client`, which is `owner`'s, for `expiry_s` seconds; `u32::MAX` is for ever.
+    pub fn keep(&self, client: &Arc<str>, owner: &Arc<str>, expiry_s: u32, now: Instant) {
         let until = (expiry_s != u32::MAX).then(|| now + Duration::from_secs(expiry_s.into()));
         let mut state = self.state.lock();
         state.serial += 1;
         let serial = state.serial;
-        state.kept.insert(client.clone(), Kept { serial, owner: owner.clone(), is_local, until });
+        state.kept.insert(client.clone(), Kept { serial, owner: owner.clone(), until });
         state.kept_order.push_back((client.clone(), serial));
         while state.kept.len() > SESSIONS_MAX {
             let Some((oldest, serial)) = state.kept_order.pop_front() else { return };
@@ -261,7 +256,7 @@ mod tests {
         let stolen = registry.enter("a".into(), &other, kick(), now);
         assert_eq!(stolen.err(), Some(Fault::ForeignClientId));
         assert_eq!(first_kick.cause(), None, "the owner's connection stays");
-        registry.keep(&"a".into(), &mine, 10, false, now);
+        registry.keep(&"a".into(), &mine, 10, now);
         drop(seat);
         let stolen = registry.enter("a".into(), &other, kick(), now + Duration::from_secs(9));
         assert_eq!(stolen.err(), Some(Fault::ForeignClientId), "kept while the owner is away");
@@ -286,22 +281,22 @@ mod tests {
         let registry = Registry::new(1);
         let now = crate::clock::monotonic();
         let later = |s| now + Duration::from_secs(s);
-        registry.keep(&"short".into(), &"o".into(), 10, false, now);
-        assert_eq!(registry.resume("short", later(9)), Remembered::Kept { is_local: false });
+        registry.keep(&"short".into(), &"o".into(), 10, now);
+        assert_eq!(registry.resume("short", later(9)), Remembered::Kept);
         assert_eq!(registry.resume("short", now), Remembered::Unknown, "connected: kept no more");
-        registry.keep(&"short".into(), &"o".into(), 10, false, now);
+        registry.keep(&"short".into(), &"o".into(), 10, now);
         assert_eq!(registry.resume("short", later(10)), Remembered::Expired);
-        registry.keep(&"first".into(), &"o".into(), u32::MAX, false, now);
-        registry.keep(&"again".into(), &"o".into(), u32::MAX, false, now);
+        registry.keep(&"first".into(), &"o".into(), u32::MAX, now);
+        registry.keep(&"again".into(), &"o".into(), u32::MAX, now);
         for i in 0..SESSIONS_MAX - 1 {
-            registry.keep(&format!("{i}").into(), &"o".into(), u32::MAX, false, now);
+            registry.keep(&format!("{i}").into(), &"o".into(), u32::MAX, now);
         }
         for _ in 0..3 * SESSIONS_MAX {
-            registry.keep(&"0".into(), &"o".into(), u32::MAX, false, now);
+            registry.keep(&"0".into(), &"o".into(), u32::MAX, now);
         }
         assert!(registry.state.lock().kept_order.len() <= 2 * SESSIONS_MAX);
         assert_eq!(registry.resume("first", later(1_000_000)), Remembered::Unknown);
-        assert_eq!(registry.resume("again", later(1_000_000)), Remembered::Kept { is_local: false });
+        assert_eq!(registry.resume("again", later(1_000_000)), Remembered::Kept);
     }
 
     #[test]

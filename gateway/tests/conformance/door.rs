@@ -96,6 +96,14 @@ impl Door {
         Some(connack.body[1])
     }
 
+    /// What was acknowledged by now has reached local subscribers, and is retained if it is to be.
+    pub async fn settled(&self) {
+        let mut client = self.client(5, "settled").await;
+        client.subscribe("settled", 0).await;
+        client.publish("settled", 1, "").await;
+        client.take().await;
+    }
+
     /// Payloads of the first `wanted` records for upstream.
     pub async fn upstream(&self, wanted: usize) -> Vec<String> {
         let mut reader = self.store.reader(UPLINK).unwrap();

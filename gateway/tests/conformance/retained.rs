@@ -7,6 +7,7 @@ use super::{
 
 /// What a new subscriber to `t/#` gets before a message that is published after it subscribed.
 async fn retained(door: &Door, version: u8) -> Vec<(String, String, u8)> {
+    door.settled().await;
     let mut client = door.client(version, "late").await;
     client.subscribe("t/#", 2).await;
     let found = until_fence(door, &mut client).await;
@@ -92,6 +93,7 @@ async fn retained_messages_outlive_the_session_and_the_process() {
 async fn retain_handling_says_when_retained_messages_are_sent() {
     let door = Door::open().await;
     door.client(5, "p").await.retain("t/a", 1, "kept").await;
+    door.settled().await;
     let mut client = door.client(5, "c").await;
     for (filter, handling, wanted) in [
         ("t/a", 0, 1),
@@ -155,6 +157,7 @@ async fn all_that_is_retained_is_sent_however_short_the_queue() {
         publisher.retain(&topic, 2, "kept").await;
         wanted.push(topic);
     }
+    door.settled().await;
     for version in BOTH {
         for qos in 0..3 {
             let mut client = door.resume(version, &format!("c{version}{qos}")).await;
@@ -182,6 +185,7 @@ async fn what_a_client_retained_itself_is_not_local_either() {
     let mut client = door.client(5, "c").await;
     client.retain("t/own", 1, "own").await;
     door.client(5, "other").await.retain("t/other", 1, "other's").await;
+    door.settled().await;
     client.subscribe("t/#", 1 | 4).await;
     let found = until_fence(&door, &mut client).await;
     assert_eq!(found.into_iter().map(|got| got.topic).collect::<Vec<_>>(), ["t/other"]);

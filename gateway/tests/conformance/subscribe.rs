@@ -117,6 +117,7 @@ async fn a_subscription_to_the_same_filter_takes_the_place_of_the_one_before() {
     for version in BOTH {
         let mut publisher = door.client(version, "p").await;
         publisher.retain("t/a", 1, "kept").await;
+        door.settled().await;
         let mut client = door.client(version, "c").await;
         let id = |n: u8| if version == 5 { vec![0x0b, n] } else { vec![] };
         client.subscribe_with(&id(1), "t/a", 1).await;
@@ -130,6 +131,29 @@ async fn a_subscription_to_the_same_filter_takes_the_place_of_the_one_before() {
         assert_eq!((got.payload.as_str(), got.qos, got.properties), ("once", 0, id(2)));
         assert_eq!(client.take().await.payload, "fence");
         publisher.retain("t/a", 1, "").await;
+        door.settled().await;
+    }
+}
+
+/// 5: [MQTT-3.8.4-1] [MQTT-3.8.4-2]
+/// 3.1.1: [MQTT-3.8.4-1] [MQTT-3.8.4-2]
+#[tokio::test]
+async fn many_at_once_are_all_answered() {
+    const SUBSCRIBES: u16 = 300;
+    let settings = tidegate::ingest::Settings { subscriptions_max: 300, ..Default::default() };
+    let door = Door::with(settings).await;
+    for version in BOTH {
+        // Each waits for the disk, as the session is kept.
+        let mut client = door.resume(version, &format!("c{version}")).await;
+        let all = (1..=SUBSCRIBES).flat_map(|n| subscribe(version, n, &[], &[(&n.to_string(), 1)]));
+        client.send(&all.collect::<Vec<u8>>()).await;
+        for n in 1..=SUBSCRIBES {
+            let suback = client.packet().await;
+            assert_eq!((suback.first, &suback.body[..2]), (0x90, &n.to_be_bytes()[..]));
+            assert_eq!(suback.body.last(), Some(&1));
+        }
+        client.publish("300", 1, "x").await;
+        assert_eq!(client.take().await.payload, "x");
     }
 }
 
@@ -178,6 +202,7 @@ async fn a_subscription_identifier_comes_with_what_is_retained_and_live() {
     let door = Door::open().await;
     let mut client = door.client(5, "c").await;
     client.retain("t/a", 1, "kept").await;
+    door.settled().await;
     // 300, in two bytes.
     client.subscribe_with(&[0x0b, 0xac, 2], "t/+", 1).await;
     client.publish("t/b", 1, "live").await;

@@ -31,7 +31,7 @@ impl Bus {
 
     /// Whether `client` has a session here.
     #[must_use]
-    pub fn has(&self, client: &str) -> bool {
+    pub fn knows(&self, client: &str) -> bool {
         self.0.sessions.lock().contains_key(client)
     }
 

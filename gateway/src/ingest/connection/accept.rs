@@ -139,19 +139,19 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         let now = now();
         let remembered = self.shared.registry.resume(&client, now.at);
         let pending = self.inlet.has_pending(&client);
-        let mailbox = self.shared.bus.resume(&client, connect.clean, now.wall_ms);
         let continued = match remembered {
-            // What it subscribed to may have been given up since, for want of room.
-            Remembered::Kept { is_local } => !is_local || mailbox.is_some(),
+            Remembered::Kept => true,
             Remembered::Expired => false,
             Remembered::Unknown => pending,
         };
+        let was_local = self.shared.bus.knows(&client);
+        let mailbox = self.shared.bus.resume(&client, connect.clean, now.wall_ms);
         let present = (continued || mailbox.is_some()) && !connect.clean;
         let version = connect.version;
         tracing::debug!(%client, peer = %self.origin.peer, ?version, present, "connected");
         self.shared.settings.access.audit.connected(now.wall_ms, &self.origin, admitted, &client, version);
         // What is in the intake and not committed is not pending yet, but then the session was kept.
-        let forget = !present && (pending || remembered != Remembered::Unknown);
+        let forget = !present && (pending || was_local || remembered != Remembered::Unknown);
         self.session.set_permit(permit);
         let opening = Opening { client, identity: admitted.identity.clone(), present, forget, mailbox };
         self.session.accept(now, connect, opening, &mut self.inlet.batch);

@@ -317,11 +317,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         if let Some(seat) = self.seat.take() {
             let is_told = self.append_end().await;
             let expiry_s = self.session.session_expiry_s();
-            if expiry_s > 0 || !is_told {
+            if (expiry_s > 0 && !self.session.is_local()) || !is_told {
                 // With an expiry of 0 this says that it is over, and the next CONNECT tells the store.
                 let owner = self.admitted.as_ref().map_or_else(|| ANONYMOUS.into(), |a| a.identity.clone());
-                let (client, is_local) = (self.session.client(), self.shared.bus.has(self.session.client()));
-                self.shared.registry.keep(client, &owner, expiry_s, is_local, clock::monotonic());
+                self.shared.registry.keep(self.session.client(), &owner, expiry_s, clock::monotonic());
             }
             drop(seat);
             self.shared.meters.disconnected();

@@ -231,6 +231,7 @@ impl Session {
             && self.blocked_since.is_none()
             && self.batched_bytes < BATCH_BYTES_MAX
             && self.acks.owed() < owed_max
+            && self.subacks.len() < local::SUBACKS_MAX
             && self.out.len() - self.written < OUT_BYTES_MAX
     }
 
@@ -331,8 +332,8 @@ impl Session {
                 self.note_denied(Action::Will, &will.topic);
             }
         }
-        if let Some(mailbox) = self.mailbox.take() {
-            self.bus.detach(&mailbox, self.session_expiry_s, now.wall_ms);
+        if let Some(mailbox) = &self.mailbox {
+            self.bus.detach(mailbox, self.session_expiry_s, now.wall_ms);
         }
         if self.session_expiry_s == 0 && (pending || self.acks.has_exactly_once()) {
             sink.push_forget(&self.client);
@@ -362,6 +363,12 @@ impl Session {
     #[must_use]
     pub fn session_expiry_s(&self) -> u32 {
         self.session_expiry_s
+    }
+
+    /// Whether the bus has the session, and so keeps it while its client is away.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.mailbox.is_some()
     }
 
     /// Output to be written.
