@@ -16,6 +16,7 @@ use super::{
     access::Password,
     error::Fault,
     packet::Version,
+    parse::{NUL, check_texts, fault, whole},
     publish::Qos,
     settings::{Settings, TOPIC_ALIAS_MAX},
     topics,
@@ -71,6 +72,8 @@ pub struct Refused {
     pub version: Version,
     /// Why.
     pub fault: Fault,
+    /// Longest packet that the client takes, in bytes, as far as is known.
+    pub packet_bytes_max: usize,
 }
 
 const RESERVED: u8 = 0x01;
@@ -89,7 +92,10 @@ const FLAGS_AT: usize = 7;
 /// [`Refused`]: answer with [`refusal`] and close.
 pub fn connect(body: &[u8]) -> Result<Connect, Refused> {
     let version = version(body)?;
-    connect_of(version, body).map_err(|fault| Refused { version, fault })
+    let refused = |fault, packet_bytes_max| Refused { version, fault, packet_bytes_max };
+    let connect = connect_of(version, body).map_err(|fault| refused(fault, usize::MAX))?;
+    check(&connect).map_err(|fault| refused(fault, connect.packet_bytes_max))?;
+    Ok(connect)
 }
 
 fn version(body: &[u8]) -> Result<Version, Refused> {
@@ -101,12 +107,14 @@ fn version(body: &[u8]) -> Result<Version, Refused> {
         Some((b"MQTT", [5, ..])) => Ok(Version::V5),
         Some((b"MQTT", &[level, ..])) => {
             let version = if level > 5 { Version::V5 } else { Version::V311 };
-            Err(Refused { version, fault: Fault::Version(level) })
+            Err(Refused { version, fault: Fault::Version(level), packet_bytes_max: usize::MAX })
         }
-        Some((b"MQIsdp", &[level, ..])) => {
-            Err(Refused { version: Version::V311, fault: Fault::Version(level) })
-        }
-        _ => Err(Refused { version: Version::V311, fault: Fault::NotConnect }),
+        Some((b"MQIsdp", &[level, ..])) => Err(Refused {
+            version: Version::V311,
+            fault: Fault::Version(level),
+            packet_bytes_max: usize::MAX,
+        }),
+        _ => Err(Refused { version: Version::V311, fault: Fault::NotConnect, packet_bytes_max: usize::MAX }),
     }
 }
 
@@ -118,17 +126,24 @@ fn connect_of(version: Version, body: &[u8]) -> Result<Connect, Fault> {
     if flags & WILL == 0 && flags & (WILL_QOS | WILL_RETAIN) != 0 {
         return Err(Fault::Malformed("will flags without a will"));
     }
-    let connect = match version {
-        Version::V311 => connect_v311(flags, body)?,
-        Version::V5 => connect_v5(flags, body)?,
-    };
+    match version {
+        Version::V311 => connect_v311(flags, body),
+        Version::V5 => connect_v5(flags, body),
+    }
+}
+
+/// What the codec leaves out.
+fn check(connect: &Connect) -> Result<(), Fault> {
     if connect.client_id.len() > NAME_BYTES_MAX || connect.client_id.contains('\0') {
         return Err(Fault::ClientId);
+    }
+    if connect.user.as_ref().is_some_and(|user| user.contains('\0')) {
+        return Err(NUL);
     }
     if connect.will.as_ref().is_some_and(|will| topics::name(will.topic.as_bytes()).is_none()) {
         return Err(Fault::Topic);
     }
-    Ok(connect)
+    Ok(())
 }
 
 fn connect_v311(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
@@ -161,9 +176,16 @@ fn connect_v5(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
     let mut session_expiry_s = 0;
     let mut packet_bytes_max = usize::MAX;
     let mut receive_max = u16::MAX;
+    check_texts(packet.props())?;
+    check_texts(packet.will_props())?;
+    if packet.props().iter().any(|property| matches!(property, Property::AuthenticationMethod(_))) {
+        return Err(Fault::Authentication);
+    }
     for property in packet.props() {
         match property {
-            Property::AuthenticationMethod(_) => return Err(Fault::Authentication),
+            Property::AuthenticationData(_) => {
+                return Err(Fault::Protocol("authentication data without an authentication method"));
+            }
             Property::SessionExpiryInterval(seconds) => session_expiry_s = seconds.val(),
             Property::ReceiveMaximum(publishes) => receive_max = publishes.val(),
             Property::MaximumPacketSize(bytes) => packet_bytes_max = bytes.val() as usize,
@@ -230,6 +252,13 @@ fn will_delay_s(all: &Properties) -> u32 {
 
 /// Those of a will's properties that `properties` would forward of a PUBLISH, in the same order.
 fn will_properties(all: &Properties) -> Result<Vec<u8>, Fault> {
+    let is_no_topic = |property: &Property| match property {
+        Property::ResponseTopic(topic) => topics::name(topic.val().as_bytes()).is_none(),
+        _ => false,
+    };
+    if all.iter().any(is_no_topic) {
+        return Err(Fault::Topic);
+    }
     let is_expiry = |property: &&Property| matches!(property, Property::MessageExpiryInterval(_));
     let is_other = |property: &&Property| {
         !matches!(property, Property::MessageExpiryInterval(_) | Property::WillDelayInterval(_))
@@ -290,7 +319,8 @@ fn announced(accepted: &Accepted<'_>) -> Result<Properties, MqttError> {
     Ok(properties)
 }
 
-/// The CONNACK that refuses; `None` where the version has no code for the cause: close without one.
+/// The CONNACK that refuses; `None` where the version has no code for the cause: close without one. The cause in words is
+/// left out where the client does not take as much `[MQTT-3.2.2-19]`.
 #[must_use]
 pub fn refusal(refused: Refused) -> Option<Vec<u8>> {
     let code = refused.fault.connack_code(refused.version)?;
@@ -302,17 +332,21 @@ pub fn refusal(refused: Refused) -> Option<Vec<u8>> {
                 .reason_code(ConnectReasonCode::try_from(code).ok()?)
                 .props(vec![reason(refused.fault)?])
                 .build();
-            packet.ok().map(|packet| packet.to_continuous_buffer())
+            let packet = packet.ok()?.to_continuous_buffer();
+            let fits = packet.len() <= refused.packet_bytes_max;
+            Some(if fits { packet } else { vec![0x20, 3, 0, code, 0] })
         }
     }
 }
 
-/// The DISCONNECT that tells an MQTT 5 client why; `None` where there is no code for the cause.
+/// The DISCONNECT that tells an MQTT 5 client why; `None` where there is no code for the cause. The cause in words is left
+/// out where the client does not take as much `[MQTT-3.14.2-3]`.
 #[must_use]
-pub fn disconnect_because(fault: Fault) -> Option<Vec<u8>> {
+pub fn disconnect_because(fault: Fault, packet_bytes_max: usize) -> Option<Vec<u8>> {
     let code = DisconnectReasonCode::try_from(fault.disconnect_code()?).ok()?;
     let packet = v5_0::Disconnect::builder().reason_code(code).props(vec![reason(fault)?]).build();
-    packet.ok().map(|packet| packet.to_continuous_buffer())
+    let packet = packet.ok()?.to_continuous_buffer();
+    Some(if packet.len() <= packet_bytes_max { packet } else { vec![0xe0, 1, code as u8] })
 }
 
 fn reason(fault: Fault) -> Option<Property> {
@@ -353,25 +387,11 @@ pub fn disconnect(version: Version, body: &[u8]) -> Result<Disconnect, Fault> {
         };
     }
     let packet = whole(v5_0::Disconnect::parse(body), body)?;
+    packet.props().iter().try_for_each(check_texts)?;
     let session_expiry_s = packet.props().iter().flatten().find_map(|property| match property {
         Property::SessionExpiryInterval(seconds) => Some(seconds.val()),
         _ => None,
     });
     let normal = matches!(packet.reason_code(), None | Some(DisconnectReasonCode::NormalDisconnection));
     Ok(Disconnect { with_will: !normal, session_expiry_s })
-}
-
-/// A packet that was read from all of `body`.
-pub(super) fn whole<P>(read: Result<(P, usize), MqttError>, body: &[u8]) -> Result<P, Fault> {
-    match read.map_err(fault)? {
-        (packet, length) if length == body.len() => Ok(packet),
-        _ => Err(Fault::Malformed("bytes behind the packet's end")),
-    }
-}
-
-fn fault(error: MqttError) -> Fault {
-    match error {
-        MqttError::ProtocolError => Fault::Protocol("a field or property that is not allowed there"),
-        _ => Fault::Malformed("a field is cut short or not what it should be"),
-    }
 }

@@ -149,6 +149,7 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         meters: Meters::default(),
         told: Told::default(),
     });
+    let position = bus::restore(&bus, &store.view).await;
     let tasks = TaskTracker::new();
     for port in ports {
         let door = Door {
@@ -162,7 +163,7 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
     }
     // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
     let bus_shutdown = CancellationToken::new();
-    let distributing = tokio::spawn(bus::run(bus, store, bus_shutdown.clone()));
+    let distributing = tokio::spawn(bus::run(bus, store, position, bus_shutdown.clone()));
     tasks.close();
     tasks.wait().await;
     bus_shutdown.cancel();

@@ -6,7 +6,7 @@
 //!   client ◀─── PUBACK, PUBREC, PUBCOMP ◀─ acks ◀──── watermark ◀────────┘
 //! ```
 //! Reading order: [`settings`], [`listener`], [`places`], [`tls`], `connection`, [`access`], [`session`], then its parts: [`packet`], [`publish`],
-//! [`properties`], [`topics`], [`admission`], [`acks`], and [`codec`] for the rare packets.
+//! [`properties`], [`topics`], [`admission`], [`acks`], and [`codec`] with `parse` for the rare packets.
 //!
 //! What it promises: see [`session`]. What it does with each topic: see [`admission`]. When the intake is
 //! full it stops reading; when the store is full it refuses where MQTT can, else stops reading; when the store is closed it
@@ -28,6 +28,7 @@ pub mod listener;
 pub mod meters;
 mod origin;
 pub mod packet;
+mod parse;
 pub mod places;
 pub mod properties;
 pub mod publish;

@@ -8,7 +8,13 @@
 
 use mqtt_protocol_core::mqtt::packet::{Property, SubEntry, v3_1_1, v5_0};
 
-use super::{bus, codec::whole, error::Fault, packet::Version, topics};
+use super::{
+    bus,
+    error::Fault,
+    packet::Version,
+    parse::{NUL, check_texts, whole},
+    topics,
+};
 
 /// "Not authorized".
 pub const NOT_AUTHORIZED: u8 = 0x87;
@@ -63,10 +69,15 @@ pub fn subscribe(version: Version, body: &[u8]) -> Result<Subscribe, Fault> {
         }
         Version::V5 => {
             let packet = whole(v5_0::Subscribe::parse(body), body)?;
-            let id = packet.props().iter().find_map(|property| match property {
+            check_texts(packet.props())?;
+            let mut ids = packet.props().iter().filter_map(|property| match property {
                 Property::SubscriptionIdentifier(id) => Some(id.val()),
                 _ => None,
             });
+            let id = ids.next();
+            if ids.next().is_some() {
+                return Err(Fault::Protocol("two subscription identifiers"));
+            }
             Subscribe { packet_id: packet.packet_id(), id, filters: filters(packet.entries()) }
         }
     };
@@ -75,6 +86,9 @@ pub fn subscribe(version: Version, body: &[u8]) -> Result<Subscribe, Fault> {
     }
     if subscribe.packet_id == 0 {
         return Err(Fault::Protocol("packet id 0"));
+    }
+    if subscribe.filters.iter().any(|(filter, _)| filter.contains('\0')) {
+        return Err(NUL);
     }
     if subscribe.id.is_some_and(|id| id == 0 || id > ID_MAX) {
         return Err(Fault::Protocol("a subscription identifier of 0"));
@@ -95,17 +109,21 @@ pub fn unsubscribe(version: Version, body: &[u8]) -> Result<Unsubscribe, Fault> 
     let (packet_id, filters) = match version {
         Version::V311 => {
             let packet = whole(v3_1_1::Unsubscribe::parse(body), body)?;
-            let filters = packet.entries().iter().map(|entry| entry.as_str().to_owned()).collect();
+            let filters: Vec<_> = packet.entries().iter().map(|entry| entry.as_str().to_owned()).collect();
             (packet.packet_id(), filters)
         }
         Version::V5 => {
             let packet = whole(v5_0::Unsubscribe::parse(body), body)?;
-            let filters = packet.entries().iter().map(|entry| entry.as_str().to_owned()).collect();
+            check_texts(packet.props())?;
+            let filters: Vec<_> = packet.entries().iter().map(|entry| entry.as_str().to_owned()).collect();
             (packet.packet_id(), filters)
         }
     };
     if packet_id == 0 {
         return Err(Fault::Protocol("packet id 0"));
+    }
+    if filters.iter().any(|filter| filter.contains('\0')) {
+        return Err(NUL);
     }
     Ok(Unsubscribe { packet_id, filters })
 }

@@ -14,7 +14,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::outbound::Outbound;
+use super::{outbound::Outbound, replay::Replays};
 use crate::store::{SessionRow, SubscriptionRow, WillRow};
 
 /// The options of a subscription: MQTT 5 section 3.8.3.1.
@@ -78,6 +78,7 @@ pub struct Mailbox {
 pub(super) struct State {
     pub outbound: Outbound,
     pub subscriptions: BTreeMap<Box<str>, Subscription>,
+    pub replays: Replays,
     pub expiry_s: u32,
     /// Wall clock, milliseconds since 1970.
     pub away_since_ms: Option<u64>,

@@ -1,6 +1,6 @@
 //! A message on its way to local subscribers: made once, shared by all of them.
 
-use crate::store::{Kind, MessageRow, Record};
+use crate::store::{Kind, MessageRow, Record, record::MESSAGE_EXPIRY};
 
 /// A message as it was published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,9 +43,22 @@ impl Message {
         }
     }
 
-    /// The record of a message that is published now, as an event or for local subscribers.
+    /// Its properties as a record has them, a message expiry first.
     #[must_use]
-    pub fn record(&self, now_ms: u64) -> Record<'_> {
+    pub fn all_properties(&self) -> Vec<u8> {
+        let mut all = Vec::new();
+        if let Some(expiry_s) = self.expiry_s {
+            all.push(MESSAGE_EXPIRY);
+            all.extend_from_slice(&expiry_s.to_be_bytes());
+        }
+        all.extend_from_slice(&self.properties);
+        all
+    }
+
+    /// The record of a message that is published now, as an event or for local subscribers, with
+    /// [`Message::all_properties`].
+    #[must_use]
+    pub fn record<'a>(&'a self, now_ms: u64, properties: &'a [u8]) -> Record<'a> {
         Record {
             kind: Kind::Opaque,
             events: 1,
@@ -56,7 +69,7 @@ impl Message {
             received_ms: now_ms,
             client: &self.publisher,
             topic: &self.topic,
-            properties: &self.properties,
+            properties,
             payload: &self.payload,
         }
     }

@@ -8,7 +8,7 @@
 //! What is stored reaches local subscribers out of the log, after its commit: fan-out delays no PUBACK and no commit, and a subscriber
 //! sees nothing that a power cut could take back. What no route stores goes through the log all the same if it was published
 //! with QoS 1 or 2 and somebody subscribes to it (`local` records, which no uplink gets), so a PUBACK always means: on disk. With
-//! QoS 0 it is passed on in memory.
+//! QoS 0 it is passed on in memory, unless it is to be retained: the last one published is the one retained, whatever its QoS.
 //!
 //! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes of each queue, retained messages and bytes. All
 //! queues together have [`QUEUED_BYTES_MAX`], of which each session may use an equal share: a slow one loses its own copies.
@@ -21,6 +21,7 @@ mod mailbox;
 mod message;
 mod outbound;
 mod outgoing;
+mod replay;
 mod retained;
 mod route;
 mod sessions;
@@ -44,7 +45,7 @@ pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
 pub use outbound::{Peer, Received, Written};
 pub(super) use outgoing::{put_number, put_pubrel};
-pub(super) use task::run;
+pub(super) use task::{restore, run};
 
 use super::settings::Settings;
 use crate::store::SessionChange;
@@ -160,7 +161,8 @@ impl Bus {
         };
         match (is_wanted, qos) {
             (false, _) => Wanted::No,
-            (true, 0) => Wanted::Passed,
+            // One to be retained must not overtake another that goes through the log.
+            (true, 0) if !retain => Wanted::Passed,
             (true, _) => Wanted::Stored,
         }
     }
@@ -186,7 +188,7 @@ impl Bus {
 
     /// Subscribes the session to `filter`, which was checked, and gives it what is retained.
     pub fn subscribe(&self, mailbox: &Arc<Mailbox>, filter: &str, subscription: Subscription) -> Subscribed {
-        let retained;
+        let has_retained;
         {
             let mut takers = self.0.takers.write();
             let mut state = mailbox.state();
@@ -198,18 +200,13 @@ impl Bus {
             state.is_changed = true;
             takers.insert(filter, mailbox, subscription);
             let is_shared = filter.starts_with(SHARE);
-            let wants = !is_shared && subscription.options.wants_retained(is_new);
-            retained = if wants { takers.retained.matching(filter).cloned().collect() } else { Vec::new() };
-            let limits = self.limits();
-            for message in &retained {
-                let qos = message.qos.min(subscription.options.qos());
-                let ids = subscription.id.as_slice();
-                if !state.outbound.push(message, qos, true, ids, limits) {
-                    self.0.counts.queue_full.fetch_add(1, Ordering::Relaxed);
-                }
+            state.replays.end(filter);
+            if !is_shared && subscription.options.wants_retained(is_new) {
+                state.replays.begin(filter, subscription);
             }
+            has_retained = self.replay_into(&takers, mailbox, &mut state);
         }
-        if !retained.is_empty() {
+        if has_retained {
             mailbox.ring();
         }
         if matches!(Topic::parse(filter), Ok(Topic { leaf: Leaf::Command, .. })) {
@@ -227,6 +224,7 @@ impl Bus {
             if state.subscriptions.remove(filter).is_none() {
                 return false;
             }
+            state.replays.end(filter);
             state.is_changed = true;
         }
         takers.remove(filter, mailbox);
@@ -256,10 +254,19 @@ impl Bus {
         out_bytes_max: usize,
         may_receive: impl Fn(&str) -> bool,
     ) -> Written {
-        let (written, keeps) = {
-            let mut state = mailbox.state();
-            let written = state.outbound.write(peer, now_ms, out, out_bytes_max, may_receive);
-            (written, state.outbound.keeps())
+        let mut written = Written::default();
+        let keeps = loop {
+            let keeps = {
+                let mut state = mailbox.state();
+                written.add(state.outbound.write(peer, now_ms, out, out_bytes_max, &may_receive));
+                if written.is_cut || state.replays.is_empty() || state.outbound.queued().0 > 0 {
+                    break state.outbound.keeps();
+                }
+                state.outbound.keeps()
+            };
+            if !self.replay(mailbox) {
+                break keeps;
+            }
         };
         let counts = &self.0.counts;
         for (count, n) in [

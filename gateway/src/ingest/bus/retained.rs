@@ -3,7 +3,7 @@
 //! Limits: as many, and as many bytes, as it is told. A message on a new topic that finds no room is delivered and not
 //! retained, and counted: what is retained is never pushed out by what comes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::message::Message;
 use crate::ingest::topics;
@@ -18,8 +18,11 @@ pub enum Outcome {
     Changed,
     /// There was none, and there is none.
     Same,
-    /// There is no room for it.
-    NoRoom,
+    /// There is no room for it, and so there is none any more.
+    NoRoom {
+        /// There was one.
+        was_there: bool,
+    },
 }
 
 /// The retained messages.
@@ -41,20 +44,27 @@ impl Retained {
         let after = message.size() + ENTRY_BYTES;
         let is_full = before == 0 && self.by_topic.len() >= messages_max;
         if is_full || self.bytes - before + after > bytes_max {
-            return Outcome::NoRoom;
+            // The one before is not the last any more [MQTT-3.3.1-5].
+            self.bytes -= before;
+            return Outcome::NoRoom { was_there: self.by_topic.remove(&message.topic).is_some() };
         }
         self.bytes = self.bytes - before + after;
         self.by_topic.insert(message.topic.clone(), message.clone());
         Outcome::Changed
     }
 
-    /// The messages whose topics `filter` takes, by topic.
-    pub fn matching<'a>(&'a self, filter: &'a str) -> impl Iterator<Item = &'a Arc<Message>> {
+    /// The messages whose topics `filter` takes, by topic; those behind the topic `after`, if there is one.
+    pub fn matching<'a>(
+        &'a self,
+        filter: &'a str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<Message>> + use<'a> {
         let fixed = filter.find(['+', '#']).map_or(filter, |at| &filter[..at]);
         // `a/#` takes `a` as well, which sorts before `a/`.
         let fixed = fixed.strip_suffix('/').unwrap_or(fixed);
+        let from = after.map_or(Bound::Included(fixed), Bound::Excluded);
         self.by_topic
-            .range::<str, _>((std::ops::Bound::Included(fixed), std::ops::Bound::Unbounded))
+            .range::<str, _>((from, Bound::Unbounded))
             .take_while(move |(topic, _)| topic.starts_with(fixed))
             .filter(move |(topic, _)| topics::matches(filter, topic))
             .map(|(_, message)| message)
@@ -108,13 +118,17 @@ mod tests {
 
     #[test]
     fn the_last_message_of_a_topic_stays_until_an_empty_one_comes() {
+        let no_room = |was_there| Outcome::NoRoom { was_there };
         let mut retained = Retained::default();
         let mut put = |topic, payload| retained.put(&message(topic, payload), 2, 1000);
         assert_eq!([put("a", "1"), put("a", "2"), put("b", "1")], [Outcome::Changed; 3]);
-        assert_eq!((put("c", "1"), put("c", "")), (Outcome::NoRoom, Outcome::Same));
+        assert_eq!((put("c", "1"), put("c", "")), (no_room(false), Outcome::Same));
         assert_eq!(put("b", ""), Outcome::Changed);
-        assert_eq!(put("b", &"x".repeat(1000)), Outcome::NoRoom);
+        assert_eq!(put("b", &"x".repeat(1000)), no_room(false));
         assert_eq!((&*retained.get("a").unwrap().payload, retained.len()), (&b"2"[..], 1));
+        assert_eq!(retained.put(&message("a", &"x".repeat(1000)), 2, 1000), no_room(true));
+        assert_eq!((retained.len(), retained.bytes), (0, 0), "the one before is not the last any more");
+        retained.put(&message("a", "3"), 2, 1000);
         retained.put(&message("a", ""), 2, 1000);
         assert_eq!((retained.len(), retained.bytes), (0, 0));
     }
@@ -143,8 +157,11 @@ mod tests {
             all.sort();
             all.dedup();
             all.retain(|topic| topics::matches(&filter, topic));
-            let found: Vec<_> = retained.matching(&filter).map(|m| m.topic.to_string()).collect();
-            prop_assert_eq!(found, all);
+            let found = |after| retained.matching(&filter, after).map(|m| m.topic.to_string()).collect::<Vec<_>>();
+            prop_assert_eq!(found(None), all.clone());
+            for (n, topic) in all.iter().enumerate() {
+                prop_assert_eq!(&found(Some(topic.as_str())), &all[n + 1..]);
+            }
         }
     }
 }

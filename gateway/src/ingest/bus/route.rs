@@ -8,6 +8,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use parking_lot::RwLockWriteGuard;
+
 use super::{
     Bus,
     filters::Filters,
@@ -167,10 +169,15 @@ impl Bus {
 
     /// Puts `message` where it belongs: into the mailboxes of its takers, and among the retained.
     pub(super) fn route(&self, message: &Arc<Message>) {
-        if message.retain {
-            self.retain(message);
-        }
-        let takers = self.0.takers.read();
+        // Under one lock, or who subscribes in between would get it twice.
+        let takers = match message.retain {
+            true => {
+                let mut takers = self.0.takers.write();
+                self.retain(&mut takers, message);
+                RwLockWriteGuard::downgrade(takers)
+            }
+            false => self.0.takers.read(),
+        };
         let limits = self.limits();
         for copy in takers.copies(&message.topic, &message.publisher, message.qos) {
             let retain = message.retain && copy.keeps_retain;
@@ -190,13 +197,16 @@ impl Bus {
         }
     }
 
-    fn retain(&self, message: &Arc<Message>) {
+    fn retain(&self, takers: &mut Takers, message: &Arc<Message>) {
         let settings = &self.0.settings;
         let (messages_max, bytes_max) = (settings.retained_messages_max, settings.retained_bytes_max);
-        match self.0.takers.write().retained.put(message, messages_max, bytes_max) {
+        match takers.retained.put(message, messages_max, bytes_max) {
             Outcome::Same => {}
-            Outcome::NoRoom => {
+            Outcome::NoRoom { was_there } => {
                 self.0.counts.retained_full.fetch_add(1, Ordering::Relaxed);
+                if was_there {
+                    self.0.unsaved.lock().retained.insert(message.topic.clone());
+                }
             }
             Outcome::Changed => {
                 self.0.unsaved.lock().retained.insert(message.topic.clone());

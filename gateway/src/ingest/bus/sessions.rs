@@ -12,6 +12,7 @@ use super::{
     Bus, Message,
     mailbox::{self, Mailbox},
     outbound::Outbound,
+    replay::Replays,
 };
 use crate::store::{SessionChange, WillRow};
 
@@ -105,6 +106,7 @@ impl Bus {
         let (filters, in_file) = {
             let mut state = mailbox.state();
             state.outbound = Outbound::new(false);
+            state.replays = Replays::default();
             if let Some(will) = state.will.take() {
                 // With the session ends the will's delay (section 3.1.3.2.2).
                 self.0.wills.lock().push_back(will.message.into());

@@ -44,10 +44,9 @@ const SAVE_POSITION_AFTER_RECORDS: u64 = 1_000_000;
 /// Pause after the log could not be read.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Distributes until `shutdown`, and saves then.
-pub(in super::super) async fn run(bus: Bus, ends: Ends, shutdown: CancellationToken) {
+/// Distributes what the log has from `position` on until `shutdown`, and saves then.
+pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: CancellationToken) {
     let Ends { intake, view, outbox } = ends;
-    let position = restore(&bus, &view).await;
     let follower = view.follow(position);
     let mut at_work = AtWork {
         saved_position: follower.position(),
@@ -67,8 +66,9 @@ pub(in super::super) async fn run(bus: Bus, ends: Ends, shutdown: CancellationTo
     at_work.finish().await;
 }
 
-/// Takes up what was kept, and gives the offset from which to follow the log.
-async fn restore(bus: &Bus, view: &View) -> u64 {
+/// Takes up what was kept, and gives the offset from which to follow the log: to be called before a client is let in,
+/// whose session might be among what was kept.
+pub(in super::super) async fn restore(bus: &Bus, view: &View) -> u64 {
     let end = view.end().offset;
     let loading = {
         let view = view.clone();
@@ -195,15 +195,15 @@ impl AtWork {
     /// Publishes a will as its client would have. False if there is no room for it now.
     fn publish(&self, will: &Message, now_ms: u64) -> bool {
         let routes = &self.bus.0.settings.routes;
+        let properties = will.all_properties();
+        let published = will.record(now_ms, &properties);
         let record = match admission::judge(&will.topic, &will.payload, routes) {
-            Verdict::Store { kind, events, urgent, .. } => {
-                Record { kind, events, urgent, ..will.record(now_ms) }
-            }
+            Verdict::Store { kind, events, urgent, .. } => Record { kind, events, urgent, ..published },
             Verdict::NoRoute => match self.bus.wants(&will.topic, will.qos, will.retain) {
                 Wanted::No => return true,
-                Wanted::Stored => Record { local: true, events: 0, ..will.record(now_ms) },
+                Wanted::Stored => Record { local: true, events: 0, ..published },
                 Wanted::Passed => {
-                    self.bus.route(&Arc::new(Message::of(&will.record(now_ms))));
+                    self.bus.route(&Arc::new(Message::of(&published)));
                     return true;
                 }
             },

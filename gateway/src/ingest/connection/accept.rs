@@ -64,7 +64,7 @@ pub(super) async fn next_policy(mut changes: watch::Receiver<Arc<Policy>>) -> wa
 impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// Accepts or refuses the client.
     pub(super) async fn decide(&mut self, connect: Connect) {
-        let version = connect.version;
+        let (version, packet_bytes_max) = (connect.version, connect.packet_bytes_max);
         let claimed = (connect.user.clone(), connect.client_id.clone());
         // Boxed: it is large, rare, and would lie in the task of every idle connection.
         let fault = match Box::pin(self.try_accept(connect)).await {
@@ -76,7 +76,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 refusal.fault
             }
         };
-        self.session.refuse(now(), Refused { version, fault });
+        self.session.refuse(now(), Refused { version, fault, packet_bytes_max });
     }
 
     async fn try_accept(&mut self, mut connect: Connect) -> Result<(), NotAccepted> {

@@ -207,8 +207,7 @@ impl Session {
             self.bus.leave_will(&mailbox, message, now.wall_ms + u64::from(delay_s) * 1000);
             return;
         }
-        // Nobody is owed an acknowledgement for it.
-        self.store(now, &Publish { qos: will.qos.min(Qos::AtLeastOnce), ..publish }, sink);
+        self.store(now, &publish, sink);
     }
 
     #[cold]
@@ -254,8 +253,10 @@ impl Session {
         }
         header.check_flags()?;
         match codec::connect(body) {
-            Ok(Connect { version, will: Some(will), .. }) if !self.settings.topics.allow(&will.topic) => {
-                self.refuse(now, Refused { version, fault: Fault::Topic });
+            Ok(Connect { version, will: Some(will), packet_bytes_max, .. })
+                if !self.settings.topics.allow(&will.topic) =>
+            {
+                self.refuse(now, Refused { version, fault: Fault::Topic, packet_bytes_max });
             }
             Ok(connect) => self.phase = Phase::Deciding(Some(Box::new(connect))),
             Err(refused) => self.refuse(now, refused),
@@ -310,10 +311,10 @@ fn record<'a>(client: &'a str, now: Now, publish: &Publish<'a>) -> Record<'a> {
     }
 }
 
-/// Gives what it weighs.
+/// Gives what it weighs. A will has no packet id: nobody is owed an acknowledgement for it.
 #[inline]
 fn push<S: Sink>(record: &Record<'_>, publish: &Publish<'_>, sink: &mut S) -> usize {
-    if publish.qos == Qos::ExactlyOnce {
+    if publish.qos == Qos::ExactlyOnce && publish.packet_id != 0 {
         sink.push_exactly_once(record, publish.packet_id);
     } else {
         sink.push(record);

@@ -20,8 +20,8 @@ use crate::ingest::{
 
 /// Output pending, in bytes, at which nothing more is delivered.
 const DELIVER_BYTES_MAX: usize = super::OUT_BYTES_MAX / 2;
-/// SUBACKs that wait for their save at most: one SUBSCRIBE more is a client that does not wait for its answers.
-const SUBACKS_MAX: usize = 64;
+/// SUBACKs that wait for their save, at which no more input is taken.
+pub(super) const SUBACKS_MAX: usize = 64;
 /// PUBREL's reason "Packet Identifier not found", whole but for the packet id.
 const PUBREL_UNKNOWN: [u8; 2] = [0x62, 3];
 const PACKET_ID_NOT_FOUND: u8 = 0x92;
@@ -29,9 +29,6 @@ const PACKET_ID_NOT_FOUND: u8 = 0x92;
 impl Session {
     pub(super) fn take_subscribe(&mut self, body: &[u8]) -> Result<(), Fault> {
         let request = subscribe::subscribe(self.version, body)?;
-        if self.subacks.len() >= SUBACKS_MAX {
-            return Err(Fault::Protocol("too many SUBSCRIBEs that are not answered"));
-        }
         let mut save = None;
         let mut codes = Vec::with_capacity(request.filters.len());
         for (filter, options) in &request.filters {
@@ -185,8 +182,12 @@ impl Session {
 
     /// The saves up to this number are durable.
     pub fn handle_saved(&mut self, now: Now, number: u64) {
+        let wanted = self.wants_input();
         while let Some((_, suback)) = self.subacks.pop_front_if(|(save, _)| *save <= number) {
             self.emit(&suback);
+        }
+        if !wanted && self.wants_input() {
+            self.heard = now.at;
         }
         self.note_output(now);
     }

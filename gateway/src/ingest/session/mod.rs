@@ -90,7 +90,7 @@ pub struct Session {
     written: usize,
     /// When output became pending, or some of it was written last.
     writing_since: Option<Instant>,
-    /// When bytes came last; until CONNECT, when the connection was made.
+    /// When a packet came last; until CONNECT, when the connection was made.
     heard: Instant,
     keep_alive: Option<Duration>,
     session_expiry_s: u32,
@@ -165,9 +165,6 @@ impl Session {
     /// Takes whole packets from the start of `input`, and gives the bytes taken. What is left is a packet's beginning,
     /// or is not wanted now: see [`Session::wants_input`].
     pub fn handle_input<S: Sink>(&mut self, now: Now, input: &[u8], sink: &mut S) -> usize {
-        if matches!(self.phase, Phase::Open) {
-            self.heard = now.at;
-        }
         let mut taken = 0;
         while self.wants_input() {
             match self.take_packet(now, &input[taken..], sink) {
@@ -175,6 +172,10 @@ impl Session {
                 Ok(bytes) => taken += bytes,
                 Err(fault) => self.fail(now, fault),
             }
+        }
+        // Whole packets keep a connection alive, bytes do not [MQTT-3.1.2-22].
+        if taken > 0 && matches!(self.phase, Phase::Open) {
+            self.heard = now.at;
         }
         self.note_output(now);
         taken
@@ -230,6 +231,7 @@ impl Session {
             && self.blocked_since.is_none()
             && self.batched_bytes < BATCH_BYTES_MAX
             && self.acks.owed() < owed_max
+            && self.subacks.len() < local::SUBACKS_MAX
             && self.out.len() - self.written < OUT_BYTES_MAX
     }
 
@@ -253,7 +255,9 @@ impl Session {
     /// Ends the session with `fault`, and tells the client if its version can be told.
     pub fn fail(&mut self, now: Now, fault: Fault) {
         let tell = match self.phase {
-            Phase::Open | Phase::Draining if self.version == Version::V5 => codec::disconnect_because(fault),
+            Phase::Open | Phase::Draining if self.version == Version::V5 => {
+                codec::disconnect_because(fault, self.packet_bytes_max)
+            }
             Phase::Open | Phase::Draining | Phase::Fresh | Phase::Deciding(_) => None,
             Phase::Ended(_) => return,
         };

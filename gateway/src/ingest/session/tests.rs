@@ -343,7 +343,10 @@ fn refused_connects_are_told_in_their_version() {
 
     let mut rig = Rig::new();
     rig.input(&connect(Version::V311, "c", 2, 0));
-    rig.session.refuse(rig.now, Refused { version: Version::V311, fault: Fault::Busy });
+    rig.session.refuse(
+        rig.now,
+        Refused { version: Version::V311, fault: Fault::Busy, packet_bytes_max: usize::MAX },
+    );
     assert_eq!(rig.out(), [0x20, 2, 0, 3]);
 }
 

@@ -33,6 +33,18 @@ pub struct Written {
     pub waits_for_file: bool,
 }
 
+impl Written {
+    /// What came to it by another call.
+    pub fn add(&mut self, other: Written) {
+        self.messages += other.messages;
+        self.too_large += other.too_large;
+        self.expired += other.expired;
+        self.denied += other.denied;
+        self.is_cut |= other.is_cut;
+        self.waits_for_file |= other.waits_for_file;
+    }
+}
+
 impl Outbound {
     /// Writes what can be sent, until `out` holds `out_bytes_max`.
     pub fn write(
@@ -108,6 +120,10 @@ impl Outbound {
         written: &mut Written,
     ) {
         let (keeps, settled) = (self.keeps, &mut self.settled);
+        // On a new connection the client may take fewer at a time than on the one before [MQTT-4.9.0-2].
+        let is_open = |entry: &&InFlight| entry.sent || entry.step == Step::Release;
+        let mut room =
+            usize::from(self.receive_max).saturating_sub(self.flight.iter().filter(is_open).count());
         let mut unsent = 0;
         self.flight.retain_mut(|entry| {
             if entry.sent {
@@ -115,6 +131,10 @@ impl Outbound {
             }
             if entry.owed.qos == 2 && keeps && entry.kept != Keep::Yes {
                 written.waits_for_file = true;
+                unsent += 1;
+                return true;
+            }
+            if entry.step == Step::Publish && room == 0 {
                 unsent += 1;
                 return true;
             }
@@ -127,13 +147,17 @@ impl Outbound {
                 Step::Release => put_pubrel(entry.packet_id, out),
                 Step::Publish => {
                     let expires_in_s = entry.owed.message.expires_in_s(now_ms);
+                    if expires_in_s == Some(0) && !entry.dup {
+                        written.expired += 1;
+                        return entry.owed.settle(settled);
+                    }
                     let delivery = entry.owed.delivery(entry.packet_id, entry.dup, expires_in_s);
                     if !delivery.write(peer.version, peer.packet_bytes_max, out) {
                         written.too_large += 1;
-                        entry.owed.settle(settled);
-                        return false;
+                        return entry.owed.settle(settled);
                     }
                     written.messages += 1;
+                    room -= 1;
                 }
             }
             (entry.sent, entry.dup) = (true, true);
