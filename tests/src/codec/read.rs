@@ -119,7 +119,8 @@ fn read_publish(first: u8, mut body: Bytes, version: Version) -> Option<Received
             take(&mut body, size)?
         }
     };
-    Some(Received { topic, payload: body, qos, packet_id, dup: first & 8 != 0, properties })
+    let (dup, retain) = (first & 8 != 0, first & 1 != 0);
+    Some(Received { topic, payload: body, qos, packet_id, dup, retain, properties })
 }
 
 fn skip_properties(body: &mut Bytes, version: Version) -> Option<()> {
