@@ -149,6 +149,13 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         meters: Meters::default(),
         told: Told::default(),
     });
+    // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
+    let bus_shutdown = CancellationToken::new();
+    let distributing = tokio::spawn(bus::run(bus.clone(), view, intake.clone(), bus_shutdown.clone()));
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = bus.opened() => {}
+    }
     let tasks = TaskTracker::new();
     for port in ports {
         let door = Door {
@@ -160,9 +167,6 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         };
         tasks.spawn(door.accept(shutdown.clone()));
     }
-    // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
-    let bus_shutdown = CancellationToken::new();
-    let distributing = tokio::spawn(bus::run(bus, view, intake, bus_shutdown.clone()));
     tasks.close();
     tasks.wait().await;
     bus_shutdown.cancel();

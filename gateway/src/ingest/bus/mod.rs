@@ -31,7 +31,7 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -75,6 +75,10 @@ struct Inner {
     wills: Mutex<VecDeque<Message>>,
     /// Grows with every save: see [`Bus::saved`].
     saved: watch::Sender<u64>,
+    /// What was kept is taken up again.
+    is_open: watch::Sender<bool>,
+    /// What is routed is from before the start.
+    catches_up: AtomicBool,
     counts: Counts,
 }
 
@@ -139,6 +143,8 @@ impl Bus {
             unsaved: Mutex::new(Unsaved { number: 1, ..Unsaved::default() }),
             wills: Mutex::default(),
             saved: watch::Sender::new(0),
+            is_open: watch::Sender::new(false),
+            catches_up: AtomicBool::new(false),
             counts: Counts::default(),
         }))
     }
@@ -329,11 +335,22 @@ impl Bus {
         self.0.saved.subscribe()
     }
 
-    /// How much a session may be owed now: an equal share of what there is for all.
+    /// Resolves when what was kept is taken up again, and with it what the log holds since then: clients may come. Cancel-safe.
+    pub async fn opened(&self) {
+        // It lives as long as the bus.
+        let _ = self.0.is_open.subscribe().wait_for(|is_open| *is_open).await;
+    }
+
+    /// How much a session may be owed now: an equal share of what there is for all. Of what is from before the start it
+    /// may have had most, when its queue was not full: there only the share counts, and what comes then has room beside it.
     fn limits(&self) -> Limits {
         let settings = &self.0.settings;
         let share = QUEUED_BYTES_MAX / self.0.session_count.load(Ordering::Relaxed).max(1);
-        Limits { messages_max: settings.queued_messages_max, bytes_max: settings.queued_bytes_max.min(share) }
+        if self.0.catches_up.load(Ordering::Relaxed) {
+            return Limits { messages_max: usize::MAX, bytes_max: share, is_again: true };
+        }
+        let bytes_max = settings.queued_bytes_max.min(share);
+        Limits { messages_max: settings.queued_messages_max, bytes_max, is_again: false }
     }
 }
 
