@@ -401,6 +401,7 @@ fn a_delayed_will_waits_for_its_time_and_not_longer_than_the_session() {
     let mut house = House::new(Settings::default());
     let mut w = connect(&mut house, 10);
     house.end(&mut w);
+    assert!(house.bus.is_save_urgent(), "nothing but the file knows of it");
     house.bus.wake_wills(house.now.wall_ms + 9_999);
     assert_eq!(wills(&house), 0);
     let mut w = connect(&mut house, 10);
