@@ -117,6 +117,18 @@ struct Counts {
     denied: AtomicU64,
 }
 
+/// What the end of a subscription came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsubscribed {
+    /// It is over; the file says so once this save is made, if it is to say it: see [`Bus::saved`].
+    Yes {
+        /// The number to wait for.
+        save: Option<u64>,
+    },
+    /// There was none.
+    NotThere,
+}
+
 /// What a subscription came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subscribed {
@@ -214,22 +226,20 @@ impl Bus {
         Subscribed::Yes { save: keeps.then(|| self.soil(mailbox, true)) }
     }
 
-    /// Ends a subscription. Whether there was one.
-    pub fn unsubscribe(&self, mailbox: &Arc<Mailbox>, filter: &str) -> bool {
+    /// Ends a subscription.
+    pub fn unsubscribe(&self, mailbox: &Arc<Mailbox>, filter: &str) -> Unsubscribed {
         let mut takers = self.0.takers.write();
         {
             let mut state = mailbox.state();
             if state.subscriptions.remove(filter).is_none() {
-                return false;
+                return Unsubscribed::NotThere;
             }
             state.is_changed = true;
         }
         takers.remove(filter, mailbox);
         drop(takers);
-        if mailbox.state().outbound.keeps() {
-            self.soil(mailbox, false);
-        }
-        true
+        let keeps = mailbox.state().outbound.keeps();
+        Unsubscribed::Yes { save: keeps.then(|| self.soil(mailbox, true)) }
     }
 
     /// Ends the subscriptions that `is_over` says.

@@ -446,6 +446,10 @@ fn what_is_kept_comes_back_as_it_was() {
     let wanted = [(0x3a, 1, "1"), (0x32, 2, "2"), (0x32, 3, "3")];
     assert_eq!(got, wanted.map(|(first, id, payload)| (first, id, payload.to_owned())));
     house.subscribe(&mut a, "+/q", 1);
+    house.input(&mut a, &packet(0xa2, &[&[0, 8, 0][..], &text("+/q")].concat()));
+    assert!(out(&mut a, house.now).is_empty(), "its end is not told before it is durable");
+    house.save(&mut a);
+    assert_eq!(out(&mut a, house.now), [0xb0, 4, 0, 8, 0, 0]);
     house.input(&mut a, &packet(0x82, &[&[0, 9, 0][..], &text("r"), &[1]].concat()));
     house.save(&mut a);
     assert_eq!(payloads(&out(&mut a, house.now)), ["kept"]);
