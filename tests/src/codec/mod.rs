@@ -110,6 +110,11 @@ pub enum Packet {
         /// One code for each filter.
         codes: Vec<u8>,
     },
+    /// From a server.
+    UnsubAck {
+        /// Of which UNSUBSCRIBE.
+        packet_id: u16,
+    },
     /// From a client.
     PingReq,
     /// From a server.
@@ -244,6 +249,17 @@ pub fn put_subscribe(out: &mut BytesMut, version: Version, packet_id: u16, filte
     put_text(&mut body, filter);
     body.put_u8(qos);
     put_packet(out, 0x82, &body);
+}
+
+/// Appends UNSUBSCRIBE with one filter.
+pub fn put_unsubscribe(out: &mut BytesMut, version: Version, packet_id: u16, filter: &str) {
+    let mut body = BytesMut::new();
+    body.put_u16(packet_id);
+    if version == Version::V5 {
+        body.put_u8(0);
+    }
+    put_text(&mut body, filter);
+    put_packet(out, 0xA2, &body);
 }
 
 /// Appends SUBACK that grants QoS 1 to each filter.

@@ -66,6 +66,7 @@ fn read_body(first: u8, mut body: Bytes, version: Version) -> Option<Packet> {
             skip_properties(&mut body, version)?;
             Packet::SubAck { packet_id, codes: body.to_vec() }
         }
+        11 => Packet::UnsubAck { packet_id: take(&mut body, 2)?.get_u16() },
         12 => Packet::PingReq,
         13 => Packet::PingResp,
         14 => Packet::Disconnect(body.first().copied().unwrap_or(0)),
