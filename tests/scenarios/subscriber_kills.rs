@@ -223,6 +223,25 @@ async fn a_subscriber_that_keeps_up_misses_nothing_although_its_queue_holds_less
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_subscriber_that_is_away_while_the_gateway_dies_gets_all_that_was_acknowledged() {
+    let (_upstream, mut gateway) = start().await;
+    let subscriber = Subscriber::start(gateway.mqtt, Version::V311, "away", &[("plant/+/value", 1)]);
+    wait_for("the grant", LIMIT, || subscriber.book().granted == 1).await;
+    subscriber.set_online(false);
+    // Fewer than its queue holds, and sooner than a save comes by itself.
+    let fleet =
+        Fleet::start(gateway.mqtt, publishers(RATE).map(|device| Device { count_max: 200, ..device }));
+    wait_for("most of the acknowledgements", LIMIT, || fleet.acknowledged() > 600).await;
+    gateway.kill();
+    gateway.restart();
+    let ledgers = fleet.all(LIMIT).await;
+    subscriber.set_online(true);
+    drain(&subscriber, &ledgers).await;
+    judge("one that was away", 1, &subscriber, &ledgers);
+    gateway.terminate();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_is_retained_survives_a_kill_right_after_its_acknowledgement_on_a_new_store() {
     let (_upstream, mut gateway) = start().await;
     for (text, topic) in [("first", "kept"), ("second", "kept"), ("third", &oracle::topic_of("stored-1"))] {
