@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::task::JoinSet;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::Client,
-    clock::within,
+    clock::{now, within},
     codec::{self, Ack, Connect, Packet, Publish, Version},
     oracle::{self, Ledger},
 };
@@ -50,6 +50,8 @@ pub struct Device {
     pub payload_bytes: usize,
     /// Pause between two bursts; with QoS 0 there is no acknowledgement to wait for.
     pub pause: Option<Duration>,
+    /// Events per second from the start on; what could not be sent meanwhile is caught up with.
+    pub per_second: Option<u32>,
 }
 
 impl Device {
@@ -65,6 +67,7 @@ impl Device {
             count_max: u32::MAX,
             payload_bytes: oracle::PAYLOAD_BYTES,
             pause: None,
+            per_second: None,
         }
     }
 }
@@ -140,13 +143,14 @@ struct Worker {
     in_flight: VecDeque<InFlight>,
     packet_id: u16,
     counts: Arc<Counts>,
+    begun: Instant,
 }
 
 impl Worker {
     fn new(device: Device, counts: Arc<Counts>) -> Self {
         let (name, qos) = (device.name.clone(), device.qos);
         let ledger = Ledger { topic: oracle::topic_of(&name), name, qos, ..Ledger::default() };
-        Self { device, ledger, in_flight: VecDeque::new(), packet_id: 0, counts }
+        Self { device, ledger, in_flight: VecDeque::new(), packet_id: 0, counts, begun: now() }
     }
 
     async fn run(mut self, gateway: SocketAddr, stop: CancellationToken) -> Ledger {
@@ -225,10 +229,12 @@ impl Worker {
 
     fn top_up(&mut self, client: &mut Client, window: usize) {
         let mut burst = window;
-        while self.in_flight.len() < window
-            && burst > 0
-            && self.ledger.sends.len() < self.device.count_max as usize
-        {
+        let count_max = match self.device.per_second {
+            Some(rate) => (self.begun.elapsed().as_secs_f64() * f64::from(rate)) as u32,
+            None => u32::MAX,
+        };
+        let count_max = self.device.count_max.min(count_max) as usize;
+        while self.in_flight.len() < window && burst > 0 && self.ledger.sends.len() < count_max {
             burst -= 1;
             let count = self.ledger.sends.len() as u32;
             self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);

@@ -395,6 +395,7 @@ mod tests {
             qos: 1,
             packet_id: 1,
             dup: false,
+            retain: false,
             properties: properties.freeze(),
         }
     }

@@ -17,7 +17,7 @@ pub fn find(name: &str) -> PathBuf {
     found.unwrap_or_else(|| panic!("{name} is not installed: tests/run installs what the scenarios need"))
 }
 
-/// The Python that has paho-mqtt.
+/// The Python that has paho-mqtt and aiomqtt.
 ///
 /// # Panics
 /// It is not installed.
@@ -26,4 +26,15 @@ pub fn python_with_paho() -> PathBuf {
     let python = program::target().join("tools/venv/bin/python");
     assert!(python.is_file(), "no {}: tests/run sets it up", python.display());
     python
+}
+
+/// The folder of what npm has installed.
+///
+/// # Panics
+/// It is not there.
+#[must_use]
+pub fn node_modules() -> PathBuf {
+    let folder = program::target().join("tools/node_modules");
+    assert!(folder.join("mqtt").is_dir(), "no mqtt in {}: tests/run sets it up", folder.display());
+    folder
 }

@@ -150,6 +150,13 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         told: Told::default(),
     });
     let position = bus::restore(&bus, &store.view).await;
+    // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
+    let bus_shutdown = CancellationToken::new();
+    let distributing = tokio::spawn(bus::run(bus.clone(), store, position, bus_shutdown.clone()));
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = bus.opened() => {}
+    }
     let tasks = TaskTracker::new();
     for port in ports {
         let door = Door {
@@ -161,9 +168,6 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         };
         tasks.spawn(door.accept(shutdown.clone()));
     }
-    // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
-    let bus_shutdown = CancellationToken::new();
-    let distributing = tokio::spawn(bus::run(bus, store, position, bus_shutdown.clone()));
     tasks.close();
     tasks.wait().await;
     bus_shutdown.cancel();

@@ -10,7 +10,7 @@
 //!
 //! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `commands.redb` (the commands
 //! to devices, once there was one), `sessions.redb` (local
-//! subscribers, likewise), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the
+//! subscribers), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the
 //! others are sealed), `*.damaged`.
 //!
 //! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest

@@ -1,6 +1,6 @@
 //! MQTT 3.1.1 and 5 packets, as far as the tests' own clients and upstream need them.
 //!
-//! Limits: packets up to 256 MiB by the format; no authentication exchange, no wills, of the MQTT 5 properties
+//! Limits: packets up to 256 MiB by the format; no authentication exchange, of the MQTT 5 properties
 //! only those that a scenario looks at. It is strict where a test relies on it (lengths, UTF-8) and no validator
 //! otherwise: what a server must refuse is written out as bytes in the scenarios.
 //!
@@ -110,6 +110,11 @@ pub enum Packet {
         /// One code for each filter.
         codes: Vec<u8>,
     },
+    /// From a server.
+    UnsubAck {
+        /// Of which UNSUBSCRIBE.
+        packet_id: u16,
+    },
     /// From a client.
     PingReq,
     /// From a server.
@@ -131,6 +136,8 @@ pub struct Received {
     pub packet_id: u16,
     /// Sent before.
     pub dup: bool,
+    /// Retained.
+    pub retain: bool,
     /// The properties as on the wire; empty on 3.1.1.
     pub properties: Bytes,
 }
@@ -156,6 +163,21 @@ pub fn put_connect(out: &mut BytesMut, connect: &Connect<'_>) {
         (Version::V5, false) => body.put_slice(&[5, 0x11, 0, 0, 0x0E, 0x10]),
     }
     put_text(&mut body, connect.client_id);
+    put_packet(out, 0x10, &body);
+}
+
+/// Appends CONNECT of an MQTT 5 client whose session is kept for an hour, with a will of QoS 1 that waits for `delay_s` seconds.
+pub fn put_connect_with_will(out: &mut BytesMut, client_id: &str, topic: &str, payload: &str, delay_s: u32) {
+    let mut body = BytesMut::new();
+    put_text(&mut body, "MQTT");
+    // Will QoS 1, will, keep-alive of a minute, Session Expiry Interval: MQTT 5.0 section 3.1.2.
+    body.put_slice(&[5, 0b0000_1100, 0, 60, 5, 0x11, 0, 0, 0x0E, 0x10]);
+    put_text(&mut body, client_id);
+    // Will Delay Interval: section 3.1.3.2.2.
+    body.put_slice(&[5, 0x18]);
+    body.put_u32(delay_s);
+    put_text(&mut body, topic);
+    put_text(&mut body, payload);
     put_packet(out, 0x10, &body);
 }
 
@@ -196,6 +218,13 @@ pub fn put_publish(out: &mut BytesMut, version: Version, publish: &Publish<'_>) 
     out.put_slice(publish.payload);
 }
 
+/// Appends PUBLISH that is to be retained.
+pub fn put_retained(out: &mut BytesMut, version: Version, publish: &Publish<'_>) {
+    let at = out.len();
+    put_publish(out, version, publish);
+    out[at] |= 1;
+}
+
 /// Appends PUBACK, PUBREC, PUBREL or PUBCOMP; a reason other than 0 is for MQTT 5.
 pub fn put_ack(out: &mut BytesMut, ack: Ack, packet_id: u16, reason: u8) {
     // PUBREL has reserved bit 1 set: MQTT 5.0 section 3.6.1.
@@ -220,6 +249,17 @@ pub fn put_subscribe(out: &mut BytesMut, version: Version, packet_id: u16, filte
     put_text(&mut body, filter);
     body.put_u8(qos);
     put_packet(out, 0x82, &body);
+}
+
+/// Appends UNSUBSCRIBE with one filter.
+pub fn put_unsubscribe(out: &mut BytesMut, version: Version, packet_id: u16, filter: &str) {
+    let mut body = BytesMut::new();
+    body.put_u16(packet_id);
+    if version == Version::V5 {
+        body.put_u8(0);
+    }
+    put_text(&mut body, filter);
+    put_packet(out, 0xA2, &body);
 }
 
 /// Appends SUBACK that grants QoS 1 to each filter.

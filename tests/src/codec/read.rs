@@ -66,6 +66,7 @@ fn read_body(first: u8, mut body: Bytes, version: Version) -> Option<Packet> {
             skip_properties(&mut body, version)?;
             Packet::SubAck { packet_id, codes: body.to_vec() }
         }
+        11 => Packet::UnsubAck { packet_id: take(&mut body, 2)?.get_u16() },
         12 => Packet::PingReq,
         13 => Packet::PingResp,
         14 => Packet::Disconnect(body.first().copied().unwrap_or(0)),
@@ -119,7 +120,8 @@ fn read_publish(first: u8, mut body: Bytes, version: Version) -> Option<Received
             take(&mut body, size)?
         }
     };
-    Some(Received { topic, payload: body, qos, packet_id, dup: first & 8 != 0, properties })
+    let (dup, retain) = (first & 8 != 0, first & 1 != 0);
+    Some(Received { topic, payload: body, qos, packet_id, dup, retain, properties })
 }
 
 fn skip_properties(body: &mut Bytes, version: Version) -> Option<()> {

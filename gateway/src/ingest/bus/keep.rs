@@ -65,12 +65,6 @@ impl Bus {
         !(unsaved.dirty.is_empty() && unsaved.changes.is_empty() && unsaved.retained.is_empty())
     }
 
-    /// Whether there is anything to keep, so that the position matters.
-    pub(super) fn keeps_something(&self) -> bool {
-        self.0.takers.read().retained.len() > 0
-            || self.0.sessions.lock().values().any(|mailbox| mailbox.state().outbound.keeps())
-    }
-
     /// Gathers what the file is to be told.
     pub(super) fn gather(&self) -> Save {
         let (mut changes, mut mailboxes, dirty, retained, number) = {

@@ -82,6 +82,10 @@ struct Inner {
     has_arrivals: AtomicBool,
     /// Grows with every save: see [`Bus::saved`].
     saved: watch::Sender<u64>,
+    /// What was kept is taken up again.
+    is_open: watch::Sender<bool>,
+    /// What is routed is from before the start.
+    catches_up: AtomicBool,
     counts: Counts,
 }
 
@@ -120,6 +124,18 @@ struct Counts {
     denied: AtomicU64,
 }
 
+/// What the end of a subscription came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsubscribed {
+    /// It is over; the file says so once this save is made, if it is to say it: see [`Bus::saved`].
+    Yes {
+        /// The number to wait for.
+        save: Option<u64>,
+    },
+    /// There was none.
+    NotThere,
+}
+
 /// What a subscription came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subscribed {
@@ -148,6 +164,8 @@ impl Bus {
             answers: Mutex::default(),
             has_arrivals: AtomicBool::new(false),
             saved: watch::Sender::new(0),
+            is_open: watch::Sender::new(false),
+            catches_up: AtomicBool::new(false),
             counts: Counts::default(),
         }))
     }
@@ -216,23 +234,21 @@ impl Bus {
         Subscribed::Yes { save: keeps.then(|| self.soil(mailbox, true)) }
     }
 
-    /// Ends a subscription. Whether there was one.
-    pub fn unsubscribe(&self, mailbox: &Arc<Mailbox>, filter: &str) -> bool {
+    /// Ends a subscription.
+    pub fn unsubscribe(&self, mailbox: &Arc<Mailbox>, filter: &str) -> Unsubscribed {
         let mut takers = self.0.takers.write();
         {
             let mut state = mailbox.state();
             if state.subscriptions.remove(filter).is_none() {
-                return false;
+                return Unsubscribed::NotThere;
             }
             state.replays.end(filter);
             state.is_changed = true;
         }
         takers.remove(filter, mailbox);
         drop(takers);
-        if mailbox.state().outbound.keeps() {
-            self.soil(mailbox, false);
-        }
-        true
+        let keeps = mailbox.state().outbound.keeps();
+        Unsubscribed::Yes { save: keeps.then(|| self.soil(mailbox, true)) }
     }
 
     /// Ends the subscriptions that `is_over` says.
@@ -349,11 +365,22 @@ impl Bus {
         self.0.saved.subscribe()
     }
 
-    /// How much a session may be owed now: an equal share of what there is for all.
+    /// Resolves when what was kept is taken up again, and with it what the log holds since then: clients may come. Cancel-safe.
+    pub async fn opened(&self) {
+        // It lives as long as the bus.
+        let _ = self.0.is_open.subscribe().wait_for(|is_open| *is_open).await;
+    }
+
+    /// How much a session may be owed now: an equal share of what there is for all. Of what is from before the start it
+    /// may have had most, when its queue was not full: there only the share counts, and what comes then has room beside it.
     fn limits(&self) -> Limits {
         let settings = &self.0.settings;
         let share = QUEUED_BYTES_MAX / self.0.session_count.load(Ordering::Relaxed).max(1);
-        Limits { messages_max: settings.queued_messages_max, bytes_max: settings.queued_bytes_max.min(share) }
+        if self.0.catches_up.load(Ordering::Relaxed) {
+            return Limits { messages_max: usize::MAX, bytes_max: share, is_again: true };
+        }
+        let bytes_max = settings.queued_bytes_max.min(share);
+        Limits { messages_max: settings.queued_messages_max, bytes_max, is_again: false }
     }
 }
 

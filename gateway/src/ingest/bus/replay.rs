@@ -81,5 +81,9 @@ impl Bus {
 
 /// The other half is for what is published meanwhile.
 fn half(limits: Limits) -> Limits {
-    Limits { messages_max: limits.messages_max.div_ceil(2), bytes_max: limits.bytes_max.div_ceil(2) }
+    Limits {
+        messages_max: limits.messages_max.div_ceil(2),
+        bytes_max: limits.bytes_max.div_ceil(2),
+        ..limits
+    }
 }

@@ -84,9 +84,13 @@ impl Bus {
 
     /// The client is gone, and its will waits until `due_ms`, unless it comes back before.
     pub fn leave_will(&self, mailbox: &Arc<Mailbox>, message: Message, due_ms: u64) {
-        let mut state = mailbox.state();
-        state.will = Some(WillRow { due_ms, message: message.row() });
-        state.is_changed = true;
+        {
+            let mut state = mailbox.state();
+            state.will = Some(WillRow { due_ms, message: message.row() });
+            state.is_changed = true;
+        }
+        // It is in no log.
+        self.soil(mailbox, true);
     }
 
     /// The session is over: nobody is owed anything any more.

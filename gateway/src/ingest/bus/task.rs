@@ -5,6 +5,7 @@
 //! ```
 //! It never waits for a subscriber, and nobody waits for it: where it is behind, the log holds what it has not seen. A crash
 //! loses what was passed on (QoS 0) and not yet delivered, and nothing else: the log behind the saved position is followed again.
+//! That is done before the door opens, so that nobody is taken for new, and no old message comes to who is new.
 
 use std::{
     sync::{
@@ -62,6 +63,7 @@ pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown:
         outbox,
     };
     at_work.awaits_replies = at_work.has_unanswered();
+    at_work.catch_up(&shutdown).await;
     at_work.run(&shutdown).await;
     at_work.finish().await;
 }
@@ -85,7 +87,15 @@ pub(in super::super) async fn restore(bus: &Bus, view: &View) -> u64 {
             bus.restore(kept, clock::wall_ms());
             position
         }
-        Ok(Ok(None)) => end,
+        Ok(Ok(None)) => {
+            // What is retained from now on is found again behind this position, however soon the power goes.
+            let view = view.clone();
+            let made = tokio::task::spawn_blocking(move || view.save_sessions(&[], end)).await;
+            if let Ok(Err(error)) = made {
+                tracing::error!("local subscribers' sessions can not be saved: {error}; trying on");
+            }
+            end
+        }
         Ok(Err(error)) => {
             tracing::error!("local subscribers begin without their sessions: {error}");
             end
@@ -117,6 +127,30 @@ struct Saving {
 }
 
 impl AtWork {
+    /// Routes what the log holds since the last save, and opens the door then: whoever connects finds its session, and gets
+    /// nothing that was published before it subscribed.
+    async fn catch_up(&mut self, shutdown: &CancellationToken) {
+        let end = self.view.end().offset;
+        self.bus.0.catches_up.store(true, Ordering::Relaxed);
+        while self.follower.position() < end {
+            let from = self.follower.position();
+            let block = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                block = self.follower.next() => block,
+            };
+            match block {
+                Ok(block) => self.route(&block, from).await,
+                Err(error) => {
+                    tracing::warn!("local subscribers get later what can not be read now: {error}");
+                    break;
+                }
+            }
+        }
+        self.bus.0.catches_up.store(false, Ordering::Relaxed);
+        self.bus.0.is_open.send_replace(true);
+    }
+
     async fn run(&mut self, shutdown: &CancellationToken) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -224,16 +258,10 @@ impl AtWork {
         let behind = self.follower.position() - self.saved_position;
         let is_due = (self.ticks >= SAVE_AFTER_TICKS && self.bus.has_unsaved())
             || (behind > 0
-                && (self.ticks >= SAVE_POSITION_AFTER_TICKS || behind >= SAVE_POSITION_AFTER_RECORDS)
-                && self.keeps_something());
+                && (self.ticks >= SAVE_POSITION_AFTER_TICKS || behind >= SAVE_POSITION_AFTER_RECORDS));
         if is_due || self.bus.is_save_urgent() {
             self.save();
         }
-    }
-
-    /// Whether there is anything for which the position matters.
-    fn keeps_something(&self) -> bool {
-        self.awaits_replies || self.bus.keeps_something()
     }
 
     /// Begins a save, unless one is under way: what is urgent is saved after that.
@@ -279,7 +307,7 @@ impl AtWork {
                 let result = ended(&mut self.saving).await;
                 self.saved(result);
             }
-            let moved = self.follower.position() > self.saved_position && self.keeps_something();
+            let moved = self.follower.position() > self.saved_position;
             if self.saving.is_none() && (self.bus.has_unsaved() || moved) {
                 self.save();
             }

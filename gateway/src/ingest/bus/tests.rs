@@ -319,6 +319,30 @@ fn a_slow_subscriber_loses_its_own_copies_and_nobody_elses() {
 }
 
 #[test]
+fn what_is_found_in_the_log_at_the_start_takes_no_room_from_what_comes_then() {
+    let mut house = House::new(Settings { queued_messages_max: 3, ..Settings::default() });
+    let mut a = house.connect("a");
+    house.subscribe(&mut a, "x", 1);
+    house.end(&mut a);
+    let route = |house: &House, numbers: std::ops::Range<u32>, catches_up: bool| {
+        house.bus.0.catches_up.store(catches_up, std::sync::atomic::Ordering::Relaxed);
+        for n in numbers {
+            house.bus.route(&message("x", &n.to_string(), 1, false));
+        }
+    };
+    route(&house, 0..2, false);
+    route(&house, 2..10, true);
+    route(&house, 10..15, false);
+    let mut a = house.connect("a");
+    let got = payloads(&out(&mut a, house.now));
+    assert_eq!(got, (0..11).map(|n| n.to_string()).collect::<Vec<_>>(), "of the last five one has room");
+    house.end(&mut a);
+    route(&house, 20..30, false);
+    let mut a = house.connect("a");
+    assert_eq!(payloads(&out(&mut a, house.now))[11..], ["20", "21", "22"]);
+}
+
+#[test]
 fn what_is_not_routed_goes_through_the_log_only_if_somebody_wants_it_with_an_acknowledgement() {
     let mut house = House::new(Settings::default());
     let mut a = house.connect("a");
@@ -378,6 +402,7 @@ fn a_delayed_will_waits_for_its_time_and_not_longer_than_the_session() {
     let mut house = House::new(Settings::default());
     let mut w = connect(&mut house, 10);
     house.end(&mut w);
+    assert!(house.bus.is_save_urgent(), "nothing but the file knows of it");
     house.bus.wake_wills(house.now.wall_ms + 9_999);
     assert_eq!(wills(&house), 0);
     let mut w = connect(&mut house, 10);
@@ -422,6 +447,10 @@ fn what_is_kept_comes_back_as_it_was() {
     let wanted = [(0x3a, 1, "1"), (0x32, 2, "2"), (0x32, 3, "3")];
     assert_eq!(got, wanted.map(|(first, id, payload)| (first, id, payload.to_owned())));
     house.subscribe(&mut a, "+/q", 1);
+    house.input(&mut a, &packet(0xa2, &[&[0, 8, 0][..], &text("+/q")].concat()));
+    assert!(out(&mut a, house.now).is_empty(), "its end is not told before it is durable");
+    house.save(&mut a);
+    assert_eq!(out(&mut a, house.now), [0xb0, 4, 0, 8, 0, 0]);
     house.input(&mut a, &packet(0x82, &[&[0, 9, 0][..], &text("r"), &[1]].concat()));
     house.save(&mut a);
     assert_eq!(payloads(&out(&mut a, house.now)), ["kept"]);

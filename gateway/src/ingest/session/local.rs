@@ -1,7 +1,7 @@
 //! The session as a local subscriber: SUBSCRIBE, what it is owed, and its acknowledgements.
 //!
 //! ```text
-//!   SUBSCRIBE ─▶ bus ─▶ SUBACK, once the subscription is durable if the session outlives the connection
+//!   SUBSCRIBE ─▶ bus ─▶ SUBACK, once the subscription is durable if the session outlives the connection; UNSUBSCRIBE alike
 //!   ring ─▶ write: PUBLISH, PUBREL, as far as Receive Maximum and the output allow ─▶ PUBACK, PUBREC, PUBCOMP ─▶ bus
 //! ```
 //! Limits: [`DELIVER_BYTES_MAX`] of output are filled with deliveries, which leaves room for answers: a client that reads slowly is
@@ -12,7 +12,7 @@ use std::{cell::Cell, sync::Arc};
 use super::{Now, Phase, Session};
 use crate::ingest::{
     access::audit::Action,
-    bus::{Mailbox, Options, Peer, Received, Subscribed, Subscription, put_pubrel},
+    bus::{Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed, put_pubrel},
     error::Fault,
     packet::ClientAck,
     subscribe::{self, FILTER_INVALID, NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA_EXCEEDED},
@@ -20,7 +20,7 @@ use crate::ingest::{
 
 /// Output pending, in bytes, at which nothing more is delivered.
 const DELIVER_BYTES_MAX: usize = super::OUT_BYTES_MAX / 2;
-/// SUBACKs that wait for their save, at which no more input is taken.
+/// SUBACKs and UNSUBACKs that wait for their save, at which no more input is taken.
 pub(super) const SUBACKS_MAX: usize = 64;
 /// PUBREL's reason "Packet Identifier not found", whole but for the packet id.
 const PUBREL_UNKNOWN: [u8; 2] = [0x62, 3];
@@ -76,18 +76,27 @@ impl Session {
 
     pub(super) fn take_unsubscribe(&mut self, body: &[u8]) -> Result<(), Fault> {
         let request = subscribe::unsubscribe(self.version, body)?;
+        if self.subacks.len() >= SUBACKS_MAX {
+            return Err(Fault::Protocol("too many UNSUBSCRIBEs that are not answered"));
+        }
+        let mut save = None;
         let mut codes = Vec::with_capacity(request.filters.len());
         for filter in &request.filters {
-            let was_there =
-                self.mailbox.as_ref().is_some_and(|mailbox| self.bus.unsubscribe(mailbox, filter));
-            codes.push(match was_there {
-                true => 0,
-                false if subscribe::is_filter(filter, self.settings.topics) => NO_SUBSCRIPTION,
-                false => FILTER_INVALID,
+            let ended = self.mailbox.as_ref().map(|mailbox| self.bus.unsubscribe(mailbox, filter));
+            codes.push(match ended {
+                Some(Unsubscribed::Yes { save: number }) => {
+                    save = save.max(number);
+                    0
+                }
+                _ if subscribe::is_filter(filter, self.settings.topics) => NO_SUBSCRIPTION,
+                _ => FILTER_INVALID,
             });
         }
         let unsuback = subscribe::unsuback(self.version, request.packet_id, &codes);
-        self.emit(&unsuback);
+        match save {
+            Some(number) => self.subacks.push_back((number, unsuback)),
+            None => self.emit(&unsuback),
+        }
         Ok(())
     }
 

@@ -6,8 +6,8 @@
 //!                          ▲ load at the start; the log behind `position` is followed again
 //! ```
 //! The log is the truth and this file is a point from which to follow it: changes and the position they belong to are one
-//! transaction, so a message from the log is neither missing nor twice in it, whenever the power goes. The file is made
-//! when there is something to keep.
+//! transaction, so a message from the log is neither missing nor twice in it, whenever the power goes. The file is made at
+//! the first start: without a position, what is retained first would be missing after a power cut.
 //!
 //! Limits: the bus bounds the sessions, their messages and the retained ones. A damaged file gets another name and a new one is
 //! begun: subscribers lose their queues then, the log and the uplinks nothing.

@@ -26,6 +26,9 @@ use crate::store::{OwedRow, SessionChange};
 pub struct Outbound {
     queue: VecDeque<Owed>,
     queue_bytes: usize,
+    /// How many in the queue are from before the start, and their bytes.
+    again: usize,
+    again_bytes: usize,
     flight: VecDeque<InFlight>,
     /// How many in flight are not sent on this connection.
     unsent: usize,
@@ -74,6 +77,8 @@ pub struct Limits {
     pub messages_max: usize,
     /// Their bytes.
     pub bytes_max: usize,
+    /// They are from before the start, and may have been sent then.
+    pub is_again: bool,
 }
 
 /// What a PUBREC is about.
@@ -147,11 +152,19 @@ impl Outbound {
             subscription_ids: ids.into(),
             in_file: false,
         };
-        let bytes = self.queue_bytes + owed.size();
-        if self.queue.len() >= limits.messages_max || bytes > limits.bytes_max {
+        let size = owed.size();
+        let (messages, bytes) = match limits.is_again {
+            true => (self.queue.len(), self.queue_bytes),
+            false => (self.queue.len() - self.again, self.queue_bytes - self.again_bytes),
+        };
+        if messages >= limits.messages_max || bytes + size > limits.bytes_max {
             return false;
         }
-        self.queue_bytes = bytes;
+        if limits.is_again {
+            self.again += 1;
+            self.again_bytes += size;
+        }
+        self.queue_bytes += size;
         self.queue.push_back(owed);
         true
     }
@@ -173,6 +186,8 @@ impl Outbound {
         let stays = |owed: &Owed| owed.qos > 0 && owed.message.command.is_none();
         queue.retain(|owed| stays(owed) || owed.settle(settled));
         self.queue_bytes = self.queue.iter().map(Owed::size).sum();
+        self.again = self.again.min(self.queue.len());
+        self.again_bytes = self.again_bytes.min(self.queue_bytes);
     }
 
     /// PUBACK came. Gives the message, if it was waiting for that.
@@ -274,7 +289,10 @@ impl Outbound {
 
     fn take_first(&mut self) -> Option<Owed> {
         let owed = self.queue.pop_front()?;
-        self.queue_bytes -= owed.size();
+        let size = owed.size();
+        self.queue_bytes -= size;
+        self.again = self.again.saturating_sub(1);
+        self.again_bytes = self.again_bytes.saturating_sub(size);
         Some(owed)
     }
 
