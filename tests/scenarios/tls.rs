@@ -61,7 +61,7 @@ fn publish(gateway: &Gateway, arguments: &[&str]) -> Output {
             "-q",
             "1",
             "-t",
-            "t",
+            "tg/stall-3/s",
             "-m",
             "hello",
         ])
