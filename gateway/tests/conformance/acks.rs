@@ -290,3 +290,26 @@ async fn a_smaller_receive_maximum_holds_for_what_is_sent_again() {
         client.send(&ack(PUBACK, id)).await;
     }
 }
+
+/// 5: [MQTT-2.2.1-4]
+/// 3.1.1: [MQTT-2.3.1-4]
+#[tokio::test]
+async fn the_ids_of_both_directions_have_nothing_to_do_with_each_other() {
+    let door = Door::open().await;
+    for version in BOTH {
+        let mut client = door.client(version, "c").await;
+        client.subscribe("t/a", 2).await;
+        door.client(version, "p").await.publish("t/a", 2, "out").await;
+        let got = client.got().await;
+        // The same id, the other way, and all steps interleaved.
+        client.send(&publish(version, QOS2, "s/a", got.id, &[], "in")).await;
+        assert_eq!(client.packet().await, acked(PUBREC, got.id));
+        client.send(&ack(PUBREC, got.id)).await;
+        assert_eq!(client.packet().await, acked(PUBREL, got.id));
+        client.send(&ack(PUBREL, got.id)).await;
+        assert_eq!(client.packet().await, acked(PUBCOMP, got.id));
+        client.send(&ack(PUBCOMP, got.id)).await;
+        client.ping().await;
+    }
+    assert_eq!(door.upstream(2).await, ["in", "in"]);
+}

@@ -111,7 +111,7 @@ impl Door {
         while payloads.len() < wanted {
             let position = reader.position();
             let block = timeout(LIMIT, reader.next()).await.unwrap().unwrap();
-            let records = block.records_from(position);
+            let records = block.records_from(position).filter(|(_, record)| !record.local);
             payloads.extend(records.map(|(_, record)| String::from_utf8_lossy(record.payload).into_owned()));
         }
         payloads

@@ -147,3 +147,19 @@ async fn a_kept_session_is_not_moved_to_another_client_id() {
     let limit = tokio::time::timeout(LIMIT, door.resume(5, "c")).await.unwrap();
     assert!(limit.session_present);
 }
+
+/// 5: [MQTT-4.1.0-2]
+#[tokio::test]
+async fn a_sessions_time_goes_on_across_a_restart() {
+    let door = Door::open().await;
+    let mut client = door.connect(&Connect::new(5, "short").expiry(2)).await;
+    client.subscribe("t/a", 1).await;
+    client.leave().await;
+    let mut client = door.connect(&Connect::new(5, "long").expiry(100)).await;
+    client.subscribe("t/a", 1).await;
+    client.leave().await;
+    let door = door.restart().await;
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert!(!door.resume(5, "short").await.session_present);
+    assert!(door.resume(5, "long").await.session_present);
+}

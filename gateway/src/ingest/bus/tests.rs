@@ -304,6 +304,27 @@ fn a_step_of_qos_2_waits_until_the_file_has_it_and_no_message_is_delivered_twice
 }
 
 #[test]
+fn what_waits_for_the_file_is_not_sent_for_the_first_time_when_its_time_is_over() {
+    let mut house = House::new(Settings::default());
+    let mut a = house.connect("a");
+    house.subscribe(&mut a, "x", 2);
+    for payload in ["sent", "not sent"] {
+        let message = Message { expiry_s: Some(2), ..(*message("x", payload, 2, false)).clone() };
+        house.bus.route(&Arc::new(message));
+        assert!(out(&mut a, house.now).is_empty(), "it waits for the file");
+        if payload == "sent" {
+            house.save(&mut a);
+            assert_eq!(payloads(&out(&mut a, house.now)), ["sent"]);
+        }
+    }
+    house.end(&mut a);
+    house.now.wall_ms += 3000;
+    let (mut a, _) = house.connect_with("a", false, &[0x11, 0, 0, 14, 16]);
+    house.save(&mut a);
+    assert_eq!(publishes(&out(&mut a, house.now)), [(0x3c, 1, "sent".to_owned())]);
+}
+
+#[test]
 fn a_slow_subscriber_loses_its_own_copies_and_nobody_elses() {
     let settings = Settings { queued_messages_max: 3, ..Settings::default() };
     let mut house = House::new(settings);
