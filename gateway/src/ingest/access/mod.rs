@@ -6,7 +6,7 @@
 //!                          reload: whole and right, or the old one stays
 //! ```
 //! Reading order: [`identity`] (who), [`users`] and [`hash`] (known how), `prove` and `failures` (checked how), [`acl`] and
-//! [`permit`] (allowed what), [`audit`] (written down), [`edit`] (the users file changed).
+//! [`permit`] (allowed what), [`audit`] (written down), [`mod@edit`] (the users file changed).
 //!
 //! Without users and rules, a listener that admits anonymous clients lets them do everything: such a listener is on loopback
 //! alone. With rules, anonymous clients have what `who = "anonymous"` says. Crash: nothing is kept here but in the two files.

@@ -9,7 +9,7 @@
 //! ```
 //! A user without a password is one only if it says `certificate_only = true`: a blank line must not let anybody in
 //! (CVE-2018-12551). Limits: [`FILE_BYTES_MAX`], [`USERS_MAX`], [`ROLES_MAX`]. The file has to be its owner's alone; see
-//! [`edit`](super::edit) for writing it.
+//! [`edit`](mod@super::edit) for writing it.
 
 use std::{collections::BTreeMap, fmt::Write as _, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
 
