@@ -155,16 +155,16 @@ impl Mailbox {
 impl State {
     /// The session as the file should say it.
     pub(super) fn row(&self, identity: &str) -> SessionRow {
-        let subscription = |(filter, subscription): (&Box<str>, &Subscription)| SubscriptionRow {
+        let subscriptions = self.subscriptions.iter().map(|(filter, subscription)| SubscriptionRow {
             filter: filter.to_string(),
             options: subscription.options.0,
             id: subscription.id,
-        };
+        });
         SessionRow {
             identity: identity.to_owned(),
             expiry_s: self.expiry_s,
             away_since_ms: self.away_since_ms,
-            subscriptions: self.subscriptions.iter().map(subscription).collect(),
+            subscriptions: subscriptions.collect(),
             will: self.will.clone(),
         }
     }

@@ -94,13 +94,16 @@ pub enum Change {
     Retained(String, Option<MessageRow>),
 }
 
+/// What a session is owed, by its number.
+pub type OwedRows = Vec<(u64, OwedRow)>;
+
 /// All that the file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Kept {
     /// The log up to this offset was distributed.
     pub position: u64,
     /// Sessions by client id, each with what it is owed, oldest first.
-    pub sessions: Vec<(String, SessionRow, Vec<(u64, OwedRow)>)>,
+    pub sessions: Vec<(String, SessionRow, OwedRows)>,
     /// Retained messages.
     pub retained: Vec<MessageRow>,
 }
