@@ -3,7 +3,7 @@
 use tidegate::ingest::Settings;
 
 use super::{
-    client::{Connect, PUBACK, PUBREC, QOS1, QOS2, ack, acked, packet, publish},
+    client::{Connect, PUBACK, PUBREC, QOS1, QOS2, ack, acked, packet, publish, subscribe},
     door::Door,
 };
 
@@ -121,4 +121,17 @@ async fn a_client_that_sends_more_than_the_maximum_packet_size_is_disconnected()
         client.send(&whole(4097)).await;
         client.ends_with(0x95).await;
     }
+}
+
+/// 5: [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+#[tokio::test]
+async fn an_answer_that_the_client_does_not_take_is_left_out() {
+    let door = Door::open().await;
+    let mut client = door.connect(&Connect::new(5, "c").property(&[0x27, 0, 0, 0, 24])).await;
+    // An answer of 45 bytes, and the subscriptions stand.
+    client.send(&subscribe(5, 1, &[], &[("t", 0); 40])).await;
+    client.send(&[0xc0, 0]).await;
+    assert_eq!(client.packet().await.first, 0xd0);
+    client.publish("t", 1, "x").await;
+    assert_eq!(client.take().await.payload, "x");
 }
