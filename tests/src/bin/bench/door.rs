@@ -5,7 +5,7 @@
 //! Tidegate has it on disk. Each client has a topic of its own, which the access rules allow it and nobody else. Before the load,
 //! every client connects once and then four times more, one after the other from two tasks: the first time a password costs
 //! Tidegate a hash with argon2id, and then none; mosquitto it costs one with PBKDF2 each time. Tidegate is given no limit on
-//! connections per second, mosquitto `set_tcp_nodelay`, without which the CONNACK waits behind TLS's session tickets.
+//! connections per second, and mosquitto `set_tcp_nodelay`, so that neither a limit nor a timer is taken for a cost.
 
 use std::{
     error::Error,
