@@ -64,6 +64,10 @@ pub struct Setup {
     pub store: String,
     /// Lines of `[limits]`.
     pub limits: String,
+    /// Lines of `[access]`.
+    pub access: String,
+    /// Lines of the `[[listener]]`, without its address.
+    pub listener: String,
     /// Names and values for the environment.
     pub environment: Vec<(String, String)>,
 }
@@ -80,6 +84,8 @@ impl Setup {
             data_dir: None,
             store: "wear_budget = \"unlimited\"\n".into(),
             limits: String::new(),
+            access: String::new(),
+            listener: "anonymous = true\n".into(),
             environment: vec![],
         }
     }
@@ -89,7 +95,8 @@ impl Setup {
             format!("[gateway]\nid = \"gate\"\ndata_dir = {data_dir:?}\n\n[store]\n{}\n", self.store);
         let mut line = |part: String| text.write_str(&part).expect("writing to a string");
         line(format!("[limits]\n{}\n", self.limits));
-        line(format!("[[listener]]\naddress = \"{mqtt}\"\nanonymous = true\n\n"));
+        line(format!("[access]\n{}\n", self.access));
+        line(format!("[[listener]]\naddress = \"{mqtt}\"\n{}\n", self.listener));
         line(format!("[http]\naddress = \"{http}\"\n\n"));
         for filter in &self.urgent {
             line(format!("[[route]]\nfilter = {filter:?}\nclass = \"urgent\"\n\n"));

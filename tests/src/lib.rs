@@ -11,11 +11,13 @@
 //! ```
 
 pub mod brokers;
+pub mod ca;
 pub mod chain;
 pub mod client;
 pub mod clock;
 pub mod codec;
 pub mod crowd;
+pub mod dial;
 pub mod fleet;
 pub mod foreign;
 pub mod gaps;

@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::{
     clock,
     codec::{self, Connect, Publish, Version},
+    dial::{self, Dial, Login, Plain},
 };
 
 /// Payload size of the promised figures, in bytes.
@@ -47,15 +48,22 @@ impl Publishers {
     /// them together have had `events_max` acknowledged.
     #[must_use]
     pub fn start(target: SocketAddr, clients: usize, window: usize, events_max: Option<u64>) -> Self {
+        Self::start_by(&Plain::new(target, Login::Nobody), clients, window, events_max)
+    }
+
+    /// Starts them with connections of another kind.
+    #[must_use]
+    pub fn start_by<D: Dial>(dial: &D, clients: usize, window: usize, events_max: Option<u64>) -> Self {
         let (stop, acked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let each_max = events_max.map_or(u64::MAX, |events| events / clients as u64);
-        let (stopped, counter) = (stop.clone(), acked.clone());
+        let (dial, stopped, counter) = (dial.clone(), stop.clone(), acked.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut tasks = tokio::task::JoinSet::new();
                 for client in 0..clients {
-                    tasks.spawn(publish(target, client, window, each_max, stopped.clone(), counter.clone()));
+                    let (stop, acked) = (stopped.clone(), counter.clone());
+                    tasks.spawn(publish(dial.clone(), client, window, each_max, stop, acked));
                 }
                 while let Some(ended) = tasks.join_next().await {
                     ended.map_err(io::Error::other)??;
@@ -94,18 +102,15 @@ impl Publishers {
     }
 }
 
-async fn publish(
-    target: SocketAddr,
+async fn publish<D: Dial>(
+    dial: D,
     client: usize,
     window: usize,
     events_max: u64,
     stop: Arc<AtomicBool>,
     acked: Arc<AtomicU64>,
 ) -> io::Result<()> {
-    let mut stream = tokio::net::TcpStream::connect(target).await?;
-    stream.set_nodelay(true)?;
-    stream.write_all(&connect_packet(&format!("load-{client}"))).await?;
-    stream.read_exact(&mut [0; 4]).await?;
+    let mut stream = dial::connect(&dial, client).await?;
     let ring = ring(client, window);
     let size = ring.len() / window;
     let (mut sent, mut received) = (0_u64, 0_u64);
@@ -118,6 +123,8 @@ async fn publish(
             let until_end = (room as usize).min(window - at);
             stream.write_all(&ring[at * size..(at + until_end) * size]).await?;
             stream.write_all(&ring[..(room as usize - until_end) * size]).await?;
+            // TLS keeps what the socket did not take; plain, there is nothing to do.
+            stream.flush().await?;
             sent += room;
         } else if sent == received {
             return Ok(());

@@ -151,10 +151,16 @@ pub struct Broken(
 
 /// Appends CONNECT. On MQTT 5 without `clean` the session is kept for an hour.
 pub fn put_connect(out: &mut BytesMut, connect: &Connect<'_>) {
+    put_connect_as(out, connect, None);
+}
+
+/// Appends CONNECT with a user name and a password.
+pub fn put_connect_as(out: &mut BytesMut, connect: &Connect<'_>, user: Option<(&str, &str)>) {
     let mut body = BytesMut::new();
     put_text(&mut body, "MQTT");
     body.put_u8(connect.version as u8);
-    body.put_u8(u8::from(connect.clean) << 1);
+    let shown = if user.is_some() { 0b1100_0000 } else { 0 };
+    body.put_u8(shown | u8::from(connect.clean) << 1);
     body.put_u16(connect.keep_alive_s);
     match (connect.version, connect.clean) {
         (Version::V311, _) => {}
@@ -163,6 +169,10 @@ pub fn put_connect(out: &mut BytesMut, connect: &Connect<'_>) {
         (Version::V5, false) => body.put_slice(&[5, 0x11, 0, 0, 0x0E, 0x10]),
     }
     put_text(&mut body, connect.client_id);
+    if let Some((name, password)) = user {
+        put_text(&mut body, name);
+        put_text(&mut body, password);
+    }
     put_packet(out, 0x10, &body);
 }
 
@@ -380,6 +390,13 @@ mod tests {
             let mut out = BytesMut::new();
             put_connect(&mut out, &Connect { version, client_id: "c", clean, keep_alive_s: 3 });
             let expected = Packet::Connect { version, client_id: "c".into(), clean };
+            assert_eq!(take_packet(&mut out, version), Ok(Some(expected.clone())));
+            put_connect_as(
+                &mut out,
+                &Connect { version, client_id: "c", clean, keep_alive_s: 3 },
+                Some(("u", "p")),
+            );
+            assert!(out.ends_with(b"\0\x01c\0\x01u\0\x01p"), "{out:?}");
             assert_eq!(take_packet(&mut out, version), Ok(Some(expected)));
         }
     }

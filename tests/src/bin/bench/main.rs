@@ -3,12 +3,13 @@
 //!
 //! `bench [SECONDS] [EVENTS] [TABLE...]`: how long each load is measured (5), how many events the outage is to hold
 //! (10,000,000 for Tidegate, a tenth of it for mosquitto, which holds them in memory), and which tables: `speed`,
-//! `latency`, `outage`, `intake`, or else all of them.
+//! `latency`, `outage`, `intake`, `door`, or else all of them.
 //!
 //! Ratios hold from machine to machine, absolute figures do not. Load and upstream take their share of the same cores;
 //! how much is in the last column.
 
 mod contestants;
+mod door;
 mod undisturbed;
 
 use std::{error::Error, time::Duration};
@@ -50,6 +51,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if wanted("intake") {
         enough &= undisturbed::undisturbed(measured, events)?;
+    }
+    if wanted("door") {
+        door::doors(measured)?;
     }
     if enough { Ok(()) } else { Err("a figure falls short of the least that is asked for: see above".into()) }
 }
