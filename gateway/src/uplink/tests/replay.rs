@@ -237,7 +237,9 @@ async fn a_replay_can_be_cancelled_and_says_so_and_a_stop_ends_all_and_lets_none
     let ids = [(); 2].map(|()| replays.start(request(asked(0..40))).unwrap().id);
     assert_ne!(ids[0], ids[1]);
     eventually(|| broker.arrivals().len() >= 40, || format!("{:?}", replays.list())).await;
-    assert_eq!(replays.cancel(&ids[0]).unwrap().state, State::Running, "it ends soon, not at once");
+    // It ends soon, and may have by the time this is asked.
+    let state = replays.cancel(&ids[0]).unwrap().state;
+    assert!(matches!(state, State::Running | State::Cancelled), "{state:?}");
     assert_eq!(ended(&replays, &ids[0]).await.state, State::Cancelled);
     assert_eq!(replays.cancel("no such replay"), None);
     assert!(replays.stop(PATIENCE).await);
