@@ -152,10 +152,12 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
     let position = bus::restore(&bus, &store.view).await;
     // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
     let bus_shutdown = CancellationToken::new();
-    let distributing = tokio::spawn(bus::run(bus.clone(), store, position, bus_shutdown.clone()));
+    let mut distributing = tokio::spawn(bus::run(bus.clone(), store, position, bus_shutdown.clone()));
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = bus.opened() => {}
+        // Without it a door would serve half of what it says.
+        ended = &mut distributing => return resume(ended),
     }
     let tasks = TaskTracker::new();
     for port in ports {
@@ -169,9 +171,22 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         tasks.spawn(door.accept(shutdown.clone()));
     }
     tasks.close();
-    tasks.wait().await;
-    bus_shutdown.cancel();
-    if let Err(panicked) = distributing.await {
+    tokio::select! {
+        () = tasks.wait() => {
+            bus_shutdown.cancel();
+            resume(distributing.await);
+        }
+        ended = &mut distributing => {
+            resume(ended);
+            // The store is closed, and with it end the connections.
+            tasks.wait().await;
+        }
+    }
+}
+
+/// Goes on with a task's panic.
+fn resume(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(panicked) = ended {
         std::panic::resume_unwind(panicked.into_panic());
     }
 }

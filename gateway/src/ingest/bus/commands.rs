@@ -104,6 +104,8 @@ impl AtWork {
                 if !state.outbound.push(&message, 1, false, &[], self.bus.limits()) {
                     break;
                 }
+                // A reply may come before the PUBACK does.
+                self.awaits_replies = true;
             }
             mailbox.ring();
         }

@@ -62,7 +62,8 @@ pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown:
         awaits_replies: false,
         outbox,
     };
-    at_work.awaits_replies = at_work.has_unanswered();
+    // One that waits may have been on its way when the gateway died, and its reply be in the log.
+    at_work.awaits_replies = at_work.outbox.pending_count() > 0 || at_work.has_unanswered();
     at_work.catch_up(&shutdown).await;
     at_work.run(&shutdown).await;
     at_work.finish().await;
