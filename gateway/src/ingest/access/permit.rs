@@ -87,13 +87,15 @@ fn inner(filter: &str) -> Option<&str> {
 /// Whether `pattern` takes every topic that `filter` takes. Both were checked.
 #[must_use]
 pub fn covers(pattern: &str, filter: &str) -> bool {
-    // Only here does a wildcard not reach everything, and only here is there no parent for `#` to take as well.
     if filter.starts_with('$') && pattern.starts_with(['+', '#']) {
         return false;
     }
-    if filter == "#" {
-        return pattern == "#" || pattern == "+/#";
-    }
+    // `a/#` takes `a` as well; where there is no such parent, one more level is all the same.
+    let filter = match filter {
+        "#" => "+/#",
+        "/#" => "/+/#",
+        filter => filter,
+    };
     let (mut pattern, mut filter) = (pattern.split('/'), filter.split('/'));
     loop {
         match (pattern.next(), filter.next()) {
@@ -157,6 +159,9 @@ mod tests {
             ("a/+/#", "a/#", false),
             ("+/#", "#", true),
             ("#", "#", true),
+            ("/+/#", "/#", true),
+            ("+/+/#", "/#", true),
+            ("/+", "/#", false),
             ("#", "+/x", true),
             ("#", "$SYS/x", false),
             ("+/x", "$SYS/x", false),
