@@ -4,13 +4,13 @@
 //!   $argon2id$v=19$m=19456,t=2,p=1$<salt>$<hash>
 //! ```
 //! Limits: a hash made elsewhere may cost [`MEMORY_KIB_MAX`] and [`ITERATIONS_MAX`] at the most, so that a file can not
-//! stop the gateway. Hashing takes tens of milliseconds: never on the runtime's threads.
+//! stop the gateway. Hashing takes tens of milliseconds: never on the runtime's threads. The memory of
+//! as many hashings as run at a time is kept once it was needed.
 
 use std::{fmt, sync::Arc};
 
-use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash,
-};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHasher, Version, password_hash::phc::PasswordHash};
+use parking_lot::Mutex;
 
 use super::password::Password;
 
@@ -105,8 +105,18 @@ impl Stored {
     /// Whether `password` is the one that was hashed. The comparison takes the same time wherever they differ.
     #[must_use]
     pub fn verifies(&self, password: &Password) -> bool {
-        PasswordHash::new(&self.0)
-            .is_ok_and(|hash| Argon2::default().verify_password(password.expose(), &hash).is_ok())
+        let Ok(hash) = PasswordHash::new(&self.0) else { return false };
+        let (Ok(params), Some(salt), Some(wanted)) = (Params::try_from(&hash), hash.salt, hash.hash) else {
+            return false;
+        };
+        let mut found = vec![0; wanted.as_bytes().len()];
+        let Ok(version) = hash.version.map_or(Ok(Version::V0x13), Version::try_from) else { return false };
+        let hasher = Argon2::new(Algorithm::Argon2id, version, params);
+        if !hash_into(&hasher, password, &salt, &mut found) {
+            return false;
+        }
+        let differ = wanted.as_bytes().iter().zip(&found).fold(0, |differ, (a, b)| differ | (a ^ b));
+        std::hint::black_box(differ) == 0
     }
 
     /// The PHC string, to be written into the file.
@@ -122,11 +132,32 @@ impl fmt::Debug for Stored {
     }
 }
 
+/// Memory of hashings that are over, for those that come: given back, each of the threads that may block would keep its own.
+static MEMORY: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
+/// So much of it is kept as hashings run at a time.
+const MEMORY_KEPT_MAX: usize = super::prove::RUNNING_MAX;
+
+/// Whether it could be done.
+fn hash_into(hasher: &Argon2<'_>, password: &Password, salt: &[u8], out: &mut [u8]) -> bool {
+    let params = hasher.params();
+    let blocks = params.m_cost().max(8 * params.p_cost()) as usize;
+    let mut memory = MEMORY.lock().pop().unwrap_or_default();
+    if memory.len() < blocks {
+        memory.resize(blocks, Block::default());
+    }
+    let done = hasher.hash_password_into_with_memory(password.expose(), salt, out, &mut memory[..blocks]);
+    let mut kept = MEMORY.lock();
+    if kept.len() < MEMORY_KEPT_MAX {
+        kept.push(memory);
+    }
+    done.is_ok()
+}
+
 /// Takes as long as [`Stored::verifies`], so that an unknown user can not be told from a wrong password by the time.
 pub(super) fn spend(password: &Password) {
     let mut out = [0; 32];
     // What comes out is of no use, and a failure would be the same one that checking has.
-    let _ = hasher().hash_password_into(password.expose(), &NOBODYS_SALT, &mut out);
+    hash_into(&hasher(), password, &NOBODYS_SALT, &mut out);
     std::hint::black_box(out);
 }
 
