@@ -102,23 +102,13 @@ impl Takers {
 
     /// The copies that go out, one a client.
     fn copies<'t>(&'t self, topic: &str, publisher: &str, qos: u8) -> Vec<Copy<'t>> {
-        let mut copies: Vec<Copy<'t>> = Vec::new();
-        let mut add = |taker: &'t Taker| {
-            let options = taker.subscription.options;
-            copies.push(Copy {
-                mailbox: &taker.mailbox,
-                qos: options.qos().min(qos),
-                keeps_retain: options.keeps_retain(),
-                ids: taker.subscription.id.into_iter().collect(),
-            });
-        };
+        let mut copies = Vec::new();
         self.plain.for_each(topic, |taker| {
             let is_own = || **taker.mailbox.client() == *publisher;
             if !(taker.subscription.options.is_no_local() && is_own()) {
-                add(taker);
+                copies.push(taker.copy(qos));
             }
         });
-        let plain = copies.len();
         // Copies of one client lie side by side then, and are made one.
         copies.sort_by_key(|copy| Arc::as_ptr(copy.mailbox));
         copies.dedup_by(|again, first| {
@@ -130,19 +120,21 @@ impl Takers {
             }
             is_same
         });
-        debug_assert!(copies.len() <= plain);
-        self.shared.for_each(topic, |group| {
-            if let Some(taker) = group.next() {
-                let options = taker.subscription.options;
-                copies.push(Copy {
-                    mailbox: &taker.mailbox,
-                    qos: options.qos().min(qos),
-                    keeps_retain: options.keeps_retain(),
-                    ids: taker.subscription.id.into_iter().collect(),
-                });
-            }
-        });
+        self.shared.for_each(topic, |group| copies.extend(group.next().map(|taker| taker.copy(qos))));
         copies
+    }
+}
+
+impl Taker {
+    /// Its copy of a message that was published with `qos`.
+    fn copy(&self, qos: u8) -> Copy<'_> {
+        let Subscription { options, id } = self.subscription;
+        Copy {
+            mailbox: &self.mailbox,
+            qos: options.qos().min(qos),
+            keeps_retain: options.keeps_retain(),
+            ids: id.into_iter().collect(),
+        }
     }
 }
 
