@@ -47,6 +47,7 @@ mod segment;
 mod segments;
 mod sessions;
 mod share;
+mod side_file;
 mod view;
 
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};

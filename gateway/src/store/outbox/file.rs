@@ -19,10 +19,15 @@
 
 use std::collections::BTreeSet;
 
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{
-    super::{disk::Files, error::StoreError, guard::guarded},
+    super::{
+        disk::Files,
+        error::StoreError,
+        guard::guarded,
+        side_file::{META, SideFile, number},
+    },
     book::Book,
     command::Command,
 };
@@ -31,12 +36,9 @@ use super::{
 pub const FILE: &str = "commands.redb";
 /// The name of one that is damaged.
 pub const DAMAGED_FILE: &str = "commands.redb.damaged";
-const NEW_FILE: &str = "commands.redb.new";
-/// Version of the file's format.
-const FORMAT: u64 = 1;
-const CACHE_BYTES: usize = 512 * 1024;
+const SIDE_FILE: SideFile =
+    SideFile { name: FILE, new_name: "commands.redb.new", damaged_name: DAMAGED_FILE, format: 1 };
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const COMMANDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commands");
 const NEXT_NUMBER: &str = "next_number";
 
@@ -45,7 +47,7 @@ const NEXT_NUMBER: &str = "next_number";
 /// # Errors
 /// [`StoreError`]: the file is as it was.
 pub(super) fn open(files: &Files, store: u32, book: &mut Book) -> Result<Option<Database>, StoreError> {
-    if !files.names()?.iter().any(|name| name == FILE) {
+    if !SIDE_FILE.is_there(files)? {
         return Ok(None);
     }
     let empty = book.clone();
@@ -53,7 +55,7 @@ pub(super) fn open(files: &Files, store: u32, book: &mut Book) -> Result<Option<
         Ok(db) => Ok(Some(db)),
         Err(error) if error.is_damage() => {
             *book = empty;
-            files.rename(FILE, DAMAGED_FILE)?;
+            SIDE_FILE.set_aside(files)?;
             tracing::error!(
                 file = %files.path_of(DAMAGED_FILE).display(),
                 "the commands to devices are damaged and get another name: {error}; those that waited are gone, going on with none"
@@ -69,24 +71,11 @@ pub(super) fn open(files: &Files, store: u32, book: &mut Book) -> Result<Option<
 /// # Errors
 /// [`StoreError`]: at most an unfinished file is there, which the next one replaces.
 pub(super) fn make(files: &Files, store: u32, next_number: u64) -> Result<Database, StoreError> {
-    let path = files.path_of(NEW_FILE);
-    let disk = files.create(NEW_FILE)?;
-    let make = || -> Result<Database, redb::Error> {
-        let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?;
-        let transaction = db.begin_write()?;
-        {
-            let mut meta = transaction.open_table(META)?;
-            meta.insert("format", FORMAT)?;
-            meta.insert("store", u64::from(store))?;
-            meta.insert(NEXT_NUMBER, next_number)?;
-            transaction.open_table(COMMANDS)?;
-        }
-        transaction.commit()?;
-        Ok(db)
-    };
-    let db = guarded(&path, || make().map_err(|error| StoreError::disk(&path, error)))?;
-    files.rename(NEW_FILE, FILE)?;
-    Ok(db)
+    SIDE_FILE.make(files, store, |transaction| {
+        transaction.open_table(META)?.insert(NEXT_NUMBER, next_number)?;
+        transaction.open_table(COMMANDS)?;
+        Ok(())
+    })
 }
 
 /// Writes the commands of these numbers as `book` has them, in one transaction.
@@ -124,41 +113,13 @@ pub(super) fn write(
 
 fn open_existing(files: &Files, store: u32, book: &mut Book) -> Result<Database, StoreError> {
     let path = files.path_of(FILE);
-    let redb = |error: redb::Error| StoreError::disk(&path, error);
-    files.settle(FILE);
-    // A sync that failed when it got its name may have left the name in memory only.
-    files.sync()?;
-    let disk = files.open(FILE)?;
-    if disk.len().map_err(|error| StoreError::io(&path, error))? == 0 {
-        // redb would make an empty database of it, and say nothing.
-        return Err(StoreError::Empty { path });
-    }
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    let db = guarded(&path, || builder.create_with_backend(disk).map_err(|error| redb(error.into())))?;
-    let [format, owner, next_number] = guarded(&path, || meta_of(&db).map_err(redb))?;
-    match format {
-        FORMAT => {}
-        0 => return Err(StoreError::Unreadable { path }),
-        format => return Err(StoreError::Format { path, format }),
-    }
-    if owner != u64::from(store) {
-        return Err(StoreError::Stray { path });
-    }
-    book.skip_to(next_number);
-    guarded(&path, || read(&db, book).map_err(redb))?;
+    let db = SIDE_FILE.open(files, store)?;
+    guarded(&path, || read(&db, book).map_err(|error| StoreError::disk(&path, error)))?;
     Ok(db)
 }
 
-fn meta_of(db: &Database) -> Result<[u64; 3], redb::Error> {
-    let meta = db.begin_read()?.open_table(META)?;
-    let number = |name| -> Result<u64, redb::Error> {
-        Ok(meta.get(name)?.map(|number| number.value()).unwrap_or_default())
-    };
-    Ok([number("format")?, number("store")?, number(NEXT_NUMBER)?])
-}
-
 fn read(db: &Database, book: &mut Book) -> Result<(), redb::Error> {
+    book.skip_to(number(db, NEXT_NUMBER)?.unwrap_or_default());
     for entry in db.begin_read()?.open_table(COMMANDS)?.iter()? {
         let (number, value) = entry?;
         let command: Command = postcard::from_bytes(value.value())

@@ -15,28 +15,24 @@
 mod rows;
 
 use parking_lot::Mutex;
-use redb::{
-    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, WriteTransaction,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::rows::{Change, Kept, MessageRow, OwedRow, SessionRow, SubscriptionRow, WillRow};
 use super::{
     disk::Files,
     error::StoreError,
-    guard::{guarded_redb as guarded, is_damage},
+    guard::{guarded, guarded_redb},
+    side_file::{META, SideFile, number},
 };
 
 /// The file's name in the data folder.
 pub const FILE: &str = "sessions.redb";
 /// The name of one that is damaged.
 pub const DAMAGED_FILE: &str = "sessions.redb.damaged";
-const NEW_FILE: &str = "sessions.redb.new";
-/// Version of the file's format.
-const FORMAT: u64 = 1;
-const CACHE_BYTES: usize = 512 * 1024;
+const SIDE_FILE: SideFile =
+    SideFile { name: FILE, new_name: "sessions.redb.new", damaged_name: DAMAGED_FILE, format: 1 };
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const OWED: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("owed");
 const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
@@ -78,23 +74,28 @@ impl SessionFile {
         if let State::Closed = *state {
             return Err(StoreError::Closed);
         }
-        if !self.files.names()?.iter().any(|name| name == FILE) {
+        if !SIDE_FILE.is_there(&self.files)? {
             return Ok(None);
         }
-        match self.open_existing() {
+        let path = self.files.path_of(FILE);
+        let opened = SIDE_FILE.open(&self.files, self.store).and_then(|db| {
+            let kept = guarded(&path, || read(&db).map_err(|error| StoreError::disk(&path, error)))?;
+            Ok((db, kept))
+        });
+        match opened {
             Ok((db, kept)) => {
                 *state = State::Open(db);
                 Ok(Some(kept))
             }
-            Err(Refusal::Error(error)) => Err(error),
-            Err(Refusal::Damaged(why)) => {
-                self.files.rename(FILE, DAMAGED_FILE)?;
+            Err(error) if error.is_damage() => {
+                SIDE_FILE.set_aside(&self.files)?;
                 tracing::error!(
                     file = %self.files.path_of(DAMAGED_FILE).display(),
-                    "the sessions of local subscribers are damaged and get another name: {why}; going on with none"
+                    "the sessions of local subscribers are damaged and get another name: {error}; going on with none"
                 );
                 Ok(None)
             }
+            Err(error) => Err(error),
         }
     }
 
@@ -108,7 +109,7 @@ impl SessionFile {
             *state = State::Open(self.open_or_make()?);
         }
         let State::Open(db) = &*state else { return Err(StoreError::Closed) };
-        let saved = guarded(|| {
+        let saved = guarded_redb(|| {
             let transaction = db.begin_write()?;
             changes.iter().try_for_each(|change| make(&transaction, change))?;
             transaction.open_table(META)?.insert(POSITION, position)?;
@@ -127,89 +128,21 @@ impl SessionFile {
     }
 
     fn open_or_make(&self) -> Result<Database, StoreError> {
-        if self.files.names()?.iter().any(|name| name == FILE) {
-            return match self.open_existing() {
-                Ok((db, _)) => Ok(db),
-                Err(Refusal::Error(error)) => Err(error),
-                Err(Refusal::Damaged(why)) => {
-                    Err(StoreError::disk(&self.files.path_of(FILE), redb::Error::Corrupted(why)))
-                }
-            };
+        if SIDE_FILE.is_there(&self.files)? {
+            return SIDE_FILE.open(&self.files, self.store);
         }
-        self.make_file()
-    }
-
-    fn open_existing(&self) -> Result<(Database, Kept), Refusal> {
-        let path = self.files.path_of(FILE);
-        let judge = |error: redb::Error| match is_damage(&error) {
-            true => Refusal::Damaged(error.to_string()),
-            false => Refusal::Error(StoreError::disk(&path, error)),
-        };
-        self.files.settle(FILE);
-        let disk = self.files.open(FILE).map_err(Refusal::Error)?;
-        if disk.len().map_err(|error| Refusal::Error(StoreError::io(&path, error)))? == 0 {
-            // redb would make an empty database of it, and say nothing.
-            return Err(Refusal::Damaged("it is empty".into()));
-        }
-        let mut builder = Builder::new();
-        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let db = guarded(|| Ok(builder.create_with_backend(disk)?)).map_err(judge)?;
-        let (format, store) = guarded(|| meta_of(&db)).map_err(judge)?;
-        match format {
-            Some(format) if format > FORMAT => {
-                return Err(Refusal::Error(StoreError::Format { path, format }));
-            }
-            Some(FORMAT) => {}
-            _ => return Err(Refusal::Damaged("it is not a file of sessions".into())),
-        }
-        if store != u64::from(self.store) {
-            return Err(Refusal::Damaged("it belongs to another store".into()));
-        }
-        let kept = guarded(|| read(&db)).map_err(judge)?;
-        Ok((db, kept))
-    }
-
-    /// Makes the file: durable, under its own name, when this returns.
-    fn make_file(&self) -> Result<Database, StoreError> {
-        let disk = self.files.create(NEW_FILE)?;
-        let made = guarded(|| {
-            let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?;
-            let transaction = db.begin_write()?;
-            {
-                let mut meta = transaction.open_table(META)?;
-                meta.insert("format", FORMAT)?;
-                meta.insert("store", u64::from(self.store))?;
-            }
+        SIDE_FILE.make(&self.files, self.store, |transaction| {
             transaction.open_table(SESSIONS)?;
             transaction.open_table(OWED)?;
             transaction.open_table(RETAINED)?;
-            transaction.commit()?;
-            Ok(db)
-        });
-        let made = made.map_err(|error| StoreError::disk(&self.files.path_of(NEW_FILE), error))?;
-        self.files.rename(NEW_FILE, FILE)?;
-        Ok(made)
+            Ok(())
+        })
     }
-}
-
-/// Why a file is not opened.
-enum Refusal {
-    /// What it held can not be trusted.
-    Damaged(String),
-    /// It is as it was.
-    Error(StoreError),
-}
-
-fn meta_of(db: &Database) -> Result<(Option<u64>, u64), redb::Error> {
-    let meta = db.begin_read()?.open_table(META)?;
-    let number =
-        |name| -> Result<Option<u64>, redb::Error> { Ok(meta.get(name)?.map(|number| number.value())) };
-    Ok((number("format")?, number("store")?.unwrap_or_default()))
 }
 
 fn read(db: &Database) -> Result<Kept, redb::Error> {
     let transaction = db.begin_read()?;
-    let position = transaction.open_table(META)?.get(POSITION)?.map_or(0, |position| position.value());
+    let position = number(db, POSITION)?.unwrap_or_default();
     let mut kept = Kept { position, ..Kept::default() };
     let owed = transaction.open_table(OWED)?;
     for entry in transaction.open_table(SESSIONS)?.iter()? {
@@ -264,7 +197,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, redb::Error> {
 
 /// Closes what is open; whatever that meets on its way, there is nothing left to do about it.
 fn shut(state: State) {
-    let _ = guarded(|| {
+    let _ = guarded_redb(|| {
         drop(state);
         Ok(())
     });
