@@ -1,7 +1,8 @@
 //! What outlives the process: gathered for a save, and restored at the start.
 //!
 //! A save has what the sessions were when it was gathered, and the position of the log up to which messages were routed then.
-//! One that fails is gathered again with what came since: nothing is forgotten, and the steps of QoS 2 wait for it.
+//! Behind one that fails comes one that says everything: nothing is forgotten, nothing piles up however long saving fails, and the
+//! steps of QoS 2 wait for it.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -23,7 +24,7 @@ pub(super) struct Save {
 }
 
 impl Bus {
-    /// Takes up what was kept. Sessions whose time is over are ended.
+    /// Takes up what was kept.
     pub(super) fn restore(&self, kept: KeptSessions, now_ms: u64) {
         let settings = self.0.settings.clone();
         let mut takers = self.0.takers.write();
@@ -62,24 +63,31 @@ impl Bus {
     /// Whether the file does not say what it should.
     pub(super) fn has_unsaved(&self) -> bool {
         let unsaved = self.0.unsaved.lock();
-        !(unsaved.dirty.is_empty() && unsaved.changes.is_empty() && unsaved.retained.is_empty())
+        unsaved.is_unknown
+            || !(unsaved.dirty.is_empty() && unsaved.changes.is_empty() && unsaved.retained.is_empty())
     }
 
     /// Gathers what the file is to be told.
     pub(super) fn gather(&self) -> Save {
-        let (mut changes, mut mailboxes, dirty, retained, number) = {
+        let (mut changes, mut dirty, mut retained, number, is_unknown) = {
             let mut unsaved = self.0.unsaved.lock();
             unsaved.is_urgent = false;
             let number = unsaved.number;
             unsaved.number += 1;
             (
                 std::mem::take(&mut unsaved.changes),
-                std::mem::take(&mut unsaved.saving),
                 std::mem::take(&mut unsaved.dirty),
                 std::mem::take(&mut unsaved.retained),
                 number,
+                std::mem::take(&mut unsaved.is_unknown),
             )
         };
+        if is_unknown {
+            changes = vec![SessionChange::Clear];
+            dirty = self.0.sessions.lock().values().cloned().collect();
+            dirty.iter().for_each(|mailbox| mailbox.state().forget_file());
+            retained = self.0.takers.read().retained.topics().cloned().collect();
+        }
         {
             let takers = self.0.takers.read();
             for topic in retained {
@@ -87,12 +95,11 @@ impl Bus {
                 changes.push(SessionChange::Retained(topic.into(), row));
             }
         }
-        for mailbox in dirty {
+        for mailbox in &dirty {
             mailbox.clean();
-            gather_session(&mailbox, &mut changes);
-            mailboxes.push(mailbox);
+            gather_session(mailbox, &mut changes);
         }
-        Save { changes, mailboxes, number }
+        Save { changes, mailboxes: dirty, number }
     }
 
     /// The save is durable.
@@ -111,12 +118,9 @@ impl Bus {
         self.0.saved.send_replace(save.number);
     }
 
-    /// The save failed: the next one has it as well.
-    pub(super) fn note_not_saved(&self, mut save: Save) {
-        let mut unsaved = self.0.unsaved.lock();
-        save.changes.append(&mut unsaved.changes);
-        unsaved.changes = save.changes;
-        unsaved.saving = save.mailboxes;
+    /// The save failed.
+    pub(super) fn note_not_saved(&self) {
+        self.0.unsaved.lock().is_unknown = true;
     }
 }
 

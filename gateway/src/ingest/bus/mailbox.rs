@@ -169,6 +169,12 @@ impl State {
         }
     }
 
+    /// Nobody knows what the file says of it.
+    pub(super) fn forget_file(&mut self) {
+        self.in_file = false;
+        self.outbound.forget_file();
+    }
+
     /// Whether its time is over.
     pub(super) fn is_over(&self, now_ms: u64) -> bool {
         self.expiry_s != u32::MAX

@@ -100,12 +100,12 @@ struct Passed {
 #[derive(Debug, Default)]
 struct Unsaved {
     dirty: Vec<Arc<Mailbox>>,
-    /// Sessions that are over, and what a save that failed was to say.
+    /// Sessions that are over.
     changes: Vec<SessionChange>,
     /// Topics whose retained message is another, or none.
     retained: HashSet<Box<str>>,
-    /// In a save that failed.
-    saving: Vec<Arc<Mailbox>>,
+    /// A save failed: the next one says everything, for nobody knows what the file says.
+    is_unknown: bool,
     /// Somebody waits for the save.
     is_urgent: bool,
     /// The number of the save that will have what is dirty now.

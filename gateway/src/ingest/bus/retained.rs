@@ -70,23 +70,29 @@ impl Retained {
             .map(|(_, message)| message)
     }
 
+    /// Whether the time of one is over.
+    #[must_use]
+    pub fn has_over(&self, now_ms: u64) -> bool {
+        self.by_topic.values().any(|message| message.expires_in_s(now_ms) == Some(0))
+    }
+
     /// Takes away those whose time is over, and gives their topics.
     pub fn expire(&mut self, now_ms: u64) -> Vec<Box<str>> {
-        let is_over = |message: &Message| message.expires_in_s(now_ms) == Some(0);
         let over: Vec<_> =
-            self.by_topic.values().filter(|message| is_over(message)).map(|m| m.topic.clone()).collect();
-        for topic in &over {
-            if let Some(message) = self.by_topic.remove(topic) {
-                self.bytes -= message.size() + ENTRY_BYTES;
-            }
-        }
-        over
+            self.by_topic.extract_if(.., |_, message| message.expires_in_s(now_ms) == Some(0)).collect();
+        self.bytes -= over.iter().map(|(_, message)| message.size() + ENTRY_BYTES).sum::<usize>();
+        over.into_iter().map(|(topic, _)| topic).collect()
     }
 
     /// The message of `topic`.
     #[must_use]
     pub fn get(&self, topic: &str) -> Option<&Arc<Message>> {
         self.by_topic.get(topic)
+    }
+
+    /// The topics that have one.
+    pub fn topics(&self) -> impl Iterator<Item = &Box<str>> {
+        self.by_topic.keys()
     }
 
     /// How many there are.

@@ -208,6 +208,10 @@ impl Bus {
 
     /// Ends the retained messages whose time is over.
     pub(super) fn expire_retained(&self, now_ms: u64) {
+        // Looked at beside those that publish, for mostly there are none.
+        if !self.0.takers.read().retained.has_over(now_ms) {
+            return;
+        }
         let over = self.0.takers.write().retained.expire(now_ms);
         self.0.unsaved.lock().retained.extend(over);
     }

@@ -295,7 +295,7 @@ impl AtWork {
                 if !matches!(error, StoreError::Closed) {
                     tracing::error!("local subscribers' sessions can not be saved: {error}; trying on");
                 }
-                self.bus.note_not_saved(save);
+                self.bus.note_not_saved();
             }
         }
     }

@@ -534,3 +534,43 @@ fn a_session_is_its_owners_alone() {
     assert!(house.bus.is_foreign("a", "mallory", house.now.wall_ms));
     assert!(!house.bus.is_foreign("a", "mallory", house.now.wall_ms + 3_600_000), "it is over");
 }
+
+#[test]
+fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
+    let mut house = House::new(Settings::default());
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (mut a, mut b) = (house.connect("a"), house.connect("b"));
+    house.subscribe(&mut a, "x", 2);
+    house.subscribe(&mut b, "y", 1);
+    house.bus.route(&message("r", "old", 1, true));
+    house.bus.route(&message("x", "1", 1, false));
+    house.end(&mut b);
+    // The file says what was before, and none of what follows.
+    store.view().save_sessions(&house.bus.gather().changes, 1).unwrap();
+    for n in 0..100 {
+        house.bus.route(&message("x", &n.to_string(), 1, false));
+        house.bus.route(&message("r", &n.to_string(), 1, true));
+        out(&mut a, house.now);
+        (1..=250).for_each(|id| house.input(&mut a, &packet(0x40, &[0, id])));
+        house.bus.gather();
+        house.bus.note_not_saved();
+    }
+    assert!(house.bus.resume("b", true, house.now.wall_ms).is_none());
+    house.bus.route(&message("r", "", 1, true));
+    house.bus.route(&message("s", "kept", 1, true));
+    house.bus.route(&message("x", "last", 2, false));
+    assert!(out(&mut a, house.now).is_empty(), "a step of QoS 2 before it is durable");
+    let save = house.bus.gather();
+    assert!(save.changes.len() < 10, "it grows with every failure: {:?}", save.changes);
+    store.view().save_sessions(&save.changes, 2).unwrap();
+    house.bus.note_saved(save);
+    assert_eq!(payloads(&out(&mut a, house.now)), ["last"]);
+    store.close();
+    let store = open(folder.path());
+    let kept = store.view().load_sessions().unwrap().unwrap();
+    let owed: Vec<_> = kept.sessions.iter().map(|(id, _, owed)| (id.as_str(), owed.len())).collect();
+    let retained: Vec<_> = kept.retained.iter().map(|row| row.topic.as_str()).collect();
+    assert_eq!((owed, retained), (vec![("a", 1)], vec!["s"]));
+    store.close();
+}

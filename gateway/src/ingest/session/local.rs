@@ -76,9 +76,6 @@ impl Session {
 
     pub(super) fn take_unsubscribe(&mut self, body: &[u8]) -> Result<(), Fault> {
         let request = subscribe::unsubscribe(self.version, body)?;
-        if self.subacks.len() >= SUBACKS_MAX {
-            return Err(Fault::Protocol("too many UNSUBSCRIBEs that are not answered"));
-        }
         let mut save = None;
         let mut codes = Vec::with_capacity(request.filters.len());
         for filter in &request.filters {

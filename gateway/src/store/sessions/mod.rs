@@ -163,6 +163,11 @@ fn read(db: &Database) -> Result<Kept, redb::Error> {
 
 fn make(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
     match change {
+        Change::Clear => {
+            transaction.open_table(SESSIONS)?.retain(|_, _| false)?;
+            transaction.open_table(OWED)?.retain(|_, _| false)?;
+            transaction.open_table(RETAINED)?.retain(|_, _| false)?;
+        }
         Change::Session(client, row) => {
             transaction.open_table(SESSIONS)?.insert(client.as_str(), encode(row)?.as_slice())?;
         }

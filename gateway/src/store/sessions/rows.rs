@@ -82,6 +82,8 @@ pub struct OwedRow {
 /// A change to the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
+    /// All that was kept is gone: what follows says everything.
+    Clear,
     /// A session as it is now.
     Session(String, SessionRow),
     /// A session and all that it is owed are gone.

@@ -247,6 +247,13 @@ impl Outbound {
         }
     }
 
+    /// Nobody knows what the file says: it is to be told all.
+    pub fn forget_file(&mut self) {
+        self.settled.clear();
+        self.queue.iter_mut().for_each(|owed| owed.in_file = false);
+        self.flight.iter_mut().for_each(|entry| entry.kept = Keep::No);
+    }
+
     /// What [`Outbound::changes`] gave is durable.
     pub fn saved(&mut self) {
         for entry in self.flight.iter_mut().filter(|entry| entry.kept == Keep::Saving) {
