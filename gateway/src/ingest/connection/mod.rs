@@ -45,12 +45,11 @@ use super::{
     socket::{Exchange, Socket, Timer, linger},
     tell,
 };
-use accept::next_policy;
-
 use crate::{
     clock::{self, now},
     store::{Intake, Watermark},
 };
+use accept::next_policy;
 
 /// Time without input after which memory is given back.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
@@ -137,9 +136,8 @@ enum Step {
     },
     /// There may be something to deliver.
     Rung,
-    Saved {
-        bus_gone: bool,
-    },
+    /// Subscriptions are durable.
+    Saved,
     Policy(watch::Receiver<Arc<Policy>>),
     Room,
     Pause,
@@ -167,8 +165,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 exchange = self.socket.exchange(&mut self.input, self.session.output(), reads) =>
                     Step::Exchanged(exchange),
                 () = self.session.rung() => Step::Rung,
-                changed = self.saved.changed(), if self.session.awaits_save() =>
-                    Step::Saved { bus_gone: changed.is_err() },
+                // The sender is in the bus, which the connection holds: this ends with a save.
+                _ = self.saved.changed(), if self.session.awaits_save() => Step::Saved,
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
                     Step::Committed { store_gone: changed.is_err() },
                 changes = &mut policy => Step::Policy(changes),
@@ -185,7 +183,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 Step::Exchanged(exchange) => self.exchanged(exchange).await,
                 Step::Committed { store_gone } => self.committed(store_gone),
                 Step::Rung => {}
-                Step::Saved { bus_gone } => self.saved(bus_gone),
+                Step::Saved => self.saved(),
                 Step::Policy(changes) => {
                     policy.set(next_policy(changes));
                     self.review();
@@ -284,10 +282,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         self.session.handle_watermark(now(), watermark);
     }
 
-    /// Subscriptions are durable.
-    fn saved(&mut self, bus_gone: bool) {
+    fn saved(&mut self) {
         let number = *self.saved.borrow_and_update();
-        self.session.handle_saved(now(), if bus_gone { u64::MAX } else { number });
+        self.session.handle_saved(now(), number);
     }
 
     fn shrink_at(&self) -> Option<Instant> {

@@ -87,6 +87,8 @@ fn open_existing(files: &Files, told: Told, max_bytes: u64) -> Result<(Database,
         false => Refusal::Error(StoreError::disk(&path, error)),
     };
     files.settle(FILE);
+    // A sync that failed when it got its name may have left the name in memory only.
+    files.sync().map_err(Refusal::Error)?;
     let disk = files.open(FILE).map_err(Refusal::Error)?;
     if disk.len().map_err(|error| Refusal::Error(StoreError::io(&path, error)))? == 0 {
         // redb would make an empty database of it, and say nothing.
