@@ -143,16 +143,7 @@ impl House {
     async fn with(access: Access) -> Self {
         Log::get();
         let folder = tempfile::tempdir().unwrap();
-        let store = store::Settings {
-            data_dir: folder.path().into(),
-            segment_bytes: 64 << 20,
-            retain: Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: Duration::ZERO,
-            max_bytes: 1 << 40,
-            when_full: Default::default(),
-            dead_letters_max_bytes: 64 << 20,
-        };
+        let store = store::Settings::new(folder.path());
         let store = Store::open(store, &[UPLINK.into()]).unwrap();
         let access = Arc::new(access);
         let routes = ["s/#", "c/#", "will"].map(|f| Route {

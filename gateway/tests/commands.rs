@@ -5,7 +5,7 @@
 
 mod simulated_disk;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use simulated_disk::{Fault, Random, SimulatedDisk};
 use tidegate::{
@@ -25,16 +25,7 @@ const LIVES: u64 = 4;
 const NOW_MS: u64 = 1_795_500_000_000;
 
 fn settings() -> Settings {
-    Settings {
-        data_dir: "/simulated".into(),
-        segment_bytes: 1 << 20,
-        retain: Duration::ZERO,
-        wear_budget_bytes_per_day: None,
-        linger_max: Duration::ZERO,
-        max_bytes: 1 << 40,
-        when_full: Default::default(),
-        dead_letters_max_bytes: 1 << 20,
-    }
+    Settings { segment_bytes: 1 << 20, dead_letters_max_bytes: 1 << 20, ..Settings::new("/simulated") }
 }
 
 fn open(disk: &SimulatedDisk) -> Result<(Store, Committer), StoreError> {

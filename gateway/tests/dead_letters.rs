@@ -12,16 +12,7 @@ const ROOM: u64 = 1 << 20;
 const BLOCK_BYTES: u64 = 512;
 
 fn open(folder: &Path) -> Store {
-    let settings = Settings {
-        data_dir: folder.into(),
-        segment_bytes: 64 * 1024 * 1024,
-        retain: Duration::ZERO,
-        wear_budget_bytes_per_day: None,
-        linger_max: Duration::ZERO,
-        max_bytes: 1 << 40,
-        when_full: Default::default(),
-        dead_letters_max_bytes: ROOM,
-    };
+    let settings = Settings { dead_letters_max_bytes: ROOM, ..Settings::new(folder) };
     Store::open(settings, &[UPLINK.into()]).unwrap()
 }
 

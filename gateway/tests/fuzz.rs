@@ -436,14 +436,11 @@ async fn rage(seed: u64) {
     const AT_ONCE: u64 = 32;
     let folder = tempfile::tempdir().unwrap();
     let store_settings = store::Settings {
-        data_dir: folder.path().into(),
         segment_bytes: 4 << 20,
-        retain: Duration::ZERO,
-        wear_budget_bytes_per_day: None,
-        linger_max: Duration::ZERO,
         max_bytes: 1 << 30,
         when_full: store::WhenFull::DropOldest,
         dead_letters_max_bytes: 1 << 20,
+        ..store::Settings::new(folder.path())
     };
     let store = Store::open(store_settings, &[]).unwrap();
     let bound = ingest::bind(&ListenerSettings::new("127.0.0.1:0".parse().unwrap())).await.unwrap();

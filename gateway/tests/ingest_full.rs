@@ -47,16 +47,8 @@ fn publish(packet_id: u16) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_intake_stops_the_reading_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let store_settings = store::Settings {
-        data_dir: folder.path().into(),
-        segment_bytes: 64 * 1024 * 1024,
-        retain: Duration::ZERO,
-        wear_budget_bytes_per_day: None,
-        linger_max: Duration::from_secs(1),
-        max_bytes: 1 << 40,
-        when_full: Default::default(),
-        dead_letters_max_bytes: 64 << 20,
-    };
+    let store_settings =
+        store::Settings { linger_max: Duration::from_secs(1), ..store::Settings::new(folder.path()) };
     let store = Store::open(store_settings, &[]).unwrap();
     let listener = ListenerSettings::new("127.0.0.1:0".parse().unwrap());
     let bound = ingest::bind(&listener).await.unwrap();

@@ -30,16 +30,7 @@ struct House {
 
 impl House {
     async fn open(folder: &Path, settings: Settings) -> Self {
-        let store_settings = store::Settings {
-            data_dir: folder.into(),
-            segment_bytes: 64 * 1024 * 1024,
-            retain: Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: Duration::ZERO,
-            max_bytes: 1 << 40,
-            when_full: Default::default(),
-            dead_letters_max_bytes: 64 << 20,
-        };
+        let store_settings = store::Settings::new(folder);
         let store = Store::open(store_settings, &[]).unwrap();
         let route = Route { filter: "#".into(), payload: Payload::Opaque, urgent: false };
         let settings = Settings { routes: vec![route], ..settings };

@@ -38,14 +38,10 @@ impl House {
     async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store_settings = store::Settings {
-            data_dir: folder.path().into(),
             segment_bytes: SEGMENT_BYTES,
-            retain: Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: Duration::ZERO,
-            dead_letters_max_bytes: 64 << 20,
             max_bytes: MAX_BYTES,
             when_full: store::WhenFull::Reject,
+            ..store::Settings::new(folder.path())
         };
         let store = Store::open(store_settings, &[UPLINK.into()]).unwrap();
         let listener = ListenerSettings::new("127.0.0.1:0".parse().unwrap());

@@ -29,15 +29,11 @@ const ALL: CatLimits = CatLimits { records: u64::MAX, bytes: u64::MAX };
 
 fn settings(folder: &Path) -> Settings {
     Settings {
-        data_dir: folder.into(),
         segment_bytes: SEGMENT_BYTES,
         // The events are of 1970.
         retain: Duration::from_secs(200 * 366 * 86_400),
-        wear_budget_bytes_per_day: None,
-        linger_max: Duration::ZERO,
         max_bytes: 1 << 30,
-        when_full: Default::default(),
-        dead_letters_max_bytes: 64 << 20,
+        ..Settings::new(folder)
     }
 }
 

@@ -32,15 +32,12 @@ const MAKE: &str = "TIDEGATE_MAKE_RELEASED";
 
 fn settings(folder: &Path) -> Settings {
     Settings {
-        data_dir: folder.into(),
         segment_bytes: SEGMENT_BYTES,
         // What is delivered stays, so that it can be compared.
         retain: Duration::MAX,
-        wear_budget_bytes_per_day: None,
         linger_max: Duration::from_secs(1),
-        max_bytes: 1 << 40,
-        when_full: Default::default(),
         dead_letters_max_bytes: 1 << 20,
+        ..Settings::new(folder)
     }
 }
 

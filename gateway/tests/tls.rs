@@ -94,14 +94,9 @@ impl House {
         telemetry::recorder();
         let store = Store::open(
             store::Settings {
-                data_dir: folder.path().join("data"),
                 segment_bytes: 1 << 20,
-                retain: Duration::ZERO,
-                wear_budget_bytes_per_day: None,
-                linger_max: Duration::ZERO,
                 max_bytes: 1 << 30,
-                when_full: Default::default(),
-                dead_letters_max_bytes: 64 << 20,
+                ..store::Settings::new(folder.path().join("data"))
             },
             &["cloud".into()],
         );

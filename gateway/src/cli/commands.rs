@@ -328,14 +328,9 @@ mod tests {
 
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings {
-            data_dir: folder.path().join("data"),
             segment_bytes: 1 << 20,
-            retain: Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: Duration::ZERO,
-            max_bytes: 1 << 40,
-            when_full: Default::default(),
             dead_letters_max_bytes: 1 << 20,
+            ..Settings::new(folder.path().join("data"))
         };
         let store = Store::open(settings, &[]).unwrap();
         let outbox = store.outbox();

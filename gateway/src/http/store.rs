@@ -230,7 +230,7 @@ fn kind(text: &str) -> Result<Kind, Refused> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::SocketAddr, time::Duration};
+    use std::net::SocketAddr;
 
     use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -282,16 +282,7 @@ mod tests {
     /// A store with three hundred records, and where it is looked into.
     async fn serve() -> (Store, SocketAddr, DropGuard, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
-        let settings = store::Settings {
-            data_dir: folder.path().into(),
-            segment_bytes: 1 << 20,
-            retain: Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: Duration::ZERO,
-            max_bytes: 1 << 40,
-            when_full: Default::default(),
-            dead_letters_max_bytes: 64 << 20,
-        };
+        let settings = store::Settings { segment_bytes: 1 << 20, ..store::Settings::new(folder.path()) };
         let store = Store::open(settings, &["cloud".into()]).unwrap();
         let mut batch = Batch::default();
         for n in 0..300u32 {

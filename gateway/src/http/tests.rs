@@ -12,14 +12,8 @@ use crate::{
 
 fn store() -> (View, Outbox) {
     let settings = store::Settings {
-        data_dir: tempfile::tempdir().unwrap().keep(),
         segment_bytes: 1 << 20,
-        retain: std::time::Duration::ZERO,
-        wear_budget_bytes_per_day: None,
-        linger_max: std::time::Duration::ZERO,
-        max_bytes: 1 << 40,
-        when_full: Default::default(),
-        dead_letters_max_bytes: 64 << 20,
+        ..store::Settings::new(tempfile::tempdir().unwrap().keep())
     };
     // Open for as long as the tests run: a view does not keep its store open.
     let store = Box::leak(Box::new(store::Store::open(settings, &[]).unwrap()));

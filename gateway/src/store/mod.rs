@@ -104,6 +104,24 @@ pub struct Settings {
     pub dead_letters_max_bytes: u64,
 }
 
+impl Settings {
+    /// A store in `data_dir` that nothing but its disk limits: it deletes what is delivered, refuses when it is full, and spares no
+    /// card.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            segment_bytes: 64 << 20,
+            retain: Duration::ZERO,
+            wear_budget_bytes_per_day: None,
+            linger_max: Duration::ZERO,
+            max_bytes: 1 << 40,
+            when_full: WhenFull::Reject,
+            dead_letters_max_bytes: 64 << 20,
+        }
+    }
+}
+
 /// What happens when the store is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -154,16 +154,8 @@ mod tests {
     const PAYLOAD_BYTES: usize = 32 * 1024;
 
     fn open(folder: &Path) -> Store {
-        let settings = Settings {
-            data_dir: folder.to_owned(),
-            segment_bytes: 1 << 20,
-            retain: Duration::from_secs(3600),
-            wear_budget_bytes_per_day: None,
-            linger_max: Duration::ZERO,
-            max_bytes: 1 << 40,
-            when_full: Default::default(),
-            dead_letters_max_bytes: 64 << 20,
-        };
+        let settings =
+            Settings { segment_bytes: 1 << 20, retain: Duration::from_secs(3600), ..Settings::new(folder) };
         Store::open(settings, &["cloud".to_owned()]).unwrap()
     }
 

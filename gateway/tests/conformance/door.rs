@@ -119,14 +119,5 @@ impl Door {
 }
 
 fn store_settings(folder: &Path) -> store::Settings {
-    store::Settings {
-        data_dir: folder.into(),
-        segment_bytes: 64 * 1024 * 1024,
-        retain: Duration::ZERO,
-        wear_budget_bytes_per_day: None,
-        linger_max: Duration::from_secs(1),
-        max_bytes: 1 << 40,
-        when_full: Default::default(),
-        dead_letters_max_bytes: 64 << 20,
-    }
+    store::Settings { linger_max: Duration::from_secs(1), ..store::Settings::new(folder) }
 }

@@ -25,7 +25,7 @@ use std::{
 
 use tidegate::{
     clock::{self, Now},
-    store::{AppendError, Batch, Block, Committer, Reader, Settings, Step, Store, StoreError, WhenFull, gap},
+    store::{AppendError, Batch, Block, Committer, Reader, Settings, Step, Store, StoreError, gap},
 };
 use tokio::runtime::Runtime;
 
@@ -67,16 +67,7 @@ pub struct World {
 
 /// A store that never fills, with segments so small that they change often.
 pub fn settings() -> Settings {
-    Settings {
-        data_dir: "/simulated".into(),
-        segment_bytes: 24 * 1024,
-        retain: Duration::ZERO,
-        wear_budget_bytes_per_day: None,
-        linger_max: Duration::ZERO,
-        max_bytes: 1 << 40,
-        when_full: WhenFull::Reject,
-        dead_letters_max_bytes: 1 << 20,
-    }
+    Settings { segment_bytes: 24 * 1024, dead_letters_max_bytes: 1 << 20, ..Settings::new("/simulated") }
 }
 
 impl World {

@@ -25,14 +25,9 @@ impl Served {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = store::Settings {
-            data_dir: folder.path().join("data"),
             segment_bytes: 1 << 20,
-            retain: Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: Duration::ZERO,
-            max_bytes: 1 << 40,
-            when_full: Default::default(),
             dead_letters_max_bytes: 1 << 20,
+            ..store::Settings::new(folder.path().join("data"))
         };
         let store = Store::open(settings, &["cloud".into()]).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

@@ -479,14 +479,10 @@ fn what_is_kept_comes_back_as_it_was() {
 
 fn open(folder: &std::path::Path) -> crate::store::Store {
     let settings = crate::store::Settings {
-        data_dir: folder.to_owned(),
         segment_bytes: 1 << 20,
-        retain: std::time::Duration::ZERO,
-        wear_budget_bytes_per_day: None,
-        linger_max: std::time::Duration::ZERO,
         max_bytes: 1 << 30,
-        when_full: Default::default(),
         dead_letters_max_bytes: 1 << 20,
+        ..crate::store::Settings::new(folder)
     };
     crate::store::Store::open(settings, &[]).unwrap()
 }

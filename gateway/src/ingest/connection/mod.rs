@@ -401,16 +401,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_is_accepted_only_when_its_last_connection_is_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let store_settings = StoreSettings {
-            data_dir: folder.path().into(),
-            segment_bytes: 1 << 20,
-            retain: Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: Duration::ZERO,
-            max_bytes: 1 << 40,
-            when_full: Default::default(),
-            dead_letters_max_bytes: 64 << 20,
-        };
+        let store_settings = StoreSettings { segment_bytes: 1 << 20, ..StoreSettings::new(folder.path()) };
         let store = Store::open(store_settings, &[]).unwrap();
         let settings = Arc::new(Settings::default());
         let registry = Arc::new(Registry::new(settings.connections_max));

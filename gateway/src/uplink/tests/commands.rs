@@ -46,14 +46,10 @@ impl Receiving {
 
 fn store(folder: &tempfile::TempDir, max_bytes: u64) -> Store {
     let settings = StoreSettings {
-        data_dir: folder.path().join("data"),
         segment_bytes: 1 << 20,
-        retain: Duration::ZERO,
-        wear_budget_bytes_per_day: None,
-        linger_max: Duration::ZERO,
         max_bytes,
-        when_full: Default::default(),
         dead_letters_max_bytes: 1 << 20,
+        ..StoreSettings::new(folder.path().join("data"))
     };
     Store::open(settings, &[]).unwrap()
 }

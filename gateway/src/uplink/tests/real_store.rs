@@ -9,14 +9,9 @@ use crate::store::{self, Batch, Store};
 
 fn open(dir: &tempfile::TempDir) -> Store {
     let settings = store::Settings {
-        data_dir: dir.path().to_owned(),
         segment_bytes: 1 << 20,
         retain: Duration::from_secs(3600),
-        wear_budget_bytes_per_day: None,
-        linger_max: Duration::ZERO,
-        max_bytes: 1 << 40,
-        when_full: Default::default(),
-        dead_letters_max_bytes: 64 << 20,
+        ..store::Settings::new(dir.path())
     };
     Store::open(settings, &["cloud".to_owned()]).unwrap()
 }

@@ -22,14 +22,9 @@ const T0_MS: u64 = 1_700_000_000_000;
 
 fn open(folder: &Path) -> Store {
     let settings = store::Settings {
-        data_dir: folder.to_owned(),
         segment_bytes: 1 << 20,
         retain: Duration::from_secs(3600),
-        wear_budget_bytes_per_day: None,
-        linger_max: Duration::ZERO,
-        max_bytes: 1 << 40,
-        when_full: Default::default(),
-        dead_letters_max_bytes: 64 << 20,
+        ..store::Settings::new(folder)
     };
     Store::open(settings, &["cloud".to_owned()]).unwrap()
 }

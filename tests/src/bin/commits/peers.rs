@@ -46,14 +46,10 @@ fn event() -> Record<'static> {
 /// Opens the store as the gateway does, without a wear budget.
 pub fn open_store(folder: &Path) -> Store {
     let settings = Settings {
-        data_dir: folder.into(),
         segment_bytes: SEGMENT_BYTES,
         retain: Duration::from_secs(3_600),
-        wear_budget_bytes_per_day: None,
         linger_max: Duration::from_secs(1),
-        max_bytes: 1 << 40,
-        when_full: tidegate::store::WhenFull::Reject,
-        dead_letters_max_bytes: 64 << 20,
+        ..Settings::new(folder)
     };
     Store::open(settings, &[UPLINK.into()]).expect("the store opens")
 }
