@@ -6,12 +6,16 @@
 mod simulated_disk;
 mod store_world;
 
-use simulated_disk::Fault;
+use simulated_disk::{Fault, Kind};
 use store_world::{World, settings};
-use tidegate::store::{Step, WhenFull};
+use tidegate::store::{Settings, Step, WhenFull};
 
 const SEED: u64 = 7;
 const ROUNDS: u64 = 14;
+
+/// A quota that is full after some segments, and the rounds that fill it more than once.
+const DROPPING_BYTES: u64 = 1 << 20;
+const DROPPING_ROUNDS: u64 = 80;
 
 /// What the store goes through: commits, cursors, new segments, deliveries, deletions, a clean stop and a start.
 fn scenario(world: &mut World) {
@@ -186,6 +190,52 @@ fn a_full_disk_drops_the_oldest_where_that_is_the_policy_and_counts_them() {
     let dropped: u64 = world.gaps.iter().filter_map(|gap| gap.events).sum();
     assert!(dropped > 1_000, "{dropped}");
     demand_that_nothing_is_lost_twice(&mut world);
+}
+
+fn world_that_drops() -> World {
+    let settings = Settings { when_full: WhenFull::DropOldest, max_bytes: DROPPING_BYTES, ..settings() };
+    let mut world = World::new(SEED, settings);
+    world.book.never_urgent = true;
+    world.open().unwrap();
+    world
+}
+
+/// Appends until the quota drops the oldest segments, with a kill behind the commit of that operation.
+fn until_something_is_dropped(world: &mut World, killed_behind: u64) {
+    for _ in 0..DROPPING_ROUNDS {
+        let before = world.disk.operations();
+        world.append(40);
+        world.step();
+        if (before..world.disk.operations()).contains(&(killed_behind - 1)) {
+            world.kill();
+            world.open().unwrap();
+        }
+        world.wait(700);
+    }
+}
+
+#[test]
+fn a_drop_that_is_cut_short_is_finished_and_not_told_twice() {
+    let mut world = world_that_drops();
+    let opened = world.disk.operations();
+    until_something_is_dropped(&mut world, u64::MAX);
+    let is_exchange = |n: &u64| {
+        let operation = world.disk.operation(*n);
+        operation.is_some_and(|operation| matches!(operation.kind, Kind::Remove | Kind::Rename))
+    };
+    let exchanges: Vec<_> = (opened + 1..=world.disk.operations()).filter(is_exchange).collect();
+    assert!(exchanges.len() > 3, "{exchanges:?}");
+    for n in exchanges {
+        let mut world = world_that_drops();
+        world.disk.fail_at(n - opened, Fault::Io);
+        until_something_is_dropped(&mut world, n);
+        world.wait(60_000);
+        world.settle();
+        world.check();
+        assert!(!world.gaps.is_empty(), "nothing was dropped");
+        let nothing = world.gaps.iter().find(|gap| gap.events == Some(0));
+        assert_eq!(nothing, None, "operation {n} ({:?})", world.disk.operation(n));
+    }
 }
 
 /// What is counted once is counted for ever, also by the next run.

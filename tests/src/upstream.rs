@@ -3,7 +3,10 @@
 //! It forgets sessions and delivers nothing to anyone. What it has acknowledged, the test has seen: that makes it a
 //! better witness than a broker, which may lose something by itself.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -67,7 +70,7 @@ impl Upstream {
     /// # Panics
     /// No port is free.
     pub async fn start_with<C: Cloud + 'static>(cloud: Arc<Mutex<C>>, properties: &'static [u8]) -> Self {
-        let listener = TcpListener::bind(crate::ports::free_address()).await.expect("the port is free");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
