@@ -56,11 +56,13 @@ pub fn gateway(build: Build) -> PathBuf {
         Build::Shipped => SHIPPED
             .get_or_init(|| match std::env::var_os("TIDEGATE") {
                 Some(path) => path.into(),
-                None => build_gateway("tidegate-shipped", &["--release"]),
+                None => build_gateway("tidegate-shipped", &["--release", "-p", "tidegate"]),
             })
             .clone(),
         Build::WithFailpoints => WITH_FAILPOINTS
-            .get_or_init(|| build_gateway("tidegate-failpoints", &["--features", "failpoints"]))
+            .get_or_init(|| {
+                build_gateway("tidegate-failpoints", &["--workspace", "--features", "tidegate/failpoints"])
+            })
             .clone(),
     }
 }
@@ -88,7 +90,7 @@ fn build_gateway(name: &str, arguments: &[&str]) -> PathBuf {
     }
     let output = command
         .current_dir(workspace())
-        .args(["build", "--locked", "-p", "tidegate", "--bin", "tidegate"])
+        .args(["build", "--locked", "--bin", "tidegate"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(arguments)
         .stderr(Stdio::inherit())
