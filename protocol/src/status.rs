@@ -42,6 +42,17 @@ pub enum State {
 impl State {
     const ALL: [State; 4] = [State::Offline, State::Online, State::Sleeping, State::Stopping];
 
+    /// Its name, for people.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            State::Offline => "offline",
+            State::Online => "online",
+            State::Sleeping => "sleeping",
+            State::Stopping => "stopping",
+        }
+    }
+
     /// The state that `number` stands for on the wire.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
