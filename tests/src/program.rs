@@ -7,6 +7,10 @@ use std::{
     sync::OnceLock,
 };
 
+/// As `tests/run` builds the tests: a test beside the program gives its dependencies the same features, so that none of
+/// them is built again.
+const AS_TESTED: [&str; 5] = ["--workspace", "--features", "tidegate/failpoints", "--test", "architecture"];
+
 /// Which build of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
@@ -60,9 +64,7 @@ pub fn gateway(build: Build) -> PathBuf {
             })
             .clone(),
         Build::WithFailpoints => WITH_FAILPOINTS
-            .get_or_init(|| {
-                build_gateway("tidegate-failpoints", &["--workspace", "--features", "tidegate/failpoints"])
-            })
+            .get_or_init(|| build_gateway("tidegate-failpoints", &AS_TESTED))
             .clone(),
     }
 }
@@ -101,6 +103,7 @@ fn build_gateway(name: &str, arguments: &[&str]) -> PathBuf {
     let built = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "tidegate")
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .next_back()
         .expect("cargo names the executable");
