@@ -76,22 +76,6 @@ impl ResetReason {
         ResetReason::Update,
     ];
 
-    /// Its name, for people.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            ResetReason::Unknown => "unknown",
-            ResetReason::PowerOn => "power-on",
-            ResetReason::Pin => "pin",
-            ResetReason::Software => "software",
-            ResetReason::Watchdog => "watchdog",
-            ResetReason::BrownOut => "brown-out",
-            ResetReason::Panic => "panic",
-            ResetReason::Wake => "wake",
-            ResetReason::Update => "update",
-        }
-    }
-
     /// The reason that `number` stands for on the wire.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {

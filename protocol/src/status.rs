@@ -42,9 +42,9 @@ pub enum State {
 impl State {
     const ALL: [State; 4] = [State::Offline, State::Online, State::Sleeping, State::Stopping];
 
-    /// Its name, for people.
+    /// In words, as it is shown to people.
     #[must_use]
-    pub const fn label(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             State::Offline => "offline",
             State::Online => "online",
