@@ -17,14 +17,24 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod birth;
+pub mod definition;
 pub mod events;
 mod frame;
 mod identity;
 pub mod limits;
+mod message;
+mod pen;
 mod schema_set;
+mod status;
 mod topic;
+mod varint;
 
+pub use birth::{Birth, Kinds, ResetReason, birth_bytes_max};
+pub use definition::{DefinitionHead, Kind};
 pub use frame::{BodyError, Event, FrameError, FrameHead, FrameReader, FrameWriter, PushError, VERSION};
 pub use identity::{DeviceName, EventId, NameError};
-pub use schema_set::schema_set;
+pub use message::{MessageCause, MessageError};
+pub use schema_set::{SchemaSet, schema_set};
+pub use status::{State, Status};
 pub use topic::{Leaf, Topic, TopicError};

@@ -24,7 +24,39 @@ pub const DELTA_KINDS: usize = 8;
 pub const DELTA_BODY_BYTES_MAX: usize = 32;
 /// Longest time from a frame's first event to any other of its events, in milliseconds (49.7 days).
 pub const SPAN_MS_MAX: u64 = u32::MAX as u64;
+/// Longest definition of a kind, in bytes.
+pub const DEFINITION_BYTES_MAX: usize = 2048;
+/// Deepest nesting in a definition: the body's own node is at depth 1.
+pub const DEFINITION_DEPTH_MAX: usize = 8;
+/// Most nodes of a definition: as many as it has tags.
+pub const DEFINITION_NODES_MAX: usize = 256;
+/// Longest name of a kind, in bytes.
+pub const KIND_NAME_BYTES_MAX: usize = 32;
+/// Longest name of a field or a variant, in bytes.
+pub const FIELD_NAME_BYTES_MAX: usize = 64;
+/// Longest unit, in bytes.
+pub const UNIT_BYTES_MAX: usize = 16;
+/// Longest birth, in bytes.
+pub const BIRTH_BYTES_MAX: usize = 65_536;
+/// Longest name of a firmware, in bytes.
+pub const FIRMWARE_BYTES_MAX: usize = 64;
+/// Longest version of a firmware, in bytes.
+pub const FIRMWARE_VERSION_BYTES_MAX: usize = 32;
+/// Longest name of a build, in bytes.
+pub const BUILD_BYTES_MAX: usize = 64;
+/// Most bytes of a birth beside its definitions and their lengths: two plain bytes, `boot`, `connection`, `uptime_ms`,
+/// `wall_ms`, reset reason, three texts with a length of one byte each, count.
+pub const BIRTH_HEAD_BYTES_MAX: usize =
+    2 + 5 + 5 + 10 + 11 + 1 + 3 + FIRMWARE_BYTES_MAX + FIRMWARE_VERSION_BYTES_MAX + BUILD_BYTES_MAX + 1;
+/// Longest status, in bytes: two plain bytes, `boot`, `connection`, state, `uptime_ms`, `wall_ms`, `next_contact_s`,
+/// battery, signal.
+pub const STATUS_BYTES_MAX: usize = 2 + 5 + 5 + 1 + 10 + 11 + 6 + 2 + 2;
 
 const _: () = assert!(HEAD_BYTES_MAX + EVENT_OVERHEAD_BYTES_MAX + BODY_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!("tg/".len() + DEVICE_BYTES_MAX + "/e".len() <= TOPIC_BYTES_MAX);
 const _: () = assert!(DELTA_KINDS <= KINDS_MAX && DELTA_BODY_BYTES_MAX < 0xFE);
+// Any list of kinds fits in a birth: `loss`, whose definition is under 1 KB, and 31 of the longest, each with a length
+// of two bytes.
+const _: () =
+    assert!(BIRTH_HEAD_BYTES_MAX + 1024 + (KINDS_MAX - 1) * (2 + DEFINITION_BYTES_MAX) <= BIRTH_BYTES_MAX);
+const _: () = assert!(KIND_NAME_BYTES_MAX < 0x80 && FIELD_NAME_BYTES_MAX < 0x80 && UNIT_BYTES_MAX < 0x80);

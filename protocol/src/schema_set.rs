@@ -7,19 +7,49 @@
 /// (`loss`): for each kind the bytes of its name, `0xff` (which no UTF-8 text contains), its version.
 #[must_use]
 pub const fn schema_set(kinds: &[(&str, u8)]) -> u32 {
-    let mut hash = 0x811c_9dc5;
+    let mut set = SchemaSet::new();
     let mut kind = 0;
     while kind < kinds.len() {
-        let (name, version) = kinds[kind];
+        set = set.with(kinds[kind].0, kinds[kind].1);
+        kind += 1;
+    }
+    set.value()
+}
+
+/// The fingerprint of a list that is met kind by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchemaSet(u32);
+
+impl Default for SchemaSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SchemaSet {
+    /// Of an empty list.
+    #[must_use]
+    pub const fn new() -> Self {
+        SchemaSet(0x811c_9dc5)
+    }
+
+    /// With one kind more at the end.
+    #[must_use]
+    pub const fn with(self, name: &str, version: u8) -> Self {
+        let mut hash = self.0;
         let mut at = 0;
         while at < name.len() {
             hash = fnv1a(hash, name.as_bytes()[at]);
             at += 1;
         }
-        hash = fnv1a(fnv1a(hash, 0xff), version);
-        kind += 1;
+        SchemaSet(fnv1a(fnv1a(hash, 0xff), version))
     }
-    hash
+
+    /// The number that frames carry.
+    #[must_use]
+    pub const fn value(self) -> u32 {
+        self.0
+    }
 }
 
 const fn fnv1a(hash: u32, byte: u8) -> u32 {

@@ -13,8 +13,9 @@
 //! Limits: what is written is never longer than the buffer given for it, and what is read back never
 //! longer than [`DELTA_BODY_BYTES_MAX`].
 
-use super::{FrameError, unzigzag_u64, varint, zigzag_u64};
+use super::{FrameError, unzigzag_u64, zigzag_u64};
 use crate::limits::DELTA_BODY_BYTES_MAX;
+use crate::varint;
 
 /// Writes `now` as its difference to `before` to the start of `out`. Returns how many bytes that took, or
 /// nothing if there is no difference or no room.

@@ -12,8 +12,8 @@
 //! ```
 //! From byte 3 on this is postcard's encoding of `(u32, u32, u64, [u8; 4])`.
 
-use super::varint::{self, Bad};
 use crate::limits::{EVENTS_MAX, FRAME_BYTES_MAX, HEAD_BYTES_MAX};
+use crate::varint::{self, Bad};
 
 /// The version of the format that this crate writes and reads.
 pub const VERSION: u8 = 1;

@@ -18,7 +18,6 @@ mod difference;
 mod head;
 mod history;
 mod reader;
-mod varint;
 mod writer;
 
 pub use head::{FrameError, FrameHead, VERSION};

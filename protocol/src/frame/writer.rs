@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use super::head::{COUNT_AT, FrameHead, set_urgent};
 use super::history::History;
-use super::{DIFFERENCE, FULL, ON_TIME, difference, varint, zigzag_u32};
+use super::{DIFFERENCE, FULL, ON_TIME, difference, zigzag_u32};
 use crate::identity::EventId;
 use crate::limits::{BODY_BYTES_MAX, DELTA_BODY_BYTES_MAX, EVENTS_MAX, FRAME_BYTES_MAX, KINDS_MAX};
+use crate::varint;
 
 /// A frame being written.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 
 /// Why no number could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bad {
+pub(crate) enum Bad {
     /// The bytes ended within it.
     Truncated,
     /// Longer than needed, or more than 64 bits.
@@ -14,7 +14,7 @@ pub(super) enum Bad {
 /// Writes `value` to `out` from `at` on. Returns the place after it, or nothing if there is no room
 /// (what is behind `at` may then have changed).
 #[inline]
-pub(super) fn write(mut value: u64, out: &mut [u8], mut at: usize) -> Option<usize> {
+pub(crate) fn write(mut value: u64, out: &mut [u8], mut at: usize) -> Option<usize> {
     while value >= 0x80 {
         *out.get_mut(at)? = value as u8 | 0x80;
         value >>= 7;
@@ -26,7 +26,7 @@ pub(super) fn write(mut value: u64, out: &mut [u8], mut at: usize) -> Option<usi
 
 /// Reads a number from `at` on. Returns it and the place after it.
 #[inline]
-pub(super) fn read(bytes: &[u8], at: usize) -> Result<(u64, usize), Bad> {
+pub(crate) fn read(bytes: &[u8], at: usize) -> Result<(u64, usize), Bad> {
     match bytes.get(at) {
         Some(&byte) if byte < 0x80 => Ok((u64::from(byte), at + 1)),
         Some(_) => read_long(bytes, at),
