@@ -13,10 +13,11 @@
 //!
 //! Limits: a definition's nodes and bytes bound steps and text to a few thousand, so that 16 bits name each of them.
 
+use tidegate_protocol::limits::{DEFINITION_BYTES_MAX, DEFINITION_NODES_MAX};
+
 use super::{
     definition::{Definition, Node, Scalar, Variant},
     json,
-    limits::{DEFINITION_BYTES_MAX, DEFINITION_NODES_MAX},
 };
 
 // A byte of a name is six of text at most, and no node adds more than eight bytes to it.

@@ -25,11 +25,12 @@
 //! `Vec` grows. Nothing else is allocated.
 //! What it does not do: know which kind a body is of; repair one.
 
+use tidegate_protocol::limits::BODY_BYTES_MAX;
+
 use super::{
     compile::{Act, Program},
     definition::{BadDefinition, Definition, Scalar},
     json,
-    limits::BODY_BYTES_MAX,
     read::{Reader, Short},
 };
 

@@ -10,16 +10,15 @@
 //! Limits: those of `tidegate_protocol::limits`; a tree of 256 nodes takes about 40 KB at most.
 //! What it does not do: judge units, scales or taste; `lint` does.
 
-use super::{
+use tidegate_protocol::{
+    definition::{FORMAT, is_kind_name, tag},
     limits::{
         DEFINITION_BYTES_MAX, DEFINITION_DEPTH_MAX, DEFINITION_NODES_MAX, FIELD_NAME_BYTES_MAX,
         KIND_NAME_BYTES_MAX, UNIT_BYTES_MAX,
     },
-    read::{Reader, Short},
 };
 
-/// The only format of a definition there is.
-const FORMAT: u8 = 1;
+use super::read::{Reader, Short};
 
 /// A kind of event: its name, its version and what its body is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -204,12 +203,6 @@ impl Definition {
     }
 }
 
-/// Whether a kind may be called so.
-fn is_kind_name(name: &str) -> bool {
-    let good = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-    (1..=KIND_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(good)
-}
-
 impl Scalar {
     /// All of them in the order of their tags.
     pub const ALL: [Self; 14] = [
@@ -317,17 +310,17 @@ impl<'a> Parser<'a> {
         if self.nodes == DEFINITION_NODES_MAX {
             return Err(BadDefinition::Nodes { at });
         }
-        let tag = self.byte()?;
+        let read = self.byte()?;
         self.nodes += 1;
-        if let Some(scalar) = Scalar::ALL.get(usize::from(tag)) {
+        if let Some(scalar) = Scalar::ALL.get(usize::from(read)) {
             return Ok(Node::Scalar(*scalar));
         }
-        Ok(match tag {
-            14 => Node::Option(Box::new(self.node(depth + 1)?)),
-            15 => Node::Seq(Box::new(self.node(depth + 1)?)),
-            16 => Node::Tuple((0..self.count()?).map(|_| self.node(depth + 1)).collect::<Result<_, _>>()?),
-            17 => Node::Struct(self.fields(depth + 1)?),
-            18 => Node::Enum(self.variants(depth + 1)?),
+        Ok(match read {
+            tag::OPTION => Node::Option(Box::new(self.node(depth + 1)?)),
+            tag::SEQ => Node::Seq(Box::new(self.node(depth + 1)?)),
+            tag::TUPLE => Node::Tuple((0..self.count()?).map(|_| self.node(depth + 1)).collect::<Result<_, _>>()?),
+            tag::STRUCT => Node::Struct(self.fields(depth + 1)?),
+            tag::ENUM => Node::Enum(self.variants(depth + 1)?),
             tag => return Err(BadDefinition::Tag { tag, at }),
         })
     }

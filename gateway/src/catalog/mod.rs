@@ -11,7 +11,6 @@ mod compile;
 mod decoder;
 mod definition;
 mod json;
-mod limits;
 mod read;
 
 pub use decoder::{DecodeError, Decoder, ELEMENTS_WITHOUT_BYTES_MAX, JSON_BYTES_MAX, Values};
