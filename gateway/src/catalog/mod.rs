@@ -11,7 +11,13 @@ mod compile;
 mod decoder;
 mod definition;
 mod json;
+mod kinds;
 mod read;
+mod registry;
 
 pub use decoder::{DecodeError, Decoder, ELEMENTS_WITHOUT_BYTES_MAX, JSON_BYTES_MAX, Values};
 pub use definition::{BadDefinition, Definition, Field, Node, Scalar, Variant};
+pub use kinds::{Hash, KindSet, KnownKind, from_hex, hash, hex};
+pub use registry::{
+    BadBirth, Catalog, DEVICES_MAX, KINDS_BYTES_MAX, NEW_PER_DEVICE_MAX, Row, SETS_MAX, SETS_PER_DEVICE_MAX,
+};
