@@ -1,0 +1,23 @@
+//! What the devices' events mean: every kind that was ever announced, and how its bodies become JSON.
+//!
+//! ```text
+//! birth ──▶ Catalog: definition ──▶ Decoder ─┐         registry.rs, definition.rs, decoder.rs
+//! body of an event ──────────────────────────┴──▶ JSON
+//! ```
+//!
+//! Everything here is pure: no file, no clock, no task. Who stores its rows is `fleet`.
+
+mod compile;
+mod decoder;
+mod definition;
+mod json;
+mod kinds;
+mod read;
+mod registry;
+
+pub use decoder::{DecodeError, Decoder, ELEMENTS_WITHOUT_BYTES_MAX, JSON_BYTES_MAX, Values};
+pub use definition::{BadDefinition, Definition, Field, Node, Scalar, Variant};
+pub use kinds::{Hash, KindSet, KnownKind, from_hex, hash, hex};
+pub use registry::{
+    BadBirth, Catalog, DEVICES_MAX, KINDS_BYTES_MAX, NEW_PER_DEVICE_MAX, Row, SETS_MAX, SETS_PER_DEVICE_MAX,
+};
