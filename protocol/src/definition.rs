@@ -32,6 +32,7 @@ use crate::limits::{
 };
 use crate::message::{Cursor, MessageCause, MessageError, at};
 use crate::pen::Pen;
+use crate::units::same;
 
 /// The format that this crate writes and reads.
 pub const FORMAT: u8 = 1;
@@ -389,13 +390,4 @@ impl<'o> Draft<'o> {
         self.pen.counted(name.as_bytes());
         Ok(())
     }
-}
-
-const fn same(one: &str, other: &str) -> bool {
-    let (one, other) = (one.as_bytes(), other.as_bytes());
-    let mut at = 0;
-    while at < one.len() && at < other.len() && one[at] == other[at] {
-        at += 1;
-    }
-    at == one.len() && at == other.len()
 }

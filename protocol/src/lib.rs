@@ -17,6 +17,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+// What the derives write goes by this name, here as elsewhere.
+extern crate self as tidegate_protocol;
+
 mod birth;
 pub mod definition;
 pub mod events;
@@ -28,13 +31,21 @@ mod pen;
 mod schema_set;
 mod status;
 mod topic;
+pub mod units;
 mod varint;
 
 pub use birth::{Birth, Kinds, ResetReason, birth_bytes_max};
 pub use definition::{DefinitionHead, Kind};
+pub use events::EventType;
 pub use frame::{BodyError, Event, FrameError, FrameHead, FrameReader, FrameWriter, PushError, VERSION};
 pub use identity::{DeviceName, EventId, NameError};
 pub use message::{MessageCause, MessageError};
 pub use schema_set::{SchemaSet, schema_set};
 pub use status::{State, Status};
+pub use tidegate_protocol_derive::Schema;
 pub use topic::{Leaf, Topic, TopicError};
+
+// All that whoever defines an event type needs beside this crate.
+pub use postcard;
+pub use postcard_schema::{self, Schema};
+pub use serde::{self, Deserialize, Serialize};

@@ -3,14 +3,16 @@
 //! What it does not do: it is no protection against forgery, and two lists share a fingerprint with a
 //! chance of one in four thousand million.
 
+use crate::definition::Kind;
+
 /// FNV-1a (32 bits; RFC 9923) over the list in the order of the kind indexes, beginning with index 0
 /// (`loss`): for each kind the bytes of its name, `0xff` (which no UTF-8 text contains), its version.
 #[must_use]
-pub const fn schema_set(kinds: &[(&str, u8)]) -> u32 {
+pub const fn schema_set(kinds: &[Kind]) -> u32 {
     let mut set = SchemaSet::new();
     let mut kind = 0;
     while kind < kinds.len() {
-        set = set.with(kinds[kind].0, kinds[kind].1);
+        set = set.with(kinds[kind].name, kinds[kind].version);
         kind += 1;
     }
     set.value()

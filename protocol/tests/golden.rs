@@ -15,7 +15,7 @@ use common::{
 use serde_json::Value;
 use tidegate_protocol::events::{Climate, LOSS_KIND, Loss, LossReason};
 use tidegate_protocol::limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX};
-use tidegate_protocol::{FrameHead, FrameWriter, schema_set};
+use tidegate_protocol::{FrameHead, FrameWriter, Kind, schema_set};
 
 const NAMES: [&str; 6] =
     ["one-reading", "four-events", "turns", "sixty-readings", "sixty-readings-regular", "extremes"];
@@ -77,8 +77,9 @@ fn the_fingerprint_of_the_kinds_is_that_of_the_frames() {
     for name in NAMES {
         assert_eq!(load(name).head.schema_set, SCHEMA_SET, "{name}");
     }
-    assert_ne!(schema_set(&[("loss", 1), ("climate", 2)]), schema_set(&[("loss", 1), ("climate", 1)]));
-    assert_ne!(schema_set(&[("a", 1), ("b", 1)]), schema_set(&[("b", 1), ("a", 1)]));
+    let kind = |name, version| Kind { name, version, definition: &[] };
+    assert_ne!(schema_set(&[kind("loss", 1), kind("climate", 2)]), schema_set(&KINDS[..2]));
+    assert_ne!(schema_set(&[kind("a", 1), kind("b", 1)]), schema_set(&[kind("b", 1), kind("a", 1)]));
 }
 
 #[test]

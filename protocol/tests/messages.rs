@@ -159,7 +159,7 @@ fn an_error_says_where_it_is() {
     bytes[battery_at] = 101;
     let error = MessageError { at: battery_at, cause: MessageCause::Meaning { found: 101 } };
     assert_eq!(Status::parse(&bytes), Err(error));
-    assert_eq!(error.to_string(), "byte 13: 101 stands for nothing here");
+    assert_eq!(error.to_string(), "byte 14: 101 stands for nothing here");
 }
 
 #[test]

@@ -15,7 +15,8 @@ mod simulated;
 use core::future::Future;
 
 use serde::{Deserialize, Serialize};
-use tidegate_protocol::events::{EventType, Field};
+use tidegate_protocol::Schema;
+use tidegate_protocol::events::EventType;
 
 pub use sht4x::{Humidity, Sht4x};
 pub use simulated::SimulatedClimate;
@@ -64,7 +65,7 @@ impl Reading {
 }
 
 /// Why a sensor could not be read. The number on the wire is the variant's place, from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema, thiserror::Error)]
 pub enum Fault {
     /// It did not answer to its address: not there, not powered, or busy.
     #[error("the sensor does not answer")]
@@ -81,7 +82,13 @@ pub enum Fault {
 }
 
 /// The event that tells of a fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema, EventType)]
+#[event(
+    name = "sensor-fault",
+    version = 1,
+    owner = "tidegate",
+    description = "a sensor that could not be read"
+)]
 pub struct SensorFault {
     /// The sensor's place in the device's set, from 0.
     pub sensor: u8,
@@ -89,16 +96,6 @@ pub struct SensorFault {
     pub in_a_row: u32,
     /// Why.
     pub fault: Fault,
-}
-
-impl EventType for SensorFault {
-    const NAME: &'static str = "sensor-fault";
-    const VERSION: u8 = 1;
-    const FIELDS: &'static [Field] = &[
-        Field { name: "sensor", unit: "", scale_exp10: 0 },
-        Field { name: "in_a_row", unit: "", scale_exp10: 0 },
-        Field { name: "fault", unit: "", scale_exp10: 0 },
-    ];
 }
 
 /// A device's sensors, numbered from 0.
@@ -182,14 +179,12 @@ mod tests {
 
     #[test]
     fn an_event_longer_than_a_body_is_a_fault() {
-        #[derive(Serialize)]
-        struct Long([[u8; 32]; 3]);
-        impl EventType for Long {
-            const NAME: &'static str = "long";
-            const VERSION: u8 = 1;
-            const FIELDS: &'static [Field] = &[];
+        #[derive(Serialize, Schema, EventType)]
+        #[event(name = "long", version = 1, owner = "a test", description = "longer than a body")]
+        struct Long {
+            bytes: [[u8; 32]; 3],
         }
         let mut body = [0; BODY_BYTES_MAX];
-        assert_eq!(Reading::new(1, &Long([[0; 32]; 3]), &mut body), Err(Fault::Body));
+        assert_eq!(Reading::new(1, &Long { bytes: [[0; 32]; 3] }, &mut body), Err(Fault::Body));
     }
 }

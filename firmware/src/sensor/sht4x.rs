@@ -9,28 +9,21 @@
 
 use embedded_hal_async::delay::DelayNs;
 use embedded_hal_async::i2c::{Error as _, ErrorKind, I2c};
-use serde::{Deserialize, Serialize};
 use sht4x::{Error, Precision, SensorData, Sht4xAsync};
-use tidegate_protocol::events::{EventType, Field};
+use tidegate_protocol::{Deserialize, EventType, Schema, Serialize};
 
 use super::{Body, Fault, Reading, Sensor};
 
 /// Temperature and humidity, of a sensor that has no barometer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Schema, EventType)]
+#[event(name = "humidity", version = 1, owner = "tidegate", description = "temperature and humidity")]
 pub struct Humidity {
     /// Temperature in 0.01 degrees Celsius.
+    #[unit("Cel", scale = -2)]
     pub temperature: i16,
     /// Relative humidity in 0.01 %.
+    #[unit("%RH", scale = -2)]
     pub humidity: u16,
-}
-
-impl EventType for Humidity {
-    const NAME: &'static str = "humidity";
-    const VERSION: u8 = 1;
-    const FIELDS: &'static [Field] = &[
-        Field { name: "temperature", unit: "Cel", scale_exp10: -2 },
-        Field { name: "humidity", unit: "%RH", scale_exp10: -2 },
-    ];
 }
 
 /// An SHT4x on the bus `I`, waiting with `D`.

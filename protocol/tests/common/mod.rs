@@ -4,12 +4,13 @@
 //! made of them.
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
-use tidegate_protocol::events::Climate;
+use tidegate_protocol::events::{Climate, EventType, Loss, Power};
 use tidegate_protocol::limits::FRAME_BYTES_MAX;
-use tidegate_protocol::{FrameError, FrameHead, FrameReader, FrameWriter, schema_set};
+use tidegate_protocol::{FrameError, FrameHead, FrameReader, FrameWriter, Kind, schema_set};
 
 /// The kinds of the made-up device: `loss` is always the first.
-pub const KINDS: &[(&str, u8)] = &[("loss", 1), ("climate", 1), ("light", 1), ("power", 1)];
+pub const KINDS: &[Kind] =
+    &[Loss::KIND, Climate::KIND, Kind { name: "light", version: 1, definition: &[] }, Power::KIND];
 /// Their fingerprint.
 pub const SCHEMA_SET: u32 = schema_set(KINDS);
 /// Index of [`Climate`] in [`KINDS`].

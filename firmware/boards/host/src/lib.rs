@@ -32,7 +32,7 @@ use tidegate_firmware::link::Password;
 use tidegate_firmware::random::SplitMix;
 use tidegate_firmware::sensor::{SensorFault, SimulatedClimate};
 use tidegate_protocol::events::{Climate, EventType, LOSS_KIND, Loss};
-use tidegate_protocol::{DeviceName, schema_set};
+use tidegate_protocol::{DeviceName, Kind, schema_set};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
@@ -48,11 +48,7 @@ pub const CLIMATE_KIND: u8 = 1;
 /// The kind index of [`SensorFault`].
 pub const FAULT_KIND: u8 = 2;
 /// The simulated device's list of kinds, as [`tidegate_protocol::schema_set`] takes it.
-pub const KINDS: [(&str, u8); 3] = [
-    (Loss::NAME, Loss::VERSION),
-    (Climate::NAME, Climate::VERSION),
-    (SensorFault::NAME, SensorFault::VERSION),
-];
+pub const KINDS: [Kind; 3] = [Loss::KIND, Climate::KIND, SensorFault::KIND];
 
 const _: () = assert!(LOSS_KIND == 0);
 const KEEP_ALIVE_S: NonZeroU16 = NonZeroU16::new(30).expect("invariant: not zero");

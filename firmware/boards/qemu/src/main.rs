@@ -40,7 +40,7 @@ use tidegate_firmware::link::Password;
 use tidegate_firmware::random::SplitMix;
 use tidegate_firmware::sensor::{SensorFault, SimulatedClimate};
 use tidegate_protocol::events::{Climate, EventType, Loss};
-use tidegate_protocol::schema_set;
+use tidegate_protocol::{Kind, schema_set};
 
 use console::say;
 use lan9118::Lan9118;
@@ -52,11 +52,7 @@ const FRAMES_MAX: usize = 24;
 const FRAME_BYTES_MAX: usize = 512;
 const CLIMATE_KIND: u8 = 1;
 const FAULT_KIND: u8 = 2;
-const KINDS: [(&str, u8); 3] = [
-    (Loss::NAME, Loss::VERSION),
-    (Climate::NAME, Climate::VERSION),
-    (SensorFault::NAME, SensorFault::VERSION),
-];
+const KINDS: [Kind; 3] = [Loss::KIND, Climate::KIND, SensorFault::KIND];
 const KEEP_ALIVE_S: NonZeroU16 = NonZeroU16::new(30).expect("invariant: not zero");
 /// The emulator's host, as its network shows it.
 const HOST: Ipv4Address = Ipv4Address::new(10, 0, 2, 2);
