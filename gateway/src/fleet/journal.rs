@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Reading;
 
 /// Machine boots that are remembered.
-pub const BOOTS_MAX: usize = 1024;
+pub const BOOTS_MAX: u32 = 1024;
 /// Steps of one machine boot that are remembered.
 pub const STEPS_MAX: usize = 64;
 /// A change of the wall clock against the boot's by less is taken for the reading's own error, in milliseconds.
@@ -131,7 +131,7 @@ impl Journal {
             let boot =
                 MachineBoot { id: reading.boot_id, from_offset: end, clocks: vec![first], looked: look };
             self.boots.push((number, boot));
-            if self.boots.len() > BOOTS_MAX {
+            if self.boots.len() > BOOTS_MAX as usize {
                 self.boots.remove(0);
             }
             self.generation += 1;
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn what_lies_before_the_journal_has_no_moment_and_old_boots_are_forgotten() {
         let mut journal = Journal::default();
-        for boot in 0..=BOOTS_MAX as u32 {
+        for boot in 0..=BOOTS_MAX {
             let mut reading = reading(0, 0, NOW_MS);
             reading.boot_id[..4].copy_from_slice(&boot.to_le_bytes());
             journal.look(&reading, 10 + u64::from(boot));

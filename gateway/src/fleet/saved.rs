@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     device::Device,
-    journal::{Journal, MachineBoot},
+    journal::{BOOTS_MAX, Journal, MachineBoot},
     state::State,
 };
 use crate::{
@@ -49,10 +49,10 @@ pub fn load(view: &View, catalog: &Catalog) -> Result<(State, u64), StoreError> 
         Some((name.into_boxed_str(), device?))
     });
     let known = known.collect();
-    let boots = machine_boots.into_iter().filter_map(|(number, row)| {
-        let boot: Option<MachineBoot> = decode(&row);
+    let boots = machine_boots.into_iter().filter_map(|(_, row)| {
+        let boot: Option<(u32, MachineBoot)> = decode(&row);
         wrong += usize::from(boot.is_none());
-        Some((number, boot?))
+        boot
     });
     let journal = Journal::of(boots.collect());
     let definitions = definitions.into_iter().map(|(hash, bytes)| Row::Definition { hash, bytes: bytes.into() });
@@ -80,8 +80,8 @@ pub fn gather(state: &mut State, rows: &[Row], position: u64) -> Save {
         }
     }
     // Every look is kept: the next process has to know how old the last one is.
-    if let Some((number, boot)) = state.journal().current() {
-        changes.push(FleetChange::MachineBoot(*number, encode(boot)));
+    if let Some(current) = state.journal().current() {
+        changes.push(FleetChange::MachineBoot(current.0 % BOOTS_MAX, encode(current)));
     }
     Save { changes, position, devices, is_journal_changed }
 }

@@ -45,7 +45,7 @@ pub type Hash = [u8; 32];
 pub enum Change {
     /// A device as it is now.
     Device(String, Vec<u8>),
-    /// A boot of the gateway's machine, by its number.
+    /// A boot of the gateway's machine, in the place of an older one with this key.
     MachineBoot(u32, Vec<u8>),
     /// A definition of a kind.
     Definition(Hash, Vec<u8>),
@@ -66,7 +66,7 @@ pub struct Kept {
     pub has_past: bool,
     /// Devices by name.
     pub devices: Vec<(String, Vec<u8>)>,
-    /// Boots of the gateway's machine, by number.
+    /// Boots of the gateway's machine.
     pub machine_boots: Vec<(u32, Vec<u8>)>,
     /// Definitions by hash.
     pub definitions: Vec<(Hash, Vec<u8>)>,
