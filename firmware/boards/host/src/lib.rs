@@ -91,6 +91,24 @@ pub struct DeviceSettings {
     pub window: u8,
 }
 
+impl DeviceSettings {
+    /// A device that connects without a user, reads every second, and seals a frame at ten events or a second.
+    #[must_use]
+    pub fn new(name: &str, gateway: &str, boot: u32) -> Self {
+        DeviceSettings {
+            name: name.into(),
+            password: None,
+            gateway: gateway.into(),
+            boot,
+            seed: u64::from(boot),
+            sample_every_ms: 1000,
+            batch_events: 10,
+            batch_age_ms: 1000,
+            window: 4,
+        }
+    }
+}
+
 /// What a device on this machine is: what it measures, and the kinds of its events.
 pub trait Model: 'static {
     /// Its sensors.
@@ -295,17 +313,7 @@ mod tests {
     fn spawnable<T: Send>(_: &T) {}
 
     fn settings() -> DeviceSettings {
-        DeviceSettings {
-            name: "sim-1".into(),
-            password: None,
-            gateway: "127.0.0.1:1".into(),
-            boot: 1,
-            seed: 1,
-            sample_every_ms: 1000,
-            batch_events: 10,
-            batch_age_ms: 1000,
-            window: 4,
-        }
+        DeviceSettings::new("sim-1", "127.0.0.1:1", 1)
     }
 
     #[test]
