@@ -10,6 +10,7 @@
 mod compile;
 mod decoder;
 mod definition;
+mod diff;
 mod json;
 mod kinds;
 mod read;
@@ -17,6 +18,7 @@ mod registry;
 
 pub use decoder::{DecodeError, Decoder, ELEMENTS_WITHOUT_BYTES_MAX, JSON_BYTES_MAX, Values};
 pub use definition::{BadDefinition, Definition, Field, Node, Scalar, Variant};
+pub use diff::{Change, ChangeKind, Effect, diff, worst};
 pub use kinds::{Hash, KindSet, KnownKind, from_hex, hash, hex};
 pub use registry::{
     BadBirth, Catalog, DEVICES_MAX, KINDS_BYTES_MAX, NEW_PER_DEVICE_MAX, Row, SETS_MAX, SETS_PER_DEVICE_MAX,
