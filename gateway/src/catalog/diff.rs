@@ -218,7 +218,10 @@ fn fields(old: &[Field], new: &[Field], place: &str, last: bool, found: &mut Vec
         for (at, (before, after)) in old.iter().zip(new).enumerate() {
             let place = join(place, &before.name);
             if before.name != after.name {
-                found.push(Change { place: place.clone(), kind: ChangeKind::Renamed { to: after.name.clone() } });
+                found.push(Change {
+                    place: place.clone(),
+                    kind: ChangeKind::Renamed { to: after.name.clone() },
+                });
             }
             field(before, after, &place, last && at + 1 == old.len().max(new.len()), found);
         }
@@ -349,13 +352,17 @@ mod tests {
 
     #[test]
     fn a_field_appended_where_something_follows_is_inserted() {
-        let inner = |names: &[&str]| row(&names.iter().map(|name| (*name, number(Scalar::U8))).collect::<Vec<_>>());
+        let inner =
+            |names: &[&str]| row(&names.iter().map(|name| (*name, number(Scalar::U8))).collect::<Vec<_>>());
         let around = |names: &[&str]| row(&[("in", inner(names)), ("behind", number(Scalar::U8))]);
         assert_eq!(changes(around(&["a"]), around(&["a", "b"])), [("in.b".into(), ChangeKind::Inserted)]);
         let list = |names: &[&str]| Node::Seq(inner(names).into());
         assert_eq!(changes(list(&["a"]), list(&["a", "b"])), [("b".into(), ChangeKind::Inserted)]);
         let at_the_end = |names: &[&str]| row(&[("in", inner(names))]);
-        assert_eq!(changes(at_the_end(&["a"]), at_the_end(&["a", "b"])), [("in.b".into(), ChangeKind::Appended)]);
+        assert_eq!(
+            changes(at_the_end(&["a"]), at_the_end(&["a", "b"])),
+            [("in.b".into(), ChangeKind::Appended)]
+        );
     }
 
     #[test]

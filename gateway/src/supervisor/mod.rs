@@ -186,7 +186,13 @@ impl Gateway {
             let inside = inside.clone();
             Arc::new(move || inside.snapshot())
         };
-        let rooms = http::Rooms { snapshot, store: view, replays: replays.clone(), outbox: outbox.clone() };
+        let rooms = http::Rooms {
+            snapshot,
+            store: view,
+            replays: replays.clone(),
+            outbox: outbox.clone(),
+            catalog: crate::catalog::Catalog::default(),
+        };
         let http = Task::spawn("http".into(), &failure, |stop| http::run(window, rooms, stop));
         let expiry = Task::spawn("expiry".into(), &failure, |stop| expire(outbox, stop));
         Self { inside, uplinks, replays, ingest, reload, http, expiry, http_address, failure }
