@@ -160,9 +160,9 @@ fn decoding_allocates_nothing_beyond_its_output() {
 #[test]
 fn no_definition_of_two_kilobytes_makes_a_tree_of_more_than_a_hundred() {
     let _alone = alone();
-    // The most nodes, of the largest kind, each in a list that was asked for by count.
-    let mut bytes = b"\x01\x01a\x01\x10\xff\x01".to_vec();
-    bytes.extend([0x11, 0].repeat(255));
+    // As many fields as there may be nodes, each with a name and a unit of its own.
+    let mut bytes = b"\x01\x01a\x01\x11\xff\x01".to_vec();
+    (0..255u8).for_each(|n| bytes.extend([2, b'a' + n / 16, b'a' + n % 16, 1, b'm', 0, 1]));
     let before = MEMORY.allocated();
     let tree = Definition::parse(&bytes).unwrap();
     let held = MEMORY.allocated() - before;

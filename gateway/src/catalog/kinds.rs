@@ -80,6 +80,11 @@ impl KindSet {
         self.kinds.get(usize::from(index))
     }
 
+    /// Whether these are the definitions, by index.
+    pub(super) fn is_of(&self, definitions: &[&[u8]]) -> bool {
+        self.kinds.iter().map(|kind| &*kind.definition).eq(definitions.iter().copied())
+    }
+
     /// All of them, by index.
     #[must_use]
     pub fn all(&self) -> &[Arc<KnownKind>] {

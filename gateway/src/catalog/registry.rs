@@ -67,6 +67,9 @@ struct Known {
     kinds: HashMap<Hash, Arc<KnownKind>>,
     kinds_bytes: usize,
     sets: HashMap<Hash, Arc<KindSet>>,
+    /// The list that was learned last with each fingerprint. Devices that are alike announce the same bytes: these are compared, and
+    /// nothing is hashed.
+    fingerprints: HashMap<u32, Arc<KindSet>>,
     devices: HashMap<Box<str>, Device>,
 }
 
@@ -141,7 +144,7 @@ impl Catalog {
         }
         let schema_set = birth.kinds.schema_set();
         if let Some(known) = self.kinds(device, schema_set)
-            && known.all().iter().map(|kind| &*kind.definition).eq(definitions.iter().copied())
+            && known.is_of(&definitions)
             && self.is_last(device, schema_set)
         {
             return Ok(());
@@ -179,10 +182,13 @@ impl Catalog {
         self.kinds(device, schema_set)?.kind(index).cloned()
     }
 
-    /// All kinds, by name, version and hash.
+    /// All kinds, by name, version and hash; `loss` is always there.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<KnownKind>> {
         let mut all: Vec<_> = self.shared.known.read().kinds.values().cloned().collect();
+        if !all.iter().any(|kind| kind.hash == LOSS.hash) {
+            all.push(LOSS.clone());
+        }
         all.sort_by(|a, b| (&a.name, a.version, a.hash).cmp(&(&b.name, b.version, b.hash)));
         all
     }
@@ -252,9 +258,28 @@ impl Known {
         definitions: &[&[u8]],
         rows: &mut Vec<Row>,
     ) -> Result<(), BadBirth> {
-        if self.devices.len() >= DEVICES_MAX && !self.devices.contains_key(device) {
-            return Err(full("devices", DEVICES_MAX));
-        }
+        self.demand_room(device)?;
+        let known = self.fingerprints.get(&schema_set).filter(|set| set.is_of(definitions)).cloned();
+        let set = match known {
+            Some(set) => set,
+            None => self.learn_set(device, definitions, rows)?,
+        };
+        self.fingerprints.insert(schema_set, set.clone());
+        let hash = set.hash;
+        let gone = self.place(device, schema_set, set)?;
+        let row = |schema_set, set| Row::Device { device: device.into(), schema_set, set };
+        rows.extend(gone.map(|gone| row(gone, None)));
+        rows.push(row(schema_set, Some(hash)));
+        Ok(())
+    }
+
+    /// The list of these definitions, with what is new in it.
+    fn learn_set(
+        &mut self,
+        device: &str,
+        definitions: &[&[u8]],
+        rows: &mut Vec<Row>,
+    ) -> Result<Arc<KindSet>, BadBirth> {
         // All of it is read before any of it is kept.
         let (mut kinds, mut new) = (vec![], vec![]);
         for (index, definition) in definitions.iter().enumerate() {
@@ -291,15 +316,8 @@ impl Known {
             rows.push(Row::Set { hash: set.hash, kinds });
         }
         let set = self.set(set)?;
-        let hash = set.hash;
-        let gone = self.place(device, schema_set, set)?;
-        let row = |schema_set, set| Row::Device { device: device.into(), schema_set, set };
-        rows.extend(gone.map(|gone| row(gone, None)));
-        rows.push(row(schema_set, Some(hash)));
-        if let Some(device) = self.devices.get_mut(device) {
-            device.new = introduced;
-        }
-        Ok(())
+        self.device(device)?.new = introduced;
+        Ok(set)
     }
 
     /// The kind of a definition: made if it is new.
@@ -323,17 +341,24 @@ impl Known {
 
     /// Notes what a device's frames are of. Returns the fingerprint of the list that had to go for it.
     fn place(&mut self, device: &str, schema_set: u32, set: Arc<KindSet>) -> Result<Option<u32>, BadBirth> {
-        if !self.devices.contains_key(device) {
-            if self.devices.len() >= DEVICES_MAX {
-                return Err(full("devices", DEVICES_MAX));
-            }
-            self.devices.insert(device.into(), Device { sets: Vec::with_capacity(1), new: 0 });
-        }
-        let sets = &mut self.devices.get_mut(device).expect("invariant: it was put there above").sets;
+        let sets = &mut self.device(device)?.sets;
         sets.retain(|(of, _)| *of != schema_set);
         let gone = (sets.len() >= SETS_PER_DEVICE_MAX).then(|| sets.remove(0).0);
         sets.push((schema_set, set));
         Ok(gone)
+    }
+
+    fn demand_room(&self, device: &str) -> Result<(), BadBirth> {
+        let room = self.devices.len() < DEVICES_MAX || self.devices.contains_key(device);
+        if room { Ok(()) } else { Err(full("devices", DEVICES_MAX)) }
+    }
+
+    fn device(&mut self, device: &str) -> Result<&mut Device, BadBirth> {
+        self.demand_room(device)?;
+        if !self.devices.contains_key(device) {
+            self.devices.insert(device.into(), Device { sets: Vec::with_capacity(1), new: 0 });
+        }
+        Ok(self.devices.get_mut(device).expect("invariant: it was put there above"))
     }
 }
 
@@ -468,7 +493,8 @@ mod tests {
         let cause = BadDefinition::Tag { tag: 99, at: 4 };
         assert_eq!(refused, Err(BadBirth::Definition { index: 2, cause }));
         assert_eq!(learn(&catalog, "a", &[Climate::KIND]), Err(BadBirth::First));
-        assert!(catalog.list().is_empty() && catalog.take_unsaved().is_empty());
+        assert_eq!((catalog.list().len(), catalog.take_unsaved()), (1, vec![]));
+        assert_eq!(format!("{catalog:?}"), "Catalog { kinds: 0, sets: 0, devices: 0, .. }");
     }
 
     #[test]

@@ -343,6 +343,7 @@ mod tests {
             store: store.view(),
             replays: uplink::Replays::new(store.view(), vec![], uplink::Knowledge::default()),
             outbox: outbox.clone(),
+            catalog: Default::default(),
         };
         runtime.spawn(http::run(bound, rooms, CancellationToken::new()));
         let command = |words: &[&str]| {

@@ -178,15 +178,20 @@ impl Gateway {
         let ingest =
             Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, ends, settings.ingest, stop));
         let reload = Task::spawn("reload".into(), &failure, |stop| reload.run(stop));
+        let Knowledge { catalog, fleet } = knowledge;
         let http_address = window.address();
         let snapshot: http::Source = {
             let inside = inside.clone();
             Arc::new(move || inside.snapshot())
         };
-        let rooms =
-            http::Rooms { snapshot, store: view.clone(), replays: replays.clone(), outbox: outbox.clone() };
+        let rooms = http::Rooms {
+            snapshot,
+            store: view.clone(),
+            replays: replays.clone(),
+            outbox: outbox.clone(),
+            catalog: catalog.clone(),
+        };
         let http = Task::spawn("http".into(), &failure, |stop| http::run(window, rooms, stop));
-        let Knowledge { catalog, fleet } = knowledge;
         let fleet = {
             let (outbox, view) = (outbox.clone(), view.clone());
             Task::spawn("fleet".into(), &failure, |stop| fleet::run(fleet, catalog, outbox, view, stop))

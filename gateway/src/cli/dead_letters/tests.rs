@@ -42,6 +42,7 @@ impl Served {
             store: store.view(),
             replays,
             outbox: store.outbox(),
+            catalog: Default::default(),
         };
         runtime.spawn(http::run(bound, rooms, shutdown.clone()));
         Self { store: Some(store), address, folder, _up: shutdown.drop_guard(), _runtime: runtime }
