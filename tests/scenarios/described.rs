@@ -15,7 +15,7 @@ use tidegate_tests::{
     brokers::Mosquitto,
     client::Client,
     clock::wait_for,
-    codec::{Connect, Packet, Publish, Received, Version},
+    codec::{Connect, Packet, Publish, Version},
     gateway::{Gateway, Setup, Uplink},
     program, tools,
     upstream::{Inbox, Upstream},
