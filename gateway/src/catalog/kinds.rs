@@ -111,7 +111,7 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Bytes of a definition from hexadecimal; nothing if it is none, or longer than a definition.
 #[must_use]
 pub fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || text.len() > 2 * DEFINITION_BYTES_MAX {
+    if !text.len().is_multiple_of(2) || text.len() > 2 * DEFINITION_BYTES_MAX {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);

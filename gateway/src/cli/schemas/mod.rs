@@ -85,7 +85,7 @@ struct DiffArguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.action {
         Action::List(list) => {
-            print(list.source.entries()?, list.json, |entries| table(entries));
+            print(list.source.entries()?, list.json, table);
             Ok(())
         }
         Action::Show(show) => {
