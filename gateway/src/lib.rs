@@ -6,9 +6,11 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod fleet;
 pub mod http;
 pub mod ingest;
 pub mod store;

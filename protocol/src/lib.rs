@@ -47,5 +47,12 @@ pub use topic::{Leaf, Topic, TopicError};
 
 // All that whoever defines an event type needs beside this crate.
 pub use postcard;
-pub use postcard_schema::{self, Schema};
+pub use postcard_schema;
+pub use structure::*;
+
+/// The trait alone is meant. Where another crate of the build asks `postcard_schema` for its derive macro, that comes along: as
+/// it is named by a glob only, the one above goes before it.
+mod structure {
+    pub use postcard_schema::Schema;
+}
 pub use serde::{self, Deserialize, Serialize};
