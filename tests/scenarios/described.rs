@@ -25,7 +25,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Events that the device of the firmware's example sends.
 const EVENTS: usize = 12;
 const DEVICE: &str = "soil-1";
-const CONNECT: Connect<'_> = Connect { version: Version::V5, client_id: DEVICE, clean: true, keep_alive_s: 0 };
+const CONNECT: Connect<'_> =
+    Connect { version: Version::V5, client_id: DEVICE, clean: true, keep_alive_s: 0 };
 
 /// The firmware's example, an event type of its author's own, run to its end.
 fn run_example(gateway: SocketAddr) {
@@ -46,7 +47,8 @@ fn gateway(upstream: &str, version: Version, format: &str) -> Gateway {
 /// What came on the topic of the device's events, as JSON.
 fn events(inbox: &Mutex<Inbox>) -> Vec<Value> {
     let inbox = inbox.lock();
-    let of_device = inbox.messages.iter().filter(|message| message.topic == format!("up/tg/{DEVICE}/e").as_bytes());
+    let of_device =
+        inbox.messages.iter().filter(|message| message.topic == format!("up/tg/{DEVICE}/e").as_bytes());
     of_device.map(|message| serde_json::from_slice(&message.payload).expect("JSON came")).collect()
 }
 
@@ -115,7 +117,10 @@ async fn events_before_their_birth_are_asked_for_and_sent_when_it_comes() {
     }
     let asked = device.next_publish().await;
     assert_eq!(&asked.payload[..], b"birth");
-    wait_for("the frames to be set aside", LIMIT, || gateway.metric("tidegate_dead_letters") >= frames.len() as f64).await;
+    wait_for("the frames to be set aside", LIMIT, || {
+        gateway.metric("tidegate_dead_letters") >= frames.len() as f64
+    })
+    .await;
     assert_eq!(events(&inbox).len(), 0);
 
     // What waits is on disk.
