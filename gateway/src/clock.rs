@@ -1,6 +1,15 @@
 //! The only place of the gateway where a clock is read. Everything else is given `now`.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::OnceLock,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Where Linux says which boot of the machine this is.
+const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Milliseconds since 1970 by the wall clock; 0 where the clock stands before that.
 ///
@@ -31,4 +40,61 @@ pub struct Now {
 #[must_use]
 pub fn now() -> Now {
     Now { at: monotonic(), wall_ms: wall_ms() }
+}
+
+/// One look at the clocks of the machine, for what has to tell a step of the wall clock from time that passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Which boot of the machine this is.
+    pub boot_id: [u8; 16],
+    /// Time since that boot, time asleep included, in milliseconds.
+    pub boot_ms: i64,
+    /// Wall clock, milliseconds since 1970.
+    pub wall_ms: i64,
+}
+
+/// The wall clock and the time since the boot, as of one moment.
+#[must_use]
+pub fn reading() -> Reading {
+    // Should the process be put aside between the two, it shows in the second look at the boot's clock.
+    let mut best = (i64::MAX, Reading { boot_id: boot_id(), boot_ms: 0, wall_ms: 0 });
+    for _ in 0..3 {
+        let (before, wall_ms, after) = (boot_us(), wall_ms() as i64, boot_us());
+        let middle_ms = (before + (after - before) / 2) / 1000;
+        if after - before < best.0 {
+            best = (after - before, Reading { boot_ms: middle_ms, wall_ms, ..best.1 });
+        }
+    }
+    best.1
+}
+
+fn boot_us() -> i64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1000
+}
+
+/// Where the system does not say, every process is taken for another boot: then nothing is believed across them.
+fn boot_id() -> [u8; 16] {
+    static ID: OnceLock<[u8; 16]> = OnceLock::new();
+    *ID.get_or_init(|| {
+        let text = std::fs::read_to_string(BOOT_ID_FILE).unwrap_or_default();
+        let number = u128::from_str_radix(&text.trim().replace('-', ""), 16);
+        let made =
+            || u128::from(RandomState::new().hash_one(0)) << 64 | u128::from(RandomState::new().hash_one(1));
+        number.unwrap_or_else(|_| made()).to_be_bytes()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clocks_of_the_machine_run_together() {
+        let (first, second) = (reading(), reading());
+        assert_eq!(first.boot_id, second.boot_id);
+        assert!(second.boot_ms >= first.boot_ms && first.boot_ms > 0);
+        let ahead_ms = |reading: Reading| reading.wall_ms - reading.boot_ms;
+        assert!((ahead_ms(first) - ahead_ms(second)).abs() < 20, "{first:?} {second:?}");
+    }
 }

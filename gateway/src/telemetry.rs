@@ -109,6 +109,12 @@ metrics! {
     DEAD_LETTER_BYTES Gauge "tidegate_dead_letter_bytes" "Bytes of the dead letters.";
     COMMANDS Counter "tidegate_commands_total" "Commands to devices, by the state that they came to; pending is taken in, refused is not.";
     COMMANDS_PENDING Gauge "tidegate_commands_pending" "Commands that wait for their devices.";
+    DEVICES Gauge "tidegate_devices" "Devices known.";
+    DEVICES_ONLINE Gauge "tidegate_devices_online" "Devices that are online.";
+    DEVICE_LOST_EVENTS Gauge "tidegate_device_lost_events" "Events that devices told as lost, of all devices and boots known.";
+    DEVICE_MISSING_EVENTS Gauge "tidegate_device_missing_events" "Events whose numbers never came and that no device spoke of, of all devices and boots known.";
+    DEVICE_LATE_EVENTS Gauge "tidegate_device_late_events" "Events that came behind a later one, of all devices and boots known.";
+    UNTRACKED_RECORDS Counter "tidegate_untracked_records_total" "Records of devices beyond those that can be known: stored and forwarded like any other.";
     DEAD_LETTERS_DROPPED Counter "tidegate_dead_letters_dropped_total" "Dead letters dropped because there was no room for more.";
 }
 

@@ -34,7 +34,7 @@ mod topic;
 pub mod units;
 mod varint;
 
-pub use birth::{Birth, Kinds, ResetReason, birth_bytes_max};
+pub use birth::{Birth, Kinds, ResetReason, are_kinds, birth_bytes_max, kind_index};
 pub use definition::{DefinitionHead, Kind};
 pub use events::EventType;
 pub use frame::{BodyError, Event, FrameError, FrameHead, FrameReader, FrameWriter, PushError, VERSION};

@@ -25,6 +25,7 @@ use tidegate_protocol::{
     Birth,
     events::{EventType, LOSS_KIND, Loss},
 };
+use tokio::sync::watch;
 
 use super::{
     definition::BadDefinition,
@@ -57,6 +58,8 @@ pub struct Catalog {
 struct Shared {
     known: RwLock<Known>,
     unsaved: Mutex<Vec<Row>>,
+    /// How many births said something new.
+    learned: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -151,7 +154,15 @@ impl Catalog {
         known.learn(device, schema_set, &definitions, &mut rows)?;
         // Under the same lock: rows are in the order in which they became true.
         self.shared.unsaved.lock().append(&mut rows);
+        drop(known);
+        self.shared.learned.send_modify(|births| *births += 1);
         Ok(())
+    }
+
+    /// Changes with every birth that said something new.
+    #[must_use]
+    pub fn learned(&self) -> watch::Receiver<u64> {
+        self.shared.learned.subscribe()
     }
 
     /// The kinds of a device's frames with this fingerprint.

@@ -26,6 +26,7 @@ mod answer;
 mod command;
 mod commands;
 mod dead_letters;
+mod devices;
 mod letter;
 mod pages;
 mod replay;
@@ -51,6 +52,7 @@ pub use crate::uplink::{
 };
 use crate::{
     catalog::Catalog,
+    fleet::Fleet,
     store::{Outbox, View},
     uplink::Replays,
 };
@@ -81,6 +83,8 @@ pub struct Rooms {
     pub outbox: Outbox,
     /// What events mean.
     pub catalog: Catalog,
+    /// What is known of the devices.
+    pub fleet: Fleet,
 }
 
 /// A bound port, not yet served.

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    dead_letters::DeadLetters, disk::Files, gaps::Gaps, meter::Meter, row::Block, segment,
+    dead_letters::DeadLetters, disk::Files, fleet::FleetFile, gaps::Gaps, meter::Meter, row::Block, segment,
     segments::Segments, sessions::SessionFile,
 };
 
@@ -35,6 +35,8 @@ pub struct Log {
     pub dead_letters: DeadLetters,
     /// What local subscribers are owed.
     pub sessions: SessionFile,
+    /// What is known of the devices.
+    pub fleet: FleetFile,
     /// All of its files.
     pub files: Files,
     /// One per uplink, in the order given at opening.
@@ -47,6 +49,14 @@ pub struct Log {
     gaps: Mutex<Gaps>,
     troubles: Mutex<Vec<Trouble>>,
     failure: Mutex<Option<String>>,
+    hold: Hold,
+}
+
+/// Up to where the log may be deleted although every uplink has it.
+#[derive(Debug)]
+struct Hold {
+    offset: AtomicU64,
+    is_in_the_way: AtomicBool,
 }
 
 /// Something that a reader came upon and the commit thread has to mend.
@@ -166,6 +176,7 @@ impl Log {
             segments,
             dead_letters,
             sessions: SessionFile::new(files.clone(), store),
+            fleet: FleetFile::new(files.clone(), store),
             files,
             cursors,
             meter: Meter::default(),
@@ -175,7 +186,31 @@ impl Log {
             gaps: Mutex::new(gaps),
             troubles: Mutex::default(),
             failure: Mutex::default(),
+            hold: Hold { offset: AtomicU64::new(u64::MAX), is_in_the_way: AtomicBool::new(false) },
         }
+    }
+
+    /// From now on nothing behind `offset` is deleted because it is delivered.
+    pub fn set_hold(&self, offset: u64) {
+        self.hold.offset.store(offset, Ordering::Release);
+        self.hold.is_in_the_way.store(false, Ordering::Release);
+    }
+
+    /// Up to where what is delivered may be deleted.
+    pub fn hold(&self) -> u64 {
+        self.hold.offset.load(Ordering::Acquire)
+    }
+
+    /// Says that the room is needed which lies behind the hold and before `delivered`.
+    pub fn ask_hold(&self, delivered: u64) {
+        if delivered > self.hold() {
+            self.hold.is_in_the_way.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the hold was asked to move since it was set.
+    pub fn is_hold_in_the_way(&self) -> bool {
+        self.hold.is_in_the_way.load(Ordering::Acquire)
     }
 
     /// Says that `blocks` are durable.
@@ -279,5 +314,6 @@ impl Log {
         self.segments.close();
         self.dead_letters.close();
         self.sessions.close();
+        self.fleet.close();
     }
 }

@@ -10,7 +10,7 @@
 //!
 //! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `commands.redb` (the commands
 //! to devices, once there was one), `sessions.redb` (local
-//! subscribers), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the
+//! subscribers), `fleet.redb` (what is known of the devices), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the
 //! others are sealed), `*.damaged`.
 //!
 //! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
@@ -24,6 +24,7 @@ mod commit;
 mod dead_letters;
 mod disk;
 mod error;
+mod fleet;
 mod folder;
 mod follow;
 pub mod gap;
@@ -59,6 +60,9 @@ pub use dead_letters::{
     DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
 };
 pub use error::StoreError;
+pub use fleet::{
+    Change as FleetChange, DAMAGED_FILE as DAMAGED_FLEET_FILE, FILE as FLEET_FILE, Kept as KeptFleet,
+};
 pub use folder::{Folder, OsFolder};
 pub use follow::Follower;
 pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
@@ -222,6 +226,10 @@ impl Store {
         let opened = open::open(folder, uplinks, settings.dead_letters_max_bytes)?;
         let outbox = Outbox::open(&opened.log.files, opened.log.store, settings.max_bytes)?;
         let log = Arc::new(opened.log);
+        // Before the first deletion. One that can not be read now is looked at again by who takes it up, and says so.
+        if let Ok(Some(position)) = log.fleet.position() {
+            log.set_hold(position);
+        }
         let intake = Intake::new(opened.pending);
         let committer = Committer::new(log.clone(), intake.clone(), settings, opened.start, now);
         Ok((Store { log, intake, outbox, thread: None, _lock: None }, committer))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{
     dead_letters::Letter,
     error::StoreError,
+    fleet,
     log::Log,
     sessions::{Change, Kept},
 };
@@ -58,5 +59,35 @@ impl View {
     /// [`StoreError`]: nothing of it is kept.
     pub fn save_sessions(&self, changes: &[Change], position: u64) -> Result<(), StoreError> {
         self.log.sessions.save(changes, position)
+    }
+
+    /// What is kept of the devices; `None` where there is nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it can not be read now. It is as it was.
+    pub fn load_fleet(&self) -> Result<Option<fleet::Kept>, StoreError> {
+        self.log.fleet.load()
+    }
+
+    /// Keeps changes of what is known of the devices, and that the log up to `position` is in them: durable when this
+    /// returns, and what lies before may be deleted.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing of it is kept.
+    pub fn save_fleet(&self, changes: &[fleet::Change], position: u64) -> Result<(), StoreError> {
+        self.log.fleet.save(changes, position)?;
+        self.hold(position);
+        Ok(())
+    }
+
+    /// Keeps the store from deleting what is delivered from this offset on.
+    pub fn hold(&self, offset: u64) {
+        self.log.set_hold(offset);
+    }
+
+    /// Whether the store needs the room of what is held.
+    #[must_use]
+    pub fn is_hold_in_the_way(&self) -> bool {
+        self.log.is_hold_in_the_way()
     }
 }

@@ -34,7 +34,7 @@ impl Committer {
             && self.stuck.is_none()
             && self.used_bytes() + bytes * OVERHEAD + SPARE_BYTES > self.settings.max_bytes
         {
-            let delivered = self.saved_delivered();
+            let delivered = self.wanted_delivered();
             let is_freed = self.delete_delivered(delivered, Duration::ZERO, now)
                 || self.delete_damaged()
                 || (self.settings.when_full == WhenFull::DropOldest && self.drop_oldest(now));
@@ -48,6 +48,8 @@ impl Committer {
     pub(super) fn free_disk(&mut self, write: &mut Write, now: Now) {
         // Saving the cursors needs a write, and what every uplink has delivered may go.
         let delivered = self.log.cursors.iter().map(|cursor| cursor.mark().offset).min().unwrap_or_default();
+        self.log.ask_hold(delivered);
+        let delivered = delivered.min(self.log.hold());
         if self.delete_delivered(delivered, Duration::ZERO, now)
             || self.delete_damaged()
             || self.settings.when_full == WhenFull::Reject
@@ -98,7 +100,7 @@ impl Committer {
         let mut used = self.used_bytes();
         if used > max - max / LOW_PART && self.stuck.is_none() {
             self.seal_delivered(now);
-            let delivered = self.saved_delivered();
+            let delivered = self.wanted_delivered();
             while used > max - max / LOW_PART && self.delete_delivered(delivered, Duration::ZERO, now) {
                 used = self.used_bytes();
             }
@@ -122,8 +124,18 @@ impl Committer {
         self.log.segments.usage().1 + self.other_bytes
     }
 
-    /// Up to where everything is delivered, by the saved cursors: a crash must find what comes after them.
+    /// Up to where everything is delivered, by the saved cursors, and nobody holds it: a crash must find what comes after.
     fn saved_delivered(&self) -> u64 {
+        self.delivered().min(self.log.hold())
+    }
+
+    /// The same where there is need of room: who holds more is asked to let go of it.
+    fn wanted_delivered(&self) -> u64 {
+        self.log.ask_hold(self.delivered());
+        self.saved_delivered()
+    }
+
+    fn delivered(&self) -> u64 {
         self.saved_cursors.iter().map(|(_, offset)| *offset).min().unwrap_or_default()
     }
 

@@ -1,0 +1,333 @@
+//! The fleet at work: follows the log, watches the clocks, saves, and asks devices for births that are missing. One task.
+//!
+//! ```text
+//!   select: stop │ a save ended │ a block of the log │ every second: clocks, asking, saving
+//! ```
+//! It waits for nobody, and only what needs its times waits for it. A crash loses nothing: the log behind the saved position is
+//! followed again, and the store keeps it until then.
+//!
+//! Limits: what changed is saved after [`SAVE_AFTER_TICKS`] seconds, and within a second where kinds were announced, the clock was
+//! set, or the store needs the room; one save at a time. A device is asked for the birth of one fingerprint once in
+//! [`ASK_AGAIN_MS`], [`ASKS_PER_TICK_MAX`] devices a second, and none while half of all commands that may wait do.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use metrics::{counter, gauge};
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Applied, Fleet,
+    journal::Seen,
+    saved::{self, Save},
+};
+use crate::{
+    catalog::{Catalog, Row},
+    clock,
+    store::{Block, Follower, NewCommand, NewId, Outbox, PENDING_MAX, ReadError, StoreError, View},
+    telemetry,
+};
+
+/// How often the clocks are looked at: a step is found so late at the most. In milliseconds.
+pub const LOOK_EVERY_MS: u64 = 1_000;
+/// Seconds after which what changed is saved: fewer writes wear the card less, and the log has it until then.
+const SAVE_AFTER_TICKS: u32 = 30;
+/// Records behind the saved position after which it is saved: what a start follows again at most.
+const SAVE_AFTER_RECORDS: u64 = 1_000_000;
+/// Seconds between two counts of all devices.
+const COUNT_EVERY_TICKS: u32 = 5;
+/// Pause after the log could not be read.
+const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// A device is asked again after so long, in milliseconds; the command that asks waits as long for it.
+const ASK_AGAIN_MS: i64 = 600_000;
+/// Devices asked in a second.
+const ASKS_PER_TICK_MAX: usize = 20;
+/// Devices that wait to be asked; what comes beyond is asked when its next frame comes.
+const ASKS_MAX: usize = 20_000;
+/// What a device is asked with.
+const ASK: &[u8] = b"birth";
+/// Who asks.
+const ORIGIN: &str = "fleet";
+
+/// Follows the log until `stop`, and saves then.
+pub async fn run(fleet: Fleet, catalog: Catalog, outbox: Outbox, view: View, stop: CancellationToken) {
+    let follower = view.follow(*fleet.position().borrow());
+    let mut at_work = AtWork {
+        saved_position: follower.position(),
+        follower,
+        fleet,
+        catalog,
+        outbox,
+        view,
+        rows: Vec::new(),
+        saving: None,
+        ticks: 0,
+        count_ticks: 0,
+        asks: Asks::default(),
+        asking: None,
+    };
+    at_work.fleet.shared.position.send_replace(at_work.follower.position());
+    at_work.run(&stop).await;
+    at_work.finish().await;
+}
+
+struct AtWork {
+    fleet: Fleet,
+    catalog: Catalog,
+    outbox: Outbox,
+    view: View,
+    follower: Follower,
+    saved_position: u64,
+    /// The catalog's rows that are not saved.
+    rows: Vec<Row>,
+    saving: Option<Saving>,
+    ticks: u32,
+    count_ticks: u32,
+    asks: Asks,
+    asking: Option<JoinHandle<()>>,
+}
+
+struct Saving {
+    save: Arc<Save>,
+    /// Of the catalog's rows, how many are in it.
+    rows: usize,
+    done: JoinHandle<Result<(), StoreError>>,
+}
+
+/// Which devices are to be asked for which fingerprint, and when they were.
+#[derive(Default)]
+struct Asks {
+    waiting: VecDeque<(Box<str>, u32)>,
+    /// Time since the boot in milliseconds; those that wait as well.
+    asked: HashMap<(Box<str>, u32), i64>,
+}
+
+impl AtWork {
+    async fn run(&mut self, stop: &CancellationToken) {
+        let mut ticks = interval(Duration::from_millis(LOOK_EVERY_MS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                result = ended(&mut self.saving) => self.saved(result),
+                _ = ticks.tick() => self.tick(),
+                block = self.follower.next() => match block {
+                    Ok(block) => self.apply(&block),
+                    Err(ReadError::Closed) => return stop.cancelled().await,
+                    Err(error) => {
+                        tracing::error!("the devices can not be followed: {error}; trying on");
+                        tokio::time::sleep(READ_AGAIN_AFTER).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn apply(&mut self, block: &Block) {
+        let from = *self.fleet.shared.position.borrow();
+        let boot_ms = clock::reading().boot_ms;
+        let mut state = self.fleet.shared.state.lock();
+        for (offset, record) in block.records_from(from) {
+            match state.apply(offset, &record) {
+                Applied::Nothing => {}
+                Applied::Birth { device, birth } => {
+                    if let Err(error) = self.catalog.learn(device, &birth) {
+                        tracing::warn!(device, "what a device announces of its events is not taken: {error}");
+                    }
+                }
+                Applied::Frame { device, schema_set } => {
+                    if self.catalog.kinds(device, schema_set).is_none() {
+                        self.asks.want(device, schema_set, boot_ms);
+                    }
+                }
+                Applied::Malformed { device, why } => {
+                    tracing::debug!(device, "a birth or status can not be read: {why}");
+                }
+            }
+        }
+        drop(state);
+        self.fleet.shared.position.send_replace(self.follower.position());
+    }
+
+    fn tick(&mut self) {
+        let (reading, end) = (clock::reading(), self.view.end().offset);
+        let mut state = self.fleet.shared.state.lock();
+        if let Seen::Step(ms) = state.look(&reading, end) {
+            tracing::info!("the gateway's clock was set by {ms} ms: times of what is stored follow it");
+        }
+        let is_journal_changed = state.is_journal_changed();
+        drop(state);
+        self.rows.extend(self.catalog.take_unsaved());
+        self.ask(reading);
+        self.ticks += 1;
+        self.count_ticks += 1;
+        if self.count_ticks >= COUNT_EVERY_TICKS {
+            self.count_ticks = 0;
+            self.count(&reading);
+        }
+        let behind = self.follower.position() - self.saved_position;
+        let is_urgent = is_journal_changed || !self.rows.is_empty() || self.view.is_hold_in_the_way();
+        let is_due = behind > 0 && (self.ticks >= SAVE_AFTER_TICKS || behind >= SAVE_AFTER_RECORDS);
+        if is_urgent || is_due {
+            self.save();
+        }
+    }
+
+    /// Begins a save, unless one is under way.
+    fn save(&mut self) {
+        if self.saving.is_some() {
+            return;
+        }
+        self.ticks = 0;
+        self.rows.extend(self.catalog.take_unsaved());
+        let position = self.follower.position();
+        let save = saved::gather(&mut self.fleet.shared.state.lock(), &self.rows, position);
+        let (save, view) = (Arc::new(save), self.view.clone());
+        let done = {
+            let save = save.clone();
+            tokio::task::spawn_blocking(move || view.save_fleet(&save.changes, save.position))
+        };
+        self.saving = Some(Saving { save, rows: self.rows.len(), done });
+    }
+
+    fn saved(&mut self, result: Result<(), StoreError>) {
+        let Some(Saving { save, rows, .. }) = self.saving.take() else { return };
+        // The blocking task has ended, and with it the other holder.
+        let Some(save) = Arc::into_inner(save) else { return };
+        match result {
+            Ok(()) => {
+                self.saved_position = save.position;
+                self.rows.drain(..rows);
+            }
+            Err(error) => {
+                if !matches!(error, StoreError::Closed) {
+                    tracing::error!("what is known of the devices can not be saved: {error}; trying on");
+                }
+                save.give_back(&mut self.fleet.shared.state.lock());
+            }
+        }
+    }
+
+    /// The last save.
+    async fn finish(&mut self) {
+        if self.saving.is_some() {
+            let result = ended(&mut self.saving).await;
+            self.saved(result);
+        }
+        self.save();
+        let result = ended(&mut self.saving).await;
+        self.saved(result);
+    }
+
+    /// Asks some of those that wait for it, off this task: a command is written to the disk.
+    fn ask(&mut self, reading: clock::Reading) {
+        let is_busy = self.asking.as_ref().is_some_and(|asking| !asking.is_finished());
+        if is_busy || self.outbox.pending_count() >= PENDING_MAX / 2 {
+            return;
+        }
+        let catalog = &self.catalog;
+        let asked = self.asks.take(reading.boot_ms, |device, set| catalog.kinds(device, set).is_none());
+        if asked.is_empty() {
+            return;
+        }
+        let (outbox, now_ms) = (self.outbox.clone(), reading.wall_ms as u64);
+        self.asking = Some(tokio::task::spawn_blocking(move || {
+            for (device, schema_set) in asked {
+                let command = NewCommand {
+                    device: &device,
+                    id: NewId::Made,
+                    payload: ASK,
+                    content_type: None,
+                    expires_ms: Some(now_ms + ASK_AGAIN_MS as u64),
+                    origin: ORIGIN,
+                };
+                match outbox.put(&command, now_ms) {
+                    Ok(_) => {
+                        tracing::info!(%device, "its kinds {schema_set:08x} are not known: asked for its birth")
+                    }
+                    Err(error) => tracing::warn!(%device, "it can not be asked for its birth: {error}"),
+                }
+            }
+        }));
+    }
+
+    fn count(&self, reading: &clock::Reading) {
+        let totals = self.fleet.shared.state.lock().totals(reading);
+        gauge!(telemetry::DEVICES).set(totals.devices as f64);
+        gauge!(telemetry::DEVICES_ONLINE).set(totals.online as f64);
+        gauge!(telemetry::DEVICE_LOST_EVENTS).set(totals.lost as f64);
+        gauge!(telemetry::DEVICE_MISSING_EVENTS).set(totals.missing as f64);
+        gauge!(telemetry::DEVICE_LATE_EVENTS).set(totals.late as f64);
+        counter!(telemetry::UNTRACKED_RECORDS).absolute(totals.untracked);
+    }
+}
+
+impl Asks {
+    /// Frames of a device came that nothing explains.
+    fn want(&mut self, device: &str, schema_set: u32, boot_ms: i64) {
+        if self.asked.len() >= ASKS_MAX {
+            self.asked.retain(|_, at| boot_ms - *at < ASK_AGAIN_MS);
+        }
+        let key = (Box::from(device), schema_set);
+        let is_new = self.asked.get(&key).is_none_or(|at| boot_ms - at >= ASK_AGAIN_MS);
+        if is_new && self.asked.len() < ASKS_MAX && self.waiting.len() < ASKS_MAX {
+            self.asked.insert(key.clone(), boot_ms);
+            self.waiting.push_back(key);
+        }
+    }
+
+    /// Those to be asked now: still unknown by what `is_unknown` says.
+    fn take(&mut self, boot_ms: i64, is_unknown: impl Fn(&str, u32) -> bool) -> Vec<(Box<str>, u32)> {
+        let mut taken = Vec::new();
+        while taken.len() < ASKS_PER_TICK_MAX
+            && let Some(key) = self.waiting.pop_front()
+        {
+            if is_unknown(&key.0, key.1) {
+                self.asked.insert(key.clone(), boot_ms);
+                taken.push(key);
+            }
+        }
+        taken
+    }
+}
+
+/// The end of the save that is under way. Cancel-safe.
+async fn ended(saving: &mut Option<Saving>) -> Result<(), StoreError> {
+    match saving {
+        Some(saving) => (&mut saving.done).await.unwrap_or(Err(StoreError::Closed)),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_asked_once_in_ten_minutes_for_each_fingerprint_and_not_if_it_told_meanwhile() {
+        let mut asks = Asks::default();
+        for _ in 0..3 {
+            asks.want("barn", 1, 0);
+            asks.want("barn", 2, 0);
+            asks.want("stall", 1, 0);
+        }
+        let asked = asks.take(5, |device, set| (device, set) != ("barn", 2));
+        assert_eq!(asked, [("barn".into(), 1), ("stall".into(), 1)]);
+        asks.want("barn", 1, ASK_AGAIN_MS);
+        assert!(asks.take(ASK_AGAIN_MS, |_, _| true).is_empty());
+        asks.want("barn", 1, ASK_AGAIN_MS + 5);
+        assert_eq!(asks.take(ASK_AGAIN_MS + 5, |_, _| true).len(), 1);
+        for device in 0..100 {
+            asks.want(&format!("d{device}"), 1, 0);
+        }
+        assert_eq!(asks.take(0, |_, _| true).len(), ASKS_PER_TICK_MAX);
+    }
+}

@@ -1,0 +1,117 @@
+//! What is known of each device, and what time it was: made by following the log.
+//!
+//! ```text
+//!            ┌─ births ───▶ the catalog of kinds
+//!  log ──────┼─ births, statuses ─▶ presence, boots, times ┐
+//!  followed  └─ frames ───▶ numbers: lost, missing, late   ┴─▶ Fleet ─▶ uplinks (times), HTTP (devices)
+//!                 └─ of kinds that nobody announced: the device is asked for its birth, by a command
+//! ```
+//! The log is the truth: what is known here is saved with the position that it belongs to, and made again from there after a
+//! crash. Until then the store keeps what lies behind that position. See `gaps.rs` for what counts as lost, `time.rs` and
+//! `journal.rs` for the times.
+//!
+//! Limits: [`DEVICES_MAX`] devices, [`BOOTS_MAX`] boots of each, [`RUNS_MAX`] runs of missing numbers of each.
+
+mod device;
+mod follow;
+mod gaps;
+mod journal;
+mod presence;
+mod ranges;
+mod saved;
+mod state;
+mod time;
+mod view;
+
+use std::{fmt, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub use device::{BOOTS_MAX, Device};
+pub use follow::{LOOK_EVERY_MS, run};
+pub use gaps::RUNS_MAX;
+pub use journal::{Journal, Seen};
+pub use presence::{Presence, SILENT_AFTER_MS};
+pub use state::{Applied, DEVICES_MAX, State, Totals};
+pub use time::{DRIFT_PPM_MAX, LIVE_LATENCY_MS_MAX, Quality, SET_CLOCK_MS_MAX, Stamp};
+pub use view::{BootItem, DeviceItem, DeviceList, DeviceSheet, Run};
+
+use crate::{
+    catalog::Catalog,
+    clock::Reading,
+    store::{StoreError, View},
+};
+
+/// What is known of the devices. Clones are the same fleet.
+#[derive(Clone)]
+pub struct Fleet {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    position: watch::Sender<u64>,
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fleet").field("position", &*self.shared.position.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// One that follows nothing.
+#[cfg(test)]
+impl Default for Fleet {
+    fn default() -> Self {
+        let state = Mutex::new(State::default());
+        Self { shared: Arc::new(Shared { state, position: watch::Sender::new(0) }) }
+    }
+}
+
+impl Fleet {
+    /// Takes up what was kept, gives `catalog` what it had, and has the store keep what comes behind it. Blocking. To be called
+    /// before anything new is taken in: this is the first look at the clocks.
+    ///
+    /// # Errors
+    /// [`StoreError`]: what was kept can not be read now, or a newer version wrote it. It is as it was.
+    pub fn open(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Self, StoreError> {
+        let (mut state, position) = saved::load(view, catalog)?;
+        state.look(reading, view.end().offset);
+        view.hold(position);
+        Ok(Self {
+            shared: Arc::new(Shared { state: Mutex::new(state), position: watch::Sender::new(position) }),
+        })
+    }
+
+    /// How far the log was followed: all before it is known here.
+    #[must_use]
+    pub fn position(&self) -> watch::Receiver<u64> {
+        self.shared.position.subscribe()
+    }
+
+    /// The time of an event: of a device's boot, at an uptime, in the record at `offset` that says it was received at
+    /// `received_ms`.
+    #[must_use]
+    pub fn stamp(&self, device: &str, boot: u32, uptime_ms: u64, offset: u64, received_ms: u64) -> Stamp {
+        self.shared.state.lock().stamp(device, boot, uptime_ms, offset, received_ms)
+    }
+
+    /// When the record at `offset` was received, milliseconds since 1970, by what is known of the gateway's clock now.
+    #[must_use]
+    pub fn received(&self, offset: u64, received_ms: u64) -> u64 {
+        self.shared.state.lock().received(offset, received_ms)
+    }
+
+    /// Every device at a glance, by name.
+    #[must_use]
+    pub fn list(&self, reading: &Reading) -> DeviceList {
+        view::list(&self.shared.state.lock(), reading)
+    }
+
+    /// All that is known of a device.
+    #[must_use]
+    pub fn show(&self, device: &str, reading: &Reading) -> Option<DeviceSheet> {
+        view::show(&self.shared.state.lock(), device, reading)
+    }
+}

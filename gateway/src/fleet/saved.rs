@@ -1,0 +1,116 @@
+//! What is kept of the fleet, and how it comes back: rows of the store's `fleet.redb`.
+//!
+//! A row of a device or of a machine boot is postcard of the types here. A field is never changed or moved: what is added goes
+//! behind the others, in a format of its own number.
+//!
+//! Crash story: rows, the catalog's rows and the position they belong to are one transaction. What is not in it is made again
+//! from the log behind the position. A file that is damaged is set aside, and what the log still holds is followed anew: then
+//! a device's numbers count from the first that is seen.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    device::Device,
+    journal::{BOOTS_MAX, Journal, MachineBoot},
+    state::State,
+};
+use crate::{
+    catalog::{Catalog, Row},
+    store::{FleetChange, KeptFleet, StoreError, View},
+};
+
+/// What is to be kept, and what it was made of, should it fail.
+#[derive(Debug)]
+pub struct Save {
+    /// The rows.
+    pub changes: Vec<FleetChange>,
+    /// The log up to here is in them.
+    pub position: u64,
+    devices: HashSet<Box<str>>,
+    is_journal_changed: bool,
+}
+
+/// All that was kept, and the position to follow the log from. The catalog's rows go to the catalog.
+///
+/// # Errors
+/// [`StoreError`]: it can not be read now.
+pub fn load(view: &View, catalog: &Catalog) -> Result<(State, u64), StoreError> {
+    let Some(kept) = view.load_fleet()? else {
+        let begin = view.begin()?.offset;
+        return Ok((State::new(HashMap::new(), Journal::default(), begin == 0), begin));
+    };
+    let KeptFleet { position, has_past, devices, machine_boots, definitions, sets, announced } = kept;
+    let mut wrong = 0;
+    let known = devices.into_iter().filter_map(|(name, row)| {
+        let device: Option<Device> = decode(&row);
+        wrong += usize::from(device.is_none());
+        Some((name.into_boxed_str(), device?))
+    });
+    let known = known.collect();
+    let boots = machine_boots.into_iter().filter_map(|(_, row)| {
+        let boot: Option<(u32, MachineBoot)> = decode(&row);
+        wrong += usize::from(boot.is_none());
+        boot
+    });
+    let journal = Journal::of(boots.collect());
+    let definitions =
+        definitions.into_iter().map(|(hash, bytes)| Row::Definition { hash, bytes: bytes.into() });
+    let sets = sets.into_iter().map(|(hash, kinds)| Row::Set { hash, kinds: kinds.into() });
+    let announced = announced.into_iter().map(|(device, schema_set, set)| Row::Device {
+        device: device.into(),
+        schema_set,
+        set: Some(set),
+    });
+    wrong += catalog.load(definitions.chain(sets).chain(announced));
+    if wrong > 0 {
+        tracing::error!(
+            rows = wrong,
+            "some of what was kept of the devices makes no sense, and is begun anew"
+        );
+    }
+    Ok((State::new(known, journal, has_past), position))
+}
+
+/// What there is to be kept, with what is left of the catalog's rows.
+pub fn gather(state: &mut State, rows: &[Row], position: u64) -> Save {
+    let (devices, is_journal_changed) = state.take_changed();
+    let mut changes = vec![FleetChange::HasPast(state.has_past())];
+    changes.extend(rows.iter().map(change));
+    for name in &devices {
+        if let Some(device) = state.devices().get(name) {
+            changes.push(FleetChange::Device(name.to_string(), encode(device)));
+        }
+    }
+    // Every look is kept: the next process has to know how old the last one is.
+    if let Some(current) = state.journal().current() {
+        changes.push(FleetChange::MachineBoot(current.0 % BOOTS_MAX, encode(current)));
+    }
+    Save { changes, position, devices, is_journal_changed }
+}
+
+impl Save {
+    /// It was not kept: all of it is to be kept still.
+    pub fn give_back(self, state: &mut State) {
+        state.put_back(self.devices, self.is_journal_changed);
+    }
+}
+
+fn change(row: &Row) -> FleetChange {
+    match row {
+        Row::Definition { hash, bytes } => FleetChange::Definition(*hash, bytes.to_vec()),
+        Row::Set { hash, kinds } => FleetChange::Set(*hash, kinds.to_vec()),
+        Row::Device { device, schema_set, set } => {
+            FleetChange::Announced(device.to_string(), *schema_set, *set)
+        }
+    }
+}
+
+fn encode<T: Serialize>(row: &T) -> Vec<u8> {
+    postcard::to_allocvec(row).expect("invariant: numbers, texts and lists of known length go into a vector")
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
+}

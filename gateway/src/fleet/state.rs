@@ -1,0 +1,213 @@
+//! All devices together, and the gateway's clock: what following the log makes of it. Pure.
+//!
+//! Limits: [`DEVICES_MAX`] devices. Records of others are counted, and their devices are not known here; nothing else
+//! depends on it. A topic outside of `tg/` is no device's.
+
+use std::collections::{HashMap, HashSet};
+
+use tidegate_protocol::{Birth, FrameHead, Leaf, Status, Topic};
+
+use super::{
+    device::Device,
+    journal::{Journal, Seen},
+    presence::Presence,
+    time::{Quality, Stamp},
+};
+use crate::{
+    clock::Reading,
+    store::{Kind, Record},
+};
+
+/// Devices that are known.
+pub const DEVICES_MAX: usize = 20_000;
+
+/// What following the log made of it.
+#[derive(Debug, Default)]
+pub struct State {
+    devices: HashMap<Box<str>, Device>,
+    journal: Journal,
+    /// The log was followed from its first record on.
+    has_past: bool,
+    /// Records of devices beyond the limit.
+    untracked: u64,
+    changed: HashSet<Box<str>>,
+    is_journal_changed: bool,
+}
+
+/// What a record was.
+#[derive(Debug)]
+pub enum Applied<'a> {
+    /// Nothing that anybody has to look at.
+    Nothing,
+    /// A birth.
+    Birth {
+        /// Whose.
+        device: &'a str,
+        /// What it says.
+        birth: Birth<'a>,
+    },
+    /// A frame.
+    Frame {
+        /// Whose.
+        device: &'a str,
+        /// The fingerprint of its kinds.
+        schema_set: u32,
+    },
+    /// A birth or a status that can not be read.
+    Malformed {
+        /// Whose.
+        device: &'a str,
+        /// Why.
+        why: tidegate_protocol::MessageError,
+    },
+}
+
+/// Sums over all devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Devices known.
+    pub devices: u64,
+    /// Of them, those that are online.
+    pub online: u64,
+    /// Events that devices told as lost.
+    pub lost: u64,
+    /// Events missing.
+    pub missing: u64,
+    /// Events that came late.
+    pub late: u64,
+    /// Records of devices beyond the limit, since this process began.
+    pub untracked: u64,
+}
+
+impl State {
+    /// The state that was kept.
+    #[must_use]
+    pub fn new(devices: HashMap<Box<str>, Device>, journal: Journal, has_past: bool) -> Self {
+        Self { devices, journal, has_past, ..Self::default() }
+    }
+
+    /// Notes a look at the clocks, while the log ends at `end`.
+    pub fn look(&mut self, reading: &Reading, end: u64) -> Seen {
+        let seen = self.journal.look(reading, end);
+        self.is_journal_changed |= seen != Seen::Same;
+        seen
+    }
+
+    /// Takes a record in.
+    pub fn apply<'a>(&mut self, offset: u64, record: &Record<'a>) -> Applied<'a> {
+        let Ok(Topic { device, leaf }) = Topic::parse(record.topic) else { return Applied::Nothing };
+        let name = device.as_str();
+        let received = self.journal.locate(offset, record.received_ms);
+        let has_past = self.has_past;
+        match leaf {
+            Leaf::Birth => match Birth::parse(record.payload) {
+                Ok(birth) => {
+                    self.with_device(name, |device| device.note_birth(&birth, received));
+                    Applied::Birth { device: name, birth }
+                }
+                // A retained message is taken away by an empty one.
+                Err(_) if record.payload.is_empty() => Applied::Nothing,
+                Err(why) => Applied::Malformed { device: name, why },
+            },
+            Leaf::Status => match Status::parse(record.payload) {
+                Ok(status) => {
+                    self.with_device(name, |device| device.note_status(&status, received));
+                    Applied::Nothing
+                }
+                Err(why) => Applied::Malformed { device: name, why },
+            },
+            Leaf::Events if record.kind == Kind::Frame => {
+                let Ok((head, _)) = FrameHead::parse(record.payload) else { return Applied::Nothing };
+                self.with_device(name, |device| device.note_frame(record.payload, received, has_past));
+                Applied::Frame { device: name, schema_set: head.schema_set }
+            }
+            Leaf::Events | Leaf::Command | Leaf::Reply => Applied::Nothing,
+        }
+    }
+
+    /// The time of an event.
+    pub fn stamp(&mut self, device: &str, boot: u32, uptime_ms: u64, offset: u64, received_ms: u64) -> Stamp {
+        let Self { devices, journal, .. } = self;
+        let known = devices.get_mut(device).and_then(|device| device.stamp(boot, uptime_ms, journal));
+        known.unwrap_or_else(|| Stamp {
+            time_ms: self.received(offset, received_ms),
+            uncertainty_ms: None,
+            quality: Quality::Received,
+        })
+    }
+
+    /// When a record was received, by what is known of the gateway's clock now.
+    #[must_use]
+    pub fn received(&self, offset: u64, received_ms: u64) -> u64 {
+        let located = self.journal.locate(offset, received_ms);
+        let wall = located.and_then(|located| self.journal.wall(located.moment));
+        wall.map_or(received_ms, |wall| wall.ms.max(0) as u64)
+    }
+
+    /// The devices.
+    #[must_use]
+    pub fn devices(&self) -> &HashMap<Box<str>, Device> {
+        &self.devices
+    }
+
+    /// The gateway's clock.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Sums over all devices, at a look at the clocks.
+    #[must_use]
+    pub fn totals(&self, reading: &Reading) -> Totals {
+        let now = self.journal.now(reading);
+        let mut totals =
+            Totals { devices: self.devices.len() as u64, untracked: self.untracked, ..Totals::default() };
+        for device in self.devices.values() {
+            let sums = device.sums();
+            totals.lost += sums.lost;
+            totals.missing += sums.missing;
+            totals.late += sums.late;
+            totals.online += u64::from(device.presence(now) == Presence::Online);
+        }
+        totals
+    }
+
+    /// Whether the log was followed from its first record on.
+    #[must_use]
+    pub fn has_past(&self) -> bool {
+        self.has_past
+    }
+
+    /// What changed since the last time this was asked: devices, and whether the journal did.
+    pub fn take_changed(&mut self) -> (HashSet<Box<str>>, bool) {
+        (std::mem::take(&mut self.changed), std::mem::take(&mut self.is_journal_changed))
+    }
+
+    /// What could not be kept is changed still.
+    pub fn put_back(&mut self, changed: HashSet<Box<str>>, is_journal_changed: bool) {
+        self.changed.extend(changed);
+        self.is_journal_changed |= is_journal_changed;
+    }
+
+    /// Whether the journal waits to be kept.
+    #[must_use]
+    pub fn is_journal_changed(&self) -> bool {
+        self.is_journal_changed
+    }
+
+    fn with_device(&mut self, name: &str, note: impl FnOnce(&mut Device)) {
+        if !self.devices.contains_key(name) {
+            if self.devices.len() >= DEVICES_MAX {
+                self.untracked += 1;
+                return;
+            }
+            self.devices.insert(name.into(), Device::default());
+        }
+        if let Some(device) = self.devices.get_mut(name) {
+            note(device);
+        }
+        if !self.changed.contains(name) {
+            self.changed.insert(name.into());
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What is known of the devices, in `fleet.redb`: rows that the room `fleet` writes and reads, and the position of the log that
+//! they belong to.
+//!
+//! ```text
+//!   log ──followed──▶ fleet ──save, some seconds later──▶ fleet.redb: position, devices, machine boots, kinds
+//!    ▲ hold: nothing behind the saved position is deleted    │ load at the start; the log behind `position` is followed again
+//!    └───────────────────────────────────────────────────────┘
+//! ```
+//! The log is the truth and this file is a point from which to follow it: rows and position are one transaction, so nothing is
+//! counted twice or left out, whenever the power goes. What a row says is not known here.
+//!
+//! Limits: whoever writes bounds the rows. A damaged file gets another name and a new one is begun: what the log holds no more is
+//! forgotten then, but for the events themselves, which are not touched.
+
+use parking_lot::Mutex;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+use super::{
+    disk::Files,
+    error::StoreError,
+    guard::{guarded, guarded_redb},
+    side_file::{META, SideFile, number},
+};
+
+/// The file's name in the data folder.
+pub const FILE: &str = "fleet.redb";
+/// The name of one that is damaged.
+pub const DAMAGED_FILE: &str = "fleet.redb.damaged";
+const SIDE_FILE: SideFile =
+    SideFile { name: FILE, new_name: "fleet.redb.new", damaged_name: DAMAGED_FILE, format: 1 };
+
+const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
+const MACHINE_BOOTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("machine-boots");
+const DEFINITIONS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("definitions");
+const SETS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("sets");
+const ANNOUNCED: TableDefinition<'_, (&str, u32), [u8; 32]> = TableDefinition::new("announced");
+const POSITION: &str = "position";
+const HAS_PAST: &str = "has-past";
+
+/// A SHA-256.
+pub type Hash = [u8; 32];
+
+/// A change to the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A device as it is now.
+    Device(String, Vec<u8>),
+    /// A boot of the gateway's machine, in the place of an older one with this key.
+    MachineBoot(u32, Vec<u8>),
+    /// A definition of a kind.
+    Definition(Hash, Vec<u8>),
+    /// A list of kinds, by their hashes.
+    Set(Hash, Vec<Hash>),
+    /// A device's frames with this fingerprint are of that list; of none any more.
+    Announced(String, u32, Option<Hash>),
+    /// Whether the log was followed from its first record on.
+    HasPast(bool),
+}
+
+/// All that the file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// The log up to this offset is in it.
+    pub position: u64,
+    /// The log was followed from its first record on.
+    pub has_past: bool,
+    /// Devices by name.
+    pub devices: Vec<(String, Vec<u8>)>,
+    /// Boots of the gateway's machine.
+    pub machine_boots: Vec<(u32, Vec<u8>)>,
+    /// Definitions by hash.
+    pub definitions: Vec<(Hash, Vec<u8>)>,
+    /// Lists of kinds by hash.
+    pub sets: Vec<(Hash, Vec<Hash>)>,
+    /// Device, fingerprint, list.
+    pub announced: Vec<(String, u32, Hash)>,
+}
+
+/// The file, opened when it is needed.
+pub struct FleetFile {
+    files: Files,
+    store: u32,
+    state: Mutex<State>,
+}
+
+enum State {
+    Open(Database),
+    /// Not opened, or shut after a failure: the next operation opens it.
+    Shut,
+    /// For good.
+    Closed,
+}
+
+impl std::fmt::Debug for FleetFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FleetFile").finish_non_exhaustive()
+    }
+}
+
+impl FleetFile {
+    /// The file of the store with this identity. Nothing is opened.
+    pub fn new(files: Files, store: u32) -> Self {
+        Self { files, store, state: Mutex::new(State::Shut) }
+    }
+
+    /// All that is kept; `None` where nothing ever was, or where it was damaged.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
+    pub fn load(&self) -> Result<Option<Kept>, StoreError> {
+        self.look(read)
+    }
+
+    /// The position that is kept; `None` as with [`FleetFile::load`].
+    ///
+    /// # Errors
+    /// As [`FleetFile::load`].
+    pub fn position(&self) -> Result<Option<u64>, StoreError> {
+        self.look(|db| number(db, POSITION)).map(Option::flatten)
+    }
+
+    /// Makes `changes` and the position durable, together.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing of it is kept. It can be tried again.
+    pub fn save(&self, changes: &[Change], position: u64) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        if let State::Shut = *state {
+            *state = State::Open(self.open_or_make()?);
+        }
+        let State::Open(db) = &*state else { return Err(StoreError::Closed) };
+        let saved = guarded_redb(|| {
+            let transaction = db.begin_write()?;
+            changes.iter().try_for_each(|change| make(&transaction, change))?;
+            transaction.open_table(META)?.insert(POSITION, position)?;
+            Ok(transaction.commit()?)
+        });
+        saved.map_err(|error| {
+            // redb answers none of the calls after an error.
+            shut(std::mem::replace(&mut *state, State::Shut));
+            StoreError::disk(&self.files.path_of(FILE), error)
+        })
+    }
+
+    /// Closes the file, for good.
+    pub fn close(&self) {
+        shut(std::mem::replace(&mut *self.state.lock(), State::Closed));
+    }
+
+    fn look<T>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut state = self.state.lock();
+        if let State::Closed = *state {
+            return Err(StoreError::Closed);
+        }
+        if !SIDE_FILE.is_there(&self.files)? {
+            return Ok(None);
+        }
+        let path = self.files.path_of(FILE);
+        let opened = match std::mem::replace(&mut *state, State::Shut) {
+            State::Open(db) => Ok(db),
+            _ => SIDE_FILE.open(&self.files, self.store),
+        };
+        let looked = opened.and_then(|db| {
+            let found = guarded(&path, || read(&db).map_err(|error| StoreError::disk(&path, error)))?;
+            Ok((db, found))
+        });
+        match looked {
+            Ok((db, found)) => {
+                *state = State::Open(db);
+                Ok(Some(found))
+            }
+            Err(error) if error.is_damage() => {
+                SIDE_FILE.set_aside(&self.files)?;
+                tracing::error!(
+                    file = %self.files.path_of(DAMAGED_FILE).display(),
+                    "what is known of the devices is damaged and gets another name: {error}; beginning anew"
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_or_make(&self) -> Result<Database, StoreError> {
+        if SIDE_FILE.is_there(&self.files)? {
+            return SIDE_FILE.open(&self.files, self.store);
+        }
+        SIDE_FILE.make(&self.files, self.store, |transaction| {
+            transaction.open_table(DEVICES)?;
+            transaction.open_table(MACHINE_BOOTS)?;
+            transaction.open_table(DEFINITIONS)?;
+            transaction.open_table(SETS)?;
+            transaction.open_table(ANNOUNCED)?;
+            Ok(())
+        })
+    }
+}
+
+fn read(db: &Database) -> Result<Kept, redb::Error> {
+    let transaction = db.begin_read()?;
+    let mut kept = Kept {
+        position: number(db, POSITION)?.unwrap_or_default(),
+        has_past: number(db, HAS_PAST)?.unwrap_or_default() != 0,
+        ..Kept::default()
+    };
+    for row in transaction.open_table(DEVICES)?.iter()? {
+        let (name, bytes) = row?;
+        kept.devices.push((name.value().to_owned(), bytes.value().to_vec()));
+    }
+    for row in transaction.open_table(MACHINE_BOOTS)?.iter()? {
+        let (number, bytes) = row?;
+        kept.machine_boots.push((number.value(), bytes.value().to_vec()));
+    }
+    for row in transaction.open_table(DEFINITIONS)?.iter()? {
+        let (hash, bytes) = row?;
+        kept.definitions.push((hash.value(), bytes.value().to_vec()));
+    }
+    for row in transaction.open_table(SETS)?.iter()? {
+        let (hash, bytes) = row?;
+        let (hashes, rest) = bytes.value().as_chunks();
+        if !rest.is_empty() {
+            return Err(redb::Error::Corrupted("a list of kinds is cut short".into()));
+        }
+        kept.sets.push((hash.value(), hashes.to_vec()));
+    }
+    for row in transaction.open_table(ANNOUNCED)?.iter()? {
+        let (key, set) = row?;
+        let (device, schema_set) = key.value();
+        kept.announced.push((device.to_owned(), schema_set, set.value()));
+    }
+    Ok(kept)
+}
+
+fn make(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
+    match change {
+        Change::Device(name, bytes) => {
+            transaction.open_table(DEVICES)?.insert(name.as_str(), bytes.as_slice())?;
+        }
+        Change::MachineBoot(number, bytes) => {
+            transaction.open_table(MACHINE_BOOTS)?.insert(number, bytes.as_slice())?;
+        }
+        Change::Definition(hash, bytes) => {
+            transaction.open_table(DEFINITIONS)?.insert(hash, bytes.as_slice())?;
+        }
+        Change::Set(hash, kinds) => {
+            transaction.open_table(SETS)?.insert(hash, kinds.concat().as_slice())?;
+        }
+        Change::Announced(device, schema_set, Some(set)) => {
+            transaction.open_table(ANNOUNCED)?.insert((device.as_str(), *schema_set), set)?;
+        }
+        Change::Announced(device, schema_set, None) => {
+            transaction.open_table(ANNOUNCED)?.remove((device.as_str(), *schema_set))?;
+        }
+        Change::HasPast(has_past) => {
+            transaction.open_table(META)?.insert(HAS_PAST, u64::from(*has_past))?;
+        }
+    }
+    Ok(())
+}
+
+/// Closes what is open; whatever that meets on its way, there is nothing left to do about it.
+fn shut(state: State) {
+    let _ = guarded_redb(|| {
+        drop(state);
+        Ok(())
+    });
+}
