@@ -28,10 +28,11 @@ use std::{fmt, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub use device::BOOTS_MAX;
+pub use device::{BOOTS_MAX, Device};
 pub use follow::{LOOK_EVERY_MS, run};
 pub use gaps::RUNS_MAX;
 pub use presence::{Presence, SILENT_AFTER_MS};
+pub use journal::{Journal, Seen};
 pub use state::{Applied, DEVICES_MAX, State, Totals};
 pub use time::{DRIFT_PPM_MAX, LIVE_LATENCY_MS_MAX, Quality, SET_CLOCK_MS_MAX, Stamp};
 pub use view::{BootItem, DeviceItem, DeviceList, DeviceSheet, Run};

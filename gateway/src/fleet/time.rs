@@ -165,7 +165,10 @@ impl BootTime {
             let own = set.at(uptime_ms);
             match self.estimate(set.uptime_ms, journal) {
                 Some(ours) if ours.meets(&set.at(set.uptime_ms)) => {
-                    return Some(stamp(own.ms, Some(own.high_ms - own.ms), Quality::Synced));
+                    // An upper bound alone is met by any clock that is slow.
+                    let is_checked = ours.low_ms.is_some();
+                    let off_ms = is_checked.then_some(own.high_ms - own.ms);
+                    return Some(stamp(own.ms, off_ms, Quality::Synced));
                 }
                 // There is nothing to hold it against.
                 None if own.ms >= WALL_SET_MS_MIN => return Some(stamp(own.ms, None, Quality::Synced)),
