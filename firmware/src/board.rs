@@ -22,6 +22,11 @@ pub trait Clock {
 
     /// Returns when [`uptime_ms`](Clock::uptime_ms) has reached `uptime_ms`, at once when that is past. Cancel-safe.
     fn sleep_until(&self, uptime_ms: u64) -> impl Future<Output = ()>;
+
+    /// UTC, in milliseconds since 1970, of a board that has a clock and has set it.
+    fn wall_ms(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Random bits for the jitter of back-off. Not for cryptography; but two devices of one kind must not draw alike.
@@ -59,6 +64,12 @@ pub trait Ending {
 
     /// Returns when the end is asked for. Cancel-safe.
     fn wait(&self) -> impl Future<Output = ()>;
+
+    /// When the device will be heard of again, in seconds from the end: it goes to sleep, and says so in its last status.
+    /// `None`: it stops.
+    fn next_contact_s(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// A device in the field: it never ends.
@@ -79,6 +90,9 @@ impl Ending for Never {
 pub trait Watcher {
     /// One thing that happened. Called from the loop: it must return at once.
     fn note(&mut self, progress: Progress);
+
+    /// A command from the gateway that the core does not know, already acknowledged. It may come twice.
+    fn command(&mut self, _payload: &[u8]) {}
 }
 
 /// A device without a console.
@@ -102,6 +116,10 @@ pub enum Progress {
         /// It still had the session of the connection before.
         resumed: bool,
     },
+    /// The gateway has the birth of this connection.
+    Born,
+    /// The birth is longer than the gateway takes: events go on, and it cannot say what they mean.
+    BirthTooLarge,
     /// The connection is gone. Whatever was not acknowledged is still in the queue.
     Disconnected(LinkError),
     /// Events were acknowledged, and left the queue.

@@ -14,12 +14,16 @@ use std::task::{Context, Poll, Waker};
 use embedded_io_async::{ErrorType, Read, Write};
 use tidegate_firmware::batcher::BatchLimits;
 use tidegate_firmware::board::{Clock, Connection, Dialer, Never, Progress, Watcher};
-use tidegate_firmware::device::{self, ANSWER_MS_MAX, Board, DIAL_MS_MAX, Parts, Settings, Storage};
+use tidegate_firmware::device::{
+    self, ANSWER_MS_MAX, Board, DIAL_MS_MAX, Firmware, Parts, Settings, Storage,
+};
 use tidegate_firmware::link::LinkError;
 use tidegate_firmware::random::SplitMix;
-use tidegate_firmware::sensor::{Body, Fault, Reading, Sensor, SimulatedClimate};
-use tidegate_protocol::DeviceName;
+use tidegate_firmware::sensor::{Body, Fault, Reading, Sensor, SensorFault, SimulatedClimate};
+use tidegate_protocol::events::{Climate, EventType, Loss};
+use tidegate_protocol::{DeviceName, Kind, ResetReason};
 
+const KINDS: &[Kind] = &[Loss::KIND, Climate::KIND, SensorFault::KIND];
 /// Polls of a future before a test gives up.
 const POLLS_MAX: usize = 1_000_000;
 
@@ -133,6 +137,7 @@ impl Board for Bench {
     type Sensors = (Failing,);
     type Ending = Never;
     type Watcher = Noting;
+    const KINDS: &'static [Kind] = KINDS;
 }
 
 /// Runs a device until `enough`, and gives what it noted, with the times.
@@ -151,15 +156,16 @@ fn run(silent: Silent, faults: u32, enough: impl Fn(&[(u64, Progress)]) -> bool)
     let settings = Settings {
         device: DeviceName::new("bench").unwrap(),
         boot: 1,
-        schema_set: 0,
-        fault_kind: 2,
+        reset: ResetReason::Watchdog,
+        firmware: Firmware::new("bench", "1.2.3", "abc"),
         sample_every_ms: 1000,
         batch: BatchLimits { events_max: 10, age_ms_max: 60_000 },
         window: 4,
         keep_alive_s: NonZeroU16::new(30).unwrap(),
         password: None,
+        status_every_ms: device::STATUS_EVERY_MS,
     };
-    let mut storage = Storage::<8, 256>::new();
+    let mut storage = Storage::<8, 256, { device::outgoing_bytes(256, KINDS) }>::new();
     {
         let mut device = pin!(device::run(parts, &settings, &mut storage));
         let mut cx = Context::from_waker(Waker::noop());

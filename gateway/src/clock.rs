@@ -79,7 +79,8 @@ fn boot_id() -> [u8; 16] {
     *ID.get_or_init(|| {
         let text = std::fs::read_to_string(BOOT_ID_FILE).unwrap_or_default();
         let number = u128::from_str_radix(&text.trim().replace('-', ""), 16);
-        let made = || u128::from(RandomState::new().hash_one(0)) << 64 | u128::from(RandomState::new().hash_one(1));
+        let made =
+            || u128::from(RandomState::new().hash_one(0)) << 64 | u128::from(RandomState::new().hash_one(1));
         number.unwrap_or_else(|_| made()).to_be_bytes()
     })
 }

@@ -10,7 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -18,6 +18,7 @@ use std::{
 
 use random::Random;
 use tidegate::{
+    catalog::{Catalog, Decoder, JSON_BYTES_MAX, Lock, Values, from_hex, lint_birth},
     clock, config,
     ingest::{
         self, ListenerSettings, Payload, Route, Settings,
@@ -28,7 +29,7 @@ use tidegate::{
     },
     store::{self, Record, Store, Watermark},
 };
-use tidegate_protocol::{FrameReader, FrameWriter};
+use tidegate_protocol::{Birth, FrameReader, FrameWriter, Kinds, ResetReason, events};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -49,6 +50,8 @@ const INPUT_BYTES_MAX: usize = 16 * 1024;
 const GROWTH_MAX: u64 = 20 << 20;
 /// One of so many inputs goes through a live door, on a connection of its own.
 const LIVE_SHARE: u64 = 200;
+/// A catalog of births made by chance begins anew here, in bytes, so that what it may keep is no growth.
+const CATALOG_BYTES_MAX: usize = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(30);
 const SHIPPED: &str = include_str!("../../config/gateway.toml");
 const SHIPPED_ACL: &str = include_str!("../../config/acl.toml");
@@ -65,8 +68,11 @@ struct Target {
 }
 
 const TARGETS: &[Target] = &[
-    Target { name: "session", share: 690, seeds: conversations, take: play },
+    Target { name: "session", share: 440, seeds: conversations, take: play },
     Target { name: "frame", share: 250, seeds: frames, take: read_frame },
+    Target { name: "definition", share: 100, seeds: definitions, take: read_definition },
+    Target { name: "birth", share: 50, seeds: births, take: read_birth },
+    Target { name: "body", share: 100, seeds: bodies, take: read_body },
     Target { name: "topics", share: 40, seeds: filters, take: match_topics },
     Target { name: "config", share: 10, seeds: configs, take: read_config },
     Target { name: "acl", share: 5, seeds: acls, take: read_acl },
@@ -338,6 +344,87 @@ fn read_frame(input: &[u8], _random: &mut Random) {
         assert!(events <= u32::from(u8::MAX));
         let _ = event.decode::<(u32, i64, f32)>();
     }
+}
+
+/// The ready types, and one with everything that a definition can have.
+fn definitions() -> Vec<Vec<u8>> {
+    let everything = b"\x01\x01a\x01\x11\x05\x01b\x01m\xff\x0e\x10\x02\x01\x0b\
+        \x01c\x00\x00\x0f\x12\x02\x01x\x0d\x01y\x11\x01\x01z\x00\x00\x08\
+        \x01d\x00\x00\x0c\x01e\x00\x00\x0a\x01f\x00\x00\x0f\x0f\x0d";
+    events::ALL.iter().map(|known| known.kind.definition.to_vec()).chain([everything.to_vec()]).collect()
+}
+
+/// A definition that can be read decodes whatever comes: here its own bytes.
+fn read_definition(input: &[u8], _random: &mut Random) {
+    if let Ok(decoder) = Decoder::compile(input) {
+        decode(&decoder, input);
+        decode(&decoder, &[0; 64]);
+    }
+}
+
+/// Either it is JSON within its limit, or nothing was written.
+fn decode(decoder: &Decoder, body: &[u8]) {
+    let mut json = vec![];
+    match decoder.to_json(body, Values::Scaled, &mut json) {
+        Ok(()) => {
+            assert!(json.len() <= JSON_BYTES_MAX);
+            serde_json::from_slice::<serde::de::IgnoredAny>(&json).unwrap();
+        }
+        Err(_) => assert!(json.is_empty()),
+    }
+}
+
+fn births() -> Vec<Vec<u8>> {
+    let kinds: Vec<_> = events::ALL.iter().map(|known| known.kind).collect();
+    [1, kinds.len()]
+        .map(|count| {
+            let birth = Birth {
+                boot: 7,
+                connection: 2,
+                uptime_ms: 90_000,
+                wall_ms: Some(1_795_507_200_000),
+                reset: ResetReason::Watchdog,
+                firmware: "barn",
+                version: "1.2.3",
+                build: "0123abcd",
+                kinds: Kinds::new(&kinds[..count]),
+            };
+            birth.write(&mut [0; 8192]).unwrap().to_vec()
+        })
+        .into()
+}
+
+/// One catalog for all of them, as a gateway has: what it may hold is bounded, and so is this test.
+fn read_birth(input: &[u8], random: &mut Random) {
+    static CATALOG: LazyLock<Mutex<Catalog>> = LazyLock::new(Mutex::default);
+    let _ = lint_birth(input, &Lock::default());
+    let Ok(birth) = Birth::parse(input) else { return };
+    let mut catalog = CATALOG.lock().unwrap();
+    if catalog.kinds_bytes() > CATALOG_BYTES_MAX {
+        *catalog = Catalog::default();
+    }
+    let device = format!("barn-{}", random.below(100));
+    if catalog.learn(&device, &birth).is_ok() {
+        let set = catalog.kinds(&device, birth.kinds.schema_set()).expect("it was just learned");
+        assert_eq!(set.all().len(), birth.kinds.len());
+        decode(&set.all()[set.all().len() - 1].decoder, input);
+    }
+    drop(catalog.take_unsaved());
+}
+
+fn bodies() -> Vec<Vec<u8>> {
+    let mut all: Vec<_> = ["d224a823cd9706", "783c01", "100b7372632f6d61696e2e7273d001096e6f2073656e736f72"]
+        .map(|hex| from_hex(hex).unwrap())
+        .into();
+    all.push(b"\x01\x05\x02hi\x02\x00\x01\x07\x03abc\x00\x00\x00\x00\x00\x00\xf0\x3f\x02\x01\x02".to_vec());
+    all
+}
+
+fn read_body(input: &[u8], random: &mut Random) {
+    static DECODERS: LazyLock<Vec<Decoder>> = LazyLock::new(|| {
+        definitions().iter().map(|definition| Decoder::compile(definition).unwrap()).collect()
+    });
+    decode(&DECODERS[random.below(DECODERS.len() as u64) as usize], input);
 }
 
 fn filters() -> Vec<Vec<u8>> {

@@ -31,6 +31,7 @@ use crate::limits::{
 use crate::message::{Cursor, MessageCause, MessageError, at};
 use crate::pen::Pen;
 use crate::schema_set::SchemaSet;
+use crate::units::same;
 
 /// The kind of message in a birth's first byte.
 const BIRTH: u8 = 2;
@@ -205,6 +206,28 @@ pub const fn birth_bytes_max(kinds: &[Kind]) -> usize {
         kind += 1;
     }
     bytes
+}
+
+/// Whether these may be the kinds of a device: 1 to 32, the first `loss` 1.
+#[must_use]
+pub const fn are_kinds(kinds: &[Kind]) -> bool {
+    if kinds.is_empty() || kinds.len() > KINDS_MAX {
+        return false;
+    }
+    same(kinds[0].name, FIRST.0) && kinds[0].version == FIRST.1
+}
+
+/// The index of a kind in a device's list, if it is there.
+#[must_use]
+pub const fn kind_index(kinds: &[Kind], kind: &Kind) -> Option<u8> {
+    let mut index = 0;
+    while index < kinds.len() && index < KINDS_MAX {
+        if same(kinds[index].name, kind.name) && kinds[index].version == kind.version {
+            return Some(index as u8);
+        }
+        index += 1;
+    }
+    None
 }
 
 /// The definitions of a device's kinds, in the order of their indexes.

@@ -34,7 +34,7 @@ mod topic;
 pub mod units;
 mod varint;
 
-pub use birth::{Birth, Kinds, ResetReason, birth_bytes_max};
+pub use birth::{Birth, Kinds, ResetReason, are_kinds, birth_bytes_max, kind_index};
 pub use definition::{DefinitionHead, Kind};
 pub use events::EventType;
 pub use frame::{BodyError, Event, FrameError, FrameHead, FrameReader, FrameWriter, PushError, VERSION};
@@ -47,5 +47,12 @@ pub use topic::{Leaf, Topic, TopicError};
 
 // All that whoever defines an event type needs beside this crate.
 pub use postcard;
-pub use postcard_schema::{self, Schema};
+pub use postcard_schema;
+pub use structure::*;
+
+/// The trait alone is meant. Where another crate of the build asks `postcard_schema` for its derive macro, that comes along: as
+/// it is named by a glob only, the one above goes before it.
+mod structure {
+    pub use postcard_schema::Schema;
+}
 pub use serde::{self, Deserialize, Serialize};

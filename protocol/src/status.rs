@@ -42,6 +42,17 @@ pub enum State {
 impl State {
     const ALL: [State; 4] = [State::Offline, State::Online, State::Sleeping, State::Stopping];
 
+    /// In words, as it is shown to people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Offline => "offline",
+            State::Online => "online",
+            State::Sleeping => "sleeping",
+            State::Stopping => "stopping",
+        }
+    }
+
     /// The state that `number` stands for on the wire.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {

@@ -37,13 +37,22 @@ pub struct Uplink {
     pub topic: String,
     /// Unacknowledged at most.
     pub window: u32,
+    /// How events are written.
+    pub format: String,
 }
 
 impl Uplink {
     /// One named `cloud` that puts `up/` before each topic.
     #[must_use]
     pub fn new(url: &str, version: Version) -> Self {
-        Self { name: "cloud".into(), url: url.into(), version, topic: "up/{topic}".into(), window: 1000 }
+        Self {
+            name: "cloud".into(),
+            url: url.into(),
+            version,
+            topic: "up/{topic}".into(),
+            window: 1000,
+            format: "raw".into(),
+        }
     }
 }
 
@@ -104,10 +113,10 @@ impl Setup {
         for (filter, payload) in &self.routes {
             line(format!("[[route]]\nfilter = {filter:?}\npayload = {payload:?}\n\n"));
         }
-        for Uplink { name, url, version, topic, window } in &self.uplinks {
+        for Uplink { name, url, version, topic, window, format } in &self.uplinks {
             let protocol = if *version == Version::V5 { "5" } else { "3.1.1" };
             line(format!("[[uplink]]\nname = {name:?}\nurl = {url:?}\ntopic = {topic:?}\n"));
-            line(format!("format = \"raw\"\nwindow = {window}\nprotocol = \"{protocol}\"\n\n"));
+            line(format!("format = {format:?}\nwindow = {window}\nprotocol = \"{protocol}\"\n\n"));
         }
         text
     }

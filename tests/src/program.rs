@@ -7,6 +7,10 @@ use std::{
     sync::OnceLock,
 };
 
+/// As `tests/run` builds the tests: a test beside the program gives its dependencies the same features, so that none of
+/// them is built again.
+const AS_TESTED: [&str; 5] = ["--workspace", "--features", "tidegate/failpoints", "--test", "architecture"];
+
 /// Which build of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Build {
@@ -59,11 +63,9 @@ pub fn gateway(build: Build) -> PathBuf {
                 None => build_gateway("tidegate-shipped", &["--release", "-p", "tidegate"]),
             })
             .clone(),
-        Build::WithFailpoints => WITH_FAILPOINTS
-            .get_or_init(|| {
-                build_gateway("tidegate-failpoints", &["--workspace", "--features", "tidegate/failpoints"])
-            })
-            .clone(),
+        Build::WithFailpoints => {
+            WITH_FAILPOINTS.get_or_init(|| build_gateway("tidegate-failpoints", &AS_TESTED)).clone()
+        }
     }
 }
 
@@ -77,8 +79,27 @@ pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
     command.args(arguments).stdin(Stdio::null()).output().expect("the program can be started")
 }
 
-/// Builds, and keeps a copy under a name of its own: both builds have the same name in cargo's folder.
+/// The firmware's example of this name, built as the tests are.
+///
+/// # Panics
+/// It does not build.
+#[must_use]
+pub fn example(name: &str) -> PathBuf {
+    build(name, &[&["--example", name], &AS_TESTED[..]].concat())
+}
+
+/// Builds the gateway, and keeps a copy under a name of its own: both builds have the same name in cargo's folder.
 fn build_gateway(name: &str, arguments: &[&str]) -> PathBuf {
+    let built = build("tidegate", &[&["--bin", "tidegate"], arguments].concat());
+    let kept = scratch().join(name);
+    let fresh = scratch().join(format!("{name}.{}", std::process::id()));
+    std::fs::copy(&built, &fresh).expect("the build can be copied");
+    std::fs::rename(&fresh, &kept).expect("a rename within a folder");
+    kept
+}
+
+/// Builds with these arguments of cargo's, and gives the executable of this name.
+fn build(name: &str, arguments: &[&str]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     // What cargo tells this test of its own package; `ring` is built anew when it finds that changed, and all above it.
@@ -90,23 +111,17 @@ fn build_gateway(name: &str, arguments: &[&str]) -> PathBuf {
     }
     let output = command
         .current_dir(workspace())
-        .args(["build", "--locked", "--bin", "tidegate"])
-        .args(["--message-format", "json-render-diagnostics"])
+        .args(["build", "--locked", "--message-format", "json-render-diagnostics"])
         .args(arguments)
         .stderr(Stdio::inherit())
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "the gateway does not build");
+    assert!(output.status.success(), "{name} does not build");
     let messages = String::from_utf8_lossy(&output.stdout);
-    let built = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    messages
+        .filter(|message| message["target"]["name"] == name)
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .next_back()
-        .expect("cargo names the executable");
-    let kept = scratch().join(name);
-    let fresh = scratch().join(format!("{name}.{}", std::process::id()));
-    std::fs::copy(&built, &fresh).expect("the build can be copied");
-    std::fs::rename(&fresh, &kept).expect("a rename within a folder");
-    kept
+        .expect("cargo names the executable")
 }

@@ -10,8 +10,8 @@
 use core::future::Future;
 use core::pin::pin;
 
-use tidegate_protocol::PushError;
 use tidegate_protocol::events::{LOSS_KIND, LossReason};
+use tidegate_protocol::{EventType, PushError, kind_index, schema_set};
 
 use super::{Board, Outcome, Settings};
 use crate::batcher::{Batcher, Due};
@@ -32,7 +32,8 @@ pub(super) struct Intake<'s, B: Board, const SLOTS: usize, const BYTES: usize> {
     batcher: Batcher<'s>,
     pub(super) queue: &'s mut Queue<SLOTS, BYTES>,
     ledger: Ledger,
-    fault_kind: u8,
+    /// Of sensor faults, if the device announces them.
+    fault_kind: Option<u8>,
     faults_in_a_row: [u32; SENSORS_MAX],
     sample_every_ms: u64,
     sample_at_ms: u64,
@@ -58,10 +59,10 @@ impl<'s, B: Board, const SLOTS: usize, const BYTES: usize> Intake<'s, B, SLOTS, 
             sensors,
             ending,
             watcher,
-            batcher: Batcher::new(gathered, settings.batch, settings.boot, settings.schema_set),
+            batcher: Batcher::new(gathered, settings.batch, settings.boot, schema_set(B::KINDS)),
             queue,
             ledger: Ledger::default(),
-            fault_kind: settings.fault_kind,
+            fault_kind: const { kind_index(B::KINDS, &SensorFault::KIND) },
             faults_in_a_row: [0; SENSORS_MAX],
             sample_every_ms: u64::from(settings.sample_every_ms.max(1)),
             sample_at_ms,
@@ -72,6 +73,19 @@ impl<'s, B: Board, const SLOTS: usize, const BYTES: usize> Intake<'s, B, SLOTS, 
 
     pub(super) fn now_ms(&self) -> u64 {
         self.clock.uptime_ms()
+    }
+
+    pub(super) fn wall_ms(&self) -> Option<u64> {
+        self.clock.wall_ms()
+    }
+
+    pub(super) fn next_contact_s(&self) -> Option<u32> {
+        self.ending.next_contact_s()
+    }
+
+    /// A command that the core does not know.
+    pub(super) fn command(&mut self, payload: &[u8]) {
+        self.watcher.command(payload);
     }
 
     pub(super) fn note(&mut self, progress: Progress) {
@@ -184,7 +198,8 @@ impl<'s, B: Board, const SLOTS: usize, const BYTES: usize> Intake<'s, B, SLOTS, 
         let mut body = [0; BODY_BYTES_MAX];
         let event = SensorFault { sensor, in_a_row, fault };
         if in_a_row.is_power_of_two()
-            && let Ok(reading) = Reading::new(self.fault_kind, &event, &mut body)
+            && let Some(kind) = self.fault_kind
+            && let Ok(reading) = Reading::new(kind, &event, &mut body)
         {
             self.enter(reading, &body);
         }

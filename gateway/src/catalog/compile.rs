@@ -69,11 +69,7 @@ impl Program {
         let mut compiler = Compiler::default();
         compiler.node(&definition.body, 0);
         compiler.flush();
-        Self {
-            text: compiler.text.into(),
-            steps: compiler.steps.into(),
-            variants: compiler.variants.into(),
-        }
+        Self { text: compiler.text.into(), steps: compiler.steps.into(), variants: compiler.variants.into() }
     }
 
     #[inline]
@@ -202,5 +198,6 @@ fn scalar_bytes_min(scalar: Scalar) -> usize {
 }
 
 fn short(number: usize) -> u16 {
-    u16::try_from(number).expect("invariant: a definition's limits keep all of this below 65,536, as asserted above")
+    u16::try_from(number)
+        .expect("invariant: a definition's limits keep all of this below 65,536, as asserted above")
 }

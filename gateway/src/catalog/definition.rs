@@ -318,7 +318,9 @@ impl<'a> Parser<'a> {
         Ok(match read {
             tag::OPTION => Node::Option(Box::new(self.node(depth + 1)?)),
             tag::SEQ => Node::Seq(Box::new(self.node(depth + 1)?)),
-            tag::TUPLE => Node::Tuple((0..self.count()?).map(|_| self.node(depth + 1)).collect::<Result<_, _>>()?),
+            tag::TUPLE => {
+                Node::Tuple((0..self.count()?).map(|_| self.node(depth + 1)).collect::<Result<_, _>>()?)
+            }
             tag::STRUCT => Node::Struct(self.fields(depth + 1)?),
             tag::ENUM => Node::Enum(self.variants(depth + 1)?),
             tag => return Err(BadDefinition::Tag { tag, at }),

@@ -81,7 +81,8 @@ fn fraction(digits: &[u8], mut places: usize, out: &mut Vec<u8>) {
 
 /// Appends a float (`f32` or `f64`) as the shortest number that reads back as the same; `null` if it is none.
 pub(super) fn float<F: serde::Serialize>(value: F, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, &value).expect("invariant: a float is JSON, and a vector takes all that is written");
+    serde_json::to_writer(out, &value)
+        .expect("invariant: a float is JSON, and a vector takes all that is written");
 }
 
 /// How long a text is within its quotes.

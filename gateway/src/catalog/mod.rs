@@ -8,10 +8,26 @@
 //! Everything here is pure: no file, no clock, no task. Who stores its rows is `fleet`.
 
 mod compile;
+mod contract;
 mod decoder;
 mod definition;
+mod diff;
+mod entry;
 mod json;
+mod kinds;
+mod lint;
+mod lock;
 mod read;
+mod registry;
 
+pub use contract::{Contract, Used};
 pub use decoder::{DecodeError, Decoder, ELEMENTS_WITHOUT_BYTES_MAX, JSON_BYTES_MAX, Values};
 pub use definition::{BadDefinition, Definition, Field, Node, Scalar, Variant};
+pub use diff::{Change, ChangeKind, Effect, diff, worst};
+pub use entry::{Entry, Shape};
+pub use kinds::{Hash, KindSet, KnownKind, from_hex, hash, hex};
+pub use lint::{Finding, Severity, birth as lint_birth, entries as lint_entries};
+pub use lock::{BadLock, ENTRIES_MAX, Lock, entry_diff, sentences};
+pub use registry::{
+    BadBirth, Catalog, DEVICES_MAX, KINDS_BYTES_MAX, NEW_PER_DEVICE_MAX, Row, SETS_MAX, SETS_PER_DEVICE_MAX,
+};

@@ -341,8 +341,9 @@ mod tests {
         let rooms = http::Rooms {
             snapshot: Arc::new(http::Snapshot::default),
             store: store.view(),
-            replays: uplink::Replays::new(store.view(), vec![]),
+            replays: uplink::Replays::new(store.view(), vec![], uplink::Knowledge::default()),
             outbox: outbox.clone(),
+            catalog: Default::default(),
         };
         runtime.spawn(http::run(bound, rooms, CancellationToken::new()));
         let command = |words: &[&str]| {

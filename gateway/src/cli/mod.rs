@@ -22,6 +22,7 @@ mod fleet;
 mod people;
 mod replay;
 mod run;
+mod schemas;
 mod sim;
 mod status;
 mod store;
@@ -46,8 +47,9 @@ const EXAMPLES: &str = "Examples:
   tidegate dead-letters list                        what an upstream could not take, and why
   tidegate devices add barn-3 --config gateway.toml make a device's credentials, and say what to flash
   tidegate commands send stall-3 \"fan on\"            a command to a device, also to one that sleeps
+  tidegate schemas lint birth.bin                   check the event types of one's own firmware
 
-Exit codes: 0 well, 1 events were lost or not taken, 64 usage, 65 the store is damaged, 66 no store, no user there,
+Exit codes: 0 well, 1 events were lost or not taken, or a check found errors, 64 usage, 65 the store is damaged, 66 no store, no user there,
 69 unavailable (a port in use, no gateway there), 73 can not create the data directory, 74 input or output failed, 78 configuration.
 TIDEGATE_LOG sets the log filter, such as \"debug\" or \"tidegate=debug\".";
 
@@ -73,6 +75,7 @@ enum Command {
     Users(users::Arguments),
     Devices(devices::Arguments),
     Commands(commands::Arguments),
+    Schemas(schemas::Arguments),
 }
 
 /// Runs the program with `arguments`, the program's name first, and gives its exit code.
@@ -118,6 +121,7 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Users(arguments) => users::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),
         Command::Commands(arguments) => commands::run(&arguments),
+        Command::Schemas(arguments) => schemas::run(&arguments),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     quantity,
     typed::{self, Text},
 };
-use crate::{http, ingest, store, uplink};
+use crate::{catalog::Values, http, ingest, store, uplink};
 
 const DATA_DIR_DEFAULT: &str = "/var/lib/tidegate";
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
@@ -38,6 +38,9 @@ const DEAD_LETTERS_MAX_BYTES_DEFAULT: u64 = 64 << 20;
 const DEAD_LETTERS_MAX_BYTES_MIN: u64 = 1 << 20;
 const HTTP_ADDRESS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+/// Events whose device has not said what they are.
+const WAIT_FOR_BIRTH_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+const WAIT_FOR_BIRTH_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Least limit of an upstream's packets: the shortest that a real broker sets is 10 KiB.
 const PACKET_BYTES_MAX_LEAST: u64 = 1024;
 /// MQTT's own limit of a packet, in bytes: section 2.2.3 of 3.1.1, 2.1.4 of 5.
@@ -186,7 +189,12 @@ impl Judge<'_> {
         let name = self.name(&typed.name);
         let versions = [("5", uplink::Version::V5), ("3.1.1", uplink::Version::V311)];
         let (host, port) = self.value(Some(&typed.url), (String::new(), 0), quantity::upstream);
-        self.one_of(typed.format.as_ref(), (), "format", &[("raw", ())]);
+        let formats = [
+            ("raw", uplink::FormatName::Raw),
+            ("json", uplink::FormatName::Json),
+            ("cloudevents", uplink::FormatName::CloudEvents),
+        ];
+        let values = [("scaled", Values::Scaled), ("raw", Values::Raw)];
         let password = self.password(typed, &name);
         let settings = uplink::Settings {
             client_id: format!("tidegate-{gateway_id}-{name}"),
@@ -194,6 +202,11 @@ impl Judge<'_> {
             version: self.one_of(typed.protocol.as_ref(), uplink::Version::V5, "protocol", &versions),
             user: typed.user.as_ref().map(|user| user.get_ref().clone()),
             password: password.map(uplink::Password::new),
+            format: self.one_of(typed.format.as_ref(), uplink::FormatName::Raw, "format", &formats),
+            values: self.one_of(typed.values.as_ref(), Values::Scaled, "values", &values),
+            wait_for_birth: self.value(typed.wait_for_birth.as_ref(), WAIT_FOR_BIRTH_DEFAULT, |text| {
+                at_most(text, WAIT_FOR_BIRTH_MAX, "366 days")
+            }),
             topic: self.topic(typed.topic.as_ref()),
             commands: self.value(typed.commands.as_ref(), None, |text| {
                 uplink::CommandTopic::parse(text, gateway_id).map(Some).map_err(|error| error.to_string())

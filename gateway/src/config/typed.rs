@@ -113,6 +113,8 @@ pub(super) struct Uplink {
     pub topic: Option<Text>,
     pub commands: Option<Text>,
     pub format: Option<Text>,
+    pub values: Option<Text>,
+    pub wait_for_birth: Option<Text>,
     pub window: Option<Spanned<i64>>,
     pub max_packet_bytes: Option<Text>,
     pub user: Option<Text>,

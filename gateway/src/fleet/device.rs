@@ -230,7 +230,13 @@ impl Device {
 
 impl Boot {
     /// Something that is sent at once came; of a connection that another has followed, it was sent again.
-    fn note_live(&mut self, connection: u32, uptime_ms: u64, wall_ms: Option<u64>, received: Option<Located>) {
+    fn note_live(
+        &mut self,
+        connection: u32,
+        uptime_ms: u64,
+        wall_ms: Option<u64>,
+        received: Option<Located>,
+    ) {
         self.is_live = true;
         if connection < self.connections {
             self.time.note_bound(uptime_ms, received);

@@ -250,7 +250,9 @@ impl AtWork {
                     origin: ORIGIN,
                 };
                 match outbox.put(&command, now_ms) {
-                    Ok(_) => tracing::info!(%device, "its kinds {schema_set:08x} are not known: asked for its birth"),
+                    Ok(_) => {
+                        tracing::info!(%device, "its kinds {schema_set:08x} are not known: asked for its birth")
+                    }
                     Err(error) => tracing::warn!(%device, "it can not be asked for its birth: {error}"),
                 }
             }

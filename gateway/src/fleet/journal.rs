@@ -274,7 +274,11 @@ mod tests {
                     for (boot_ms, ahead_ms) in
                         [(5 * DAY_MS - 20, old), (5 * DAY_MS + 400, old), (5 * DAY_MS + 600, new)]
                     {
-                        assert_eq!(found(journal, offset, boot_ms, ahead_ms), (0, Some(0)), "{offset} {step_ms}");
+                        assert_eq!(
+                            found(journal, offset, boot_ms, ahead_ms),
+                            (0, Some(0)),
+                            "{offset} {step_ms}"
+                        );
                     }
                 }
                 assert_eq!(found(journal, 999, 5 * DAY_MS - 50, old), (0, Some(0)));

@@ -60,6 +60,15 @@ impl fmt::Debug for Fleet {
     }
 }
 
+/// One that follows nothing.
+#[cfg(test)]
+impl Default for Fleet {
+    fn default() -> Self {
+        let state = Mutex::new(State::default());
+        Self { shared: Arc::new(Shared { state, position: watch::Sender::new(0) }) }
+    }
+}
+
 impl Fleet {
     /// Takes up what was kept, gives `catalog` what it had, and has the store keep what comes behind it. Blocking. To be called
     /// before anything new is taken in: this is the first look at the clocks.
@@ -70,7 +79,9 @@ impl Fleet {
         let (mut state, position) = saved::load(view, catalog)?;
         state.look(reading, view.end().offset);
         view.hold(position);
-        Ok(Self { shared: Arc::new(Shared { state: Mutex::new(state), position: watch::Sender::new(position) }) })
+        Ok(Self {
+            shared: Arc::new(Shared { state: Mutex::new(state), position: watch::Sender::new(position) }),
+        })
     }
 
     /// How far the log was followed: all before it is known here.

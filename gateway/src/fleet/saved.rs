@@ -55,7 +55,8 @@ pub fn load(view: &View, catalog: &Catalog) -> Result<(State, u64), StoreError> 
         boot
     });
     let journal = Journal::of(boots.collect());
-    let definitions = definitions.into_iter().map(|(hash, bytes)| Row::Definition { hash, bytes: bytes.into() });
+    let definitions =
+        definitions.into_iter().map(|(hash, bytes)| Row::Definition { hash, bytes: bytes.into() });
     let sets = sets.into_iter().map(|(hash, kinds)| Row::Set { hash, kinds: kinds.into() });
     let announced = announced.into_iter().map(|(device, schema_set, set)| Row::Device {
         device: device.into(),
@@ -64,7 +65,10 @@ pub fn load(view: &View, catalog: &Catalog) -> Result<(State, u64), StoreError> 
     });
     wrong += catalog.load(definitions.chain(sets).chain(announced));
     if wrong > 0 {
-        tracing::error!(rows = wrong, "some of what was kept of the devices makes no sense, and is begun anew");
+        tracing::error!(
+            rows = wrong,
+            "some of what was kept of the devices makes no sense, and is begun anew"
+        );
     }
     Ok((State::new(known, journal, has_past), position))
 }

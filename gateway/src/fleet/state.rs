@@ -126,14 +126,7 @@ impl State {
     }
 
     /// The time of an event.
-    pub fn stamp(
-        &mut self,
-        device: &str,
-        boot: u32,
-        uptime_ms: u64,
-        offset: u64,
-        received_ms: u64,
-    ) -> Stamp {
+    pub fn stamp(&mut self, device: &str, boot: u32, uptime_ms: u64, offset: u64, received_ms: u64) -> Stamp {
         let Self { devices, journal, .. } = self;
         let known = devices.get_mut(device).and_then(|device| device.stamp(boot, uptime_ms, journal));
         known.unwrap_or_else(|| Stamp {

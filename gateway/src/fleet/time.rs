@@ -54,6 +54,19 @@ pub enum Quality {
     Received,
 }
 
+impl Quality {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Synced => "synced",
+            Self::Mapped => "mapped",
+            Self::Bounded => "bounded",
+            Self::Received => "received",
+        }
+    }
+}
+
 /// The time of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
@@ -238,7 +251,8 @@ impl BootTime {
 impl Estimate {
     /// Whether both can be right.
     fn meets(&self, other: &Self) -> bool {
-        self.low_ms.is_none_or(|low| low <= other.high_ms) && other.low_ms.is_none_or(|low| low <= self.high_ms)
+        self.low_ms.is_none_or(|low| low <= other.high_ms)
+            && other.low_ms.is_none_or(|low| low <= self.high_ms)
     }
 }
 
@@ -248,7 +262,6 @@ impl SetClock {
         let off_ms = SET_CLOCK_MS_MAX + drift_ms(self.uptime_ms, uptime_ms);
         Estimate { ms, low_ms: Some(ms - off_ms), high_ms: ms + off_ms }
     }
-
 }
 
 impl Anchor {

@@ -13,6 +13,7 @@
 //!
 //! /api/replay                    events that are sent again: see `replay.rs`
 //! /api/commands                  commands to devices: see `commands.rs`
+//! GET /api/schemas   the kinds of event that were met: see `schemas.rs`
 //! GET /api/store/…   a closer look at the store: see `store.rs`
 //! ```
 //!
@@ -28,6 +29,7 @@ mod dead_letters;
 mod letter;
 mod pages;
 mod replay;
+mod schemas;
 mod snapshot;
 mod store;
 #[cfg(test)]
@@ -48,6 +50,7 @@ pub use crate::uplink::{
     Counted, Found, KindName, Letters, Progress, Request as ReplayRequest, State as ReplayState, Stored, What,
 };
 use crate::{
+    catalog::Catalog,
     store::{Outbox, View},
     uplink::Replays,
 };
@@ -76,6 +79,8 @@ pub struct Rooms {
     pub replays: Replays,
     /// Commands to devices.
     pub outbox: Outbox,
+    /// What events mean.
+    pub catalog: Catalog,
 }
 
 /// A bound port, not yet served.

@@ -310,9 +310,15 @@ mod tests {
         let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
         let address = bound.address();
         let view = store.view().of_gateway("barn-7", Some(30_000_000_000_000));
-        let replays = crate::uplink::Replays::new(view.clone(), vec![]);
+        let replays = crate::uplink::Replays::new(view.clone(), vec![], crate::uplink::Knowledge::default());
         let outbox = store.outbox();
-        let rooms = Rooms { snapshot: Arc::new(Snapshot::default), store: view, replays, outbox };
+        let rooms = Rooms {
+            snapshot: Arc::new(Snapshot::default),
+            store: view,
+            replays,
+            outbox,
+            catalog: Default::default(),
+        };
         tokio::spawn(run(bound, rooms, shutdown.clone()));
         (store, address, shutdown.drop_guard(), folder)
     }

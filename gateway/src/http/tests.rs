@@ -26,8 +26,14 @@ pub async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
     let address = bound.address();
     let (store, outbox) = store();
     let uplinks = vec![crate::uplink::Settings::new("cloud", "127.0.0.1", "barn-7")];
-    let replays = Replays::new(store.clone(), uplinks);
-    let rooms = Rooms { snapshot: Arc::new(move || snapshot.clone()), store, replays, outbox };
+    let replays = Replays::new(store.clone(), uplinks, crate::uplink::Knowledge::default());
+    let rooms = Rooms {
+        snapshot: Arc::new(move || snapshot.clone()),
+        store,
+        replays,
+        outbox,
+        catalog: Default::default(),
+    };
     tokio::spawn(run(bound, rooms, shutdown.clone()));
     (address, shutdown.drop_guard())
 }

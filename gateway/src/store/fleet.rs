@@ -147,7 +147,10 @@ impl FleetFile {
         shut(std::mem::replace(&mut *self.state.lock(), State::Closed));
     }
 
-    fn look<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<Option<T>, StoreError> {
+    fn look<T>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<Option<T>, StoreError> {
         let mut state = self.state.lock();
         if let State::Closed = *state {
             return Err(StoreError::Closed);

@@ -1,8 +1,8 @@
 //! Wires the rooms, starts them, and stops them in the order of the flow.
 //!
 //! ```text
-//! start   store opens ─▶ ports are bound ─▶ uplinks ─▶ ingest ─▶ reload ─▶ http
-//! stop    ingest ─▶ uplinks and replays ─▶ store closes ─▶ http        each with a grace period, 10 s in all
+//! start   store opens, with what is known of devices ─▶ ports are bound ─▶ uplinks ─▶ ingest ─▶ reload ─▶ http, fleet
+//! stop    ingest ─▶ uplinks and replays ─▶ fleet ─▶ store closes ─▶ http        each with a grace period, 10 s in all
 //! ```
 //!
 //! A store that fails to write acknowledges nothing, says so on `/readyz`, and recovers by itself: the process stays up. When
@@ -33,22 +33,26 @@ use inside::Inside;
 use task::{Failure, Task, fail};
 
 use crate::{
+    catalog::Catalog,
     clock,
     config::Settings,
+    fleet::{self, Fleet},
     http::{self, Snapshot},
     ingest,
     store::{Outbox, Store, StoreError},
     telemetry,
-    uplink::{self, Replays},
+    uplink::{self, Knowledge, Replays},
 };
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How long ingest may take to answer what is committed and to close its connections.
-const INGEST_GRACE: Duration = Duration::from_millis(4000);
+const INGEST_GRACE: Duration = Duration::from_millis(3500);
 /// How long the uplinks and the replays may wait for what is in flight, all of them side by side.
 const UPLINK_GRACE: Duration = Duration::from_millis(3500);
+/// How long the fleet may take to save what it knows: the log has it if that fails.
+const FLEET_GRACE: Duration = Duration::from_millis(500);
 /// How long the store may take to commit what it took in and to close its files.
 const STORE_GRACE: Duration = Duration::from_millis(2000);
 /// How long HTTP may take to finish its answers.
@@ -60,7 +64,11 @@ const CRASH_GRACE: Duration = Duration::from_secs(1);
 /// All of stopping, as promised.
 const STOP_MAX: Duration = Duration::from_secs(10);
 const _: () = assert!(
-    INGEST_GRACE.as_millis() + UPLINK_GRACE.as_millis() + STORE_GRACE.as_millis() + HTTP_GRACE.as_millis()
+    INGEST_GRACE.as_millis()
+        + UPLINK_GRACE.as_millis()
+        + FLEET_GRACE.as_millis()
+        + STORE_GRACE.as_millis()
+        + HTTP_GRACE.as_millis()
         <= STOP_MAX.as_millis()
 );
 
@@ -114,6 +122,8 @@ pub struct Gateway {
     http: Task,
     /// Ends what of the commands to devices has expired.
     expiry: Task,
+    /// Follows the log, for what is known of devices.
+    fleet: Task,
     http_address: SocketAddr,
     failure: Failure,
 }
@@ -132,7 +142,7 @@ impl Gateway {
     pub async fn start(settings: Settings) -> Result<Self, StartError> {
         telemetry::recorder();
         telemetry::register(settings.uplinks.iter().map(|uplink| uplink.name.as_str()));
-        let store = open(&settings).await?;
+        let (store, knowledge) = open(&settings).await?;
         let bound = match bind(&settings).await {
             Ok(bound) => bound,
             Err(error) => {
@@ -140,30 +150,17 @@ impl Gateway {
                 return Err(error);
             }
         };
-        let gateway = Self::spawn(settings, store, bound);
+        let gateway = Self::spawn(settings, store, knowledge, bound);
         gateway.announce();
         Ok(gateway)
     }
 
-    fn spawn(settings: Settings, store: Store, Ports { doors, window }: Ports) -> Self {
+    fn spawn(settings: Settings, store: Store, knowledge: Knowledge, Ports { doors, window }: Ports) -> Self {
         let (failure, _) = watch::channel(None);
         let (ends, view, outbox) = (ingest::Ends::from(&store), store.view(), store.outbox());
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
-        let replays = Replays::new(view.clone(), settings.uplinks.clone());
-        let (mut uplinks, mut health) = (Vec::new(), Vec::new());
-        for uplink in settings.uplinks {
-            let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");
-            let name = format!("uplink {}", uplink.name);
-            let shared = Arc::new(uplink::Health::default());
-            health.push((format!("mqtt://{}:{}", uplink.host, uplink.port), shared.clone()));
-            if uplink.commands.is_some() {
-                let (uplink, outbox, shared) = (uplink.clone(), outbox.clone(), shared.clone());
-                let name = format!("the commands of {name}");
-                let receive = |stop| uplink::receive(uplink, outbox, shared, stop);
-                uplinks.push(Task::spawn(name, &failure, receive));
-            }
-            uplinks.push(Task::spawn(name, &failure, |stop| uplink::run(uplink, reader, shared, stop)));
-        }
+        let replays = Replays::new(view.clone(), settings.uplinks.clone(), knowledge.clone());
+        let (uplinks, health) = spawn_uplinks(settings.uplinks, &store, &knowledge, &replays, &failure);
         let reload = ingest::Reload::default();
         doors.iter().filter_map(ingest::Bound::reloadable).for_each(|item| reload.add(item));
         reload.add(settings.ingest.access.clone());
@@ -181,15 +178,26 @@ impl Gateway {
         let ingest =
             Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, ends, settings.ingest, stop));
         let reload = Task::spawn("reload".into(), &failure, |stop| reload.run(stop));
+        let Knowledge { catalog, fleet } = knowledge;
         let http_address = window.address();
         let snapshot: http::Source = {
             let inside = inside.clone();
             Arc::new(move || inside.snapshot())
         };
-        let rooms = http::Rooms { snapshot, store: view, replays: replays.clone(), outbox: outbox.clone() };
+        let rooms = http::Rooms {
+            snapshot,
+            store: view.clone(),
+            replays: replays.clone(),
+            outbox: outbox.clone(),
+            catalog: catalog.clone(),
+        };
         let http = Task::spawn("http".into(), &failure, |stop| http::run(window, rooms, stop));
+        let fleet = {
+            let (outbox, view) = (outbox.clone(), view.clone());
+            Task::spawn("fleet".into(), &failure, |stop| fleet::run(fleet, catalog, outbox, view, stop))
+        };
         let expiry = Task::spawn("expiry".into(), &failure, |stop| expire(outbox, stop));
-        Self { inside, uplinks, replays, ingest, reload, http, expiry, http_address, failure }
+        Self { inside, uplinks, replays, ingest, reload, http, expiry, fleet, http_address, failure }
     }
 
     fn announce(&self) {
@@ -273,6 +281,7 @@ impl Gateway {
             tracing::warn!("the replays did not stop within {UPLINK_GRACE:?}: they are left");
         }
         self.expiry.stop(left()).await;
+        self.fleet.stop(left().max(FLEET_GRACE)).await;
         let store = self.inside.store.lock().take();
         if let Some(store) = store {
             close(store).await;
@@ -291,19 +300,55 @@ impl Gateway {
         }
         self.replays.stop(CRASH_GRACE).await;
         // Nothing can be acknowledged any more: what is left is to get the ports back.
-        for task in self.uplinks.into_iter().chain([self.ingest, self.reload, self.http, self.expiry]) {
+        for task in
+            self.uplinks.into_iter().chain([self.ingest, self.reload, self.http, self.expiry, self.fleet])
+        {
             task.stop(CRASH_GRACE).await;
         }
     }
 }
 
-async fn open(settings: &Settings) -> Result<Store, StartError> {
+/// Starts the uplinks and what goes with them; gives their tasks, and where each leads and how it does.
+fn spawn_uplinks(
+    settings: Vec<uplink::Settings>,
+    store: &Store,
+    knowledge: &Knowledge,
+    replays: &Replays,
+    failure: &Failure,
+) -> (Vec<Task>, Vec<(String, Arc<uplink::Health>)>) {
+    let (view, outbox) = (store.view(), store.outbox());
+    let awaited = {
+        let (settings, replays, knowledge) = (settings.clone(), replays.clone(), knowledge.clone());
+        |stop| uplink::send_awaited(settings, view, replays, knowledge, stop)
+    };
+    let mut tasks = vec![Task::spawn("what waits for births".into(), failure, awaited)];
+    let mut health = Vec::new();
+    for uplink in settings {
+        let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");
+        let name = format!("uplink {}", uplink.name);
+        let shared = Arc::new(uplink::Health::default());
+        health.push((format!("mqtt://{}:{}", uplink.host, uplink.port), shared.clone()));
+        if uplink.commands.is_some() {
+            let (uplink, outbox, shared) = (uplink.clone(), outbox.clone(), shared.clone());
+            let name = format!("the commands of {name}");
+            tasks.push(Task::spawn(name, failure, |stop| uplink::receive(uplink, outbox, shared, stop)));
+        }
+        let knowledge = knowledge.clone();
+        tasks.push(Task::spawn(name, failure, |stop| uplink::run(uplink, reader, knowledge, shared, stop)));
+    }
+    (tasks, health)
+}
+
+async fn open(settings: &Settings) -> Result<(Store, Knowledge), StartError> {
     let store = settings.store.clone();
     let names: Vec<String> = settings.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
     let opening = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&store.data_dir)
             .map_err(|cause| StartError::DataDir { path: store.data_dir.clone(), cause })?;
-        Ok(Store::open(store, &names)?)
+        let store = Store::open(store, &names)?;
+        let catalog = Catalog::default();
+        let fleet = Fleet::open(&store.view(), &catalog, &clock::reading())?;
+        Ok((store, Knowledge { catalog, fleet }))
     });
     match opening.await {
         Ok(opened) => opened,

@@ -8,8 +8,10 @@
 //!  mod.rs       attempts, waits, and what follows from how a connection ended
 //!  ├ lane.rs    one connection at work ─ link.rs the socket ─ wire.rs the packets
 //!  ├ commands/  commands to devices, from the upstream into the outbox, on a connection of their own
+//!  ├ awaited.rs what waits for a birth, sent when it comes
 //!  ├ replay/    the same with what is to be sent again, beside live traffic
-//!  ├ raw.rs     the format ─ template.rs the topic ─ timestamp.rs the time
+//!  ├ format/    how an event is written ─ template.rs the topic ─ timestamp.rs the time
+//!  ├ informed.rs a source whose events the fleet knows already
 //!  └ pure: window.rs · deadlines.rs · backoff.rs · suspect.rs · reason.rs
 //! ```
 //! - The log is the only truth: nothing of a connection survives it. After any error everything from the
@@ -20,15 +22,17 @@
 //! - An outage costs no memory: between connections an uplink holds no event; on one, only the blocks of what
 //!   is in flight.
 //!
-//! It does not decode payloads, limit the rate of live traffic or speak TLS.
+//! It does not limit the rate of live traffic or speak TLS.
 
+mod awaited;
 mod backoff;
 mod commands;
 mod deadlines;
+mod format;
 mod health;
+mod informed;
 mod lane;
 mod link;
-mod raw;
 mod reason;
 mod replay;
 mod settings;
@@ -45,17 +49,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    backoff::Backoff,
-    health::{Failures, Tally},
-    lane::{Lane, Shared, Trace},
-    link::{Broken, Link},
-    raw::Raw,
-    source::Source,
-    suspect::{Ending, Plan, Suspect},
-};
 pub use self::{
+    awaited::send_awaited,
     commands::{CommandTopic, CommandTopicError, receive},
+    format::{FormatName, Knowledge},
     health::{Health, HealthView},
     replay::{
         Counted, FOUND_MAX, Found, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused,
@@ -67,6 +64,16 @@ pub use self::{
     },
     template::{TEMPLATE_BYTES_MAX, Template, TemplateError},
 };
+use self::{
+    backoff::Backoff,
+    format::Format,
+    health::{Failures, Tally},
+    informed::Informed,
+    lane::{Lane, Shared, Trace},
+    link::{Broken, Link},
+    source::Source,
+    suspect::{Ending, Plan, Suspect},
+};
 use crate::{
     clock,
     store::{ReadError, Reader},
@@ -76,17 +83,29 @@ use crate::{
 ///
 /// `settings` were checked. On shutdown nothing more is sent, what is in flight has [`DRAIN`](lane::DRAIN) to be
 /// acknowledged, and the reader is left released as far as the acknowledgements went.
-pub async fn run(settings: Settings, reader: Reader, health: Arc<Health>, shutdown: CancellationToken) {
-    let raw = Raw::new(&settings, &reader.store_id());
+pub async fn run(
+    settings: Settings,
+    reader: Reader,
+    knowledge: Knowledge,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) {
+    let format = Format::new(&settings, &reader.store_id(), &knowledge);
     let tally = Tally::new(&settings.name, &health);
-    forward(settings, reader, raw, tally, &shutdown).await;
+    match format {
+        Format::Raw(_) => drop(forward(settings, reader, format, tally, &shutdown).await),
+        Format::Described(_) => {
+            let source = Informed::new(reader, knowledge.fleet.position());
+            drop(forward(settings, source, format, tally, &shutdown).await);
+        }
+    }
 }
 
 /// Forwards what `source` gives, and gives it back when there is to be no more connection.
 async fn forward<S: Source>(
     settings: Settings,
     source: S,
-    raw: Raw,
+    format: Format,
     tally: Tally<'_>,
     shutdown: &CancellationToken,
 ) -> S {
@@ -97,7 +116,7 @@ async fn forward<S: Source>(
         failures: Failures::new(),
         settings,
         source,
-        raw,
+        format,
     };
     while let Some(wait) = uplink.attempt(shutdown).await {
         tokio::select! {
@@ -112,7 +131,7 @@ async fn forward<S: Source>(
 struct Uplink<'a, S> {
     settings: Settings,
     source: S,
-    raw: Raw,
+    format: Format,
     tally: Tally<'a>,
     backoff: Backoff,
     suspect: Suspect,
@@ -200,7 +219,7 @@ impl<S: Source> Uplink<'_, S> {
         Shared {
             settings: &self.settings,
             source: &mut self.source,
-            raw: &mut self.raw,
+            format: &mut self.format,
             tally: &self.tally,
             shutdown,
         }

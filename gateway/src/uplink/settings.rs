@@ -5,7 +5,8 @@
 
 use std::{fmt, num::NonZeroU16, time::Duration};
 
-use super::{commands::CommandTopic, template::Template};
+use super::{commands::CommandTopic, format::FormatName, template::Template};
+use crate::catalog::Values;
 
 /// Publishes in flight, unless told otherwise.
 pub const WINDOW_DEFAULT: NonZeroU16 = NonZeroU16::new(1000).expect("1000 is not 0");
@@ -33,6 +34,12 @@ pub struct Settings {
     pub user: Option<String>,
     /// The password, if the broker asks for one.
     pub password: Option<Password>,
+    /// How events are written.
+    pub format: FormatName,
+    /// How numbers are written where events are described.
+    pub values: Values,
+    /// An event whose device has not said what it is waits this long for the birth; then it stays a dead letter.
+    pub wait_for_birth: Duration,
     /// The topic under which events go out.
     pub topic: Template,
     /// The topics on which commands to devices come, if there are any.
@@ -93,6 +100,9 @@ pub enum SettingsError {
     /// The gateway's id stands in topics and can not.
     #[error("the gateway's id holds # or +, which can not stand in a topic: the template names {{gateway}}")]
     GatewayInTopic,
+    /// Nothing says of what type an event is.
+    #[error("the topic names {{type}}, which only the formats json and cloudevents know: set the format too")]
+    TypeInRaw,
     /// MQTT 3.1.1 has no password without a user name. \[MQTT-3.1.2-22\]
     #[error("MQTT 3.1.1 takes no password without a user: set the user too")]
     PasswordWithoutUser,
@@ -122,6 +132,9 @@ impl Settings {
             client_id: format!("{gateway_id}-{name}"),
             user: None,
             password: None,
+            format: FormatName::default(),
+            values: Values::Scaled,
+            wait_for_birth: Duration::from_secs(24 * 3600),
             topic: Template::default(),
             commands: None,
             window: WINDOW_DEFAULT,
@@ -160,6 +173,9 @@ impl Settings {
         }
         if self.topic.names_gateway() && self.gateway_id.contains(['#', '+']) {
             return Err(SettingsError::GatewayInTopic);
+        }
+        if self.format == FormatName::Raw && self.topic.names_type() {
+            return Err(SettingsError::TypeInRaw);
         }
         if self.version == Version::V311 && user.is_empty() && !password.is_empty() {
             return Err(SettingsError::PasswordWithoutUser);
@@ -231,6 +247,8 @@ mod tests {
         };
         assert_eq!(change(wild), Err(SettingsError::GatewayInTopic));
         assert_eq!(change(|s| s.gateway_id = "a+b".to_owned()), Ok(()));
+        let typed = |s: &mut Settings| s.topic = Template::parse("{type}").unwrap();
+        assert_eq!(change(typed), Err(SettingsError::TypeInRaw));
         let keep_alive = |s: &mut Settings| s.keep_alive = Duration::from_secs(65_536);
         assert_eq!(change(keep_alive), Err(SettingsError::KeepAliveTooLong));
         let zero = Err(SettingsError::ZeroTimeout { what: "ack time-out" });

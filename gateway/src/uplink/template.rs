@@ -1,7 +1,8 @@
 //! The topic under which an event goes to the upstream: a template with names in braces.
 //!
 //! `{topic}` is the topic as it came, `{device}` the device of a `tg/…` topic or else the MQTT client id,
-//! `{gateway}` this gateway's id. `sites/{gateway}/{topic}` becomes `sites/barn-7/tg/stall-3/e`.
+//! `{gateway}` this gateway's id. `sites/{gateway}/{topic}` becomes `sites/barn-7/tg/stall-3/e`. `{type}`, where events are
+//! described, is the type of the event: `climate`.
 //!
 //! Limits: a template to [`TEMPLATE_BYTES_MAX`], a topic to [`TOPIC_BYTES_MAX`]. A brace has no escape, for no sane topic
 //! needs one. What a template makes of an event may be no topic at all (a client id may hold a `#`): that is
@@ -24,6 +25,18 @@ enum Part {
     Topic,
     Device,
     Gateway,
+    Type,
+}
+
+/// What stands for the names of one event.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a> {
+    /// The topic as it came.
+    pub topic: &'a str,
+    /// The device.
+    pub device: &'a str,
+    /// The type of the event; empty where it is not known.
+    pub kind: &'a str,
 }
 
 /// A template can not be used; nothing was started with it. Positions are in bytes from 0.
@@ -40,7 +53,7 @@ pub enum TemplateError {
     },
     /// A name in braces that means nothing.
     #[error(
-        "{{{name}}} at byte {at} of the topic template is unknown: use {{topic}}, {{device}} or {{gateway}}"
+        "{{{name}}} at byte {at} of the topic template is unknown: use {{topic}}, {{device}}, {{gateway}} or {{type}}"
     )]
     UnknownPlaceholder {
         /// Where its brace stands.
@@ -118,6 +131,12 @@ impl Template {
         self.parts.contains(&Part::Gateway)
     }
 
+    /// Whether `{type}` stands in it.
+    #[must_use]
+    pub fn names_type(&self) -> bool {
+        self.parts.contains(&Part::Type)
+    }
+
     /// Whether `{device}` stands in it.
     #[must_use]
     pub fn names_device(&self) -> bool {
@@ -135,25 +154,21 @@ impl Template {
         self
     }
 
-    /// The topic for one event: `topic` itself, or else written over `scratch`.
+    /// The topic for one event: the topic as it came, or else written over `scratch`.
     ///
     /// # Errors
     /// [`BadTopic`]: what came out can not be sent.
-    pub fn render<'a>(
-        &self,
-        topic: &'a str,
-        device: &str,
-        scratch: &'a mut Vec<u8>,
-    ) -> Result<&'a [u8], BadTopic> {
+    pub fn render<'a>(&self, names: &Names<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], BadTopic> {
         if let [Part::Topic] = self.parts[..] {
-            return check(topic.as_bytes());
+            return check(names.topic.as_bytes());
         }
         scratch.clear();
         for part in &self.parts {
             scratch.extend_from_slice(match part {
                 Part::Text(text) => text.as_bytes(),
-                Part::Topic => topic.as_bytes(),
-                Part::Device => device.as_bytes(),
+                Part::Topic => names.topic.as_bytes(),
+                Part::Device => names.device.as_bytes(),
+                Part::Type => names.kind.as_bytes(),
                 Part::Gateway => &[],
             });
         }
@@ -177,6 +192,7 @@ fn next_part(rest: &str, at: usize) -> Result<(Part, usize), TemplateError> {
         "topic" => Part::Topic,
         "device" => Part::Device,
         "gateway" => Part::Gateway,
+        "type" => Part::Type,
         _ => return Err(TemplateError::UnknownPlaceholder { at, name: name.to_owned() }),
     };
     Ok((part, name.len() + 2))
@@ -202,7 +218,7 @@ mod tests {
     fn render(template: &str, topic: &str, device: &str) -> Result<String, BadTopic> {
         let template = Template::parse(template).unwrap().bound_to("barn-7");
         let mut scratch = b"left over".to_vec();
-        let topic = template.render(topic, device, &mut scratch)?;
+        let topic = template.render(&Names { topic, device, kind: "climate" }, &mut scratch)?;
         Ok(String::from_utf8(topic.to_vec()).unwrap())
     }
 
@@ -212,6 +228,7 @@ mod tests {
             ("{topic}", "tg/s3/e"),
             ("sites/{gateway}/{topic}", "sites/barn-7/tg/s3/e"),
             ("{device}/{gateway}", "s3/barn-7"),
+            ("{type}/{device}", "climate/s3"),
             ("{topic}{topic}", "tg/s3/etg/s3/e"),
             ("fixed/ä", "fixed/ä"),
         ] {

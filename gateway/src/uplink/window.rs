@@ -5,6 +5,7 @@
 //!   ─────────┼──────┬───────┬──────┬───────┬──────┤ at most `limit` entries
 //!            │ sent │ acked │ sent │ aside │ sent │ packet ids n, n+1, n+2, …
 //! ```
+//! A record that goes out as several packets has an entry for each, and is released behind the last of them.
 //! Acknowledgements come in any order; only the contiguous prefix is released. Packet ids count up from 1
 //! to 65,535 and begin again. As the window is measured from the front and is never longer than there are
 //! ids, an id in flight is never given twice.
@@ -42,6 +43,8 @@ struct Entry {
     offset: u64,
     sent_at: Instant,
     events: u8,
+    /// Nothing more of its record follows.
+    is_last: bool,
     state: State,
 }
 
@@ -79,11 +82,16 @@ impl Window {
 
     /// Takes in the record at `offset`, above all before it, and gives its packet id; `None` without room.
     pub fn push(&mut self, offset: u64, events: u8, now: Instant) -> Option<u16> {
+        self.push_part(offset, events, true, now)
+    }
+
+    /// Takes in a part of the record at `offset`, behind its other parts; `is_last` completes the record.
+    pub fn push_part(&mut self, offset: u64, events: u8, is_last: bool, now: Instant) -> Option<u16> {
         if self.room() == 0 {
             return None;
         }
         let id = id_after(self.front_id, self.entries.len());
-        self.entries.push_back(Entry { offset, sent_at: now, events, state: State::Sent });
+        self.entries.push_back(Entry { offset, sent_at: now, events, is_last, state: State::Sent });
         Some(id)
     }
 
@@ -110,7 +118,7 @@ impl Window {
         let (mut taken, mut delivered_events, mut next_offset) = (0, 0, None);
         while let Some(entry) = self.entries.front().filter(|entry| entry.state != State::Sent) {
             taken += 1;
-            next_offset = Some(entry.offset + 1);
+            next_offset = Some(entry.offset + u64::from(entry.is_last));
             if entry.state == State::Acked {
                 delivered_events += u64::from(entry.events);
             }
@@ -187,6 +195,20 @@ mod tests {
         assert!(window.acknowledge(ids[0]) && window.set_aside(ids[1]) && window.acknowledge(ids[2]));
         let released = window.advance().unwrap();
         assert_eq!((released.next_offset, released.delivered_events), (3, 2));
+    }
+
+    #[test]
+    fn a_record_of_several_packets_is_released_behind_the_last_of_them() {
+        let (now, mut window) = (start(), window(10));
+        let part = |window: &mut Window, is_last| window.push_part(7, 1, is_last, now).unwrap();
+        let ids = [part(&mut window, false), part(&mut window, false), part(&mut window, true)];
+        let next = window.push(8, 1, now).unwrap();
+        assert!(window.acknowledge(ids[0]) && window.acknowledge(ids[2]) && window.acknowledge(next));
+        let released = window.advance().unwrap();
+        assert_eq!((released.next_offset, released.delivered_events), (7, 1), "a part of it still waits");
+        assert!(window.set_aside(ids[1]));
+        let released = window.advance().unwrap();
+        assert_eq!((released.next_offset, released.delivered_events), (9, 2));
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! The firmware core on this machine, under tokio: the simulator.
 //!
 //! Purpose: one [`run_device`] is one device, the same code as on a microcontroller, with a simulated climate sensor. A
-//! thousand of them run in one process.
+//! thousand of them run in one process. A device with other sensors and event types is a [`Model`] and one [`run_model`].
 //!
 //! ```text
-//!  run_device ─▶ tidegate_firmware::device::run
+//!  run_model ─▶ tidegate_firmware::device::run
 //!                  Clock            clock.rs: tokio's
 //!                  Dialer           tcp.rs: tokio's TCP
-//!                  Sensors, Entropy the core's own, from a seed
+//!                  Sensors, KINDS   the model's
+//!                  Entropy          the core's own, from a seed
 //!                  Ending, Watcher  here: a token, counters
 //! ```
 //!
-//! Limits: about 25 KB a device: [`FRAMES_MAX`] frames of [`FRAME_BYTES_MAX`] bytes and the state around them. One thread for
-//! all devices of a process (thread.rs).
+//! Limits: about 28 KB a device: [`FRAMES_MAX`] frames of [`FRAME_BYTES_MAX`] bytes, a birth of up to
+//! [`BIRTH_BYTES_MAX`] and the state around them. One thread for all devices of a process (thread.rs).
 //!
 //! What it does not do: it keeps nothing on disk. Whoever runs a device again gives it the next boot number.
 
@@ -21,18 +22,19 @@ mod tcp;
 mod thread;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidegate_firmware::batcher::BatchLimits;
 use tidegate_firmware::board::{Ending, Progress, Watcher};
-use tidegate_firmware::device::{self, Board, Parts, Settings, Storage};
+use tidegate_firmware::device::{self, Board, Firmware, Parts, Settings, Storage};
 use tidegate_firmware::link::Password;
 use tidegate_firmware::random::SplitMix;
-use tidegate_firmware::sensor::{SensorFault, SimulatedClimate};
-use tidegate_protocol::events::{Climate, EventType, LOSS_KIND, Loss};
-use tidegate_protocol::{DeviceName, Kind, schema_set};
+use tidegate_firmware::sensor::{SensorFault, Sensors, SimulatedClimate};
+use tidegate_protocol::events::{Climate, EventType, Loss};
+use tidegate_protocol::{Birth, DeviceName, Kind, Kinds, ResetReason, birth_bytes_max};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
@@ -43,14 +45,17 @@ use tcp::TcpDialer;
 pub const FRAMES_MAX: usize = 32;
 /// Longest frame, in bytes.
 pub const FRAME_BYTES_MAX: usize = 512;
-/// The kind index of [`Climate`].
+/// Longest birth, in bytes: a model whose kinds need more does not compile.
+pub const BIRTH_BYTES_MAX: usize = 2048;
+/// The kind index of [`Climate`] in [`KINDS`].
 pub const CLIMATE_KIND: u8 = 1;
-/// The kind index of [`SensorFault`].
-pub const FAULT_KIND: u8 = 2;
-/// The simulated device's list of kinds, as [`tidegate_protocol::schema_set`] takes it.
-pub const KINDS: [Kind; 3] = [Loss::KIND, Climate::KIND, SensorFault::KIND];
+/// The simulated device's kinds, in the order of their indexes.
+pub const KINDS: &[Kind] = &[Loss::KIND, Climate::KIND, SensorFault::KIND];
+/// What the simulated devices run.
+const FIRMWARE: Firmware<'static> = Firmware::new("tidegate-sim", env!("CARGO_PKG_VERSION"), "host");
 
-const _: () = assert!(LOSS_KIND == 0);
+/// A process that starts is a device whose power comes on.
+const RESET: ResetReason = ResetReason::PowerOn;
 const KEEP_ALIVE_S: NonZeroU16 = NonZeroU16::new(30).expect("invariant: not zero");
 
 /// A device's password, which its Debug does not show.
@@ -86,6 +91,71 @@ pub struct DeviceSettings {
     pub window: u8,
 }
 
+impl DeviceSettings {
+    /// A device that connects without a user, reads every second, and seals a frame at ten events or a second.
+    #[must_use]
+    pub fn new(name: &str, gateway: &str, boot: u32) -> Self {
+        DeviceSettings {
+            name: name.into(),
+            password: None,
+            gateway: gateway.into(),
+            boot,
+            seed: u64::from(boot),
+            sample_every_ms: 1000,
+            batch_events: 10,
+            batch_age_ms: 1000,
+            window: 4,
+        }
+    }
+}
+
+/// What a device on this machine is: what it measures, and the kinds of its events.
+pub trait Model: 'static {
+    /// Its sensors.
+    type Sensors: Sensors;
+    /// The kinds of its events, in the order of their indexes; the first is [`Loss`].
+    const KINDS: &'static [Kind];
+    /// What runs on it.
+    const FIRMWARE: Firmware<'static>;
+    /// A status every so many milliseconds.
+    const STATUS_EVERY_MS: u32 = device::STATUS_EVERY_MS;
+
+    /// Its sensors at their start. The same seed gives the same readings, where they are simulated.
+    fn sensors(seed: u64) -> Self::Sensors;
+}
+
+/// The simulated device with a climate sensor.
+#[derive(Debug, Clone, Copy)]
+pub enum Climatic {}
+
+impl Model for Climatic {
+    type Sensors = (SimulatedClimate,);
+    const KINDS: &'static [Kind] = KINDS;
+    const FIRMWARE: Firmware<'static> = FIRMWARE;
+
+    fn sensors(seed: u64) -> Self::Sensors {
+        (SimulatedClimate::new(seed, CLIMATE_KIND),)
+    }
+}
+
+/// The birth of a device of this model, as it says it in its first connection at the uptime 0.
+#[must_use]
+pub fn birth_of<M: Model>(boot: u32) -> Vec<u8> {
+    let birth = Birth {
+        boot,
+        connection: 1,
+        uptime_ms: 0,
+        wall_ms: None,
+        reset: RESET,
+        firmware: M::FIRMWARE.name(),
+        version: M::FIRMWARE.version(),
+        build: M::FIRMWARE.build(),
+        kinds: Kinds::new(M::KINDS),
+    };
+    let mut out = vec![0; birth_bytes_max(M::KINDS)];
+    birth.write(&mut out).expect("invariant: the lengths of its kinds and texts are checked").to_vec()
+}
+
 /// What a device did, for whoever watches. A device that has ended has
 /// `sampled_events = acked_events + lost_events`.
 #[derive(Debug, Default)]
@@ -102,11 +172,21 @@ pub struct DeviceCounters {
     pub queued_events: AtomicU64,
 }
 
+/// Runs a simulated device with a climate sensor until it is drained or stopped: [`run_model`] of [`Climatic`].
+pub async fn run_device(
+    settings: DeviceSettings,
+    counters: Arc<DeviceCounters>,
+    quiesce: CancellationToken,
+    shutdown: CancellationToken,
+) {
+    run_model::<Climatic>(settings, counters, quiesce, shutdown).await;
+}
+
 /// Runs a device until it is drained or stopped.
 ///
 /// `quiesce`: stop sampling, and return when all is acknowledged. `shutdown`: return now; what is queued is lost, as
 /// by pulling the plug. A name that is no device name is logged, and the device does not run.
-pub async fn run_device(
+pub async fn run_model<M: Model>(
     settings: DeviceSettings,
     counters: Arc<DeviceCounters>,
     quiesce: CancellationToken,
@@ -119,20 +199,20 @@ pub async fn run_device(
     // Dropping this future stops the device too.
     let stop = shutdown.child_token();
     let _stop_on_drop = stop.clone().drop_guard();
-    thread::drive(move || device(settings, counters, quiesce, stop)).await;
+    thread::drive(move || device::<M>(settings, counters, quiesce, stop)).await;
 }
 
-async fn device(
+async fn device<M: Model>(
     settings: DeviceSettings,
     counters: Arc<DeviceCounters>,
     quiesce: CancellationToken,
     stop: CancellationToken,
 ) {
-    let parts = Parts::<Host> {
+    let parts = Parts::<Host<M>> {
         clock: TokioClock::start(),
         entropy: SplitMix::new(settings.seed ^ u64::from(settings.boot)),
         dialer: TcpDialer::new(settings.gateway.clone()),
-        sensors: (SimulatedClimate::new(settings.seed, CLIMATE_KIND),),
+        sensors: M::sensors(settings.seed),
         ending: Quiesce(quiesce),
         watcher: Counting { counters, device: settings.name.clone() },
     };
@@ -140,14 +220,15 @@ async fn device(
         device: DeviceName::new(&settings.name).expect("invariant: run_device has checked the name"),
         password: settings.password.as_ref().map(|password| Password(&password.0)),
         boot: settings.boot,
-        schema_set: schema_set(&KINDS),
-        fault_kind: FAULT_KIND,
+        reset: RESET,
+        firmware: M::FIRMWARE,
         sample_every_ms: settings.sample_every_ms,
         batch: BatchLimits { events_max: settings.batch_events, age_ms_max: settings.batch_age_ms },
         window: settings.window,
         keep_alive_s: KEEP_ALIVE_S,
+        status_every_ms: M::STATUS_EVERY_MS,
     };
-    let mut storage = Box::new(Storage::<FRAMES_MAX, FRAME_BYTES_MAX>::new());
+    let mut storage = Box::new(Storage::<FRAMES_MAX, FRAME_BYTES_MAX, BIRTH_BYTES_MAX>::new());
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
@@ -157,15 +238,16 @@ async fn device(
     }
 }
 
-struct Host;
+struct Host<M>(PhantomData<M>);
 
-impl Board for Host {
+impl<M: Model> Board for Host<M> {
     type Clock = TokioClock;
     type Entropy = SplitMix;
     type Dialer = TcpDialer;
-    type Sensors = (SimulatedClimate,);
+    type Sensors = M::Sensors;
     type Ending = Quiesce;
     type Watcher = Counting;
+    const KINDS: &'static [Kind] = M::KINDS;
 }
 
 struct Quiesce(CancellationToken);
@@ -204,11 +286,23 @@ impl Watcher for Counting {
             Progress::Connected { .. } => {
                 counters.connects.fetch_add(1, Ordering::Relaxed);
             }
+            Progress::Born => debug!(device = self.device, "the gateway has the birth"),
+            Progress::BirthTooLarge => {
+                error!(device = self.device, "the gateway takes no birth of this length")
+            }
             Progress::Disconnected(reason) => debug!(device = self.device, %reason, "disconnected"),
             Progress::Refused { reason } => debug!(device = self.device, reason, "publish refused"),
             Progress::Unusable { kind } => error!(device = self.device, kind, "no frame takes this kind"),
             Progress::Faulted { sensor } => debug!(device = self.device, sensor, "sensor fault"),
         }
+    }
+
+    fn command(&mut self, payload: &[u8]) {
+        debug!(
+            device = self.device,
+            bytes = payload.len(),
+            "a command that the simulated device does not know"
+        );
     }
 }
 
@@ -219,17 +313,7 @@ mod tests {
     fn spawnable<T: Send>(_: &T) {}
 
     fn settings() -> DeviceSettings {
-        DeviceSettings {
-            name: "sim-1".into(),
-            password: None,
-            gateway: "127.0.0.1:1".into(),
-            boot: 1,
-            seed: 1,
-            sample_every_ms: 1000,
-            batch_events: 10,
-            batch_age_ms: 1000,
-            window: 4,
-        }
+        DeviceSettings::new("sim-1", "127.0.0.1:1", 1)
     }
 
     #[test]
@@ -241,8 +325,8 @@ mod tests {
     #[test]
     fn a_device_takes_little_memory() {
         let never = CancellationToken::new;
-        let device = device(settings(), Arc::default(), never(), never());
-        let bytes = size_of_val(&device) + size_of::<Storage<FRAMES_MAX, FRAME_BYTES_MAX>>();
+        let device = device::<Climatic>(settings(), Arc::default(), never(), never());
+        let bytes = size_of_val(&device) + size_of::<Storage<FRAMES_MAX, FRAME_BYTES_MAX, BIRTH_BYTES_MAX>>();
         assert!(bytes < 28 * 1024, "{bytes} bytes");
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
 
+#[expect(dead_code, reason = "the other tests use the rest")]
 mod support;
 
 use std::collections::BTreeSet;

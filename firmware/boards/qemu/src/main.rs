@@ -35,12 +35,12 @@ use embassy_time::{Duration, Instant, Timer};
 use static_cell::StaticCell;
 use tidegate_firmware::batcher::BatchLimits;
 use tidegate_firmware::board::{Clock, Ending, Progress, Watcher};
-use tidegate_firmware::device::{self, Board, Parts, Settings, Storage};
+use tidegate_firmware::device::{self, Board, Firmware, Parts, Settings, Storage};
 use tidegate_firmware::link::Password;
 use tidegate_firmware::random::SplitMix;
 use tidegate_firmware::sensor::{SensorFault, SimulatedClimate};
 use tidegate_protocol::events::{Climate, EventType, Loss};
-use tidegate_protocol::{Kind, schema_set};
+use tidegate_protocol::{Kind, ResetReason};
 
 use console::say;
 use lan9118::Lan9118;
@@ -51,8 +51,9 @@ use tcp::TcpDialer;
 const FRAMES_MAX: usize = 24;
 const FRAME_BYTES_MAX: usize = 512;
 const CLIMATE_KIND: u8 = 1;
-const FAULT_KIND: u8 = 2;
-const KINDS: [Kind; 3] = [Loss::KIND, Climate::KIND, SensorFault::KIND];
+const KINDS: &[Kind] = &[Loss::KIND, Climate::KIND, SensorFault::KIND];
+const FIRMWARE: Firmware<'static> = Firmware::new("tidegate-board-qemu", env!("CARGO_PKG_VERSION"), "mps2-an386");
+const OUTGOING_BYTES: usize = device::outgoing_bytes(FRAME_BYTES_MAX, KINDS);
 const KEEP_ALIVE_S: NonZeroU16 = NonZeroU16::new(30).expect("invariant: not zero");
 /// The emulator's host, as its network shows it.
 const HOST: Ipv4Address = Ipv4Address::new(10, 0, 2, 2);
@@ -106,14 +107,16 @@ async fn app(spawner: Spawner) {
         device: options.device,
         password: options.password.map(Password),
         boot,
-        schema_set: schema_set(&KINDS),
-        fault_kind: FAULT_KIND,
+        // The emulator has no register that tells why it started.
+        reset: ResetReason::Unknown,
+        firmware: FIRMWARE,
         sample_every_ms: options.interval_ms,
         batch: BatchLimits { events_max: options.batch, age_ms_max: options.batch_age_ms },
         window: options.window,
         keep_alive_s: KEEP_ALIVE_S,
+        status_every_ms: device::STATUS_EVERY_MS,
     };
-    static STORAGE: StaticCell<Storage<FRAMES_MAX, FRAME_BYTES_MAX>> = StaticCell::new();
+    static STORAGE: StaticCell<Storage<FRAMES_MAX, FRAME_BYTES_MAX, OUTGOING_BYTES>> = StaticCell::new();
     let storage = STORAGE.init_with(Storage::new);
     device::run(parts, &settings, storage).await;
     let count = |counter: &AtomicU32| counter.load(Ordering::Relaxed);
@@ -164,6 +167,7 @@ impl Board for Mps2 {
     type Sensors = (SimulatedClimate,);
     type Ending = AfterCount;
     type Watcher = Printing;
+    const KINDS: &'static [Kind] = KINDS;
 }
 
 struct Uptime;
@@ -221,6 +225,8 @@ impl Watcher for Printing {
             Progress::Connected { resumed } => {
                 say!("connected resumed={resumed} at_ms={}", Uptime.uptime_ms())
             }
+            Progress::Born => say!("born at_ms={}", Uptime.uptime_ms()),
+            Progress::BirthTooLarge => say!("the gateway takes no birth of this length"),
             Progress::Disconnected(reason) => say!("disconnected: {reason}"),
             Progress::Refused { reason } => say!("refused {reason:#04x}"),
             Progress::Unusable { kind } => say!("no frame takes kind {kind}"),

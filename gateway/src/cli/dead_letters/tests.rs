@@ -36,12 +36,13 @@ impl Served {
         let bound = runtime.block_on(http::bind(&http::Settings { address: "127.0.0.1:0".parse().unwrap() }));
         let bound = bound.unwrap();
         let address = bound.address();
-        let replays = uplink::Replays::new(store.view(), vec![]);
+        let replays = uplink::Replays::new(store.view(), vec![], uplink::Knowledge::default());
         let rooms = http::Rooms {
             snapshot: Arc::new(http::Snapshot::default),
             store: store.view(),
             replays,
             outbox: store.outbox(),
+            catalog: Default::default(),
         };
         runtime.spawn(http::run(bound, rooms, shutdown.clone()));
         Self { store: Some(store), address, folder, _up: shutdown.drop_guard(), _runtime: runtime }

@@ -15,6 +15,7 @@
 //! Limits: the window, the outbox and the time limits of the settings; a drain of [`DRAIN`]. It does not
 //! connect, wait between attempts or judge how it ended.
 
+mod described;
 mod settle;
 
 use std::{
@@ -35,9 +36,9 @@ pub(super) use settle::set_aside;
 
 use super::{
     deadlines::{Deadlines, Due, InFlight},
+    format::Format,
     health::Tally,
     link::{Broken, Link, Moved},
-    raw::Raw,
     settings::Settings,
     source::Source,
     window::Window,
@@ -51,6 +52,8 @@ pub const DRAIN: Duration = Duration::from_secs(3);
 const GOODBYE: Duration = Duration::from_millis(500);
 /// A full window is filled again when this part of it is free: many small writes become one.
 const REFILL_DIVISOR: usize = 4;
+/// Why a window takes what is pushed.
+const ROOM: &str = "invariant: `may_fill` saw room in the window just before";
 /// The longest sleep: a far end for lanes without anything due.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -61,7 +64,7 @@ pub struct Shared<'a, S> {
     /// Where the events come from.
     pub source: &'a mut S,
     /// How they are written.
-    pub raw: &'a mut Raw,
+    pub format: &'a mut Format,
     pub(super) tally: &'a Tally<'a>,
     /// Asks the lane to end.
     pub shutdown: &'a CancellationToken,
@@ -226,18 +229,21 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         self.filling && self.link.has_room()
     }
 
-    /// Writes the record into the outbox, unless it is for local subscribers alone. False if it can not be sent: then it is
-    /// set aside.
+    /// Writes the record into the outbox, unless it is for local subscribers alone. False if not all of it can be sent, or on
+    /// shutdown: what can not be sent is set aside.
     #[inline]
     async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
-        let id = self.window.push(offset, record.events, self.now);
-        let id = id.expect("invariant: `may_fill` saw room in the window just before");
         if record.local {
+            let id = self.window.push(offset, record.events, self.now).expect(ROOM);
             self.window.set_aside(id);
             self.release();
             return Ok(true);
         }
-        let Err(why) = self.shared.raw.publish(self.link.outbox(), offset, record, id, &self.limits) else {
+        let Format::Raw(raw) = &mut *self.shared.format else {
+            return self.put_described(offset, record).await;
+        };
+        let id = self.window.push(offset, record.events, self.now).expect(ROOM);
+        let Err(why) = raw.publish(self.link.outbox(), offset, record, id, &self.limits) else {
             return Ok(true);
         };
         self.set_aside(id, offset, record, &why.to_string(), 0).await?;

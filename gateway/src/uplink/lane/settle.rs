@@ -100,16 +100,19 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
 
     pub(super) fn release(&mut self) {
         if let Some(released) = self.window.advance() {
-            while self.blocks.front().is_some_and(|block| S::end(block) <= released.next_offset) {
-                self.blocks.pop_front();
+            // A part of the head does not clear the rest of it of a suspicion.
+            if released.next_offset > self.shared.source.released() {
+                while self.blocks.front().is_some_and(|block| S::end(block) <= released.next_offset) {
+                    self.blocks.pop_front();
+                }
+                self.shared.source.release(released.next_offset);
+                fail_point!("uplink-after-release", |_| std::process::abort());
+                self.trace.released = true;
             }
-            self.shared.source.release(released.next_offset);
-            fail_point!("uplink-after-release", |_| std::process::abort());
             let seconds = self.now.duration_since(released.oldest_sent_at).as_secs_f64();
             if released.delivered_events > 0 {
                 self.shared.tally.delivered(released.delivered_events, seconds);
             }
-            self.trace.released = true;
             self.deadlines.released(self.now);
         }
         self.filling |= self.window.room() >= self.window.limit().div_ceil(REFILL_DIVISOR);

@@ -44,9 +44,10 @@ pub use self::{
     request::{KindName, Letters, Refused, Request, Stored, What},
 };
 use super::{
-    Settings, forward,
+    Settings,
+    format::{Format, Knowledge},
+    forward,
     health::{Health, Tally},
-    raw::Raw,
     source::Source as _,
 };
 use crate::{
@@ -69,6 +70,7 @@ pub struct Replays {
 struct Inner {
     view: View,
     uplinks: Vec<Settings>,
+    knowledge: Knowledge,
     jobs: Mutex<Jobs>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -103,9 +105,9 @@ struct Ended {
 impl Replays {
     /// None yet, over the store of `view` and by these uplinks.
     #[must_use]
-    pub fn new(view: View, uplinks: Vec<Settings>) -> Self {
+    pub fn new(view: View, uplinks: Vec<Settings>, knowledge: Knowledge) -> Self {
         let (jobs, tasks, stop) = (Mutex::default(), TaskTracker::new(), CancellationToken::new());
-        Self { inner: Arc::new(Inner { view, uplinks, jobs, tasks, stop }) }
+        Self { inner: Arc::new(Inner { view, uplinks, knowledge, jobs, tasks, stop }) }
     }
 
     /// Starts one, within the runtime, and gives its first progress.
@@ -132,7 +134,7 @@ impl Replays {
             jobs.add(request, inner.stop.child_token())
         };
         tracing::info!(uplink = %job.request.uplink, replay = %job.id, "a replay begins: {:?}", job.request.what);
-        inner.tasks.spawn(job.clone().run(inner.view.clone(), uplink.clone()));
+        inner.tasks.spawn(job.clone().run(inner.view.clone(), uplink.clone(), inner.knowledge.clone()));
         Ok(job.progress())
     }
 
@@ -202,7 +204,7 @@ impl Jobs {
 }
 
 impl Job {
-    async fn run(self: Arc<Self>, view: View, settings: Settings) {
+    async fn run(self: Arc<Self>, view: View, settings: Settings, knowledge: Knowledge) {
         // By a panic too: a replay that nobody works on any more has ended.
         let _ending = EndGuard(self.clone());
         let by = settings.name.clone();
@@ -212,14 +214,14 @@ impl Job {
                     let view = view.clone();
                     move || LogFeed::open(view, by, stored)
                 };
-                self.work(opening, &view, settings).await
+                self.work(opening, &view, settings, &knowledge).await
             }
             What::DeadLetters(letters) => {
                 let opening = {
                     let view = view.clone();
                     move || LettersFeed::open(view, by, &letters)
                 };
-                self.work(opening, &view, settings).await
+                self.work(opening, &view, settings, &knowledge).await
             }
         };
         let cancelled = self.stop.is_cancelled();
@@ -238,11 +240,12 @@ impl Job {
         open: impl FnOnce() -> Result<F, ReadError> + Send + 'static,
         view: &View,
         settings: Settings,
+        knowledge: &Knowledge,
     ) -> Result<bool, ReadError> {
         let feed = tokio::task::spawn_blocking(open).await.map_err(|_| ReadError::Closed)??;
         match self.request.dry_run {
             true => self.dry_run(feed).await,
-            false => self.send(feed, view.store_id(), settings).await,
+            false => self.send(feed, view.store_id(), settings, knowledge).await,
         }
     }
 
@@ -252,6 +255,7 @@ impl Job {
         feed: F,
         store_id: String,
         mut settings: Settings,
+        knowledge: &Knowledge,
     ) -> Result<bool, ReadError> {
         let pace = self.request.events_per_s.map(Pace::new);
         let mut source = ReplaySource::new(feed, store_id, self.counts.clone(), pace, self.stop.clone());
@@ -260,11 +264,11 @@ impl Job {
             has_any = source.has_any() => has_any?,
         };
         if has_any {
-            let raw = Raw::new(&settings, &source.store_id()).marked(&self.id);
+            let format = Format::new(&settings, &source.store_id(), knowledge).marked(&self.id);
             let tally = Tally::replay(&settings.name, &self.health);
             settings.client_id += &format!("-replay-{}", self.id);
             settings.name += &format!(" (replay {})", self.id);
-            source = Box::pin(forward(settings, source, raw, tally, &self.stop)).await;
+            source = Box::pin(forward(settings, source, format, tally, &self.stop)).await;
         }
         source.finish().await
     }

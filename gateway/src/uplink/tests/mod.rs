@@ -5,6 +5,7 @@
 
 mod broker;
 mod commands;
+mod described;
 mod faults;
 mod formats;
 mod mosquitto;
@@ -19,7 +20,7 @@ use std::{
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Settings, forward, health::Tally, raw::Raw, source::Source};
+use super::{Health, Knowledge, Settings, format::Format, forward, health::Tally, source::Source};
 use crate::store::{Kind, ReadError, Record};
 
 /// Nothing here takes longer, unless it never happens.
@@ -213,14 +214,18 @@ pub struct Running {
 
 impl Running {
     pub fn start(settings: Settings, log: Log) -> Self {
+        Self::start_knowing(settings, log, &Knowledge::default())
+    }
+
+    pub fn start_knowing(settings: Settings, log: Log, knowledge: &Knowledge) -> Self {
         settings.check().unwrap();
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
         let source = Cursor { log: log.clone(), position: 0 };
         let (shared, token) = (health.clone(), shutdown.clone());
+        let format = Format::new(&settings, &source.store_id(), knowledge);
         let task = tokio::spawn(async move {
-            let raw = Raw::new(&settings, &source.store_id());
             let tally = Tally::new(&settings.name, &shared);
-            forward(settings, source, raw, tally, &token).await;
+            forward(settings, source, format, tally, &token).await;
         });
         Self { log, health, shutdown, task }
     }

@@ -50,8 +50,13 @@ async fn what_the_store_holds_arrives_across_restarts_and_what_is_refused_is_set
         let mut chosen = settings(broker.port);
         chosen.version = Version::V5;
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
-        let uplink =
-            tokio::spawn(run(chosen, store.reader("cloud").unwrap(), health.clone(), shutdown.clone()));
+        let uplink = tokio::spawn(run(
+            chosen,
+            store.reader("cloud").unwrap(),
+            Knowledge::default(),
+            health.clone(),
+            shutdown.clone(),
+        ));
         let backlog = || store.status().backlogs[0].clone();
         eventually(
             || backlog().events == 0 && store.status().next_offset == range.end as u64,

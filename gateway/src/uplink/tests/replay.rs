@@ -52,7 +52,7 @@ async fn filled(folder: &Path, count: u64) -> Store {
 fn replays(store: &Store, port: u16) -> Replays {
     let mut settings = settings(port);
     settings.version = Version::V5;
-    Replays::new(store.view(), vec![settings])
+    Replays::new(store.view(), vec![settings], Knowledge::default())
 }
 
 /// The records `numbers`, of all devices and kinds.
@@ -334,7 +334,7 @@ async fn dead_letters_are_chosen_by_number_and_filter_and_may_go_by_another_upli
     let broker = Broker::start(ACCEPTED_V5, |_, _| Reply::Ack).await;
     let mut lake = settings(broker.port);
     lake.name = "lake".to_owned();
-    let replays = Replays::new(store.view(), vec![lake]);
+    let replays = Replays::new(store.view(), vec![lake], Knowledge::default());
     let cloud = Letters { of: Some("cloud".to_owned()), ..Letters::default() };
     let cases = [
         (Letters::default(), 0, 10),

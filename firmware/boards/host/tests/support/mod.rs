@@ -16,15 +16,10 @@ pub const TIME_MAX: Duration = Duration::from_secs(60);
 /// A device of the tests.
 pub fn device(name: &str, port: u16) -> DeviceSettings {
     DeviceSettings {
-        name: name.into(),
-        password: None,
-        gateway: format!("127.0.0.1:{port}"),
-        boot: 7,
         seed: 42,
         sample_every_ms: 5,
         batch_events: 20,
-        batch_age_ms: 1000,
-        window: 4,
+        ..DeviceSettings::new(name, &format!("127.0.0.1:{port}"), 7)
     }
 }
 

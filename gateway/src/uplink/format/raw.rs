@@ -18,19 +18,22 @@
 use tidegate_protocol::FrameHead;
 
 use super::{
-    settings::{Settings, Version},
-    template::{BadTopic, Template},
-    timestamp,
-    wire::{Limits, Publish},
+    super::{
+        settings::{Settings, Version},
+        template::{Names, Template},
+        timestamp,
+        wire::{Limits, Publish},
+    },
+    Unsendable, check_size,
+    property::{put, put_decimal},
 };
 use crate::store::{Kind, Record};
 
-// A property identifier (0x26 is a user property) and a key with its length. (MQTT 5.0 section 2.2.2.2)
-const ID: &[u8] = b"\x26\x00\x0Btidegate-id";
-const COUNT: &[u8] = b"\x26\x00\x0Etidegate-count";
-const DEVICE: &[u8] = b"\x26\x00\x0Ftidegate-device";
-const RECEIVED: &[u8] = b"\x26\x00\x11tidegate-received";
-const REPLAYED: &[u8] = b"\x26\x00\x11tidegate-replayed";
+const ID: &str = "tidegate-id";
+const COUNT: &str = "tidegate-count";
+const DEVICE: &str = "tidegate-device";
+const RECEIVED: &str = "tidegate-received";
+const REPLAYED: &str = "tidegate-replayed";
 
 /// Writes events in this format, for one uplink.
 #[derive(Debug)]
@@ -41,27 +44,11 @@ pub struct Raw {
     needs_device: bool,
     /// What the ids of foreign events begin with: gateway and store.
     foreign_id: String,
-    packet_bytes_max: Option<u32>,
+    packet_bytes_max: u32,
     /// The property that marks every event, if there is one.
     mark: Vec<u8>,
     topic: Vec<u8>,
     properties: Vec<u8>,
-}
-
-/// An event can not be sent to this upstream, ever. Nothing of it was written: set it aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unsendable {
-    /// Its packet is longer than the upstream takes.
-    #[error("its packet of {bytes} bytes is longer than the {bytes_max} bytes that the upstream takes")]
-    TooLong {
-        /// How long the packet would be.
-        bytes: u64,
-        /// How long it may be.
-        bytes_max: u32,
-    },
-    /// There is no topic for it.
-    #[error(transparent)]
-    Topic(#[from] BadTopic),
 }
 
 impl Raw {
@@ -73,7 +60,7 @@ impl Raw {
             needs_device: settings.version == Version::V5 || settings.topic.names_device(),
             template: settings.topic.clone().bound_to(&settings.gateway_id),
             foreign_id: format!("{}/{store_id}-", settings.gateway_id),
-            packet_bytes_max: settings.packet_bytes_max,
+            packet_bytes_max: settings.packet_bytes_max.unwrap_or(u32::MAX),
             mark: Vec::new(),
             topic: Vec::new(),
             properties: Vec::new(),
@@ -103,18 +90,15 @@ impl Raw {
         if self.version == Version::V5 {
             self.describe(offset, record, device);
         }
-        let topic = self.template.render(record.topic, device, &mut self.topic)?;
+        let topic =
+            self.template.render(&Names { topic: record.topic, device, kind: "" }, &mut self.topic)?;
         let properties = match self.version {
             Version::V311 => None,
             Version::V5 => Some([&self.properties[..], record.split_expiry().1]),
         };
         let retain = record.retain && limits.retain_available;
         let publish = Publish { topic, id, retain, properties, payload: record.payload };
-        let bytes = publish.size();
-        let bytes_max = limits.packet_bytes_max.min(self.packet_bytes_max.unwrap_or(limits.packet_bytes_max));
-        if bytes > u64::from(bytes_max) {
-            return Err(Unsendable::TooLong { bytes, bytes_max });
-        }
+        check_size(&publish, limits.packet_bytes_max.min(self.packet_bytes_max))?;
         publish.write(out);
         Ok(())
     }
@@ -147,29 +131,4 @@ impl Raw {
         put(out, RECEIVED, |out| out.extend_from_slice(&timestamp::rfc3339(record.received_ms)));
         out.extend_from_slice(&self.mark);
     }
-}
-
-/// Appends a property: `key`, then the value that `write` writes, with its length before it.
-fn put(out: &mut Vec<u8>, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
-    out.extend_from_slice(key);
-    let at = out.len();
-    out.extend_from_slice(&[0, 0]);
-    write(out);
-    // Values are names and ids of 1 KB at the most (`ID_BYTES_MAX`, `NAME_BYTES_MAX`), so 16 bits hold the length.
-    let bytes = (out.len() - at - 2) as u16;
-    out[at..at + 2].copy_from_slice(&bytes.to_be_bytes());
-}
-
-fn put_decimal(out: &mut Vec<u8>, mut value: u64) {
-    let mut text = [0; 20];
-    let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&text[at..]);
 }

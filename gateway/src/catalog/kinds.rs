@@ -1,0 +1,119 @@
+//! Kinds that are known, and lists of them: shared by all devices that announce the same.
+//!
+//! Limits: those of a definition; a list has 32 kinds at most.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tidegate_protocol::limits::DEFINITION_BYTES_MAX;
+
+use super::{
+    decoder::Decoder,
+    definition::{BadDefinition, Definition},
+};
+
+/// SHA-256: of a definition's bytes, or of the hashes of a list of kinds.
+pub type Hash = [u8; 32];
+
+/// A kind of event, ready to be decoded.
+#[derive(Debug)]
+pub struct KnownKind {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its version.
+    pub version: u8,
+    /// SHA-256 of the definition: the kind's name for ever.
+    pub hash: Hash,
+    /// The definition as it was announced.
+    pub definition: Box<[u8]>,
+    /// Reads its bodies.
+    pub decoder: Decoder,
+}
+
+impl KnownKind {
+    /// Reads a definition.
+    ///
+    /// # Errors
+    /// The bytes are none.
+    pub fn new(definition: &[u8]) -> Result<Self, BadDefinition> {
+        let read = Definition::parse(definition)?;
+        Ok(Self {
+            decoder: Decoder::new(&read),
+            name: read.name.into(),
+            version: read.version,
+            hash: hash(definition),
+            definition: definition.into(),
+        })
+    }
+
+    /// `name@version`.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!("{}@{}", self.name, self.version)
+    }
+
+    /// The memory that it takes, in bytes, with its place in the catalog.
+    pub(super) fn held_bytes(&self) -> usize {
+        // A reference count, the place in a table that is at most half full, and what each allocation wastes.
+        const BESIDES: usize = 16 + 2 * size_of::<(Hash, Arc<KnownKind>)>() + 5 * 16;
+        size_of::<Self>() + self.name.len() + self.definition.len() + self.decoder.held_bytes() + BESIDES
+    }
+}
+
+/// The kinds of a device in the order of their indexes.
+#[derive(Debug)]
+pub struct KindSet {
+    pub(super) hash: Hash,
+    pub(super) kinds: Box<[Arc<KnownKind>]>,
+}
+
+impl KindSet {
+    pub(super) fn new(kinds: Box<[Arc<KnownKind>]>) -> Self {
+        let mut all = Sha256::new();
+        kinds.iter().for_each(|kind| all.update(kind.hash));
+        Self { hash: all.finalize().into(), kinds }
+    }
+
+    /// The kind with this index.
+    #[must_use]
+    pub fn kind(&self, index: u8) -> Option<&Arc<KnownKind>> {
+        self.kinds.get(usize::from(index))
+    }
+
+    /// Whether these are the definitions, by index.
+    pub(super) fn is_of(&self, definitions: &[&[u8]]) -> bool {
+        self.kinds.iter().map(|kind| &*kind.definition).eq(definitions.iter().copied())
+    }
+
+    /// All of them, by index.
+    #[must_use]
+    pub fn all(&self) -> &[Arc<KnownKind>] {
+        &self.kinds
+    }
+}
+
+/// SHA-256 of a definition.
+#[must_use]
+pub fn hash(definition: &[u8]) -> Hash {
+    Sha256::digest(definition).into()
+}
+
+/// Bytes in hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
+        .collect()
+}
+
+/// Bytes of a definition from hexadecimal; nothing if it is none, or longer than a definition.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || text.len() > 2 * DEFINITION_BYTES_MAX {
+        return None;
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    text.as_bytes().chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+}

@@ -1,0 +1,111 @@
+//! The format `cloudevents`: CloudEvents 1.0.2 with its MQTT binding.
+//!
+//! ```text
+//!  MQTT 5      binary mode: attributes are user properties without a prefix, `datacontenttype` is the Content Type, the
+//!              payload is the data                                              (MQTT binding, section 3.1)
+//!  MQTT 3.1.1  structured mode: one JSON object                                 (section 3.2; JSON format, section 3)
+//! ```
+//! | Attribute | Value |
+//! |---|---|
+//! | `id` | the event's id, `s3/17/300` |
+//! | `source` | `/tidegate/<gateway>/<device>` |
+//! | `type` | `tidegate.climate.v1`; `tidegate.json` and the like for what has no version |
+//! | `subject` | the topic as it came |
+//! | `time` | when it was |
+//! | `timequality`, `uncertaintyms` | how the time is known, and how well |
+//! | `boot`, `sequence`, `uptimems` | the device's own numbers |
+//! | `receivedtime` | when the gateway took it in |
+//! | `replayed` | which replay sends it again |
+//!
+//! Extension attributes are strings of digits where they are numbers: the type Integer has 32 bits. (CloudEvents 1.0.2, type system)
+
+use super::{
+    facts::{Data, Facts, put_time},
+    json::{self, put_quoted},
+    property::{self, TEXT_PAYLOAD, put_decimal},
+};
+
+const BINARY: &str = "application/octet-stream";
+const SPEC_VERSION: &[u8] = b"1.0";
+
+/// Appends the properties of binary mode.
+pub fn put_properties(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str) {
+    match facts.data {
+        Data::Json(_) => {
+            out.extend_from_slice(&TEXT_PAYLOAD);
+            property::put_content_type(out, json::CONTENT_TYPE);
+        }
+        Data::Bytes(_) => property::put_content_type(out, BINARY),
+    }
+    each_attribute(facts, gateway, |name, write| property::put(out, name, write));
+}
+
+/// Appends the object of structured mode.
+pub fn write_structured(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str) {
+    let mut separator = b'{';
+    each_attribute(facts, gateway, |name, write| {
+        out.extend_from_slice(&[separator, b'"']);
+        separator = b',';
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        put_quoted(out, write);
+    });
+    let content_type = match facts.data {
+        Data::Json(_) => json::CONTENT_TYPE,
+        Data::Bytes(_) => BINARY,
+    };
+    out.extend_from_slice(b",\"datacontenttype\":\"");
+    out.extend_from_slice(content_type.as_bytes());
+    out.push(b'"');
+    json::put_data(out, facts.data);
+    out.push(b'}');
+}
+
+/// Gives every attribute but the content type: its name, and what writes its value.
+fn each_attribute(facts: &Facts<'_>, gateway: &str, mut put: impl FnMut(&str, &mut dyn FnMut(&mut Vec<u8>))) {
+    put("specversion", &mut |out| out.extend_from_slice(SPEC_VERSION));
+    put("id", &mut |out| facts.put_id(out));
+    put("source", &mut |out| {
+        out.extend_from_slice(b"/tidegate/");
+        put_segment(out, gateway);
+        out.push(b'/');
+        put_segment(out, facts.device);
+    });
+    put("type", &mut |out| {
+        out.extend_from_slice(b"tidegate.");
+        out.extend_from_slice(facts.kind.as_bytes());
+        if let Some(version) = facts.version {
+            out.extend_from_slice(b".v");
+            put_decimal(out, version.into());
+        }
+    });
+    put("subject", &mut |out| out.extend_from_slice(facts.topic.as_bytes()));
+    put("time", &mut |out| put_time(out, facts.stamp.time_ms));
+    put("timequality", &mut |out| out.extend_from_slice(facts.stamp.quality.as_str().as_bytes()));
+    put("receivedtime", &mut |out| put_time(out, facts.received_ms));
+    let id = facts.number();
+    let numbers = [
+        ("uncertaintyms", facts.stamp.uncertainty_ms),
+        ("boot", id.map(|id| id.boot.into())),
+        ("sequence", id.map(|id| id.seq.into())),
+        ("uptimems", facts.uptime_ms),
+    ];
+    for (name, value) in numbers {
+        if let Some(value) = value {
+            put(name, &mut |out| put_decimal(out, value));
+        }
+    }
+    if let Some(replay) = facts.replay {
+        put("replayed", &mut |out| out.extend_from_slice(replay.as_bytes()));
+    }
+}
+
+/// Appends a text as one segment of a URI path. (RFC 3986, section 3.3)
+fn put_segment(out: &mut Vec<u8>, text: &str) {
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte),
+            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What is known of one event, whatever it is written as.
+//!
+//! ```text
+//!  of our devices   s3/17/300   climate 1   the time as the fleet knows it
+//!  anything else    barn-7/0badcafe-4711    birth · status · reply · gap · json · opaque   the time of its arrival
+//! ```
+
+use tidegate_protocol::EventId;
+
+use super::property::put_decimal;
+use crate::{fleet::Stamp, uplink::timestamp};
+
+/// One event.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Which one.
+    pub identity: Identity<'a>,
+    /// Whose: the device of a `tg/…` topic, or else the MQTT client id.
+    pub device: &'a str,
+    /// The topic as it came.
+    pub topic: &'a str,
+    /// The name of its type.
+    pub kind: &'a str,
+    /// The version of its type; only events of our devices have one.
+    pub version: Option<u8>,
+    /// When it was.
+    pub stamp: Stamp,
+    /// The device's uptime then, in milliseconds.
+    pub uptime_ms: Option<u64>,
+    /// When the gateway took it in, milliseconds since 1970, corrected.
+    pub received_ms: u64,
+    /// The replay that sends it again.
+    pub replay: Option<&'a str>,
+    /// What it says.
+    pub data: Data<'a>,
+}
+
+/// What names an event for ever.
+#[derive(Debug, Clone, Copy)]
+pub enum Identity<'a> {
+    /// Its device's own number.
+    Numbered(EventId),
+    /// Its place in this store.
+    Stored {
+        /// Gateway and store.
+        prefix: &'a str,
+        /// The offset.
+        offset: u64,
+    },
+}
+
+/// What an event says.
+#[derive(Debug, Clone, Copy)]
+pub enum Data<'a> {
+    /// A JSON text.
+    Json(&'a [u8]),
+    /// Bytes of which nothing is known.
+    Bytes(&'a [u8]),
+}
+
+impl Facts<'_> {
+    /// Appends the event's id.
+    pub fn put_id(&self, out: &mut Vec<u8>) {
+        match self.identity {
+            Identity::Numbered(id) => {
+                out.extend_from_slice(self.device.as_bytes());
+                out.push(b'/');
+                put_decimal(out, id.boot.into());
+                out.push(b'/');
+                put_decimal(out, id.seq.into());
+            }
+            Identity::Stored { prefix, offset } => {
+                out.extend_from_slice(prefix.as_bytes());
+                put_decimal(out, offset);
+            }
+        }
+    }
+
+    /// The device's own number, if it has one.
+    pub fn number(&self) -> Option<EventId> {
+        match self.identity {
+            Identity::Numbered(id) => Some(id),
+            Identity::Stored { .. } => None,
+        }
+    }
+}
+
+/// Appends a time as RFC 3339.
+pub fn put_time(out: &mut Vec<u8>, ms: u64) {
+    out.extend_from_slice(&timestamp::rfc3339(ms));
+}

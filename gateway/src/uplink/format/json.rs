@@ -1,0 +1,96 @@
+//! The format `json`: one object for each event, data and what is known of it.
+//!
+//! ```json
+//! {"id":"s3/17/300","device":"s3","boot":17,"seq":300,"type":"climate","version":1,
+//!  "time":"2026-11-24T16:05:07.123Z","time_quality":"mapped","uncertainty_ms":2000,"uptime_ms":3600123,
+//!  "received":"2026-11-24T16:05:09.001Z","data":{"temperature":23.45,"humidity":45.2,"pressure":101325}}
+//! ```
+//! What does not come from an event type of ours has `topic` in place of `boot`, `seq`, `version` and `uptime_ms`. Payloads that
+//! are no JSON are in `data_base64` in place of `data`.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{
+    facts::{Data, Facts, put_time},
+    property::put_decimal,
+};
+
+/// The content type of what this writes.
+pub const CONTENT_TYPE: &str = "application/json";
+
+/// Appends the object.
+pub fn write(out: &mut Vec<u8>, facts: &Facts<'_>) {
+    out.extend_from_slice(b"{\"id\":");
+    put_quoted(out, |text| facts.put_id(text));
+    out.extend_from_slice(b",\"device\":");
+    put_text(out, facts.device);
+    match facts.number() {
+        Some(id) => {
+            put_number(out, "boot", id.boot.into());
+            put_number(out, "seq", id.seq.into());
+        }
+        None => {
+            out.extend_from_slice(b",\"topic\":");
+            put_text(out, facts.topic);
+        }
+    }
+    out.extend_from_slice(b",\"type\":");
+    put_text(out, facts.kind);
+    if let Some(version) = facts.version {
+        put_number(out, "version", version.into());
+    }
+    out.extend_from_slice(b",\"time\":\"");
+    put_time(out, facts.stamp.time_ms);
+    out.extend_from_slice(b"\",\"time_quality\":\"");
+    out.extend_from_slice(facts.stamp.quality.as_str().as_bytes());
+    out.push(b'"');
+    if let Some(uncertainty_ms) = facts.stamp.uncertainty_ms {
+        put_number(out, "uncertainty_ms", uncertainty_ms);
+    }
+    if let Some(uptime_ms) = facts.uptime_ms {
+        put_number(out, "uptime_ms", uptime_ms);
+    }
+    out.extend_from_slice(b",\"received\":\"");
+    put_time(out, facts.received_ms);
+    out.push(b'"');
+    if let Some(replay) = facts.replay {
+        out.extend_from_slice(b",\"replayed\":");
+        put_text(out, replay);
+    }
+    put_data(out, facts.data);
+    out.push(b'}');
+}
+
+/// Appends the member `data`, or `data_base64` where it is no JSON, with a comma before it.
+pub fn put_data(out: &mut Vec<u8>, data: Data<'_>) {
+    match data {
+        Data::Json(json) => {
+            out.extend_from_slice(b",\"data\":");
+            out.extend_from_slice(json);
+        }
+        Data::Bytes(bytes) => {
+            out.extend_from_slice(b",\"data_base64\":\"");
+            out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+            out.push(b'"');
+        }
+    }
+}
+
+/// Appends a text as a JSON string.
+pub fn put_text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("invariant: a text is written into memory");
+}
+
+/// Appends what `write` writes as a JSON string.
+pub fn put_quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut text = Vec::new();
+    write(&mut text);
+    put_text(out, &String::from_utf8_lossy(&text));
+}
+
+fn put_number(out: &mut Vec<u8>, key: &str, value: u64) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":");
+    put_decimal(out, value);
+}
