@@ -148,7 +148,8 @@ impl Life {
             let mut is_birth = true;
             while at_ms < self.to_ms {
                 if self.is_away(at_ms) {
-                    (at_ms, connection, is_birth) = (self.outage.1 + random.between(0, 2_000), connection + 1, true);
+                    (at_ms, connection, is_birth) =
+                        (self.outage.1 + random.between(0, 2_000), connection + 1, true);
                     continue;
                 }
                 sent.push(self.live(random, connection, is_birth, at_ms));
@@ -172,8 +173,10 @@ impl Life {
                 at_ms += random.between(1, EVENT_EVERY_MS);
             }
             // It waits for the link, and sometimes for long.
-            let waits_ms = if random.one_in(5) { random.between(0, 3 * HOUR_MS) } else { random.between(1, 500) };
-            let ready_ms = if self.is_away(last_ms) { self.outage.1 + random.between(0, 60_000) } else { last_ms };
+            let waits_ms =
+                if random.one_in(5) { random.between(0, 3 * HOUR_MS) } else { random.between(1, 500) };
+            let ready_ms =
+                if self.is_away(last_ms) { self.outage.1 + random.between(0, 60_000) } else { last_ms };
             sent.push((ready_ms + waits_ms, self.topic("e"), frame.finish().to_vec()));
         }
     }

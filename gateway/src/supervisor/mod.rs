@@ -190,6 +190,7 @@ impl Gateway {
             replays: replays.clone(),
             outbox: outbox.clone(),
             catalog: catalog.clone(),
+            fleet: fleet.clone(),
         };
         let http = Task::spawn("http".into(), &failure, |stop| http::run(window, rooms, stop));
         let fleet = {
