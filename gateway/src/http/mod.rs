@@ -13,6 +13,7 @@
 //!
 //! /api/replay                    events that are sent again: see `replay.rs`
 //! /api/commands                  commands to devices: see `commands.rs`
+//! GET /api/devices   what is known of each device: see `devices.rs`
 //! GET /api/schemas   the kinds of event that were met: see `schemas.rs`
 //! GET /api/store/…   a closer look at the store: see `store.rs`
 //! ```
@@ -46,6 +47,8 @@ pub use letter::{LetterItem, LetterPage};
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 
+/// What is known of devices, as JSON.
+pub use crate::fleet::{BootItem, DeviceItem, DeviceList, DeviceSheet, Presence, Quality, Run};
 /// What a replay is asked for and how far it is, as JSON both ways.
 pub use crate::uplink::{
     Counted, Found, KindName, Letters, Progress, Request as ReplayRequest, State as ReplayState, Stored, What,
