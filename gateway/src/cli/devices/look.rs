@@ -7,7 +7,7 @@ use super::super::{
 };
 use crate::{
     clock,
-    fleet::{BootItem, DeviceItem, DeviceList, DeviceSheet, Presence, Run},
+    http::{BootItem, DeviceItem, DeviceList, DeviceSheet, Presence, Run},
 };
 
 /// List the devices: whether they are there, their firmware, and what they lost
@@ -201,7 +201,7 @@ fn presence(presence: Presence) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::Quality;
+    use crate::http::Quality;
 
     fn sheet() -> DeviceSheet {
         let run = |first_seq, count| Run { first_seq, count };
