@@ -10,7 +10,8 @@
 //!
 //! Limits: [`RUNS_MAX`] runs of either. Beyond, the lowest run is closed: its count stays, its numbers are forgotten, and `closed`
 //! is the number below which that has happened. What comes below it from then on is taken to fill what was closed there, which is
-//! right as long as nothing is sent twice, and [`Gaps::is_exact`] says that it is an assumption. So a device with a few
+//! right as long as nothing is sent twice, and no number of a closed run of those told lost comes all the same: [`Gaps::is_exact`]
+//! says that this is an assumption. So a device with a few
 //! thousand holes is counted right, and one with more than the limit open at a time as right as can be.
 //!
 //! What it does not do: what a device lost behind its last event of a boot nobody can know.
@@ -135,7 +136,7 @@ impl Gaps {
     /// Whether every number's state is known, not only how many there are in each.
     #[must_use]
     pub fn is_exact(&self) -> bool {
-        self.closed == 0
+        self.closed == 0 && self.lost_closed == 0
     }
 
     /// Numbers up to `start` exist: those not seen are missing.

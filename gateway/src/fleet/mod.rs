@@ -71,7 +71,8 @@ impl Default for Fleet {
 
 impl Fleet {
     /// Takes up what was kept, gives `catalog` what it had, and has the store keep what comes behind it. Blocking. To be called
-    /// before anything new is taken in: this is the first look at the clocks.
+    /// before anything new is taken in: this is the first look at the clocks, and it is saved, so that a kill right after the
+    /// start leaves no record of which nobody can tell when it came.
     ///
     /// # Errors
     /// [`StoreError`]: what was kept can not be read now, or a newer version wrote it. It is as it was.
@@ -79,6 +80,11 @@ impl Fleet {
         let (mut state, position) = saved::load(view, catalog)?;
         state.look(reading, view.end().offset);
         view.hold(position);
+        let save = saved::gather(&mut state, &[], position);
+        if let Err(error) = view.save_fleet(&save.changes, position) {
+            tracing::warn!("the look at the clocks is not saved: {error}; trying on");
+            save.give_back(&mut state);
+        }
         Ok(Self {
             shared: Arc::new(Shared { state: Mutex::new(state), position: watch::Sender::new(position) }),
         })
