@@ -6,7 +6,7 @@
 //!  the device's clock is set: w at u           w - 0.5 s ≤ time of u ≤ w + 0.5 s
 //! ```
 //! An [`Anchor`] holds what all messages together say of the offset (time less uptime) at one uptime: a lower and an upper
-//! bound, and the best estimate, which is the lowest `received - uptime`. Away from the anchor the bounds widen by the drift that a
+//! bound, and the best estimate, which is the lowest `received - uptime`, as far as drift did not raise it. Away from the anchor the bounds widen by the drift that a
 //! clock may have, [`DRIFT_PPM_MAX`]. A boot has two anchors: the latest, and the one before the last silence of [`SPLIT_MS`], so
 //! that what a device stored during an outage lies between two that are known, and its time is interpolated.
 //!
@@ -283,7 +283,8 @@ impl Anchor {
         if low_ms.is_some_and(|low| low > high_ms) {
             return *heard;
         }
-        let best_ms = self.best_ms.min(heard.best_ms).min(high_ms).max(low_ms.unwrap_or(i64::MIN));
+        // What it is later than before is drift, as far as that can be, and beyond that a slow message.
+        let best_ms = heard.best_ms.min(self.best_ms + own).min(high_ms).max(low_ms.unwrap_or(i64::MIN));
         let uptime_ms = self.uptime_ms.max(heard.uptime_ms);
         Self { axis: self.axis, uptime_ms, low_ms, high_ms, best_ms }
     }
