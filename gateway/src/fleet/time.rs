@@ -318,25 +318,26 @@ impl Anchor {
     }
 }
 
-/// By two anchors: outside of them the nearer one, between them both.
+/// By two anchors: outside of them the nearer one, between them both. One that nothing live made only bounds the other.
 fn between(before: &Anchor, first: i64, latest: &Anchor, second: i64, uptime_ms: u64) -> Estimate {
     let start = before.at(before.uptime_ms, first);
     let end = latest.at(latest.uptime_ms, second);
     let (early, late) = (before.at(uptime_ms, first), latest.at(uptime_ms, second));
-    let is_apart = before.uptime_ms < latest.uptime_ms && start.ms <= end.ms;
-    let can_both_be = start.meets(&latest.at(before.uptime_ms, second));
-    if uptime_ms >= latest.uptime_ms || !is_apart || !can_both_be {
+    if !start.meets(&latest.at(before.uptime_ms, second)) {
         return late;
     }
     let (low_ms, high_ms) = (early.low_ms.max(late.low_ms), early.high_ms.min(late.high_ms));
-    let ms = match uptime_ms.checked_sub(before.uptime_ms) {
-        None => early.ms,
-        Some(into_ms) => {
-            let (span, all) = (i128::from(end.ms - start.ms), latest.uptime_ms - before.uptime_ms);
-            start.ms + (span * i128::from(into_ms) / i128::from(all)) as i64
-        }
-    };
-    Estimate { ms, low_ms, high_ms }
+    let of = |ms: i64| Estimate { ms: ms.min(high_ms), low_ms, high_ms };
+    if latest.low_ms.is_none() {
+        return of(early.ms);
+    }
+    let is_apart = before.uptime_ms < latest.uptime_ms && start.ms <= end.ms;
+    if before.low_ms.is_none() || !is_apart || uptime_ms >= latest.uptime_ms {
+        return of(late.ms);
+    }
+    let Some(into_ms) = uptime_ms.checked_sub(before.uptime_ms) else { return of(early.ms) };
+    let (span, all) = (i128::from(end.ms - start.ms), latest.uptime_ms - before.uptime_ms);
+    of(start.ms + (span * i128::from(into_ms) / i128::from(all)) as i64)
 }
 
 /// What a clock may gain or lose between two uptimes, in milliseconds, rounded up.

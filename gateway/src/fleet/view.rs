@@ -133,8 +133,8 @@ pub struct Run {
 /// Every device at a glance, by name.
 pub(super) fn list(state: &State, reading: &Reading) -> DeviceList {
     let now = state.journal().now(reading);
-    let item = |(name, device): (&Box<str>, &Device)| item(name, device, state.journal(), now);
-    let mut items: Vec<_> = state.devices().iter().map(item).collect();
+    let devices = state.devices().iter();
+    let mut items: Vec<_> = devices.map(|(name, device)| item(name, device, state.journal(), now)).collect();
     items.sort_by(|a, b| a.device.cmp(&b.device));
     DeviceList { items, untracked_records: state.totals(reading).untracked }
 }
