@@ -16,13 +16,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["clock", "telemetry"]),
     // Pure: the rows that it wants kept are others' to write.
     ("catalog", &[]),
+    // Follows the log.
+    ("fleet", &["store", "catalog", "clock", "telemetry"]),
     ("ingest", &["store", "catalog", "clock", "telemetry"]),
-    ("uplink", &["store", "catalog", "clock", "telemetry"]),
+    ("uplink", &["store", "catalog", "fleet", "clock", "telemetry"]),
     // The read side of the rooms.
-    ("http", &["store", "uplink", "catalog", "clock", "telemetry"]),
+    ("http", &["store", "uplink", "catalog", "fleet", "clock", "telemetry"]),
     // Composes the rooms' settings types; no room imports it.
     ("config", &["ingest", "store", "uplink", "http", "clock"]),
-    ("supervisor", &["ingest", "store", "uplink", "http", "config", "catalog", "clock", "telemetry"]),
+    (
+        "supervisor",
+        &["ingest", "store", "uplink", "http", "config", "catalog", "fleet", "clock", "telemetry"],
+    ),
     // `status` reads what `http` writes, by the same type; `users` writes the file that `ingest` reads.
     ("cli", &["config", "ingest", "store", "supervisor", "http", "catalog", "clock", "telemetry"]),
     ("main", &["cli"]),

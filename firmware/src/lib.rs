@@ -11,13 +11,13 @@
 //! An event is numbered when it is sampled, and from then on it is either acknowledged by the gateway or named in a loss
 //! event. Sampling goes on while the link connects, writes, or waits.
 //!
-//! Limits: no heap, no threads, no `unsafe`; the queue's `SLOTS * BYTES`, two buffers of `BYTES`, and about 6 KB of state in
-//! the future of [`device::run`]. Every wait on the gateway has an end.
+//! Limits: no heap, no threads, no `unsafe`; the queue's `SLOTS * BYTES`, a buffer of `BYTES`, one of `OUT`, and about 7 KB of
+//! state in the future of [`device::run`]. Every wait on the gateway has an end.
 //!
 //! Reading order: [`board`] (what a board gives), [`device`] (the loop), then [`sensor`], [`batcher`], [`queue`], [`loss`],
 //! [`link`], [`backoff`].
 //!
-//! What it does not do: no storage across a reset, no commands, no TLS, no radio. Those are the board's, or not here.
+//! What it does not do: no storage across a reset, no replies to commands, no TLS, no radio. Those are the board's, or not here.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -3,17 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
 
-use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
+mod rig;
+
+use std::cell::RefCell;
 use std::future::Future;
 use std::num::NonZeroU16;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
-use embedded_io_async::{ErrorType, Read, Write};
 use tidegate_firmware::batcher::BatchLimits;
-use tidegate_firmware::board::{Clock, Connection, Dialer, Never, Progress, Watcher};
+use tidegate_firmware::board::{Clock, Dialer, Never, Progress, Watcher};
 use tidegate_firmware::device::{
     self, ANSWER_MS_MAX, Board, DIAL_MS_MAX, Firmware, Parts, Settings, Storage,
 };
@@ -23,29 +23,11 @@ use tidegate_firmware::sensor::{Body, Fault, Reading, Sensor, SensorFault, Simul
 use tidegate_protocol::events::{Climate, EventType, Loss};
 use tidegate_protocol::{DeviceName, Kind, ResetReason};
 
+use rig::{CONNACK, JumpingClock, Stream};
+
 const KINDS: &[Kind] = &[Loss::KIND, Climate::KIND, SensorFault::KIND];
 /// Polls of a future before a test gives up.
 const POLLS_MAX: usize = 1_000_000;
-
-/// Its sleep ends when it is polled a second time, and brings the time with it: nothing else was ready by then.
-#[derive(Clone, Default)]
-struct JumpingClock(Rc<Cell<u64>>);
-
-impl Clock for JumpingClock {
-    fn uptime_ms(&self) -> u64 {
-        self.0.get()
-    }
-
-    async fn sleep_until(&self, uptime_ms: u64) {
-        let mut polled = false;
-        std::future::poll_fn(|_| {
-            let ready = std::mem::replace(&mut polled, true) || self.0.get() >= uptime_ms;
-            if ready { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-        self.0.set(self.0.get().max(uptime_ms));
-    }
-}
 
 /// How far the gateway goes before it falls silent.
 #[derive(Clone, Copy, PartialEq)]
@@ -63,44 +45,10 @@ impl Dialer for Line {
     async fn dial(&mut self) -> Option<Stream> {
         match self.0 {
             Silent::WhenDialled => std::future::pending().await,
-            Silent::WhenConnected => Some(Stream { answer: Vec::new() }),
-            Silent::AfterConnack => Some(Stream { answer: vec![0x20, 3, 0, 0, 0] }),
+            Silent::WhenConnected => Some(Stream::answering(&[])),
+            Silent::AfterConnack => Some(Stream::answering(&CONNACK)),
         }
     }
-}
-
-struct Stream {
-    answer: Vec<u8>,
-}
-
-impl ErrorType for Stream {
-    type Error = Infallible;
-}
-
-impl Read for Stream {
-    async fn read(&mut self, out: &mut [u8]) -> Result<usize, Infallible> {
-        if self.answer.is_empty() {
-            std::future::pending().await
-        }
-        let bytes = out.len().min(self.answer.len());
-        out[..bytes].copy_from_slice(&self.answer[..bytes]);
-        self.answer.drain(..bytes);
-        Ok(bytes)
-    }
-}
-
-impl Write for Stream {
-    async fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
-        Ok(bytes.len())
-    }
-
-    async fn flush(&mut self) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
-
-impl Connection for Stream {
-    async fn close(&mut self) {}
 }
 
 /// A sensor that fails the first so many times.

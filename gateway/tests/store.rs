@@ -110,6 +110,39 @@ fn segment_files(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 #[tokio::test]
+async fn what_is_held_is_not_deleted_although_it_is_delivered_also_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = Settings { segment_bytes: 300_000, ..settings(folder.path()) };
+    let filler = "x".repeat(1_000);
+    let deletes = |folder: &Path, to: usize| {
+        let folder = folder.to_owned();
+        tokio::time::timeout(Duration::from_secs(7), async move {
+            while segment_files(&folder).len() > to {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+    };
+    let store = Store::open(small.clone(), &[UPLINK.into()]).unwrap();
+    store.view().save_fleet(&[], 0).unwrap();
+    append(&store, (0..2_000).map(|n| format!("{n} {filler}"))).await;
+    let mut reader = store.reader(UPLINK).unwrap();
+    read(&mut reader, 2_000).await;
+    reader.release(2_000);
+    let all = segment_files(folder.path()).len();
+    deletes(folder.path(), all - 1).await.expect_err("it is held");
+    store.crash();
+
+    // Nobody took it up again yet.
+    let store = Store::open(small, &[UPLINK.into()]).unwrap();
+    let all = segment_files(folder.path()).len();
+    let mut reader = store.reader(UPLINK).unwrap();
+    reader.release(2_000);
+    deletes(folder.path(), all - 1).await.expect_err("it is held");
+    store.view().save_fleet(&[], 2_000).unwrap();
+    deletes(folder.path(), 1).await.expect("what is held no more is deleted");
+}
+
+#[tokio::test]
 async fn what_is_durable_is_read_in_order_from_memory_and_from_disk() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

@@ -1,4 +1,4 @@
-//! What travels between a device and the gateway: frames of events, topics, identity, limits.
+//! What travels between a device and the gateway: frames of events, births, statuses, event types, topics, identity.
 //!
 //! ```text
 //!  device                                                         gateway
@@ -13,7 +13,9 @@
 //! Limits: all of them are in [`limits`]. A writer and a reader each hold at most 400 bytes of state
 //! beside the caller's buffer; no input makes a reader allocate, panic, or run longer than its bytes.
 //!
-//! What it does not do: no input or output, no clock, no MQTT, no schemas (a body is a byte string here).
+//! A type of event is a struct with two derives ([`events`]); its [`definition`] travels in the [`Birth`], and explains the bodies.
+//!
+//! What it does not do: no input or output, no clock, no MQTT, no decoding by a definition (a body is a byte string here).
 #![no_std]
 #![forbid(unsafe_code)]
 

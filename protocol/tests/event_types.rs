@@ -158,6 +158,42 @@ fn the_definition_of_climate_is_this_by_hand() {
     assert_eq!(to_hex(Climate::KIND.definition), by_hand.concat());
 }
 
+fn docs() -> String {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "docs", "wire-format.md"].iter().collect();
+    std::fs::read_to_string(path).expect("the page on the format")
+}
+
+#[test]
+fn the_definition_in_the_docs_is_the_vector() {
+    let docs = docs();
+    let (_, ruler) = docs.split_once("climate-1.json`:").expect("the ruler's heading");
+    let is_byte = |word: &&str| word.len() == 2 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let lines = ruler.split("```").nth(1).expect("the ruler").lines();
+    let hex: String = lines.flat_map(|line| line.split_whitespace().take_while(is_byte)).collect();
+    assert_eq!(hex, to_hex(Climate::KIND.definition));
+}
+
+#[test]
+fn the_table_in_the_docs_has_every_ready_type_with_its_fields_in_order() {
+    let docs = docs();
+    let (_, table) = docs.split_once("## Event types").expect("the heading");
+    let (table, _) = table.split_once("## Definition").expect("the next heading");
+    let rows = table.lines().filter(|line| line.starts_with("| `") || line.starts_with("| | | `"));
+    let mut rows = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    for Listed { kind, fields, .. } in ALL {
+        for (place, field) in fields.iter().enumerate() {
+            let row = rows.next().expect("a row");
+            if place == 0 {
+                assert_eq!(row[1], format!("`{}` {}", kind.name, kind.version));
+            }
+            assert_eq!((row[3], row[5]), (format!("`{}`", field.name).as_str(), field.unit), "{}", kind.name);
+            let scale: f64 = if row[6].is_empty() { 1.0 } else { row[6].parse().expect("a scale") };
+            assert_eq!(scale, 10_f64.powi(field.scale_exp10.into()), "{} {}", kind.name, field.name);
+        }
+    }
+    assert_eq!(rows.next(), None);
+}
+
 #[test]
 fn the_definition_of_loss_is_this_by_hand() {
     let by_hand = [

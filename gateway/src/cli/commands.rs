@@ -344,6 +344,7 @@ mod tests {
             replays: uplink::Replays::new(store.view(), vec![], uplink::Knowledge::default()),
             outbox: outbox.clone(),
             catalog: Default::default(),
+            fleet: Default::default(),
         };
         runtime.spawn(http::run(bound, rooms, CancellationToken::new()));
         let command = |words: &[&str]| {

@@ -11,7 +11,7 @@ use super::{
     quantity,
     typed::{self, Text},
 };
-use crate::{catalog::Values, http, ingest, store, uplink};
+use crate::{http, ingest, store, uplink};
 
 const DATA_DIR_DEFAULT: &str = "/var/lib/tidegate";
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
@@ -194,7 +194,7 @@ impl Judge<'_> {
             ("json", uplink::FormatName::Json),
             ("cloudevents", uplink::FormatName::CloudEvents),
         ];
-        let values = [("scaled", Values::Scaled), ("raw", Values::Raw)];
+        let values = [("scaled", uplink::Values::Scaled), ("raw", uplink::Values::Raw)];
         let password = self.password(typed, &name);
         let settings = uplink::Settings {
             client_id: format!("tidegate-{gateway_id}-{name}"),
@@ -203,7 +203,7 @@ impl Judge<'_> {
             user: typed.user.as_ref().map(|user| user.get_ref().clone()),
             password: password.map(uplink::Password::new),
             format: self.one_of(typed.format.as_ref(), uplink::FormatName::Raw, "format", &formats),
-            values: self.one_of(typed.values.as_ref(), Values::Scaled, "values", &values),
+            values: self.one_of(typed.values.as_ref(), uplink::Values::Scaled, "values", &values),
             wait_for_birth: self.value(typed.wait_for_birth.as_ref(), WAIT_FOR_BIRTH_DEFAULT, |text| {
                 at_most(text, WAIT_FOR_BIRTH_MAX, "366 days")
             }),

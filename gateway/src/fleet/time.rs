@@ -6,7 +6,7 @@
 //!  the device's clock is set: w at u           w - 0.5 s ≤ time of u ≤ w + 0.5 s
 //! ```
 //! An [`Anchor`] holds what all messages together say of the offset (time less uptime) at one uptime: a lower and an upper
-//! bound, and the best estimate, which is the lowest `received - uptime`. Away from the anchor the bounds widen by the drift that a
+//! bound, and the best estimate, which is the lowest `received - uptime`, as far as drift did not raise it. Away from the anchor the bounds widen by the drift that a
 //! clock may have, [`DRIFT_PPM_MAX`]. A boot has two anchors: the latest, and the one before the last silence of [`SPLIT_MS`], so
 //! that what a device stored during an outage lies between two that are known, and its time is interpolated.
 //!
@@ -283,7 +283,8 @@ impl Anchor {
         if low_ms.is_some_and(|low| low > high_ms) {
             return *heard;
         }
-        let best_ms = self.best_ms.min(heard.best_ms).min(high_ms).max(low_ms.unwrap_or(i64::MIN));
+        // What it is later than before is drift, as far as that can be, and beyond that a slow message.
+        let best_ms = heard.best_ms.min(self.best_ms + own).min(high_ms).max(low_ms.unwrap_or(i64::MIN));
         let uptime_ms = self.uptime_ms.max(heard.uptime_ms);
         Self { axis: self.axis, uptime_ms, low_ms, high_ms, best_ms }
     }
@@ -317,25 +318,26 @@ impl Anchor {
     }
 }
 
-/// By two anchors: outside of them the nearer one, between them both.
+/// By two anchors: outside of them the nearer one, between them both. One that nothing live made only bounds the other.
 fn between(before: &Anchor, first: i64, latest: &Anchor, second: i64, uptime_ms: u64) -> Estimate {
     let start = before.at(before.uptime_ms, first);
     let end = latest.at(latest.uptime_ms, second);
     let (early, late) = (before.at(uptime_ms, first), latest.at(uptime_ms, second));
-    let is_apart = before.uptime_ms < latest.uptime_ms && start.ms <= end.ms;
-    let can_both_be = start.meets(&latest.at(before.uptime_ms, second));
-    if uptime_ms >= latest.uptime_ms || !is_apart || !can_both_be {
+    if !start.meets(&latest.at(before.uptime_ms, second)) {
         return late;
     }
     let (low_ms, high_ms) = (early.low_ms.max(late.low_ms), early.high_ms.min(late.high_ms));
-    let ms = match uptime_ms.checked_sub(before.uptime_ms) {
-        None => early.ms,
-        Some(into_ms) => {
-            let (span, all) = (i128::from(end.ms - start.ms), latest.uptime_ms - before.uptime_ms);
-            start.ms + (span * i128::from(into_ms) / i128::from(all)) as i64
-        }
-    };
-    Estimate { ms, low_ms, high_ms }
+    let of = |ms: i64| Estimate { ms: ms.min(high_ms), low_ms, high_ms };
+    if latest.low_ms.is_none() {
+        return of(early.ms);
+    }
+    let is_apart = before.uptime_ms < latest.uptime_ms && start.ms <= end.ms;
+    if before.low_ms.is_none() || !is_apart || uptime_ms >= latest.uptime_ms {
+        return of(late.ms);
+    }
+    let Some(into_ms) = uptime_ms.checked_sub(before.uptime_ms) else { return of(early.ms) };
+    let (span, all) = (i128::from(end.ms - start.ms), latest.uptime_ms - before.uptime_ms);
+    of(start.ms + (span * i128::from(into_ms) / i128::from(all)) as i64)
 }
 
 /// What a clock may gain or lose between two uptimes, in milliseconds, rounded up.

@@ -13,6 +13,7 @@
 //!
 //! /api/replay                    events that are sent again: see `replay.rs`
 //! /api/commands                  commands to devices: see `commands.rs`
+//! GET /api/devices   what is known of each device: see `devices.rs`
 //! GET /api/schemas   the kinds of event that were met: see `schemas.rs`
 //! GET /api/store/…   a closer look at the store: see `store.rs`
 //! ```
@@ -26,6 +27,7 @@ mod answer;
 mod command;
 mod commands;
 mod dead_letters;
+mod devices;
 mod letter;
 mod pages;
 mod replay;
@@ -45,12 +47,15 @@ pub use letter::{LetterItem, LetterPage};
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 
+/// What is known of devices, as JSON.
+pub use crate::fleet::{BootItem, DeviceItem, DeviceList, DeviceSheet, Presence, Quality, Run};
 /// What a replay is asked for and how far it is, as JSON both ways.
 pub use crate::uplink::{
     Counted, Found, KindName, Letters, Progress, Request as ReplayRequest, State as ReplayState, Stored, What,
 };
 use crate::{
     catalog::Catalog,
+    fleet::Fleet,
     store::{Outbox, View},
     uplink::Replays,
 };
@@ -81,6 +86,8 @@ pub struct Rooms {
     pub outbox: Outbox,
     /// What events mean.
     pub catalog: Catalog,
+    /// What is known of the devices.
+    pub fleet: Fleet,
 }
 
 /// A bound port, not yet served.

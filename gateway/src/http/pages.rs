@@ -27,6 +27,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
         )
         .merge(replay::router())
         .merge(commands::router())
+        .merge(super::devices::router())
         .merge(super::schemas::router())
         .merge(super::store::router())
         .merge(dead_letters::router())
@@ -36,7 +37,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
      /metrics     Prometheus\n/api/status  JSON\n\
-     /api/dead-letters, /api/replay, /api/commands, /api/schemas  JSON\n\
+     /api/dead-letters, /api/replay, /api/commands, /api/devices, /api/schemas  JSON\n\
      /api/store/stat, /api/store/verify, /api/store/cat  JSON, a line for each file or record\n"
 }
 

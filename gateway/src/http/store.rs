@@ -318,6 +318,7 @@ mod tests {
             replays,
             outbox,
             catalog: Default::default(),
+            fleet: Default::default(),
         };
         tokio::spawn(run(bound, rooms, shutdown.clone()));
         (store, address, shutdown.drop_guard(), folder)

@@ -33,6 +33,7 @@ pub async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
         replays,
         outbox,
         catalog: Default::default(),
+        fleet: Default::default(),
     };
     tokio::spawn(run(bound, rooms, shutdown.clone()));
     (address, shutdown.drop_guard())

@@ -13,6 +13,7 @@
 
 mod inside;
 mod task;
+mod uplinks;
 
 use std::{
     io,
@@ -41,7 +42,7 @@ use crate::{
     ingest,
     store::{Outbox, Store, StoreError},
     telemetry,
-    uplink::{self, Knowledge, Replays},
+    uplink::{Knowledge, Replays},
 };
 
 /// The program's version.
@@ -160,7 +161,7 @@ impl Gateway {
         let (ends, view, outbox) = (ingest::Ends::from(&store), store.view(), store.outbox());
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
         let replays = Replays::new(view.clone(), settings.uplinks.clone(), knowledge.clone());
-        let (uplinks, health) = spawn_uplinks(settings.uplinks, &store, &knowledge, &replays, &failure);
+        let (uplinks, health) = uplinks::spawn(settings.uplinks, &store, &knowledge, &replays, &failure);
         let reload = ingest::Reload::default();
         doors.iter().filter_map(ingest::Bound::reloadable).for_each(|item| reload.add(item));
         reload.add(settings.ingest.access.clone());
@@ -190,6 +191,7 @@ impl Gateway {
             replays: replays.clone(),
             outbox: outbox.clone(),
             catalog: catalog.clone(),
+            fleet: fleet.clone(),
         };
         let http = Task::spawn("http".into(), &failure, |stop| http::run(window, rooms, stop));
         let fleet = {
@@ -306,37 +308,6 @@ impl Gateway {
             task.stop(CRASH_GRACE).await;
         }
     }
-}
-
-/// Starts the uplinks and what goes with them; gives their tasks, and where each leads and how it does.
-fn spawn_uplinks(
-    settings: Vec<uplink::Settings>,
-    store: &Store,
-    knowledge: &Knowledge,
-    replays: &Replays,
-    failure: &Failure,
-) -> (Vec<Task>, Vec<(String, Arc<uplink::Health>)>) {
-    let (view, outbox) = (store.view(), store.outbox());
-    let awaited = {
-        let (settings, replays, knowledge) = (settings.clone(), replays.clone(), knowledge.clone());
-        |stop| uplink::send_awaited(settings, view, replays, knowledge, stop)
-    };
-    let mut tasks = vec![Task::spawn("what waits for births".into(), failure, awaited)];
-    let mut health = Vec::new();
-    for uplink in settings {
-        let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");
-        let name = format!("uplink {}", uplink.name);
-        let shared = Arc::new(uplink::Health::default());
-        health.push((format!("mqtt://{}:{}", uplink.host, uplink.port), shared.clone()));
-        if uplink.commands.is_some() {
-            let (uplink, outbox, shared) = (uplink.clone(), outbox.clone(), shared.clone());
-            let name = format!("the commands of {name}");
-            tasks.push(Task::spawn(name, failure, |stop| uplink::receive(uplink, outbox, shared, stop)));
-        }
-        let knowledge = knowledge.clone();
-        tasks.push(Task::spawn(name, failure, |stop| uplink::run(uplink, reader, knowledge, shared, stop)));
-    }
-    (tasks, health)
 }
 
 async fn open(settings: &Settings) -> Result<(Store, Knowledge), StartError> {

@@ -74,6 +74,8 @@ use self::{
     source::Source,
     suspect::{Ending, Plan, Suspect},
 };
+/// How numbers are written where events are described.
+pub use crate::catalog::Values;
 use crate::{
     clock,
     store::{ReadError, Reader},

@@ -12,7 +12,7 @@
 //!                  Ending, Watcher  here: a token, counters
 //! ```
 //!
-//! Limits: about 28 KB a device: [`FRAMES_MAX`] frames of [`FRAME_BYTES_MAX`] bytes, a birth of up to
+//! Limits: about 27 KB a device: [`FRAMES_MAX`] frames of [`FRAME_BYTES_MAX`] bytes, a birth of up to
 //! [`BIRTH_BYTES_MAX`] and the state around them. One thread for all devices of a process (thread.rs).
 //!
 //! What it does not do: it keeps nothing on disk. Whoever runs a device again gives it the next boot number.

@@ -65,13 +65,16 @@ fn connection(publish: &Publish) -> u32 {
 
 /// The next publish of a topic; those of other topics are acknowledged.
 async fn next_of(peer: &mut Peer, topic: &str) -> Publish {
-    loop {
-        let publish = peer.any_publish().await.unwrap();
-        if publish.topic == topic {
-            return publish;
+    let found = async {
+        loop {
+            let publish = peer.any_publish().await.unwrap();
+            if publish.topic == topic {
+                return publish;
+            }
+            peer.ack(publish.id).await;
         }
-        peer.ack(publish.id).await;
-    }
+    };
+    timeout(TIME_MAX, found).await.unwrap_or_else(|_| panic!("waited in vain for a publish on {topic}"))
 }
 
 #[tokio::test]

@@ -52,7 +52,8 @@ const FRAMES_MAX: usize = 24;
 const FRAME_BYTES_MAX: usize = 512;
 const CLIMATE_KIND: u8 = 1;
 const KINDS: &[Kind] = &[Loss::KIND, Climate::KIND, SensorFault::KIND];
-const FIRMWARE: Firmware<'static> = Firmware::new("tidegate-board-qemu", env!("CARGO_PKG_VERSION"), "mps2-an386");
+const FIRMWARE: Firmware<'static> =
+    Firmware::new("tidegate-board-qemu", env!("CARGO_PKG_VERSION"), "mps2-an386");
 const OUTGOING_BYTES: usize = device::outgoing_bytes(FRAME_BYTES_MAX, KINDS);
 const KEEP_ALIVE_S: NonZeroU16 = NonZeroU16::new(30).expect("invariant: not zero");
 /// The emulator's host, as its network shows it.

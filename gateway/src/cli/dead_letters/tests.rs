@@ -43,6 +43,7 @@ impl Served {
             replays,
             outbox: store.outbox(),
             catalog: Default::default(),
+            fleet: Default::default(),
         };
         runtime.spawn(http::run(bound, rooms, shutdown.clone()));
         Self { store: Some(store), address, folder, _up: shutdown.drop_guard(), _runtime: runtime }

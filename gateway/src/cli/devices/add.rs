@@ -1,10 +1,10 @@
-//! `tidegate devices`: a device's credentials, and what to flash.
+//! `tidegate devices add`: a device's credentials, and what to flash.
 
 use std::path::Path;
 
 use tidegate_protocol::{DeviceName, Leaf};
 
-use super::{
+use super::super::{
     Failure,
     users::{self, Place},
 };
@@ -18,18 +18,6 @@ const PUBLISHED: [Leaf; 4] = [Leaf::Events, Leaf::Birth, Leaf::Status, Leaf::Rep
 /// Port of MQTT where no listener says another.
 const PORT_DEFAULT: u16 = 1883;
 
-/// Make a device's credentials
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    Add(Add),
-}
-
 /// Make a user with a random password for a device, and print what to flash
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -37,7 +25,7 @@ enum Command {
   tidegate devices add barn-3 --config gateway.toml --gateway gateway.farm.example:8883 --json > barn-3.json
 
 The password is shown this once. `tidegate users passwd` sets a new one, `tidegate users remove` locks the device out.")]
-struct Add {
+pub(super) struct Arguments {
     /// The device's name: 1 to 32 of a-z, 0-9 and -
     name: String,
     /// Where the device finds the gateway, if it is not as the configuration's listener says
@@ -62,8 +50,7 @@ struct Credentials {
     subscribe: Vec<String>,
 }
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let Command::Add(add) = &arguments.command;
+pub(super) fn run(add: &Arguments) -> Result<(), Failure> {
     let name = DeviceName::new(&add.name).map_err(|cause| Failure::Usage(cause.to_string()))?;
     let file = add.place.users_file()?;
     let password = users::random()?;
