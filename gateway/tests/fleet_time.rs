@@ -6,8 +6,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "the other tests use the rest")]
+mod fleet_world;
+
 use std::collections::BTreeMap;
 
+use fleet_world::Random;
 use tidegate::{
     clock::Reading,
     fleet::{Quality, State},
@@ -27,28 +31,6 @@ const SPAN_MS: i64 = 36 * HOUR_MS;
 const LOOK_EVERY_MS: i64 = 1_000;
 const EVENT_EVERY_MS: i64 = 20 * 60_000;
 const HEARTBEAT_EVERY_MS: i64 = 30 * 60_000;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// From `low` to `high`, both included.
-    fn between(&mut self, low: i64, high: i64) -> i64 {
-        low + (self.next() % (high - low + 1) as u64) as i64
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.next().is_multiple_of(n)
-    }
-}
 
 /// What the gateway's wall clock says: by true time from which it is so, what it is ahead of the true time.
 struct GatewayClock {
