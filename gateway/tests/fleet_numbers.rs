@@ -21,7 +21,7 @@ use tidegate_protocol::{
     events::{LOSS_KIND, Loss, LossReason},
 };
 
-const WORLDS: u64 = 12;
+const WORLDS: u64 = 4;
 const DEVICES: i64 = 80;
 const BOOTS_MAX: i64 = 12;
 /// Time between two frames of a device; what is late is so by up to [`LATE_MAX`].

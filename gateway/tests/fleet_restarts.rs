@@ -33,7 +33,7 @@ use tidegate_protocol::{
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-const ROUNDS: u64 = 24;
+const ROUNDS: u64 = 12;
 /// At a time: most of a round is waiting for the disk.
 const THREADS: u64 = 12;
 const DEVICES: i64 = 5;
