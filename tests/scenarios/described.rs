@@ -100,7 +100,7 @@ async fn publish(client: &mut Client, leaf: &str, payload: &[u8], id: u16) {
     let topic = format!("tg/{DEVICE}/{leaf}");
     let publish = Publish { topic: &topic, payload, qos: 1, packet_id: id, dup: false, user_properties: &[] };
     client.put_publish(&publish);
-    client.flush().await.unwrap();
+    client.flush().await.expect("the gateway keeps the connection");
     while !matches!(client.next().await, Packet::Ack { packet_id, .. } if packet_id == id) {}
 }
 
