@@ -1,5 +1,5 @@
 //! TLS at the door: who gets in and who does not, over loopback, with certificates made here and rustls as the client. What
-//! a person reads of it is in the metrics; the log lines are looked at by `tests/scenarios/tls.rs`.
+//! a person reads of it is in the metrics; the log lines are looked at by `tests/scenarios/tls_from_outside.rs`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ca;

@@ -175,6 +175,18 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:6: [[uplink]] window: 70000 is not within 1 and 65535, MQTT's packet ids",
         ),
         (
+            uplink("format = \"json\"\nvalues = \"scald\"\n"),
+            "g.toml:7: [[uplink]] values: unknown values \"scald\"; did you mean \"scaled\"?",
+        ),
+        (
+            uplink("wait_for_birth = \"400d\"\n"),
+            "g.toml:6: [[uplink]] wait_for_birth: \"400d\" is too long; 366 days at most",
+        ),
+        (
+            uplink("topic = \"{type}\"\n"),
+            "g.toml:5: [[uplink]] url: the topic names {type}, which only the formats json and cloudevents know: set the format too",
+        ),
+        (
             uplink("format = \"row\"\n"),
             "g.toml:6: [[uplink]] format: unknown format \"row\"; did you mean \"raw\"?",
         ),
