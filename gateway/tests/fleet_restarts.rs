@@ -38,6 +38,8 @@ const ROUNDS: u64 = 12;
 const THREADS: u64 = 12;
 const DEVICES: i64 = 5;
 const UPLINK: &str = "cloud";
+/// A store that is soon full.
+const MAX_BYTES: u64 = 4 << 20;
 /// Longer than the store waits between two looks for what may be deleted.
 const STEP: Duration = Duration::from_secs(6);
 /// Two looks at the clocks find the same time, but for their rounding.
@@ -56,10 +58,17 @@ struct Life {
     now: Now,
 }
 
+fn settings(folder: &Path) -> Settings {
+    Settings { segment_bytes: 2048, ..Settings::new(folder) }
+}
+
 impl Life {
     fn open(folder: &Path, uplinks: &[String]) -> Self {
-        let settings = Settings { segment_bytes: 2048, ..Settings::new(folder) };
-        let (disk, now) = (Arc::new(OsFolder::new(folder.to_owned())), clock::now());
+        Self::open_with(settings(folder), uplinks)
+    }
+
+    fn open_with(settings: Settings, uplinks: &[String]) -> Self {
+        let (disk, now) = (Arc::new(OsFolder::new(settings.data_dir.clone())), clock::now());
         let (store, committer) = Store::open_stepwise(disk, settings, uplinks, now).unwrap();
         let (view, catalog) = (store.view(), Catalog::default());
         let fleet = Fleet::open(&view, &catalog, &clock::reading()).unwrap();
@@ -74,11 +83,19 @@ impl Life {
 
     /// Makes records durable, delivers all that is stored, and deletes what may be deleted.
     async fn append(&mut self, records: &[(String, Kind, Vec<u8>)], received_ms: u64) {
+        assert!(self.try_append(records, received_ms).await, "the store is full");
+    }
+
+    /// The same; false where the store takes nothing more.
+    async fn try_append(&mut self, records: &[(String, Kind, Vec<u8>)], received_ms: u64) -> bool {
         let mut batch = Batch::default();
         for (topic, kind, payload) in records {
             batch.push(&record(topic, *kind, payload, received_ms));
         }
-        self.store.intake().append(&mut batch).unwrap();
+        if self.store.intake().append(&mut batch).is_err() {
+            self.step();
+            return false;
+        }
         self.step();
         let end = self.store.view().end().offset;
         while let Some(reader) = &mut self.reader
@@ -88,6 +105,7 @@ impl Life {
             reader.release(block.end());
         }
         self.step();
+        true
     }
 
     fn step(&mut self) {
@@ -392,5 +410,29 @@ async fn the_log_keeps_what_lies_behind_the_saved_position_although_all_of_it_is
     life.append(&records(1), clock::wall_ms()).await;
     let begin = life.store.view().begin().unwrap().offset;
     assert!(begin > saved, "once it is saved, it goes: {begin}, {saved}");
+    life.kill().await;
+}
+
+#[tokio::test]
+async fn a_file_that_can_be_neither_read_nor_written_stops_nothing_and_keeps_nothing_that_is_in_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("fleet.redb");
+    std::fs::create_dir(&file).unwrap();
+    let (mut random, mut announced) = (Random(1), BTreeSet::new());
+    let mut sender = Sender::new(0);
+    let mut life =
+        Life::open_with(Settings { max_bytes: MAX_BYTES, ..settings(folder.path()) }, &[UPLINK.into()]);
+    let first = life.store.view().begin().unwrap().offset;
+    let until_deleted = async {
+        while life.store.view().begin().unwrap().offset == first {
+            let records: Vec<_> = (0..10).map(|_| sender.next(&mut random, &mut announced)).collect();
+            // What is refused is tried again: until room is made.
+            while !life.try_append(&records, clock::wall_ms()).await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    timeout(LIMIT, until_deleted).await.expect("what is delivered is deleted when the room is needed");
+    assert!(file.is_dir(), "it is what it was");
     life.kill().await;
 }

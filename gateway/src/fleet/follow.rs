@@ -6,6 +6,9 @@
 //! It waits for nobody, and only what needs its times waits for it. A crash loses nothing: the log behind the saved position is
 //! followed again, and the store keeps it until then.
 //!
+//! A save that fails is tried again. Where the store needs the room of what is held for it meanwhile, it lets go of what it has followed: a crash
+//! then costs figures, and no events.
+//!
 //! Limits: what changed is saved after [`SAVE_AFTER_TICKS`] seconds, and within a second where kinds were announced, the clock was
 //! set, or the store needs the room; one save at a time. A device is asked for the birth of one fingerprint once in
 //! [`ASK_AGAIN_MS`], [`ASKS_PER_TICK_MAX`] devices a second, and none while half of all commands that may wait do.
@@ -68,6 +71,7 @@ pub async fn run(fleet: Fleet, catalog: Catalog, outbox: Outbox, view: View, sto
         view,
         rows: Vec::new(),
         saving: None,
+        failures: 0,
         ticks: 0,
         count_ticks: 0,
         asks: Asks::default(),
@@ -88,6 +92,8 @@ struct AtWork {
     /// The catalog's rows that are not saved.
     rows: Vec<Row>,
     saving: Option<Saving>,
+    /// Saves that failed in a row.
+    failures: u32,
     ticks: u32,
     count_ticks: u32,
     asks: Asks,
@@ -206,13 +212,25 @@ impl AtWork {
             Ok(()) => {
                 self.saved_position = save.position;
                 self.rows.drain(..rows);
+                self.failures = 0;
             }
             Err(error) => {
-                if !matches!(error, StoreError::Closed) {
-                    tracing::error!("what is known of the devices can not be saved: {error}; trying on");
-                }
                 save.give_back(&mut self.fleet.shared.state.lock());
+                if !matches!(error, StoreError::Closed) {
+                    self.not_saved(&error);
+                }
             }
+        }
+    }
+
+    /// Says so at the 1st, 2nd, 4th, 8th time in a row, and stands in nobody's way.
+    fn not_saved(&mut self, error: &StoreError) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures.is_power_of_two() {
+            tracing::error!("what is known of the devices can not be saved: {error}; trying on");
+        }
+        if self.view.is_hold_in_the_way() {
+            self.view.hold(self.follower.position());
         }
     }
 

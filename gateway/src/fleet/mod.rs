@@ -75,7 +75,7 @@ impl Fleet {
     /// start leaves no record of which nobody can tell when it came.
     ///
     /// # Errors
-    /// [`StoreError`]: what was kept can not be read now, or a newer version wrote it. It is as it was.
+    /// [`StoreError`]: a newer version wrote what was kept, which is as it was, or the store can not be read.
     pub fn open(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Self, StoreError> {
         let (mut state, position) = saved::load(view, catalog)?;
         state.look(reading, view.end().offset);

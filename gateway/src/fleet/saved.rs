@@ -35,9 +35,18 @@ pub struct Save {
 /// All that was kept, and the position to follow the log from. The catalog's rows go to the catalog.
 ///
 /// # Errors
-/// [`StoreError`]: it can not be read now.
+/// [`StoreError`]: a newer version wrote it, or the store is closed.
 pub fn load(view: &View, catalog: &Catalog) -> Result<(State, u64), StoreError> {
-    let Some(kept) = view.load_fleet()? else {
+    let kept = match view.load_fleet() {
+        Err(error @ (StoreError::Format { .. } | StoreError::Closed)) => return Err(error),
+        // No figure is worth a gateway that takes nothing in.
+        Err(error) => {
+            tracing::error!("what is known of the devices is begun anew: {error}");
+            None
+        }
+        Ok(kept) => kept,
+    };
+    let Some(kept) = kept else {
         let begin = view.begin()?.offset;
         return Ok((State::new(HashMap::new(), Journal::default(), begin == 0), begin));
     };

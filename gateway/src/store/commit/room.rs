@@ -47,8 +47,9 @@ impl Committer {
     /// The disk is full, and `write` waits: frees what may go without another one.
     pub(super) fn free_disk(&mut self, write: &mut Write, now: Now) {
         // Saving the cursors needs a write, and what every uplink has delivered may go.
-        // So may what the fleet holds: it has no room to save either, and events are worth more than its figures after a crash.
         let delivered = self.log.cursors.iter().map(|cursor| cursor.mark().offset).min().unwrap_or_default();
+        self.log.ask_hold(delivered);
+        let delivered = delivered.min(self.log.hold());
         if self.delete_delivered(delivered, Duration::ZERO, now)
             || self.delete_damaged()
             || self.settings.when_full == WhenFull::Reject
