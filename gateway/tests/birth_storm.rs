@@ -18,10 +18,7 @@ use tidegate::{
     catalog::{Definition, Field, KINDS_BYTES_MAX, Node, Scalar},
     clock, ingest,
 };
-use tidegate_protocol::{
-    Birth, Kinds, ResetReason,
-    events::{EventType, Loss},
-};
+use tidegate_protocol::Birth;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -68,29 +65,8 @@ fn first_kind(device: u32) -> u32 {
 }
 
 fn birth(device: u32) -> Vec<u8> {
-    let mut out = Birth {
-        boot: 1,
-        connection: 1,
-        uptime_ms: 1000,
-        wall_ms: None,
-        reset: ResetReason::PowerOn,
-        firmware: "barn",
-        version: "1.2.3",
-        build: "0123456789abcdef",
-        kinds: Kinds::new(&[Loss::KIND]),
-    }
-    .write(&mut [0; 1024])
-    .unwrap()
-    .to_vec();
-    let count = out.len() - Loss::KIND.definition.len() - 2;
-    assert_eq!(out[count], 1, "one kind, whose length is a byte");
-    out[count] = KINDS as u8;
     let first = first_kind(device);
-    for definition in (first..first + KINDS - 1).map(definition) {
-        varint(definition.len() as u64, &mut out);
-        out.extend(definition);
-    }
-    out
+    event_types::birth((first..first + KINDS - 1).map(definition))
 }
 
 fn name(device: u32) -> String {

@@ -4,6 +4,7 @@
 //! values that was written to bytes and to JSON side by side.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "the other tests use the rest")]
 #[path = "event_types/mod.rs"]
 mod event_types;
 

@@ -1,8 +1,7 @@
 //! The ready event types beside what they mean: definition and body in bytes, and the body in JSON with its scales applied.
 //! The files under `tests/golden/events/` and `tests/golden/messages/` are what devices in the field were built with.
 //!
-//! `cargo test -p tidegate-protocol --test event_types -- --ignored` writes the vectors that are missing; it never
-//! touches one that is there.
+//! A vector that is missing is told with what this program writes.
 
 mod common;
 
@@ -412,14 +411,10 @@ fn the_statuses_are_their_vectors() {
 }
 
 #[test]
-#[ignore = "writes missing vectors into the source tree"]
-fn write_missing_vectors() {
-    let write = |path: PathBuf, value: Value| {
-        if !path.exists() {
-            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-            let text = serde_json::to_string_pretty(&value).expect("JSON") + "\n";
-            std::fs::write(path, text).expect("a file");
-        }
+fn no_vector_is_missing() {
+    let demand = |path: PathBuf, value: Value| {
+        let text = || serde_json::to_string_pretty(&value).expect("JSON");
+        assert!(path.exists(), "{} is missing; what this program writes:\n{}", path.display(), text());
     };
     for Case { listed: Listed { kind, .. }, body, json, .. } in cases() {
         let head: Map<String, Value> = [("type", json!(kind.name)), ("version", json!(kind.version))]
@@ -431,16 +426,16 @@ fn write_missing_vectors() {
             ])
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
-        write(event_path(&kind), Value::Object(head));
+        demand(event_path(&kind), Value::Object(head));
     }
     let own = own_kinds();
     let birth = a_birth(Kinds::new(&own));
     let mut out = vec![0; BIRTH_BYTES_MAX];
     let bytes = to_hex(birth.write(&mut out).expect("room"));
-    write(golden("messages", "birth"), json!({ "bytes": bytes, "json": birth_json(&birth) }));
+    demand(golden("messages", "birth"), json!({ "bytes": bytes, "json": birth_json(&birth) }));
     for (name, status) in statuses() {
         let bytes = to_hex(status.write(&mut [0; STATUS_BYTES_MAX]).expect("room"));
-        write(golden("messages", name), json!({ "bytes": bytes, "json": status_json(&status) }));
+        demand(golden("messages", name), json!({ "bytes": bytes, "json": status_json(&status) }));
     }
 }
 

@@ -1,8 +1,7 @@
 //! Frames beside what they mean, checked both ways. The files under `tests/golden/` are the format: a
 //! change that breaks one breaks every device in the field, and needs a new version.
 //!
-//! `cargo test -p tidegate-protocol --test golden -- --ignored` writes the vectors that are missing; it never
-//! touches one that is there.
+//! A vector that is missing is told with what this program writes.
 
 mod common;
 

@@ -12,14 +12,12 @@
 //! Limits: whoever writes bounds the rows. A damaged file gets another name and a new one is begun: what the log holds no more is
 //! forgotten then, but for the events themselves, which are not touched.
 
-use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
     disk::Files,
     error::StoreError,
-    guard::{guarded, guarded_redb},
-    side_file::{META, SideFile, number},
+    side_file::{Keeper, META, SideFile, number},
 };
 
 /// The file's name in the data folder.
@@ -77,30 +75,15 @@ pub struct Kept {
 }
 
 /// The file, opened when it is needed.
+#[derive(Debug)]
 pub struct FleetFile {
-    files: Files,
-    store: u32,
-    state: Mutex<State>,
-}
-
-enum State {
-    Open(Database),
-    /// Not opened, or shut after a failure: the next operation opens it.
-    Shut,
-    /// For good.
-    Closed,
-}
-
-impl std::fmt::Debug for FleetFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FleetFile").finish_non_exhaustive()
-    }
+    keeper: Keeper,
 }
 
 impl FleetFile {
     /// The file of the store with this identity. Nothing is opened.
     pub fn new(files: Files, store: u32) -> Self {
-        Self { files, store, state: Mutex::new(State::Shut) }
+        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store) }
     }
 
     /// All that is kept; `None` where nothing ever was, or where it was damaged.
@@ -108,7 +91,7 @@ impl FleetFile {
     /// # Errors
     /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
     pub fn load(&self) -> Result<Option<Kept>, StoreError> {
-        self.look(read)
+        self.keeper.look(read)
     }
 
     /// The position that is kept; `None` as with [`FleetFile::load`].
@@ -116,7 +99,7 @@ impl FleetFile {
     /// # Errors
     /// As [`FleetFile::load`].
     pub fn position(&self) -> Result<Option<u64>, StoreError> {
-        self.look(|db| number(db, POSITION)).map(Option::flatten)
+        self.keeper.look(|db| number(db, POSITION)).map(Option::flatten)
     }
 
     /// Makes `changes` and the position durable, together.
@@ -124,79 +107,27 @@ impl FleetFile {
     /// # Errors
     /// [`StoreError`]: nothing of it is kept. It can be tried again.
     pub fn save(&self, changes: &[Change], position: u64) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
-        if let State::Shut = *state {
-            *state = State::Open(self.open_or_make()?);
-        }
-        let State::Open(db) = &*state else { return Err(StoreError::Closed) };
-        let saved = guarded_redb(|| {
-            let transaction = db.begin_write()?;
-            changes.iter().try_for_each(|change| make(&transaction, change))?;
+        self.keeper.change(|transaction| {
+            changes.iter().try_for_each(|change| make(transaction, change))?;
             transaction.open_table(META)?.insert(POSITION, position)?;
-            Ok(transaction.commit()?)
-        });
-        saved.map_err(|error| {
-            // redb answers none of the calls after an error.
-            shut(std::mem::replace(&mut *state, State::Shut));
-            StoreError::disk(&self.files.path_of(FILE), error)
+            Ok(())
         })
     }
 
     /// Closes the file, for good.
     pub fn close(&self) {
-        shut(std::mem::replace(&mut *self.state.lock(), State::Closed));
+        self.keeper.close();
     }
+}
 
-    fn look<T>(
-        &self,
-        read: impl FnOnce(&Database) -> Result<T, redb::Error>,
-    ) -> Result<Option<T>, StoreError> {
-        let mut state = self.state.lock();
-        if let State::Closed = *state {
-            return Err(StoreError::Closed);
-        }
-        if !SIDE_FILE.is_there(&self.files)? {
-            return Ok(None);
-        }
-        let path = self.files.path_of(FILE);
-        let opened = match std::mem::replace(&mut *state, State::Shut) {
-            State::Open(db) => Ok(db),
-            _ => SIDE_FILE.open(&self.files, self.store),
-        };
-        let looked = opened.and_then(|db| {
-            let found = guarded(&path, || read(&db).map_err(|error| StoreError::disk(&path, error)))?;
-            Ok((db, found))
-        });
-        match looked {
-            Ok((db, found)) => {
-                *state = State::Open(db);
-                Ok(Some(found))
-            }
-            Err(error) if error.is_damage() => {
-                SIDE_FILE.set_aside(&self.files)?;
-                tracing::error!(
-                    file = %self.files.path_of(DAMAGED_FILE).display(),
-                    "what is known of the devices is damaged and gets another name: {error}; beginning anew"
-                );
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn open_or_make(&self) -> Result<Database, StoreError> {
-        if SIDE_FILE.is_there(&self.files)? {
-            return SIDE_FILE.open(&self.files, self.store);
-        }
-        SIDE_FILE.make(&self.files, self.store, |transaction| {
-            transaction.open_table(DEVICES)?;
-            transaction.open_table(MACHINE_BOOTS)?;
-            transaction.open_table(DEFINITIONS)?;
-            transaction.open_table(SETS)?;
-            transaction.open_table(ANNOUNCED)?;
-            Ok(())
-        })
-    }
+/// Makes the tables of a new file.
+fn tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(DEVICES)?;
+    transaction.open_table(MACHINE_BOOTS)?;
+    transaction.open_table(DEFINITIONS)?;
+    transaction.open_table(SETS)?;
+    transaction.open_table(ANNOUNCED)?;
+    Ok(())
 }
 
 fn read(db: &Database) -> Result<Kept, redb::Error> {
@@ -259,12 +190,4 @@ fn make(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Err
         }
     }
     Ok(())
-}
-
-/// Closes what is open; whatever that meets on its way, there is nothing left to do about it.
-fn shut(state: State) {
-    let _ = guarded_redb(|| {
-        drop(state);
-        Ok(())
-    });
 }

@@ -6,12 +6,20 @@
 //!        └─ empty, damaged, of another store ────▶ refused as damage: whoever asks decides what becomes of it
 //!  make ─▶ NAME.new ─ tables and meta, durable ─▶ NAME
 //! ```
+//! A [`Keeper`] has one at hand for whoever keeps what the log could give again: opened when it is needed, begun anew when it is
+//! damaged.
+//!
 //! Its table `meta` holds numbers by name, `format` and `store` among them. Limits: the check at opening reads the whole file, which
 //! whoever fills it bounds. A crash leaves an unfinished file under its other name at the most, which the next one replaces.
 
+use parking_lot::Mutex;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, WriteTransaction};
 
-use super::{disk::Files, error::StoreError, guard::guarded};
+use super::{
+    disk::Files,
+    error::StoreError,
+    guard::{guarded, guarded_redb},
+};
 
 /// Numbers by name.
 pub const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -105,6 +113,123 @@ impl SideFile {
     pub fn set_aside(&self, files: &Files) -> Result<(), StoreError> {
         files.rename(self.name, self.damaged_name)
     }
+}
+
+/// A side file that is opened when it is needed.
+pub struct Keeper {
+    file: SideFile,
+    /// Makes its tables.
+    fill: Fill,
+    files: Files,
+    store: u32,
+    state: Mutex<State>,
+}
+
+type Fill = fn(&WriteTransaction) -> Result<(), redb::Error>;
+
+enum State {
+    Open(Database),
+    /// Not opened, or shut after a failure: the next operation opens it.
+    Shut,
+    /// For good.
+    Closed,
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper").field("file", &self.file.name).finish_non_exhaustive()
+    }
+}
+
+impl Keeper {
+    /// Of the store with this identity. Nothing is opened; `fill` makes the tables of a new one.
+    pub fn new(file: SideFile, fill: Fill, files: Files, store: u32) -> Self {
+        Self { file, fill, files, store, state: Mutex::new(State::Shut) }
+    }
+
+    /// What `read` finds; `None` where nothing ever was kept, or where it was damaged, which is said and set aside.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
+    pub fn look<T>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut state = self.state.lock();
+        if let State::Closed = *state {
+            return Err(StoreError::Closed);
+        }
+        if !self.file.is_there(&self.files)? {
+            return Ok(None);
+        }
+        let path = self.files.path_of(self.file.name);
+        let opened = match std::mem::replace(&mut *state, State::Shut) {
+            State::Open(db) => Ok(db),
+            _ => self.file.open(&self.files, self.store),
+        };
+        let looked = opened.and_then(|db| {
+            let found = guarded(&path, || read(&db).map_err(|error| StoreError::disk(&path, error)))?;
+            Ok((db, found))
+        });
+        match looked {
+            Ok((db, found)) => {
+                *state = State::Open(db);
+                Ok(Some(found))
+            }
+            Err(error) if error.is_damage() => {
+                self.file.set_aside(&self.files)?;
+                let aside = self.files.path_of(self.file.damaged_name);
+                tracing::error!(file = %aside.display(), "damaged, it gets another name and is begun anew: {error}");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes durable what `act` does in a transaction; makes the file if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`]: nothing of it is kept. It can be tried again.
+    pub fn change(
+        &self,
+        act: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        if let State::Shut = *state {
+            *state = State::Open(self.open_or_make()?);
+        }
+        let State::Open(db) = &*state else { return Err(StoreError::Closed) };
+        let saved = guarded_redb(|| {
+            let transaction = db.begin_write()?;
+            act(&transaction)?;
+            Ok(transaction.commit()?)
+        });
+        saved.map_err(|error| {
+            // redb answers none of the calls after an error.
+            shut(std::mem::replace(&mut *state, State::Shut));
+            StoreError::disk(&self.files.path_of(self.file.name), error)
+        })
+    }
+
+    /// Closes the file, for good.
+    pub fn close(&self) {
+        shut(std::mem::replace(&mut *self.state.lock(), State::Closed));
+    }
+
+    fn open_or_make(&self) -> Result<Database, StoreError> {
+        if self.file.is_there(&self.files)? {
+            return self.file.open(&self.files, self.store);
+        }
+        self.file.make(&self.files, self.store, self.fill)
+    }
+}
+
+/// Closes what is open; whatever that meets on its way, there is nothing left to do about it.
+fn shut(state: State) {
+    let _ = guarded_redb(|| {
+        drop(state);
+        Ok(())
+    });
 }
 
 /// A number of `meta`.

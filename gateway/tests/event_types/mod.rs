@@ -1,6 +1,10 @@
 //! What the tests and the benchmark of the decoder share: a writer of definitions, and bodies.
 
 use tidegate::catalog::{Definition, Field, Node, Scalar, Variant};
+use tidegate_protocol::{
+    Birth, Kinds, ResetReason,
+    events::{EventType, Loss},
+};
 
 /// The bytes of a definition. Limits are not looked at: a test may need them broken.
 pub fn encode(definition: &Definition) -> Vec<u8> {
@@ -63,4 +67,28 @@ pub fn varint(mut value: u64, out: &mut Vec<u8>) {
 fn text(text: &str, out: &mut Vec<u8>) {
     varint(text.len() as u64, out);
     out.extend_from_slice(text.as_bytes());
+}
+
+/// The bytes of a birth that announces `loss` and these.
+pub fn birth(definitions: impl ExactSizeIterator<Item = Vec<u8>>) -> Vec<u8> {
+    let birth = Birth {
+        boot: 1,
+        connection: 1,
+        uptime_ms: 1000,
+        wall_ms: None,
+        reset: ResetReason::PowerOn,
+        firmware: "barn",
+        version: "1.2.3",
+        build: "0123456789abcdef",
+        kinds: Kinds::new(&[Loss::KIND]),
+    };
+    let mut out = birth.write(&mut [0; 1024]).expect("a birth that may be written").to_vec();
+    let count = out.len() - Loss::KIND.definition.len() - 2;
+    assert_eq!(out[count], 1, "one kind, whose length is a byte");
+    out[count] += definitions.len() as u8;
+    for definition in definitions {
+        varint(definition.len() as u64, &mut out);
+        out.extend(definition);
+    }
+    out
 }

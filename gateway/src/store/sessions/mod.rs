@@ -14,7 +14,6 @@
 
 mod rows;
 
-use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -22,8 +21,7 @@ pub use self::rows::{Change, Kept, MessageRow, OwedRow, SessionRow, Subscription
 use super::{
     disk::Files,
     error::StoreError,
-    guard::{guarded, guarded_redb},
-    side_file::{META, SideFile, number},
+    side_file::{Keeper, META, SideFile, number},
 };
 
 /// The file's name in the data folder.
@@ -39,30 +37,15 @@ const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retaine
 const POSITION: &str = "position";
 
 /// The file, opened when it is needed.
+#[derive(Debug)]
 pub struct SessionFile {
-    files: Files,
-    store: u32,
-    state: Mutex<State>,
-}
-
-enum State {
-    Open(Database),
-    /// Not opened, or shut after a failure: the next operation opens it.
-    Shut,
-    /// For good.
-    Closed,
-}
-
-impl std::fmt::Debug for SessionFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SessionFile").finish_non_exhaustive()
-    }
+    keeper: Keeper,
 }
 
 impl SessionFile {
     /// The file of the store with this identity. Nothing is opened.
     pub fn new(files: Files, store: u32) -> Self {
-        Self { files, store, state: Mutex::new(State::Shut) }
+        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store) }
     }
 
     /// All that is kept; `None` where nothing ever was, or where it was damaged.
@@ -70,33 +53,7 @@ impl SessionFile {
     /// # Errors
     /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
     pub fn load(&self) -> Result<Option<Kept>, StoreError> {
-        let mut state = self.state.lock();
-        if let State::Closed = *state {
-            return Err(StoreError::Closed);
-        }
-        if !SIDE_FILE.is_there(&self.files)? {
-            return Ok(None);
-        }
-        let path = self.files.path_of(FILE);
-        let opened = SIDE_FILE.open(&self.files, self.store).and_then(|db| {
-            let kept = guarded(&path, || read(&db).map_err(|error| StoreError::disk(&path, error)))?;
-            Ok((db, kept))
-        });
-        match opened {
-            Ok((db, kept)) => {
-                *state = State::Open(db);
-                Ok(Some(kept))
-            }
-            Err(error) if error.is_damage() => {
-                SIDE_FILE.set_aside(&self.files)?;
-                tracing::error!(
-                    file = %self.files.path_of(DAMAGED_FILE).display(),
-                    "the sessions of local subscribers are damaged and get another name: {error}; going on with none"
-                );
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        self.keeper.look(read)
     }
 
     /// Makes `changes` and the position durable, together.
@@ -104,40 +61,25 @@ impl SessionFile {
     /// # Errors
     /// [`StoreError`]: nothing of it is kept. It can be tried again.
     pub fn save(&self, changes: &[Change], position: u64) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
-        if let State::Shut = *state {
-            *state = State::Open(self.open_or_make()?);
-        }
-        let State::Open(db) = &*state else { return Err(StoreError::Closed) };
-        let saved = guarded_redb(|| {
-            let transaction = db.begin_write()?;
-            changes.iter().try_for_each(|change| make(&transaction, change))?;
+        self.keeper.change(|transaction| {
+            changes.iter().try_for_each(|change| make(transaction, change))?;
             transaction.open_table(META)?.insert(POSITION, position)?;
-            Ok(transaction.commit()?)
-        });
-        saved.map_err(|error| {
-            // redb answers none of the calls after an error.
-            shut(std::mem::replace(&mut *state, State::Shut));
-            StoreError::disk(&self.files.path_of(FILE), error)
+            Ok(())
         })
     }
 
     /// Closes the file, for good.
     pub fn close(&self) {
-        shut(std::mem::replace(&mut *self.state.lock(), State::Closed));
+        self.keeper.close();
     }
+}
 
-    fn open_or_make(&self) -> Result<Database, StoreError> {
-        if SIDE_FILE.is_there(&self.files)? {
-            return SIDE_FILE.open(&self.files, self.store);
-        }
-        SIDE_FILE.make(&self.files, self.store, |transaction| {
-            transaction.open_table(SESSIONS)?;
-            transaction.open_table(OWED)?;
-            transaction.open_table(RETAINED)?;
-            Ok(())
-        })
-    }
+/// Makes the tables of a new file.
+fn tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(SESSIONS)?;
+    transaction.open_table(OWED)?;
+    transaction.open_table(RETAINED)?;
+    Ok(())
 }
 
 fn read(db: &Database) -> Result<Kept, redb::Error> {
@@ -198,12 +140,4 @@ fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, redb::Error> {
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, redb::Error> {
     postcard::from_bytes(bytes).map_err(|_| redb::Error::Corrupted("a session can not be read".into()))
-}
-
-/// Closes what is open; whatever that meets on its way, there is nothing left to do about it.
-fn shut(state: State) {
-    let _ = guarded_redb(|| {
-        drop(state);
-        Ok(())
-    });
 }
