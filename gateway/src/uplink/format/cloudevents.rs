@@ -21,7 +21,7 @@
 
 use super::{
     facts::{Data, Facts, put_time},
-    json::{self, put_quoted},
+    json,
     property::{self, TEXT_PAYLOAD, put_decimal},
 };
 
@@ -108,4 +108,11 @@ fn put_segment(out: &mut Vec<u8>, text: &str) {
             _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
         }
     }
+}
+
+/// Appends what `write` writes as a JSON string.
+fn put_quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut text = Vec::new();
+    write(&mut text);
+    json::put_text(out, &String::from_utf8_lossy(&text));
 }
