@@ -29,6 +29,7 @@ use crate::{
     uplink::{
         settings::{Settings, Version},
         template::{Names, Template},
+        timestamp::rfc3339,
         wire::{Limits, Publish},
     },
 };
@@ -137,7 +138,7 @@ impl Described {
             let set = head.schema_set;
             return self.prepared.give_up(format!("{UNKNOWN_SCHEMA} (schema set {set:08x})"));
         };
-        let received_ms = fleet.received(offset, record.received_ms);
+        let received = rfc3339(fleet.received(offset, record.received_ms));
         while let Some(event) = reader.next_event() {
             let event = match event {
                 Ok(event) => event,
@@ -162,7 +163,7 @@ impl Described {
                 version: Some(kind.version),
                 stamp: fleet.stamp(device, head.boot, event.uptime_ms, offset, record.received_ms),
                 uptime_ms: Some(event.uptime_ms),
-                received_ms,
+                received: &received,
                 replay: self.style.replay.as_deref(),
                 data: Data::Json(&self.data),
             };
@@ -210,7 +211,7 @@ impl Described {
             version: None,
             stamp: Stamp { time_ms: received_ms, uncertainty_ms: None, quality: Quality::Received },
             uptime_ms: None,
-            received_ms,
+            received: &rfc3339(received_ms),
             replay: self.style.replay.as_deref(),
             data,
         };

@@ -8,7 +8,10 @@
 use tidegate_protocol::EventId;
 
 use super::property::put_decimal;
-use crate::{fleet::Stamp, uplink::timestamp};
+use crate::{
+    fleet::Stamp,
+    uplink::timestamp::{TEXT_BYTES, rfc3339},
+};
 
 /// One event.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +30,8 @@ pub struct Facts<'a> {
     pub stamp: Stamp,
     /// The device's uptime then, in milliseconds.
     pub uptime_ms: Option<u64>,
-    /// When the gateway took it in, milliseconds since 1970, corrected.
-    pub received_ms: u64,
+    /// When the gateway took it in, corrected, as RFC 3339: written once for all events of a frame.
+    pub received: &'a [u8; TEXT_BYTES],
     /// The replay that sends it again.
     pub replay: Option<&'a str>,
     /// What it says.
@@ -76,6 +79,11 @@ impl Facts<'_> {
         }
     }
 
+    /// Appends when it was, as RFC 3339.
+    pub fn put_time(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&rfc3339(self.stamp.time_ms));
+    }
+
     /// The device's own number, if it has one.
     pub fn number(&self) -> Option<EventId> {
         match self.identity {
@@ -83,9 +91,4 @@ impl Facts<'_> {
             Identity::Stored { .. } => None,
         }
     }
-}
-
-/// Appends a time as RFC 3339.
-pub fn put_time(out: &mut Vec<u8>, ms: u64) {
-    out.extend_from_slice(&timestamp::rfc3339(ms));
 }

@@ -11,7 +11,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
-    facts::{Data, Facts, put_time},
+    facts::{Data, Facts},
     property::put_decimal,
 };
 
@@ -41,7 +41,7 @@ pub fn write(out: &mut Vec<u8>, facts: &Facts<'_>) {
         put_number(out, "version", version.into());
     }
     out.extend_from_slice(b",\"time\":\"");
-    put_time(out, facts.stamp.time_ms);
+    facts.put_time(out);
     out.extend_from_slice(b"\",\"time_quality\":\"");
     out.extend_from_slice(facts.stamp.quality.as_str().as_bytes());
     out.push(b'"');
@@ -52,7 +52,7 @@ pub fn write(out: &mut Vec<u8>, facts: &Facts<'_>) {
         put_number(out, "uptime_ms", uptime_ms);
     }
     out.extend_from_slice(b",\"received\":\"");
-    put_time(out, facts.received_ms);
+    out.extend_from_slice(facts.received);
     out.push(b'"');
     if let Some(replay) = facts.replay {
         out.extend_from_slice(b",\"replayed\":");

@@ -202,13 +202,17 @@ async fn cloudevents_on_mqtt_3_1_1_are_in_structured_mode() {
         settings.format = FormatName::CloudEvents;
         settings.version = Version::V311;
     };
-    let records = [frame(300, &[climate(2345)]), Owned::new("door", b"\xff\x00")];
+    let topics = ["Tür", "\"Tür", "T\\r", "T\u{1}r"];
+    let foreign = topics.map(|topic| Owned::new(topic, b"\xff\x00"));
+    let records = [&[frame(300, &[climate(2345)])], &foreign[..]].concat();
     let (arrivals, _) = send(change, ACCEPTED_V311, &records, &informed(), acks).await;
     let event = parsed(&arrivals[0]);
     assert_eq!(event["specversion"], "1.0");
     assert_eq!(event["datacontenttype"], "application/json");
     assert_eq!(event["data"]["pressure"], 101_325);
     let event = parsed(&arrivals[1]);
+    let subjects: Vec<_> = arrivals[1..].iter().map(|arrival| parsed(arrival)["subject"].clone()).collect();
+    assert_eq!(subjects, topics);
     assert_eq!(
         (&event["datacontenttype"], &event["data_base64"]),
         (&json!("application/octet-stream"), &json!("/wA="))
