@@ -74,6 +74,10 @@ async fn a_new_event_type_of_the_firmware_arrives_as_json_without_a_change_or_a_
     }
     assert_eq!((gateway.pid(), std::fs::read(gateway.config_path()).unwrap()), (pid, config));
     assert_eq!(gateway.starts(), 1);
+    let (status, catalog) = gateway.get("/api/schemas").expect("the HTTP server is there");
+    let catalog: Value = serde_json::from_str(&catalog).expect("JSON");
+    let types = catalog["types"].as_array().expect("a list");
+    assert!(status == 200 && types.iter().any(|kind| kind["name"] == "soil"), "{catalog}");
 }
 
 /// What a device said, as it came: births, and frames.

@@ -3,12 +3,13 @@
 //!
 //! `bench [SECONDS] [EVENTS] [TABLE...]`: how long each load is measured (5), how many events the outage is to hold
 //! (10,000,000 for Tidegate, a tenth of it for mosquitto, which holds them in memory), and which tables: `speed`,
-//! `latency`, `outage`, `intake`, `door`, or else all of them.
+//! `latency`, `outage`, `intake`, `described`, `door`, or else all of them.
 //!
 //! Ratios hold from machine to machine, absolute figures do not. Load and upstream take their share of the same cores;
 //! how much is in the last column.
 
 mod contestants;
+mod described;
 mod door;
 mod undisturbed;
 
@@ -28,6 +29,8 @@ const ALL: [Contestant; 3] = [Contestant::Mosquitto, Contestant::Tidegate, Conte
 const LOADS: [(usize, usize); 3] = [(50, 100), (1, 100), (1000, 20)];
 const WARM_UP: Duration = Duration::from_secs(1);
 const PACED_INTERVAL: Duration = Duration::from_micros(500);
+/// The backlog of frames holds so many times fewer events than an outage of single ones.
+const DESCRIBED_PART: u64 = 5;
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -51,6 +54,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if wanted("intake") {
         enough &= undisturbed::undisturbed(measured, events)?;
+    }
+    if wanted("described") {
+        enough &= described::described(events / DESCRIBED_PART)?;
     }
     if wanted("door") {
         door::doors(measured)?;
