@@ -78,6 +78,7 @@ fn replay(world: &mut World) {
         let Ok(scan) = view.scan(at, &(0..u64::MAX), 64 * 1024) else { return };
         for block in &scan.blocks {
             for (offset, record) in block.records_from(at) {
+                assert!(offset < end.offset, "a record that is not committed is read at {offset}");
                 world.book.given(offset, &record);
             }
         }
@@ -132,6 +133,30 @@ fn what_waits_for_its_place_on_a_full_disk_is_not_dropped_for_want_of_room() {
         carry_out(&mut world, &action);
     }
     assert_eq!((world.book.acknowledged(), world.gaps.len()), (100, 0));
+}
+
+#[test]
+fn what_a_commit_that_failed_left_in_the_file_is_read_by_nobody() {
+    for operation in 1..12 {
+        let mut world = World::new(operation, settings_of(None, 131_072));
+        world.open().unwrap();
+        for action in [
+            Action::Append(20),
+            Action::Step,
+            Action::Fail(operation),
+            Action::Append(20),
+            Action::Step,
+            Action::Replay,
+            Action::Deliver(40),
+            Action::Heal,
+            Action::Wait(60_000),
+            Action::Replay,
+            Action::Check,
+        ] {
+            carry_out(&mut world, &action);
+        }
+        assert_eq!(world.book.acknowledged(), 40);
+    }
 }
 
 proptest! {

@@ -329,7 +329,8 @@ impl Store {
             let received_ms = match self.log.recent(mark.offset) {
                 Some(block) => reader::mark_at(&block, mark.offset).received_ms,
                 None => {
-                    let blocks = self.log.segments.read(mark.offset, reader::READ_BYTES_MAX).ok()?;
+                    let blocks =
+                        self.log.segments.read(mark.offset..totals.offset, reader::READ_BYTES_MAX).ok()?;
                     blocks.first().and_then(|block| {
                         block.records_from(mark.offset).next().map(|(_, record)| record.received_ms)
                     })

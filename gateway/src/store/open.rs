@@ -310,7 +310,7 @@ fn mark_of(segments: &Segments, offset: u64, end: Mark) -> Mark {
     if offset == end.offset {
         return end;
     }
-    match segments.read(offset, CURSOR_READ_BYTES) {
+    match segments.read(offset..end.offset, CURSOR_READ_BYTES) {
         Ok(blocks) => blocks.first().map_or(unknown, |block| {
             let mark = reader::mark_at(block, offset);
             Mark { offset, ..mark }

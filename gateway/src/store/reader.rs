@@ -229,7 +229,7 @@ impl Reader {
     async fn read_ahead(&mut self, end: u64) -> Result<(), ReadError> {
         let (log, position) = (self.log.clone(), self.position);
         let reading = self.reading.get_or_insert_with(|| {
-            tokio::task::spawn_blocking(move || log.segments.read(position, READ_BYTES_MAX))
+            tokio::task::spawn_blocking(move || log.segments.read(position..end, READ_BYTES_MAX))
         });
         let read = reading.await;
         self.reading = None;

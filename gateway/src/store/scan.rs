@@ -64,7 +64,7 @@ impl View {
             return Err(StoreError::Closed);
         }
         for range in self.log.segments.ranges(self.end().offset) {
-            match self.log.segments.read(range.start, ONE_ROW) {
+            match self.log.segments.read(range, ONE_ROW) {
                 Ok(blocks) => {
                     if let Some(block) = blocks.first() {
                         return Ok(Point { offset: block.first(), bytes: block.head().bytes_before });
@@ -90,31 +90,31 @@ impl View {
     /// [`StoreError`]: the folder can not be read, or the store is closed. A segment that can not be read is no error:
     /// see [`Scan::unreadable`].
     pub fn scan(&self, at: u64, times: &Range<u64>, bytes_max: usize) -> Result<Scan, StoreError> {
-        let look = || -> Result<(Vec<Block>, Option<Point>), StoreError> {
+        let end = self.end();
+        let look = || -> Result<(Vec<Block>, Point), StoreError> {
             let place = self.log.segments.holding(at).map_err(|fault| fault.cause)?;
             if let Some(next) = outside(&place, at, times)? {
-                return Ok((Vec::new(), Some(next)));
+                return Ok((Vec::new(), next));
             }
             let mut blocks = place.segment.read(at, bytes_max)?;
             // What lies behind the segment's end is of a commit that failed.
-            blocks.retain(|block| place.end.is_none_or(|end| block.first() < end));
-            let next = blocks.last().map(point_after);
+            blocks.retain(|block| block.first() < place.end.unwrap_or(end.offset));
             // Behind its last row there may be nothing: then the next segment is what comes next.
-            let next =
-                next.or_else(|| place.end.map(|offset| Point { offset: offset.max(at + 1), bytes: 0 }));
+            let following = place.end.map_or(end, |offset| Point { offset: offset.max(at + 1), bytes: 0 });
+            let next = blocks.last().map_or(following, point_after);
             Ok((blocks, next))
         };
         match look() {
-            Ok((blocks, next)) => Ok(Scan { blocks, next: next.unwrap_or(self.end()), unreadable: None }),
+            Ok((blocks, next)) => Ok(Scan { blocks, next, unreadable: None }),
             Err(StoreError::Closed) => Err(StoreError::Closed),
             Err(error) => {
-                let ranges = self.log.segments.ranges(self.end().offset);
+                let ranges = self.log.segments.ranges(end.offset);
                 let here = ranges.iter().rev().find(|range| range.start <= at);
                 if let Some(here) = here.filter(|_| error.is_damage()) {
                     self.log.report(Trouble::Damaged { first: here.start, why: error.to_string() });
                 }
                 let following = ranges.iter().map(|range| range.start).find(|first| *first > at);
-                let next = following.map_or(self.end(), |offset| Point { offset, bytes: 0 });
+                let next = following.map_or(end, |offset| Point { offset, bytes: 0 });
                 Ok(Scan { blocks: Vec::new(), next, unreadable: Some(error) })
             }
         }
@@ -123,15 +123,14 @@ impl View {
 
 /// The point after a sealed segment whose rows from `at` on all lie outside of `times`; `None` if one may lie inside.
 fn outside(place: &Place, at: u64, times: &Range<u64>) -> Result<Option<Point>, StoreError> {
-    if place.end.is_none() {
-        return Ok(None);
-    }
+    let Some(end) = place.end else { return Ok(None) };
     let (rows, last) = (place.segment.read(at, ONE_ROW)?, place.segment.last()?);
     let (Some(first), Some(last)) = (rows.first(), last) else { return Ok(None) };
     let both = [first.head().base_ms, last.head().base_ms];
     let older = both.iter().all(|ms| ms.saturating_add(CLOCK_SLACK_MS) < times.start);
     let newer = both.iter().all(|ms| ms.saturating_sub(CLOCK_SLACK_MS) >= times.end);
-    Ok((older || newer).then(|| point_after(&last)))
+    let behind = Some(point_after(&last)).filter(|behind| behind.offset <= end);
+    Ok((older || newer).then(|| behind.unwrap_or(Point { offset: end, bytes: 0 })))
 }
 
 fn point_after(block: &Block) -> Point {

@@ -4,8 +4,8 @@
 //!  seg-0…0.redb   seg-0…31870.redb   seg-0…64102.redb
 //!  sealed          sealed             active: the only one that is written
 //! ```
-//! A segment ends where the next one begins: rows behind that are of a commit that failed, and are not there. A file
-//! that was written is closed under the lock, for closing writes; sealed ones are opened and read outside of it.
+//! A segment ends where the next one begins, the last one where the committed log does: rows behind that are of a commit that
+//! failed, and are not there. A file that was written is closed under the lock, for closing writes; sealed ones are opened and read outside of it.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -129,23 +129,25 @@ impl Segments {
         (!open.is_sealed()).then(|| open.clone())
     }
 
-    /// Rows from the one that holds `offset` on, or the next there are, at most about `bytes_max`; none if there are none.
+    /// Rows from the one that holds the beginning of `offsets` on, or the next there are, at most about `bytes_max`, none that
+    /// begins behind the end of `offsets`, which has to be committed; none if there are none.
     ///
     /// # Errors
     /// [`Fault`]
-    pub fn read(&self, offset: u64, bytes_max: usize) -> Result<Vec<Block>, Fault> {
-        let mut at = offset;
-        loop {
+    pub fn read(&self, offsets: Range<u64>, bytes_max: usize) -> Result<Vec<Block>, Fault> {
+        let mut at = offsets.start;
+        while at < offsets.end {
             let place = self.holding(at)?;
             let read = place.segment.read(at, bytes_max);
             let mut blocks = read.map_err(|cause| Fault { first: place.first, cause })?;
-            let Some(end) = place.end else { return Ok(blocks) };
-            blocks.retain(|block| block.first() < end);
+            let end = place.end.unwrap_or(offsets.end);
+            blocks.retain(|block| block.first() < end.min(offsets.end));
             if !blocks.is_empty() {
                 return Ok(blocks);
             }
             at = end.max(at + 1);
         }
+        Ok(Vec::new())
     }
 
     /// Deletes the segments that lie before `delivered` as a whole and whose newest event is older than `retain`, at most

@@ -288,7 +288,7 @@ impl Committer {
     /// The point of the log behind the record before `offset`, if that can be read.
     fn mark_behind(&self, offset: u64) -> Option<Mark> {
         let Some(before) = offset.checked_sub(1) else { return Some(Mark::default()) };
-        let blocks = self.log.segments.read(before, 1).ok()?;
+        let blocks = self.log.segments.read(before..offset, 1).ok()?;
         blocks.first().map(reader::end_of).filter(|mark| mark.offset == offset)
     }
 
@@ -298,7 +298,7 @@ impl Committer {
         if offset == committed.offset {
             return Some(committed);
         }
-        let blocks = self.log.segments.read(offset, 1).ok()?;
+        let blocks = self.log.segments.read(offset..committed.offset, 1).ok()?;
         blocks.first().filter(|block: &&Block| block.first() == offset).map(reader::begin_of)
     }
 }
