@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use redb::Database;
+
 use super::error::StoreError;
 use crate::telemetry;
 
@@ -20,6 +22,32 @@ pub fn guarded<T>(path: &Path, act: impl FnOnce() -> Result<T, StoreError>) -> R
 pub fn guarded_redb<T>(act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
     telemetry::catch_panic(act)
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("the database gave up on its contents".into())))
+}
+
+/// An open database. Closing writes, and over damage that may be more than redb can bear: whatever it meets then, there is
+/// nothing left to do about it, and it ends nobody.
+pub struct Guarded(Option<Database>);
+
+impl Guarded {
+    /// Of an open database.
+    pub fn new(db: Database) -> Self {
+        Self(Some(db))
+    }
+
+    /// The database.
+    ///
+    /// # Errors
+    /// Never: it is there until this goes.
+    pub fn get(&self) -> Result<&Database, redb::Error> {
+        self.0.as_ref().ok_or(redb::Error::DatabaseClosed)
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let _ = telemetry::catch_panic(|| drop(db));
+    }
 }
 
 /// Whether an error says that the file holds what nobody wrote, and not that it can not be read or written now.

@@ -24,6 +24,8 @@
 
 mod read;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::path::PathBuf;
@@ -32,7 +34,14 @@ use redb::{Builder, Database, StorageBackend};
 use serde::{Deserialize, Serialize};
 pub use write::{Commit, Filler};
 
-use super::{disk::Files, error::StoreError, gaps::Gaps, guard::guarded, overlay::Overlay, pending::Pending};
+use super::{
+    disk::Files,
+    error::StoreError,
+    gaps::Gaps,
+    guard::{Guarded, guarded},
+    overlay::Overlay,
+    pending::Pending,
+};
 
 /// Version of the segment's format.
 pub const FORMAT: u64 = 2;
@@ -119,7 +128,7 @@ pub struct Found {
 /// A segment, open. Readers share it with the writer.
 pub struct Segment {
     path: PathBuf,
-    db: Database,
+    db: Guarded,
     is_sealed: bool,
 }
 
@@ -180,7 +189,7 @@ impl Segment {
         let name = name_of(beginning.first);
         let db = Self::build(files, &unfinished(&name), beginning, fill)?;
         files.rename(&unfinished(&name), &name)?;
-        Ok(Self { path: files.path_of(&name), db, is_sealed: false })
+        Ok(Self { path: files.path_of(&name), db: Guarded::new(db), is_sealed: false })
     }
 
     /// Makes the file of a segment that is sealed from the start, under its unfinished name: durable and closed when this
@@ -257,7 +266,7 @@ impl Segment {
                 .create_with_backend(overlay)
                 .map_err(|error| StoreError::disk(&path, error.into()))
         })?;
-        Ok(Self { path: path.clone(), db, is_sealed: true })
+        Ok(Self { path: path.clone(), db: Guarded::new(db), is_sealed: true })
     }
 
     /// Whether it was opened to read only.
@@ -274,8 +283,8 @@ impl Segment {
         if self.is_sealed {
             return Err(StoreError::Sealed { path: self.path.clone() });
         }
-        let transaction =
-            self.db.begin_write().map_err(|error| StoreError::disk(&self.path, error.into()))?;
+        let begin = || Ok(self.db.get()?.begin_write()?);
+        let transaction = begin().map_err(|error| StoreError::disk(&self.path, error))?;
         Ok(Commit::new(transaction, self.path.clone()))
     }
 }

@@ -124,7 +124,7 @@ impl Segment {
     }
 
     fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
-        self.db.begin_read().map_err(|error| self.fail(error.into()))
+        self.db.get().and_then(|db| Ok(db.begin_read()?)).map_err(|error| self.fail(error))
     }
 
     fn block(&self, key: u64, row: &[u8]) -> Result<Block, StoreError> {
