@@ -18,7 +18,7 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition,
 use super::{
     disk::Files,
     error::StoreError,
-    guard::{guarded, guarded_redb},
+    guard::{Guarded, guarded, guarded_redb},
 };
 
 /// Numbers by name.
@@ -51,7 +51,7 @@ impl SideFile {
     ///
     /// # Errors
     /// [`StoreError`]: it is as it was; [`StoreError::is_damage`] says whether it can not be trusted.
-    pub fn open(&self, files: &Files, store: u32) -> Result<Database, StoreError> {
+    pub fn open(&self, files: &Files, store: u32) -> Result<Guarded, StoreError> {
         let path = files.path_of(self.name);
         files.settle(self.name);
         // A sync that failed when it got its name may have left the name in memory only.
@@ -65,8 +65,10 @@ impl SideFile {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let db = guarded(&path, || builder.create_with_backend(disk).map_err(|error| redb(error.into())))?;
+        let db = Guarded::new(db);
         let numbers = || -> Result<[u64; 2], redb::Error> {
-            Ok([number(&db, "format")?.unwrap_or_default(), number(&db, "store")?.unwrap_or_default()])
+            let number = |name| Ok::<_, redb::Error>(number(db.get()?, name)?.unwrap_or_default());
+            Ok([number("format")?, number("store")?])
         };
         let [format, owner] = guarded(&path, || numbers().map_err(redb))?;
         match format {
@@ -86,12 +88,12 @@ impl SideFile {
         files: &Files,
         store: u32,
         fill: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
-    ) -> Result<Database, StoreError> {
+    ) -> Result<Guarded, StoreError> {
         let path = files.path_of(self.new_name);
         let disk = files.create(self.new_name)?;
-        let make = || -> Result<Database, redb::Error> {
-            let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?;
-            let transaction = db.begin_write()?;
+        let make = || -> Result<Guarded, redb::Error> {
+            let db = Guarded::new(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?);
+            let transaction = db.get()?.begin_write()?;
             {
                 let mut meta = transaction.open_table(META)?;
                 meta.insert("format", self.format)?;
@@ -128,7 +130,7 @@ pub struct Keeper {
 type Fill = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
 enum State {
-    Open(Database),
+    Open(Guarded),
     /// Not opened, or shut after a failure: the next operation opens it.
     Shut,
     /// For good.
@@ -168,7 +170,8 @@ impl Keeper {
             _ => self.file.open(&self.files, self.store),
         };
         let looked = opened.and_then(|db| {
-            let found = guarded(&path, || read(&db).map_err(|error| StoreError::disk(&path, error)))?;
+            let found =
+                guarded(&path, || db.get().and_then(read).map_err(|error| StoreError::disk(&path, error)))?;
             Ok((db, found))
         });
         match looked {
@@ -200,36 +203,28 @@ impl Keeper {
         }
         let State::Open(db) = &*state else { return Err(StoreError::Closed) };
         let saved = guarded_redb(|| {
-            let transaction = db.begin_write()?;
+            let transaction = db.get()?.begin_write()?;
             act(&transaction)?;
             Ok(transaction.commit()?)
         });
         saved.map_err(|error| {
             // redb answers none of the calls after an error.
-            shut(std::mem::replace(&mut *state, State::Shut));
+            *state = State::Shut;
             StoreError::disk(&self.files.path_of(self.file.name), error)
         })
     }
 
     /// Closes the file, for good.
     pub fn close(&self) {
-        shut(std::mem::replace(&mut *self.state.lock(), State::Closed));
+        *self.state.lock() = State::Closed;
     }
 
-    fn open_or_make(&self) -> Result<Database, StoreError> {
+    fn open_or_make(&self) -> Result<Guarded, StoreError> {
         if self.file.is_there(&self.files)? {
             return self.file.open(&self.files, self.store);
         }
         self.file.make(&self.files, self.store, self.fill)
     }
-}
-
-/// Closes what is open; whatever that meets on its way, there is nothing left to do about it.
-fn shut(state: State) {
-    let _ = guarded_redb(|| {
-        drop(state);
-        Ok(())
-    });
 }
 
 /// A number of `meta`.

@@ -22,7 +22,7 @@ use super::{
     super::{
         disk::Files,
         error::StoreError,
-        guard::{guarded_redb as guarded, is_damage},
+        guard::{Guarded, guarded_redb as guarded, is_damage},
         overlay::Overlay,
         record::Record,
     },
@@ -61,7 +61,7 @@ enum Refusal {
 }
 
 /// The open file, what it holds, and how many letters were dropped because it held more than `max_bytes`.
-pub(super) fn open(files: &Files, told: Told, max_bytes: u64) -> Result<(Database, Found, u64), StoreError> {
+pub(super) fn open(files: &Files, told: Told, max_bytes: u64) -> Result<(Guarded, Found, u64), StoreError> {
     if files.names()?.iter().any(|name| name == FILE) {
         match open_existing(files, told, max_bytes) {
             Ok(opened) => return Ok(opened),
@@ -80,7 +80,7 @@ pub(super) fn open(files: &Files, told: Told, max_bytes: u64) -> Result<(Databas
     make(files, told)
 }
 
-fn open_existing(files: &Files, told: Told, max_bytes: u64) -> Result<(Database, Found, u64), Refusal> {
+fn open_existing(files: &Files, told: Told, max_bytes: u64) -> Result<(Guarded, Found, u64), Refusal> {
     let path = files.path_of(FILE);
     let judge = |error: redb::Error| match is_damage(&error) {
         true => Refusal::Damaged(error.to_string()),
@@ -96,8 +96,8 @@ fn open_existing(files: &Files, told: Told, max_bytes: u64) -> Result<(Database,
     }
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    let db = guarded(|| Ok(builder.create_with_backend(disk)?)).map_err(judge)?;
-    let (format, store) = guarded(|| meta_of(&db)).map_err(judge)?;
+    let db = guarded(|| Ok(Guarded::new(builder.create_with_backend(disk)?))).map_err(judge)?;
+    let (format, store) = guarded(|| meta_of(db.get()?)).map_err(judge)?;
     match format {
         Some(format) if format > FORMAT => {
             return Err(Refusal::Error(StoreError::Format { path, format }));
@@ -109,7 +109,7 @@ fn open_existing(files: &Files, told: Told, max_bytes: u64) -> Result<(Database,
         return Err(Refusal::Damaged("it belongs to another store".into()));
     }
     let (found, dropped) =
-        guarded(|| prepare(&db, format == Some(FORMAT_ASIDE), max_bytes)).map_err(judge)?;
+        guarded(|| prepare(db.get()?, format == Some(FORMAT_ASIDE), max_bytes)).map_err(judge)?;
     Ok((db, found, dropped))
 }
 
@@ -118,8 +118,8 @@ pub fn identity(files: &Files) -> Option<u32> {
     let overlay = Overlay::new(files.open_to_read(FILE).ok()?).ok()?;
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    let db = guarded(|| Ok(builder.create_with_backend(overlay)?)).ok()?;
-    let (format, store) = guarded(|| meta_of(&db)).ok()?;
+    let db = guarded(|| Ok(Guarded::new(builder.create_with_backend(overlay)?))).ok()?;
+    let (format, store) = guarded(|| meta_of(db.get()?)).ok()?;
     format.map(|_| store as u32)
 }
 
@@ -174,12 +174,12 @@ fn put_old(tables: &mut Tables<'_>, (uplink, offset): (&str, u64), value: &[u8])
 }
 
 /// Makes the file: durable, under its own name, when this returns.
-fn make(files: &Files, told: Told) -> Result<(Database, Found, u64), StoreError> {
+fn make(files: &Files, told: Told) -> Result<(Guarded, Found, u64), StoreError> {
     let fail = |error: redb::Error| StoreError::disk(&files.path_of(NEW_FILE), error);
     let disk = files.create(NEW_FILE)?;
     let made = guarded(|| {
-        let db = Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?;
-        let transaction = db.begin_write()?;
+        let db = Guarded::new(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?);
+        let transaction = db.get()?.begin_write()?;
         let found = {
             let mut tables = Tables::open(&transaction)?;
             tables.set("format", FORMAT)?;

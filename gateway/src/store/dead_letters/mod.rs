@@ -40,7 +40,11 @@ pub use self::{
     look::{DeadLetterPage, PAGE_LETTERS_MAX},
 };
 use self::{file::Told, tables::Tables};
-use super::{disk::Files, error::StoreError, guard::guarded_redb as guarded};
+use super::{
+    disk::Files,
+    error::StoreError,
+    guard::{Guarded, guarded_redb as guarded},
+};
 use crate::telemetry;
 
 /// The dead letters of an open store.
@@ -60,7 +64,7 @@ pub struct DeadLetters {
 }
 
 enum State {
-    Open(Database),
+    Open(Guarded),
     /// After a failure: the next operation opens it.
     Shut,
     /// For good.
@@ -176,8 +180,7 @@ impl DeadLetters {
 
     /// Closes the file, for good.
     pub fn close(&self) {
-        let state = std::mem::replace(&mut *self.state.lock(), State::Closed);
-        shut(state);
+        *self.state.lock() = State::Closed;
     }
 
     /// Changes something in a transaction of its own.
@@ -204,8 +207,8 @@ impl DeadLetters {
         let mut state = self.state.lock();
         self.reopen(&mut state)?;
         let State::Open(db) = &*state else { return Err(StoreError::Closed) };
-        guarded(|| act(db)).map_err(|error| {
-            shut(std::mem::replace(&mut *state, State::Shut));
+        guarded(|| act(db.get()?)).map_err(|error| {
+            *state = State::Shut;
             StoreError::disk(&self.files.path_of(FILE), error)
         })
     }
@@ -243,12 +246,4 @@ impl DeadLetters {
             );
         }
     }
-}
-
-/// Closes what is open; whatever that meets on its way, there is nothing left to do about it.
-fn shut(state: State) {
-    let _ = guarded(|| {
-        drop(state);
-        Ok(())
-    });
 }

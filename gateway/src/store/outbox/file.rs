@@ -25,7 +25,7 @@ use super::{
     super::{
         disk::Files,
         error::StoreError,
-        guard::guarded,
+        guard::{Guarded, guarded},
         side_file::{META, SideFile, number},
     },
     book::Book,
@@ -46,7 +46,7 @@ const NEXT_NUMBER: &str = "next_number";
 ///
 /// # Errors
 /// [`StoreError`]: the file is as it was.
-pub(super) fn open(files: &Files, store: u32, book: &mut Book) -> Result<Option<Database>, StoreError> {
+pub(super) fn open(files: &Files, store: u32, book: &mut Book) -> Result<Option<Guarded>, StoreError> {
     if !SIDE_FILE.is_there(files)? {
         return Ok(None);
     }
@@ -70,7 +70,7 @@ pub(super) fn open(files: &Files, store: u32, book: &mut Book) -> Result<Option<
 ///
 /// # Errors
 /// [`StoreError`]: at most an unfinished file is there, which the next one replaces.
-pub(super) fn make(files: &Files, store: u32, next_number: u64) -> Result<Database, StoreError> {
+pub(super) fn make(files: &Files, store: u32, next_number: u64) -> Result<Guarded, StoreError> {
     SIDE_FILE.make(files, store, |transaction| {
         transaction.open_table(META)?.insert(NEXT_NUMBER, next_number)?;
         transaction.open_table(COMMANDS)?;
@@ -84,13 +84,13 @@ pub(super) fn make(files: &Files, store: u32, next_number: u64) -> Result<Databa
 /// [`StoreError`]: nobody knows what the file holds before it is opened again.
 pub(super) fn write(
     files: &Files,
-    db: &Database,
+    db: &Guarded,
     book: &Book,
     numbers: &BTreeSet<u64>,
 ) -> Result<(), StoreError> {
     let path = files.path_of(FILE);
     let write = || -> Result<(), redb::Error> {
-        let transaction = db.begin_write()?;
+        let transaction = db.get()?.begin_write()?;
         {
             let mut commands = transaction.open_table(COMMANDS)?;
             for number in numbers {
@@ -111,10 +111,12 @@ pub(super) fn write(
     guarded(&path, || write().map_err(|error| StoreError::disk(&path, error)))
 }
 
-fn open_existing(files: &Files, store: u32, book: &mut Book) -> Result<Database, StoreError> {
+fn open_existing(files: &Files, store: u32, book: &mut Book) -> Result<Guarded, StoreError> {
     let path = files.path_of(FILE);
     let db = SIDE_FILE.open(files, store)?;
-    guarded(&path, || read(&db, book).map_err(|error| StoreError::disk(&path, error)))?;
+    guarded(&path, || {
+        db.get().and_then(|db| read(db, book)).map_err(|error| StoreError::disk(&path, error))
+    })?;
     Ok(db)
 }
 

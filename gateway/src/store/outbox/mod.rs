@@ -26,7 +26,6 @@ mod tests;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
-use redb::Database;
 use tokio::sync::watch;
 
 use self::book::Book;
@@ -38,7 +37,7 @@ pub use self::{
     },
     file::{DAMAGED_FILE, FILE},
 };
-use super::{disk::Files, error::StoreError};
+use super::{disk::Files, error::StoreError, guard::Guarded};
 use crate::telemetry;
 
 /// Bytes of all commands, at most.
@@ -70,7 +69,7 @@ struct Writer {
 
 enum State {
     /// `None` while no command ever came.
-    Open(Option<Database>),
+    Open(Option<Guarded>),
     /// After a failure: the next change opens it.
     Shut,
     /// For good.
@@ -214,8 +213,7 @@ impl Outbox {
 
     /// Closes the file, for good.
     pub(super) fn close(&self) {
-        let before = std::mem::replace(&mut self.shared.writer.lock().file, State::Closed);
-        shut(before);
+        self.shared.writer.lock().file = State::Closed;
     }
 
     /// Changes the book, and makes it durable before anybody sees it.
@@ -236,7 +234,7 @@ impl Outbox {
                 .and_then(|made| file::write(&shared.files, db.insert(made), book, &touched)),
         };
         if let Err(error) = written {
-            shut(std::mem::replace(file, State::Shut));
+            *file = State::Shut;
             return Err(error);
         }
         self.show(&touched, book);
@@ -290,9 +288,4 @@ pub fn count_refused() {
 
 fn count(state: &'static str, commands: u64) {
     metrics::counter!(telemetry::COMMANDS, "state" => state).increment(commands);
-}
-
-/// Closes what is open; whatever that meets on its way, there is nothing left to do about it.
-fn shut(state: State) {
-    let _ = telemetry::catch_panic(|| drop(state));
 }
