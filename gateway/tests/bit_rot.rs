@@ -115,6 +115,23 @@ fn a_file_that_is_cut_zeroed_emptied_or_gone_costs_its_own_records_alone() {
 }
 
 #[test]
+fn what_is_stored_while_a_reader_comes_upon_a_hole_is_no_part_of_it() {
+    let mut world = filled(true);
+    let newest = segments(&world.disk).pop().unwrap();
+    world.disk.folder().remove(&newest).unwrap();
+    world.open().unwrap();
+    let end = world.life().store.status().next_offset;
+    world.life().reader.seek(end - 1);
+    world.begin_to_read();
+    world.append(10);
+    world.settle();
+    while world.read().is_some() {}
+    world.check();
+    assert!(!world.gaps.is_empty());
+    assert!(world.gaps.iter().all(|gap| gap.to <= end), "{:?}, and the hole ends at {end}", world.gaps);
+}
+
+#[test]
 fn a_file_of_another_store_or_place_is_not_taken_for_a_segment() {
     let other = {
         let mut world = World::new(SEED + 1, settings());

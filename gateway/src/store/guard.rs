@@ -1,4 +1,5 @@
-//! Damage: which errors say so, and the panics that it leads redb to, caught and made an error like any other.
+//! Damage: which errors say so, and the panics that it leads redb to, caught and made an error like any other, also where a
+//! database is closed.
 
 use std::path::Path;
 

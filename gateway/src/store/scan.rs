@@ -123,14 +123,15 @@ impl View {
 
 /// The point after a sealed segment whose rows from `at` on all lie outside of `times`; `None` if one may lie inside.
 fn outside(place: &Place, at: u64, times: &Range<u64>) -> Result<Option<Point>, StoreError> {
-    let Some(end) = place.end else { return Ok(None) };
+    if place.end.is_none() {
+        return Ok(None);
+    }
     let (rows, last) = (place.segment.read(at, ONE_ROW)?, place.segment.last()?);
     let (Some(first), Some(last)) = (rows.first(), last) else { return Ok(None) };
     let both = [first.head().base_ms, last.head().base_ms];
     let older = both.iter().all(|ms| ms.saturating_add(CLOCK_SLACK_MS) < times.start);
     let newer = both.iter().all(|ms| ms.saturating_sub(CLOCK_SLACK_MS) >= times.end);
-    let behind = Some(point_after(&last)).filter(|behind| behind.offset <= end);
-    Ok((older || newer).then(|| behind.unwrap_or(Point { offset: end, bytes: 0 })))
+    Ok((older || newer).then(|| point_after(&last)))
 }
 
 fn point_after(block: &Block) -> Point {

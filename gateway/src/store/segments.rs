@@ -4,8 +4,9 @@
 //!  seg-0…0.redb   seg-0…31870.redb   seg-0…64102.redb
 //!  sealed          sealed             active: the only one that is written
 //! ```
-//! A segment ends where the next one begins, the last one where the committed log does: rows behind that are of a commit that
-//! failed, and are not there. A file that was written is closed under the lock, for closing writes; sealed ones are opened and read outside of it.
+//! A segment ends where the next one begins, the last one where the committed log does: rows behind that are of a commit
+//! that failed, and are not there. A file that was written is closed under the lock, for closing writes; sealed ones are
+//! opened and read outside of it.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 

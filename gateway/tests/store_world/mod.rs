@@ -191,6 +191,18 @@ impl World {
         }
     }
 
+    /// Begins to read the next block, and goes away for now, as an uplink does that has something else to do.
+    pub fn begin_to_read(&mut self) {
+        let reader = &mut self.life.as_mut().expect("the store is open").reader;
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = reader.next() => {}
+                () = std::future::ready(()) => {}
+            }
+        });
+    }
+
     /// The next block for the uplink; `None` at the end of the log, and where the disk does not give it.
     pub fn read(&mut self) -> Option<Arc<Block>> {
         let now = self.now();

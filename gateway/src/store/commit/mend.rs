@@ -73,7 +73,9 @@ impl Committer {
             }
             match trouble {
                 Trouble::Missing { range } => {
-                    if !self.log.is_gap(&range) {
+                    // What was stored since somebody looked is not missing.
+                    let is_empty = self.log.segments.read(range.clone(), 1).is_ok_and(|rows| rows.is_empty());
+                    if is_empty && !self.log.is_gap(&range) {
                         let (from, to) = (self.mark_behind(range.start), self.mark_at(range.end));
                         self.record_gap(
                             Reason::Missing,

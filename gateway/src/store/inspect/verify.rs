@@ -224,11 +224,7 @@ impl<'a> Verify<'a> {
 
     fn tell_missing(&self, hole: Range<u64>) {
         if let Some(log) = self.source.running() {
-            // As a reader does: only if it is not there now either.
-            let now = log.segments.read(hole.clone(), 1);
-            if now.is_ok_and(|blocks| blocks.is_empty()) {
-                log.report(Trouble::Missing { range: hole });
-            }
+            log.report(Trouble::Missing { range: hole });
         }
     }
 
