@@ -79,20 +79,6 @@ async fn beyond_the_limit_the_connection_that_waits_longest_is_closed_and_a_scra
 }
 
 #[tokio::test]
-async fn a_client_that_is_answered_is_not_the_one_to_leave_however_long_it_is_there() {
-    let (address, _up) = serve(Limits { connections_max: 4, ..Limits::default() }).await;
-    let mut scraper = TcpStream::connect(address).await.unwrap();
-    let mut idle = vec![];
-    for _ in 0..20 {
-        scraper.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        let mut answer = [0; 512];
-        let read = timeout(LIMIT, scraper.read(&mut answer)).await.unwrap().unwrap();
-        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "it was cut off");
-        idle.push(TcpStream::connect(address).await.unwrap());
-    }
-}
-
-#[tokio::test]
 async fn a_head_and_a_body_that_do_not_come_to_an_end_are_given_up() {
     let limits = Limits { head_timeout: SHORT, body_timeout: SHORT, ..Limits::default() };
     let (address, _up) = serve(limits).await;
