@@ -11,6 +11,7 @@
 //! DELETE /api/dead-letters/ID    takes one away
 //! POST   /api/dead-letters/drop  takes away all that a filter takes
 //!
+//! /api/uplinks                   how each uplink does, and to forget one: see `uplinks.rs`
 //! /api/replay                    events that are sent again: see `replay.rs`
 //! /api/commands                  commands to devices: see `commands.rs`
 //! GET /api/devices   what is known of each device: see `devices.rs`
@@ -19,7 +20,7 @@
 //! ```
 //!
 //! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
-//! connect to the machine's loopback may read it, drop dead letters, start a replay and
+//! connect to the machine's loopback may read it, drop dead letters, forget an uplink that is not configured, start a replay and
 //! send commands to devices. A request that changes something has to say
 //! `Content-Type: application/json`: no page in a browser on this machine can send that by itself.
 
@@ -36,6 +37,7 @@ mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod uplinks;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -46,6 +48,7 @@ pub use command::{CommandItem, CommandList, CommandRequest};
 pub use letter::{LetterItem, LetterPage};
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
+pub use uplinks::Forgotten;
 
 /// What is known of devices, as JSON.
 pub use crate::fleet::{BootItem, DeviceItem, DeviceList, DeviceSheet, Presence, Quality, Run};

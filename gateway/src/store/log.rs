@@ -9,7 +9,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    dead_letters::DeadLetters, disk::Files, fleet::FleetFile, gaps::Gaps, meter::Meter, row::Block, segment,
-    segments::Segments, sessions::SessionFile,
+    Backlog, dead_letters::DeadLetters, disk::Files, fleet::FleetFile, gaps::Gaps, meter::Meter, reader,
+    row::Block, segment, segments::Segments, sessions::SessionFile,
 };
 
 /// Bytes of newest blocks kept in memory.
@@ -39,7 +39,7 @@ pub struct Log {
     pub fleet: FleetFile,
     /// All of its files.
     pub files: Files,
-    /// One per uplink, in the order given at opening.
+    /// One per uplink, in the order given at opening; behind them those whose uplinks are not configured any more.
     pub cursors: Vec<Cursor>,
     /// What this process did.
     pub meter: Meter,
@@ -103,12 +103,21 @@ pub struct Mark {
 pub struct Cursor {
     /// The uplink's name.
     pub uplink: String,
+    /// It is named by the configuration; else its place is kept until it is forgotten.
+    pub is_configured: bool,
     /// Its reader was handed out.
     pub taken: AtomicBool,
     mark: Mutex<Mark>,
     /// What lies before is given up: whoever reads before it goes on behind.
     given_up: AtomicU64,
+    /// [`LIVE`], [`FORGETTING`] or [`FORGOTTEN`].
+    state: AtomicU8,
 }
+
+const LIVE: u8 = 0;
+/// It counts no more, and is still among the saved ones.
+const FORGETTING: u8 = 1;
+const FORGOTTEN: u8 = 2;
 
 #[derive(Debug, Default)]
 struct Tail {
@@ -119,7 +128,30 @@ struct Tail {
 impl Cursor {
     /// An uplink that has delivered everything before `mark`.
     pub fn new(uplink: String, mark: Mark) -> Self {
-        Self { uplink, taken: AtomicBool::new(false), mark: Mutex::new(mark), given_up: AtomicU64::new(0) }
+        Self {
+            uplink,
+            is_configured: true,
+            taken: AtomicBool::new(false),
+            mark: Mutex::new(mark),
+            given_up: AtomicU64::new(0),
+            state: AtomicU8::new(LIVE),
+        }
+    }
+
+    /// The place of one that is not configured any more.
+    pub fn kept(uplink: String, mark: Mark) -> Self {
+        Self { is_configured: false, ..Self::new(uplink, mark) }
+    }
+
+    /// From now on it holds nothing; the next time that cursors are saved, it is not among them.
+    pub fn forget(&self) {
+        // One that is forgotten stays so.
+        let _ = self.state.compare_exchange(LIVE, FORGETTING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether it is forgotten durably.
+    pub fn is_forgotten(&self) -> bool {
+        self.state.load(Ordering::Acquire) == FORGOTTEN
     }
 
     /// How far it is.
@@ -248,9 +280,60 @@ impl Log {
         *self.totals.lock()
     }
 
+    /// The cursors that hold what they have not delivered, with their indexes: all but those that are forgotten.
+    pub fn live_cursors(&self) -> impl Iterator<Item = (usize, &Cursor)> {
+        let is_live = |(_, cursor): &(usize, &Cursor)| cursor.state.load(Ordering::Acquire) == LIVE;
+        self.cursors.iter().enumerate().filter(is_live)
+    }
+
     /// The cursors as they are stored.
     pub fn cursor_offsets(&self) -> Vec<(String, u64)> {
-        self.cursors.iter().map(|cursor| (cursor.uplink.clone(), cursor.mark().offset)).collect()
+        self.live_cursors().map(|(_, cursor)| (cursor.uplink.clone(), cursor.mark().offset)).collect()
+    }
+
+    /// Whether one is to be forgotten, and still saved.
+    pub fn is_forgetting(&self) -> bool {
+        self.cursors.iter().any(|cursor| cursor.state.load(Ordering::Acquire) == FORGETTING)
+    }
+
+    /// The cursors were saved, these alone.
+    pub fn note_saved(&self, saved: &[(String, u64)]) {
+        for cursor in &self.cursors {
+            if saved.iter().all(|(name, _)| *name != cursor.uplink) {
+                let _ =
+                    cursor.state.compare_exchange(FORGETTING, FORGOTTEN, Ordering::AcqRel, Ordering::Acquire);
+            }
+        }
+    }
+
+    /// What an uplink has not delivered. May read a block from the disk.
+    pub fn backlog(&self, cursor: &Cursor) -> Backlog {
+        let (mark, totals) = (cursor.mark(), self.totals());
+        let behind = mark.events < totals.events;
+        let oldest = || -> Option<u64> {
+            if mark.received_ms.is_some() {
+                return mark.received_ms;
+            }
+            let received_ms = match self.recent(mark.offset) {
+                Some(block) => reader::mark_at(&block, mark.offset).received_ms,
+                None => {
+                    let blocks =
+                        self.segments.read(mark.offset..totals.offset, reader::READ_BYTES_MAX).ok()?;
+                    blocks.first().and_then(|block| {
+                        block.records_from(mark.offset).next().map(|(_, record)| record.received_ms)
+                    })
+                }
+            }?;
+            cursor.note_received(mark.offset, received_ms);
+            Some(received_ms)
+        };
+        Backlog {
+            uplink: cursor.uplink.clone(),
+            is_configured: cursor.is_configured,
+            events: totals.events.saturating_sub(mark.events),
+            bytes: totals.bytes.saturating_sub(mark.bytes),
+            oldest_received_ms: if behind { oldest() } else { None },
+        }
     }
 
     /// What is known to be missing.

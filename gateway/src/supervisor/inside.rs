@@ -16,7 +16,7 @@ use crate::{
     clock,
     http::{Snapshot, StoreView, UplinkView},
     ingest::Reload,
-    store::Store,
+    store::{Backlog, Store},
     uplink,
 };
 
@@ -27,8 +27,8 @@ pub(super) struct Inside {
     pub(super) data_dir: PathBuf,
     pub(super) started_ms: u64,
     pub(super) listeners: Vec<SocketAddr>,
-    /// By uplink: where it goes, and how it does.
-    pub(super) uplinks: Vec<(String, Arc<uplink::Health>)>,
+    /// By uplink: its name, where it goes, and how it does.
+    pub(super) uplinks: Vec<(String, String, Arc<uplink::Health>)>,
     pub(super) reload: Reload,
     pub(super) stopping: AtomicBool,
     /// `None` once it is closed.
@@ -62,7 +62,16 @@ impl Inside {
                 }
             }
         }
+        let mut warnings = self.reload.warnings();
         let backlogs = status.as_ref().map(|status| status.backlogs.as_slice()).unwrap_or_default();
+        let uplinks: Vec<UplinkView> = backlogs.iter().map(|backlog| self.uplink(backlog, now_ms)).collect();
+        warnings.extend(uplinks.iter().filter(|uplink| uplink.kept).map(|uplink| {
+            let (name, events) = (&uplink.name, uplink.backlog_events);
+            format!(
+                "the uplink {name} is not configured any more, and {events} events are kept for it: configure it again, or run \
+                 \"tidegate uplinks forget {name}\""
+            )
+        }));
         Snapshot {
             version: VERSION.into(),
             id: self.id.clone(),
@@ -70,16 +79,19 @@ impl Inside {
             started_ms: self.started_ms,
             ready: not_ready.is_empty(),
             not_ready,
-            warnings: self.reload.warnings(),
+            warnings,
             listeners: self.listeners.clone(),
             store: status.as_ref().map(StoreView::from),
-            uplinks: backlogs
-                .iter()
-                .zip(&self.uplinks)
-                .map(|(backlog, (upstream, health))| {
-                    UplinkView::new(upstream, backlog, &health.view(), now_ms)
-                })
-                .collect(),
+            uplinks,
+        }
+    }
+
+    fn uplink(&self, backlog: &Backlog, now_ms: u64) -> UplinkView {
+        let configured =
+            self.uplinks.iter().find(|(name, ..)| backlog.is_configured && *name == backlog.uplink);
+        match configured {
+            Some((_, upstream, health)) => UplinkView::new(upstream, backlog, &health.view(), now_ms),
+            None => UplinkView::new("", backlog, &uplink::Health::default().view(), now_ms),
         }
     }
 }
