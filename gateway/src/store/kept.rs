@@ -14,12 +14,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Backlog, Settings, Store, StoreError,
-    folder::OsFolder,
-    inspect::Inspector,
-    log::{Cursor, Log},
-    open,
-    view::View,
+    Backlog, Settings, Store, StoreError, cursor::Cursor, folder::OsFolder, inspect::Inspector, log::Log,
+    open, view::View,
 };
 use crate::clock;
 

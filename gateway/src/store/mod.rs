@@ -21,6 +21,7 @@
 
 mod batch;
 mod commit;
+mod cursor;
 mod dead_letters;
 mod disk;
 mod error;

@@ -20,13 +20,14 @@ use std::{
 
 use super::{
     commit::{Carried, Start, frame_of},
+    cursor::Cursor,
     dead_letters::{self, DeadLetters},
     disk::Files,
     error::StoreError,
     folder::{Folder, OsFolder},
     gaps::Gaps,
     kept::UPLINKS_KEPT_MAX,
-    log::{Cursor, Log, Mark, Trouble},
+    log::{Log, Mark, Trouble},
     pending::Pending,
     reader, record,
     seen::Seen,

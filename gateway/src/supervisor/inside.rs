@@ -16,7 +16,7 @@ use crate::{
     clock,
     http::{Snapshot, StoreView, UplinkView},
     ingest::Reload,
-    store::{Backlog, Store},
+    store::Store,
     uplink,
 };
 
@@ -27,8 +27,8 @@ pub(super) struct Inside {
     pub(super) data_dir: PathBuf,
     pub(super) started_ms: u64,
     pub(super) listeners: Vec<SocketAddr>,
-    /// By uplink: its name, where it goes, and how it does.
-    pub(super) uplinks: Vec<(String, String, Arc<uplink::Health>)>,
+    /// By uplink: where it goes, and how it does.
+    pub(super) uplinks: Vec<(String, Arc<uplink::Health>)>,
     pub(super) reload: Reload,
     pub(super) stopping: AtomicBool,
     /// `None` once it is closed.
@@ -64,7 +64,15 @@ impl Inside {
         }
         let mut warnings = self.reload.warnings();
         let backlogs = status.as_ref().map(|status| status.backlogs.as_slice()).unwrap_or_default();
-        let uplinks: Vec<UplinkView> = backlogs.iter().map(|backlog| self.uplink(backlog, now_ms)).collect();
+        // Behind those that are configured come those that are not.
+        let (nowhere, unknown) = (String::new(), Arc::default());
+        let known = self.uplinks.iter().map(|(upstream, health)| (upstream, health));
+        let known = known.chain(std::iter::repeat((&nowhere, &unknown)));
+        let uplinks: Vec<UplinkView> = backlogs
+            .iter()
+            .zip(known)
+            .map(|(backlog, (upstream, health))| UplinkView::new(upstream, backlog, &health.view(), now_ms))
+            .collect();
         warnings.extend(uplinks.iter().filter(|uplink| uplink.kept).map(|uplink| {
             let (name, events) = (&uplink.name, uplink.backlog_events);
             format!(
@@ -83,15 +91,6 @@ impl Inside {
             listeners: self.listeners.clone(),
             store: status.as_ref().map(StoreView::from),
             uplinks,
-        }
-    }
-
-    fn uplink(&self, backlog: &Backlog, now_ms: u64) -> UplinkView {
-        let configured =
-            self.uplinks.iter().find(|(name, ..)| backlog.is_configured && *name == backlog.uplink);
-        match configured {
-            Some((_, upstream, health)) => UplinkView::new(upstream, backlog, &health.view(), now_ms),
-            None => UplinkView::new("", backlog, &uplink::Health::default().view(), now_ms),
         }
     }
 }

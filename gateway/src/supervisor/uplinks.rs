@@ -8,14 +8,14 @@ use crate::{
     uplink::{self, Knowledge, Replays},
 };
 
-/// Starts the uplinks and what goes with them; gives their tasks, and of each its name, where it leads and how it does.
+/// Starts the uplinks and what goes with them; gives their tasks, and where each leads and how it does.
 pub(super) fn spawn(
     settings: Vec<uplink::Settings>,
     store: &Store,
     knowledge: &Knowledge,
     replays: &Replays,
     failure: &Failure,
-) -> (Vec<Task>, Vec<(String, String, Arc<uplink::Health>)>) {
+) -> (Vec<Task>, Vec<(String, Arc<uplink::Health>)>) {
     let (view, outbox) = (store.view(), store.outbox());
     let awaited = {
         let (settings, replays, knowledge) = (settings.clone(), replays.clone(), knowledge.clone());
@@ -27,7 +27,7 @@ pub(super) fn spawn(
         let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");
         let name = format!("uplink {}", uplink.name);
         let shared = Arc::new(uplink::Health::default());
-        health.push((uplink.name.clone(), format!("mqtt://{}:{}", uplink.host, uplink.port), shared.clone()));
+        health.push((format!("mqtt://{}:{}", uplink.host, uplink.port), shared.clone()));
         if uplink.commands.is_some() {
             let (uplink, outbox, shared) = (uplink.clone(), outbox.clone(), shared.clone());
             let name = format!("the commands of {name}");
