@@ -167,7 +167,7 @@ impl AtWork {
     }
 
     async fn run(&mut self, shutdown: &CancellationToken) {
-        let mut tick = interval(TICK);
+        let mut tick = interval(tick());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let from = self.follower.position();
@@ -365,6 +365,11 @@ impl AtWork {
         drop(sessions);
         gauge!(telemetry::RETAINED_MESSAGES).set(self.bus.0.takers.read().retained.len() as f64);
     }
+}
+
+fn tick() -> Duration {
+    fail::fail_point!("bus-tick", |ms| ms.and_then(|ms| ms.parse().ok()).map_or(TICK, Duration::from_millis));
+    TICK
 }
 
 /// The end of the save that is under way. Cancel-safe.
