@@ -18,11 +18,15 @@ use tidegate::{
     clock,
     ingest::{
         self, ListenerSettings, Payload, Route, Settings,
-        access::{Access, ClientIds, Password, Policy, Stored, User, Users},
+        access::{Access, Acl, ClientIds, Password, Policy, Stored, User, Users},
     },
     store::{self, Store},
 };
-use tokio::{task::JoinHandle as Task, time::timeout};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    task::JoinHandle as Task,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -34,6 +38,11 @@ pub const UPLINK: &str = "cloud";
 /// Who may come, each with this password. All may use any client id.
 pub const OWNERS: [&str; 2] = ["one", "two"];
 const SECRET: &str = "correct-horse-battery";
+const ACL: &str = r##"[[rule]]
+who = "*"
+publish = ["#"]
+subscribe = ["#"]
+"##;
 
 /// The gateway between its start and its end.
 struct Life {
@@ -49,7 +58,11 @@ pub struct World {
     settings: Settings,
     life: Option<Life>,
     ahead_ms: u64,
+    /// The clock is one for all.
+    _turn: MutexGuard<'static, ()>,
 }
+
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// A CONNECT.
 #[derive(Debug, Clone)]
@@ -90,12 +103,13 @@ fn access() -> Arc<Access> {
     static ACCESS: OnceLock<Arc<Access>> = OnceLock::new();
     let make = || {
         let stored = Stored::make(&Password::new(SECRET.as_bytes())).unwrap();
+        let acl = Acl::parse(ACL, Path::new("acl.toml")).unwrap();
         let mut users = Users::default();
         for name in OWNERS {
             let password = Some(stored.clone());
             users.add(User { name: name.into(), password, client_ids: ClientIds::Any, roles: vec![] });
         }
-        Arc::new(Access::new(Policy { users: Some(users), acl: None }))
+        Arc::new(Access::new(Policy { users: Some(users), acl: Some(acl) }))
     };
     ACCESS.get_or_init(make).clone()
 }
@@ -109,7 +123,9 @@ impl World {
         let route = Route { filter: "s/#".into(), payload: Payload::Opaque, urgent: false };
         let settings = Settings { routes: vec![route], access: access(), ..settings };
         fail::cfg("bus-tick", "return(5)").unwrap();
-        let mut world = World { disk: SimulatedDisk::new(seed), settings, life: None, ahead_ms: 0 };
+        let turn = TURN.lock().await;
+        let disk = SimulatedDisk::new(seed);
+        let mut world = World { disk, settings, life: None, ahead_ms: 0, _turn: turn };
         world.pass(0);
         world.start().await;
         world

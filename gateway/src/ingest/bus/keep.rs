@@ -34,12 +34,15 @@ impl Bus {
         }
         let mut sessions = self.0.sessions.lock();
         for (client, row, owed) in kept.sessions {
+            // Or the next start would take it for connected until then.
+            let was_connected = row.away_since_ms.is_none();
             let state = State {
                 outbound: Outbound::restored(owed),
                 identity: row.identity.as_str().into(),
                 expiry_s: row.expiry_s,
                 // Whoever was connected when the process ended is away since then.
                 away_since_ms: Some(row.away_since_ms.unwrap_or(now_ms)),
+                is_changed: was_connected,
                 in_file: Some(InFile::of(&row)),
                 will: row.will,
                 ..State::default()
@@ -53,6 +56,9 @@ impl Bus {
             }
             if !mailbox.state().is_bare() {
                 self.count_subscriber(&mailbox);
+            }
+            if was_connected {
+                self.soil(&mailbox, false);
             }
             sessions.insert(client, mailbox);
         }

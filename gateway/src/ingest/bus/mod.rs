@@ -1,4 +1,4 @@
-//! Local subscribers: who subscribes to what, what is retained, and which messages go to whom.
+//! Sessions and local subscribers: who is kept, who subscribes to what, what is retained, and which messages go to whom.
 //!
 //! ```text
 //!   log ──follow──▶ bus task ──route──▶ mailboxes ─ ring ─▶ connections
