@@ -46,9 +46,9 @@ fn open(version: u8, now: Now) -> Session {
     session.set_permit(Permit::all());
     let properties: &[u8] = if version == 5 { &[0] } else { &[] };
     let body = [&[0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 60], properties, &[0, 1, b'c']].concat();
-    session.handle_input(now, &[&[0x10, body.len() as u8], &body[..]].concat());
+    session.handle_input(now, &[&[0x10, body.len() as u8], &body[..]].concat(), &mut Rows::default());
     let connect = session.take_connect().expect("a CONNECT that is right");
-    session.accept(now, *connect, Opening::fresh("client-1".into()), &mut Rows::default());
+    session.accept(now, *connect, Opening::fresh("client-1".into()));
     session.handle_written(now, session.output().len());
     session
 }

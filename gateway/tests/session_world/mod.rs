@@ -155,6 +155,9 @@ impl World {
         let door =
             tokio::spawn(ingest::run(vec![bound], (&store).into(), self.settings.clone(), shutdown.clone()));
         self.life = Some(Life { store, committer, port, shutdown, door });
+        // Who is let in finds all that was kept taken up.
+        let probe = Hello { clean: true, expiry_s: 0, ..Hello::new(5, OWNERS[0], "probe") };
+        self.connect(&probe).await.leave().await;
     }
 
     /// Ends as SIGTERM does.
