@@ -247,6 +247,12 @@ impl Store {
         self.intake.clone()
     }
 
+    /// The clients that have QoS 2 packet ids pending.
+    #[must_use]
+    pub fn pending_clients(&self) -> Vec<Box<str>> {
+        self.intake.pending().clients().map(Into::into).collect()
+    }
+
     /// The reader of an uplink named at [`Store::open`]; once each.
     #[must_use]
     pub fn reader(&self, uplink: &str) -> Option<Reader> {
