@@ -26,10 +26,22 @@ pub enum StoreError {
         /// What redb said.
         cause: Box<redb::Error>,
     },
+    /// The folder is not there any more, under an open store.
+    #[error(
+        "{path} was removed, moved or unmounted while the gateway used it ({cause}): nothing is acknowledged; put it back, or restart \
+         the gateway to begin a new store there",
+        path = path.display()
+    )]
+    FolderGone {
+        /// Where it was.
+        path: PathBuf,
+        /// What is found there.
+        cause: std::io::Error,
+    },
     /// Another process has the store open.
     #[error("{path} is in use by another gateway: stop it, or give this one a data_dir of its own", path = path.display())]
     InUse {
-        /// The lock file.
+        /// The folder, or the file `LOCK` in it.
         path: PathBuf,
     },
     /// The folder is somebody else's.
@@ -121,7 +133,8 @@ impl StoreError {
                 _ => true,
             },
             Self::Empty { .. } | Self::Unreadable { .. } | Self::Stray { .. } | Self::Row { .. } => true,
-            Self::InUse { .. }
+            Self::FolderGone { .. }
+            | Self::InUse { .. }
             | Self::Foreign { .. }
             | Self::SegmentsMissing { .. }
             | Self::NoStore { .. }

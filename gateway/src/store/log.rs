@@ -20,6 +20,7 @@ use super::{
     dead_letters::DeadLetters, disk::Files, fleet::FleetFile, gaps::Gaps, meter::Meter, row::Block, segment,
     segments::Segments, sessions::SessionFile,
 };
+use crate::clock::Timeline;
 
 /// Bytes of newest blocks kept in memory.
 pub const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -41,6 +42,8 @@ pub struct Log {
     pub files: Files,
     /// One per uplink, in the order given at opening.
     pub cursors: Vec<Cursor>,
+    /// The gateway's clock, once its journal is loaded.
+    pub timeline: Timeline,
     /// What this process did.
     pub meter: Meter,
     end: watch::Sender<End>,
@@ -179,6 +182,7 @@ impl Log {
             fleet: FleetFile::new(files.clone(), store),
             files,
             cursors,
+            timeline: Timeline::default(),
             meter: Meter::default(),
             end: watch::Sender::new(End { offset: end.offset, closed: false }),
             tail: Mutex::default(),

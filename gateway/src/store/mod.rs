@@ -52,7 +52,7 @@ mod share;
 mod side_file;
 mod view;
 
-use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
@@ -192,7 +192,7 @@ pub struct Store {
     outbox: Outbox,
     thread: Option<JoinHandle<()>>,
     /// Held for as long as the store is open.
-    _lock: Option<File>,
+    _lock: Option<open::Lock>,
 }
 
 impl Store {

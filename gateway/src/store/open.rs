@@ -53,7 +53,7 @@ pub struct Opened {
 }
 
 /// Makes the folder if need be, checks that it is ours or empty, and locks it.
-pub fn lock(folder: &Path) -> Result<File, StoreError> {
+pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
     std::fs::create_dir_all(folder).map_err(|error| StoreError::io(folder, error))?;
     sync_above(folder)?;
     let names = names_in(folder)?;
@@ -69,29 +69,48 @@ pub fn lock(folder: &Path) -> Result<File, StoreError> {
     {
         return Err(StoreError::Foreign { path: folder.to_owned(), example: example.clone() });
     }
+    let mut lock = Lock { held: Vec::new() };
+    lock.add(folder, File::open(folder), File::try_lock)?;
     let path = folder.join(LOCK_FILE);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let file = file.map_err(|error| StoreError::io(&path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
-        Err(TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
-    }
+    lock.add(&path, file, File::try_lock)?;
+    Ok(lock)
 }
 
-/// Keeps a gateway from starting in the folder for as long as it is looked at. Nothing is written; a folder
-/// without the file, such as a copy, is not locked.
-pub fn lock_to_read(folder: &Path) -> Result<Option<File>, StoreError> {
+/// Keeps a gateway from starting in the folder for as long as it is looked at. Nothing is written.
+pub fn lock_to_read(folder: &Path) -> Result<Lock, StoreError> {
+    let mut lock = Lock { held: Vec::new() };
+    lock.add(folder, File::open(folder), File::try_lock_shared)?;
     let path = folder.join(LOCK_FILE);
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::io(&path, error)),
-    };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
-        Err(TryLockError::Error(error)) => Err(StoreError::io(&path, error)),
+    match File::open(&path) {
+        // Such as in a copy.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        file => lock.add(&path, file, File::try_lock_shared)?,
+    }
+    Ok(lock)
+}
+
+/// The folder is locked for as long as this lives: the folder itself, so that it holds under every path and whatever becomes of the
+/// files in it, and the file `LOCK`, at which older versions look and which is all there is on file systems that lock no folders.
+#[derive(Debug)]
+pub struct Lock {
+    held: Vec<File>,
+}
+
+type TryLock = fn(&File) -> Result<(), TryLockError>;
+
+impl Lock {
+    fn add(&mut self, path: &Path, file: std::io::Result<File>, lock: TryLock) -> Result<(), StoreError> {
+        let file = file.map_err(|error| StoreError::io(path, error))?;
+        match lock(&file) {
+            Ok(()) => self.held.push(file),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) if path.is_dir() => {
+                tracing::warn!(folder = %path.display(), %error, "this file system locks no folder: keep its file {LOCK_FILE}");
+            }
+            Err(TryLockError::Error(error)) => return Err(StoreError::io(path, error)),
+        }
+        Ok(())
     }
 }
 

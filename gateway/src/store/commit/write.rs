@@ -136,6 +136,7 @@ impl Committer {
                 }
             }
             Err(error) => {
+                let error = self.log.files.check().err().unwrap_or(error);
                 // Whoever reads it opens it anew, and reads what was committed.
                 self.active = None;
                 self.log.segments.abandon();
@@ -188,7 +189,7 @@ impl Committer {
         fail::fail_point!("store-before-commit", |_| std::process::abort());
         commit.finish()?;
         fail::fail_point!("store-after-commit", |_| std::process::abort());
-        Ok(())
+        self.log.files.check_written(active.name())
     }
 
     /// Begins a segment with what is written, and gives the bytes of the rows that it took over.

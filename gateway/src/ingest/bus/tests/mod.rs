@@ -66,7 +66,7 @@ fn message(topic: &str, payload: &str, qos: u8, retain: bool) -> Arc<Message> {
 impl House {
     fn new(settings: Settings) -> Self {
         let settings = Arc::new(settings);
-        let now = Now { at: clock::monotonic(), wall_ms: 1_000_000 };
+        let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, boot_ms: 1_000_000 };
         House { bus: Bus::new(settings.clone()), settings, now, rows: Rows::default() }
     }
 
