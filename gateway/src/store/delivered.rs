@@ -76,7 +76,7 @@ mod tests {
     fn a_name_says_all_of_a_mark_and_the_farthest_counts() {
         let at = |offset| Delivered {
             store: 0xab,
-            mark: Mark { offset, events: offset * 2, bytes: u64::MAX, received_ms: None },
+            mark: Mark { offset, events: offset / 2, bytes: u64::MAX, received_ms: None },
         };
         let other = Delivered { store: 1, ..at(99) };
         let names = [at(7).name(), at(u64::MAX).name(), at(9).name(), other.name(), "seg-1.redb".to_owned()];
