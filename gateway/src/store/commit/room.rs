@@ -114,7 +114,7 @@ impl Committer {
         self.log.ask_hold(delivered);
         let delivered = delivered.min(self.log.hold());
         let end = self.log.totals();
-        let is_all_done = delivered >= end.offset && !self.log.cursors.is_empty();
+        let is_all_done = delivered >= end.offset && end.offset > 0;
         if !self.log.segments.has_done(delivered)
             && !(is_all_done && self.log.segments.sealed_last().is_some())
         {
@@ -200,12 +200,12 @@ impl Committer {
 
     /// A full store that is all delivered, and all of it in the last segment, would stay full.
     fn seal_delivered(&mut self, now: Now) {
-        let is_delivered = self.log.cursors.iter().all(|cursor| cursor.mark().offset >= self.end.offset);
+        let behind = self.log.live_cursors().map(|(_, cursor)| cursor.mark().offset).min();
         let holds_much = match self.log.segments.sealed_last() {
             Some(first) => first < self.end.offset,
             None => self.segment_bytes > self.segment_bytes_max / LOW_PART,
         };
-        if is_delivered && !self.log.cursors.is_empty() && holds_much {
+        if behind.is_some_and(|behind| behind >= self.end.offset) && holds_much {
             // The next write begins a segment that takes over nothing.
             (self.segment_bytes, self.carried) = (u64::MAX, None);
             self.write(Write { cursors: true, ..Write::default() }, now);
@@ -229,12 +229,9 @@ impl Committer {
         self.saved_delivered()
     }
 
-    /// Up to where everything is delivered, by the cursors as they are; an uplink without one stands where it was saved.
+    /// Up to where everything is delivered, by the cursors as they are.
     fn delivered_now(&self) -> u64 {
-        let cursors = self.log.cursor_offsets();
-        let is_gone = |name: &String| cursors.iter().all(|(own, _)| own != name);
-        let gone = self.saved_cursors.iter().filter(|(name, _)| is_gone(name));
-        cursors.iter().chain(gone).map(|(_, offset)| *offset).min().unwrap_or_default()
+        self.log.live_cursors().map(|(_, cursor)| cursor.mark().offset).min().unwrap_or_default()
     }
 
     fn delivered(&self) -> u64 {
