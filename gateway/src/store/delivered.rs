@@ -50,6 +50,15 @@ impl Delivered {
         own.max_by_key(|found| found.mark.offset)
     }
 
+    /// Moves saved cursors up to the mark, as far as the log goes that ends at `end`. Where none was saved, all uplinks stand there.
+    pub fn raise(&self, saved: &mut Vec<(String, u64)>, uplinks: &[String], end: u64) {
+        let offset = self.mark.offset.min(end);
+        saved.iter_mut().for_each(|(_, saved)| *saved = offset.max(*saved));
+        if saved.is_empty() {
+            saved.extend(uplinks.iter().map(|name| (name.clone(), offset)));
+        }
+    }
+
     /// Makes it durable.
     ///
     /// # Errors

@@ -136,8 +136,7 @@ pub fn open(
 ) -> Result<Opened, StoreError> {
     let files = Files::new(folder);
     let firsts = clear(&files)?;
-    let names = files.names()?;
-    let last = match Delivered::find(&names, None) {
+    let last = match Delivered::find(&files.names()?, None) {
         _ if !firsts.is_empty() => last_state(&files, &firsts)?,
         Some(delivered) => Last::behind(delivered),
         None => return open_new(files, uplinks, letters_max_bytes),
@@ -156,12 +155,7 @@ fn open_at(
     let letters = DeadLetters::open(&files, last.found.head.store, last.end.events > 0, letters_max_bytes)?;
     let delivered = Delivered::find(&files.names()?, Some(last.found.head.store));
     if let Some(delivered) = delivered {
-        let offset = delivered.mark.offset.min(last.end.offset);
-        let saved = &mut last.found.cursors;
-        saved.iter_mut().for_each(|(_, saved)| *saved = offset.max(*saved));
-        if saved.is_empty() {
-            saved.extend(uplinks.iter().map(|name| (name.clone(), offset)));
-        }
+        delivered.raise(&mut last.found.cursors, uplinks, last.end.offset);
     }
     // Where there is no segment, the log ends at the mark.
     last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or(last.end.offset));
