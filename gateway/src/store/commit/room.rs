@@ -6,18 +6,24 @@
 //!  full ─▶ reject: the intake takes nothing         drop-oldest: the oldest segment goes, its urgent records stay
 //! ```
 //! Limits: `max_bytes` for all files, exceeded by one turn's commit at the most. One part in [`URGENT_PART`] of it takes nothing but
-//! urgent records.
+//! urgent records. The files beside the log have budgets of their own; should they take more than one part in [`SIDE_PART`] of it all
+//! the same, that is at the disk's cost: it never stops the intake.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Committer, DELETE_EVERY, seal, write::Write};
 use crate::{
     clock::Now,
-    store::{Settings, WhenFull, gap, intake::Quota, log::Trouble, row::Block, segment, segments::Fault},
+    store::{
+        Settings, WhenFull, dead_letters, fleet, gap, intake::Quota, log::Trouble, outbox, row::Block,
+        segment, segments::Fault, sessions,
+    },
 };
 
 /// One part in this of `max_bytes` is kept for urgent records.
 const URGENT_PART: u64 = 16;
+/// One part in this of `max_bytes` is what the files beside the log count at most.
+const SIDE_PART: u64 = 2;
 /// Below one part in this of `max_bytes` room is low: what is delivered goes before `retain` is over.
 const LOW_PART: u64 = 8;
 /// A file takes up to so many bytes for each byte of a row.
@@ -88,11 +94,15 @@ impl Committer {
         self.look_at_room(now);
     }
 
-    /// Counts what is no segment: dead letters, damaged and unfinished files.
+    /// Counts what is no segment: the files beside the log, damaged and unfinished ones.
     pub(super) fn look_at_other_files(&mut self) {
         let names = self.log.files.names().unwrap_or_default();
-        let others = names.iter().filter(|name| segment::first_of(name).is_none());
-        self.other_bytes = others.map(|name| self.log.files.used_bytes(name)).sum();
+        let (mut side, mut others) = (0, 0);
+        for name in names.iter().filter(|name| segment::first_of(name).is_none()) {
+            let used = self.log.files.used_bytes(name);
+            if is_side_file(name) { side += used } else { others += used }
+        }
+        self.other_bytes = others + side.min(self.settings.max_bytes / SIDE_PART);
     }
 
     /// Says what may still be taken in.
@@ -169,6 +179,12 @@ impl Committer {
             self.log.report(Trouble::Damaged { first: fault.first, why: fault.cause.to_string() });
         }
     }
+}
+
+/// Whether a file of this name is one beside the log, or is to become one.
+fn is_side_file(name: &str) -> bool {
+    let name = name.strip_suffix(".new").unwrap_or(name);
+    [dead_letters::FILE, sessions::FILE, fleet::FILE, outbox::FILE].contains(&name)
 }
 
 /// What may still be taken in by a store that uses so many bytes.
