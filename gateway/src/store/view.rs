@@ -63,7 +63,7 @@ impl View {
     /// Bytes that may be held of local subscribers' sessions and retained messages, so that their file stays within its part of the store.
     #[must_use]
     pub fn session_bytes_max(&self) -> u64 {
-        sessions::held_bytes_max(self.log.meter.max_bytes())
+        sessions::held_bytes_max(self.log.meter.room_bytes())
     }
 
     /// Keeps changes of local subscribers' sessions, and that the log up to `position` is in them: durable when this returns.

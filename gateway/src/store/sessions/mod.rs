@@ -45,13 +45,13 @@ const POSITION: &str = "position";
 /// Times what it holds that the file may take on the disk: rows and what a transaction writes take up to twice their bytes in redb's
 /// pages, and a file is left alone up to three times what it holds.
 pub const FILE_FACTOR: u64 = 8;
-/// One part in this of the store's `max_bytes` is what the file may take.
+/// One part in this of the room of the store is what the file may take.
 pub const STORE_PART: u64 = 4;
 
-/// Bytes that the bus may hold of what is kept in the file of a store with `store_max_bytes`.
+/// Bytes that the bus may hold of what is kept in the file of a store that has so much room.
 #[must_use]
-pub const fn held_bytes_max(store_max_bytes: u64) -> u64 {
-    store_max_bytes / STORE_PART / FILE_FACTOR
+pub const fn held_bytes_max(store_room_bytes: u64) -> u64 {
+    store_room_bytes / STORE_PART / FILE_FACTOR
 }
 
 /// The file, opened when it is needed.
