@@ -2,6 +2,7 @@
 
 mod limits;
 mod sessions;
+mod subscriptions;
 
 use std::sync::Arc;
 
