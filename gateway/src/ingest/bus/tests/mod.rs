@@ -1,5 +1,6 @@
 //! Local subscribers without sockets and without a log: sessions on one bus, messages routed by hand.
 
+mod limits;
 mod sessions;
 mod subscriptions;
 
