@@ -39,7 +39,9 @@ fn sources(folder: &str) -> Vec<(String, String)> {
     let (above, mut paths) = (top().join(folder), vec![]);
     collect(&above, &mut paths);
     let text = |path: &PathBuf| std::fs::read_to_string(path).expect("a source file is readable");
-    let name = |path: &PathBuf| path.strip_prefix(&above).expect("it was found below").to_string_lossy().into_owned();
+    let name = |path: &PathBuf| {
+        path.strip_prefix(&above).expect("it was found below").to_string_lossy().into_owned()
+    };
     paths.iter().map(|path| (name(path), text(path))).collect()
 }
 
@@ -68,7 +70,8 @@ fn limits() -> Vec<Constant> {
     });
     let counts = |constant: &Constant| {
         let (_, name, kind, _) = constant;
-        (name.ends_with("_MAX") || name.contains("_MAX_") || name.ends_with("_LIMIT")) && COUNTS.contains(&kind.as_str())
+        (name.ends_with("_MAX") || name.contains("_MAX_") || name.ends_with("_LIMIT"))
+            && COUNTS.contains(&kind.as_str())
     };
     all.flat_map(|(path, text)| constants(&path, &text)).filter(counts).collect()
 }
@@ -95,7 +98,9 @@ fn wrong_bound(bound: &str, config: &str, constants: &[Constant]) -> Option<Stri
         return (!is_there).then(|| format!("config/gateway.toml has no line {line:?} in {section:?}"));
     }
     let Some((place, value)) = bound.split_once(" = ") else {
-        return Some(format!("`{bound}` is no bound: write `[section] key = value` or `file.rs NAME = value`"));
+        return Some(format!(
+            "`{bound}` is no bound: write `[section] key = value` or `file.rs NAME = value`"
+        ));
     };
     let is_it = |(path, name, _, known): &&Constant| format!("{path} {name}") == place && known == value;
     constants.iter().find(is_it).is_none().then(|| format!("the source has no {place} = {value}"))
@@ -145,7 +150,8 @@ fn every_bound_and_every_test_that_the_page_names_is_there() {
 #[test]
 fn no_limit_of_a_room_that_faces_outside_is_missing_from_the_page() {
     let (page, config) = (read("docs/limits.md"), read("config/gateway.toml"));
-    let named: BTreeSet<_> = quoted(&page).into_iter().map(|text| text.split(" = ").next().unwrap_or(text)).collect();
+    let named: BTreeSet<_> =
+        quoted(&page).into_iter().map(|text| text.split(" = ").next().unwrap_or(text)).collect();
     let limits = limits();
     assert!(limits.len() > 80, "the constants are found: {}", limits.len());
     let constants = limits.iter().map(|(path, name, _, _)| format!("{path} {name}"));
