@@ -100,6 +100,7 @@ metrics! {
     BACKLOG_EVENTS Gauge "tidegate_backlog_events" "Events stored and not yet acknowledged by the upstream, by uplink.";
     BACKLOG_BYTES Gauge "tidegate_backlog_bytes" "Bytes of the records in the backlog, by uplink.";
     BACKLOG_AGE Gauge "tidegate_backlog_age_seconds" "Age of the oldest event in the backlog, by uplink; 0 without one.";
+    UPLINKS_KEPT Gauge "tidegate_uplinks_kept" "Uplinks that are not configured any more and whose places are kept.";
     UPLINK_CONNECTED Gauge "tidegate_uplink_connected" "1 while the upstream is connected, by uplink.";
     UPLINK_CONNECTS Counter "tidegate_uplink_connects_total" "Connections made to the upstream, by uplink.";
     ACK_SECONDS Histogram "tidegate_uplink_ack_seconds" "Time from sending an event to the upstream's acknowledgement, by uplink.";
@@ -115,6 +116,7 @@ metrics! {
     DEVICE_MISSING_EVENTS Gauge "tidegate_device_missing_events" "Events whose numbers never came and that no device spoke of, of all devices and boots known.";
     DEVICE_LATE_EVENTS Gauge "tidegate_device_late_events" "Events that came behind a later one, of all devices and boots known.";
     UNTRACKED_RECORDS Counter "tidegate_untracked_records_total" "Records of devices beyond those that can be known: stored and forwarded like any other.";
+    HTTP_CLOSED_CONNECTIONS Counter "tidegate_http_closed_connections_total" "HTTP connections that the gateway closed because their clients kept it waiting, by reason.";
     DEAD_LETTERS_DROPPED Counter "tidegate_dead_letters_dropped_total" "Dead letters dropped because there was no room for more.";
 }
 
@@ -144,6 +146,7 @@ const BY_REASON: &[&str] = &[
     AUTHENTICATION_FAILURES,
     DENIED,
     COMMANDS,
+    HTTP_CLOSED_CONNECTIONS,
 ];
 
 /// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a

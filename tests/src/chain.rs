@@ -91,6 +91,12 @@ impl Chain {
         .await;
     }
 
+    /// Waits until there is no backlog, whether the gateway is ready or not.
+    pub async fn wait_delivered(&self) {
+        let is_delivered = || self.gateway.metric("tidegate_backlog_events") == 0.0;
+        wait_for("the backlog to be delivered", DRAIN_LIMIT, is_delivered).await;
+    }
+
     /// Demands that a new event is taken in and arrives.
     pub async fn demand_fresh_event(&self) {
         let before = self.recorder.lock().deliveries();

@@ -18,10 +18,10 @@ use tidegate_protocol::{
 
 use super::{
     gaps::Gaps,
-    journal::{Journal, Located, Moment},
     presence::{Presence, Said},
     time::{BootTime, Stamp},
 };
+use crate::clock::journal::{Journal, Located, Moment};
 
 /// Boots that are known each by itself.
 pub const BOOTS_MAX: usize = 8;

@@ -28,18 +28,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Applied, Fleet,
-    journal::Seen,
     saved::{self, Save},
 };
 use crate::{
     catalog::{Catalog, Row},
-    clock,
+    clock::{
+        self,
+        journal::{LOOK_EVERY_MS, Seen},
+    },
     store::{Block, Follower, NewCommand, NewId, Outbox, PENDING_MAX, ReadError, StoreError, View},
     telemetry,
 };
 
-/// How often the clocks are looked at: a step is found so late at the most. In milliseconds.
-pub const LOOK_EVERY_MS: u64 = 1_000;
 /// Seconds after which what changed is saved: fewer writes wear the card less, and the log has it until then.
 const SAVE_AFTER_TICKS: u32 = 30;
 /// Records behind the saved position after which it is saved: what a start follows again at most.

@@ -7,15 +7,14 @@
 //!                 └─ of kinds that nobody announced: the device is asked for its birth, by a command
 //! ```
 //! The log is the truth: what is known here is saved with the position that it belongs to, and made again from there after a
-//! crash. Until then the store keeps what lies behind that position. See `gaps.rs` for what counts as lost, `time.rs` and
-//! `journal.rs` for the times.
+//! crash. Until then the store keeps what lies behind that position. See `gaps.rs` for what counts as lost, `time.rs` for the
+//! times. The gateway's [`Timeline`](crate::clock::Timeline) is loaded, kept going and saved here, for all rooms.
 //!
 //! Limits: [`DEVICES_MAX`] devices, [`BOOTS_MAX`] boots of each, [`RUNS_MAX`] runs of missing numbers of each.
 
 mod device;
 mod follow;
 mod gaps;
-mod journal;
 mod presence;
 mod ranges;
 mod saved;
@@ -29,9 +28,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use device::{BOOTS_MAX, Device};
-pub use follow::{LOOK_EVERY_MS, run};
+pub use follow::run;
 pub use gaps::RUNS_MAX;
-pub use journal::{Journal, Seen};
 pub use presence::{Presence, SILENT_AFTER_MS};
 pub use state::{Applied, DEVICES_MAX, State, Totals};
 pub use time::{DRIFT_PPM_MAX, LIVE_LATENCY_MS_MAX, Quality, SET_CLOCK_MS_MAX, Stamp};
@@ -77,8 +75,7 @@ impl Fleet {
     /// # Errors
     /// [`StoreError`]: a newer version wrote what was kept, which is as it was, or the store can not be read.
     pub fn open(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Self, StoreError> {
-        let (mut state, position) = saved::load(view, catalog)?;
-        state.look(reading, view.end().offset);
+        let (mut state, position) = saved::load(view, catalog, reading)?;
         view.hold(position);
         let save = saved::gather(&mut state, &[], position);
         if let Err(error) = view.save_fleet(&save.changes, position) {

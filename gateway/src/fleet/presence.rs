@@ -13,7 +13,7 @@
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::State;
 
-use super::journal::Moment;
+use crate::clock::Moment;
 
 /// A device that is online and says nothing for so long is silent, in milliseconds.
 pub const SILENT_AFTER_MS: i64 = 900_000;

@@ -11,13 +11,13 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    device::Device,
-    journal::{BOOTS_MAX, Journal, MachineBoot},
-    state::State,
-};
+use super::{device::Device, state::State};
 use crate::{
     catalog::{Catalog, Row},
+    clock::{
+        Journal, Reading,
+        journal::{BOOTS_MAX, MachineBoot},
+    },
     store::{FleetChange, KeptFleet, StoreError, View},
 };
 
@@ -32,11 +32,12 @@ pub struct Save {
     is_journal_changed: bool,
 }
 
-/// All that was kept, and the position to follow the log from. The catalog's rows go to the catalog.
+/// All that was kept, and the position to follow the log from. The catalog's rows go to the catalog, and the journal to the
+/// store's timeline, with this first look at the clocks.
 ///
 /// # Errors
 /// [`StoreError`]: a newer version wrote it, or the store is closed.
-pub fn load(view: &View, catalog: &Catalog) -> Result<(State, u64), StoreError> {
+pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State, u64), StoreError> {
     let kept = match view.load_fleet() {
         Err(error @ (StoreError::Format { .. } | StoreError::Closed)) => return Err(error),
         // No figure is worth a gateway that takes nothing in.
@@ -48,7 +49,9 @@ pub fn load(view: &View, catalog: &Catalog) -> Result<(State, u64), StoreError> 
     };
     let Some(kept) = kept else {
         let begin = view.begin()?.offset;
-        return Ok((State::new(HashMap::new(), Journal::default(), begin == 0), begin));
+        let mut state = State::new(HashMap::new(), view.timeline().clone(), begin == 0);
+        state.begin(Journal::default(), reading, view.end().offset);
+        return Ok((state, begin));
     };
     let KeptFleet { position, has_past, devices, machine_boots, definitions, sets, announced } = kept;
     let mut wrong = 0;
@@ -79,7 +82,9 @@ pub fn load(view: &View, catalog: &Catalog) -> Result<(State, u64), StoreError> 
             "some of what was kept of the devices makes no sense, and is begun anew"
         );
     }
-    Ok((State::new(known, journal, has_past), position))
+    let mut state = State::new(known, view.timeline().clone(), has_past);
+    state.begin(journal, reading, view.end().offset);
+    Ok((state, position))
 }
 
 /// What there is to be kept, with what is left of the catalog's rows.

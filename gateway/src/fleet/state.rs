@@ -3,18 +3,20 @@
 //! Limits: [`DEVICES_MAX`] devices. Records of others are counted, and their devices are not known here; nothing else
 //! depends on it. A topic outside of `tg/` is no device's.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use tidegate_protocol::{Birth, FrameHead, Leaf, Status, Topic};
 
 use super::{
     device::Device,
-    journal::{Journal, Seen},
     presence::Presence,
     time::{Quality, Stamp},
 };
 use crate::{
-    clock::Reading,
+    clock::{Journal, Reading, Timeline, journal::Seen},
     store::{Kind, Record},
 };
 
@@ -25,7 +27,9 @@ pub const DEVICES_MAX: usize = 20_000;
 #[derive(Debug, Default)]
 pub struct State {
     devices: HashMap<Box<str>, Device>,
-    journal: Journal,
+    timeline: Timeline,
+    /// The timeline's, as of the last look: nothing is locked to use it.
+    journal: Arc<Journal>,
     /// The log was followed from its first record on.
     has_past: bool,
     /// Records of devices beyond the limit.
@@ -80,15 +84,24 @@ pub struct Totals {
 }
 
 impl State {
-    /// The state that was kept.
+    /// The state that was kept, with the gateway's timeline.
     #[must_use]
-    pub fn new(devices: HashMap<Box<str>, Device>, journal: Journal, has_past: bool) -> Self {
-        Self { devices, journal, has_past, ..Self::default() }
+    pub fn new(devices: HashMap<Box<str>, Device>, timeline: Timeline, has_past: bool) -> Self {
+        Self { devices, journal: timeline.journal(), timeline, has_past, ..Self::default() }
+    }
+
+    /// Gives the timeline what was kept of it, by a first look at the clocks.
+    pub fn begin(&mut self, journal: Journal, reading: &Reading, end: u64) {
+        self.is_journal_changed = self.timeline.begin(journal, reading, end) != Seen::Same;
+        self.journal = self.timeline.journal();
     }
 
     /// Notes a look at the clocks, while the log ends at `end`.
     pub fn look(&mut self, reading: &Reading, end: u64) -> Seen {
-        let seen = self.journal.look(reading, end);
+        // Let go of first: a look at what is shared copies it.
+        self.journal = Arc::default();
+        let seen = self.timeline.look(reading, end);
+        self.journal = self.timeline.journal();
         self.is_journal_changed |= seen != Seen::Same;
         seen
     }

@@ -27,7 +27,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Journal, Located, Moment, STEP_MS_MIN, WALL_SET_MS_MIN};
+use crate::clock::journal::{Journal, Located, Moment, STEP_MS_MIN, WALL_SET_MS_MIN};
 
 /// Longest that a message which is sent live takes to the gateway, in milliseconds.
 pub const LIVE_LATENCY_MS_MAX: i64 = 2_000;

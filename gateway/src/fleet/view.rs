@@ -10,12 +10,11 @@ use tidegate_protocol::ResetReason;
 
 use super::{
     device::{Boot, Device},
-    journal::{Journal, Moment},
     presence::Presence,
     state::State,
     time::Quality,
 };
-use crate::clock::Reading;
+use crate::clock::{Journal, Moment, Reading};
 
 /// Runs of numbers that are shown of a boot: of those missing, and of those lost.
 const RUNS_SHOWN_MAX: usize = 16;

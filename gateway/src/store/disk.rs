@@ -85,6 +85,7 @@ impl Files {
 
     /// See [`Folder::create`].
     pub fn create(&self, name: &str) -> Result<Disk, StoreError> {
+        self.check()?;
         self.plugged(name, |folder| folder.create(name)).map(|file| self.disk(file))
     }
 
@@ -107,6 +108,24 @@ impl Files {
     /// See [`Folder::remove`]: durable after [`Files::sync`].
     pub fn remove(&self, name: &str) -> Result<(), StoreError> {
         self.plugged(name, |folder| folder.remove(name))
+    }
+
+    /// Whether the folder is still there, by the path that it was opened by.
+    ///
+    /// # Errors
+    /// [`StoreError::FolderGone`]
+    pub fn check(&self) -> Result<(), StoreError> {
+        let gone = |cause| StoreError::FolderGone { path: self.folder.path().to_owned(), cause };
+        self.folder.check().map_err(gone)
+    }
+
+    /// Whether the file that is being written is still in the folder: what is written into one that was removed is lost.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the folder or the file is not there.
+    pub fn check_written(&self, name: &str) -> Result<(), StoreError> {
+        self.check()?;
+        self.on(name, self.folder.used_bytes(name).map(|_| ()))
     }
 
     /// See [`Folder::sync`].
@@ -136,7 +155,7 @@ impl Files {
     }
 
     fn disk(&self, file: Box<dyn StorageBackend>) -> Disk {
-        Disk { file, plug: self.plug.clone() }
+        Disk { file, plug: self.plug.clone(), folder: self.folder.clone() }
     }
 
     fn plugged<T>(
@@ -157,6 +176,7 @@ impl Files {
 pub struct Disk {
     file: Box<dyn StorageBackend>,
     plug: Arc<Plug>,
+    folder: Arc<dyn Folder>,
 }
 
 impl StorageBackend for Disk {
@@ -178,6 +198,8 @@ impl StorageBackend for Disk {
         fail::fail_point!("store-sync");
         let before = clock::monotonic();
         self.file.sync_data()?;
+        // Not before: what was removed while the sync ran is not kept either.
+        self.folder.check()?;
         self.plug.syncs.fetch_add(1, Ordering::Relaxed);
         metrics::counter!(telemetry::SYNCS).increment(1);
         metrics::histogram!(telemetry::SYNC_SECONDS).record(before.elapsed().as_secs_f64());

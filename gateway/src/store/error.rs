@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::row::BadRow;
+use super::{kept::UPLINKS_KEPT_MAX, row::BadRow};
 
 /// A failure of the store's files.
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +26,22 @@ pub enum StoreError {
         /// What redb said.
         cause: Box<redb::Error>,
     },
+    /// The folder is not there any more, under an open store.
+    #[error(
+        "{path} was removed, moved or unmounted while the gateway used it ({cause}): nothing is acknowledged; put it back, or restart \
+         the gateway to begin a new store there",
+        path = path.display()
+    )]
+    FolderGone {
+        /// Where it was.
+        path: PathBuf,
+        /// What is found there.
+        cause: std::io::Error,
+    },
     /// Another process has the store open.
     #[error("{path} is in use by another gateway: stop it, or give this one a data_dir of its own", path = path.display())]
     InUse {
-        /// The lock file.
+        /// The folder, or the file `LOCK` in it.
         path: PathBuf,
     },
     /// The folder is somebody else's.
@@ -57,6 +69,18 @@ pub enum StoreError {
     SegmentsMissing {
         /// The folder.
         path: PathBuf,
+    },
+    /// More places are kept than may be.
+    #[error(
+        "{path} keeps the places of more than {UPLINKS_KEPT_MAX} uplinks that are not configured: forget those that will not be back \
+         with \"tidegate uplinks forget NAME --files {path}\": {names}",
+        path = path.display()
+    )]
+    TooManyUplinks {
+        /// The folder.
+        path: PathBuf,
+        /// The uplinks.
+        names: String,
     },
     /// A segment of no bytes.
     #[error("{path} is empty: a segment was cut to nothing; nothing else was touched", path = path.display())]
@@ -121,10 +145,12 @@ impl StoreError {
                 _ => true,
             },
             Self::Empty { .. } | Self::Unreadable { .. } | Self::Stray { .. } | Self::Row { .. } => true,
-            Self::InUse { .. }
+            Self::FolderGone { .. }
+            | Self::InUse { .. }
             | Self::Foreign { .. }
             | Self::SegmentsMissing { .. }
             | Self::NoStore { .. }
+            | Self::TooManyUplinks { .. }
             | Self::Format { .. }
             | Self::Sealed { .. }
             | Self::Closed => false,

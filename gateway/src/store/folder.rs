@@ -13,7 +13,9 @@ use std::{
     fmt,
     fs::{File, OpenOptions},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use redb::{StorageBackend, backends::FileBackend};
@@ -80,19 +82,30 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// The system's reason; nothing changed.
     fn forget_cached(&self, name: &str) -> io::Result<()>;
+
+    /// Whether this is still the folder that was opened: what is written into one that was removed is found by nobody.
+    ///
+    /// # Errors
+    /// It was removed, moved, or hidden by another.
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A folder of the operating system.
 #[derive(Debug, Clone)]
 pub struct OsFolder {
     path: PathBuf,
+    /// The folder itself, whatever becomes of its path.
+    held: Option<Arc<File>>,
 }
 
 impl OsFolder {
     /// The folder at `path`, which is there.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        let held = File::open(&path).ok().map(Arc::new);
+        Self { path, held }
     }
 
     fn file(&self, name: &str, options: &OpenOptions) -> io::Result<Box<dyn StorageBackend>> {
@@ -137,12 +150,20 @@ impl Folder for OsFolder {
     }
 
     fn used_bytes(&self, name: &str) -> io::Result<u64> {
-        use std::os::unix::fs::MetadataExt;
         Ok(std::fs::metadata(self.path.join(name))?.blocks() * BLOCK_BYTES)
     }
 
     fn forget_cached(&self, name: &str) -> io::Result<()> {
         let file = File::open(self.path.join(name))?;
         Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let Some(held) = &self.held else { return Ok(()) };
+        let (held, found) = (held.metadata()?, std::fs::metadata(&self.path)?);
+        if held.nlink() > 0 && (found.dev(), found.ino()) == (held.dev(), held.ino()) {
+            return Ok(());
+        }
+        Err(io::Error::other("another folder is in its place"))
     }
 }

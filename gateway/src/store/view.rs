@@ -12,6 +12,7 @@ use super::{
     log::Log,
     sessions::{Change, Kept},
 };
+use crate::clock::Timeline;
 
 /// A look into an open store. Cheap to clone; it does not keep the store open.
 #[derive(Debug, Clone)]
@@ -26,6 +27,12 @@ pub struct View {
 impl View {
     pub(super) fn new(log: Arc<Log>) -> Self {
         Self { log, gateway_id: None, endurance_bytes: None }
+    }
+
+    /// The gateway's clock, once its journal is loaded.
+    #[must_use]
+    pub fn timeline(&self) -> &Timeline {
+        &self.log.timeline
     }
 
     /// Makes a dead letter: durable when this returns. One of the same place in the log is replaced, and its tries are

@@ -87,7 +87,11 @@ impl World {
 
     pub fn now(&self) -> Now {
         let elapsed = Duration::from_millis(self.elapsed_ms);
-        Now { at: self.started + elapsed, wall_ms: BEGINNING_MS + self.elapsed_ms }
+        Now {
+            at: self.started + elapsed,
+            wall_ms: BEGINNING_MS + self.elapsed_ms,
+            boot_ms: self.elapsed_ms as i64,
+        }
     }
 
     pub fn wait(&mut self, ms: u64) {

@@ -177,7 +177,12 @@ impl Committer {
         let taken = self.intake.take();
         let is_idle = taken.is_empty();
         if is_idle {
-            self.save_cursors(CURSORS_SAVED_ALONE_AFTER, now);
+            if self.is_folder_there() {
+                self.save_cursors(CURSORS_SAVED_ALONE_AFTER, now);
+            } else {
+                // It fails as the next commit would, and says so before there is one.
+                self.write(Write { cursors: true, ..Write::default() }, now);
+            }
         } else {
             self.commit(taken, now);
         }
@@ -236,10 +241,20 @@ impl Committer {
         blocks
     }
 
-    /// Whether the cursors moved and were last saved longer ago than `age`.
+    /// Whether the cursors moved and were last saved longer ago than `age`, or one waits to be forgotten.
     fn cursors_are_due(&self, age: Duration, now: Now) -> bool {
-        now.at.saturating_duration_since(self.saved_at) >= age
-            && self.log.cursor_offsets() != self.saved_cursors
+        self.log.is_forgetting()
+            || now.at.saturating_duration_since(self.saved_at) >= age
+                && self.log.cursor_offsets() != self.saved_cursors
+    }
+
+    /// Whether what is written next would be found again. The commits look by themselves.
+    fn is_folder_there(&self) -> bool {
+        let checked = match &self.active {
+            Some(active) => self.log.files.check_written(active.name()),
+            None => self.log.files.check(),
+        };
+        checked.is_ok()
     }
 
     fn save_cursors(&mut self, age: Duration, now: Now) {

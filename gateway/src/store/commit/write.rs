@@ -113,6 +113,7 @@ impl Committer {
             Ok(written) => {
                 self.segment_bytes = written.segment_bytes;
                 if let Some(cursors) = written.cursors {
+                    self.log.note_saved(&cursors);
                     (self.saved_cursors, self.saved_at) = (cursors, now.at);
                 }
                 self.settle(write, now);
@@ -124,6 +125,7 @@ impl Committer {
                 }
             }
             Err(error) => {
+                let error = self.log.files.check().err().unwrap_or(error);
                 // Whoever reads it opens it anew, and reads what was committed.
                 self.active = None;
                 self.log.segments.abandon();
@@ -176,7 +178,7 @@ impl Committer {
         fail::fail_point!("store-before-commit", |_| std::process::abort());
         commit.finish()?;
         fail::fail_point!("store-after-commit", |_| std::process::abort());
-        Ok(())
+        self.log.files.check_written(active.name())
     }
 
     /// Begins a segment with what is written, and gives the bytes of the rows that it took over.
@@ -237,7 +239,8 @@ impl Committer {
     fn cursors_with(&self, write: &Write) -> Vec<(String, u64)> {
         let mut cursors = self.log.cursor_offsets();
         for (index, mark) in &write.moved {
-            if let Some((_, offset)) = cursors.get_mut(*index) {
+            let uplink = &self.log.cursors[*index].uplink;
+            if let Some((_, offset)) = cursors.iter_mut().find(|(name, _)| name == uplink) {
                 *offset = mark.offset.max(*offset);
             }
         }

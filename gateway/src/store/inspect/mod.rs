@@ -1,7 +1,7 @@
 //! Looking into a store: on its files while no gateway runs, or through the one that does. Changes no event.
 //!
 //! ```text
-//!  a folder ──▶ Stopped: LOCK shared, files read ─┐
+//!  a folder ──▶ Stopped: folder locked shared, files read ─┐
 //!                                                 ├─▶ verify: file by file, what is wrong and what to do
 //!  View ──────▶ Running: the open store ──────────┤   stat: how much, how old, how fast, how far each uplink is
 //!                                                 └─▶ cat: records, one by one
@@ -61,7 +61,7 @@ impl Inspector {
         }
         let lock = open::lock_to_read(folder)?;
         let files = Files::new(Arc::new(OsFolder::new(folder.to_owned())));
-        Self::new(Source::stopped(files, lock)?)
+        Self::new(Source::stopped(files, Some(lock))?)
     }
 
     /// Looks at the store in `folder`, which nobody has open.

@@ -3,7 +3,7 @@
 //! The file that a running gateway writes is read through its own database, a few rows in a transaction; everything else
 //! through a handle of its own, from which the running gateway notices nothing.
 
-use std::{fs::File, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     super::{
@@ -11,6 +11,7 @@ use super::{
         error::StoreError,
         gaps::Gaps,
         log::Log,
+        open::Lock,
         row::Block,
         segment::{self, Found, Head, Part, Segment},
     },
@@ -34,7 +35,7 @@ pub struct Stopped {
     firsts: Vec<u64>,
     /// What the last segment says that can say how things stood.
     found: Option<Found>,
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 /// Where a segment lies in the log.
@@ -53,7 +54,7 @@ impl Source {
     ///
     /// # Errors
     /// [`StoreError::NoStore`], or the folder can not be read.
-    pub fn stopped(files: Files, lock: Option<File>) -> Result<Self, StoreError> {
+    pub fn stopped(files: Files, lock: Option<Lock>) -> Result<Self, StoreError> {
         let names = files.names()?;
         let is_ours = |name: &String| {
             segment::first_of(name).is_some()

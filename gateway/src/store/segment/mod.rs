@@ -269,6 +269,12 @@ impl Segment {
         Ok(Self { path: path.clone(), db: Guarded::new(db), is_sealed: true })
     }
 
+    /// Its file's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default()
+    }
+
     /// Whether it was opened to read only.
     #[must_use]
     pub fn is_sealed(&self) -> bool {

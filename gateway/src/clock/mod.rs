@@ -1,4 +1,8 @@
-//! The only place of the gateway where a clock is read. Everything else is given `now`.
+//! The only place of the gateway where a clock is read. Everything else is given `now`, and asks the [`timeline`] how long ago
+//! something was that outlives the process or a step of the wall clock.
+
+pub mod journal;
+pub mod timeline;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -6,7 +10,9 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+pub use journal::{Journal, Moment};
 use rustix::time::{ClockId, clock_gettime};
+pub use timeline::{Present, Timeline};
 
 /// Where Linux says which boot of the machine this is.
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
@@ -17,7 +23,13 @@ const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64) + ahead_ms()
+}
+
+/// Time that a test lets pass.
+fn ahead_ms() -> u64 {
+    fail::fail_point!("clock-ahead", |ms| ms.and_then(|ms| ms.parse().ok()).unwrap_or(0));
+    0
 }
 
 /// The monotonic clock: for time limits and back-off.
@@ -27,19 +39,21 @@ pub fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// One look at both clocks, for what is given `now`.
+/// One look at the clocks, for what is given `now`.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
     /// For time limits.
     pub at: Instant,
     /// For records: milliseconds since 1970.
     pub wall_ms: u64,
+    /// For what is kept: milliseconds since the machine booted, time asleep included.
+    pub boot_ms: i64,
 }
 
-/// Both clocks.
+/// All clocks.
 #[must_use]
 pub fn now() -> Now {
-    Now { at: monotonic(), wall_ms: wall_ms() }
+    Now { at: monotonic(), wall_ms: wall_ms(), boot_ms: boot_us() / 1000 }
 }
 
 /// One look at the clocks of the machine, for what has to tell a step of the wall clock from time that passed.
@@ -51,6 +65,14 @@ pub struct Reading {
     pub boot_ms: i64,
     /// Wall clock, milliseconds since 1970.
     pub wall_ms: i64,
+}
+
+impl Reading {
+    /// What the wall clock is ahead of the time since the boot, in milliseconds.
+    #[must_use]
+    pub fn ahead_ms(&self) -> i64 {
+        self.wall_ms - self.boot_ms
+    }
 }
 
 /// The wall clock and the time since the boot, as of one moment.
@@ -70,7 +92,7 @@ pub fn reading() -> Reading {
 
 fn boot_us() -> i64 {
     let time = clock_gettime(ClockId::Boottime);
-    time.tv_sec * 1_000_000 + time.tv_nsec / 1000
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1000 + ahead_ms() as i64 * 1000
 }
 
 /// Where the system does not say, every process is taken for another boot: then nothing is believed across them.

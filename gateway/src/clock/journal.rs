@@ -11,7 +11,12 @@
 //! that is known of that boot. So a gateway that starts in 1970 and learns the time later has the right times for all that
 //! it took in before, as long as the machine was not booted anew in between.
 //!
-//! A step is found within [`LOOK_EVERY_MS`](super::LOOK_EVERY_MS). Which clock a record around it was stamped with is judged by what is plausible: its
+//! Between two moments of one machine boot the time that passed is exact, whatever the wall clock does meanwhile. Across machine
+//! boots it is what the wall clocks say where both were set, and otherwise at least what the machine was seen to run: never
+//! more than has passed, so that in doubt nothing expires early. A journal that is lost begins anew with number 1, at moments
+//! later than any that had that number before: what was kept by it is taken for younger than it is, never for older.
+//!
+//! A step is found within [`LOOK_EVERY_MS`]. Which clock a record around it was stamped with is judged by what is plausible: its
 //! moment lies between the last look that saw the old clock, less the time that a record may take from its receipt into the log, and
 //! the look that it was in the log by. For a step of more than that span one clock alone is plausible; for a smaller one both may be,
 //! and the moment carries the difference as a doubt.
@@ -21,8 +26,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Reading;
+use super::Reading;
 
+/// How often the clocks are looked at: a step is found so late at the most. In milliseconds.
+pub const LOOK_EVERY_MS: u64 = 1_000;
 /// Machine boots that are remembered.
 pub const BOOTS_MAX: u32 = 1024;
 /// Steps of one machine boot that are remembered.
@@ -34,10 +41,10 @@ pub const RECEIPT_LAG_MS_MAX: i64 = 60_000;
 /// 2025-01-01: a wall clock before it was never set. Milliseconds since 1970.
 pub const WALL_SET_MS_MIN: i64 = 1_735_689_600_000;
 
-/// A point of time that no step of the wall clock moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A point of time that no step of the wall clock moves; the earlier one is the lesser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Moment {
-    /// The machine boot whose axis this is: its number in the journal.
+    /// The machine boot whose axis this is: its number in the journal; 0 lies before all of them.
     pub axis: u32,
     /// Time since that boot, in milliseconds.
     pub boot_ms: i64,
@@ -161,6 +168,11 @@ impl Journal {
         self.generation
     }
 
+    /// The machine boots that are remembered, the earliest first.
+    pub fn boots(&self) -> impl Iterator<Item = &(u32, MachineBoot)> {
+        self.boots.iter()
+    }
+
     /// The machine boot that is running, to be kept.
     #[must_use]
     pub fn current(&self) -> Option<&(u32, MachineBoot)> {
@@ -172,6 +184,96 @@ impl Journal {
     pub fn now(&self, reading: &Reading) -> Option<Moment> {
         let (number, boot) = self.boots.last()?;
         (boot.id == reading.boot_id).then_some(Moment { axis: *number, boot_ms: reading.boot_ms })
+    }
+
+    /// The moment of the last look.
+    #[must_use]
+    pub fn latest(&self) -> Option<Moment> {
+        let (axis, boot) = self.boots.last()?;
+        Some(Moment { axis: *axis, boot_ms: boot.looked.boot_ms })
+    }
+
+    /// Milliseconds that have passed from `then` to `now` for certain; 0 where `then` is the later one.
+    #[must_use]
+    pub fn elapsed_ms(&self, then: Moment, now: Moment) -> u64 {
+        let certain_ms = self.certain_ms(then, now);
+        let by_walls_ms = match (self.wall(then), self.wall(now)) {
+            (Some(then), Some(now)) if then.is_set && now.is_set => now.ms.saturating_sub(then.ms),
+            _ => 0,
+        };
+        let passed_ms = if then.axis < now.axis { certain_ms.max(by_walls_ms) } else { certain_ms };
+        passed_ms.max(0) as u64
+    }
+
+    /// What the machine was seen to run between the two.
+    fn certain_ms(&self, then: Moment, now: Moment) -> i64 {
+        if then.axis >= now.axis {
+            return if then.axis == now.axis { now.boot_ms.saturating_sub(then.boot_ms) } else { 0 };
+        }
+        // Of a moment before the journal, nothing is known until it began.
+        let began = self.began().unwrap_or(now);
+        let from_ms = |axis: u32| match axis {
+            axis if axis == then.axis => then.boot_ms,
+            axis if axis == began.axis => began.boot_ms,
+            _ => 0,
+        };
+        let boots = self.boots.iter().filter(|(axis, _)| (then.axis..now.axis).contains(axis));
+        let earlier = boots.map(|(axis, boot)| boot.looked.boot_ms.saturating_sub(from_ms(*axis)).max(0));
+        earlier.chain([now.boot_ms.saturating_sub(from_ms(now.axis)).max(0)]).fold(0, i64::saturating_add)
+    }
+
+    /// The first look that is remembered.
+    fn began(&self) -> Option<Moment> {
+        let (axis, boot) = self.boots.first()?;
+        Some(Moment { axis: *axis, boot_ms: boot.clocks.first()?.found.boot_ms })
+    }
+
+    /// When the record at `offset`, stamped with `received_ms`, was received, by a look at the clocks made since: where there is a
+    /// doubt, the latest that it can have been.
+    #[must_use]
+    pub fn received(&self, offset: u64, received_ms: u64, reading: &Reading) -> Moment {
+        let now = self.now(reading).unwrap_or(Moment { axis: 0, boot_ms: reading.boot_ms });
+        let by_this_clock = Moment { boot_ms: received_ms as i64 - reading.ahead_ms(), ..now };
+        let Some((axis, boot)) = self.boots.last() else { return by_this_clock.min(now) };
+        let is_new = now.axis == *axis && boot.looked.offset <= offset;
+        let is_step_unseen =
+            boot.clocks.last().is_none_or(|clock| (clock.ahead_ms - reading.ahead_ms()).abs() >= STEP_MS_MIN);
+        let earliest = Moment { axis: *axis, boot_ms: boot.looked.boot_ms - RECEIPT_LAG_MS_MAX };
+        match self.locate(offset, received_ms) {
+            _ if is_new && is_step_unseen => now,
+            Some(Located { moment, .. }) if is_new && moment < earliest => now,
+            Some(Located { moment, doubt_ms: Some(doubt_ms) }) => {
+                Moment { boot_ms: moment.boot_ms.saturating_add_unsigned(doubt_ms), ..moment }.min(now)
+            }
+            Some(Located { moment, doubt_ms: None }) => self.end_of(moment.axis).unwrap_or(now).min(now),
+            None => self.began().unwrap_or(now).min(now),
+        }
+    }
+
+    /// The last moment of an earlier machine boot that is known.
+    fn end_of(&self, axis: u32) -> Option<Moment> {
+        let (earlier, boot) = self.boots.iter().rev().skip(1).find(|(number, _)| *number == axis)?;
+        Some(Moment { axis: *earlier, boot_ms: boot.looked.boot_ms })
+    }
+
+    /// When the wall clock said `wall_ms`, the latest time that it can have; `now` where nothing tells.
+    #[must_use]
+    pub fn at_wall(&self, wall_ms: u64, now: Moment) -> Moment {
+        let wall_ms = wall_ms as i64;
+        for (axis, boot) in self.boots.iter().rev() {
+            let mut end_ms = if *axis == now.axis { now.boot_ms } else { boot.looked.boot_ms };
+            for clock in boot.clocks.iter().rev() {
+                let boot_ms = wall_ms - clock.ahead_ms;
+                if (clock.before.boot_ms..=end_ms).contains(&boot_ms) {
+                    return Moment { axis: *axis, boot_ms };
+                }
+                end_ms = clock.found.boot_ms;
+            }
+        }
+        match self.ahead(now.axis).filter(|ahead| ahead.is_set && wall_ms >= WALL_SET_MS_MIN) {
+            Some(ahead) => Moment { boot_ms: wall_ms - ahead.ms, ..now }.min(now),
+            None => now,
+        }
     }
 
     /// When the record at `offset`, stamped with `received_ms`, was received; `None` where that was before the journal began.
