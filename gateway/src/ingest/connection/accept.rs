@@ -96,7 +96,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         if connect.will.as_ref().is_some_and(|will| !permit.may_publish(&will.topic)) {
             return Err(Refusal { fault: Fault::NotAuthorized, reason: Reason::Will }.into());
         }
-        if self.shared.bus.is_foreign(&client, &admitted.identity, clock::wall_ms()) {
+        if self.shared.bus.is_foreign(&client, &admitted.identity, clock::steady_ms()) {
             let refusal = Refusal { fault: Fault::ForeignClientId, reason: Reason::SessionOfAnother };
             return Err(refusal.into());
         }
@@ -145,7 +145,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             Remembered::Unknown => pending,
         };
         let was_local = self.shared.bus.knows(&client);
-        let mailbox = self.shared.bus.resume(&client, connect.clean, now.wall_ms);
+        let mailbox = self.shared.bus.resume(&client, connect.clean, now.steady_ms);
         let present = (continued || mailbox.is_some()) && !connect.clean;
         let version = connect.version;
         tracing::debug!(%client, peer = %self.origin.peer, ?version, present, "connected");

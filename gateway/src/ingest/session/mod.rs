@@ -333,7 +333,7 @@ impl Session {
             }
         }
         if let Some(mailbox) = &self.mailbox {
-            self.bus.detach(mailbox, self.session_expiry_s, now.wall_ms);
+            self.bus.detach(mailbox, self.session_expiry_s, now.steady_ms);
         }
         if self.session_expiry_s == 0 && (pending || self.acks.has_exactly_once()) {
             sink.push_forget(&self.client);

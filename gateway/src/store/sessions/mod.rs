@@ -11,25 +11,37 @@
 //!
 //! Limits: the bus bounds the sessions, their messages and the retained ones. A damaged file gets another name and a new one is
 //! begun: subscribers lose their queues then, the log and the uplinks nothing.
+//!
+//! Versions: in format 1 the times were of the wall clock. It is read, and what is saved first then says everything, in format 2.
 
 mod rows;
+#[cfg(test)]
+mod tests;
+mod times;
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::rows::{Change, Kept, MessageRow, OwedRow, SessionRow, SubscriptionRow, WillRow};
+use self::times::Times;
 use super::{
     disk::Files,
     error::StoreError,
     side_file::{Keeper, META, SideFile, number},
 };
+use crate::clock::{Reading, Timeline};
 
 /// The file's name in the data folder.
 pub const FILE: &str = "sessions.redb";
 /// The name of one that is damaged.
 pub const DAMAGED_FILE: &str = "sessions.redb.damaged";
-const SIDE_FILE: SideFile =
-    SideFile { name: FILE, new_name: "sessions.redb.new", damaged_name: DAMAGED_FILE, format: 1 };
+const SIDE_FILE: SideFile = SideFile {
+    name: FILE,
+    new_name: "sessions.redb.new",
+    damaged_name: DAMAGED_FILE,
+    format: 2,
+    format_oldest: 1,
+};
 
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const OWED: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("owed");
@@ -40,20 +52,27 @@ const POSITION: &str = "position";
 #[derive(Debug)]
 pub struct SessionFile {
     keeper: Keeper,
+    timeline: Timeline,
 }
 
 impl SessionFile {
-    /// The file of the store with this identity. Nothing is opened.
-    pub fn new(files: Files, store: u32) -> Self {
-        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store) }
+    /// The file of the store with this identity, whose times are of that timeline. Nothing is opened.
+    pub fn new(files: Files, store: u32, timeline: Timeline) -> Self {
+        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store), timeline }
     }
 
-    /// All that is kept; `None` where nothing ever was, or where it was damaged.
+    /// All that is kept; `None` where nothing ever was, or where it was damaged. `now` is the time of it, for what is kept by the
+    /// wall clock alone.
     ///
     /// # Errors
     /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
-    pub fn load(&self) -> Result<Option<Kept>, StoreError> {
-        self.keeper.look(read)
+    pub fn load(&self, now: &Reading) -> Result<Option<Kept>, StoreError> {
+        let mut kept = self.keeper.look(read)?;
+        if let Some(kept) = &mut kept {
+            let wall_ms = kept.is_old.then_some(now.wall_ms as u64);
+            Times::new(self.timeline.present(now), wall_ms).read(kept);
+        }
+        Ok(kept)
     }
 
     /// Makes `changes` and the position durable, together.
@@ -62,7 +81,8 @@ impl SessionFile {
     /// [`StoreError`]: nothing of it is kept. It can be tried again.
     pub fn save(&self, changes: &[Change], position: u64) -> Result<(), StoreError> {
         self.keeper.change(|transaction| {
-            changes.iter().try_for_each(|change| make(transaction, change))?;
+            let times = Times::new(self.timeline.looked(), None);
+            changes.iter().try_for_each(|change| make(transaction, &times.written(change)))?;
             transaction.open_table(META)?.insert(POSITION, position)?;
             Ok(())
         })
@@ -85,7 +105,8 @@ fn tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 fn read(db: &Database) -> Result<Kept, redb::Error> {
     let transaction = db.begin_read()?;
     let position = number(db, POSITION)?.unwrap_or_default();
-    let mut kept = Kept { position, ..Kept::default() };
+    let is_old = number(db, "format")?.is_some_and(|format| format < SIDE_FILE.format);
+    let mut kept = Kept { position, is_old, ..Kept::default() };
     let owed = transaction.open_table(OWED)?;
     for entry in transaction.open_table(SESSIONS)?.iter()? {
         let (client, row) = entry?;
@@ -109,6 +130,7 @@ fn make(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Err
             transaction.open_table(SESSIONS)?.retain(|_, _| false)?;
             transaction.open_table(OWED)?.retain(|_, _| false)?;
             transaction.open_table(RETAINED)?.retain(|_, _| false)?;
+            transaction.open_table(META)?.insert("format", SIDE_FILE.format)?;
         }
         Change::Session(client, row) => {
             transaction.open_table(SESSIONS)?.insert(client.as_str(), encode(row)?.as_slice())?;

@@ -1,5 +1,6 @@
 //! Local subscribers without sockets and without a log: sessions on one bus, messages routed by hand.
 
+mod clock_set_later;
 mod sessions;
 
 use std::sync::Arc;
@@ -66,7 +67,7 @@ fn message(topic: &str, payload: &str, qos: u8, retain: bool) -> Arc<Message> {
 impl House {
     fn new(settings: Settings) -> Self {
         let settings = Arc::new(settings);
-        let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, boot_ms: 1_000_000 };
+        let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, steady_ms: 1_000_000 };
         House { bus: Bus::new(settings.clone()), settings, now, rows: Rows::default() }
     }
 
@@ -78,7 +79,7 @@ impl House {
         let head = [&text("MQTT")[..], &[5, flags, 0, 0, properties.len() as u8], properties].concat();
         session.handle_input(self.now, &packet(0x10, &[head, text(id)].concat()), &mut self.rows);
         let connect = session.take_connect().unwrap();
-        let mailbox = self.bus.resume(id, clean, self.now.wall_ms);
+        let mailbox = self.bus.resume(id, clean, self.now.steady_ms);
         let present = mailbox.is_some();
         let opening = Opening { present, mailbox, ..Opening::fresh(id.into()) };
         session.accept(self.now, *connect, opening, &mut self.rows);

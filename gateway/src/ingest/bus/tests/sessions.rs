@@ -32,8 +32,8 @@ fn a_clean_start_and_the_expiry_end_a_session() {
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
     house.end(&mut a);
-    house.now.wall_ms += 3_600_000;
-    house.bus.expire_sessions(house.now.wall_ms);
+    house.now.steady_ms += 3_600_000;
+    house.bus.expire_sessions(house.now.steady_ms);
     assert!(house.bus.is_idle());
     assert!(!house.connect_with("a", false, &[]).1);
 }
@@ -74,7 +74,7 @@ fn what_waits_for_the_file_is_not_sent_for_the_first_time_when_its_time_is_over(
         }
     }
     house.end(&mut a);
-    house.now.wall_ms += 3000;
+    house.now.steady_ms += 3000;
     let (mut a, _) = house.connect_with("a", false, &[0x11, 0, 0, 14, 16]);
     house.save(&mut a);
     assert_eq!(publishes(&out(&mut a, house.now)), [(0x3c, 1, "sent".to_owned())]);
@@ -170,7 +170,7 @@ fn a_delayed_will_waits_for_its_time_and_not_longer_than_the_session() {
         let bytes = packet(0x10, &[head, text("w"), will].concat());
         session.handle_input(house.now, &bytes, &mut house.rows);
         let connect = session.take_connect().unwrap();
-        let mailbox = house.bus.resume("w", false, house.now.wall_ms);
+        let mailbox = house.bus.resume("w", false, house.now.steady_ms);
         let opening = Opening { mailbox, ..Opening::fresh("w".into()) };
         session.accept(house.now, *connect, opening, &mut house.rows);
         session
@@ -180,17 +180,17 @@ fn a_delayed_will_waits_for_its_time_and_not_longer_than_the_session() {
     let mut w = connect(&mut house, 10);
     house.end(&mut w);
     assert!(house.bus.is_save_urgent(), "nothing but the file knows of it");
-    house.bus.wake_wills(house.now.wall_ms + 9_999);
+    house.bus.wake_wills(house.now.steady_ms + 9_999);
     assert_eq!(wills(&house), 0);
     let mut w = connect(&mut house, 10);
-    house.bus.wake_wills(house.now.wall_ms + 20_000);
+    house.bus.wake_wills(house.now.steady_ms + 20_000);
     assert_eq!(wills(&house), 0, "the client came back");
     house.end(&mut w);
-    house.bus.wake_wills(house.now.wall_ms + 10_000);
+    house.bus.wake_wills(house.now.steady_ms + 10_000);
     assert_eq!(wills(&house), 1);
     let mut w = connect(&mut house, 200);
     house.end(&mut w);
-    assert!(house.bus.resume("w", true, house.now.wall_ms).is_none());
+    assert!(house.bus.resume("w", true, house.now.steady_ms).is_none());
     assert_eq!(wills(&house), 2, "the session ends before the delay does");
 }
 
@@ -210,13 +210,13 @@ fn what_is_kept_comes_back_as_it_was() {
         store.view().save_sessions(&house.bus.gather().changes, 77).unwrap();
         store.close();
         let store = open(folder.path());
-        let kept = store.view().load_sessions().unwrap().unwrap();
+        let kept = store.view().load_sessions(&crate::clock::reading()).unwrap().unwrap();
         store.close();
         kept
     };
     assert_eq!(kept.position, 77);
     let mut house = House::new(Settings::default());
-    house.bus.restore(kept, house.now.wall_ms);
+    house.bus.restore(kept, house.now.steady_ms, 0);
     house.bus.route(&message("x", "3", 1, false));
     let (mut a, present) = house.connect_with("a", false, &[0x11, 0, 0, 14, 16]);
     assert!(present);
@@ -268,7 +268,7 @@ fn what_may_not_be_subscribed_to_is_refused_and_what_may_not_be_any_more_is_not_
     let mut a = Session::new(house.settings.clone(), house.bus.clone(), house.now);
     let head = [&text("MQTT")[..], &[5, 0, 0, 0, 0], &text("a")].concat();
     a.handle_input(house.now, &packet(0x10, &head), &mut house.rows);
-    let (connect, mailbox) = (a.take_connect().unwrap(), house.bus.resume("a", false, house.now.wall_ms));
+    let (connect, mailbox) = (a.take_connect().unwrap(), house.bus.resume("a", false, house.now.steady_ms));
     a.set_permit(Permit::none());
     let opening = Opening { present: true, mailbox, ..Opening::fresh("a".into()) };
     a.accept(house.now, *connect, opening, &mut house.rows);
@@ -282,9 +282,9 @@ fn a_session_is_its_owners_alone() {
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
     house.end(&mut a);
-    assert!(!house.bus.is_foreign("a", "anonymous", house.now.wall_ms));
-    assert!(house.bus.is_foreign("a", "mallory", house.now.wall_ms));
-    assert!(!house.bus.is_foreign("a", "mallory", house.now.wall_ms + 3_600_000), "it is over");
+    assert!(!house.bus.is_foreign("a", "anonymous", house.now.steady_ms));
+    assert!(house.bus.is_foreign("a", "mallory", house.now.steady_ms));
+    assert!(!house.bus.is_foreign("a", "mallory", house.now.steady_ms + 3_600_000), "it is over");
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
         house.bus.gather();
         house.bus.note_not_saved();
     }
-    assert!(house.bus.resume("b", true, house.now.wall_ms).is_none());
+    assert!(house.bus.resume("b", true, house.now.steady_ms).is_none());
     house.bus.route(&message("r", "", 1, true));
     house.bus.route(&message("s", "kept", 1, true));
     house.bus.route(&message("x", "last", 2, false));
@@ -320,7 +320,7 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
     assert_eq!(payloads(&out(&mut a, house.now)), ["last"]);
     store.close();
     let store = open(folder.path());
-    let kept = store.view().load_sessions().unwrap().unwrap();
+    let kept = store.view().load_sessions(&crate::clock::reading()).unwrap().unwrap();
     let owed: Vec<_> = kept.sessions.iter().map(|(id, _, owed)| (id.as_str(), owed.len())).collect();
     let retained: Vec<_> = kept.retained.iter().map(|row| row.topic.as_str()).collect();
     assert_eq!((owed, retained), (vec![("a", 1)], vec!["s"]));
