@@ -42,6 +42,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rumqttd", &["cli/"]),
     ("tidegate_board_host", &["cli/"]),
     ("axum", &["http/"]),
+    ("hyper", &["http/"]),
+    ("hyper_util", &["http/"]),
     ("rustls", &["ingest/tls/"]),
     ("tokio_rustls", &["ingest/tls/"]),
     ("x509_cert", &["ingest/tls/"]),

@@ -115,6 +115,7 @@ metrics! {
     DEVICE_MISSING_EVENTS Gauge "tidegate_device_missing_events" "Events whose numbers never came and that no device spoke of, of all devices and boots known.";
     DEVICE_LATE_EVENTS Gauge "tidegate_device_late_events" "Events that came behind a later one, of all devices and boots known.";
     UNTRACKED_RECORDS Counter "tidegate_untracked_records_total" "Records of devices beyond those that can be known: stored and forwarded like any other.";
+    HTTP_CLOSED_CONNECTIONS Counter "tidegate_http_closed_connections_total" "HTTP connections that the gateway closed because their clients kept it waiting, by reason.";
     DEAD_LETTERS_DROPPED Counter "tidegate_dead_letters_dropped_total" "Dead letters dropped because there was no room for more.";
 }
 
@@ -144,6 +145,7 @@ const BY_REASON: &[&str] = &[
     AUTHENTICATION_FAILURES,
     DENIED,
     COMMANDS,
+    HTTP_CLOSED_CONNECTIONS,
 ];
 
 /// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a

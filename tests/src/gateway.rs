@@ -79,6 +79,8 @@ pub struct Setup {
     pub listener: String,
     /// Names and values for the environment.
     pub environment: Vec<(String, String)>,
+    /// File descriptors that the system lets it have, if fewer than it lets the test have.
+    pub files_max: Option<u32>,
 }
 
 impl Setup {
@@ -96,6 +98,7 @@ impl Setup {
             access: String::new(),
             listener: "anonymous = true\n".into(),
             environment: vec![],
+            files_max: None,
         }
     }
 
@@ -204,7 +207,15 @@ impl Gateway {
             let text = self.setup.toml(&self.data_dir(), self.mqtt, self.http);
             std::fs::write(&config, text).expect("the folder is writable");
         }
-        let mut command = Command::new(program::gateway(self.setup.build));
+        let program = program::gateway(self.setup.build);
+        let mut command = match self.setup.files_max {
+            None => Command::new(program),
+            Some(files) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(program);
+                shell
+            }
+        };
         command.arg("run").arg("--config").arg(config).stdin(Stdio::null());
         command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));
         command

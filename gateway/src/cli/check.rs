@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Failure;
+use super::{Failure, files};
 use crate::config;
 
 /// Check a configuration and say what it means
@@ -37,5 +37,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         say!("uplink    none: events are stored and go nowhere");
     }
     say!("http      {}", settings.http.address);
+    if let Some(why) = files::look(&settings) {
+        say!("files     {why}");
+    }
     Ok(())
 }

@@ -335,7 +335,7 @@ mod tests {
         let store = Store::open(settings, &[]).unwrap();
         let outbox = store.outbox();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let bound = runtime.block_on(http::bind(&http::Settings { address: "127.0.0.1:0".parse().unwrap() }));
+        let bound = runtime.block_on(http::bind(&http::Settings::new("127.0.0.1:0".parse().unwrap())));
         let bound = bound.unwrap();
         let address = bound.address().to_string();
         let rooms = http::Rooms {

@@ -296,7 +296,7 @@ impl Judge<'_> {
         if let Some(typed) = typed.address.as_ref().filter(|_| !address.ip().is_loopback()) {
             self.wrong(&typed.span(), format!("{address} can be reached by others, and HTTP has no users; use a loopback address, like \"127.0.0.1:8080\""));
         }
-        http::Settings { address }
+        http::Settings::new(address)
     }
 
     pub(super) fn address(&mut self, typed: Option<&Text>, default: SocketAddr) -> SocketAddr {

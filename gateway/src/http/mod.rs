@@ -18,6 +18,8 @@
 //! GET /api/store/…   a closer look at the store: see `store.rs`
 //! ```
 //!
+//! Limits: see `serving.rs` for connections, `turns.rs` for large answers.
+//!
 //! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
 //! connect to the machine's loopback may read it, drop dead letters, start a replay and
 //! send commands to devices. A request that changes something has to say
@@ -32,10 +34,13 @@ mod letter;
 mod pages;
 mod replay;
 mod schemas;
+mod seats;
+mod serving;
 mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -44,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use command::{CommandItem, CommandList, CommandRequest};
 pub use letter::{LetterItem, LetterPage};
+pub use serving::Limits;
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 
@@ -68,6 +74,16 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Settings {
     /// A loopback address.
     pub address: SocketAddr,
+    /// What its clients may cost.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// At `address`, with the limits that hold by default.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self { address, limits: Limits::default() }
+    }
 }
 
 /// The gateway as it is now: asked at every request.
@@ -95,6 +111,7 @@ pub struct Rooms {
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
+    limits: Limits,
 }
 
 impl Bound {
@@ -112,13 +129,12 @@ impl Bound {
 pub async fn bind(settings: &Settings) -> io::Result<Bound> {
     let listener = TcpListener::bind(settings.address).await?;
     let address = listener.local_addr()?;
-    Ok(Bound { listener, address })
+    Ok(Bound { listener, address, limits: settings.limits.clone() })
 }
 
 /// Serves until `shutdown`.
 pub async fn run(bound: Bound, rooms: Rooms, shutdown: CancellationToken) {
-    let serve = axum::serve(bound.listener, pages::router(rooms))
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let serve = serving::serve(bound, pages::router(rooms), shutdown);
     let upkeep = async {
         let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
@@ -129,9 +145,7 @@ pub async fn run(bound: Bound, rooms: Rooms, shutdown: CancellationToken) {
         }
     };
     tokio::select! {
-        served = serve => if let Err(error) = served {
-            tracing::error!("the HTTP port {} is no longer served: {error}", bound.address);
-        },
+        () = serve => {}
         () = upkeep => {}
     }
 }

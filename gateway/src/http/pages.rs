@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Rooms, Snapshot, Source, commands, dead_letters, replay};
+use super::{Rooms, Snapshot, Source, commands, dead_letters, replay, turns};
 use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
@@ -16,6 +16,13 @@ const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All paths.
 pub(super) fn router(rooms: Rooms) -> Router {
+    let lists = Router::new()
+        .merge(replay::router())
+        .merge(commands::router())
+        .merge(super::devices::router())
+        .merge(super::schemas::router())
+        .merge(super::store::router())
+        .merge(dead_letters::router());
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -25,12 +32,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
             "/api/status",
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
-        .merge(replay::router())
-        .merge(commands::router())
-        .merge(super::devices::router())
-        .merge(super::schemas::router())
-        .merge(super::store::router())
-        .merge(dead_letters::router())
+        .merge(turns::take(lists))
         .with_state(rooms)
 }
 

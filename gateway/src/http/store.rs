@@ -307,7 +307,7 @@ mod tests {
         let end = store.intake().append(&mut batch).unwrap() + tickets;
         store.intake().watermark().wait_for(|mark| mark.committed >= end).await.unwrap();
         let shutdown = CancellationToken::new();
-        let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
+        let bound = bind(&Settings::new("127.0.0.1:0".parse().unwrap())).await.unwrap();
         let address = bound.address();
         let view = store.view().of_gateway("barn-7", Some(30_000_000_000_000));
         let replays = crate::uplink::Replays::new(view.clone(), vec![], crate::uplink::Knowledge::default());

@@ -8,8 +8,8 @@
 //! [`WAITING_MAX`] places. One more pushes out the oldest, so silent connections take no place from those that speak: at the
 //! default rate a connection has four seconds at least, whatever comes after it.
 //!
-//! Limits: `connections_max` clients, [`WAITING_MAX`] that wait, [`CLOSING_MAX`] that are being closed; beyond these the
-//! kernel's queue waits. Addresses are counted by IPv4 address and by IPv6 network of 64 bits, which is what one
+//! Limits: `connections_max` clients, [`WAITING_MAX`] that wait, [`CLOSING_MAX`] that are being closed, fewer where there are few
+//! file descriptors; beyond these the kernel's queue waits. Addresses are counted by IPv4 address and by IPv6 network of 64 bits, which is what one
 //! customer is given. It does not read or write a socket.
 
 use std::{
@@ -40,6 +40,7 @@ pub(crate) struct Places {
     all: Arc<Semaphore>,
     rate: Mutex<Bucket>,
     addresses: Option<Addresses>,
+    waiting_max: usize,
     waiting: Mutex<Waiting>,
 }
 
@@ -56,15 +57,10 @@ struct Waiting {
     kicks: BTreeMap<u64, Kick>,
 }
 
-/// Connections that may be open at a time, and so file descriptors, with `connections_max` clients.
-#[must_use]
-pub fn open_max(connections_max: usize) -> usize {
-    connections_max.saturating_add(WAITING_MAX + CLOSING_MAX)
-}
-
 impl Places {
     pub fn new(settings: &Settings) -> Arc<Self> {
-        let all = settings.open_max().min(Semaphore::MAX_PERMITS);
+        let all = settings.connections_max.saturating_add(settings.waiting_max + settings.closing_max);
+        let all = all.min(Semaphore::MAX_PERMITS);
         let addresses = settings
             .connections_per_address_max
             .map(|each_max| Addresses { each_max, counts: Mutex::default() });
@@ -72,6 +68,7 @@ impl Places {
             all: Arc::new(Semaphore::new(all)),
             rate: Mutex::new(Bucket::new(settings.connections_per_s_max.into(), ACCEPT_BURST)),
             addresses,
+            waiting_max: settings.waiting_max,
             waiting: Mutex::default(),
         })
     }
@@ -101,7 +98,7 @@ impl Places {
             return None;
         }
         let mut waiting = self.waiting.lock();
-        if waiting.kicks.len() >= WAITING_MAX
+        if waiting.kicks.len() >= self.waiting_max
             && let Some((_, oldest)) = waiting.kicks.pop_first()
         {
             oldest.leave(Fault::PushedOut);

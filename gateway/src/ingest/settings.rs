@@ -101,6 +101,10 @@ impl ListenerSettings {
 pub struct Settings {
     /// Clients connected at a time; one more is refused with "server busy".
     pub connections_max: usize,
+    /// Connections at a time that have no seat yet; one more pushes out the oldest. Not 0.
+    pub waiting_max: usize,
+    /// Connections at a time whose seat is given up and that are not closed yet.
+    pub closing_max: usize,
     /// Connections accepted per second, all listeners together; above it the accept loops wait, and the kernel's queue holds
     /// those that come. Not 0.
     pub connections_per_s_max: u32,
@@ -146,6 +150,8 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             connections_max: CONNECTIONS_MAX,
+            waiting_max: places::WAITING_MAX,
+            closing_max: places::CLOSING_MAX,
             connections_per_s_max: CONNECTIONS_PER_S_MAX,
             // Behind one address there may be a site of devices.
             connections_per_address_max: None,
@@ -194,12 +200,6 @@ pub enum BadSettings {
 }
 
 impl Settings {
-    /// Connections that may be open at a time, and so file descriptors.
-    #[must_use]
-    pub fn open_max(&self) -> usize {
-        places::open_max(self.connections_max)
-    }
-
     /// Checks that this can be served.
     ///
     /// # Errors
@@ -226,6 +226,7 @@ impl Settings {
         }
         for (name, zero) in [
             ("connections_max", self.connections_max == 0),
+            ("waiting_max", self.waiting_max == 0),
             ("connections_per_s_max", self.connections_per_s_max == 0),
             ("connections_per_address_max", self.connections_per_address_max == Some(0)),
             ("topics", self.topics.bytes == 0 || self.topics.levels == 0),

@@ -1,5 +1,7 @@
 //! What the tests of the pages share: pages over an empty store, and somebody who asks.
 
+mod serving;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -22,7 +24,7 @@ fn store() -> (View, Outbox) {
 
 pub async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
     let shutdown = CancellationToken::new();
-    let bound = bind(&Settings { address: "127.0.0.1:0".parse().unwrap() }).await.unwrap();
+    let bound = bind(&Settings::new("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let address = bound.address();
     let (store, outbox) = store();
     let uplinks = vec![crate::uplink::Settings::new("cloud", "127.0.0.1", "barn-7")];

@@ -33,7 +33,7 @@ impl Served {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         runtime.block_on(fill(&store));
         let shutdown = CancellationToken::new();
-        let bound = runtime.block_on(http::bind(&http::Settings { address: "127.0.0.1:0".parse().unwrap() }));
+        let bound = runtime.block_on(http::bind(&http::Settings::new("127.0.0.1:0".parse().unwrap())));
         let bound = bound.unwrap();
         let address = bound.address();
         let replays = uplink::Replays::new(store.view(), vec![], uplink::Knowledge::default());
