@@ -34,7 +34,6 @@ impl Sink for Rows {
         record.write(&mut self.bytes);
     }
     fn push_release(&mut self, _client: &str, _packet_id: u16) {}
-    fn push_forget(&mut self, _client: &str) {}
 }
 
 fn open(version: u8, now: Now) -> Session {
@@ -49,7 +48,7 @@ fn open(version: u8, now: Now) -> Session {
     let body = [&[0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 60], properties, &[0, 1, b'c']].concat();
     session.handle_input(now, &[&[0x10, body.len() as u8], &body[..]].concat(), &mut Rows::default());
     let connect = session.take_connect().expect("a CONNECT that is right");
-    session.accept(now, *connect, Opening::fresh("client-1".into()), &mut Rows::default());
+    session.accept(now, *connect, Opening::fresh("client-1".into()));
     session.handle_written(now, session.output().len());
     session
 }

@@ -273,9 +273,6 @@ impl Sink for Count {
     fn push_release(&mut self, _client: &str, _packet_id: u16) {
         self.tickets += 1;
     }
-    fn push_forget(&mut self, _client: &str) {
-        self.tickets += 1;
-    }
 }
 
 fn settings() -> Settings {
@@ -312,8 +309,8 @@ fn play(input: &[u8], random: &mut Random) {
                 continue;
             };
             let present = random.coin();
-            let opening = Opening { present, forget: !present, ..Opening::fresh("client".into()) };
-            session.accept(now, *connect, opening, &mut sink);
+            let opening = Opening { present, ..Opening::fresh("client".into()) };
+            session.accept(now, *connect, opening);
         }
         assert!(held.len() <= INPUT_BYTES_MAX);
         drop((session.take_counts(), session.take_news(), session.poll_timeout()));

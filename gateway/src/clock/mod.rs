@@ -23,7 +23,13 @@ const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 pub fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64) + ahead_ms()
+}
+
+/// Time that a test lets pass.
+fn ahead_ms() -> u64 {
+    fail::fail_point!("clock-ahead", |ms| ms.and_then(|ms| ms.parse().ok()).unwrap_or(0));
+    0
 }
 
 /// The monotonic clock: for time limits and back-off.
@@ -94,7 +100,7 @@ pub fn reading() -> Reading {
 
 fn boot_us() -> i64 {
     let time = clock_gettime(ClockId::Boottime);
-    time.tv_sec * 1_000_000 + time.tv_nsec / 1000
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1000 + ahead_ms() as i64 * 1000
 }
 
 /// Where the system does not say, every process is taken for another boot: then nothing is believed across them.

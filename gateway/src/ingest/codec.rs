@@ -173,9 +173,7 @@ fn connect_v311(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
 fn connect_v5(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
     let (body, lone_password) = without_lone_password(flags, body)?;
     let packet = whole(v5_0::Connect::parse(&body), &body)?;
-    let mut session_expiry_s = 0;
-    let mut packet_bytes_max = usize::MAX;
-    let mut receive_max = u16::MAX;
+    let (mut session_expiry_s, mut packet_bytes_max, mut receive_max) = (0, usize::MAX, u16::MAX);
     check_texts(packet.props())?;
     check_texts(packet.will_props())?;
     if packet.props().iter().any(|property| matches!(property, Property::AuthenticationMethod(_))) {
@@ -277,6 +275,8 @@ pub struct Accepted<'a> {
     pub session_present: bool,
     /// The client id that it was given, if it came without one.
     pub assigned_client_id: Option<&'a str>,
+    /// How long the session outlives the connection, in seconds, if that is not as long as asked for.
+    pub session_expiry_s: Option<u32>,
     /// The keep-alive that is granted instead of the one asked for, in seconds.
     pub server_keep_alive_s: Option<u16>,
     /// The limits to announce.
@@ -313,6 +313,9 @@ fn announced(accepted: &Accepted<'_>) -> Result<Properties, MqttError> {
     if let Some(id) = accepted.assigned_client_id {
         properties.push(p::AssignedClientIdentifier::new(id)?.into());
     }
+    if let Some(seconds) = accepted.session_expiry_s {
+        properties.push(p::SessionExpiryInterval::new(seconds)?.into());
+    }
     if let Some(seconds) = accepted.server_keep_alive_s {
         properties.push(p::ServerKeepAlive::new(seconds)?.into());
     }
@@ -333,8 +336,7 @@ pub fn refusal(refused: Refused) -> Option<Vec<u8>> {
                 .props(vec![reason(refused.fault)?])
                 .build();
             let packet = packet.ok()?.to_continuous_buffer();
-            let fits = packet.len() <= refused.packet_bytes_max;
-            Some(if fits { packet } else { vec![0x20, 3, 0, code, 0] })
+            Some(if packet.len() <= refused.packet_bytes_max { packet } else { vec![0x20, 3, 0, code, 0] })
         }
     }
 }

@@ -204,6 +204,11 @@ impl Inlet {
         self.state == State::Held
     }
 
+    /// The intake itself.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
     /// Whether the store knows QoS 2 packet ids of `client`.
     pub fn has_pending(&self, client: &str) -> bool {
         self.intake.has_pending(client)

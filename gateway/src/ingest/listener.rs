@@ -149,7 +149,7 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         meters: Meters::default(),
         told: Told::default(),
     });
-    let position = bus::restore(&bus, &store.view).await;
+    let position = bus::restore(&bus, &store).await;
     // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
     let bus_shutdown = CancellationToken::new();
     let mut distributing = tokio::spawn(bus::run(bus.clone(), store, position, bus_shutdown.clone()));
@@ -200,11 +200,18 @@ pub struct Ends {
     pub view: View,
     /// Commands to devices.
     pub outbox: Outbox,
+    /// Clients that had QoS 2 packet ids pending at the start.
+    pub pending_clients: Vec<Box<str>>,
 }
 
 impl From<&Store> for Ends {
     fn from(store: &Store) -> Self {
-        Ends { intake: store.intake(), view: store.view(), outbox: store.outbox() }
+        Ends {
+            intake: store.intake(),
+            view: store.view(),
+            outbox: store.outbox(),
+            pending_clients: store.pending_clients(),
+        }
     }
 }
 

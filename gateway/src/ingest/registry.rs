@@ -1,23 +1,21 @@
-//! Who is connected, and whose session is kept while its client is away.
+//! Who is connected: one connection for each client id, its owner's.
 //!
 //! ```text
 //!   enter(id) ──▶ Seat ──drop──▶ gone
 //!      └ the same id again: the first is told to leave, and the second waits for its `gone`
 //! ```
-//! So a client's will is always stored before what it publishes on its next connection. Limits: `connections_max` seats,
-//! [`SESSIONS_MAX`] kept sessions, the oldest of which is forgotten; only "session present" depends on them, for the QoS 2
-//! packet ids are the store's. One lock, taken when a client comes and goes.
+//! So a client's will is always stored before what it publishes on its next connection. Whose session is kept while its client
+//! is away is not known here but to the bus. Limits: `connections_max` seats. One lock, taken when a client comes and goes.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{error::Fault, settings::SESSIONS_MAX};
+use super::error::Fault;
 
 /// Tells a connection to leave.
 #[derive(Debug, Clone)]
@@ -54,17 +52,6 @@ impl Kick {
     }
 }
 
-/// What is known of a client's session while it is not connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remembered {
-    /// It is kept.
-    Kept,
-    /// It was kept, and its time is over.
-    Expired,
-    /// Nothing, perhaps because the gateway was started since.
-    Unknown,
-}
-
 /// All clients of all listeners.
 #[derive(Debug)]
 pub struct Registry {
@@ -76,9 +63,6 @@ pub struct Registry {
 struct State {
     serial: u64,
     seats: HashMap<Arc<str>, Seated>,
-    kept: HashMap<Arc<str>, Kept>,
-    /// By age, with the serial that says whether the entry is still meant.
-    kept_order: VecDeque<(Arc<str>, u64)>,
 }
 
 #[derive(Debug)]
@@ -87,20 +71,6 @@ struct Seated {
     kick: Kick,
     gone: CancellationToken,
     owner: Arc<str>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    serial: u64,
-    owner: Arc<str>,
-    /// `None` is for ever.
-    until: Option<Instant>,
-}
-
-impl Kept {
-    fn is_over(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until <= now)
-    }
 }
 
 impl Registry {
@@ -114,19 +84,10 @@ impl Registry {
     /// [`Seat::predecessor`].
     ///
     /// # Errors
-    /// [`Fault::Busy`]: all seats are taken. [`Fault::ForeignClientId`]: the client id's session, connected or kept, is
-    /// another identity's.
-    pub fn enter(
-        self: &Arc<Self>,
-        client: Arc<str>,
-        owner: &Arc<str>,
-        kick: Kick,
-        now: Instant,
-    ) -> Result<Seat, Fault> {
+    /// [`Fault::Busy`]: all seats are taken. [`Fault::ForeignClientId`]: another identity is connected with the client id.
+    pub fn enter(self: &Arc<Self>, client: Arc<str>, owner: &Arc<str>, kick: Kick) -> Result<Seat, Fault> {
         let mut state = self.state.lock();
-        let seated = state.seats.get(&client).is_some_and(|seated| seated.owner != *owner);
-        let kept = state.kept.get(&client).is_some_and(|kept| kept.owner != *owner && !kept.is_over(now));
-        if seated || kept {
+        if state.seats.get(&client).is_some_and(|seated| seated.owner != *owner) {
             return Err(Fault::ForeignClientId);
         }
         if state.seats.len() >= self.connections_max && !state.seats.contains_key(&client) {
@@ -144,36 +105,6 @@ impl Registry {
             before.gone
         });
         Ok(Seat { registry: self.clone(), client, serial, gone, predecessor })
-    }
-
-    /// What is known of the session of `client`, which is connected from now on: it is kept no more.
-    pub fn resume(&self, client: &str, now: Instant) -> Remembered {
-        match self.state.lock().kept.remove(client) {
-            None => Remembered::Unknown,
-            Some(kept) if kept.is_over(now) => Remembered::Expired,
-            Some(_) => Remembered::Kept,
-        }
-    }
-
-    /// Keeps the session of `client`, which is `owner`'s, for `expiry_s` seconds; `u32::MAX` is for ever.
-    pub fn keep(&self, client: &Arc<str>, owner: &Arc<str>, expiry_s: u32, now: Instant) {
-        let until = (expiry_s != u32::MAX).then(|| now + Duration::from_secs(expiry_s.into()));
-        let mut state = self.state.lock();
-        state.serial += 1;
-        let serial = state.serial;
-        state.kept.insert(client.clone(), Kept { serial, owner: owner.clone(), until });
-        state.kept_order.push_back((client.clone(), serial));
-        while state.kept.len() > SESSIONS_MAX {
-            let Some((oldest, serial)) = state.kept_order.pop_front() else { return };
-            if state.kept.get(&oldest).is_some_and(|kept| kept.serial == serial) {
-                state.kept.remove(&oldest);
-            }
-        }
-        // A client that comes and goes leaves entries that are meant no more.
-        let State { kept, kept_order, .. } = &mut *state;
-        if kept_order.len() > 2 * SESSIONS_MAX {
-            kept_order.retain(|(client, serial)| kept.get(client).is_some_and(|kept| kept.serial == *serial));
-        }
     }
 
     /// Clients connected now.
@@ -230,11 +161,10 @@ mod tests {
     #[test]
     fn a_second_connection_of_a_client_tells_the_first_to_leave_and_knows_when_it_is_gone() {
         let registry = Arc::new(Registry::new(1));
-        let now = crate::clock::monotonic();
         let (first_kick, second_kick) = (kick(), kick());
-        let first = registry.enter("a".into(), &"o".into(), first_kick.clone(), now).unwrap();
-        assert_eq!(registry.enter("b".into(), &"o".into(), kick(), now).err(), Some(Fault::Busy));
-        let mut second = registry.enter("a".into(), &"o".into(), second_kick.clone(), now).unwrap();
+        let first = registry.enter("a".into(), &"o".into(), first_kick.clone()).unwrap();
+        assert_eq!(registry.enter("b".into(), &"o".into(), kick()).err(), Some(Fault::Busy));
+        let mut second = registry.enter("a".into(), &"o".into(), second_kick.clone()).unwrap();
         assert_eq!(first_kick.cause(), Some(Fault::TakenOver));
         assert_eq!(second_kick.cause(), None);
         let predecessor = second.predecessor().unwrap();
@@ -247,24 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn a_client_id_belongs_to_the_identity_that_has_its_session() {
+    fn a_client_id_belongs_to_the_identity_that_is_connected_with_it() {
         let registry = Arc::new(Registry::new(9));
-        let now = crate::clock::monotonic();
         let (mine, other): (Arc<str>, Arc<str>) = ("mine".into(), "other".into());
         let first_kick = kick();
-        let seat = registry.enter("a".into(), &mine, first_kick.clone(), now).unwrap();
-        let stolen = registry.enter("a".into(), &other, kick(), now);
+        let seat = registry.enter("a".into(), &mine, first_kick.clone()).unwrap();
+        let stolen = registry.enter("a".into(), &other, kick());
         assert_eq!(stolen.err(), Some(Fault::ForeignClientId));
         assert_eq!(first_kick.cause(), None, "the owner's connection stays");
-        registry.keep(&"a".into(), &mine, 10, now);
         drop(seat);
-        let stolen = registry.enter("a".into(), &other, kick(), now + Duration::from_secs(9));
-        assert_eq!(stolen.err(), Some(Fault::ForeignClientId), "kept while the owner is away");
-        assert!(registry.enter("a".into(), &mine, kick(), now).is_ok());
-        assert!(
-            registry.enter("a".into(), &other, kick(), now + Duration::from_secs(10)).is_ok(),
-            "it is over"
-        );
+        assert!(registry.enter("a".into(), &other, kick()).is_ok(), "nobody is connected with it");
     }
 
     #[test]
@@ -274,29 +196,6 @@ mod tests {
         assert_eq!(kick.cause(), None);
         shutdown.cancel();
         assert_eq!(kick.cause(), Some(Fault::Stopping));
-    }
-
-    #[test]
-    fn sessions_are_kept_for_their_time_and_the_oldest_makes_room() {
-        let registry = Registry::new(1);
-        let now = crate::clock::monotonic();
-        let later = |s| now + Duration::from_secs(s);
-        registry.keep(&"short".into(), &"o".into(), 10, now);
-        assert_eq!(registry.resume("short", later(9)), Remembered::Kept);
-        assert_eq!(registry.resume("short", now), Remembered::Unknown, "connected: kept no more");
-        registry.keep(&"short".into(), &"o".into(), 10, now);
-        assert_eq!(registry.resume("short", later(10)), Remembered::Expired);
-        registry.keep(&"first".into(), &"o".into(), u32::MAX, now);
-        registry.keep(&"again".into(), &"o".into(), u32::MAX, now);
-        for i in 0..SESSIONS_MAX - 1 {
-            registry.keep(&format!("{i}").into(), &"o".into(), u32::MAX, now);
-        }
-        for _ in 0..3 * SESSIONS_MAX {
-            registry.keep(&"0".into(), &"o".into(), u32::MAX, now);
-        }
-        assert!(registry.state.lock().kept_order.len() <= 2 * SESSIONS_MAX);
-        assert_eq!(registry.resume("first", later(1_000_000)), Remembered::Unknown);
-        assert_eq!(registry.resume("again", later(1_000_000)), Remembered::Kept);
     }
 
     #[test]

@@ -21,6 +21,7 @@
 
 mod batch;
 mod commit;
+mod cursor;
 mod dead_letters;
 mod disk;
 mod error;
@@ -32,6 +33,7 @@ mod gaps;
 mod guard;
 pub mod inspect;
 mod intake;
+mod kept;
 mod log;
 mod meter;
 mod open;
@@ -66,6 +68,7 @@ pub use fleet::{
 pub use folder::{Folder, OsFolder};
 pub use follow::Follower;
 pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
+pub use kept::{ForgetError, UPLINKS_KEPT_MAX, forget_uplink_in};
 pub use outbox::{
     Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE, DEVICE_PENDING_MAX,
     ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX as COMMAND_ID_BYTES_MAX,
@@ -142,6 +145,8 @@ pub enum WhenFull {
 pub struct Backlog {
     /// The uplink's name.
     pub uplink: String,
+    /// It was named to [`Store::open`]; else its place is kept until it is forgotten.
+    pub is_configured: bool,
     /// Events not yet acknowledged upstream.
     pub events: u64,
     /// Bytes of their records.
@@ -177,7 +182,7 @@ pub struct Status {
     pub failure: Option<String>,
     /// As much is stored as may be: events that are not urgent are refused.
     pub is_full: bool,
-    /// By uplink, in the order given to [`Store::open`].
+    /// By uplink, in the order given to [`Store::open`], then those that are not configured any more.
     pub backlogs: Vec<Backlog>,
 }
 
@@ -196,7 +201,8 @@ impl Store {
     /// Opens or makes the store, and starts the commit thread. Blocking, below a second.
     ///
     /// An uplink that is not known yet starts where the one that is farthest behind stands, also one that is not
-    /// named any more: a renamed uplink loses nothing. Without any it starts with the oldest record.
+    /// named any more: a renamed uplink loses nothing. Without any it starts with the oldest record. The place of one that is
+    /// not named any more is kept: see [`View::forget_uplink`].
     ///
     /// # Errors
     /// [`StoreError`] says which file, what is wrong with it and what to do.
@@ -241,10 +247,17 @@ impl Store {
         self.intake.clone()
     }
 
+    /// The clients that have QoS 2 packet ids pending.
+    #[must_use]
+    pub fn pending_clients(&self) -> Vec<Box<str>> {
+        self.intake.pending().clients().map(Into::into).collect()
+    }
+
     /// The reader of an uplink named at [`Store::open`]; once each.
     #[must_use]
     pub fn reader(&self, uplink: &str) -> Option<Reader> {
-        let index = self.log.cursors.iter().position(|cursor| cursor.uplink == uplink)?;
+        let index =
+            self.log.cursors.iter().position(|cursor| cursor.is_configured && cursor.uplink == uplink)?;
         self.log.cursors[index].take().then(|| Reader::new(self.log.clone(), index))
     }
 
@@ -278,7 +291,7 @@ impl Store {
             dead_letter_bytes: self.log.dead_letters.bytes(),
             failure: self.log.failure(),
             is_full: self.intake.is_store_full(),
-            backlogs: (0..self.log.cursors.len()).map(|index| self.backlog(index)).collect(),
+            backlogs: self.log.live_cursors().map(|(_, cursor)| self.log.backlog(cursor)).collect(),
         }
     }
 
@@ -316,35 +329,6 @@ impl Store {
         self.intake.end();
         self.log.close();
         self.outbox.close();
-    }
-
-    fn backlog(&self, index: usize) -> Backlog {
-        let cursor = &self.log.cursors[index];
-        let (mark, totals) = (cursor.mark(), self.log.totals());
-        let behind = mark.events < totals.events;
-        let oldest = || -> Option<u64> {
-            if mark.received_ms.is_some() {
-                return mark.received_ms;
-            }
-            let received_ms = match self.log.recent(mark.offset) {
-                Some(block) => reader::mark_at(&block, mark.offset).received_ms,
-                None => {
-                    let blocks =
-                        self.log.segments.read(mark.offset..totals.offset, reader::READ_BYTES_MAX).ok()?;
-                    blocks.first().and_then(|block| {
-                        block.records_from(mark.offset).next().map(|(_, record)| record.received_ms)
-                    })
-                }
-            }?;
-            cursor.note_received(mark.offset, received_ms);
-            Some(received_ms)
-        };
-        Backlog {
-            uplink: cursor.uplink.clone(),
-            events: totals.events.saturating_sub(mark.events),
-            bytes: totals.bytes.saturating_sub(mark.bytes),
-            oldest_received_ms: if behind { oldest() } else { None },
-        }
     }
 }
 

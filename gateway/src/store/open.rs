@@ -20,12 +20,14 @@ use std::{
 
 use super::{
     commit::{Carried, Start, frame_of},
+    cursor::Cursor,
     dead_letters::{self, DeadLetters},
     disk::Files,
     error::StoreError,
     folder::{Folder, OsFolder},
     gaps::Gaps,
-    log::{Cursor, Log, Mark, Trouble},
+    kept::UPLINKS_KEPT_MAX,
+    log::{Log, Mark, Trouble},
     pending::Pending,
     reader, record,
     seen::Seen,
@@ -138,10 +140,7 @@ pub fn open(
     last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or_default());
     let segments = Segments::new(files.clone(), last.found.head.store, &firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
-    let cursors = starts(uplinks, &last.found.cursors, last.end.offset)
-        .into_iter()
-        .map(|(uplink, offset)| Cursor::new(uplink, mark_of(&segments, offset, last.end)))
-        .collect();
+    let cursors = cursors(&files, &segments, uplinks, &last)?;
     let log = Log::new(last.found.head.store, segments, letters, files, cursors, last.found.gaps, last.end);
     last.troubles.into_iter().for_each(|trouble| log.report(trouble));
     for cursor in log.cursors.iter().map(|cursor| cursor.mark().offset).filter(|offset| *offset < oldest) {
@@ -165,13 +164,15 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
     }
     // Seeded by the operating system's randomness.
     let store = RandomState::new().build_hasher().finish() as u32;
+    // From the first event on each has a place that can be kept.
+    let saved_cursors: Vec<(String, u64)> = uplinks.iter().map(|name| (name.clone(), 0)).collect();
     let beginning = Beginning {
         store,
         first: 0,
         events_before: 0,
         bytes_before: 0,
         part: Part::Whole,
-        cursors: &[],
+        cursors: &saved_cursors,
         pending: &Pending::default(),
         seen: &[],
         gaps: &Gaps::default(),
@@ -188,7 +189,7 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
         jumped_to: None,
         newest_ms: 0,
         seen: Seen::default(),
-        saved_cursors: Vec::new(),
+        saved_cursors,
     };
     Ok(Opened { log, pending: Pending::default(), start })
 }
@@ -306,17 +307,34 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
     Ok(Some(Last { found, end, seen, newest_ms, carried, jumped_to: None, troubles: Vec::new() }))
 }
 
-/// Where each uplink begins.
-fn starts(uplinks: &[String], saved: &[(String, u64)], end: u64) -> Vec<(String, u64)> {
-    for (name, offset) in saved.iter().filter(|(name, offset)| !uplinks.contains(name) && *offset < end) {
-        tracing::warn!(uplink = %name, behind = end - offset, "an uplink with a backlog is not configured any more");
-    }
+/// Where each uplink begins, and where those stand that are not configured any more.
+fn cursors(
+    files: &Files,
+    segments: &Segments,
+    uplinks: &[String],
+    last: &Last,
+) -> Result<Vec<Cursor>, StoreError> {
+    let (saved, end) = (&last.found.cursors, last.end);
+    let mark = |offset: u64| mark_of(segments, offset.min(end.offset), end);
     let behind = saved.iter().map(|(_, offset)| *offset).min();
     let start = |name: &String| {
         let known = saved.iter().find(|(saved, _)| saved == name).map(|(_, offset)| *offset);
-        (name.clone(), known.or(behind).unwrap_or_default().min(end))
+        Cursor::new(name.clone(), mark(known.or(behind).unwrap_or_default()))
     };
-    uplinks.iter().map(start).collect()
+    let kept = saved.iter().filter(|(name, _)| !uplinks.contains(name));
+    let kept: Vec<Cursor> = kept.map(|(name, offset)| Cursor::kept(name.clone(), mark(*offset))).collect();
+    if kept.len() > UPLINKS_KEPT_MAX {
+        let names = kept.into_iter().map(|cursor| cursor.uplink).collect::<Vec<_>>().join(", ");
+        return Err(StoreError::TooManyUplinks { path: files.path_of(""), names });
+    }
+    for cursor in &kept {
+        let (uplink, events) = (&cursor.uplink, end.events.saturating_sub(cursor.mark().events));
+        tracing::warn!(
+            "the uplink {uplink} is not configured any more: {events} events wait for it, and all that come; they are kept until it \
+             is configured again, or \"tidegate uplinks forget {uplink}\""
+        );
+    }
+    Ok(uplinks.iter().map(start).chain(kept).collect())
 }
 
 /// The point of the log at `offset`. Where it can not be read, as if each record behind it held one event: the reader says

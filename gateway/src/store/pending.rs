@@ -43,6 +43,11 @@ impl Pending {
         self.clients.contains_key(client)
     }
 
+    /// The clients that have any.
+    pub fn clients(&self) -> impl Iterator<Item = &str> {
+        self.clients.keys().map(|client| &**client)
+    }
+
     /// Whether this id is pending.
     #[must_use]
     pub fn contains(&self, client: &str, packet_id: u16) -> bool {

@@ -16,9 +16,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
+    cursor::Cursor,
     dead_letters::Letter,
     error::StoreError,
-    log::{Cursor, End, Log, Mark, Trouble},
+    log::{End, Log, Mark, Trouble},
     record::Record,
     row::{Block, HEAD_BYTES},
     segments::Fault,

@@ -257,7 +257,7 @@ pub struct Connect {
     pub will: Option<Will>,
 }
 
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Will {
     pub topic: String,
     pub payload: String,

@@ -8,7 +8,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Bus,
-    mailbox::{Mailbox, Options, State, Subscription},
+    mailbox::{InFile, Mailbox, Options, State, Subscription},
     message::Message,
     outbound::Outbound,
 };
@@ -39,25 +39,34 @@ impl Bus {
         }
         let mut sessions = self.0.sessions.lock();
         for (client, row, owed) in kept.sessions {
+            // Or the next start would take it for connected until then.
+            let was_connected = row.away_since_ms.is_none();
             let state = State {
                 outbound: Outbound::restored(owed),
+                identity: row.identity.as_str().into(),
                 expiry_s: row.expiry_s,
                 // Whoever was connected when the process ended is away since then.
                 away_since_ms: Some(row.away_since_ms.unwrap_or(now_ms)),
+                is_changed: was_connected,
+                in_file: Some(InFile::of(&row)),
                 will: row.will,
-                in_file: true,
                 ..State::default()
             };
             let client: Arc<str> = client.into();
-            let mailbox = Arc::new(Mailbox::new(client.clone(), row.identity.into(), state));
+            let mailbox = Arc::new(Mailbox::new(client.clone(), state));
             for subscribed in row.subscriptions {
                 let subscription = Subscription { options: Options(subscribed.options), id: subscribed.id };
                 takers.insert(&subscribed.filter, &mailbox, subscription);
                 mailbox.state().subscriptions.insert(subscribed.filter.into(), subscription);
             }
+            if !mailbox.state().is_bare() {
+                self.count_subscriber(&mailbox);
+            }
+            if was_connected {
+                self.soil(&mailbox, false);
+            }
             sessions.insert(client, mailbox);
         }
-        self.0.session_count.store(sessions.len(), Ordering::Relaxed);
     }
 
     /// The wall clock may tell by now that the machine was off for longer before its boot: what is from before is as much older.
@@ -150,18 +159,26 @@ impl Bus {
     /// The save failed.
     pub(super) fn note_not_saved(&self) {
         self.0.unsaved.lock().is_unknown = true;
+        // Those that wait for it wait no longer.
+        self.0.saved.send_modify(|_| {});
     }
 }
 
 fn gather_session(mailbox: &Arc<Mailbox>, changes: &mut Vec<SessionChange>) {
     let mut state = mailbox.state();
     if !state.outbound.keeps() {
+        if state.in_file.take().is_some() {
+            // It ends with its connection, and so with a crash.
+            changes.push(SessionChange::SessionGone(mailbox.client().to_string()));
+        }
         return;
     }
-    if std::mem::take(&mut state.is_changed) || !state.in_file {
-        state.in_file = true;
-        let row = state.row(mailbox.identity());
-        changes.push(SessionChange::Session(mailbox.client().to_string(), row));
+    if std::mem::take(&mut state.is_changed) || state.in_file.is_none() {
+        let row = state.row();
+        let told = Some(InFile::of(&row));
+        if std::mem::replace(&mut state.in_file, told) != told {
+            changes.push(SessionChange::Session(mailbox.client().to_string(), row));
+        }
     }
     state.outbound.changes(mailbox.client(), changes);
 }

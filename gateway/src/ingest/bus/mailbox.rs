@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,6 +17,10 @@ use tokio::sync::Notify;
 
 use super::{outbound::Outbound, replay::Replays};
 use crate::store::{SessionRow, SubscriptionRow, WillRow};
+
+/// A client that comes back is told at once that its session goes on if the file would keep the session for so long from now on, in
+/// seconds: time for a restart, and for the client to come back once more.
+const EXPIRY_MARGIN_S: u32 = 60;
 
 /// The options of a subscription: MQTT 5 section 3.8.3.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,18 +69,21 @@ pub struct Subscription {
 #[derive(Debug)]
 pub struct Mailbox {
     client: Arc<str>,
-    identity: Arc<str>,
     bell: Notify,
     /// There may be something to write.
     is_rung: AtomicBool,
     /// The file does not say what it should.
     is_dirty: AtomicBool,
+    /// It has subscribed: it may be owed something.
+    is_subscriber: AtomicBool,
     state: Mutex<State>,
 }
 
 /// What is locked.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// Whose it is: the session of one identity is never another's.
+    pub identity: Arc<str>,
     pub outbound: Outbound,
     pub subscriptions: BTreeMap<Box<str>, Subscription>,
     pub replays: Replays,
@@ -83,21 +91,29 @@ pub(super) struct State {
     /// By the steady clock, in milliseconds.
     pub away_since_ms: Option<u64>,
     pub will: Option<WillRow>,
-    /// The session itself, not what it is owed, differs from the file.
+    /// The session itself, not what it is owed, may differ from the file.
     pub is_changed: bool,
-    /// The file has it.
-    pub in_file: bool,
+    /// What the file says of it, or will say with the save that is under way.
+    pub in_file: Option<InFile>,
+}
+
+/// What the file says of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct InFile {
+    /// Of its row, but for the time since when its client is away.
+    hash: u64,
+    away_since_ms: Option<u64>,
 }
 
 impl Mailbox {
     /// One that subscribes to nothing.
-    pub(super) fn new(client: Arc<str>, identity: Arc<str>, state: State) -> Self {
+    pub(super) fn new(client: Arc<str>, state: State) -> Self {
         Self {
             client,
-            identity,
             bell: Notify::new(),
             is_rung: AtomicBool::new(false),
             is_dirty: AtomicBool::new(false),
+            is_subscriber: AtomicBool::new(false),
             state: Mutex::new(state),
         }
     }
@@ -108,10 +124,15 @@ impl Mailbox {
         &self.client
     }
 
-    /// Whose it is: the session of one identity is never another's.
+    /// Whether it has subscribed. One that has not is owed nothing, and nobody has to wait for what it is owed.
     #[must_use]
-    pub fn identity(&self) -> &Arc<str> {
-        &self.identity
+    pub fn is_subscriber(&self) -> bool {
+        self.is_subscriber.load(Ordering::Acquire)
+    }
+
+    /// Whether it may be owed something from now on. Gives whether that is new.
+    pub(super) fn set_subscriber(&self, is_subscriber: bool) -> bool {
+        self.is_subscriber.swap(is_subscriber, Ordering::AcqRel) != is_subscriber
     }
 
     /// Resolves when there may be something to write. Cancel-safe.
@@ -152,16 +173,30 @@ impl Mailbox {
     }
 }
 
+impl InFile {
+    pub(super) fn of(row: &SessionRow) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (&row.identity, row.expiry_s).hash(&mut hasher);
+        for SubscriptionRow { filter, options, id } in &row.subscriptions {
+            (filter, options, id).hash(&mut hasher);
+        }
+        if let Some(will) = &row.will {
+            (will.due_ms, &will.message.topic, &will.message.payload).hash(&mut hasher);
+        }
+        Self { hash: hasher.finish(), away_since_ms: row.away_since_ms }
+    }
+}
+
 impl State {
     /// The session as the file should say it.
-    pub(super) fn row(&self, identity: &str) -> SessionRow {
+    pub(super) fn row(&self) -> SessionRow {
         let subscriptions = self.subscriptions.iter().map(|(filter, subscription)| SubscriptionRow {
             filter: filter.to_string(),
             options: subscription.options.0,
             id: subscription.id,
         });
         SessionRow {
-            identity: identity.to_owned(),
+            identity: self.identity.to_string(),
             expiry_s: self.expiry_s,
             away_since_ms: self.away_since_ms,
             subscriptions: subscriptions.collect(),
@@ -171,8 +206,26 @@ impl State {
 
     /// Nobody knows what the file says of it.
     pub(super) fn forget_file(&mut self) {
-        self.in_file = false;
+        self.in_file = None;
         self.outbound.forget_file();
+    }
+
+    /// Whether the file says what it has to before the client is told that the session goes on: all but since when it was away, as
+    /// long as that would not end it soon after a restart.
+    pub(super) fn is_in_file(&self, now_ms: u64) -> bool {
+        let Some(in_file) = self.in_file else { return self.expiry_s == 0 };
+        let margin_s = self.expiry_s.min(EXPIRY_MARGIN_S);
+        let ends_soon = |since: u64| {
+            self.expiry_s != u32::MAX && now_ms > since + u64::from(self.expiry_s - margin_s) * 1000
+        };
+        self.expiry_s > 0
+            && !in_file.away_since_ms.is_some_and(ends_soon)
+            && in_file.hash == InFile::of(&self.row()).hash
+    }
+
+    /// Nothing but its being there: it subscribes to nothing and is owed nothing.
+    pub(super) fn is_bare(&self) -> bool {
+        self.subscriptions.is_empty() && self.will.is_none() && self.outbound.is_empty()
     }
 
     /// Whether its time is over.

@@ -1,4 +1,4 @@
-//! Local subscribers: who subscribes to what, what is retained, and which messages go to whom.
+//! Sessions and local subscribers: who is kept, who subscribes to what, what is retained, and which messages go to whom.
 //!
 //! ```text
 //!   log ──follow──▶ bus task ──route──▶ mailboxes ─ ring ─▶ connections
@@ -15,6 +15,7 @@
 //! Everything here is in memory and does not wait; the task that follows the log is in `task`.
 
 mod commands;
+mod ended;
 pub mod filters;
 mod keep;
 mod mailbox;
@@ -45,6 +46,7 @@ pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
 pub use outbound::{Peer, Received, Written};
 pub(super) use outgoing::{put_number, put_pubrel};
+pub use sessions::Resumed;
 pub(super) use task::{restore, run};
 
 use super::settings::Settings;
@@ -68,8 +70,10 @@ struct Inner {
     settings: Arc<Settings>,
     takers: RwLock<Takers>,
     sessions: Mutex<HashMap<Arc<str>, Arc<Mailbox>>>,
-    /// Sessions, for the share of each.
-    session_count: AtomicUsize,
+    /// Sessions that have subscribed, for the share of each.
+    subscriber_count: AtomicUsize,
+    /// Sessions that are over, for their packet ids.
+    ended: Mutex<ended::Ended>,
     passed: Mutex<Passed>,
     /// Something was passed, or is to be saved at once.
     bell: Notify,
@@ -158,7 +162,8 @@ impl Bus {
             settings,
             takers: RwLock::default(),
             sessions: Mutex::default(),
-            session_count: AtomicUsize::new(0),
+            subscriber_count: AtomicUsize::new(0),
+            ended: Mutex::default(),
             passed: Mutex::default(),
             bell: Notify::new(),
             unsaved: Mutex::new(Unsaved { number: 1, ..Unsaved::default() }),
@@ -217,6 +222,7 @@ impl Bus {
             if is_new && state.subscriptions.len() >= self.0.settings.subscriptions_max {
                 return Subscribed::TooMany;
             }
+            self.count_subscriber(mailbox);
             state.subscriptions.insert(filter.into(), subscription);
             state.is_changed = true;
             takers.insert(filter, mailbox, subscription);
@@ -368,6 +374,18 @@ impl Bus {
         self.0.saved.subscribe()
     }
 
+    /// The save that is under way, if there is one.
+    fn save_under_way(&self) -> Option<u64> {
+        let number = self.0.unsaved.lock().number - 1;
+        (number > *self.0.saved.borrow()).then_some(number)
+    }
+
+    /// Whether the last save failed: what is to be told after a save is told without it, and the log says so.
+    #[must_use]
+    pub fn cannot_save(&self) -> bool {
+        self.0.unsaved.lock().is_unknown
+    }
+
     /// Resolves when what was kept is taken up again, and with it what the log holds since then: clients may come. Cancel-safe.
     pub async fn opened(&self) {
         // It lives as long as the bus.
@@ -378,7 +396,7 @@ impl Bus {
     /// may have had most, when its queue was not full: there only the share counts, and what comes then has room beside it.
     fn limits(&self) -> Limits {
         let settings = &self.0.settings;
-        let share = QUEUED_BYTES_MAX / self.0.session_count.load(Ordering::Relaxed).max(1);
+        let share = QUEUED_BYTES_MAX / self.0.subscriber_count.load(Ordering::Relaxed).max(1);
         if self.0.catches_up.load(Ordering::Relaxed) {
             return Limits { messages_max: usize::MAX, bytes_max: share, is_again: true };
         }

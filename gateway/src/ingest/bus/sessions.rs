@@ -1,4 +1,14 @@
-//! Sessions of local subscribers: begun with the first SUBSCRIBE, left when the connection ends, taken up by the next one, ended.
+//! Sessions: every one that outlives its connection, whether its client subscribes or only publishes, and those of all who subscribe. Begun
+//! with the CONNECT, or with the first SUBSCRIBE if it ends with its connection; left when that ends, taken up by the next one, ended.
+//!
+//! ```text
+//!   CONNECT ─▶ resume ─┬─ there ──────────────────────▶ attach ─ save, if the file says otherwise ─▶ CONNACK
+//!                      └─ none, over, clean ─▶ begin ─▶   ▲
+//!   the end of the connection ─▶ detach ─▶ away ──────────┘   expiry, room, clean start ─▶ end: nothing is owed, ids are forgotten
+//! ```
+//! "Session present" is answered from these alone, and whose a client id is as well. Crash story: a client is told of a session once
+//! `sessions.redb` has it, and that a new one begins once that has lost the one before; so a crash brings back what the client
+//! was told. One that comes back unchanged costs no save.
 //!
 //! Limits: `sessions_max`; one more ends the one whose client is away longest. A will that waits belongs to its session: it is published
 //! when its delay is over or the session ends, whichever is first, and not at all if the client comes back before.
@@ -14,32 +24,62 @@ use super::{
     outbound::Outbound,
     replay::Replays,
 };
-use crate::store::{SessionChange, WillRow};
+use crate::{
+    ingest::access::identity::ANONYMOUS,
+    store::{SessionChange, WillRow},
+};
+
+/// What a client comes back to.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// The session that is there for it.
+    pub mailbox: Option<Arc<Mailbox>>,
+    /// It is the one that the client left.
+    pub present: bool,
+    /// The save after which the one that the client left is gone for good.
+    pub save: Option<u64>,
+}
 
 impl Bus {
-    /// The session that `client` comes back to; with `is_clean`, and where its time is over, there is none any more.
+    /// The session that `client`, which is `identity`, comes back to, or that it ends by coming: with `is_clean`, and where its time is
+    /// over. It is not away from now on. `expiry_s` is how long the client wants the next one to outlive its connection.
     #[must_use]
-    pub fn resume(&self, client: &str, is_clean: bool, now_ms: u64) -> Option<Arc<Mailbox>> {
-        let mailbox = self.0.sessions.lock().get(client).cloned()?;
-        let is_over = mailbox.state().is_over(now_ms);
-        if is_clean || is_over {
-            self.end(&mailbox);
-            return None;
+    pub fn resume(
+        &self,
+        client: &Arc<str>,
+        identity: &Arc<str>,
+        is_clean: bool,
+        expiry_s: u32,
+        now_ms: u64,
+    ) -> Resumed {
+        // Locked throughout: nobody ends it while its client takes it up.
+        let sessions = self.0.sessions.lock();
+        let Some(mailbox) = sessions.get(client).cloned() else { return Resumed::default() };
+        let mut state = mailbox.state();
+        let present = !is_clean && !state.is_over(now_ms);
+        // What has nothing to be forgotten but packet ids is a new session as it is, and the file need not be told.
+        let is_new = !present && expiry_s > 0 && state.is_bare();
+        if !present && !is_new {
+            drop(state);
+            drop(sessions);
+            return Resumed { save: self.end(&mailbox), ..Resumed::default() };
         }
-        Some(mailbox)
+        (state.away_since_ms, state.is_changed) = (None, true);
+        state.identity = identity.clone();
+        drop(state);
+        if is_new {
+            self.end_packet_ids(client);
+        }
+        Resumed { mailbox: Some(mailbox), present, save: None }
     }
 
-    /// Whether `client` has a session here.
-    #[must_use]
-    pub fn knows(&self, client: &str) -> bool {
-        self.0.sessions.lock().contains_key(client)
-    }
-
-    /// Whether the session of `client` is another identity's.
+    /// Whether the session of `client` is another identity's. What nobody in particular has may be taken over by somebody: else no
+    /// device would get in again once users are introduced.
     #[must_use]
     pub fn is_foreign(&self, client: &str, identity: &str, now_ms: u64) -> bool {
-        let session = self.0.sessions.lock().get(client).cloned();
-        session.is_some_and(|mailbox| **mailbox.identity() != *identity && !mailbox.state().is_over(now_ms))
+        let Some(mailbox) = self.0.sessions.lock().get(client).cloned() else { return false };
+        let state = mailbox.state();
+        *state.identity != *identity && *state.identity != *ANONYMOUS && !state.is_over(now_ms)
     }
 
     /// Makes a session for a client that has none; `None` if there are as many as there may be.
@@ -48,29 +88,43 @@ impl Bus {
         if sessions.len() >= self.0.settings.sessions_max && !self.drop_longest_away(&mut sessions) {
             return None;
         }
-        let mailbox = Arc::new(Mailbox::new(client.clone(), identity.clone(), mailbox::State::default()));
+        let state = mailbox::State { identity: identity.clone(), ..mailbox::State::default() };
+        let mailbox = Arc::new(Mailbox::new(client.clone(), state));
         sessions.insert(client.clone(), mailbox.clone());
-        self.0.session_count.store(sessions.len(), Ordering::Relaxed);
         Some(mailbox)
     }
 
-    /// A connection goes on with the session.
-    pub fn attach(&self, mailbox: &Arc<Mailbox>, receive_max: u16, expiry_s: u32) {
-        {
+    pub(super) fn count_subscriber(&self, mailbox: &Mailbox) {
+        if mailbox.set_subscriber(true) {
+            self.0.subscriber_count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A connection goes on with the session, or begins it. Gives the save that its client has to be told after, if there is one:
+    /// none if the file says all that matters, as of a client that comes back unchanged.
+    pub fn attach(
+        &self,
+        mailbox: &Arc<Mailbox>,
+        receive_max: u16,
+        expiry_s: u32,
+        now_ms: u64,
+    ) -> Option<u64> {
+        let is_in_file = {
             let mut state = mailbox.state();
             state.outbound.attach(receive_max, expiry_s > 0);
             (state.expiry_s, state.away_since_ms, state.will, state.is_changed) =
                 (expiry_s, None, None, true);
-        }
-        if expiry_s > 0 {
-            self.soil(mailbox, false);
-        }
+            state.is_in_file(now_ms)
+        };
+        let save = (expiry_s > 0 || !is_in_file).then(|| self.soil(mailbox, !is_in_file));
         mailbox.ring();
         self.arrived();
+        if is_in_file { self.save_under_way() } else { save }
     }
 
-    /// The connection is over. The session stays for `expiry_s` seconds, if there is something to keep.
-    pub fn detach(&self, mailbox: &Arc<Mailbox>, expiry_s: u32, now_ms: u64) {
+    /// The connection is over. The session stays for `expiry_s` seconds. Gives the save after which a session that is over
+    /// stays over, if the file has it.
+    pub fn detach(&self, mailbox: &Arc<Mailbox>, expiry_s: u32, now_ms: u64) -> Option<u64> {
         if expiry_s == 0 {
             return self.end(mailbox);
         }
@@ -80,6 +134,7 @@ impl Bus {
             (state.expiry_s, state.away_since_ms, state.is_changed) = (expiry_s, Some(now_ms), true);
         }
         self.soil(mailbox, false);
+        None
     }
 
     /// The client is gone, and its will waits until `due_ms`, unless it comes back before.
@@ -93,20 +148,23 @@ impl Bus {
         self.soil(mailbox, true);
     }
 
-    /// The session is over: nobody is owed anything any more.
-    pub fn end(&self, mailbox: &Arc<Mailbox>) {
+    /// The session is over: nobody is owed anything any more. Gives the save that has it, if the file knows of the session.
+    pub fn end(&self, mailbox: &Arc<Mailbox>) -> Option<u64> {
         {
             let mut sessions = self.0.sessions.lock();
             let is_this = |known: &Arc<Mailbox>| Arc::ptr_eq(known, mailbox);
             if sessions.get(mailbox.client()).is_some_and(is_this) {
                 sessions.remove(mailbox.client());
             }
-            self.0.session_count.store(sessions.len(), Ordering::Relaxed);
         }
-        self.forget(mailbox);
+        self.forget(mailbox)
     }
 
-    pub(super) fn forget(&self, mailbox: &Arc<Mailbox>) {
+    pub(super) fn forget(&self, mailbox: &Arc<Mailbox>) -> Option<u64> {
+        if mailbox.set_subscriber(false) {
+            self.0.subscriber_count.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.end_packet_ids(mailbox.client());
         let (filters, in_file) = {
             let mut state = mailbox.state();
             state.outbound = Outbound::new(false);
@@ -122,17 +180,21 @@ impl Bus {
             takers.remove(filter, mailbox);
         }
         drop(takers);
-        if in_file {
-            let mut unsaved = self.0.unsaved.lock();
-            unsaved.dirty.retain(|dirty| !Arc::ptr_eq(dirty, mailbox));
-            unsaved.changes.push(SessionChange::SessionGone(mailbox.client().to_string()));
-        }
+        in_file?;
+        let mut unsaved = self.0.unsaved.lock();
+        unsaved.dirty.retain(|dirty| !Arc::ptr_eq(dirty, mailbox));
+        unsaved.changes.push(SessionChange::SessionGone(mailbox.client().to_string()));
+        Some(unsaved.number)
     }
 
-    /// Room for one more, at the cost of the session whose client is away longest.
+    /// Room for one more, at the cost of the session whose client is away longest; of one that is nothing but its being there, if
+    /// there is any: clients that only come and go push each other out, and nobody who is owed something.
     fn drop_longest_away(&self, sessions: &mut HashMap<Arc<str>, Arc<Mailbox>>) -> bool {
-        let away = sessions.values().filter_map(|mailbox| Some((mailbox.state().away_since_ms?, mailbox)));
-        let Some(longest) = away.min_by_key(|(since, _)| *since).map(|(_, mailbox)| mailbox.clone()) else {
+        let away = sessions.values().filter_map(|mailbox| {
+            let state = mailbox.state();
+            Some(((!state.is_bare(), state.away_since_ms?), mailbox))
+        });
+        let Some(longest) = away.min_by_key(|(rank, _)| *rank).map(|(_, mailbox)| mailbox.clone()) else {
             return false;
         };
         tracing::warn!(client = %longest.client(), "there are too many sessions: the one away longest is ended");
@@ -162,7 +224,6 @@ impl Bus {
             let over: Vec<_> =
                 sessions.values().filter(|mailbox| mailbox.state().is_over(now_ms)).cloned().collect();
             over.iter().for_each(|mailbox| drop(sessions.remove(mailbox.client())));
-            self.0.session_count.store(sessions.len(), Ordering::Relaxed);
             over
         };
         for mailbox in over {

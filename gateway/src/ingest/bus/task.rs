@@ -8,6 +8,7 @@
 //! That is done before the door opens, so that nobody is taken for new, and no old message comes to who is new.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -47,7 +48,7 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Distributes what the log has from `position` on until `shutdown`, and saves then.
 pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: CancellationToken) {
-    let Ends { intake, view, outbox } = ends;
+    let Ends { intake, view, outbox, .. } = ends;
     let follower = view.follow(position);
     let mut at_work = AtWork {
         saved_position: follower.position(),
@@ -71,7 +72,17 @@ pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown:
 
 /// Takes up what was kept, and gives the offset from which to follow the log: to be called before a client is let in,
 /// whose session might be among what was kept.
-pub(in super::super) async fn restore(bus: &Bus, view: &View) -> u64 {
+pub(in super::super) async fn restore(bus: &Bus, ends: &Ends) -> u64 {
+    let position = load(bus, &ends.view).await;
+    bus.expire_sessions(clock::steady_ms());
+    // What "session present" would not be said of begins anew.
+    let known: HashSet<_> = bus.0.sessions.lock().keys().cloned().collect();
+    let pending = ends.pending_clients.iter().map(|client| Arc::<str>::from(&**client));
+    pending.filter(|client| !known.contains(client)).for_each(|client| bus.end_packet_ids(&client));
+    position
+}
+
+async fn load(bus: &Bus, view: &View) -> u64 {
     let end = view.end().offset;
     let loading = {
         let view = view.clone();
@@ -98,7 +109,9 @@ pub(in super::super) async fn restore(bus: &Bus, view: &View) -> u64 {
             end
         }
         Ok(Err(error)) => {
-            tracing::error!("local subscribers begin without their sessions: {error}");
+            tracing::error!("clients begin without their sessions: {error}");
+            // Should the file be readable again: what it says is not so any more.
+            bus.note_not_saved();
             end
         }
         Err(_) => end,
@@ -149,11 +162,12 @@ impl AtWork {
             }
         }
         self.bus.0.catches_up.store(false, Ordering::Relaxed);
+        self.forget_packet_ids();
         self.bus.0.is_open.send_replace(true);
     }
 
     async fn run(&mut self, shutdown: &CancellationToken) {
-        let mut tick = interval(TICK);
+        let mut tick = interval(tick());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let from = self.follower.position();
@@ -208,7 +222,13 @@ impl AtWork {
         }
     }
 
+    /// What finds no room is tried again at the next tick.
+    fn forget_packet_ids(&self) {
+        let _ = self.bus.forget_packet_ids(&self.intake);
+    }
+
     async fn rung(&mut self) {
+        self.forget_packet_ids();
         let passed = std::mem::take(&mut *self.bus.0.passed.lock());
         for message in passed.messages {
             self.bus.route(&Arc::new(message));
@@ -259,6 +279,7 @@ impl AtWork {
         self.bus.note_off(self.view.timeline().journal().off_ms());
         self.bus.wake_wills(now.steady_ms);
         self.bus.expire_sessions(now.steady_ms);
+        self.forget_packet_ids();
         self.publish_wills(now);
         self.bus.expire_retained(now.steady_ms);
         self.count();
@@ -351,6 +372,11 @@ impl AtWork {
         drop(sessions);
         gauge!(telemetry::RETAINED_MESSAGES).set(self.bus.0.takers.read().retained.len() as f64);
     }
+}
+
+fn tick() -> Duration {
+    fail::fail_point!("bus-tick", |ms| ms.and_then(|ms| ms.parse().ok()).map_or(TICK, Duration::from_millis));
+    TICK
 }
 
 /// The end of the save that is under way. Cancel-safe.

@@ -1,22 +1,25 @@
 //! Letting a client in: who it is, which client id, what it may do, and then its seat.
 //!
 //! ```text
-//!   CONNECT ─▶ authenticate ─▶ client id ─▶ permit ─▶ will ─▶ seat (its owner's alone) ─▶ CONNACK
+//!   CONNECT ─▶ authenticate ─▶ client id ─▶ permit ─▶ will ─▶ seat (its owner's alone) ─▶ session ─▶ ids forgotten, saved ─▶ CONNACK
 //! ```
+//! What CONNACK says holds after a crash: a session that begins, or goes on in another way, is saved before, and the packet ids of
+//! one that is over are forgotten. A file that cannot be saved keeps nobody out, and is waited for [`SAVE_TIMEOUT`] at most; a
+//! store that cannot forget does, for those few whose next message it might take for a copy, as it could not store that either.
 //! Nothing of another client's session is touched before the client has shown who it is. Later on the same questions are
 //! asked again whenever users or rules change: a client that would not be let in any more is closed, and its will is
 //! published only if it still may be. Limits: see [`AUTHENTICATION_TIMEOUT`](crate::ingest::access::AUTHENTICATION_TIMEOUT); a stop
 //! does not wait for it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
-    time::timeout,
+    time::{timeout, timeout_at},
 };
 
-use super::{Connection, TAKEOVER_TIMEOUT};
+use super::{Connection, SAVE_TIMEOUT, TAKEOVER_TIMEOUT};
 use crate::{
     clock::{self, now},
     ingest::{
@@ -25,13 +28,18 @@ use crate::{
             audit::Action,
             refusal::{Reason, Refusal},
         },
+        bus::Resumed,
         codec::{Connect, Refused},
         error::Fault,
         packet::Version,
-        registry::Remembered,
+        registry::Seat,
         session::{End, Opening},
     },
+    store::AppendError,
 };
+
+/// Longest wait until the packet ids of a session that is over are forgotten.
+const FORGET_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why [`Connection::try_accept`] does not.
 enum NotAccepted {
@@ -96,16 +104,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         if connect.will.as_ref().is_some_and(|will| !permit.may_publish(&will.topic)) {
             return Err(Refusal { fault: Fault::NotAuthorized, reason: Reason::Will }.into());
         }
-        if self.shared.bus.is_foreign(&client, &admitted.identity, clock::steady_ms()) {
-            let refusal = Refusal { fault: Fault::ForeignClientId, reason: Reason::SessionOfAnother };
-            return Err(refusal.into());
-        }
-        let entered = self.shared.registry.enter(
-            client.clone(),
-            &admitted.identity,
-            self.kick.clone(),
-            clock::monotonic(),
-        );
+        self.check_owner(&client, &admitted)?;
+        let entered = self.shared.registry.enter(client.clone(), &admitted.identity, self.kick.clone());
         let mut seat = entered.map_err(|fault| match fault {
             Fault::ForeignClientId => Refusal { fault, reason: Reason::SessionOfAnother }.into(),
             other => NotAccepted::Fault(other),
@@ -118,46 +118,106 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         if let Some(fault) = self.kick.cause() {
             return Err(fault.into());
         }
-        self.seat = Some(seat);
-        self.open(connect, client, permit, &admitted);
+        // Another may have come and gone since then.
+        self.check_owner(&client, &admitted)?;
+        self.open(connect, client, permit, &admitted, seat).await?;
         self.admitted = Some(admitted);
         // What changed while it waited for its predecessor.
         self.review();
         Ok(())
     }
 
-    async fn authenticate(&self, connect: &Connect) -> Result<Admitted, NotAccepted> {
-        let leave = self.kick.token().clone();
-        tokio::select! {
-            biased;
-            () = leave.cancelled() => Err(self.kick.cause().unwrap_or(Fault::Stopping).into()),
-            admitted = self.shared.settings.access.authenticate(&self.origin, connect) => Ok(admitted?),
+    fn check_owner(&self, client: &str, admitted: &Admitted) -> Result<(), Refusal> {
+        match self.shared.bus.is_foreign(client, &admitted.identity, clock::steady_ms()) {
+            true => Err(Refusal { fault: Fault::ForeignClientId, reason: Reason::SessionOfAnother }),
+            false => Ok(()),
         }
     }
 
-    fn open(&mut self, connect: Connect, client: Arc<str>, permit: Permit, admitted: &Admitted) {
-        let now = now();
-        let remembered = self.shared.registry.resume(&client, now.at);
-        let pending = self.inlet.has_pending(&client);
-        let continued = match remembered {
-            Remembered::Kept => true,
-            Remembered::Expired => false,
-            Remembered::Unknown => pending,
-        };
-        let was_local = self.shared.bus.knows(&client);
-        let mailbox = self.shared.bus.resume(&client, connect.clean, now.steady_ms);
-        let present = (continued || mailbox.is_some()) && !connect.clean;
-        let version = connect.version;
+    async fn authenticate(&self, connect: &Connect) -> Result<Admitted, NotAccepted> {
+        let authenticated = self.shared.settings.access.authenticate(&self.origin, connect);
+        Ok(self.unless_kicked(authenticated).await??)
+    }
+
+    async fn open(
+        &mut self,
+        connect: Connect,
+        client: Arc<str>,
+        permit: Permit,
+        admitted: &Admitted,
+        seat: Seat,
+    ) -> Result<(), Fault> {
+        let (identity, expiry_s) = (admitted.identity.clone(), connect.session_expiry_s);
+        let resumed = self.shared.bus.resume(&client, &identity, connect.clean, expiry_s, clock::steady_ms());
+        let Resumed { mailbox, present, save } = resumed;
+        if !present && let Err(fault) = self.forget_packet_ids(&client).await {
+            if let Some(mailbox) = mailbox {
+                self.shared.bus.end(&mailbox);
+            }
+            return Err(fault);
+        }
+        let (now, version) = (now(), connect.version);
         tracing::debug!(%client, peer = %self.origin.peer, ?version, present, "connected");
         self.shared.settings.access.audit.connected(now.wall_ms, &self.origin, admitted, &client, version);
-        // What is in the intake and not committed is not pending yet, but then the session was kept.
-        let forget = !present && (pending || was_local || remembered != Remembered::Unknown);
+        self.seat = Some(seat);
         self.session.set_permit(permit);
-        let opening = Opening { client, identity: admitted.identity.clone(), present, forget, mailbox };
-        self.session.accept(now, connect, opening, &mut self.inlet.batch);
-        self.append(now);
+        let saved = self.session.accept(now, connect, Opening { client, identity, present, mailbox });
         self.place.seated();
         self.shared.meters.connected();
+        if let Some(number) = save.max(saved) {
+            self.session.set_blocked(clock::now(), true);
+            self.wait_saved(number).await;
+            self.session.set_blocked(clock::now(), false);
+        }
+        Ok(())
+    }
+
+    /// The session that the client had is over: its packet ids are free, durably, when this returns.
+    async fn forget_packet_ids(&mut self, client: &Arc<str>) -> Result<(), Fault> {
+        if self.inlet.has_pending(client) {
+            self.shared.bus.end_packet_ids(client);
+        }
+        let until = clock::monotonic() + FORGET_TIMEOUT;
+        let committed_at = loop {
+            match self.shared.bus.forget_packet_ids(self.inlet.intake()) {
+                Ok(ticket) => break ticket,
+                Err(AppendError::Closed) => return Err(Fault::StoreClosed),
+                Err(AppendError::Full | AppendError::StoreFull) => {
+                    let room = timeout_at(until.into(), self.inlet.room());
+                    self.unless_kicked(room).await?.map_err(|_| Fault::Busy)?;
+                }
+            }
+        };
+        let mut watermark = self.watermark.clone();
+        let durable = watermark.wait_for(|watermark| watermark.closed || watermark.committed >= committed_at);
+        match self.unless_kicked(timeout_at(until.into(), durable)).await? {
+            Ok(Ok(watermark)) if watermark.committed >= committed_at => Ok(()),
+            Ok(_) => Err(Fault::StoreClosed),
+            Err(_) => Err(Fault::Busy),
+        }
+    }
+
+    /// Waits for the save that has the client's session, unless there is a reason not to.
+    pub(super) async fn wait_saved(&self, number: u64) {
+        let (mut saved, bus) = (self.saved.clone(), &self.shared.bus);
+        let is_over = saved.wait_for(|saved| *saved >= number || bus.cannot_save());
+        let in_time = self.unless_kicked(timeout(SAVE_TIMEOUT, is_over)).await;
+        if matches!(in_time, Ok(Err(_))) && self.shared.told.is_new(("unsaved", "sessions")) {
+            tracing::warn!(
+                client = %self.session.client(),
+                "the sessions are not saved in time: a client is let in whose session a crash would end (said once)"
+            );
+        }
+    }
+
+    /// What `wait` gives, unless the connection has to end.
+    async fn unless_kicked<T>(&self, wait: impl Future<Output = T>) -> Result<T, Fault> {
+        let leave = self.kick.token().clone();
+        tokio::select! {
+            biased;
+            () = leave.cancelled() => Err(self.kick.cause().unwrap_or(Fault::Stopping)),
+            waited = wait => Ok(waited),
+        }
     }
 
     /// Users or rules changed: the client may do something else from now on, or nothing.

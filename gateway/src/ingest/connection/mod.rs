@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use super::{
-    access::{Admitted, Policy, identity::ANONYMOUS},
+    access::{Admitted, Policy},
     buffer::InputBuffer,
     bus::Bus,
     error::Fault,
@@ -59,6 +59,8 @@ const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same while the gateway stops: a stop has to end within ten seconds, draining included.
 const END_TIMEOUT_STOPPING: Duration = Duration::from_secs(1);
+/// Longest wait for a save that a client has to be told after: sessions that cannot be saved keep nobody out.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for the last output to be written.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a client that is told why is still read from: see [`linger`].
@@ -312,15 +314,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         tell::end(&self.shared, self.session.client(), self.seat.is_some(), end);
         self.tell_disconnected(end);
         if let Some(seat) = self.seat.take() {
-            let is_told = self.append_end().await;
-            let expiry_s = self.session.session_expiry_s();
-            if (expiry_s > 0 && !self.session.is_local()) || !is_told {
-                // With an expiry of 0 this says that it is over, and the next CONNECT tells the store.
-                let owner = self.admitted.as_ref().map_or_else(|| ANONYMOUS.into(), |a| a.identity.clone());
-                self.shared.registry.keep(self.session.client(), &owner, expiry_s, clock::monotonic());
-            }
+            let save = self.append_end().await;
             drop(seat);
             self.shared.meters.disconnected();
+            if let Some(number) = save.filter(|_| matches!(end, End::Disconnect { .. })) {
+                // The client may take the close for its session's end.
+                self.wait_saved(number).await;
+            }
         }
         self.report();
         let Connection { socket: Socket { io, .. }, session, .. } = self;
@@ -338,21 +338,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// Whether the store was told of the session's end.
-    async fn append_end(&mut self) -> bool {
+    /// Gives the save after which a session that was kept is gone for good.
+    async fn append_end(&mut self) -> Option<u64> {
         let pending = self.inlet.has_pending(self.session.client());
-        self.session.handle_end(now(), pending, &mut self.inlet.batch);
+        let save = self.session.handle_end(now(), pending, &mut self.inlet.batch);
         let is_stopping = self.kick.cause() == Some(Fault::Stopping);
         let until = clock::monotonic() + if is_stopping { END_TIMEOUT_STOPPING } else { END_TIMEOUT };
         loop {
             match self.inlet.append_last(&mut self.session) {
-                Ok(true) => return true,
+                Ok(true) | Err(_) => return save,
                 Ok(false) => {}
-                Err(_) => return false,
             }
             if timeout_at(until.into(), self.inlet.room()).await.is_err() {
                 tracing::warn!(client = %self.session.client(), "no room for the last records of a session");
-                return false;
+                return save;
             }
         }
     }
@@ -388,7 +387,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 mod tests {
     use super::*;
     use crate::{
-        ingest::places::Places,
+        ingest::{access::identity::ANONYMOUS, places::Places},
         store::{Settings as StoreSettings, Store},
     };
     use tokio::io::{AsyncReadExt as _, duplex};
@@ -406,8 +405,7 @@ mod tests {
         let settings = Arc::new(Settings::default());
         let registry = Arc::new(Registry::new(settings.connections_max));
         let shutdown = CancellationToken::new();
-        let seat =
-            registry.enter("c".into(), &ANONYMOUS.into(), Kick::new(&shutdown), clock::monotonic()).unwrap();
+        let seat = registry.enter("c".into(), &ANONYMOUS.into(), Kick::new(&shutdown)).unwrap();
         let shared = Arc::new(Shared {
             bus: Bus::new(settings.clone()),
             settings,

@@ -13,8 +13,6 @@ pub trait Sink {
     fn push_exactly_once(&mut self, record: &Record<'_>, packet_id: u16);
     /// PUBREL.
     fn push_release(&mut self, client: &str, packet_id: u16);
-    /// The end of a session.
-    fn push_forget(&mut self, client: &str);
 }
 
 impl Sink for Batch {
@@ -26,9 +24,6 @@ impl Sink for Batch {
     }
     fn push_release(&mut self, client: &str, packet_id: u16) {
         Batch::push_release(self, client, packet_id);
-    }
-    fn push_forget(&mut self, client: &str) {
-        Batch::push_forget(self, client);
     }
 }
 

@@ -68,7 +68,8 @@ impl Session {
     pub(super) fn mailbox_or_begin(&mut self) -> Option<Arc<Mailbox>> {
         if self.mailbox.is_none() {
             let mailbox = self.bus.begin(&self.client, &self.identity)?;
-            self.bus.attach(&mailbox, self.receive_max, self.session_expiry_s);
+            // It ends with the connection: there is nothing to save.
+            self.bus.attach(&mailbox, self.receive_max, self.session_expiry_s, 0);
             self.mailbox = Some(mailbox);
         }
         self.mailbox.clone()
@@ -172,11 +173,11 @@ impl Session {
         }
     }
 
-    /// Resolves when there may be something to deliver; never without a local session. Cancel-safe.
+    /// Resolves when there may be something to deliver; never for a client that does not subscribe. Cancel-safe.
     pub async fn rung(&self) {
         match &self.mailbox {
-            Some(mailbox) => mailbox.rung().await,
-            None => std::future::pending().await,
+            Some(mailbox) if mailbox.is_subscriber() => mailbox.rung().await,
+            _ => std::future::pending().await,
         }
     }
 

@@ -4,7 +4,7 @@
 //!   handle_input ──▶ Fresh ──CONNECT──▶ Deciding ──accept──▶ Open ──DISCONNECT, fault, end──▶ Ended
 //!                                          └────refuse─────────────────────────────────────▶   │
 //!   records ──▶ Sink (the store's batch)      handle_appended, handle_watermark ──▶ output     ▼
-//!                                                                        handle_end: will, forget
+//!                                                                        handle_end: will, detach
 //! ```
 //! Guarantees: PUBACK, PUBREC and PUBCOMP of what is stored come from [`Session::handle_watermark`] and from nothing
 //! else, in the order received; PINGRESP and SUBACK wait for nothing. A publish sent again while its packet id is in
@@ -312,12 +312,13 @@ impl Session {
         }
     }
 
-    /// The last records of an ended session: its will, unless the client took its leave or the gateway stops, and the
-    /// end of its QoS 2 packet ids if it does not outlive the connection. `pending` says that the store knows some.
-    pub fn handle_end<S: Sink>(&mut self, now: Now, pending: bool, sink: &mut S) {
-        let Phase::Ended(end) = self.phase else { return };
+    /// The last record of an ended session: its will, unless the client took its leave or the gateway stops. If it does not outlive
+    /// the connection, its QoS 2 packet ids end as well; `pending` says that the store knows some. Gives the save after which
+    /// a session that was kept is gone for good.
+    pub fn handle_end<S: Sink>(&mut self, now: Now, pending: bool, sink: &mut S) -> Option<u64> {
+        let Phase::Ended(end) = self.phase else { return None };
         if self.client.is_empty() {
-            return;
+            return None;
         }
         let with_will = match end {
             End::Disconnect { with_will } => with_will,
@@ -332,13 +333,11 @@ impl Session {
                 self.note_denied(Action::Will, &will.topic);
             }
         }
-        if let Some(mailbox) = &self.mailbox {
-            self.bus.detach(mailbox, self.session_expiry_s, now.steady_ms);
-        }
         if self.session_expiry_s == 0 && (pending || self.acks.has_exactly_once()) {
-            sink.push_forget(&self.client);
-            self.acks.pushed();
+            self.bus.end_packet_ids(&self.client);
         }
+        let mailbox = self.mailbox.as_ref()?;
+        self.bus.detach(mailbox, self.session_expiry_s, now.steady_ms)
     }
 
     /// How the session ended, if it has.
@@ -363,12 +362,6 @@ impl Session {
     #[must_use]
     pub fn session_expiry_s(&self) -> u32 {
         self.session_expiry_s
-    }
-
-    /// Whether the bus has the session, and so keeps it while its client is away.
-    #[must_use]
-    pub fn is_local(&self) -> bool {
-        self.mailbox.is_some()
     }
 
     /// Output to be written.

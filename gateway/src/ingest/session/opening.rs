@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{End, Now, Phase, Session, Sink};
+use super::{End, Now, Phase, Session};
 use crate::ingest::{
     access::identity::ANONYMOUS,
     bus::Mailbox,
@@ -20,9 +20,7 @@ pub struct Opening {
     pub identity: Arc<str>,
     /// A session is continued.
     pub present: bool,
-    /// The store knows QoS 2 packet ids of a session that is not continued.
-    pub forget: bool,
-    /// The local session that is continued, if it has one.
+    /// The session that is there for it.
     pub mailbox: Option<Arc<Mailbox>>,
 }
 
@@ -30,7 +28,7 @@ impl Opening {
     /// An anonymous client of which nothing is known.
     #[must_use]
     pub fn fresh(client: Arc<str>) -> Self {
-        Self { client, identity: ANONYMOUS.into(), present: false, forget: false, mailbox: None }
+        Self { client, identity: ANONYMOUS.into(), present: false, mailbox: None }
     }
 }
 
@@ -40,35 +38,30 @@ impl Session {
         if let Phase::Deciding(connect) = &mut self.phase { connect.take() } else { None }
     }
 
-    /// Accepts the client.
-    pub fn accept<S: Sink>(&mut self, now: Now, connect: Connect, opening: Opening, sink: &mut S) {
-        let Opening { client, identity, present, forget, mailbox } = opening;
-        if forget {
-            sink.push_forget(&client);
-            self.acks.pushed();
-        }
+    /// Accepts the client. Gives the save that has its session: CONNACK is in the output, to be written after that.
+    pub fn accept(&mut self, now: Now, connect: Connect, opening: Opening) -> Option<u64> {
+        let Opening { client, identity, present, mailbox } = opening;
+        self.version = connect.version;
+        self.client = client;
+        self.identity = identity;
+        self.packet_bytes_max = connect.packet_bytes_max;
+        self.receive_max = connect.receive_max.min(self.settings.inflight_max);
+        self.mailbox = mailbox;
         let wanted_s = connect.keep_alive_s;
         let max_s = self.settings.keep_alive_max_s;
         let lowered_s = (connect.version == Version::V5 && wanted_s > max_s).then_some(max_s);
         let granted_s = lowered_s.unwrap_or(wanted_s);
+        let save = self.begin_session(now, connect.session_expiry_s);
+        let ends = connect.session_expiry_s > 0 && self.session_expiry_s == 0;
         let settings = self.settings.clone();
         let connack = codec::connack(&Accepted {
             version: connect.version,
             session_present: present,
-            assigned_client_id: connect.client_id.is_empty().then_some(&*client),
+            assigned_client_id: connect.client_id.is_empty().then_some(&*self.client),
+            session_expiry_s: ends.then_some(0),
             server_keep_alive_s: lowered_s,
             settings: &settings,
         });
-        self.version = connect.version;
-        self.client = client;
-        self.identity = identity;
-        self.session_expiry_s = connect.session_expiry_s;
-        self.packet_bytes_max = connect.packet_bytes_max;
-        self.receive_max = connect.receive_max.min(self.settings.inflight_max);
-        if let Some(mailbox) = &mailbox {
-            self.bus.attach(mailbox, self.receive_max, self.session_expiry_s);
-        }
-        self.mailbox = mailbox;
         self.review_subscriptions();
         self.keep_alive = (granted_s > 0).then(|| Duration::from_secs(granted_s.into()) * 3 / 2);
         self.will = connect.will.map(Box::new);
@@ -82,6 +75,21 @@ impl Session {
             }
         }
         self.note_output(now);
+        save
+    }
+
+    /// A session that outlives its connection is there from its CONNECT on. If there are as many as there may be, this one ends
+    /// with its connection.
+    fn begin_session(&mut self, now: Now, expiry_s: u32) -> Option<u64> {
+        self.session_expiry_s = expiry_s;
+        if self.mailbox.is_none() && expiry_s > 0 {
+            self.mailbox = self.bus.begin(&self.client, &self.identity);
+            if self.mailbox.is_none() {
+                self.session_expiry_s = 0;
+            }
+        }
+        let mailbox = self.mailbox.as_ref()?;
+        self.bus.attach(mailbox, self.receive_max, self.session_expiry_s, now.steady_ms)
     }
 
     /// Refuses the CONNECT that was taken.

@@ -241,10 +241,11 @@ impl Committer {
         blocks
     }
 
-    /// Whether the cursors moved and were last saved longer ago than `age`.
+    /// Whether the cursors moved and were last saved longer ago than `age`, or one waits to be forgotten.
     fn cursors_are_due(&self, age: Duration, now: Now) -> bool {
-        now.at.saturating_duration_since(self.saved_at) >= age
-            && self.log.cursor_offsets() != self.saved_cursors
+        self.log.is_forgetting()
+            || now.at.saturating_duration_since(self.saved_at) >= age
+                && self.log.cursor_offsets() != self.saved_cursors
     }
 
     /// Whether what is written next would be found again. The commits look by themselves.

@@ -47,7 +47,8 @@ impl Committer {
     /// The disk is full, and `write` waits: frees what may go without another one.
     pub(super) fn free_disk(&mut self, write: &mut Write, now: Now) {
         // Saving the cursors needs a write, and what every uplink has delivered may go.
-        let delivered = self.log.cursors.iter().map(|cursor| cursor.mark().offset).min().unwrap_or_default();
+        let delivered =
+            self.log.live_cursors().map(|(_, cursor)| cursor.mark().offset).min().unwrap_or_default();
         self.log.ask_hold(delivered);
         let delivered = delivered.min(self.log.hold());
         if self.delete_delivered(delivered, Duration::ZERO, now)
@@ -110,9 +111,8 @@ impl Committer {
 
     /// A full store that is all delivered, and all of it in the active segment, would stay full.
     fn seal_delivered(&mut self, now: Now) {
-        let is_delivered = self.log.cursors.iter().all(|cursor| cursor.mark().offset >= self.end.offset);
-        if is_delivered
-            && !self.log.cursors.is_empty()
+        let behind = self.log.live_cursors().map(|(_, cursor)| cursor.mark().offset).min();
+        if behind.is_some_and(|behind| behind >= self.end.offset)
             && self.segment_bytes > self.settings.segment_bytes / LOW_PART
         {
             self.segment_bytes = self.settings.segment_bytes;

@@ -113,6 +113,7 @@ impl Committer {
             Ok(written) => {
                 self.segment_bytes = written.segment_bytes;
                 if let Some(cursors) = written.cursors {
+                    self.log.note_saved(&cursors);
                     (self.saved_cursors, self.saved_at) = (cursors, now.at);
                 }
                 self.settle(write, now);
@@ -238,7 +239,8 @@ impl Committer {
     fn cursors_with(&self, write: &Write) -> Vec<(String, u64)> {
         let mut cursors = self.log.cursor_offsets();
         for (index, mark) in &write.moved {
-            if let Some((_, offset)) = cursors.get_mut(*index) {
+            let uplink = &self.log.cursors[*index].uplink;
+            if let Some((_, offset)) = cursors.iter_mut().find(|(name, _)| name == uplink) {
                 *offset = mark.offset.max(*offset);
             }
         }

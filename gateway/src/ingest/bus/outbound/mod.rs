@@ -294,6 +294,12 @@ impl Outbound {
         self.receive_max > 0
     }
 
+    /// Whether nothing is owed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.flight.is_empty()
+    }
+
     /// Messages and bytes in the queue.
     #[must_use]
     pub fn queued(&self) -> (usize, usize) {

@@ -234,7 +234,7 @@ fn a_will_waits_for_its_delay_and_no_step_of_the_clock_publishes_it() {
     let mut w = machine.house.connect("w");
     machine.house.subscribe(&mut w, "x", 1);
     machine.house.end(&mut w);
-    let mailbox = machine.house.bus.resume("w", false, machine.house.now.steady_ms).unwrap();
+    let mailbox = machine.house.opening("w", false, 3_600).mailbox.unwrap();
     let will = Message::clone(&message("will", "gone", 1, false));
     machine.house.bus.leave_will(&mailbox, will, machine.house.now.steady_ms + 10 * MINUTE_MS as u64);
     let wills = |machine: &Machine| machine.house.bus.0.wills.lock().len();

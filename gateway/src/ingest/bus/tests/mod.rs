@@ -28,7 +28,6 @@ impl Sink for Rows {
         self.push(record);
     }
     fn push_release(&mut self, _client: &str, _packet_id: u16) {}
-    fn push_forget(&mut self, _client: &str) {}
 }
 
 /// Some clients on one bus.
@@ -37,6 +36,7 @@ struct House {
     settings: Arc<Settings>,
     now: Now,
     rows: Rows,
+    identity: Arc<str>,
 }
 
 fn text(text: &str) -> Vec<u8> {
@@ -68,7 +68,8 @@ impl House {
     fn new(settings: Settings) -> Self {
         let settings = Arc::new(settings);
         let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, steady_ms: 1_000_000 };
-        House { bus: Bus::new(settings.clone()), settings, now, rows: Rows::default() }
+        let identity = "owner".into();
+        House { bus: Bus::new(settings.clone()), settings, now, rows: Rows::default(), identity }
     }
 
     /// Connects with MQTT 5, these CONNECT properties, and gives whether a session was there.
@@ -79,13 +80,18 @@ impl House {
         let head = [&text("MQTT")[..], &[5, flags, 0, 0, properties.len() as u8], properties].concat();
         session.handle_input(self.now, &packet(0x10, &[head, text(id)].concat()), &mut self.rows);
         let connect = session.take_connect().unwrap();
-        let mailbox = self.bus.resume(id, clean, self.now.steady_ms);
-        let present = mailbox.is_some();
-        let opening = Opening { present, mailbox, ..Opening::fresh(id.into()) };
-        session.accept(self.now, *connect, opening, &mut self.rows);
+        let opening = self.opening(id, clean, connect.session_expiry_s);
+        let present = opening.present;
+        session.accept(self.now, *connect, opening);
         let connack_bytes = session.output().len();
         session.handle_written(self.now, connack_bytes);
         (session, present)
+    }
+
+    fn opening(&self, id: &str, clean: bool, expiry_s: u32) -> Opening {
+        let identity = self.identity.clone();
+        let resumed = self.bus.resume(&id.into(), &identity, clean, expiry_s, self.now.steady_ms);
+        Opening { client: id.into(), identity, present: resumed.present, mailbox: resumed.mailbox }
     }
 
     /// With a session that is kept for an hour.

@@ -1,6 +1,7 @@
 //! Sessions: what they are owed, what is saved of them, whose they are.
 
 use super::*;
+use crate::{ingest::access::identity::ANONYMOUS, store::SessionChange};
 
 #[test]
 fn what_was_not_acknowledged_comes_again_with_its_packet_id_and_before_all_else() {
@@ -170,9 +171,8 @@ fn a_delayed_will_waits_for_its_time_and_not_longer_than_the_session() {
         let bytes = packet(0x10, &[head, text("w"), will].concat());
         session.handle_input(house.now, &bytes, &mut house.rows);
         let connect = session.take_connect().unwrap();
-        let mailbox = house.bus.resume("w", false, house.now.steady_ms);
-        let opening = Opening { mailbox, ..Opening::fresh("w".into()) };
-        session.accept(house.now, *connect, opening, &mut house.rows);
+        let opening = house.opening("w", false, 60);
+        session.accept(house.now, *connect, opening);
         session
     };
     let wills = |house: &House| house.bus.0.wills.lock().len();
@@ -190,7 +190,7 @@ fn a_delayed_will_waits_for_its_time_and_not_longer_than_the_session() {
     assert_eq!(wills(&house), 1);
     let mut w = connect(&mut house, 200);
     house.end(&mut w);
-    assert!(house.bus.resume("w", true, house.now.steady_ms).is_none());
+    assert!(!house.opening("w", true, 60).present);
     assert_eq!(wills(&house), 2, "the session ends before the delay does");
 }
 
@@ -268,10 +268,9 @@ fn what_may_not_be_subscribed_to_is_refused_and_what_may_not_be_any_more_is_not_
     let mut a = Session::new(house.settings.clone(), house.bus.clone(), house.now);
     let head = [&text("MQTT")[..], &[5, 0, 0, 0, 0], &text("a")].concat();
     a.handle_input(house.now, &packet(0x10, &head), &mut house.rows);
-    let (connect, mailbox) = (a.take_connect().unwrap(), house.bus.resume("a", false, house.now.steady_ms));
+    let connect = a.take_connect().unwrap();
     a.set_permit(Permit::none());
-    let opening = Opening { present: true, mailbox, ..Opening::fresh("a".into()) };
-    a.accept(house.now, *connect, opening, &mut house.rows);
+    a.accept(house.now, *connect, house.opening("a", false, 0));
     assert!(publishes(&out(&mut a, house.now)).is_empty(), "a persistent session after revocation");
     assert!(house.bus.is_idle());
 }
@@ -282,9 +281,25 @@ fn a_session_is_its_owners_alone() {
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
     house.end(&mut a);
-    assert!(!house.bus.is_foreign("a", "anonymous", house.now.steady_ms));
+    assert!(!house.bus.is_foreign("a", "owner", house.now.steady_ms));
     assert!(house.bus.is_foreign("a", "mallory", house.now.steady_ms));
     assert!(!house.bus.is_foreign("a", "mallory", house.now.steady_ms + 3_600_000), "it is over");
+}
+
+#[test]
+fn what_nobody_in_particular_has_left_is_taken_over_by_the_first_who_is_somebody() {
+    let mut house = House::new(Settings::default());
+    house.identity = ANONYMOUS.into();
+    let mut a = house.connect("a");
+    house.subscribe(&mut a, "x", 1);
+    house.end(&mut a);
+    assert!(!house.bus.is_foreign("a", "owner", house.now.steady_ms));
+    house.identity = "owner".into();
+    let (mut a, present) = house.connect_with("a", false, &[0x11, 0, 0, 14, 16]);
+    assert!(present, "users are introduced, and nothing is lost");
+    house.end(&mut a);
+    assert!(house.bus.is_foreign("a", "mallory", house.now.steady_ms));
+    assert!(house.bus.is_foreign("a", ANONYMOUS, house.now.steady_ms));
 }
 
 #[test]
@@ -308,7 +323,7 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
         house.bus.gather();
         house.bus.note_not_saved();
     }
-    assert!(house.bus.resume("b", true, house.now.steady_ms).is_none());
+    assert!(house.opening("b", true, 0).mailbox.is_none());
     house.bus.route(&message("r", "", 1, true));
     house.bus.route(&message("s", "kept", 1, true));
     house.bus.route(&message("x", "last", 2, false));
@@ -325,4 +340,120 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
     let retained: Vec<_> = kept.retained.iter().map(|row| row.topic.as_str()).collect();
     assert_eq!((owed, retained), (vec![("a", 1)], vec!["s"]));
     store.close();
+}
+
+/// What the next save says.
+fn changes(house: &House) -> Vec<SessionChange> {
+    let save = house.bus.gather();
+    let changes = save.changes.clone();
+    house.bus.note_saved(save);
+    changes
+}
+
+#[test]
+fn a_session_is_saved_before_its_client_is_told_and_one_that_comes_back_unchanged_costs_no_save() {
+    let mut house = House::new(Settings::default());
+    let accept = |house: &mut House, clean: bool, expiry_s: u8| {
+        let mut session = Session::new(house.settings.clone(), house.bus.clone(), house.now);
+        session.set_permit(Permit::all());
+        let head = [&text("MQTT")[..], &[5, u8::from(clean) << 1, 0, 0, 5, 0x11, 0, 0, 0, expiry_s]].concat();
+        session.handle_input(house.now, &packet(0x10, &[head, text("a")].concat()), &mut house.rows);
+        let connect = session.take_connect().unwrap();
+        let save = session.accept(house.now, *connect, house.opening("a", clean, expiry_s.into()));
+        out(&mut session, house.now);
+        (session, save)
+    };
+    let (mut a, save) = accept(&mut house, false, 200);
+    assert!(save.is_some() && house.bus.is_save_urgent(), "it is new");
+    assert_eq!(changes(&house).len(), 1);
+    house.end(&mut a);
+    let (mut a, save) = accept(&mut house, false, 200);
+    assert_eq!((save, house.bus.is_save_urgent()), (None, false), "the file says it, connected or not");
+    assert!(changes(&house).is_empty(), "and nothing has changed");
+    house.end(&mut a);
+    let (mut a, save) = accept(&mut house, true, 200);
+    assert_eq!(save, None, "a clean start with nothing to be cleaned");
+    house.subscribe(&mut a, "x", 1);
+    house.end(&mut a);
+    assert_eq!(accept(&mut house, false, 200).1, None);
+    let (mut a, save) = accept(&mut house, true, 200);
+    assert!(save.is_some(), "its subscription is gone, and must not come back");
+    changes(&house);
+    house.end(&mut a);
+    changes(&house);
+    house.now.steady_ms += 141_000;
+    let (mut a, save) = accept(&mut house, false, 200);
+    assert!(save.is_some(), "after a crash now it would be over before the client is back");
+    changes(&house);
+    house.end(&mut a);
+    let (mut a, save) = accept(&mut house, false, 100);
+    assert!(save.is_some(), "another expiry");
+    changes(&house);
+    house.end(&mut a);
+    let (mut a, save) = accept(&mut house, false, 0);
+    assert!(save.is_some(), "none: a crash must not bring it back");
+    assert_eq!(changes(&house), [SessionChange::SessionGone("a".into())]);
+    house.end(&mut a);
+    assert_eq!(accept(&mut house, false, 0).1, None, "one that is not kept has nothing to be saved");
+}
+
+#[test]
+fn whose_session_ends_has_its_packet_ids_forgotten_before_it_begins_another() {
+    let mut house = House::new(Settings::default());
+    let forgotten = |house: &House| -> Vec<String> {
+        let mut clients: Vec<_> = house.bus.take_ended().iter().map(ToString::to_string).collect();
+        clients.sort();
+        clients
+    };
+    let mut kept = house.connect("kept");
+    house.end(&mut kept);
+    assert!(forgotten(&house).is_empty());
+    house.connect_with("kept", true, &[0x11, 0, 0, 14, 16]);
+    assert_eq!(forgotten(&house), ["kept"], "a clean start");
+    let mut over = house.connect("over");
+    house.end(&mut over);
+    house.now.steady_ms += 3_600_000;
+    house.bus.expire_sessions(house.now.steady_ms);
+    assert_eq!(forgotten(&house), ["over"], "its time is over");
+    let (mut short, _) = house.connect_with("short", true, &[]);
+    let publish = packet(0x34, &[&text("x")[..], &[0, 5, 0], b"1"].concat());
+    house.bus.subscribe(&house.bus.begin(&"s".into(), &house.identity).unwrap(), "x", subscription(2));
+    house.input(&mut short, &publish);
+    house.end(&mut short);
+    assert_eq!(forgotten(&house), ["short"], "it ends with its connection");
+}
+
+fn subscription(options: u8) -> crate::ingest::bus::Subscription {
+    crate::ingest::bus::Subscription { options: crate::ingest::bus::Options(options), id: None }
+}
+
+#[test]
+fn clients_that_only_come_and_go_end_each_others_sessions_and_nobodys_who_is_owed_something() {
+    let mut house = House::new(Settings { sessions_max: 3, ..Settings::default() });
+    let mut subscriber = house.connect("subscriber");
+    house.subscribe(&mut subscriber, "x", 1);
+    house.end(&mut subscriber);
+    for n in 0..10 {
+        house.now.steady_ms += 1000;
+        let mut stranger = house.connect(&format!("stranger {n}"));
+        house.end(&mut stranger);
+    }
+    assert!(house.opening("subscriber", false, 3600).present, "away longest, and owed something");
+    assert!(!house.opening("stranger 7", false, 3600).present);
+    assert!(house.opening("stranger 9", false, 3600).present);
+}
+
+#[test]
+fn a_session_that_finds_no_room_ends_with_its_connection_and_an_mqtt_5_client_is_told() {
+    let mut house = House::new(Settings { sessions_max: 1, ..Settings::default() });
+    let _first = house.connect("first");
+    let mut session = Session::new(house.settings.clone(), house.bus.clone(), house.now);
+    let head = [&text("MQTT")[..], &[5, 0, 0, 0, 5, 0x11, 0, 0, 0, 9], &text("second")].concat();
+    session.handle_input(house.now, &packet(0x10, &head), &mut house.rows);
+    let connect = session.take_connect().unwrap();
+    assert_eq!(session.accept(house.now, *connect, house.opening("second", false, 9)), None);
+    let connack = session.output();
+    assert!(connack.windows(5).any(|window| window == [0x11, 0, 0, 0, 0]), "{connack:02x?}");
+    house.end(&mut session);
+    assert!(!house.opening("second", false, 9).present);
 }

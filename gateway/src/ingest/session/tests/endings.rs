@@ -133,23 +133,6 @@ fn a_will_is_stored_unless_the_client_takes_its_leave_or_the_gateway_stops() {
 }
 
 #[test]
-fn a_session_that_does_not_outlive_its_connection_forgets_its_packet_ids() {
-    let mut rig = Rig::open(Version::V311);
-    rig.input(&publish(Version::V311, QOS2, "s/a", 5, ""));
-    rig.append();
-    rig.session.handle_lost();
-    rig.session.handle_end(rig.now, false, &mut rig.list);
-    assert_eq!(rig.list.0, ["c Opaque s/a  once 5", "c forget"]);
-
-    let mut rig = Rig::open_with(Version::V311, &connect(Version::V311, "c", 0, 0));
-    rig.input(&publish(Version::V311, QOS2, "s/a", 5, ""));
-    rig.session.handle_lost();
-    rig.session.handle_end(rig.now, true, &mut rig.list);
-    assert_eq!(rig.list.0, ["c Opaque s/a  once 5"]);
-    assert_eq!(rig.session.session_expiry_s(), u32::MAX);
-}
-
-#[test]
 fn time_limits_end_a_session_and_a_full_intake_is_not_the_clients_fault() {
     let mut rig = Rig::new();
     rig.input(&[0x10]);

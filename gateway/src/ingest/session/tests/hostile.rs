@@ -38,7 +38,7 @@ fn play(bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Vec<String>) {
             rig.append();
             out.extend(rig.commit(rig.appended as u64));
             if let Some(connect) = rig.session.take_connect() {
-                rig.session.accept(rig.now, *connect, Opening::fresh("c".into()), &mut rig.list);
+                rig.session.accept(rig.now, *connect, Opening::fresh("c".into()));
             } else if taken == 0 {
                 break;
             }

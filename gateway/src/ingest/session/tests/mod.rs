@@ -31,9 +31,6 @@ impl Sink for List {
     fn push_release(&mut self, client: &str, packet_id: u16) {
         self.0.push(format!("{client} release {packet_id}"));
     }
-    fn push_forget(&mut self, client: &str) {
-        self.0.push(format!("{client} forget"));
-    }
 }
 
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
@@ -103,17 +100,17 @@ impl Rig {
     fn open_with(version: Version, connect: &[u8]) -> Self {
         let mut rig = Rig::new();
         assert_eq!(rig.input(connect), connect.len());
-        rig.accept(false, false);
+        rig.accept(false);
         assert_eq!(rig.out()[0], 0x20, "{version:?}");
         rig
     }
 
-    fn accept(&mut self, present: bool, forget: bool) {
+    fn accept(&mut self, present: bool) {
         let connect = self.session.take_connect().unwrap();
         let client =
             if connect.client_id.is_empty() { "auto".into() } else { connect.client_id.as_str().into() };
-        let opening = Opening { present, forget, ..Opening::fresh(client) };
-        self.session.accept(self.now, *connect, opening, &mut self.list);
+        let opening = Opening { present, ..Opening::fresh(client) };
+        self.session.accept(self.now, *connect, opening);
     }
 
     fn input(&mut self, bytes: &[u8]) -> usize {
@@ -165,13 +162,12 @@ const BOTH: [Version; 2] = [Version::V311, Version::V5];
 fn connack_says_what_is_offered() {
     let mut rig = Rig::new();
     rig.input(&connect(Version::V311, "c", 0, 10));
-    rig.accept(true, false);
+    rig.accept(true);
     assert_eq!(rig.out(), [0x20, 2, 1, 0]);
 
     let mut rig = Rig::new();
     rig.input(&connect(Version::V5, "", 2, 5000));
-    rig.accept(false, true);
-    assert_eq!(rig.list.0, ["auto forget"]);
+    rig.accept(false);
     let connack = rig.out();
     for announced in [
         &[33, 0, 3][..],                                           // receive maximum

@@ -1,0 +1,115 @@
+//! What a restart remembers of sessions: who has a client id, which packet ids are in use, what was promised with CONNACK.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "conformance/client.rs"]
+#[allow(dead_code, reason = "each file of tests uses its part of it")]
+mod client;
+mod session_world;
+#[allow(unused_imports, reason = "each file of tests uses its part of it")]
+mod simulated_disk;
+
+use client::{PUBREL, QOS2, ack, acked, publish};
+use session_world::{Hello, World};
+
+const PUBREC: u8 = 0x50;
+/// "Client identifier not valid" on MQTT 5, and "identifier rejected" on MQTT 3.1.1.
+const FOREIGN: [u8; 2] = [0x85, 0x02];
+const BOTH: [u8; 2] = [4, 5];
+
+/// Stops or kills the gateway, and starts it again.
+async fn restart(world: &mut World, is_kill: bool) {
+    if is_kill {
+        world.kill().await
+    } else {
+        world.stop().await
+    }
+    world.start().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_message_of_a_new_session_is_stored_whatever_packet_ids_the_one_before_left() {
+    for is_kill in [false, true] {
+        let mut world = World::open(1).await;
+        let hello = Hello { expiry_s: 10, ..Hello::new(5, "one", "publisher") };
+        let mut client = world.connect(&hello).await;
+        client.send(&publish(5, QOS2, "s/a", 1, &[], "before")).await;
+        assert_eq!(client.packet().await, acked(PUBREC, 1));
+        client.leave().await;
+        restart(&mut world, is_kill).await;
+        world.pass(11_000);
+        restart(&mut world, false).await;
+        let mut client = world.connect(&hello).await;
+        assert!(!client.session_present, "its time was over, kill: {is_kill}");
+        client.send(&publish(5, QOS2, "s/a", 1, &[], "after")).await;
+        assert_eq!(client.packet().await, acked(PUBREC, 1));
+        client.send(&ack(PUBREL, 1)).await;
+        client.packet().await;
+        assert_eq!(world.stored().await, ["before", "after"]);
+        world.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publishers_session_and_its_packet_ids_are_there_after_a_restart() {
+    for version in BOTH {
+        for is_kill in [false, true] {
+            let mut world = World::open(2).await;
+            let hello = Hello::new(version, "one", "publisher");
+            let mut client = world.connect(&hello).await;
+            assert!(!client.session_present);
+            client.send(&publish(version, QOS2, "s/a", 1, &[], "once")).await;
+            assert_eq!(client.packet().await, acked(PUBREC, 1));
+            restart(&mut world, is_kill).await;
+            let mut client = world.connect(&hello).await;
+            assert!(client.session_present, "version {version}, kill: {is_kill}");
+            client.send(&publish(version, QOS2 | client::DUP, "s/a", 1, &[], "once")).await;
+            assert_eq!(client.packet().await, acked(PUBREC, 1));
+            assert_eq!(world.stored().await, ["once"]);
+            world.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_id_is_its_owners_after_a_restart() {
+    for version in BOTH {
+        for is_kill in [false, true] {
+            let mut world = World::open(3).await;
+            let hello = Hello::new(version, "one", "mine");
+            let client = world.connect(&hello).await;
+            restart(&mut world, is_kill).await;
+            let (_, code) = world.try_connect(&Hello::new(version, "two", "mine")).await;
+            assert!(FOREIGN.contains(&code), "{code:#x}: version {version}, kill: {is_kill}");
+            assert!(world.connect(&hello).await.session_present);
+            drop(client);
+            world.stop().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_a_client_has_ended_does_not_come_back_with_a_kill() {
+    let mut world = World::open(4).await;
+    let kept = Hello::new(5, "one", "c");
+    let mut client = world.connect(&kept).await;
+    client.send(&publish(5, QOS2, "s/a", 1, &[], "first")).await;
+    assert_eq!(client.packet().await, acked(PUBREC, 1));
+    // DISCONNECT with an expiry of 0.
+    client.send(&[0xe0, 7, 0, 5, 0x11, 0, 0, 0, 0]).await;
+    assert_eq!(client.next().await, None);
+    restart(&mut world, true).await;
+    let mut client = world.connect(&kept).await;
+    assert!(!client.session_present);
+    drop(client);
+    // A clean start ends it as well, by the time of its CONNACK.
+    client = world.connect(&Hello { clean: true, expiry_s: 0, ..kept.clone() }).await;
+    client.send(&publish(5, QOS2, "s/a", 1, &[], "second")).await;
+    assert_eq!(client.packet().await, acked(PUBREC, 1));
+    restart(&mut world, true).await;
+    let mut client = world.connect(&kept).await;
+    assert!(!client.session_present);
+    client.send(&publish(5, QOS2, "s/a", 1, &[], "third")).await;
+    assert_eq!(client.packet().await, acked(PUBREC, 1));
+    assert_eq!(world.stored().await, ["first", "second", "third"]);
+    world.stop().await;
+}
