@@ -58,6 +58,8 @@ use route::Takers;
 pub const QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes that wait to be passed on at most: what does not fit is lost, as QoS 0 may be.
 pub const PASSED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of all subscriptions together: ten thousand devices with three of their own each.
+pub const SUBSCRIPTIONS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What a shared subscription begins with: section 4.8.2.
 const SHARE: &str = "$share/";
 
@@ -150,7 +152,7 @@ pub enum Subscribed {
         /// The number to wait for: see [`Bus::saved`]. `None` where nothing is kept.
         save: Option<u64>,
     },
-    /// The session has as many as it may.
+    /// The session has as many as it may, or all sessions together take what they may.
     TooMany,
 }
 
@@ -219,7 +221,11 @@ impl Bus {
             let mut takers = self.0.takers.write();
             let mut state = mailbox.state();
             let is_new = !state.subscriptions.contains_key(filter);
-            if is_new && state.subscriptions.len() >= self.0.settings.subscriptions_max {
+            let too_many = || {
+                state.subscriptions.len() >= self.0.settings.subscriptions_max
+                    || takers.bytes_with(filter) > SUBSCRIPTIONS_BYTES_MAX
+            };
+            if is_new && too_many() {
                 return Subscribed::TooMany;
             }
             self.count_subscriber(mailbox);

@@ -19,11 +19,16 @@ use super::{
     share,
 };
 
+/// What a subscription takes beside its filter, in bytes: in its session, and on its node.
+const ENTRY_BYTES: usize = 256;
+
 /// Who takes what, and what is retained for them.
 #[derive(Debug, Default)]
 pub(super) struct Takers {
     plain: Filters<Taker>,
     shared: Filters<Group>,
+    /// What subscriptions take beside the nodes of their filters.
+    entries_bytes: usize,
     pub retained: Retained,
 }
 
@@ -66,25 +71,42 @@ impl Takers {
         };
         match members.iter_mut().find(|known| Arc::ptr_eq(&known.mailbox, mailbox)) {
             Some(known) => *known = taker,
-            None => members.push(taker),
+            None => {
+                members.push(taker);
+                self.entries_bytes += ENTRY_BYTES + filter.len();
+            }
         }
     }
 
+    /// What all subscriptions take, in bytes, with one more of `filter` by somebody who has it not.
+    pub fn bytes_with(&self, filter: &str) -> usize {
+        let more = share(filter)
+            .map_or_else(|| self.plain.bytes_more(filter), |(_, filter)| self.shared.bytes_more(filter));
+        self.plain.bytes() + self.shared.bytes() + self.entries_bytes + more + ENTRY_BYTES + filter.len()
+    }
+
     pub fn remove(&mut self, filter: &str, mailbox: &Arc<Mailbox>) {
-        let is_other = |taker: &Taker| !Arc::ptr_eq(&taker.mailbox, mailbox);
+        let mut removed = 0;
+        let mut is_other = |taker: &Taker| {
+            let is_other = !Arc::ptr_eq(&taker.mailbox, mailbox);
+            removed += usize::from(!is_other);
+            is_other
+        };
+        let cost = ENTRY_BYTES + filter.len();
         match share(filter) {
             None => {
-                self.plain.change(filter, |takers| takers.retain(is_other));
+                self.plain.change(filter, |takers| takers.retain(&mut is_other));
             }
             Some((name, filter)) => {
                 self.shared.change(filter, |groups| {
                     if let Some(group) = groups.iter_mut().find(|group| *group.name == *name) {
-                        group.members.retain(is_other);
+                        group.members.retain(&mut is_other);
                     }
                     groups.retain(|group| !group.members.is_empty());
                 });
             }
         }
+        self.entries_bytes -= removed * cost;
     }
 
     pub fn is_taken(&self, topic: &str) -> bool {

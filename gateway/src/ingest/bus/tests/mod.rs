@@ -2,6 +2,7 @@
 
 mod clock_set_later;
 mod sessions;
+mod subscriptions;
 
 use std::sync::Arc;
 
