@@ -209,22 +209,21 @@ impl Bus {
             }
             copy.mailbox.ring();
         }
+        drop(takers);
+        self.keep_to_shares();
     }
 
     fn retain(&self, takers: &mut Takers, message: &Arc<Message>) {
-        let settings = &self.0.settings;
-        let (messages_max, bytes_max) = (settings.retained_messages_max, settings.retained_bytes_max);
+        let (messages_max, bytes_max) = (self.0.settings.retained_messages_max, self.retained_bytes_max());
         match takers.retained.put(message, messages_max, bytes_max) {
             Outcome::Same => {}
             Outcome::NoRoom { was_there } => {
                 self.0.counts.retained_full.fetch_add(1, Ordering::Relaxed);
                 if was_there {
-                    self.0.unsaved.lock().retained.insert(message.topic.clone());
+                    self.0.unsaved.lock().note_retained(&message.topic, messages_max);
                 }
             }
-            Outcome::Changed => {
-                self.0.unsaved.lock().retained.insert(message.topic.clone());
-            }
+            Outcome::Changed => self.0.unsaved.lock().note_retained(&message.topic, messages_max),
         }
     }
 

@@ -32,8 +32,8 @@ fn times_of_the_wall_clock_in_format_1_are_read_and_the_first_save_says_everythi
     ];
     let old = SideFile { format: 1, ..SIDE_FILE };
     drop(old.make(&files, STORE, |transaction| {
-        tables(transaction)?;
-        changes.iter().try_for_each(|change| make(transaction, change))
+        make_tables(transaction)?;
+        changes.iter().try_for_each(|change| make(transaction, change, &mut None))
     }));
     // The machine runs for ten minutes: all of it is from before.
     let boot_ms = HOUR_MS as i64 / 6;
@@ -49,7 +49,7 @@ fn times_of_the_wall_clock_in_format_1_are_read_and_the_first_save_says_everythi
         assert_eq!(owed[0].1.message.received_ms, now_ms - 2 * HOUR_MS);
         assert_eq!(kept.retained[0].received_ms, now_ms - 2 * HOUR_MS);
     };
-    let kept = file.load(&now).unwrap().unwrap();
+    let kept = file.load(&now, u64::MAX).unwrap().unwrap();
     assert!(kept.is_old);
     check(&kept);
     let (client, session, owed) = kept.sessions[0].clone();
@@ -60,7 +60,7 @@ fn times_of_the_wall_clock_in_format_1_are_read_and_the_first_save_says_everythi
         Change::Retained("r".into(), Some(kept.retained[0].clone())),
     ];
     file.save(&changes, 5).unwrap();
-    let kept = file.load(&now).unwrap().unwrap();
+    let kept = file.load(&now, u64::MAX).unwrap().unwrap();
     assert!(!kept.is_old);
     check(&kept);
 }
