@@ -31,6 +31,8 @@ mod follow;
 pub mod gap;
 mod gaps;
 mod guard;
+mod home;
+mod ids;
 pub mod inspect;
 mod intake;
 mod kept;
@@ -67,6 +69,8 @@ pub use fleet::{
 };
 pub use folder::{Folder, OsFolder};
 pub use follow::Follower;
+pub use home::Home;
+pub use ids::{Prefixes, StoreIds};
 pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use kept::{ForgetError, UPLINKS_KEPT_MAX, forget_uplink_in};
 pub use outbox::{

@@ -26,6 +26,7 @@ use super::{
     error::StoreError,
     folder::{Folder, OsFolder},
     gaps::Gaps,
+    ids::StoreIds,
     kept::UPLINKS_KEPT_MAX,
     log::{Log, Mark, Trouble},
     pending::Pending,
@@ -141,7 +142,10 @@ pub fn open(
     let segments = Segments::new(files.clone(), last.found.head.store, &firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
     let cursors = cursors(&files, &segments, uplinks, &last)?;
-    let log = Log::new(last.found.head.store, segments, letters, files, cursors, last.found.gaps, last.end);
+    let ids = ids(&files, &last.found, last.end.offset);
+    let mut log =
+        Log::new(last.found.head.store, segments, letters, files, cursors, last.found.gaps, last.end);
+    log.ids = ids;
     last.troubles.into_iter().for_each(|trouble| log.report(trouble));
     for cursor in log.cursors.iter().map(|cursor| cursor.mark().offset).filter(|offset| *offset < oldest) {
         log.report(Trouble::Missing { range: cursor..oldest });
@@ -162,12 +166,12 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
     if files.names()?.iter().any(|name| name == dead_letters::FILE) {
         return Err(StoreError::SegmentsMissing { path: files.path_of("") });
     }
-    // Seeded by the operating system's randomness.
-    let store = RandomState::new().build_hasher().finish() as u32;
+    let store = random_id();
     // From the first event on each has a place that can be kept.
     let saved_cursors: Vec<(String, u64)> = uplinks.iter().map(|name| (name.clone(), 0)).collect();
     let beginning = Beginning {
         store,
+        ids: &StoreIds::one(store),
         first: 0,
         events_before: 0,
         bytes_before: 0,
@@ -266,7 +270,7 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
     let mut found = Found::default();
     found.head.store = match dead_letters::identity(files) {
         Some(store) => store,
-        None => RandomState::new().build_hasher().finish() as u32,
+        None => random_id(),
     };
     let end = Mark { offset: end_min, ..Mark::default() };
     let jumped_to = Some(end_min);
@@ -335,6 +339,26 @@ fn cursors(
         );
     }
     Ok(uplinks.iter().map(start).chain(kept).collect())
+}
+
+/// What records are named after: new ones after an id of their own where the folder is not where it last ran, for the one that it was
+/// copied from gives the same offsets.
+fn ids(files: &Files, found: &Found, end: u64) -> StoreIds {
+    let ids = StoreIds::restore(&found.ids, found.head.store);
+    let home = files.home(&segment::name_of(found.head.first));
+    let Some(how) = home.differs_from(&found.head.home) else { return ids };
+    let id = random_id();
+    tracing::warn!(
+        folder = %files.path_of("").display(),
+        "the store is not where it last ran: {how}. From record {end} on, new events are named after the store id {id:08x}; the \
+         events that are stored keep their ids"
+    );
+    ids.with(end, id)
+}
+
+/// Seeded by the operating system's randomness.
+fn random_id() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
 }
 
 /// The point of the log at `offset`. Where it can not be read, as if each record behind it held one event: the reader says

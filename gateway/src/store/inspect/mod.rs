@@ -29,7 +29,7 @@ use std::{path::Path, sync::Arc};
 pub use cat::{CatFilter, CatItem, CatLimits};
 pub use entry::Entry;
 pub use report::{FileKind, FileReport, Finding, Missing, Summary, Verdict};
-pub use stat::{CardLife, OtherFile, RunStat, SegmentStat, Stat, UplinkStat};
+pub use stat::{CardLife, IdStat, OtherFile, RunStat, SegmentStat, Stat, UplinkStat};
 pub use verify::Verify;
 
 pub use super::segment::Part;
