@@ -23,6 +23,7 @@ mod batch;
 mod commit;
 mod cursor;
 mod dead_letters;
+mod delivered;
 mod disk;
 mod error;
 mod fleet;
@@ -174,6 +175,8 @@ pub struct Status {
     pub used_bytes: u64,
     /// Bytes that they may take.
     pub max_bytes: u64,
+    /// Bytes that they can take: less than they may if the disk is smaller, or others fill it.
+    pub room_bytes: u64,
     /// Events that some uplink will not get, as far as this process has given them up: each is in a gap record.
     pub dropped_events: u64,
     /// Bytes written to disk by this process.
@@ -289,6 +292,7 @@ impl Store {
             file_bytes,
             used_bytes: self.log.used_bytes(),
             max_bytes: self.log.meter.max_bytes(),
+            room_bytes: self.log.meter.room_bytes(),
             dropped_events: self.log.meter.lost_events(),
             written_bytes: self.log.files.plug().written_bytes(),
             dead_letters: self.log.dead_letters.count(),

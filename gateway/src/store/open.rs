@@ -22,6 +22,7 @@ use super::{
     commit::{Carried, Start, frame_of},
     cursor::Cursor,
     dead_letters::{self, DeadLetters},
+    delivered::Delivered,
     disk::Files,
     error::StoreError,
     folder::{Folder, OsFolder},
@@ -61,6 +62,7 @@ pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
     let names = names_in(folder)?;
     let ours = |name: &String| {
         name == dead_letters::FILE
+            || Delivered::of(name).is_some()
             || segment::first_of(name).is_some()
             || segment::is_unfinished(name).is_some()
             || segment::is_damaged(name)
@@ -135,11 +137,30 @@ pub fn open(
 ) -> Result<Opened, StoreError> {
     let files = Files::new(folder);
     let firsts = clear(&files)?;
-    let last = if firsts.is_empty() { None } else { Some(last_state(&files, &firsts)?) };
-    let Some(mut last) = last else { return open_new(files, uplinks, letters_max_bytes) };
+    let last = match Delivered::find(&files.names()?, None) {
+        _ if !firsts.is_empty() => last_state(&files, &firsts)?,
+        Some(delivered) => Last::behind(delivered),
+        None => return open_new(files, uplinks, letters_max_bytes),
+    };
+    open_at(files, &firsts, last, uplinks, letters_max_bytes)
+}
+
+/// Opens a store of which it is known how things stood last.
+fn open_at(
+    files: Files,
+    firsts: &[u64],
+    mut last: Last,
+    uplinks: &[String],
+    letters_max_bytes: u64,
+) -> Result<Opened, StoreError> {
     let letters = DeadLetters::open(&files, last.found.head.store, last.end.events > 0, letters_max_bytes)?;
-    last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or_default());
-    let segments = Segments::new(files.clone(), last.found.head.store, &firsts);
+    let delivered = Delivered::find(&files.names()?, Some(last.found.head.store));
+    if let Some(delivered) = delivered {
+        delivered.raise(&mut last.found.cursors, uplinks, last.end.offset);
+    }
+    // Where there is no segment, the log ends at the mark.
+    last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or(last.end.offset));
+    let segments = Segments::new(files.clone(), last.found.head.store, firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
     let cursors = cursors(&files, &segments, uplinks, &last)?;
     let ids = ids(&files, &last.found, last.end.offset);
@@ -155,6 +176,7 @@ pub fn open(
         carried: last.carried,
         jumped_to: last.jumped_to,
         newest_ms: last.newest_ms,
+        is_marked: delivered.is_some(),
         seen: last.seen,
         saved_cursors: last.found.cursors,
     };
@@ -192,6 +214,7 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
         carried: None,
         jumped_to: None,
         newest_ms: 0,
+        is_marked: false,
         seen: Seen::default(),
         saved_cursors,
     };
@@ -230,6 +253,21 @@ struct Last {
 }
 
 impl Last {
+    /// There is no segment any more, for all of them were delivered and the disk was full.
+    fn behind(delivered: Delivered) -> Self {
+        let mut found = Found::default();
+        found.head.store = delivered.store;
+        Last {
+            found,
+            end: delivered.mark,
+            seen: Seen::default(),
+            newest_ms: 0,
+            carried: None,
+            jumped_to: None,
+            troubles: Vec::new(),
+        }
+    }
+
     /// A segment was made behind the last one that is there: its file is gone, with all that it may have held.
     fn miss_newest(&mut self, newest: u64, last: u64) {
         if newest <= last {

@@ -107,7 +107,9 @@ impl View {
         };
         match look() {
             Ok((blocks, next)) => Ok(Scan { blocks, next, unreadable: None }),
-            Err(StoreError::Closed) => Err(StoreError::Closed),
+            Err(StoreError::Closed) if self.log.is_closed() => Err(StoreError::Closed),
+            // There is no segment: see `delivered.rs`.
+            Err(StoreError::Closed) => Ok(Scan { blocks: Vec::new(), next: end, unreadable: None }),
             Err(error) => {
                 let ranges = self.log.segments.ranges(end.offset);
                 let here = ranges.iter().rev().find(|range| range.start <= at);

@@ -54,7 +54,12 @@ impl Inside {
             None => not_ready.push("the store is closed".into()),
             Some(status) => {
                 not_ready.extend(status.failure.iter().map(|reason| format!("the store fails: {reason}")));
-                if status.is_full {
+                if status.is_full && status.room_bytes < status.max_bytes {
+                    not_ready.push(format!(
+                        "the disk has no space left for the store ({} of {} bytes): events are refused until something is delivered, or deleted by somebody else",
+                        status.used_bytes, status.room_bytes
+                    ));
+                } else if status.is_full {
                     not_ready.push(format!(
                         "the store is full ({} of {} bytes): events are refused until something is delivered",
                         status.used_bytes, status.max_bytes

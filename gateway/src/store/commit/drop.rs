@@ -142,7 +142,7 @@ impl Committer {
     /// What the file for urgent records begins with: those of the dropped segment before, unless its file is full.
     fn with_urgent_of(&self, before: Option<Place>, own: Mark) -> Result<(Mark, Vec<Arc<Block>>), Fault> {
         let is_small = |place: &Place| {
-            self.log.files.used_bytes(&segment::name_of(place.first)) < self.settings.segment_bytes
+            self.log.files.used_bytes(&segment::name_of(place.first)) < self.segment_bytes_max
         };
         let Some(place) = before.filter(is_small) else { return Ok((own, Vec::new())) };
         let fail = |cause| Fault { first: place.first, cause };
