@@ -9,8 +9,8 @@ use super::{
     super::{
         WhenFull,
         error::StoreError,
+        lock::NOT_FOREIGN,
         log::{Log, Mark},
-        open::NOT_FOREIGN,
         reader,
         row::Block,
         segment::{self, Part},
