@@ -120,16 +120,17 @@ impl Log {
         gaps: Gaps,
         end: Mark,
     ) -> Self {
+        let timeline = Timeline::default();
         Self {
             store,
             ids: StoreIds::one(store),
             segments,
             dead_letters,
-            sessions: SessionFile::new(files.clone(), store),
+            sessions: SessionFile::new(files.clone(), store, timeline.clone()),
             fleet: FleetFile::new(files.clone(), store),
             files,
             cursors,
-            timeline: Timeline::default(),
+            timeline,
             meter: Meter::default(),
             end: watch::Sender::new(End { offset: end.offset, closed: false }),
             tail: Mutex::default(),
