@@ -52,6 +52,11 @@ impl SideFile {
     /// # Errors
     /// [`StoreError`]: it is as it was; [`StoreError::is_damage`] says whether it can not be trusted.
     pub fn open(&self, files: &Files, store: u32) -> Result<Guarded, StoreError> {
+        self.open_since(self.format, files, store).map(|(db, _)| db)
+    }
+
+    /// The same, of a format from `oldest` on, which is given.
+    fn open_since(&self, oldest: u64, files: &Files, store: u32) -> Result<(Guarded, u64), StoreError> {
         let path = files.path_of(self.name);
         files.settle(self.name);
         // A sync that failed when it got its name may have left the name in memory only.
@@ -73,9 +78,9 @@ impl SideFile {
         let [format, owner] = guarded(&path, || numbers().map_err(redb))?;
         match format {
             0 => Err(StoreError::Unreadable { path }),
-            format if format != self.format => Err(StoreError::Format { path, format }),
+            format if format < oldest || format > self.format => Err(StoreError::Format { path, format }),
             _ if owner != u64::from(store) => Err(StoreError::Stray { path }),
-            _ => Ok(db),
+            _ => Ok((db, format)),
         }
     }
 
@@ -120,7 +125,9 @@ impl SideFile {
 /// A side file that is opened when it is needed.
 pub struct Keeper {
     file: SideFile,
-    /// Makes its tables.
+    /// The oldest format that becomes the present one.
+    oldest: u64,
+    /// Makes its tables, those that are not there.
     fill: Fill,
     files: Files,
     store: u32,
@@ -146,7 +153,12 @@ impl std::fmt::Debug for Keeper {
 impl Keeper {
     /// Of the store with this identity. Nothing is opened; `fill` makes the tables of a new one.
     pub fn new(file: SideFile, fill: Fill, files: Files, store: u32) -> Self {
-        Self { file, fill, files, store, state: Mutex::new(State::Shut) }
+        Self { file, oldest: file.format, fill, files, store, state: Mutex::new(State::Shut) }
+    }
+
+    /// One of a format from `oldest` on gets the tables that it does not have, and is of the present format then.
+    pub fn reading(self, oldest: u64) -> Self {
+        Self { oldest, ..self }
     }
 
     /// What `read` finds; `None` where nothing ever was kept, or where it was damaged, which is said and set aside.
@@ -167,7 +179,7 @@ impl Keeper {
         let path = self.files.path_of(self.file.name);
         let opened = match std::mem::replace(&mut *state, State::Shut) {
             State::Open(db) => Ok(db),
-            _ => self.file.open(&self.files, self.store),
+            _ => self.open(),
         };
         let looked = opened.and_then(|db| {
             let found =
@@ -219,9 +231,24 @@ impl Keeper {
         *self.state.lock() = State::Closed;
     }
 
+    fn open(&self) -> Result<Guarded, StoreError> {
+        let (db, format) = self.file.open_since(self.oldest, &self.files, self.store)?;
+        if format < self.file.format {
+            let path = self.files.path_of(self.file.name);
+            let upgrade = || -> Result<(), redb::Error> {
+                let transaction = db.get()?.begin_write()?;
+                (self.fill)(&transaction)?;
+                transaction.open_table(META)?.insert("format", self.file.format)?;
+                Ok(transaction.commit()?)
+            };
+            guarded(&path, || upgrade().map_err(|error| StoreError::disk(&path, error)))?;
+        }
+        Ok(db)
+    }
+
     fn open_or_make(&self) -> Result<Guarded, StoreError> {
         if self.file.is_there(&self.files)? {
-            return self.file.open(&self.files, self.store);
+            return self.open();
         }
         self.file.make(&self.files, self.store, self.fill)
     }

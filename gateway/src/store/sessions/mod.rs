@@ -1,5 +1,5 @@
-//! What outlives the connections of local subscribers, in `sessions.redb`: sessions with their subscriptions, the messages that
-//! they are owed, and retained messages.
+//! What outlives the connections of clients, in `sessions.redb`: sessions with their subscriptions, the messages that they are owed,
+//! wills, and retained messages.
 //!
 //! ```text
 //!   log ──followed──▶ the door's bus ──save, some seconds later──▶ sessions.redb: position, sessions, owed, retained
@@ -17,7 +17,9 @@ mod rows;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use self::rows::{Change, Kept, MessageRow, OwedRow, SessionRow, SubscriptionRow, WillRow};
+pub use self::rows::{
+    Change, Kept, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+};
 use super::{
     disk::Files,
     error::StoreError,
@@ -29,10 +31,14 @@ pub const FILE: &str = "sessions.redb";
 /// The name of one that is damaged.
 pub const DAMAGED_FILE: &str = "sessions.redb.damaged";
 const SIDE_FILE: SideFile =
-    SideFile { name: FILE, new_name: "sessions.redb.new", damaged_name: DAMAGED_FILE, format: 1 };
+    SideFile { name: FILE, new_name: "sessions.redb.new", damaged_name: DAMAGED_FILE, format: 2 };
+
+/// Its wills are those that wait for their delay, in the rows of their sessions.
+const FORMAT_WITHOUT_WILLS: u64 = 1;
 
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const OWED: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("owed");
+const WILLS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wills");
 const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
 const POSITION: &str = "position";
 
@@ -45,7 +51,7 @@ pub struct SessionFile {
 impl SessionFile {
     /// The file of the store with this identity. Nothing is opened.
     pub fn new(files: Files, store: u32) -> Self {
-        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store) }
+        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store).reading(FORMAT_WITHOUT_WILLS) }
     }
 
     /// All that is kept; `None` where nothing ever was, or where it was damaged.
@@ -74,10 +80,11 @@ impl SessionFile {
     }
 }
 
-/// Makes the tables of a new file.
+/// Makes the tables of a new file, and those that one of format 1 does not have.
 fn tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(SESSIONS)?;
     transaction.open_table(OWED)?;
+    transaction.open_table(WILLS)?;
     transaction.open_table(RETAINED)?;
     Ok(())
 }
@@ -95,7 +102,15 @@ fn read(db: &Database) -> Result<Kept, redb::Error> {
             let (key, row) = entry?;
             messages.push((key.value().1, decode(row.value())?));
         }
-        kept.sessions.push((client, decode(row.value())?, messages));
+        let row: SessionRow = decode(row.value())?;
+        if let Some(WillRow { due_ms, message }) = row.will.clone() {
+            kept.wills.push((client.clone(), StandingWillRow { delay_s: 0, due_ms: Some(due_ms), message }));
+        }
+        kept.sessions.push((client, row, messages));
+    }
+    for entry in transaction.open_table(WILLS)?.iter()? {
+        let (client, row) = entry?;
+        kept.wills.push((client.value().to_owned(), decode(row.value())?));
     }
     for entry in transaction.open_table(RETAINED)?.iter()? {
         kept.retained.push(decode(entry?.1.value())?);
@@ -108,6 +123,7 @@ fn make(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Err
         Change::Clear => {
             transaction.open_table(SESSIONS)?.retain(|_, _| false)?;
             transaction.open_table(OWED)?.retain(|_, _| false)?;
+            transaction.open_table(WILLS)?.retain(|_, _| false)?;
             transaction.open_table(RETAINED)?.retain(|_, _| false)?;
         }
         Change::Session(client, row) => {
@@ -123,6 +139,12 @@ fn make(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Err
         }
         Change::Settled(client, number) => {
             transaction.open_table(OWED)?.remove((client.as_str(), *number))?;
+        }
+        Change::Will(client, Some(row)) => {
+            transaction.open_table(WILLS)?.insert(client.as_str(), encode(row)?.as_slice())?;
+        }
+        Change::Will(client, None) => {
+            transaction.open_table(WILLS)?.remove(client.as_str())?;
         }
         Change::Retained(topic, Some(row)) => {
             transaction.open_table(RETAINED)?.insert(topic.as_str(), encode(row)?.as_slice())?;

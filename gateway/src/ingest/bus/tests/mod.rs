@@ -1,6 +1,7 @@
 //! Local subscribers without sockets and without a log: sessions on one bus, messages routed by hand.
 
 mod sessions;
+mod wills;
 
 use std::sync::Arc;
 
@@ -112,7 +113,7 @@ impl House {
 
     /// Saves all there is, and tells `session`.
     fn save(&mut self, session: &mut Session) {
-        let save = self.bus.gather();
+        let save = self.bus.gather(u64::MAX);
         self.bus.note_saved(save);
         session.handle_saved(self.now, *self.bus.saved().borrow());
     }
