@@ -100,6 +100,7 @@ metrics! {
     BACKLOG_EVENTS Gauge "tidegate_backlog_events" "Events stored and not yet acknowledged by the upstream, by uplink.";
     BACKLOG_BYTES Gauge "tidegate_backlog_bytes" "Bytes of the records in the backlog, by uplink.";
     BACKLOG_AGE Gauge "tidegate_backlog_age_seconds" "Age of the oldest event in the backlog, by uplink; 0 without one.";
+    UPLINKS_KEPT Gauge "tidegate_uplinks_kept" "Uplinks that are not configured any more and whose places are kept.";
     UPLINK_CONNECTED Gauge "tidegate_uplink_connected" "1 while the upstream is connected, by uplink.";
     UPLINK_CONNECTS Counter "tidegate_uplink_connects_total" "Connections made to the upstream, by uplink.";
     ACK_SECONDS Histogram "tidegate_uplink_ack_seconds" "Time from sending an event to the upstream's acknowledgement, by uplink.";

@@ -23,7 +23,7 @@ use session_world::{Hello, OWNERS, World};
 const IDS: [&str; 2] = ["a", "b"];
 /// "Client identifier not valid" on MQTT 5, and "identifier rejected" on MQTT 3.1.1.
 const FOREIGN: [u8; 2] = [0x85, 0x02];
-const LIMIT: Duration = Duration::from_secs(4);
+const LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -365,7 +365,7 @@ async fn take(client: &mut Client) -> Option<Got> {
 
 /// `TEST_SESSION_CASES` sets how many lists of actions.
 fn cases() -> u32 {
-    std::env::var("TEST_SESSION_CASES").map_or(200, |text| text.parse().expect("a number"))
+    std::env::var("TEST_SESSION_CASES").map_or(1000, |text| text.parse().expect("a number"))
 }
 
 #[test]
@@ -373,7 +373,7 @@ fn whatever_clients_do_and_whenever_the_gateway_ends_what_they_were_promised_hol
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = ProptestConfig {
         cases: cases(),
-        max_shrink_iters: 0,
+        max_shrink_iters: 100,
         failure_persistence: None,
         ..ProptestConfig::default()
     };

@@ -23,7 +23,7 @@ pub enum Failure {
     /// Input or output failed: the store is as it was at its last commit (74).
     #[error("{0}")]
     Io(String),
-    /// The configuration is wrong, or names a folder that is not Tidegate's (78).
+    /// The configuration is wrong, names a folder that is not Tidegate's, or has given up too many uplinks (78).
     #[error("{0}")]
     Config(String),
     /// Acknowledged events did not arrive (1).
@@ -62,7 +62,9 @@ impl From<StartError> for Failure {
         let text = error.to_string();
         match error {
             StartError::DataDir { .. } => Self::CantCreate(text),
-            StartError::Store(StoreError::Foreign { .. }) => Self::Config(text),
+            StartError::Store(StoreError::Foreign { .. } | StoreError::TooManyUplinks { .. }) => {
+                Self::Config(text)
+            }
             StartError::Store(StoreError::InUse { .. }) => Self::Unavailable(text),
             StartError::Store(_) => Self::Io(text),
             StartError::Tls(_) => Self::Config(text),

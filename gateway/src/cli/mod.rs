@@ -26,6 +26,7 @@ mod schemas;
 mod sim;
 mod status;
 mod store;
+mod uplinks;
 mod users;
 mod when;
 
@@ -44,6 +45,7 @@ const EXAMPLES: &str = "Examples:
   tidegate status                                   what the gateway on this machine is doing
   tidegate replay --uplink cloud --from 2h          send the events of two hours again
   tidegate store verify                             is everything that is stored whole
+  tidegate uplinks list                             what waits for each uplink
   tidegate dead-letters list                        what an upstream could not take, and why
   tidegate devices add barn-3 --config gateway.toml make a device's credentials, and say what to flash
   tidegate commands send stall-3 \"fan on\"            a command to a device, also to one that sleeps
@@ -71,6 +73,7 @@ enum Command {
     Status(status::Arguments),
     Replay(replay::Arguments),
     Store(store::Arguments),
+    Uplinks(uplinks::Arguments),
     DeadLetters(dead_letters::Arguments),
     Users(users::Arguments),
     Devices(devices::Arguments),
@@ -117,6 +120,7 @@ fn command(command: Command) -> Result<(), Failure> {
         Command::Status(arguments) => status::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Store(arguments) => store::run(&arguments),
+        Command::Uplinks(arguments) => uplinks::run(&arguments),
         Command::DeadLetters(arguments) => dead_letters::run(&arguments),
         Command::Users(arguments) => users::run(&arguments),
         Command::Devices(arguments) => devices::run(&arguments),

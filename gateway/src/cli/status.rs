@@ -61,7 +61,11 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
         text += &format!(
             "{:<32}  {:<9}  {:>15}  {:>12}  {:>8}\n",
             uplink.name,
-            if uplink.connected { "yes" } else { "NO" },
+            match (uplink.kept, uplink.connected) {
+                (true, _) => "KEPT",
+                (false, true) => "yes",
+                (false, false) => "NO",
+            },
             people::count(uplink.backlog_events),
             people::bytes(uplink.backlog_bytes),
             people::age(uplink.backlog_age_seconds)
@@ -73,7 +77,7 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
             text += &format!("  no commands from {}: {error}\n", uplink.upstream);
         }
     }
-    if snapshot.uplinks.is_empty() {
+    if snapshot.uplinks.iter().all(|uplink| uplink.kept) {
         text += "none: events are stored and go nowhere\n";
     }
     text
@@ -112,6 +116,7 @@ mod tests {
                     last_error: Some("connection refused".into()),
                     ..UplinkView::default()
                 },
+                UplinkView { name: "old".into(), kept: true, backlog_events: 7, ..UplinkView::default() },
             ],
             ..Snapshot::default()
         };
@@ -124,6 +129,7 @@ uplink                            connected   backlog events         bytes    ol
 cloud                             yes                      0           0 B         -
 lake                              NO                   4,200       2.0 KiB      75 s
   mqtt://lake:1883: connection refused
+old                               KEPT                     7           0 B         -
 ";
         assert_eq!(table(&snapshot, 5_000), expected);
     }

@@ -60,9 +60,12 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Refused> {
     match tokio::task::spawn_blocking(ask).await {
         Ok(answer) => Ok(answer?),
-        Err(failed) => Err(Refused {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            why: format!("the store can not be asked: {failed}"),
-        }),
+        Err(error) => Err(failed(&error)),
     }
+}
+
+/// The thread that asked the store did not end well.
+pub(super) fn failed(error: &tokio::task::JoinError) -> Refused {
+    let why = format!("the store can not be asked: {error}");
+    Refused { status: StatusCode::INTERNAL_SERVER_ERROR, why }
 }

@@ -11,6 +11,7 @@
 //! DELETE /api/dead-letters/ID    takes one away
 //! POST   /api/dead-letters/drop  takes away all that a filter takes
 //!
+//! /api/uplinks                   how each uplink does, and to forget one: see `uplinks.rs`
 //! /api/replay                    events that are sent again: see `replay.rs`
 //! /api/commands                  commands to devices: see `commands.rs`
 //! GET /api/devices   what is known of each device: see `devices.rs`
@@ -21,7 +22,7 @@
 //! Limits: see `serving.rs` for connections, `turns.rs` for large answers.
 //!
 //! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
-//! connect to the machine's loopback may read it, drop dead letters, start a replay and
+//! connect to the machine's loopback may read it, drop dead letters, forget an uplink that is not configured, start a replay and
 //! send commands to devices. A request that changes something has to say
 //! `Content-Type: application/json`: no page in a browser on this machine can send that by itself.
 
@@ -41,6 +42,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod uplinks;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -52,6 +54,7 @@ pub use letter::{LetterItem, LetterPage};
 pub use serving::Limits;
 pub use snapshot::{Snapshot, StoreView, UplinkView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
+pub use uplinks::Forgotten;
 
 /// What is known of devices, as JSON.
 pub use crate::fleet::{BootItem, DeviceItem, DeviceList, DeviceSheet, Presence, Quality, Run};

@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Rooms, Snapshot, Source, commands, dead_letters, replay, turns};
+use super::{Rooms, Snapshot, Source, UplinkView, commands, dead_letters, replay, turns};
 use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
@@ -32,6 +32,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
             "/api/status",
             get(|State(rooms): State<Rooms>| async move { Json(look(rooms.snapshot).await) }),
         )
+        .merge(super::uplinks::router())
         .merge(turns::take(lists))
         .with_state(rooms)
 }
@@ -39,7 +40,7 @@ pub(super) fn router(rooms: Rooms) -> Router {
 async fn index() -> &'static str {
     "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
      /metrics     Prometheus\n/api/status  JSON\n\
-     /api/dead-letters, /api/replay, /api/commands, /api/devices, /api/schemas  JSON\n\
+     /api/uplinks, /api/dead-letters, /api/replay, /api/commands, /api/devices, /api/schemas  JSON\n\
      /api/store/stat, /api/store/verify, /api/store/cat  JSON, a line for each file or record\n"
 }
 
@@ -67,7 +68,7 @@ async fn metrics(State(rooms): State<Rooms>) -> impl IntoResponse {
 }
 
 /// Asks on a thread that may block, for the answer may take a read from the disk.
-async fn look(source: Source) -> Snapshot {
+pub(super) async fn look(source: Source) -> Snapshot {
     match tokio::task::spawn_blocking(move || source()).await {
         Ok(snapshot) => snapshot,
         Err(failed) => Snapshot {
@@ -85,13 +86,18 @@ fn set_gauges(snapshot: &Snapshot) {
         metrics::gauge!(telemetry::DEAD_LETTERS).set(store.dead_letters as f64);
         metrics::gauge!(telemetry::DEAD_LETTER_BYTES).set(store.dead_letter_bytes as f64);
     }
-    for uplink in &snapshot.uplinks {
-        let gauge = |name| metrics::gauge!(name, telemetry::UPLINK_LABEL => uplink.name.clone());
-        gauge(telemetry::BACKLOG_EVENTS).set(uplink.backlog_events as f64);
-        gauge(telemetry::BACKLOG_BYTES).set(uplink.backlog_bytes as f64);
-        gauge(telemetry::BACKLOG_AGE).set(uplink.backlog_age_seconds);
-        gauge(telemetry::UPLINK_CONNECTED).set(if uplink.connected { 1.0 } else { 0.0 });
-    }
+    let kept = snapshot.uplinks.iter().filter(|uplink| uplink.kept).count();
+    metrics::gauge!(telemetry::UPLINKS_KEPT).set(kept as f64);
+    snapshot.uplinks.iter().for_each(set_backlog);
+}
+
+/// What waits for an uplink, and whether anything is sent.
+pub(super) fn set_backlog(uplink: &UplinkView) {
+    let gauge = |name| metrics::gauge!(name, telemetry::UPLINK_LABEL => uplink.name.clone());
+    gauge(telemetry::BACKLOG_EVENTS).set(uplink.backlog_events as f64);
+    gauge(telemetry::BACKLOG_BYTES).set(uplink.backlog_bytes as f64);
+    gauge(telemetry::BACKLOG_AGE).set(uplink.backlog_age_seconds);
+    gauge(telemetry::UPLINK_CONNECTED).set(if uplink.connected { 1.0 } else { 0.0 });
 }
 
 #[cfg(test)]
@@ -100,7 +106,7 @@ mod tests {
 
     use super::{
         super::{
-            StoreView, UplinkView,
+            StoreView,
             tests::{ask, serve},
         },
         *,

@@ -28,7 +28,7 @@ pub struct Snapshot {
     pub listeners: Vec<SocketAddr>,
     /// The store; `None` while it is not open.
     pub store: Option<StoreView>,
-    /// By uplink, in the order of the configuration.
+    /// By uplink, in the order of the configuration, then those that are not in it any more and whose places are kept.
     pub uplinks: Vec<UplinkView>,
 }
 
@@ -62,6 +62,9 @@ pub struct StoreView {
 pub struct UplinkView {
     /// Its name.
     pub name: String,
+    /// It is not in the configuration any more: nothing is sent, and what waits for it is kept until it is forgotten.
+    #[serde(default)]
+    pub kept: bool,
     /// Where it goes, such as `mqtt://broker.example:1883`.
     pub upstream: String,
     /// Whether the upstream is connected.
@@ -108,6 +111,7 @@ impl UplinkView {
         let age_ms = backlog.oldest_received_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));
         Self {
             name: backlog.uplink.clone(),
+            kept: !backlog.is_configured,
             upstream: upstream.to_owned(),
             connected: health.connected,
             since_ms: health.since_ms,
@@ -127,7 +131,13 @@ mod tests {
     use crate::uplink::Health;
 
     fn backlog(oldest_received_ms: Option<u64>) -> store::Backlog {
-        store::Backlog { uplink: "cloud".into(), events: 7, bytes: 70, oldest_received_ms }
+        store::Backlog {
+            uplink: "cloud".into(),
+            is_configured: true,
+            events: 7,
+            bytes: 70,
+            oldest_received_ms,
+        }
     }
 
     #[test]

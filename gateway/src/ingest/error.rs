@@ -80,6 +80,9 @@ pub enum Fault {
     /// the gateway's log for which; connect again later.
     #[error("there is no room for what the client publishes")]
     NoRoom,
+    /// The client acknowledges nothing of what it gets, others need the room, and its session was ended. Connect again.
+    #[error("the client acknowledges nothing of what it gets, and its session was ended")]
+    Unacknowledged,
     /// The store was closed under the connection, as in a stop: nothing more will be acknowledged. Connect again later.
     /// A store that is full or that fails to write is not closed.
     #[error("the store is closed")]
@@ -110,6 +113,7 @@ impl Fault {
             | Fault::TopicAlias
             | Fault::KeepAlive
             | Fault::NoRoom
+            | Fault::Unacknowledged
             | Fault::ConnectTimeout
             | Fault::WriteTimeout => (None, None),
         };
@@ -134,7 +138,7 @@ impl Fault {
             Fault::ReceiveMaximum => Some(0x93),
             Fault::TopicAlias => Some(0x94),
             Fault::PacketTooLarge => Some(0x95),
-            Fault::Quota | Fault::NoRoom | Fault::StoreClosed => Some(0x97),
+            Fault::Quota | Fault::NoRoom | Fault::Unacknowledged | Fault::StoreClosed => Some(0x97),
             Fault::NotConnect
             | Fault::Version(_)
             | Fault::ClientId
@@ -185,6 +189,7 @@ impl Fault {
             Fault::TakenOver => "taken_over",
             Fault::Stopping => "stopping",
             Fault::NoRoom => "no_room",
+            Fault::Unacknowledged => "unacknowledged",
             Fault::StoreClosed => "store_closed",
         }
     }

@@ -139,6 +139,11 @@ impl Files {
         self.folder.used_bytes(name).unwrap_or_default()
     }
 
+    /// See [`Folder::available_bytes`]; without a limit where the system does not say.
+    pub fn available_bytes(&self) -> u64 {
+        self.folder.available_bytes().unwrap_or(u64::MAX)
+    }
+
     /// Makes sure that what is read from a file is what the disk holds: a stop may have left bytes in memory that are
     /// not on the disk yet, and a failed sync some that never will be.
     pub fn settle(&self, name: &str) {

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::row::BadRow;
+use super::{kept::UPLINKS_KEPT_MAX, row::BadRow};
 
 /// A failure of the store's files.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,18 @@ pub enum StoreError {
     SegmentsMissing {
         /// The folder.
         path: PathBuf,
+    },
+    /// More places are kept than may be.
+    #[error(
+        "{path} keeps the places of more than {UPLINKS_KEPT_MAX} uplinks that are not configured: forget those that will not be back \
+         with \"tidegate uplinks forget NAME --files {path}\": {names}",
+        path = path.display()
+    )]
+    TooManyUplinks {
+        /// The folder.
+        path: PathBuf,
+        /// The uplinks.
+        names: String,
     },
     /// A segment of no bytes.
     #[error("{path} is empty: a segment was cut to nothing; nothing else was touched", path = path.display())]
@@ -138,6 +150,7 @@ impl StoreError {
             | Self::Foreign { .. }
             | Self::SegmentsMissing { .. }
             | Self::NoStore { .. }
+            | Self::TooManyUplinks { .. }
             | Self::Format { .. }
             | Self::Sealed { .. }
             | Self::Closed => false,

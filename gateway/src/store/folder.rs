@@ -19,7 +19,7 @@ use std::{
 };
 
 use redb::{StorageBackend, backends::FileBackend};
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, fadvise, statvfs};
 
 /// `st_blocks` counts in these, whatever the file system's block size is.
 const BLOCK_BYTES: u64 = 512;
@@ -76,6 +76,12 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// The system's reason.
     fn used_bytes(&self, name: &str) -> io::Result<u64>;
+
+    /// Bytes that files in it can still be given on the disk.
+    ///
+    /// # Errors
+    /// The system's reason.
+    fn available_bytes(&self) -> io::Result<u64>;
 
     /// Lets go of what memory holds of a file and the disk does not have to: what is read from now on comes from the disk.
     ///
@@ -151,6 +157,11 @@ impl Folder for OsFolder {
 
     fn used_bytes(&self, name: &str) -> io::Result<u64> {
         Ok(std::fs::metadata(self.path.join(name))?.blocks() * BLOCK_BYTES)
+    }
+
+    fn available_bytes(&self) -> io::Result<u64> {
+        let system = statvfs(&self.path)?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     fn forget_cached(&self, name: &str) -> io::Result<()> {

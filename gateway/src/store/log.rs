@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    dead_letters::DeadLetters, disk::Files, fleet::FleetFile, gaps::Gaps, meter::Meter, row::Block, segment,
-    segments::Segments, sessions::SessionFile,
+    cursor::Cursor, dead_letters::DeadLetters, disk::Files, fleet::FleetFile, gaps::Gaps, meter::Meter,
+    row::Block, segment, segments::Segments, sessions::SessionFile,
 };
 use crate::clock::Timeline;
 
@@ -40,7 +40,7 @@ pub struct Log {
     pub fleet: FleetFile,
     /// All of its files.
     pub files: Files,
-    /// One per uplink, in the order given at opening.
+    /// One per uplink, in the order given at opening; behind them those whose uplinks are not configured any more.
     pub cursors: Vec<Cursor>,
     /// The gateway's clock, once its journal is loaded.
     pub timeline: Timeline,
@@ -101,66 +101,10 @@ pub struct Mark {
     pub received_ms: Option<u64>,
 }
 
-/// How far an uplink is.
-#[derive(Debug)]
-pub struct Cursor {
-    /// The uplink's name.
-    pub uplink: String,
-    /// Its reader was handed out.
-    pub taken: AtomicBool,
-    mark: Mutex<Mark>,
-    /// What lies before is given up: whoever reads before it goes on behind.
-    given_up: AtomicU64,
-}
-
 #[derive(Debug, Default)]
 struct Tail {
     blocks: VecDeque<Arc<Block>>,
     bytes: usize,
-}
-
-impl Cursor {
-    /// An uplink that has delivered everything before `mark`.
-    pub fn new(uplink: String, mark: Mark) -> Self {
-        Self { uplink, taken: AtomicBool::new(false), mark: Mutex::new(mark), given_up: AtomicU64::new(0) }
-    }
-
-    /// How far it is.
-    pub fn mark(&self) -> Mark {
-        *self.mark.lock()
-    }
-
-    /// Moves it on, and never back.
-    pub fn advance(&self, mark: Mark) {
-        let mut own = self.mark.lock();
-        if mark.offset > own.offset {
-            *own = mark;
-        }
-    }
-
-    /// Moves it on behind what the store gave up.
-    pub fn give_up(&self, mark: Mark) {
-        self.advance(mark);
-        self.given_up.fetch_max(mark.offset, Ordering::AcqRel);
-    }
-
-    /// Before this offset nothing is worth reading.
-    pub fn given_up(&self) -> u64 {
-        self.given_up.load(Ordering::Acquire)
-    }
-
-    /// Notes when the record at `offset` was received, unless the cursor moved on meanwhile.
-    pub fn note_received(&self, offset: u64, received_ms: u64) {
-        let mut mark = self.mark.lock();
-        if mark.offset == offset {
-            mark.received_ms = Some(received_ms);
-        }
-    }
-
-    /// Hands its reader out once.
-    pub fn take(&self) -> bool {
-        !self.taken.swap(true, Ordering::AcqRel)
-    }
 }
 
 impl Log {
@@ -174,15 +118,16 @@ impl Log {
         gaps: Gaps,
         end: Mark,
     ) -> Self {
+        let timeline = Timeline::default();
         Self {
             store,
             segments,
             dead_letters,
-            sessions: SessionFile::new(files.clone(), store),
+            sessions: SessionFile::new(files.clone(), store, timeline.clone()),
             fleet: FleetFile::new(files.clone(), store),
             files,
             cursors,
-            timeline: Timeline::default(),
+            timeline,
             meter: Meter::default(),
             end: watch::Sender::new(End { offset: end.offset, closed: false }),
             tail: Mutex::default(),
@@ -250,11 +195,6 @@ impl Log {
     /// Everything ever stored.
     pub fn totals(&self) -> Mark {
         *self.totals.lock()
-    }
-
-    /// The cursors as they are stored.
-    pub fn cursor_offsets(&self) -> Vec<(String, u64)> {
-        self.cursors.iter().map(|cursor| (cursor.uplink.clone(), cursor.mark().offset)).collect()
     }
 
     /// What is known to be missing.

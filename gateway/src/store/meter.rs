@@ -24,6 +24,7 @@ pub struct Meter {
     commits: AtomicU64,
     events: AtomicU64,
     lost_events: AtomicU64,
+    room_bytes: AtomicU64,
     recent: Mutex<Recent>,
 }
 
@@ -67,6 +68,16 @@ impl Meter {
     /// Bytes that all files may take.
     pub fn max_bytes(&self) -> u64 {
         self.begun().map_or(0, |begun| begun.max_bytes)
+    }
+
+    /// All files may take so many bytes by now, for the disk has no more.
+    pub fn set_room_bytes(&self, room_bytes: u64) {
+        self.room_bytes.store(room_bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that all files may take, or that the disk has for them if that is less.
+    pub fn room_bytes(&self) -> u64 {
+        self.room_bytes.load(Ordering::Relaxed)
     }
 
     /// A commit with so many events was made.

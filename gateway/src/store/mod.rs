@@ -21,7 +21,9 @@
 
 mod batch;
 mod commit;
+mod cursor;
 mod dead_letters;
+mod delivered;
 mod disk;
 mod error;
 mod fleet;
@@ -32,6 +34,7 @@ mod gaps;
 mod guard;
 pub mod inspect;
 mod intake;
+mod kept;
 mod log;
 mod meter;
 mod open;
@@ -66,6 +69,7 @@ pub use fleet::{
 pub use folder::{Folder, OsFolder};
 pub use follow::Follower;
 pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
+pub use kept::{ForgetError, UPLINKS_KEPT_MAX, forget_uplink_in};
 pub use outbox::{
     Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE, DEVICE_PENDING_MAX,
     ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX as COMMAND_ID_BYTES_MAX,
@@ -142,6 +146,8 @@ pub enum WhenFull {
 pub struct Backlog {
     /// The uplink's name.
     pub uplink: String,
+    /// It was named to [`Store::open`]; else its place is kept until it is forgotten.
+    pub is_configured: bool,
     /// Events not yet acknowledged upstream.
     pub events: u64,
     /// Bytes of their records.
@@ -165,6 +171,8 @@ pub struct Status {
     pub used_bytes: u64,
     /// Bytes that they may take.
     pub max_bytes: u64,
+    /// Bytes that they can take: less than they may if the disk is smaller, or others fill it.
+    pub room_bytes: u64,
     /// Events that some uplink will not get, as far as this process has given them up: each is in a gap record.
     pub dropped_events: u64,
     /// Bytes written to disk by this process.
@@ -177,7 +185,7 @@ pub struct Status {
     pub failure: Option<String>,
     /// As much is stored as may be: events that are not urgent are refused.
     pub is_full: bool,
-    /// By uplink, in the order given to [`Store::open`].
+    /// By uplink, in the order given to [`Store::open`], then those that are not configured any more.
     pub backlogs: Vec<Backlog>,
 }
 
@@ -196,7 +204,8 @@ impl Store {
     /// Opens or makes the store, and starts the commit thread. Blocking, below a second.
     ///
     /// An uplink that is not known yet starts where the one that is farthest behind stands, also one that is not
-    /// named any more: a renamed uplink loses nothing. Without any it starts with the oldest record.
+    /// named any more: a renamed uplink loses nothing. Without any it starts with the oldest record. The place of one that is
+    /// not named any more is kept: see [`View::forget_uplink`].
     ///
     /// # Errors
     /// [`StoreError`] says which file, what is wrong with it and what to do.
@@ -250,7 +259,8 @@ impl Store {
     /// The reader of an uplink named at [`Store::open`]; once each.
     #[must_use]
     pub fn reader(&self, uplink: &str) -> Option<Reader> {
-        let index = self.log.cursors.iter().position(|cursor| cursor.uplink == uplink)?;
+        let index =
+            self.log.cursors.iter().position(|cursor| cursor.is_configured && cursor.uplink == uplink)?;
         self.log.cursors[index].take().then(|| Reader::new(self.log.clone(), index))
     }
 
@@ -278,13 +288,14 @@ impl Store {
             file_bytes,
             used_bytes: self.log.used_bytes(),
             max_bytes: self.log.meter.max_bytes(),
+            room_bytes: self.log.meter.room_bytes(),
             dropped_events: self.log.meter.lost_events(),
             written_bytes: self.log.files.plug().written_bytes(),
             dead_letters: self.log.dead_letters.count(),
             dead_letter_bytes: self.log.dead_letters.bytes(),
             failure: self.log.failure(),
             is_full: self.intake.is_store_full(),
-            backlogs: (0..self.log.cursors.len()).map(|index| self.backlog(index)).collect(),
+            backlogs: self.log.live_cursors().map(|(_, cursor)| self.log.backlog(cursor)).collect(),
         }
     }
 
@@ -322,35 +333,6 @@ impl Store {
         self.intake.end();
         self.log.close();
         self.outbox.close();
-    }
-
-    fn backlog(&self, index: usize) -> Backlog {
-        let cursor = &self.log.cursors[index];
-        let (mark, totals) = (cursor.mark(), self.log.totals());
-        let behind = mark.events < totals.events;
-        let oldest = || -> Option<u64> {
-            if mark.received_ms.is_some() {
-                return mark.received_ms;
-            }
-            let received_ms = match self.log.recent(mark.offset) {
-                Some(block) => reader::mark_at(&block, mark.offset).received_ms,
-                None => {
-                    let blocks =
-                        self.log.segments.read(mark.offset..totals.offset, reader::READ_BYTES_MAX).ok()?;
-                    blocks.first().and_then(|block| {
-                        block.records_from(mark.offset).next().map(|(_, record)| record.received_ms)
-                    })
-                }
-            }?;
-            cursor.note_received(mark.offset, received_ms);
-            Some(received_ms)
-        };
-        Backlog {
-            uplink: cursor.uplink.clone(),
-            events: totals.events.saturating_sub(mark.events),
-            bytes: totals.bytes.saturating_sub(mark.bytes),
-            oldest_received_ms: if behind { oldest() } else { None },
-        }
     }
 }
 

@@ -20,12 +20,15 @@ use std::{
 
 use super::{
     commit::{Carried, Start, frame_of},
+    cursor::Cursor,
     dead_letters::{self, DeadLetters},
+    delivered::Delivered,
     disk::Files,
     error::StoreError,
     folder::{Folder, OsFolder},
     gaps::Gaps,
-    log::{Cursor, Log, Mark, Trouble},
+    kept::UPLINKS_KEPT_MAX,
+    log::{Log, Mark, Trouble},
     pending::Pending,
     reader, record,
     seen::Seen,
@@ -58,6 +61,7 @@ pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
     let names = names_in(folder)?;
     let ours = |name: &String| {
         name == dead_letters::FILE
+            || Delivered::of(name).is_some()
             || segment::first_of(name).is_some()
             || segment::is_unfinished(name).is_some()
             || segment::is_damaged(name)
@@ -132,16 +136,32 @@ pub fn open(
 ) -> Result<Opened, StoreError> {
     let files = Files::new(folder);
     let firsts = clear(&files)?;
-    let last = if firsts.is_empty() { None } else { Some(last_state(&files, &firsts)?) };
-    let Some(mut last) = last else { return open_new(files, uplinks, letters_max_bytes) };
+    let last = match Delivered::find(&files.names()?, None) {
+        _ if !firsts.is_empty() => last_state(&files, &firsts)?,
+        Some(delivered) => Last::behind(delivered),
+        None => return open_new(files, uplinks, letters_max_bytes),
+    };
+    open_at(files, &firsts, last, uplinks, letters_max_bytes)
+}
+
+/// Opens a store of which it is known how things stood last.
+fn open_at(
+    files: Files,
+    firsts: &[u64],
+    mut last: Last,
+    uplinks: &[String],
+    letters_max_bytes: u64,
+) -> Result<Opened, StoreError> {
     let letters = DeadLetters::open(&files, last.found.head.store, last.end.events > 0, letters_max_bytes)?;
-    last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or_default());
-    let segments = Segments::new(files.clone(), last.found.head.store, &firsts);
+    let delivered = Delivered::find(&files.names()?, Some(last.found.head.store));
+    if let Some(delivered) = delivered {
+        delivered.raise(&mut last.found.cursors, uplinks, last.end.offset);
+    }
+    // Where there is no segment, the log ends at the mark.
+    last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or(last.end.offset));
+    let segments = Segments::new(files.clone(), last.found.head.store, firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
-    let cursors = starts(uplinks, &last.found.cursors, last.end.offset)
-        .into_iter()
-        .map(|(uplink, offset)| Cursor::new(uplink, mark_of(&segments, offset, last.end)))
-        .collect();
+    let cursors = cursors(&files, &segments, uplinks, &last)?;
     let log = Log::new(last.found.head.store, segments, letters, files, cursors, last.found.gaps, last.end);
     last.troubles.into_iter().for_each(|trouble| log.report(trouble));
     for cursor in log.cursors.iter().map(|cursor| cursor.mark().offset).filter(|offset| *offset < oldest) {
@@ -152,6 +172,7 @@ pub fn open(
         carried: last.carried,
         jumped_to: last.jumped_to,
         newest_ms: last.newest_ms,
+        is_marked: delivered.is_some(),
         seen: last.seen,
         saved_cursors: last.found.cursors,
     };
@@ -165,13 +186,15 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
     }
     // Seeded by the operating system's randomness.
     let store = RandomState::new().build_hasher().finish() as u32;
+    // From the first event on each has a place that can be kept.
+    let saved_cursors: Vec<(String, u64)> = uplinks.iter().map(|name| (name.clone(), 0)).collect();
     let beginning = Beginning {
         store,
         first: 0,
         events_before: 0,
         bytes_before: 0,
         part: Part::Whole,
-        cursors: &[],
+        cursors: &saved_cursors,
         pending: &Pending::default(),
         seen: &[],
         gaps: &Gaps::default(),
@@ -187,8 +210,9 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
         carried: None,
         jumped_to: None,
         newest_ms: 0,
+        is_marked: false,
         seen: Seen::default(),
-        saved_cursors: Vec::new(),
+        saved_cursors,
     };
     Ok(Opened { log, pending: Pending::default(), start })
 }
@@ -225,6 +249,21 @@ struct Last {
 }
 
 impl Last {
+    /// There is no segment any more, for all of them were delivered and the disk was full.
+    fn behind(delivered: Delivered) -> Self {
+        let mut found = Found::default();
+        found.head.store = delivered.store;
+        Last {
+            found,
+            end: delivered.mark,
+            seen: Seen::default(),
+            newest_ms: 0,
+            carried: None,
+            jumped_to: None,
+            troubles: Vec::new(),
+        }
+    }
+
     /// A segment was made behind the last one that is there: its file is gone, with all that it may have held.
     fn miss_newest(&mut self, newest: u64, last: u64) {
         if newest <= last {
@@ -306,17 +345,34 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
     Ok(Some(Last { found, end, seen, newest_ms, carried, jumped_to: None, troubles: Vec::new() }))
 }
 
-/// Where each uplink begins.
-fn starts(uplinks: &[String], saved: &[(String, u64)], end: u64) -> Vec<(String, u64)> {
-    for (name, offset) in saved.iter().filter(|(name, offset)| !uplinks.contains(name) && *offset < end) {
-        tracing::warn!(uplink = %name, behind = end - offset, "an uplink with a backlog is not configured any more");
-    }
+/// Where each uplink begins, and where those stand that are not configured any more.
+fn cursors(
+    files: &Files,
+    segments: &Segments,
+    uplinks: &[String],
+    last: &Last,
+) -> Result<Vec<Cursor>, StoreError> {
+    let (saved, end) = (&last.found.cursors, last.end);
+    let mark = |offset: u64| mark_of(segments, offset.min(end.offset), end);
     let behind = saved.iter().map(|(_, offset)| *offset).min();
     let start = |name: &String| {
         let known = saved.iter().find(|(saved, _)| saved == name).map(|(_, offset)| *offset);
-        (name.clone(), known.or(behind).unwrap_or_default().min(end))
+        Cursor::new(name.clone(), mark(known.or(behind).unwrap_or_default()))
     };
-    uplinks.iter().map(start).collect()
+    let kept = saved.iter().filter(|(name, _)| !uplinks.contains(name));
+    let kept: Vec<Cursor> = kept.map(|(name, offset)| Cursor::kept(name.clone(), mark(*offset))).collect();
+    if kept.len() > UPLINKS_KEPT_MAX {
+        let names = kept.into_iter().map(|cursor| cursor.uplink).collect::<Vec<_>>().join(", ");
+        return Err(StoreError::TooManyUplinks { path: files.path_of(""), names });
+    }
+    for cursor in &kept {
+        let (uplink, events) = (&cursor.uplink, end.events.saturating_sub(cursor.mark().events));
+        tracing::warn!(
+            "the uplink {uplink} is not configured any more: {events} events wait for it, and all that come; they are kept until it \
+             is configured again, or \"tidegate uplinks forget {uplink}\""
+        );
+    }
+    Ok(uplinks.iter().map(start).chain(kept).collect())
 }
 
 /// The point of the log at `offset`. Where it can not be read, as if each record behind it held one event: the reader says

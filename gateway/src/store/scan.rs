@@ -55,6 +55,13 @@ impl View {
         Point { offset, bytes }
     }
 
+    /// Everything before it is delivered to this uplink, or set aside; 0 for one that there is not.
+    #[must_use]
+    pub fn settled_to(&self, uplink: &str) -> u64 {
+        let cursor = self.log.cursors.iter().find(|cursor| cursor.uplink == uplink);
+        cursor.map_or(0, |cursor| cursor.mark().offset)
+    }
+
     /// The oldest row that can be read; the end where there is none.
     ///
     /// # Errors
@@ -106,7 +113,9 @@ impl View {
         };
         match look() {
             Ok((blocks, next)) => Ok(Scan { blocks, next, unreadable: None }),
-            Err(StoreError::Closed) => Err(StoreError::Closed),
+            Err(StoreError::Closed) if self.log.is_closed() => Err(StoreError::Closed),
+            // There is no segment: see `delivered.rs`.
+            Err(StoreError::Closed) => Ok(Scan { blocks: Vec::new(), next: end, unreadable: None }),
             Err(error) => {
                 let ranges = self.log.segments.ranges(end.offset);
                 let here = ranges.iter().rev().find(|range| range.start <= at);

@@ -167,21 +167,56 @@ impl Segments {
         while deleted < count_max
             && let Some(first) = self.oldest_done(delivered, retain, now_ms)?
         {
-            let mut entries = self.entries.lock();
-            close_idle(&mut entries);
-            if entries.first().is_none_or(|entry| entry.first != first || entry.open.is_some()) {
+            if !self.delete_oldest(first)? {
                 break;
             }
-            let name = segment::name_of(first);
-            self.files.remove(&name).map_err(|cause| Fault { first, cause })?;
-            entries.remove(0);
-            tracing::debug!(segment = %name, "deleted: delivered, and kept long enough");
             deleted += 1;
         }
         if deleted > 0 {
             self.files.sync().map_err(|cause| Fault { first: delivered, cause })?;
         }
         Ok(deleted)
+    }
+
+    /// Deletes the only segment that is left, if nothing is written to it any more: the log has to lie before a durable mark as a
+    /// whole (`delivered.rs`), for from now on nothing else says where it ends. Whether it did.
+    ///
+    /// # Errors
+    /// [`Fault`]: it may be there or not.
+    pub fn delete_only(&self) -> Result<bool, Fault> {
+        let first = match self.entries.lock().as_slice() {
+            [only] if !only.is_active => only.first,
+            _ => return Ok(false),
+        };
+        let is_deleted = self.delete_oldest(first)?;
+        if is_deleted {
+            self.files.sync().map_err(|cause| Fault { first, cause })?;
+        }
+        Ok(is_deleted)
+    }
+
+    /// Deletes the oldest segment, if it is the one that begins at `first` and nobody reads it. Whether it did.
+    fn delete_oldest(&self, first: u64) -> Result<bool, Fault> {
+        let mut entries = self.entries.lock();
+        close_idle(&mut entries);
+        if entries.first().is_none_or(|entry| entry.first != first || entry.open.is_some()) {
+            return Ok(false);
+        }
+        let name = segment::name_of(first);
+        self.files.remove(&name).map_err(|cause| Fault { first, cause })?;
+        entries.remove(0);
+        tracing::debug!(segment = %name, "deleted: delivered, and kept long enough");
+        Ok(true)
+    }
+
+    /// Whether there is one that lies before `delivered` as a whole, with another behind it.
+    pub fn has_done(&self, delivered: u64) -> bool {
+        matches!(self.entries.lock().as_slice(), [_, next, ..] if next.first <= delivered)
+    }
+
+    /// Where the last one begins, if there is one to which nothing is written any more.
+    pub fn sealed_last(&self) -> Option<u64> {
+        self.entries.lock().last().filter(|last| !last.is_active).map(|last| last.first)
     }
 
     /// Forgets a segment whose file is gone.

@@ -7,13 +7,19 @@
 //!  make ─▶ NAME.new ─ tables and meta, durable ─▶ NAME
 //! ```
 //! A [`Keeper`] has one at hand for whoever keeps what the log could give again: opened when it is needed, begun anew when it is
-//! damaged.
+//! damaged, and copied into a new file when it takes several times the room of what it holds: redb gives hardly any of it back, and
+//! copying costs what is held, not what is taken.
 //!
 //! Its table `meta` holds numbers by name, `format` and `store` among them. Limits: the check at opening reads the whole file, which
-//! whoever fills it bounds. A crash leaves an unfinished file under its other name at the most, which the next one replaces.
+//! whoever fills it bounds; on the disk it takes up to [`SPARSE_FACTOR`] times what it holds and [`SPARSE_BYTES_MIN`], and twice what one
+//! transaction writes. A crash leaves an unfinished file under its other name at the most, which the next one replaces: it is before
+//! the copy, or after it.
 
 use parking_lot::Mutex;
-use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, Value, WriteTransaction,
+};
 
 use super::{
     disk::Files,
@@ -24,6 +30,34 @@ use super::{
 /// Numbers by name.
 pub const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const CACHE_BYTES: usize = 512 * 1024;
+/// A file that takes fewer bytes than this is left as it is, however little it holds.
+pub const SPARSE_BYTES_MIN: u64 = 1024 * 1024;
+/// A file that takes more than so many times what it holds is copied into a new one.
+pub const SPARSE_FACTOR: u64 = 3;
+/// What a row takes beside its value, in bytes: its key, and its share of the pages.
+const ROW_BYTES: u64 = 64;
+
+/// What a file takes on the disk and what it holds, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    used: u64,
+    held: u64,
+}
+
+impl Size {
+    /// Whether it is worth a copy, after one that came to `last`: where that did not help, the next waits until it may.
+    fn is_sparse(self, last: Option<Size>) -> bool {
+        let may_help = |last: Size| self.used > last.used.saturating_mul(2) || self.held < last.held / 2;
+        self.used > SPARSE_BYTES_MIN.saturating_add(self.held.saturating_mul(SPARSE_FACTOR))
+            && last.is_none_or(may_help)
+    }
+}
+
+/// What a row with a value of this length counts.
+#[must_use]
+pub fn row_bytes(value_bytes: usize) -> u64 {
+    value_bytes as u64 + ROW_BYTES
+}
 
 /// What such a file is called.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +70,8 @@ pub struct SideFile {
     pub damaged_name: &'static str,
     /// Version of its format.
     pub format: u64,
+    /// The oldest that is still read.
+    pub format_oldest: u64,
 }
 
 impl SideFile {
@@ -52,11 +88,6 @@ impl SideFile {
     /// # Errors
     /// [`StoreError`]: it is as it was; [`StoreError::is_damage`] says whether it can not be trusted.
     pub fn open(&self, files: &Files, store: u32) -> Result<Guarded, StoreError> {
-        self.open_since(self.format, files, store).map(|(db, _)| db)
-    }
-
-    /// The same, of a format from `oldest` on, which is given.
-    fn open_since(&self, oldest: u64, files: &Files, store: u32) -> Result<(Guarded, u64), StoreError> {
         let path = files.path_of(self.name);
         files.settle(self.name);
         // A sync that failed when it got its name may have left the name in memory only.
@@ -78,9 +109,11 @@ impl SideFile {
         let [format, owner] = guarded(&path, || numbers().map_err(redb))?;
         match format {
             0 => Err(StoreError::Unreadable { path }),
-            format if format < oldest || format > self.format => Err(StoreError::Format { path, format }),
+            format if !(self.format_oldest..=self.format).contains(&format) => {
+                Err(StoreError::Format { path, format })
+            }
             _ if owner != u64::from(store) => Err(StoreError::Stray { path }),
-            _ => Ok((db, format)),
+            _ => Ok(db),
         }
     }
 
@@ -113,6 +146,46 @@ impl SideFile {
         Ok(db)
     }
 
+    /// Copies what `old` holds into a new file, which takes its place.
+    ///
+    /// # Errors
+    /// [`StoreError`]: one of them has the name, whole. It is to be opened anew.
+    pub fn copy(
+        &self,
+        files: &Files,
+        store: u32,
+        old: Guarded,
+        copy: impl FnOnce(&ReadTransaction, &WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<Guarded, StoreError> {
+        self.make(files, store, |new| {
+            let old = old.get()?.begin_read()?;
+            copy_table(&old, new, META)?;
+            copy(&old, new)
+        })
+    }
+
+    /// An open file, copied into a new one if it takes much more than the `held` bytes that it holds: for who has no [`Keeper`].
+    ///
+    /// # Errors
+    /// [`StoreError`]: as [`SideFile::open`].
+    pub fn tidied(
+        &self,
+        files: &Files,
+        store: u32,
+        db: Guarded,
+        held: u64,
+        copy: impl FnOnce(&ReadTransaction, &WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<Guarded, StoreError> {
+        let size = Size { used: files.used_bytes(self.name), held };
+        if !size.is_sparse(None) {
+            return Ok(db);
+        }
+        self.copy(files, store, db, copy).or_else(|error| {
+            tracing::warn!(file = self.name, "takes more room than it needs, for now: {error}");
+            self.open(files, store)
+        })
+    }
+
     /// Puts a damaged one out of the way; one that was there before it is gone.
     ///
     /// # Errors
@@ -125,16 +198,22 @@ impl SideFile {
 /// A side file that is opened when it is needed.
 pub struct Keeper {
     file: SideFile,
-    /// The oldest format that becomes the present one.
-    oldest: u64,
-    /// Makes its tables, those that are not there.
-    fill: Fill,
+    tables: Tables,
     files: Files,
     store: u32,
     state: Mutex<State>,
+    /// After the last copy.
+    copied: Mutex<Option<Size>>,
 }
 
-type Fill = fn(&WriteTransaction) -> Result<(), redb::Error>;
+/// What is done to all tables of a file but `meta`.
+#[derive(Clone, Copy)]
+pub struct Tables {
+    /// Makes them, empty.
+    pub make: fn(&WriteTransaction) -> Result<(), redb::Error>,
+    /// Copies them into a new file.
+    pub copy: fn(&ReadTransaction, &WriteTransaction) -> Result<(), redb::Error>,
+}
 
 enum State {
     Open(Guarded),
@@ -151,14 +230,9 @@ impl std::fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    /// Of the store with this identity. Nothing is opened; `fill` makes the tables of a new one.
-    pub fn new(file: SideFile, fill: Fill, files: Files, store: u32) -> Self {
-        Self { file, oldest: file.format, fill, files, store, state: Mutex::new(State::Shut) }
-    }
-
-    /// One of a format from `oldest` on gets the tables that it does not have, and is of the present format then.
-    pub fn reading(self, oldest: u64) -> Self {
-        Self { oldest, ..self }
+    /// Of the store with this identity. Nothing is opened.
+    pub fn new(file: SideFile, tables: Tables, files: Files, store: u32) -> Self {
+        Self { file, tables, files, store, state: Mutex::new(State::Shut), copied: Mutex::new(None) }
     }
 
     /// What `read` finds; `None` where nothing ever was kept, or where it was damaged, which is said and set aside.
@@ -179,7 +253,7 @@ impl Keeper {
         let path = self.files.path_of(self.file.name);
         let opened = match std::mem::replace(&mut *state, State::Shut) {
             State::Open(db) => Ok(db),
-            _ => self.open(),
+            _ => self.file.open(&self.files, self.store),
         };
         let looked = opened.and_then(|db| {
             let found =
@@ -226,32 +300,63 @@ impl Keeper {
         })
     }
 
+    /// Gives back to the disk what the file takes for nothing, if it is worth it, now that it holds so many bytes. What fails is said
+    /// and left for the next time: nothing is lost.
+    pub fn tidy(&self, held: u64) {
+        let mut state = self.state.lock();
+        let size = || Size { used: self.files.used_bytes(self.file.name), held };
+        let before = size();
+        if !matches!(*state, State::Open(_)) || !before.is_sparse(*self.copied.lock()) {
+            return;
+        }
+        let State::Open(old) = std::mem::replace(&mut *state, State::Shut) else { return };
+        match self.file.copy(&self.files, self.store, old, self.tables.copy) {
+            Ok(new) => {
+                *state = State::Open(new);
+                *self.copied.lock() = Some(size());
+                let (before, now) = (before.used, size().used);
+                tracing::debug!(
+                    file = self.file.name,
+                    before,
+                    now,
+                    "copied into a new file, which takes less"
+                );
+            }
+            Err(error) => {
+                *self.copied.lock() = Some(before);
+                tracing::warn!(file = self.file.name, "takes more room than it needs, for now: {error}");
+            }
+        }
+    }
+
     /// Closes the file, for good.
     pub fn close(&self) {
         *self.state.lock() = State::Closed;
     }
 
-    fn open(&self) -> Result<Guarded, StoreError> {
-        let (db, format) = self.file.open_since(self.oldest, &self.files, self.store)?;
-        if format < self.file.format {
-            let path = self.files.path_of(self.file.name);
-            let upgrade = || -> Result<(), redb::Error> {
-                let transaction = db.get()?.begin_write()?;
-                (self.fill)(&transaction)?;
-                transaction.open_table(META)?.insert("format", self.file.format)?;
-                Ok(transaction.commit()?)
-            };
-            guarded(&path, || upgrade().map_err(|error| StoreError::disk(&path, error)))?;
-        }
-        Ok(db)
-    }
-
     fn open_or_make(&self) -> Result<Guarded, StoreError> {
         if self.file.is_there(&self.files)? {
-            return self.open();
+            return self.file.open(&self.files, self.store);
         }
-        self.file.make(&self.files, self.store, self.fill)
+        self.file.make(&self.files, self.store, self.tables.make)
     }
+}
+
+/// Copies a table.
+///
+/// # Errors
+/// What redb says.
+pub fn copy_table<K: Key + 'static, V: Value + 'static>(
+    old: &ReadTransaction,
+    new: &WriteTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<(), redb::Error> {
+    let mut to = new.open_table(table)?;
+    for row in old.open_table(table)?.iter()? {
+        let (key, value) = row?;
+        to.insert(key.value(), value.value())?;
+    }
+    Ok(())
 }
 
 /// A number of `meta`.
@@ -260,4 +365,31 @@ impl Keeper {
 /// What redb says.
 pub fn number(db: &Database, name: &str) -> Result<Option<u64>, redb::Error> {
     Ok(db.begin_read()?.open_table(META)?.get(name)?.map(|number| number.value()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_copied_when_it_takes_much_more_than_it_holds_and_not_again_before_that_may_help() {
+        const MIB: u64 = 1 << 20;
+        let size = |used, held| Size { used: used * MIB, held: held * MIB };
+        for (now, last, is_sparse) in [
+            (size(1, 0), None, false),
+            (size(2, 0), None, true),
+            (size(4, 1), None, false),
+            (size(5, 1), None, true),
+            (size(200, 60), None, true),
+            (size(180, 60), None, false),
+            // A copy brought nothing, and what there is stays.
+            (size(5, 1), Some(size(5, 1)), false),
+            (size(10, 1), Some(size(5, 1)), false),
+            (size(11, 1), Some(size(5, 1)), true),
+            (size(40, 4), Some(size(30, 10)), true),
+            (size(40, 6), Some(size(30, 10)), false),
+        ] {
+            assert_eq!(now.is_sparse(last), is_sparse, "{now:?} after {last:?}");
+        }
+    }
 }

@@ -10,9 +10,9 @@ use super::{
     error::StoreError,
     fleet,
     log::Log,
-    sessions::{Change, Kept},
+    sessions::{self, Change, Kept},
 };
-use crate::clock::Timeline;
+use crate::clock::{Reading, Timeline};
 
 /// A look into an open store. Cheap to clone; it does not keep the store open.
 #[derive(Debug, Clone)]
@@ -56,8 +56,14 @@ impl View {
     ///
     /// # Errors
     /// [`StoreError`]: it can not be read now. It is as it was.
-    pub fn load_sessions(&self) -> Result<Option<Kept>, StoreError> {
-        self.log.sessions.load()
+    pub fn load_sessions(&self, now: &Reading) -> Result<Option<Kept>, StoreError> {
+        self.log.sessions.load(now, self.session_bytes_max())
+    }
+
+    /// Bytes that may be held of local subscribers' sessions and retained messages, so that their file stays within its part of the store.
+    #[must_use]
+    pub fn session_bytes_max(&self) -> u64 {
+        sessions::held_bytes_max(self.log.meter.room_bytes())
     }
 
     /// Keeps changes of local subscribers' sessions, and that the log up to `position` is in them: durable when this returns.

@@ -54,7 +54,12 @@ impl Inside {
             None => not_ready.push("the store is closed".into()),
             Some(status) => {
                 not_ready.extend(status.failure.iter().map(|reason| format!("the store fails: {reason}")));
-                if status.is_full {
+                if status.is_full && status.room_bytes < status.max_bytes {
+                    not_ready.push(format!(
+                        "the disk has no space left for the store ({} of {} bytes): events are refused until something is delivered, or deleted by somebody else",
+                        status.used_bytes, status.room_bytes
+                    ));
+                } else if status.is_full {
                     not_ready.push(format!(
                         "the store is full ({} of {} bytes): events are refused until something is delivered",
                         status.used_bytes, status.max_bytes
@@ -62,7 +67,24 @@ impl Inside {
                 }
             }
         }
+        let mut warnings = self.reload.warnings();
         let backlogs = status.as_ref().map(|status| status.backlogs.as_slice()).unwrap_or_default();
+        // Behind those that are configured come those that are not.
+        let (nowhere, unknown) = (String::new(), Arc::default());
+        let known = self.uplinks.iter().map(|(upstream, health)| (upstream, health));
+        let known = known.chain(std::iter::repeat((&nowhere, &unknown)));
+        let uplinks: Vec<UplinkView> = backlogs
+            .iter()
+            .zip(known)
+            .map(|(backlog, (upstream, health))| UplinkView::new(upstream, backlog, &health.view(), now_ms))
+            .collect();
+        warnings.extend(uplinks.iter().filter(|uplink| uplink.kept).map(|uplink| {
+            let (name, events) = (&uplink.name, uplink.backlog_events);
+            format!(
+                "the uplink {name} is not configured any more, and {events} events are kept for it: configure it again, or run \
+                 \"tidegate uplinks forget {name}\""
+            )
+        }));
         Snapshot {
             version: VERSION.into(),
             id: self.id.clone(),
@@ -70,16 +92,10 @@ impl Inside {
             started_ms: self.started_ms,
             ready: not_ready.is_empty(),
             not_ready,
-            warnings: self.reload.warnings(),
+            warnings,
             listeners: self.listeners.clone(),
             store: status.as_ref().map(StoreView::from),
-            uplinks: backlogs
-                .iter()
-                .zip(&self.uplinks)
-                .map(|(backlog, (upstream, health))| {
-                    UplinkView::new(upstream, backlog, &health.view(), now_ms)
-                })
-                .collect(),
+            uplinks,
         }
     }
 }

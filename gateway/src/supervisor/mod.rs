@@ -212,7 +212,12 @@ impl Gateway {
             store.file_bytes,
             store.segments
         );
-        for uplink in &snapshot.uplinks {
+        // What the store says of the others is in the log already.
+        let mut configured = snapshot.uplinks.iter().filter(|uplink| !uplink.kept).peekable();
+        if configured.peek().is_none() {
+            tracing::warn!("there is no uplink: events are stored and go nowhere; add an [[uplink]]");
+        }
+        for uplink in configured {
             let (name, upstream, events) = (&uplink.name, &uplink.upstream, uplink.backlog_events);
             let age = uplink.backlog_age_seconds;
             match events {
@@ -221,9 +226,6 @@ impl Gateway {
                     "uplink {name} to {upstream}: {events} events to deliver, oldest {age:.0} s"
                 ),
             }
-        }
-        if snapshot.uplinks.is_empty() {
-            tracing::warn!("there is no uplink: events are stored and go nowhere; add an [[uplink]]");
         }
         let listeners: Vec<String> = snapshot.listeners.iter().map(ToString::to_string).collect();
         tracing::info!(

@@ -253,6 +253,12 @@ impl Folder for SimulatedDisk {
         Ok(state.image(state.find(name)?).used_bytes())
     }
 
+    fn available_bytes(&self) -> io::Result<u64> {
+        let state = self.state.lock();
+        state.check_power()?;
+        Ok(state.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.used_bytes())))
+    }
+
     fn forget_cached(&self, name: &str) -> io::Result<()> {
         self.state.lock().forget(name)
     }

@@ -34,13 +34,13 @@ enum Command {
 
 /// Where to look.
 #[derive(Debug, clap::Args)]
-struct Place {
+pub(super) struct Place {
     /// The running gateway's [http] address
     #[arg(long, value_name = "ADDRESS", default_value = ask::HTTP_DEFAULT, conflicts_with = "files")]
-    http: String,
-    /// The folder of a stopped gateway, its data_dir: nothing is written
+    pub(super) http: String,
+    /// The folder of a stopped gateway, its data_dir
     #[arg(long, value_name = "DIR")]
-    files: Option<PathBuf>,
+    pub(super) files: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -51,18 +51,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
 }
 
-fn open(folder: &Path) -> Result<Inspector, Failure> {
-    Inspector::of_files(folder).map_err(|error| match error {
+pub(super) fn open(folder: &Path) -> Result<Inspector, Failure> {
+    Inspector::of_files(folder).map_err(|error| unopened(folder, &error))
+}
+
+/// Why the store in a folder can not be opened by a command.
+pub(super) fn unopened(folder: &Path, error: &StoreError) -> Failure {
+    match error {
         StoreError::NoStore { .. } => Failure::NoInput(error.to_string()),
         StoreError::InUse { .. } => Failure::Unavailable(format!(
-            "a gateway has the store in {} open: look through it, with --http ADDRESS instead of --files",
+            "a gateway has the store in {} open: ask it, with --http ADDRESS instead of --files",
             folder.display()
         )),
         error => Failure::Io(error.to_string()),
-    })
+    }
 }
 
-fn failed(error: StoreError) -> Failure {
+pub(super) fn failed(error: StoreError) -> Failure {
     Failure::Io(error.to_string())
 }
 

@@ -4,15 +4,19 @@
 //! Behind one that fails comes one that says everything: nothing is forgotten, nothing piles up however long saving fails, and the
 //! steps of QoS 2 wait for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Bus,
     mailbox::{InFile, Mailbox, Options, State, Subscription},
     message::Message,
     outbound::Outbound,
+    retained::Outcome,
 };
-use crate::store::{KeptSessions, SessionChange};
+use crate::{
+    clock::timeline::STEADY_ORIGIN_MS,
+    store::{KeptSessions, SessionChange},
+};
 
 /// A save on its way.
 #[derive(Debug)]
@@ -24,13 +28,26 @@ pub(super) struct Save {
 }
 
 impl Bus {
-    /// Takes up what was kept.
-    pub(super) fn restore(&self, kept: KeptSessions, now_ms: u64) {
-        let settings = self.0.settings.clone();
+    /// Takes up what was kept, with times that count the machine as off for `off_ms` before its boot.
+    pub(super) fn restore(&self, kept: KeptSessions, now_ms: u64, off_ms: u64) {
+        self.0.off_ms.store(off_ms, Ordering::Relaxed);
+        self.0.unsaved.lock().is_unknown |= kept.is_old;
+        let (messages_max, bytes_max) = (self.0.settings.retained_messages_max, self.retained_bytes_max());
         let mut takers = self.0.takers.write();
+        let mut left_out = kept.left_out;
         for row in kept.retained {
             let message = Arc::new(Message::from(row));
-            takers.retained.put(&message, settings.retained_messages_max, settings.retained_bytes_max);
+            let put = takers.retained.put(&message, messages_max, bytes_max);
+            left_out += u64::from(matches!(put, Outcome::NoRoom { .. }));
+        }
+        if left_out > 0 {
+            tracing::warn!(
+                left_out,
+                "more was kept for local subscribers than there is room for: that is lost"
+            );
+            self.0.counts.queue_full.fetch_add(left_out, Ordering::Relaxed);
+            // The next save says all there is, and the file holds the rest no more.
+            self.note_not_saved();
         }
         let mut wills = self.0.wills.lock();
         kept.wills.into_iter().for_each(|(client, row)| wills.restore(client.into(), row, now_ms));
@@ -40,7 +57,7 @@ impl Bus {
             // Or the next start would take it for connected until then; a will is kept apart from it now.
             let was_connected = row.away_since_ms.is_none() || row.will.is_some();
             let state = State {
-                outbound: Outbound::restored(owed),
+                outbound: Outbound::restored(owed, &self.0.held_bytes),
                 identity: row.identity.as_str().into(),
                 expiry_s: row.expiry_s,
                 // Whoever was connected when the process ended is away since then.
@@ -63,6 +80,30 @@ impl Bus {
                 self.soil(&mailbox, false);
             }
             sessions.insert(client, mailbox);
+        }
+    }
+
+    /// The wall clock may tell by now that the machine was off for longer before its boot: what is from before is as much older.
+    pub(super) fn note_off(&self, off_ms: u64) {
+        let older_ms = off_ms.saturating_sub(self.0.off_ms.fetch_max(off_ms, Ordering::Relaxed));
+        if older_ms == 0 {
+            return;
+        }
+        let age = |ms: &mut u64| {
+            if *ms <= STEADY_ORIGIN_MS as u64 {
+                *ms = ms.saturating_sub(older_ms);
+            }
+        };
+        let age_message = |message: &mut Arc<Message>| {
+            if message.expiry_s.is_some() {
+                age(&mut Arc::make_mut(message).received_ms);
+            }
+        };
+        self.0.takers.write().retained.messages_mut().for_each(age_message);
+        for mailbox in self.0.sessions.lock().values() {
+            let mut state = mailbox.state();
+            state.away_since_ms.iter_mut().for_each(age);
+            state.outbound.messages_mut().for_each(age_message);
         }
     }
 

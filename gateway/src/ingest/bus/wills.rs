@@ -10,7 +10,7 @@
 //! the publication off until then. Crash story: the file has a will before CONNACK, and loses it once its record is durable; so a crash
 //! between the two publishes it twice at worst, and never not at all.
 //!
-//! Limits: one will for each client; [`KEPT_BYTES_MAX`] in all. One that finds no room is published when its connection ends, without
+//! Limits: one will for each client; [`KEPT_BYTES_MAX`] in all, less where `sessions.redb` has little room. One that finds no room is published when its connection ends, without
 //! a delay, and a restart forgets it.
 
 use std::{
@@ -57,7 +57,7 @@ struct Standing {
 enum Step {
     /// Its client is connected.
     There,
-    /// Its client was connected when the gateway ended; until then, milliseconds since 1970, it may come back.
+    /// Its client was connected when the gateway ended; until then, by the steady clock, it may come back.
     Returning { due_ms: u64 },
     /// Its delay runs until then.
     Waiting { due_ms: u64 },
@@ -88,19 +88,20 @@ fn hash(row: &StandingWillRow) -> u64 {
 
 /// The will as it is published.
 pub(super) fn message(client: &str, will: &Will, now_ms: u64) -> Message {
-    Message::of(&Record {
+    let record = Record {
         kind: Kind::Opaque,
         events: 1,
         retain: will.retain,
         qos: will.qos as u8,
         local: false,
         urgent: false,
-        received_ms: now_ms,
+        received_ms: 0,
         client,
         topic: &will.topic,
         properties: &will.properties,
         payload: &will.payload,
-    })
+    };
+    Message::of(&record, now_ms)
 }
 
 fn size(client: &str, will: &Will) -> usize {
@@ -207,7 +208,9 @@ impl Bus {
         {
             wills.due.push_back((client.clone(), will));
         }
-        let has_room = |will: &&Arc<Will>| wills.bytes + size(client, will) <= KEPT_BYTES_MAX;
+        // As much of the file's room as what is retained may take, at the most.
+        let bytes_max = KEPT_BYTES_MAX.min(self.retained_bytes_max());
+        let has_room = |will: &&Arc<Will>| wills.bytes + size(client, will) <= bytes_max;
         let kept = will.filter(has_room).cloned();
         if kept.is_none() && will.is_some() {
             tracing::warn!(%client, "there are too many bytes of wills: this one is not kept over a restart");

@@ -360,7 +360,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             (None, _) => {}
             (Some(will), Last::Appended { committed_at }) => bus.will_published(client, &will, committed_at),
             // It is published as soon as there is room.
-            (Some(will), _) => bus.leave_will(client, &will, clock::wall_ms()),
+            (Some(will), _) => bus.leave_will(client, &will, clock::steady_ms()),
         }
         save
     }

@@ -164,7 +164,7 @@ impl Session {
                 return false;
             }
             Wanted::Passed => {
-                self.bus.pass(Message::of(&record));
+                self.bus.pass(Message::of(&record, now.steady_ms));
             }
             Wanted::Stored => {
                 let bytes = push(&record, publish, sink);
@@ -209,7 +209,7 @@ impl Session {
             payload: &will.payload,
         };
         if delay_s > 0 {
-            self.bus.leave_will(&self.client, &will, now.wall_ms + u64::from(delay_s) * 1000);
+            self.bus.leave_will(&self.client, &will, now.steady_ms + u64::from(delay_s) * 1000);
             return None;
         }
         self.store(now, &publish, sink);

@@ -146,6 +146,9 @@ impl Session {
     pub fn deliver(&mut self, now: Now) {
         let Some(mailbox) = self.mailbox.as_ref().filter(|_| self.may_deliver()) else { return };
         mailbox.answer();
+        if mailbox.is_revoked() {
+            return self.fail(now, Fault::Unacknowledged);
+        }
         let peer = Peer { version: self.version, packet_bytes_max: self.packet_bytes_max };
         let out_bytes_max = self.written + DELIVER_BYTES_MAX;
         let denied = Cell::new(None);
@@ -156,7 +159,7 @@ impl Session {
             }
             may
         };
-        let written = self.bus.write(mailbox, peer, now.wall_ms, &mut self.out, out_bytes_max, may_receive);
+        let written = self.bus.write(mailbox, peer, now.steady_ms, &mut self.out, out_bytes_max, may_receive);
         if written.is_cut {
             mailbox.ring();
         }

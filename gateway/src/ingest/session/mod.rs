@@ -339,7 +339,7 @@ impl Session {
             self.bus.end_packet_ids(&self.client);
         }
         if let Some(mailbox) = &self.mailbox {
-            let save = self.bus.detach(mailbox, self.session_expiry_s, now.wall_ms);
+            let save = self.bus.detach(mailbox, self.session_expiry_s, now.steady_ms);
             ending.save = ending.save.max(save);
         }
         ending

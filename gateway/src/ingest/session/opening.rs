@@ -55,7 +55,7 @@ impl Session {
         // Its delay ends with the session.
         let expiry_s = self.session_expiry_s;
         self.will = connect.will.map(|will| Arc::new(Will { delay_s: will.delay_s.min(expiry_s), ..will }));
-        let save = save.max(self.bus.stand_will(&self.client, self.will.as_ref(), now.wall_ms));
+        let save = save.max(self.bus.stand_will(&self.client, self.will.as_ref(), now.steady_ms));
         let ends = connect.session_expiry_s > 0 && self.session_expiry_s == 0;
         let settings = self.settings.clone();
         let connack = codec::connack(&Accepted {
@@ -92,7 +92,7 @@ impl Session {
             }
         }
         let mailbox = self.mailbox.as_ref()?;
-        self.bus.attach(mailbox, self.receive_max, self.session_expiry_s, now.wall_ms)
+        self.bus.attach(mailbox, self.receive_max, self.session_expiry_s, now.steady_ms)
     }
 
     /// Refuses the CONNECT that was taken.

@@ -141,7 +141,7 @@ impl Committer {
     /// What the file for urgent records begins with: those of the dropped segment before, unless its file is full.
     fn with_urgent_of(&self, before: Option<Place>, own: Mark) -> Result<(Mark, Vec<Arc<Block>>), Fault> {
         let is_small = |place: &Place| {
-            self.log.files.used_bytes(&segment::name_of(place.first)) < self.settings.segment_bytes
+            self.log.files.used_bytes(&segment::name_of(place.first)) < self.segment_bytes_max
         };
         let Some(place) = before.filter(is_small) else { return Ok((own, Vec::new())) };
         let fail = |cause| Fault { first: place.first, cause };
@@ -169,6 +169,8 @@ struct Sorter<'a> {
     committer: &'a Committer,
     gaps: Gaps,
     places: Vec<u64>,
+    /// Whose places they are.
+    uplinks: Vec<usize>,
     tallies: Vec<Tally>,
     kept: Vec<Arc<Block>>,
     /// The log behind the last row.
@@ -178,12 +180,14 @@ struct Sorter<'a> {
 
 impl<'a> Sorter<'a> {
     fn new(committer: &'a Committer) -> Self {
-        let places: Vec<u64> = committer.log.cursors.iter().map(|cursor| cursor.mark().offset).collect();
+        let (uplinks, places): (Vec<usize>, Vec<u64>) =
+            committer.log.live_cursors().map(|(index, cursor)| (index, cursor.mark().offset)).unzip();
         Self {
             gaps: committer.log.gaps(),
             tallies: places.iter().map(|_| Tally::default()).collect(),
             committer,
             places,
+            uplinks,
             kept: Vec::new(),
             end: Mark::default(),
             events: 0,
@@ -229,18 +233,18 @@ impl<'a> Sorter<'a> {
 
     /// Uplinks that stand in `range` go on with the first record that stays, or behind it.
     fn moved(&self, range: Range<u64>) -> Vec<(usize, Mark)> {
-        let stands_in = self.places.iter().enumerate().filter(|(_, place)| range.contains(*place));
+        let stands_in = self.uplinks.iter().zip(&self.places).filter(|(_, place)| range.contains(*place));
         let go_on = stands_in.map(|(index, place)| {
             let next = self.kept.iter().find(|block| block.end() > *place);
             let mark =
                 next.map_or(Mark { offset: range.end, ..self.end }, |block| reader::mark_at(block, *place));
-            (index, mark)
+            (*index, mark)
         });
         go_on.collect()
     }
 
     fn finish(self, range: Range<u64>, now: Now) -> (Gap, Vec<Arc<Block>>) {
-        let cursors = self.committer.log.cursors.iter();
+        let cursors = self.uplinks.iter().map(|index| &self.committer.log.cursors[*index]);
         let lost =
             self.tallies.into_iter().zip(cursors).filter_map(|(tally, cursor)| tally.lost(&cursor.uplink));
         let gap = Gap {

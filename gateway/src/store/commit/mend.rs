@@ -237,7 +237,7 @@ impl Committer {
     fn record_gap(&mut self, reason: Reason, holes: &[Hole], file: Option<String>, now: Now) {
         let (Some(first), Some(last)) = (holes.first(), holes.last()) else { return };
         let (mut uplinks, mut moved) = (Vec::new(), Vec::new());
-        for (index, cursor) in self.log.cursors.iter().enumerate() {
+        for (index, cursor) in self.log.live_cursors() {
             let mark = cursor.mark();
             let ahead = || holes.iter().filter(|hole| hole.to.offset > mark.offset);
             if ahead().next().is_none() {

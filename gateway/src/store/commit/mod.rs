@@ -79,6 +79,10 @@ pub struct Committer {
     newest_ms: u64,
     counted_written_bytes: u64,
     stuck: Option<Stuck>,
+    /// Bytes of rows at which a segment is sealed, as the room is.
+    segment_bytes_max: u64,
+    /// There is a mark of what is delivered, for want of room for the cursors.
+    is_marked: bool,
     /// Bytes of files that are no segments, as of the last look.
     other_bytes: u64,
     told_of_letters_at: Option<Instant>,
@@ -97,6 +101,8 @@ pub struct Start {
     pub jumped_to: Option<u64>,
     /// Received time of the last row, milliseconds since 1970.
     pub newest_ms: u64,
+    /// There is a mark of what is delivered.
+    pub is_marked: bool,
     /// Frames stored.
     pub seen: Seen,
     /// The cursors as they are stored.
@@ -123,7 +129,6 @@ impl Committer {
             end: log.totals(),
             log,
             intake,
-            settings,
             active: start.active,
             carried: start.carried,
             jumped_to: start.jumped_to,
@@ -135,12 +140,15 @@ impl Committer {
             newest_ms: start.newest_ms,
             counted_written_bytes: 0,
             stuck: None,
+            segment_bytes_max: settings.segment_bytes,
+            is_marked: start.is_marked,
             other_bytes: 0,
             told_of_letters_at: None,
             nothing_to_drop: false,
+            settings,
         };
         committer.look_at_other_files();
-        committer.look_at_room(now);
+        committer.take_stock(now);
         committer
     }
 
@@ -148,7 +156,8 @@ impl Committer {
     pub fn run(mut self) {
         loop {
             let is_open = match &self.stuck {
-                Some(stuck) => self.intake.pause(stuck.again_at),
+                // What is delivered or deleted meanwhile makes room at once.
+                Some(stuck) => self.intake.pause(stuck.again_at.min(clock::monotonic() + TICK)),
                 None => {
                     let intake = self.intake.clone();
                     intake.wait(clock::monotonic() + TICK, |now| self.pacer.linger(now))
@@ -212,8 +221,9 @@ impl Committer {
         let mut changes = Vec::new();
         let blocks = self.blocks(taken, &mut changes);
         if blocks.is_empty() && changes.is_empty() {
-            // All of it is stored already.
+            // All of it is stored already, or refused.
             self.intake.committed(end_ticket);
+            self.save_cursors(CURSORS_SAVED_ALONE_AFTER, now);
             return;
         }
         let cursors = self.cursors_are_due(CURSORS_SAVED_EVERY, now);
@@ -241,10 +251,11 @@ impl Committer {
         blocks
     }
 
-    /// Whether the cursors moved and were last saved longer ago than `age`.
+    /// Whether the cursors moved and were last saved longer ago than `age`, or one waits to be forgotten.
     fn cursors_are_due(&self, age: Duration, now: Now) -> bool {
-        now.at.saturating_duration_since(self.saved_at) >= age
-            && self.log.cursor_offsets() != self.saved_cursors
+        self.log.is_forgetting()
+            || now.at.saturating_duration_since(self.saved_at) >= age
+                && self.log.cursor_offsets() != self.saved_cursors
     }
 
     /// Whether what is written next would be found again. The commits look by themselves.

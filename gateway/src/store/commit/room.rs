@@ -5,35 +5,73 @@
 //!  low on room ─▶ delivered ones go before `retain` is over, damaged files go
 //!  full ─▶ reject: the intake takes nothing         drop-oldest: the oldest segment goes, its urgent records stay
 //! ```
-//! Limits: `max_bytes` for all files, exceeded by one turn's commit at the most. One part in [`URGENT_PART`] of it takes nothing but
-//! urgent records.
+//! The room is `max_bytes`, or what the file system has for the store if that is less: so a small disk is full before a write fails on
+//! it, and there is still room for the new segment that lets a delivered one go. If somebody else takes that as well, writes fail, and
+//! what is delivered is deleted behind a mark that needs no room ([`delivered`]).
+//!
+//! Limits: the room for all files, exceeded by one turn's commit at the most. One part in [`URGENT_PART`] of it takes nothing but
+//! urgent records, and a segment is at most one part in [`SEGMENT_PART`] of it, but for [`SEGMENT_BYTES_LEAST`]. The files
+//! beside the log have budgets of their own; should they take more than one part in [`SIDE_PART`] of it all the same, that is at the disk's
+//! cost: it never stops the intake.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Committer, DELETE_EVERY, seal, write::Write};
+use super::{CURSORS_SAVED_EVERY, Committer, DELETE_EVERY, seal, write::Write};
 use crate::{
     clock::Now,
-    store::{Settings, WhenFull, gap, intake::Quota, log::Trouble, row::Block, segment, segments::Fault},
+    store::{
+        WhenFull, dead_letters,
+        delivered::{self, Delivered},
+        fleet, gap,
+        intake::Quota,
+        log::{Mark, Trouble},
+        outbox,
+        row::Block,
+        segment,
+        segments::Fault,
+        sessions,
+    },
 };
 
-/// One part in this of `max_bytes` is kept for urgent records.
+/// One part in this of the room is kept for urgent records.
 const URGENT_PART: u64 = 16;
-/// Below one part in this of `max_bytes` room is low: what is delivered goes before `retain` is over.
+/// One part in this of the room is what the files beside the log count at most.
+const SIDE_PART: u64 = 2;
+/// Below one part in this of the room it is low: what is delivered goes before `retain` is over.
 const LOW_PART: u64 = 8;
 /// A file takes up to so many bytes for each byte of a row.
 const OVERHEAD: u64 = 2;
 /// What a commit writes besides its rows, and a new segment begins with, in bytes.
 const SPARE_BYTES: u64 = 256 * 1024;
+/// A segment takes at most one part in this of the room, so that what is delivered of a full store can go piece by piece.
+const SEGMENT_PART: u64 = 16;
+/// A segment need not be smaller than this, in bytes of rows: it would hold little beside what it begins with.
+const SEGMENT_BYTES_LEAST: u64 = 1024 * 1024;
 /// Segments deleted in one turn, so that no turn takes long.
 const DELETED_AT_ONCE_MAX: usize = 16;
+
+/// What all files take, and may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    used_bytes: u64,
+    max_bytes: u64,
+}
+
+impl Room {
+    fn free_bytes(self) -> u64 {
+        self.max_bytes.saturating_sub(self.used_bytes)
+    }
+
+    /// Before it is full it is low.
+    fn is_low(self) -> bool {
+        self.free_bytes() < self.max_bytes / LOW_PART + SPARE_BYTES
+    }
+}
 
 impl Committer {
     /// Makes room for `bytes` of rows, as far as the policy allows.
     pub(super) fn make_room(&mut self, bytes: u64, now: Now) {
-        while bytes > 0
-            && self.stuck.is_none()
-            && self.used_bytes() + bytes * OVERHEAD + SPARE_BYTES > self.settings.max_bytes
-        {
+        while bytes > 0 && self.stuck.is_none() && self.room().free_bytes() < bytes_on_disk(bytes) {
             let delivered = self.wanted_delivered();
             let is_freed = self.delete_delivered(delivered, Duration::ZERO, now)
                 || self.delete_damaged()
@@ -44,17 +82,14 @@ impl Committer {
         }
     }
 
-    /// The disk is full, and `write` waits: frees what may go without another one.
-    pub(super) fn free_disk(&mut self, write: &mut Write, now: Now) {
-        // Saving the cursors needs a write, and what every uplink has delivered may go.
-        let delivered = self.log.cursors.iter().map(|cursor| cursor.mark().offset).min().unwrap_or_default();
-        self.log.ask_hold(delivered);
-        let delivered = delivered.min(self.log.hold());
-        if self.delete_delivered(delivered, Duration::ZERO, now)
-            || self.delete_damaged()
-            || self.settings.when_full == WhenFull::Reject
-        {
-            return;
+    /// The disk is full, and `write` waits: frees what may go without another one; what is not delivered only if it `may_drop`.
+    /// Whether there was anything.
+    pub(super) fn free_disk(&mut self, write: &mut Write, may_drop: bool, now: Now) -> bool {
+        if self.delete_marked(now) || self.delete_damaged() {
+            return true;
+        }
+        if self.settings.when_full == WhenFull::Reject || !may_drop {
+            return false;
         }
         // A device's urgent records would have to be written elsewhere, and there is no room: then it waits for a delivery.
         // Gap records go along with the write.
@@ -73,8 +108,55 @@ impl Committer {
                 }
                 write.moved.extend(plan.moved);
                 self.add_gap(write, plan.gap, [plan.range].into_iter());
+                return true;
             }
         }
+        false
+    }
+
+    /// Deletes what is delivered, up to the last segment, where there is no room to save the cursors: a mark is durable before.
+    fn delete_marked(&mut self, now: Now) -> bool {
+        let delivered = self.delivered_now();
+        self.log.ask_hold(delivered);
+        let delivered = delivered.min(self.log.hold());
+        let end = self.log.totals();
+        let is_all_done = delivered >= end.offset && end.offset > 0;
+        if !self.log.segments.has_done(delivered)
+            && !(is_all_done && self.log.segments.sealed_last().is_some())
+        {
+            return false;
+        }
+        if delivered > self.saved_delivered() || is_all_done {
+            let mark = Delivered { store: self.log.store, mark: Mark { offset: delivered, ..end } };
+            if let Err(error) = mark.save(&self.log.files) {
+                tracing::warn!(%error, "what is delivered can not be deleted: there is no room to say so durably");
+                return false;
+            }
+            self.is_marked = true;
+        }
+        if is_all_done {
+            // The next segment takes over nothing: neither rows nor a place.
+            self.carried = None;
+        }
+        self.delete_delivered(delivered, Duration::ZERO, now)
+            || (is_all_done
+                && self.log.segments.delete_only().unwrap_or_else(|fault| {
+                    self.note_fault("could not delete the last segment, which is delivered", fault);
+                    false
+                }))
+    }
+
+    /// Cursors are durable that say what the mark says.
+    pub(super) fn remove_mark(&mut self) {
+        if self.is_marked {
+            self.is_marked = delivered::clear(&self.log.files).is_err();
+        }
+    }
+
+    /// Whether the disk has room by now for a write of `bytes` of rows that failed when it had so many bytes.
+    pub(super) fn has_more_room(&self, bytes: u64, available_before: u64) -> bool {
+        let available = self.log.files.available_bytes();
+        available > available_before && available >= bytes_on_disk(bytes)
     }
 
     /// Deletes what is done with, and says what may still be taken in.
@@ -87,41 +169,63 @@ impl Committer {
         self.look_at_room(now);
     }
 
-    /// Counts what is no segment: dead letters, damaged and unfinished files.
+    /// Counts what is no segment: the files beside the log, damaged and unfinished ones.
     pub(super) fn look_at_other_files(&mut self) {
         let names = self.log.files.names().unwrap_or_default();
-        let others = names.iter().filter(|name| segment::first_of(name).is_none());
-        self.other_bytes = others.map(|name| self.log.files.used_bytes(name)).sum();
+        let (mut side, mut others) = (0, 0);
+        for name in names.iter().filter(|name| segment::first_of(name).is_none()) {
+            let used = self.log.files.used_bytes(name);
+            if is_side_file(name) { side += used } else { others += used }
+        }
+        self.other_bytes = others + side.min(self.settings.max_bytes / SIDE_PART);
     }
 
-    /// Says what may still be taken in.
-    pub(super) fn look_at_room(&mut self, now: Now) {
-        let max = self.settings.max_bytes;
-        let mut used = self.used_bytes();
-        if used > max - max / LOW_PART && self.stuck.is_none() {
+    /// Makes room of what is delivered where it is low, and says what may still be taken in.
+    fn look_at_room(&mut self, now: Now) {
+        if self.stuck.is_none() && self.room().is_low() {
             self.seal_delivered(now);
-            let delivered = self.wanted_delivered();
-            while used > max - max / LOW_PART && self.delete_delivered(delivered, Duration::ZERO, now) {
-                used = self.used_bytes();
+            let delivered = self.delivered_now();
+            self.log.ask_hold(delivered);
+            let has_done = |delivered| self.log.segments.has_done(delivered);
+            if self.stuck.is_none() && has_done(delivered) && !has_done(self.delivered()) {
+                self.save_cursors(CURSORS_SAVED_EVERY, now);
             }
         }
-        self.intake.set_quota(quota(&self.settings, used, self.nothing_to_drop));
+        self.take_stock(now);
     }
 
-    /// A full store that is all delivered, and all of it in the active segment, would stay full.
+    /// Deletes what is delivered if room is low, and says what may still be taken in.
+    pub(super) fn take_stock(&mut self, now: Now) {
+        let mut room = self.room();
+        if room.is_low() && self.stuck.is_none() {
+            let delivered = self.wanted_delivered();
+            while room.is_low() && self.delete_delivered(delivered, Duration::ZERO, now) {
+                room = self.room();
+            }
+        }
+        self.segment_bytes_max = segment_bytes_max(self.settings.segment_bytes, room.max_bytes);
+        self.log.meter.set_room_bytes(room.max_bytes);
+        self.intake.set_quota(quota(self.settings.when_full, room, self.nothing_to_drop));
+    }
+
+    /// A full store that is all delivered, and all of it in the last segment, would stay full.
     fn seal_delivered(&mut self, now: Now) {
-        let is_delivered = self.log.cursors.iter().all(|cursor| cursor.mark().offset >= self.end.offset);
-        if is_delivered
-            && !self.log.cursors.is_empty()
-            && self.segment_bytes > self.settings.segment_bytes / LOW_PART
-        {
-            self.segment_bytes = self.settings.segment_bytes;
+        let behind = self.log.live_cursors().map(|(_, cursor)| cursor.mark().offset).min();
+        let holds_much = match self.log.segments.sealed_last() {
+            Some(first) => first < self.end.offset,
+            None => self.segment_bytes > self.segment_bytes_max / LOW_PART,
+        };
+        if behind.is_some_and(|behind| behind >= self.end.offset) && holds_much {
+            // The next write begins a segment that takes over nothing.
+            (self.segment_bytes, self.carried) = (u64::MAX, None);
             self.write(Write { cursors: true, ..Write::default() }, now);
         }
     }
 
-    fn used_bytes(&self) -> u64 {
-        self.log.segments.usage().1 + self.other_bytes
+    fn room(&self) -> Room {
+        let used_bytes = self.log.segments.usage().1 + self.other_bytes;
+        let on_disk = used_bytes.saturating_add(self.log.files.available_bytes());
+        Room { used_bytes, max_bytes: self.settings.max_bytes.min(on_disk) }
     }
 
     /// Up to where everything is delivered, by the saved cursors, and nobody holds it: a crash must find what comes after.
@@ -133,6 +237,11 @@ impl Committer {
     fn wanted_delivered(&self) -> u64 {
         self.log.ask_hold(self.delivered());
         self.saved_delivered()
+    }
+
+    /// Up to where everything is delivered, by the cursors as they are.
+    fn delivered_now(&self) -> u64 {
+        self.log.live_cursors().map(|(_, cursor)| cursor.mark().offset).min().unwrap_or_default()
     }
 
     fn delivered(&self) -> u64 {
@@ -171,14 +280,62 @@ impl Committer {
     }
 }
 
-/// What may still be taken in by a store that uses so many bytes.
-fn quota(settings: &Settings, used: u64, nothing_to_drop: bool) -> Quota {
-    if settings.when_full == WhenFull::DropOldest && !nothing_to_drop {
+/// Whether a file of this name is one beside the log, or is to become one.
+fn is_side_file(name: &str) -> bool {
+    let name = name.strip_suffix(".new").unwrap_or(name);
+    [dead_letters::FILE, sessions::FILE, fleet::FILE, outbox::FILE].contains(&name)
+}
+
+/// What `bytes` of rows take at the most, a new segment included.
+fn bytes_on_disk(bytes: u64) -> u64 {
+    bytes * OVERHEAD + SPARE_BYTES
+}
+
+/// Bytes of rows at which a segment is sealed: as configured, or less where there is little room.
+fn segment_bytes_max(configured: u64, room_bytes: u64) -> u64 {
+    configured.min((room_bytes / SEGMENT_PART).max(SEGMENT_BYTES_LEAST))
+}
+
+/// What may still be taken in.
+fn quota(when_full: WhenFull, room: Room, nothing_to_drop: bool) -> Quota {
+    if when_full == WhenFull::DropOldest && !nothing_to_drop {
         return Quota::default();
     }
-    let room = settings.max_bytes.saturating_sub(used).saturating_sub(SPARE_BYTES);
+    let free = room.free_bytes().saturating_sub(SPARE_BYTES);
     Quota {
-        bytes: room.saturating_sub(settings.max_bytes / URGENT_PART) / OVERHEAD,
-        urgent_bytes: room / OVERHEAD,
+        bytes: free.saturating_sub(room.max_bytes / URGENT_PART) / OVERHEAD,
+        urgent_bytes: free / OVERHEAD,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_as_large_as_configured_or_a_part_of_the_room() {
+        const MIB: u64 = 1 << 20;
+        let table = [
+            (64 * MIB, 8 << 30, 64 * MIB),
+            (64 * MIB, 24 * MIB, 24 * MIB / SEGMENT_PART),
+            (64 * MIB, 8 * MIB, SEGMENT_BYTES_LEAST),
+            (64 * MIB, 0, SEGMENT_BYTES_LEAST),
+            (MIB, MIB, MIB),
+            (4_096, MIB, 4_096),
+        ];
+        for (configured, room, wanted) in table {
+            assert_eq!(segment_bytes_max(configured, room), wanted, "{configured} in {room}");
+        }
+    }
+
+    #[test]
+    fn room_is_low_before_it_is_full_however_small_it_is() {
+        for max_bytes in [0, SPARE_BYTES, 1 << 20, 24 << 20, 8 << 30] {
+            for free in [0, SPARE_BYTES / 2, SPARE_BYTES, max_bytes / URGENT_PART + SPARE_BYTES, max_bytes] {
+                let room = Room { used_bytes: max_bytes.saturating_sub(free), max_bytes };
+                let quota = quota(WhenFull::Reject, room, false);
+                assert!(room.is_low() || quota.bytes > 0, "{room:?}: {quota:?}");
+            }
+        }
     }
 }

@@ -10,7 +10,8 @@
 //! still show them, so that no later sync of that file means anything. The file is left as it is, ends for every reader
 //! at what was committed before, and the very rows of the failed commit become the first transaction of another
 //! file, at the same offsets. Until that works nothing is acknowledged and nothing is taken from the intake;
-//! the process stays up, readers go on, and what is delivered is deleted.
+//! the process stays up, readers go on, and what is delivered is deleted. The wait grows to [`AGAIN_MAX`]; on a full disk it ends as
+//! soon as there is room, which is looked at every second.
 //!
 //! Crash story: a write that failed may be found at the next start, whole or not at all. It was never acknowledged; the
 //! start syncs the file and lets go of what memory shows of it before it believes anything.
@@ -58,6 +59,13 @@ pub struct Write {
     pub gaps: Option<(Gaps, Vec<Gap>)>,
 }
 
+impl Write {
+    /// Bytes of its rows.
+    fn bytes(&self) -> u64 {
+        self.blocks.iter().map(|block| block.row().len() as u64).sum()
+    }
+}
+
 /// A write that failed.
 #[derive(Debug)]
 pub struct Stuck {
@@ -66,7 +74,8 @@ pub struct Stuck {
     /// When it is tried again.
     pub again_at: Instant,
     tries: u32,
-    is_no_space: bool,
+    /// What the disk had left when it had too little.
+    no_space: Option<u64>,
 }
 
 /// What was written.
@@ -97,12 +106,14 @@ impl Committer {
     /// Tries again what is stuck, if it is time. False if it still is.
     pub(super) fn unstick(&mut self, now: Now) -> bool {
         let Some(mut stuck) = self.stuck.take() else { return true };
-        if now.at < stuck.again_at {
+        let is_due = now.at >= stuck.again_at;
+        let has_room = stuck.no_space.is_some_and(|available| {
+            self.free_disk(&mut stuck.write, is_due, now)
+                || self.has_more_room(stuck.write.bytes(), available)
+        });
+        if !is_due && !has_room {
             self.stuck = Some(stuck);
             return false;
-        }
-        if stuck.is_no_space {
-            self.free_disk(&mut stuck.write, now);
         }
         self.attempt(stuck.write, stuck.tries, now);
         self.stuck.is_none()
@@ -113,7 +124,9 @@ impl Committer {
             Ok(written) => {
                 self.segment_bytes = written.segment_bytes;
                 if let Some(cursors) = written.cursors {
+                    self.log.note_saved(&cursors);
                     (self.saved_cursors, self.saved_at) = (cursors, now.at);
+                    self.remove_mark();
                 }
                 self.settle(write, now);
                 if tries > 0 {
@@ -135,16 +148,16 @@ impl Committer {
                 self.log.fail(error.to_string());
                 metrics::counter!(telemetry::STORE_FAILURES).increment(1);
                 metrics::gauge!(telemetry::STORE_FAILING).set(1.0);
-                let is_no_space = error.is_no_space();
-                self.stuck = Some(Stuck { write, again_at: now.at + wait, tries: tries + 1, is_no_space });
+                let no_space = error.is_no_space().then(|| self.log.files.available_bytes());
+                self.stuck = Some(Stuck { write, again_at: now.at + wait, tries: tries + 1, no_space });
             }
         }
     }
 
     fn try_write(&mut self, write: &Write) -> Result<Written, StoreError> {
-        let bytes: u64 = write.blocks.iter().map(|block| block.row().len() as u64).sum();
+        let bytes = write.bytes();
         match &self.active {
-            Some(active) if self.segment_bytes < self.settings.segment_bytes => {
+            Some(active) if self.segment_bytes < self.segment_bytes_max => {
                 let cursors = write.cursors.then(|| self.cursors_with(write));
                 self.commit_into(active, write, cursors.as_deref())?;
                 Ok(Written { segment_bytes: self.segment_bytes + bytes, cursors })
@@ -238,7 +251,8 @@ impl Committer {
     fn cursors_with(&self, write: &Write) -> Vec<(String, u64)> {
         let mut cursors = self.log.cursor_offsets();
         for (index, mark) in &write.moved {
-            if let Some((_, offset)) = cursors.get_mut(*index) {
+            let uplink = &self.log.cursors[*index].uplink;
+            if let Some((_, offset)) = cursors.iter_mut().find(|(name, _)| name == uplink) {
                 *offset = mark.offset.max(*offset);
             }
         }
@@ -249,10 +263,10 @@ impl Committer {
     fn settle(&mut self, write: Write, now: Now) {
         metrics::counter!(telemetry::COMMITS).increment(1);
         let events: u64 = write.blocks.iter().map(|block| u64::from(block.head().events)).sum();
-        let bytes: usize = write.blocks.iter().map(|block| block.row().len()).sum();
+        let bytes = write.bytes();
         self.log.meter.committed(events, now.at);
         metrics::counter!(telemetry::STORED_EVENTS).increment(events);
-        metrics::counter!(telemetry::STORED_BYTES).increment(bytes as u64);
+        metrics::counter!(telemetry::STORED_BYTES).increment(bytes);
         if let Some(last) = write.blocks.last() {
             self.newest_ms = last.head().base_ms;
         }

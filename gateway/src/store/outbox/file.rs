@@ -26,7 +26,7 @@ use super::{
         disk::Files,
         error::StoreError,
         guard::{Guarded, guarded},
-        side_file::{META, SideFile, number},
+        side_file::{META, SideFile, copy_table, number},
     },
     book::Book,
     command::Command,
@@ -36,8 +36,13 @@ use super::{
 pub const FILE: &str = "commands.redb";
 /// The name of one that is damaged.
 pub const DAMAGED_FILE: &str = "commands.redb.damaged";
-const SIDE_FILE: SideFile =
-    SideFile { name: FILE, new_name: "commands.redb.new", damaged_name: DAMAGED_FILE, format: 1 };
+const SIDE_FILE: SideFile = SideFile {
+    name: FILE,
+    new_name: "commands.redb.new",
+    damaged_name: DAMAGED_FILE,
+    format: 1,
+    format_oldest: 1,
+};
 
 const COMMANDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commands");
 const NEXT_NUMBER: &str = "next_number";
@@ -117,7 +122,7 @@ fn open_existing(files: &Files, store: u32, book: &mut Book) -> Result<Guarded, 
     guarded(&path, || {
         db.get().and_then(|db| read(db, book)).map_err(|error| StoreError::disk(&path, error))
     })?;
-    Ok(db)
+    SIDE_FILE.tidied(files, store, db, book.bytes(), |old, new| copy_table(old, new, COMMANDS))
 }
 
 fn read(db: &Database, book: &mut Book) -> Result<(), redb::Error> {

@@ -23,7 +23,7 @@ fn connect(house: &mut House, expiry_s: u8, delay_s: u8, payload: Option<&str>) 
 /// Publishes what is due after so many milliseconds, durable once the watermark has reached 7.
 fn published(house: &House, after_ms: u64) -> Vec<String> {
     let payloads = RefCell::new(vec![]);
-    house.bus.publish_wills(house.now.wall_ms + after_ms, |will| {
+    house.bus.publish_wills(house.now.steady_ms + after_ms, |will| {
         payloads.borrow_mut().push(String::from_utf8(will.payload.to_vec()).unwrap());
         Some(7)
     });
@@ -51,7 +51,7 @@ fn saved(house: &House, committed: u64) -> Vec<Option<StandingWillRow>> {
 fn restart(house: &mut House, row: &StandingWillRow) {
     *house = House::new(Settings::default());
     let wills = vec![("w".to_owned(), row.clone())];
-    house.bus.restore(KeptSessions { wills, ..KeptSessions::default() }, house.now.wall_ms);
+    house.bus.restore(KeptSessions { wills, ..KeptSessions::default() }, house.now.steady_ms, 0);
 }
 
 #[test]

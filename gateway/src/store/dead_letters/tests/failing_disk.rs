@@ -83,6 +83,9 @@ impl Folder for Failing {
     fn used_bytes(&self, name: &str) -> io::Result<u64> {
         self.inner.used_bytes(name)
     }
+    fn available_bytes(&self) -> io::Result<u64> {
+        self.inner.available_bytes()
+    }
     fn forget_cached(&self, name: &str) -> io::Result<()> {
         self.inner.forget_cached(name)
     }

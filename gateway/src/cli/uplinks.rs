@@ -1,0 +1,215 @@
+//! `tidegate uplinks`: what waits for each uplink, and an end to what waits for one that will not be back. Asked of the running gateway
+//! over HTTP, or done on the files of a stopped one.
+
+use std::{path::Path, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Failure,
+    ask::{ANSWER_MAX, Gateway},
+    people,
+    store::{Place, failed, open, unopened},
+};
+use crate::{
+    clock,
+    http::{Forgotten, UplinkView},
+    store::{ForgetError, forget_uplink_in, inspect::UplinkStat},
+};
+
+/// A gateway answers once the store has saved it, which may take ten seconds.
+const FORGOTTEN_WITHIN: Duration = Duration::from_secs(30);
+const HEADING: &str = "uplink                            configured   backlog events         bytes    oldest";
+
+/// See what waits for each uplink, and forget one that is not configured any more
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  tidegate uplinks list
+  tidegate uplinks forget old-cloud
+  tidegate uplinks forget old-cloud --files /var/lib/tidegate   of a stopped gateway
+
+When an uplink is taken out of the configuration, or renamed, what waits for it is kept, and takes up room: once it is
+configured again, it goes on where it was. Forgotten, it is gone, and what waited for it alone is deleted.
+
+Exit codes: 64 there is no such uplink, or it is configured, 66 there is no store, 69 no gateway answers, or one holds the files.")]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// List them: those of the configuration, then those that are kept
+    List(ListArguments),
+    /// Give up what waits for one that is not configured
+    Forget(ForgetArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArguments {
+    #[command(flatten)]
+    place: Place,
+    /// For scripts: JSON, one a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct ForgetArguments {
+    /// The uplink's name
+    name: String,
+    #[command(flatten)]
+    place: Place,
+    /// For scripts: JSON as /api/uplinks/NAME/forget gives it
+    #[arg(long)]
+    json: bool,
+}
+
+/// An uplink, as far as it is known from where it was looked at.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Item {
+    name: String,
+    /// Files do not say it.
+    configured: Option<bool>,
+    backlog_events: Option<u64>,
+    backlog_bytes: Option<u64>,
+    backlog_age_seconds: f64,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    match &arguments.action {
+        Action::List(list) => list_all(list),
+        Action::Forget(forget) => forget_one(forget),
+    }
+}
+
+fn list_all(arguments: &ListArguments) -> Result<(), Failure> {
+    let items: Vec<Item> = match &arguments.place.files {
+        Some(folder) => {
+            let stat = open(folder)?.stat(clock::now()).map_err(failed)?;
+            stat.uplinks.into_iter().map(|uplink| Item::of_files(uplink, stat.at_ms)).collect()
+        }
+        None => {
+            let gateway = Gateway::at(&arguments.place.http, ANSWER_MAX);
+            let views: Vec<UplinkView> = gateway.parse(&gateway.get("/api/uplinks")?)?;
+            views.into_iter().map(Item::of_gateway).collect()
+        }
+    };
+    if arguments.json {
+        return items.iter().try_for_each(json);
+    }
+    say!("{HEADING}");
+    items.iter().for_each(|item| say!("{}", row(item)));
+    if items.is_empty() {
+        say!("none");
+    }
+    Ok(())
+}
+
+fn forget_one(arguments: &ForgetArguments) -> Result<(), Failure> {
+    let name = &arguments.name;
+    let forgotten: Forgotten = match &arguments.place.files {
+        Some(folder) => forget_in(folder, name)?,
+        None => {
+            let gateway = Gateway::at(&arguments.place.http, FORGOTTEN_WITHIN);
+            let name: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
+            gateway.parse(&gateway.post(&format!("/api/uplinks/{name}/forget"), "{}")?)?
+        }
+    };
+    if arguments.json {
+        return json(&forgotten);
+    }
+    let (events, bytes) = (people::count(forgotten.events), people::bytes(forgotten.bytes));
+    say!("{name} is forgotten: {events} events waited for it, {bytes}");
+    Ok(())
+}
+
+fn forget_in(folder: &Path, name: &str) -> Result<Forgotten, Failure> {
+    let backlog = forget_uplink_in(folder, name).map_err(|error| match error {
+        ForgetError::Store(error) => unopened(folder, &error),
+        ForgetError::NotSaved { .. } => Failure::Io(error.to_string()),
+        ForgetError::Unknown { .. } | ForgetError::Configured { .. } => Failure::Usage(error.to_string()),
+    })?;
+    Ok(Forgotten { name: backlog.uplink, events: backlog.events, bytes: backlog.bytes })
+}
+
+impl Item {
+    fn of_gateway(view: UplinkView) -> Self {
+        Self {
+            name: view.name,
+            configured: Some(!view.kept),
+            backlog_events: Some(view.backlog_events),
+            backlog_bytes: Some(view.backlog_bytes),
+            backlog_age_seconds: view.backlog_age_seconds,
+        }
+    }
+
+    fn of_files(stat: UplinkStat, at_ms: u64) -> Self {
+        let age_ms = stat.oldest_ms.map_or(0, |oldest| at_ms.saturating_sub(oldest));
+        Self {
+            name: stat.name,
+            configured: None,
+            backlog_events: stat.lag_events,
+            backlog_bytes: stat.lag_bytes,
+            backlog_age_seconds: age_ms as f64 / 1000.0,
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let line = serde_json::to_string(value);
+    say!("{}", line.map_err(|cause| Failure::Io(format!("it can not be written as JSON: {cause}")))?);
+    Ok(())
+}
+
+fn row(item: &Item) -> String {
+    let configured = match item.configured {
+        Some(true) => "yes",
+        Some(false) => "NO: kept",
+        None => "?",
+    };
+    format!(
+        "{:<32}  {configured:<10}  {:>15}  {:>12}  {:>8}",
+        item.name,
+        item.backlog_events.map_or_else(|| "?".into(), people::count),
+        item.backlog_bytes.map_or_else(|| "?".into(), people::bytes),
+        people::age(item.backlog_age_seconds)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_says_who_is_configured_and_what_is_not_known() {
+        let kept = UplinkView {
+            name: "old".into(),
+            kept: true,
+            backlog_events: 4_200,
+            backlog_bytes: 2048,
+            backlog_age_seconds: 75.0,
+            ..UplinkView::default()
+        };
+        let rows = [
+            row(&Item::of_gateway(UplinkView { name: "cloud".into(), ..UplinkView::default() })),
+            row(&Item::of_gateway(kept)),
+            row(&Item::of_files(
+                UplinkStat {
+                    name: "lake".into(),
+                    cursor: 7,
+                    lag_events: None,
+                    lag_bytes: None,
+                    oldest_ms: None,
+                },
+                1,
+            )),
+        ];
+        let expected = "\
+uplink                            configured   backlog events         bytes    oldest
+cloud                             yes                       0           0 B         -
+old                               NO: kept              4,200       2.0 KiB      75 s
+lake                              ?                         ?             ?         -";
+        assert_eq!(format!("{HEADING}\n{}", rows.join("\n")), expected);
+    }
+}
