@@ -400,7 +400,8 @@ mod tests {
             keeper.look(|db| Ok(db.begin_read()?.open_table(FORGOTTEN)?.get(1)?.map(|n| n.value())))
         };
         leaves_out.tidy(0);
-        assert_eq!((files.used_bytes("a"), found(&leaves_out).unwrap()), (used, Some(Some(2))));
+        assert_eq!(found(&leaves_out).unwrap(), Some(Some(2)));
+        assert!(files.used_bytes("a") >= used);
         drop(leaves_out);
         let copy = |old: &ReadTransaction, new: &WriteTransaction| {
             copy_table(old, new, TABLE).and_then(|()| copy_table(old, new, FORGOTTEN))
