@@ -382,7 +382,8 @@ mod tests {
     fn a_table_that_a_copy_would_leave_out_keeps_the_old_file() {
         const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("table");
         const FORGOTTEN: TableDefinition<'_, u64, u64> = TableDefinition::new("forgotten");
-        let file = SideFile { name: "a", new_name: "a.new", damaged_name: "a.damaged", format: 1 };
+        let file =
+            SideFile { name: "a", new_name: "a.new", damaged_name: "a.damaged", format: 1, format_oldest: 1 };
         let path = tempfile::tempdir().unwrap();
         let files = Files::new(Arc::new(OsFolder::new(path.path().to_owned())));
         let tables = |copy| Tables { make: |new| Ok(drop(new.open_table(TABLE)?)), copy };
