@@ -386,7 +386,11 @@ mod tests {
             SideFile { name: "a", new_name: "a.new", damaged_name: "a.damaged", format: 1, format_oldest: 1 };
         let path = tempfile::tempdir().unwrap();
         let files = Files::new(Arc::new(OsFolder::new(path.path().to_owned())));
-        let tables = |copy| Tables { make: |new| Ok(drop(new.open_table(TABLE)?)), copy };
+        let make = |new: &WriteTransaction| {
+            new.open_table(TABLE)?;
+            Ok(())
+        };
+        let tables = |copy| Tables { make, copy };
         let leaves_out = Keeper::new(file, tables(|old, new| copy_table(old, new, TABLE)), files.clone(), 1);
         leaves_out
             .change(|new| {
@@ -395,7 +399,11 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        leaves_out.change(|new| Ok(drop(new.open_table(TABLE)?.remove(1)?))).unwrap();
+        let remove = |new: &WriteTransaction| {
+            new.open_table(TABLE)?.remove(1)?;
+            Ok(())
+        };
+        leaves_out.change(remove).unwrap();
         let used = files.used_bytes("a");
         let found = |keeper: &Keeper| {
             keeper.look(|db| Ok(db.begin_read()?.open_table(FORGOTTEN)?.get(1)?.map(|n| n.value())))
