@@ -38,7 +38,7 @@ use tokio::{
 /// Of the whole process, in bytes.
 const MEMORY_MAX: u64 = 128 << 20;
 /// Of `sessions.redb`: eight times what sessions are owed and what is retained at the most.
-const SESSIONS_FILE_MAX: u64 = 8 * (32 + 16) << 20;
+const SESSIONS_FILE_MAX: u64 = (8 * (32 + 16)) << 20;
 /// How long the innocent device is measured, alone and beside the attackers.
 const ALONE: Duration = Duration::from_secs(6);
 const ATTACK: Duration = Duration::from_secs(15);
