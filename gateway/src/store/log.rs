@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::{
     cursor::Cursor, dead_letters::DeadLetters, disk::Files, fleet::FleetFile, gaps::Gaps, meter::Meter,
-    row::Block, segment, segments::Segments, sessions::SessionFile,
+    retention::Retention, row::Block, segment, segments::Segments, sessions::SessionFile,
 };
 use crate::clock::Timeline;
 
@@ -44,6 +44,8 @@ pub struct Log {
     pub cursors: Vec<Cursor>,
     /// The gateway's clock, once its journal is loaded.
     pub timeline: Timeline,
+    /// Since when what is sealed is delivered.
+    pub retention: Mutex<Retention>,
     /// What this process did.
     pub meter: Meter,
     end: watch::Sender<End>,
@@ -128,6 +130,7 @@ impl Log {
             files,
             cursors,
             timeline,
+            retention: Mutex::default(),
             meter: Meter::default(),
             end: watch::Sender::new(End { offset: end.offset, closed: false }),
             tail: Mutex::default(),
