@@ -5,7 +5,7 @@
 //! | `meta` | name | number: `format`, `store`, `first`, `events_before`, `bytes_before`, `part` |
 //! | `rows` | offset of the first record | a row (`row.rs`) |
 //! | `cursors` | uplink | offset: everything before it is delivered |
-//! | `pending` | client, packet id | QoS 2 ids received and not released |
+//! | `pending_ids` | client | QoS 2 packet ids received and not released: each u16, little-endian, ascending |
 //! | `seen` | piece | which frames are stored, as of the segment's beginning (`seen.rs`) |
 //! | `gaps` | from | to: offsets that are known to be missing (`gaps.rs`) |
 //!
@@ -20,7 +20,8 @@
 //! Crash story: a segment is made under another name, synced, renamed, and the folder synced; a file
 //! whose rename did not happen is deleted at the next start.
 //!
-//! Versions: format 1 knew neither `gaps` nor `part`; it is read, and never written.
+//! Versions: format 1 knew neither `gaps` nor `part`; up to format 2 `pending` had a row for each client and packet id. They are read,
+//! and never written.
 
 mod read;
 mod tables;
@@ -44,7 +45,7 @@ use super::{
 };
 
 /// Version of the segment's format.
-pub const FORMAT: u64 = 2;
+pub const FORMAT: u64 = 3;
 /// The oldest that is still read.
 pub const FORMAT_OLDEST: u64 = 1;
 /// redb's cache for the active segment, in bytes.
