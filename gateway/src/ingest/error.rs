@@ -84,6 +84,9 @@ pub enum Fault {
     /// the gateway's log for which; connect again later.
     #[error("there is no room for what the client publishes")]
     NoRoom,
+    /// The client acknowledges nothing of what it gets, others need the room, and its session was ended. Connect again.
+    #[error("the client acknowledges nothing of what it gets, and its session was ended")]
+    Unacknowledged,
     /// The store was closed under the connection, as in a stop: nothing more will be acknowledged. Connect again later.
     /// A store that is full or that fails to write is not closed.
     #[error("the store is closed")]
@@ -115,6 +118,7 @@ impl Fault {
             | Fault::KeepAlive
             | Fault::NoRoom
             | Fault::Unreleased
+            | Fault::Unacknowledged
             | Fault::ConnectTimeout
             | Fault::WriteTimeout => (None, None),
         };
@@ -139,7 +143,9 @@ impl Fault {
             Fault::ReceiveMaximum => Some(0x93),
             Fault::TopicAlias => Some(0x94),
             Fault::PacketTooLarge => Some(0x95),
-            Fault::Quota | Fault::NoRoom | Fault::StoreClosed | Fault::Unreleased => Some(0x97),
+            Fault::Quota | Fault::NoRoom | Fault::Unacknowledged | Fault::Unreleased | Fault::StoreClosed => {
+                Some(0x97)
+            }
             Fault::NotConnect
             | Fault::Version(_)
             | Fault::ClientId
@@ -191,6 +197,7 @@ impl Fault {
             Fault::TakenOver => "taken_over",
             Fault::Stopping => "stopping",
             Fault::NoRoom => "no_room",
+            Fault::Unacknowledged => "unacknowledged",
             Fault::StoreClosed => "store_closed",
         }
     }

@@ -12,12 +12,12 @@
 //! Limits: whoever writes bounds the rows. A damaged file gets another name and a new one is begun: what the log holds no more is
 //! forgotten then, but for the events themselves, which are not touched.
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
     disk::Files,
     error::StoreError,
-    side_file::{Keeper, META, SideFile, number},
+    side_file::{Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
 };
 
 /// The file's name in the data folder.
@@ -83,6 +83,7 @@ pub struct FleetFile {
 impl FleetFile {
     /// The file of the store with this identity. Nothing is opened.
     pub fn new(files: Files, store: u32) -> Self {
+        let tables = Tables { make: make_tables, copy: copy_tables };
         Self { keeper: Keeper::new(SIDE_FILE, tables, files, store) }
     }
 
@@ -91,7 +92,11 @@ impl FleetFile {
     /// # Errors
     /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
     pub fn load(&self) -> Result<Option<Kept>, StoreError> {
-        self.keeper.look(read)
+        let kept = self.keeper.look(read)?;
+        if let Some(kept) = &kept {
+            self.keeper.tidy(kept.row_bytes());
+        }
+        Ok(kept)
     }
 
     /// The position that is kept; `None` as with [`FleetFile::load`].
@@ -120,8 +125,27 @@ impl FleetFile {
     }
 }
 
+impl Kept {
+    fn row_bytes(&self) -> u64 {
+        let devices = self.devices.iter().map(|(_, bytes)| bytes.len());
+        let boots = self.machine_boots.iter().map(|(_, bytes)| bytes.len());
+        let definitions = self.definitions.iter().map(|(_, bytes)| bytes.len());
+        let sets = self.sets.iter().map(|(_, kinds)| size_of_val(kinds.as_slice()));
+        let announced = self.announced.iter().map(|_| size_of::<Hash>());
+        devices.chain(boots).chain(definitions).chain(sets).chain(announced).map(row_bytes).sum()
+    }
+}
+
+fn copy_tables(old: &ReadTransaction, new: &WriteTransaction) -> Result<(), redb::Error> {
+    copy_table(old, new, DEVICES)?;
+    copy_table(old, new, MACHINE_BOOTS)?;
+    copy_table(old, new, DEFINITIONS)?;
+    copy_table(old, new, SETS)?;
+    copy_table(old, new, ANNOUNCED)
+}
+
 /// Makes the tables of a new file.
-fn tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(DEVICES)?;
     transaction.open_table(MACHINE_BOOTS)?;
     transaction.open_table(DEFINITIONS)?;

@@ -7,7 +7,8 @@
 //! number would not do: an urgent frame may overtake the ones before it, and these are no copies.
 //!
 //! Limits: [`FRAMES_PER_DEVICE_MAX`] frames of each device, far more than one has in flight; [`FRAMES_MAX`] in all, about
-//! 13 MB. Beyond that the devices that were silent longest are forgotten. The worst that forgetting does is to
+//! 13 MB, where a device costs as much as [`DEVICE_FRAMES`] of them, so that names made up by the million cost no more. Beyond
+//! that, or a 4th of a segment, which begins with all of it, the devices that were silent longest are forgotten. The worst that forgetting does is to
 //! store a frame again, under the same identity.
 
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +19,10 @@ use serde::{Deserialize, Serialize};
 pub const FRAMES_PER_DEVICE_MAX: usize = 256;
 /// Frames remembered in all.
 pub const FRAMES_MAX: usize = 1024 * 1024;
+/// What a frame takes, in bytes.
+pub const FRAME_BYTES: usize = size_of::<Frame>();
+/// What a device costs beside its frames, in frames of 12 bytes: its name, its place in the table, the beginning of its queue.
+const DEVICE_FRAMES: usize = 24;
 /// Devices in one piece of a snapshot, so that no stored value grows large.
 const DEVICES_PER_PIECE: usize = 64;
 
@@ -40,7 +45,7 @@ pub struct FrameName<'a> {
 #[derive(Debug, Default)]
 pub struct Seen {
     devices: HashMap<Box<str>, Device>,
-    /// Frames remembered, of all devices.
+    /// What is remembered, in frames: those of all devices, and what each device costs.
     frames: usize,
     /// Counts looks, so that the device that was silent longest can be found.
     looks: u64,
@@ -70,6 +75,7 @@ impl Seen {
         self.make_room();
         if !self.devices.contains_key(name.device) {
             self.devices.insert(name.device.into(), Device::default());
+            self.frames += DEVICE_FRAMES;
         }
         let Some(device) = self.devices.get_mut(name.device) else { return false };
         device.looked_at = self.looks;
@@ -97,25 +103,40 @@ impl Seen {
     /// Takes in one piece of a snapshot; false where it is none, and then nothing is taken.
     pub fn restore(&mut self, piece: &[u8]) -> bool {
         let Ok(devices) = postcard::from_bytes::<Vec<(Box<str>, Device)>>(piece) else { return false };
-        self.frames += devices.iter().map(|(_, device)| device.frames.len()).sum::<usize>();
+        self.frames += devices.iter().map(|(_, device)| device.cost()).sum::<usize>();
         self.devices.extend(devices);
         true
     }
 
-    /// Forgets the quarter of the devices that was silent longest, once there is too much.
-    fn make_room(&mut self) {
-        if self.frames < FRAMES_MAX {
-            return;
+    /// Forgets devices until no more than `frames_max` frames are remembered, or what takes as much.
+    pub fn keep_within(&mut self, frames_max: usize) {
+        while self.frames > frames_max {
+            self.forget_quarter();
         }
+    }
+
+    fn make_room(&mut self) {
+        if self.frames >= FRAMES_MAX {
+            self.forget_quarter();
+        }
+    }
+
+    /// Forgets the quarter of the devices that was silent longest.
+    fn forget_quarter(&mut self) {
         let mut looks: Vec<u64> = self.devices.values().map(|device| device.looked_at).collect();
         let quarter = looks.len() / 4;
         let (_, &mut limit, _) = looks.select_nth_unstable(quarter);
         self.devices.retain(|_, device| device.looked_at > limit);
-        self.frames = self.devices.values().map(|device| device.frames.len()).sum();
+        self.frames = self.devices.values().map(Device::cost).sum();
     }
 }
 
 impl Device {
+    /// What it takes, in frames.
+    fn cost(&self) -> usize {
+        DEVICE_FRAMES + self.frames.len()
+    }
+
     fn has(&self, frame: Frame) -> bool {
         // The usual case, the next one in order, is told without looking through the others.
         (frame.boot, frame.first_seq) < self.top && self.frames.iter().rev().any(|known| *known == frame)
@@ -167,7 +188,7 @@ mod tests {
             assert!(restored.restore(&piece));
         }
         assert!(names.iter().all(|device| restored.is_copy(name(device, 7, 0, 1))));
-        assert_eq!(restored.frames, 1_000);
+        assert_eq!(restored.frames, 1_000 * (1 + DEVICE_FRAMES));
         assert!(!restored.restore(&[0xff; 40]));
     }
 
@@ -177,7 +198,7 @@ mod tests {
         for n in 0..2 * FRAMES_PER_DEVICE_MAX as u32 {
             seen.is_copy(name("busy", 1, n * 10, 1));
         }
-        assert_eq!(seen.frames, FRAMES_PER_DEVICE_MAX);
+        assert_eq!(seen.frames, DEVICE_FRAMES + FRAMES_PER_DEVICE_MAX);
         for n in 0..FRAMES_MAX as u32 {
             seen.is_copy(name(&format!("device-{}", n / 200), 1, n * 10, 1));
         }
@@ -185,6 +206,31 @@ mod tests {
         let last = FRAMES_MAX as u32 - 1;
         assert!(seen.is_copy(name(&format!("device-{}", last / 200), 1, last * 10, 1)), "the last is known");
         assert!(!seen.is_copy(name("device-0", 1, 0, 1)), "the first is forgotten");
+    }
+
+    #[test]
+    fn names_made_up_by_the_million_take_no_more_than_their_share() {
+        let mut seen = Seen::default();
+        for n in 0..200_000 {
+            seen.is_copy(name(&format!("made-up-{n}"), 1, 0, 1));
+        }
+        assert!(seen.devices.len() <= FRAMES_MAX / DEVICE_FRAMES, "{} devices", seen.devices.len());
+        assert!(seen.is_copy(name("made-up-199999", 1, 0, 1)), "the last is known");
+        let written: usize = seen.snapshot().iter().map(Vec::len).sum();
+        assert!(written < 4 << 20, "{written} bytes in each new segment");
+    }
+
+    #[test]
+    fn what_is_remembered_can_be_held_to_less() {
+        let mut seen = Seen::default();
+        for n in 0..1_000 {
+            seen.is_copy(name(&format!("device-{n}"), 1, 0, 1));
+        }
+        seen.keep_within(100 * (DEVICE_FRAMES + 1));
+        assert!((1..=100).contains(&seen.devices.len()), "{}", seen.devices.len());
+        assert!(seen.is_copy(name("device-999", 1, 0, 1)), "the last is known");
+        seen.keep_within(0);
+        assert!(seen.devices.is_empty());
     }
 
     proptest! {

@@ -7,13 +7,19 @@
 //!  make ─▶ NAME.new ─ tables and meta, durable ─▶ NAME
 //! ```
 //! A [`Keeper`] has one at hand for whoever keeps what the log could give again: opened when it is needed, begun anew when it is
-//! damaged.
+//! damaged, and copied into a new file when it takes several times the room of what it holds: redb gives hardly any of it back, and
+//! copying costs what is held, not what is taken.
 //!
 //! Its table `meta` holds numbers by name, `format` and `store` among them. Limits: the check at opening reads the whole file, which
-//! whoever fills it bounds. A crash leaves an unfinished file under its other name at the most, which the next one replaces.
+//! whoever fills it bounds; on the disk it takes up to [`SPARSE_FACTOR`] times what it holds and [`SPARSE_BYTES_MIN`], and twice what one
+//! transaction writes. A crash leaves an unfinished file under its other name at the most, which the next one replaces: it is before
+//! the copy, or after it.
 
 use parking_lot::Mutex;
-use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
+    TableDefinition, Value, WriteTransaction,
+};
 
 use super::{
     disk::Files,
@@ -24,6 +30,34 @@ use super::{
 /// Numbers by name.
 pub const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const CACHE_BYTES: usize = 512 * 1024;
+/// A file that takes fewer bytes than this is left as it is, however little it holds.
+pub const SPARSE_BYTES_MIN: u64 = 1024 * 1024;
+/// A file that takes more than so many times what it holds is copied into a new one.
+pub const SPARSE_FACTOR: u64 = 3;
+/// What a row takes beside its value, in bytes: its key, and its share of the pages.
+const ROW_BYTES: u64 = 64;
+
+/// What a file takes on the disk and what it holds, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    used: u64,
+    held: u64,
+}
+
+impl Size {
+    /// Whether it is worth a copy, after one that came to `last`: where that did not help, the next waits until it may.
+    fn is_sparse(self, last: Option<Size>) -> bool {
+        let may_help = |last: Size| self.used > last.used.saturating_mul(2) || self.held < last.held / 2;
+        self.used > SPARSE_BYTES_MIN.saturating_add(self.held.saturating_mul(SPARSE_FACTOR))
+            && last.is_none_or(may_help)
+    }
+}
+
+/// What a row with a value of this length counts.
+#[must_use]
+pub fn row_bytes(value_bytes: usize) -> u64 {
+    value_bytes as u64 + ROW_BYTES
+}
 
 /// What such a file is called.
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +142,46 @@ impl SideFile {
         Ok(db)
     }
 
+    /// Copies what `old` holds into a new file, which takes its place.
+    ///
+    /// # Errors
+    /// [`StoreError`]: one of them has the name, whole. It is to be opened anew.
+    pub fn copy(
+        &self,
+        files: &Files,
+        store: u32,
+        old: Guarded,
+        copy: impl FnOnce(&ReadTransaction, &WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<Guarded, StoreError> {
+        self.make(files, store, |new| {
+            let old = old.get()?.begin_read()?;
+            copy_table(&old, new, META)?;
+            copy(&old, new)
+        })
+    }
+
+    /// An open file, copied into a new one if it takes much more than the `held` bytes that it holds: for who has no [`Keeper`].
+    ///
+    /// # Errors
+    /// [`StoreError`]: as [`SideFile::open`].
+    pub fn tidied(
+        &self,
+        files: &Files,
+        store: u32,
+        db: Guarded,
+        held: u64,
+        copy: impl FnOnce(&ReadTransaction, &WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<Guarded, StoreError> {
+        let size = Size { used: files.used_bytes(self.name), held };
+        if !size.is_sparse(None) {
+            return Ok(db);
+        }
+        self.copy(files, store, db, copy).or_else(|error| {
+            tracing::warn!(file = self.name, "takes more room than it needs, for now: {error}");
+            self.open(files, store)
+        })
+    }
+
     /// Puts a damaged one out of the way; one that was there before it is gone.
     ///
     /// # Errors
@@ -120,14 +194,22 @@ impl SideFile {
 /// A side file that is opened when it is needed.
 pub struct Keeper {
     file: SideFile,
-    /// Makes its tables.
-    fill: Fill,
+    tables: Tables,
     files: Files,
     store: u32,
     state: Mutex<State>,
+    /// After the last copy.
+    copied: Mutex<Option<Size>>,
 }
 
-type Fill = fn(&WriteTransaction) -> Result<(), redb::Error>;
+/// What is done to all tables of a file but `meta`.
+#[derive(Clone, Copy)]
+pub struct Tables {
+    /// Makes them, empty.
+    pub make: fn(&WriteTransaction) -> Result<(), redb::Error>,
+    /// Copies them into a new file.
+    pub copy: fn(&ReadTransaction, &WriteTransaction) -> Result<(), redb::Error>,
+}
 
 enum State {
     Open(Guarded),
@@ -144,9 +226,9 @@ impl std::fmt::Debug for Keeper {
 }
 
 impl Keeper {
-    /// Of the store with this identity. Nothing is opened; `fill` makes the tables of a new one.
-    pub fn new(file: SideFile, fill: Fill, files: Files, store: u32) -> Self {
-        Self { file, fill, files, store, state: Mutex::new(State::Shut) }
+    /// Of the store with this identity. Nothing is opened.
+    pub fn new(file: SideFile, tables: Tables, files: Files, store: u32) -> Self {
+        Self { file, tables, files, store, state: Mutex::new(State::Shut), copied: Mutex::new(None) }
     }
 
     /// What `read` finds; `None` where nothing ever was kept, or where it was damaged, which is said and set aside.
@@ -214,6 +296,35 @@ impl Keeper {
         })
     }
 
+    /// Gives back to the disk what the file takes for nothing, if it is worth it, now that it holds so many bytes. What fails is said
+    /// and left for the next time: nothing is lost.
+    pub fn tidy(&self, held: u64) {
+        let mut state = self.state.lock();
+        let size = || Size { used: self.files.used_bytes(self.file.name), held };
+        let before = size();
+        if !matches!(*state, State::Open(_)) || !before.is_sparse(*self.copied.lock()) {
+            return;
+        }
+        let State::Open(old) = std::mem::replace(&mut *state, State::Shut) else { return };
+        match self.file.copy(&self.files, self.store, old, self.tables.copy) {
+            Ok(new) => {
+                *state = State::Open(new);
+                *self.copied.lock() = Some(size());
+                let (before, now) = (before.used, size().used);
+                tracing::debug!(
+                    file = self.file.name,
+                    before,
+                    now,
+                    "copied into a new file, which takes less"
+                );
+            }
+            Err(error) => {
+                *self.copied.lock() = Some(before);
+                tracing::warn!(file = self.file.name, "takes more room than it needs, for now: {error}");
+            }
+        }
+    }
+
     /// Closes the file, for good.
     pub fn close(&self) {
         *self.state.lock() = State::Closed;
@@ -223,8 +334,25 @@ impl Keeper {
         if self.file.is_there(&self.files)? {
             return self.file.open(&self.files, self.store);
         }
-        self.file.make(&self.files, self.store, self.fill)
+        self.file.make(&self.files, self.store, self.tables.make)
     }
+}
+
+/// Copies a table.
+///
+/// # Errors
+/// What redb says.
+pub fn copy_table<K: Key + 'static, V: Value + 'static>(
+    old: &ReadTransaction,
+    new: &WriteTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<(), redb::Error> {
+    let mut to = new.open_table(table)?;
+    for row in old.open_table(table)?.iter()? {
+        let (key, value) = row?;
+        to.insert(key.value(), value.value())?;
+    }
+    Ok(())
 }
 
 /// A number of `meta`.
@@ -233,4 +361,31 @@ impl Keeper {
 /// What redb says.
 pub fn number(db: &Database, name: &str) -> Result<Option<u64>, redb::Error> {
     Ok(db.begin_read()?.open_table(META)?.get(name)?.map(|number| number.value()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_copied_when_it_takes_much_more_than_it_holds_and_not_again_before_that_may_help() {
+        const MIB: u64 = 1 << 20;
+        let size = |used, held| Size { used: used * MIB, held: held * MIB };
+        for (now, last, is_sparse) in [
+            (size(1, 0), None, false),
+            (size(2, 0), None, true),
+            (size(4, 1), None, false),
+            (size(5, 1), None, true),
+            (size(200, 60), None, true),
+            (size(180, 60), None, false),
+            // A copy brought nothing, and what there is stays.
+            (size(5, 1), Some(size(5, 1)), false),
+            (size(10, 1), Some(size(5, 1)), false),
+            (size(11, 1), Some(size(5, 1)), true),
+            (size(40, 4), Some(size(30, 10)), true),
+            (size(40, 6), Some(size(30, 10)), false),
+        ] {
+            assert_eq!(now.is_sparse(last), is_sparse, "{now:?} after {last:?}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::{
     error::StoreError,
     fleet,
     log::Log,
-    sessions::{Change, Kept},
+    sessions::{self, Change, Kept},
 };
 use crate::clock::Timeline;
 
@@ -57,7 +57,13 @@ impl View {
     /// # Errors
     /// [`StoreError`]: it can not be read now. It is as it was.
     pub fn load_sessions(&self) -> Result<Option<Kept>, StoreError> {
-        self.log.sessions.load()
+        self.log.sessions.load(self.session_bytes_max())
+    }
+
+    /// Bytes that may be held of local subscribers' sessions and retained messages, so that their file stays within its part of the store.
+    #[must_use]
+    pub fn session_bytes_max(&self) -> u64 {
+        sessions::held_bytes_max(self.log.meter.room_bytes())
     }
 
     /// Keeps changes of local subscribers' sessions, and that the log up to `position` is in them: durable when this returns.

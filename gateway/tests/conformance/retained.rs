@@ -136,7 +136,7 @@ async fn the_retain_flag_is_forwarded_only_to_who_asks_for_it() {
 /// 3.1.1: [MQTT-3.3.1-5] [MQTT-3.3.1-7]
 #[tokio::test]
 async fn a_message_that_finds_no_room_still_replaces_the_one_before() {
-    let settings = tidegate::ingest::Settings { retained_bytes_max: 400, ..Default::default() };
+    let settings = tidegate::ingest::Settings { retained_bytes_max: 600, ..Default::default() };
     let door = Door::with(settings).await;
     let mut client = door.client(5, "c").await;
     client.retain("t/a", 1, "small").await;

@@ -6,14 +6,20 @@
 //! ```
 //! A topic visits each node of the tree once at most, however many wildcards there are. Limits: a filter's levels are
 //! bounded by [`topics::TOPIC_LEVELS_MAX`](crate::ingest::topics::TOPIC_LEVELS_MAX), and so is the depth of every walk here;
-//! how many filters there are is for whoever inserts. A filter has to be checked before.
+//! how many filters there are is for whoever inserts, who is told what they cost: see [`Filters::bytes`]. A filter has to be checked
+//! before.
 
 use std::collections::HashMap;
+
+/// What a node takes beside its level's text, in bytes: itself, and a table of its own in the node above, which is never smaller than
+/// for some levels.
+const NODE_BYTES: usize = 512;
 
 /// A tree of filters with what hangs on each.
 #[derive(Debug)]
 pub struct Filters<T> {
     root: Node<T>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -35,7 +41,7 @@ impl<T> Default for Node<T> {
 
 impl<T> Default for Filters<T> {
     fn default() -> Self {
-        Self { root: Node::default() }
+        Self { root: Node::default(), bytes: 0 }
     }
 }
 
@@ -52,8 +58,32 @@ impl<T> Filters<T> {
         self.root.is_empty()
     }
 
+    /// What the nodes take, without what hangs on them, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What the nodes take that `filter` needs and that are not there, in bytes.
+    #[must_use]
+    pub fn bytes_more(&self, filter: &str) -> usize {
+        let (mut node, mut more) = (Some(&self.root), 0);
+        for level in filter.split('/') {
+            node = match level {
+                "#" => return more,
+                "+" => node.and_then(|node| node.any.as_deref()),
+                level => node.and_then(|node| node.levels.get(level)),
+            };
+            if node.is_none() {
+                more += NODE_BYTES + level.len();
+            }
+        }
+        more
+    }
+
     /// What hangs on `filter`, to be added to.
     pub fn entry(&mut self, filter: &str) -> &mut Vec<T> {
+        self.bytes += self.bytes_more(filter);
         let mut node = &mut self.root;
         for level in filter.split('/') {
             match level {
@@ -83,7 +113,7 @@ impl<T> Filters<T> {
 
     /// Changes what hangs on `filter`, if anything does; nodes that are empty then are gone.
     pub fn change<R>(&mut self, filter: &str, act: impl FnOnce(&mut Vec<T>) -> R) -> Option<R> {
-        change(&mut self.root, filter.split('/'), act)
+        change(&mut self.root, filter.split('/'), act, &mut self.bytes)
     }
 
     /// Gives everything that hangs on a filter which takes `topic`.
@@ -106,23 +136,26 @@ fn change<'a, T, R>(
     node: &mut Node<T>,
     mut levels: impl Iterator<Item = &'a str>,
     act: impl FnOnce(&mut Vec<T>) -> R,
+    bytes: &mut usize,
 ) -> Option<R> {
     match levels.next() {
         None => Some(act(&mut node.here)),
         Some("#") => Some(act(&mut node.below)),
         Some("+") => {
             let below = node.any.as_mut()?;
-            let changed = change(below, levels, act);
+            let changed = change(below, levels, act, bytes);
             if below.is_empty() {
                 node.any = None;
+                *bytes -= NODE_BYTES + "+".len();
             }
             changed
         }
         Some(level) => {
             let below = node.levels.get_mut(level)?;
-            let changed = change(below, levels, act);
+            let changed = change(below, levels, act, bytes);
             if below.is_empty() {
                 node.levels.remove(level);
+                *bytes -= NODE_BYTES + level.len();
             }
             changed
         }
@@ -181,6 +214,22 @@ mod tests {
             assert_eq!(filters.change("no/such", |here| here.pop()), None);
         }
         assert!(filters.is_empty());
+        assert_eq!(filters.bytes(), 0);
+    }
+
+    #[test]
+    fn a_filter_costs_the_nodes_that_nobody_else_has() {
+        let mut filters = Filters::default();
+        for (filter, nodes) in [("a/b/c", 3), ("a/b/c", 0), ("a/b/#", 0), ("a/+/c", 2), ("x/#", 1), ("#", 0)]
+        {
+            let (before, more) = (filters.bytes(), filters.bytes_more(filter));
+            filters.entry(filter).push(1);
+            assert_eq!(
+                (filters.bytes() - before, more),
+                (nodes * (NODE_BYTES + 1), nodes * (NODE_BYTES + 1)),
+                "{filter}"
+            );
+        }
     }
 
     proptest! {

@@ -4,13 +4,14 @@
 //! Behind one that fails comes one that says everything: nothing is forgotten, nothing piles up however long saving fails, and the
 //! steps of QoS 2 wait for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Bus,
     mailbox::{InFile, Mailbox, Options, State, Subscription},
     message::Message,
     outbound::Outbound,
+    retained::Outcome,
 };
 use crate::store::{KeptSessions, SessionChange};
 
@@ -26,18 +27,29 @@ pub(super) struct Save {
 impl Bus {
     /// Takes up what was kept.
     pub(super) fn restore(&self, kept: KeptSessions, now_ms: u64) {
-        let settings = self.0.settings.clone();
+        let (messages_max, bytes_max) = (self.0.settings.retained_messages_max, self.retained_bytes_max());
         let mut takers = self.0.takers.write();
+        let mut left_out = kept.left_out;
         for row in kept.retained {
             let message = Arc::new(Message::from(row));
-            takers.retained.put(&message, settings.retained_messages_max, settings.retained_bytes_max);
+            let put = takers.retained.put(&message, messages_max, bytes_max);
+            left_out += u64::from(matches!(put, Outcome::NoRoom { .. }));
+        }
+        if left_out > 0 {
+            tracing::warn!(
+                left_out,
+                "more was kept for local subscribers than there is room for: that is lost"
+            );
+            self.0.counts.queue_full.fetch_add(left_out, Ordering::Relaxed);
+            // The next save says all there is, and the file holds the rest no more.
+            self.note_not_saved();
         }
         let mut sessions = self.0.sessions.lock();
         for (client, row, owed) in kept.sessions {
             // Or the next start would take it for connected until then.
             let was_connected = row.away_since_ms.is_none();
             let state = State {
-                outbound: Outbound::restored(owed),
+                outbound: Outbound::restored(owed, &self.0.held_bytes),
                 identity: row.identity.as_str().into(),
                 expiry_s: row.expiry_s,
                 // Whoever was connected when the process ended is away since then.

@@ -74,6 +74,8 @@ pub struct Mailbox {
     is_rung: AtomicBool,
     /// The file does not say what it should.
     is_dirty: AtomicBool,
+    /// The session was ended while its client is connected.
+    is_revoked: AtomicBool,
     /// It has subscribed: it may be owed something.
     is_subscriber: AtomicBool,
     state: Mutex<State>,
@@ -113,6 +115,7 @@ impl Mailbox {
             bell: Notify::new(),
             is_rung: AtomicBool::new(false),
             is_dirty: AtomicBool::new(false),
+            is_revoked: AtomicBool::new(false),
             is_subscriber: AtomicBool::new(false),
             state: Mutex::new(state),
         }
@@ -157,6 +160,18 @@ impl Mailbox {
         if !self.is_rung.swap(true, Ordering::AcqRel) {
             self.bell.notify_one();
         }
+    }
+
+    /// Whether the session was ended here, and its connection has to end as well.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.is_revoked.load(Ordering::Acquire)
+    }
+
+    /// Ends the connection that has it, if there is one.
+    pub(super) fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::Release);
+        self.ring();
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

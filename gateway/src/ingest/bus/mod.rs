@@ -10,8 +10,8 @@
 //! with QoS 1 or 2 and somebody subscribes to it (`local` records, which no uplink gets), so a PUBACK always means: on disk. With
 //! QoS 0 it is passed on in memory, unless it is to be retained: the last one published is the one retained, whatever its QoS.
 //!
-//! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes of each queue, retained messages and bytes. All
-//! queues together have [`QUEUED_BYTES_MAX`], of which each session may use an equal share: a slow one loses its own copies.
+//! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes that each is owed, in its queue and in flight, retained
+//! messages and bytes. All sessions together have [`QUEUED_BYTES_MAX`], of which each may use an equal share: a slow one loses its own copies.
 //! Everything here is in memory and does not wait; the task that follows the log is in `task`.
 
 mod commands;
@@ -26,6 +26,7 @@ mod replay;
 mod retained;
 mod route;
 mod sessions;
+mod share;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -47,17 +48,17 @@ pub use message::Message;
 pub use outbound::{Peer, Received, Written};
 pub(super) use outgoing::{put_number, put_pubrel};
 pub use sessions::Resumed;
+pub use share::QUEUED_BYTES_MAX;
 pub(super) use task::{restore, run};
 
 use super::settings::Settings;
 use crate::store::SessionChange;
-use outbound::Limits;
 use route::Takers;
 
-/// Bytes in all queues together.
-pub const QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes that wait to be passed on at most: what does not fit is lost, as QoS 0 may be.
 pub const PASSED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of all subscriptions together: ten thousand devices with three of their own each.
+pub const SUBSCRIPTIONS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What a shared subscription begins with: section 4.8.2.
 const SHARE: &str = "$share/";
 
@@ -74,6 +75,10 @@ struct Inner {
     subscriber_count: AtomicUsize,
     /// Sessions that are over, for their packet ids.
     ended: Mutex<ended::Ended>,
+    /// What all sessions are owed, in bytes.
+    held_bytes: Arc<AtomicUsize>,
+    /// What the file has room for, in bytes.
+    file_bytes_max: AtomicUsize,
     passed: Mutex<Passed>,
     /// Something was passed, or is to be saved at once.
     bell: Notify,
@@ -116,6 +121,17 @@ struct Unsaved {
     number: u64,
 }
 
+impl Unsaved {
+    /// The retained message of `topic` is another. Where more topics changed than may have one, the next save says everything.
+    fn note_retained(&mut self, topic: &str, topics_max: usize) {
+        if self.retained.len() < topics_max.saturating_mul(2) {
+            self.retained.insert(topic.into());
+        } else {
+            self.is_unknown = true;
+        }
+    }
+}
+
 /// What happened since it was last taken.
 #[derive(Debug, Default)]
 struct Counts {
@@ -148,7 +164,7 @@ pub enum Subscribed {
         /// The number to wait for: see [`Bus::saved`]. `None` where nothing is kept.
         save: Option<u64>,
     },
-    /// The session has as many as it may.
+    /// The session has as many as it may, or all sessions together take what they may.
     TooMany,
 }
 
@@ -162,6 +178,8 @@ impl Bus {
             sessions: Mutex::default(),
             subscriber_count: AtomicUsize::new(0),
             ended: Mutex::default(),
+            held_bytes: Arc::default(),
+            file_bytes_max: AtomicUsize::new(usize::MAX),
             passed: Mutex::default(),
             bell: Notify::new(),
             unsaved: Mutex::new(Unsaved { number: 1, ..Unsaved::default() }),
@@ -216,7 +234,11 @@ impl Bus {
             let mut takers = self.0.takers.write();
             let mut state = mailbox.state();
             let is_new = !state.subscriptions.contains_key(filter);
-            if is_new && state.subscriptions.len() >= self.0.settings.subscriptions_max {
+            let too_many = || {
+                state.subscriptions.len() >= self.0.settings.subscriptions_max
+                    || takers.bytes_with(filter) > SUBSCRIPTIONS_BYTES_MAX
+            };
+            if is_new && too_many() {
                 return Subscribed::TooMany;
             }
             self.count_subscriber(mailbox);
@@ -281,7 +303,7 @@ impl Bus {
             let keeps = {
                 let mut state = mailbox.state();
                 written.add(state.outbound.write(peer, now_ms, out, out_bytes_max, &may_receive));
-                if written.is_cut || state.replays.is_empty() || state.outbound.queued().0 > 0 {
+                if written.is_cut || state.replays.is_empty() || state.outbound.queued() > 0 {
                     break state.outbound.keeps();
                 }
                 state.outbound.keeps()
@@ -387,18 +409,6 @@ impl Bus {
     pub async fn opened(&self) {
         // It lives as long as the bus.
         let _ = self.0.is_open.subscribe().wait_for(|is_open| *is_open).await;
-    }
-
-    /// How much a session may be owed now: an equal share of what there is for all. Of what is from before the start it
-    /// may have had most, when its queue was not full: there only the share counts, and what comes then has room beside it.
-    fn limits(&self) -> Limits {
-        let settings = &self.0.settings;
-        let share = QUEUED_BYTES_MAX / self.0.subscriber_count.load(Ordering::Relaxed).max(1);
-        if self.0.catches_up.load(Ordering::Relaxed) {
-            return Limits { messages_max: usize::MAX, bytes_max: share, is_again: true };
-        }
-        let bytes_max = settings.queued_bytes_max.min(share);
-        Limits { messages_max: settings.queued_messages_max, bytes_max, is_again: false }
     }
 }
 

@@ -4,8 +4,9 @@
 //!   SUBSCRIBE ─▶ replay: filter, last topic ─▶ half of the queue ─▶ written ─▶ the next half ─▶ …
 //! ```
 //! So a subscriber to `#` gets all that is retained, however many there are, and what is published meanwhile finds room. What is
-//! retained by the time its topic's turn comes is sent. A replay is in memory: a restart ends it. Limits: one for each subscription; a
-//! message that is larger than the queue may be is left out, and counted.
+//! retained by the time its topic's turn comes is sent. A replay is in memory: a restart ends it. Limits: one for each subscription;
+//! what is in flight counts, so one that acknowledges nothing gets half of its limit and no more; a message that is larger than the
+//! half is left out, and counted.
 
 use std::{
     collections::VecDeque,
@@ -58,6 +59,11 @@ impl Bus {
     pub(super) fn replay_into(&self, takers: &Takers, mailbox: &Arc<Mailbox>, state: &mut State) -> bool {
         let limits = half(self.limits());
         let State { replays, outbound, .. } = state;
+        // A good deal at a time: each begins with a search.
+        let (messages, bytes) = outbound.held();
+        if messages > limits.messages_max / 2 || bytes > limits.bytes_max / 2 {
+            return false;
+        }
         let mut has_any = false;
         while let Some(Replay { filter, subscription, after }) = replays.0.front_mut() {
             let (options, ids) = (subscription.options, subscription.id.as_slice());
@@ -65,7 +71,7 @@ impl Bus {
                 // Its own, too, are not local.
                 let is_own = options.is_no_local() && *message.publisher == **mailbox.client();
                 if !is_own && !outbound.push(message, message.qos.min(options.qos()), true, ids, limits) {
-                    if outbound.queued().0 > 0 {
+                    if outbound.held().0 > 0 {
                         return has_any;
                     }
                     self.0.counts.queue_full.fetch_add(1, Ordering::Relaxed);

@@ -19,11 +19,16 @@ use super::{
     share,
 };
 
+/// What a subscription takes beside its filter, in bytes: in its session, and on its node.
+const ENTRY_BYTES: usize = 256;
+
 /// Who takes what, and what is retained for them.
 #[derive(Debug, Default)]
 pub(super) struct Takers {
     plain: Filters<Taker>,
     shared: Filters<Group>,
+    /// What subscriptions take beside the nodes of their filters.
+    entries_bytes: usize,
     pub retained: Retained,
 }
 
@@ -66,25 +71,42 @@ impl Takers {
         };
         match members.iter_mut().find(|known| Arc::ptr_eq(&known.mailbox, mailbox)) {
             Some(known) => *known = taker,
-            None => members.push(taker),
+            None => {
+                members.push(taker);
+                self.entries_bytes += ENTRY_BYTES + filter.len();
+            }
         }
     }
 
+    /// What all subscriptions take, in bytes, with one more of `filter` by somebody who has it not.
+    pub fn bytes_with(&self, filter: &str) -> usize {
+        let more = share(filter)
+            .map_or_else(|| self.plain.bytes_more(filter), |(_, filter)| self.shared.bytes_more(filter));
+        self.plain.bytes() + self.shared.bytes() + self.entries_bytes + more + ENTRY_BYTES + filter.len()
+    }
+
     pub fn remove(&mut self, filter: &str, mailbox: &Arc<Mailbox>) {
-        let is_other = |taker: &Taker| !Arc::ptr_eq(&taker.mailbox, mailbox);
+        let mut removed = 0;
+        let mut is_other = |taker: &Taker| {
+            let is_other = !Arc::ptr_eq(&taker.mailbox, mailbox);
+            removed += usize::from(!is_other);
+            is_other
+        };
+        let cost = ENTRY_BYTES + filter.len();
         match share(filter) {
             None => {
-                self.plain.change(filter, |takers| takers.retain(is_other));
+                self.plain.change(filter, |takers| takers.retain(&mut is_other));
             }
             Some((name, filter)) => {
                 self.shared.change(filter, |groups| {
                     if let Some(group) = groups.iter_mut().find(|group| *group.name == *name) {
-                        group.members.retain(is_other);
+                        group.members.retain(&mut is_other);
                     }
                     groups.retain(|group| !group.members.is_empty());
                 });
             }
         }
+        self.entries_bytes -= removed * cost;
     }
 
     pub fn is_taken(&self, topic: &str) -> bool {
@@ -187,22 +209,21 @@ impl Bus {
             }
             copy.mailbox.ring();
         }
+        drop(takers);
+        self.keep_to_shares();
     }
 
     fn retain(&self, takers: &mut Takers, message: &Arc<Message>) {
-        let settings = &self.0.settings;
-        let (messages_max, bytes_max) = (settings.retained_messages_max, settings.retained_bytes_max);
+        let (messages_max, bytes_max) = (self.0.settings.retained_messages_max, self.retained_bytes_max());
         match takers.retained.put(message, messages_max, bytes_max) {
             Outcome::Same => {}
             Outcome::NoRoom { was_there } => {
                 self.0.counts.retained_full.fetch_add(1, Ordering::Relaxed);
                 if was_there {
-                    self.0.unsaved.lock().retained.insert(message.topic.clone());
+                    self.0.unsaved.lock().note_retained(&message.topic, messages_max);
                 }
             }
-            Outcome::Changed => {
-                self.0.unsaved.lock().retained.insert(message.topic.clone());
-            }
+            Outcome::Changed => self.0.unsaved.lock().note_retained(&message.topic, messages_max),
         }
     }
 

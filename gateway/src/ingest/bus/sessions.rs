@@ -20,7 +20,7 @@ use std::{
 
 use super::{
     Bus, Message,
-    mailbox::{self, Mailbox},
+    mailbox::{Mailbox, State},
     outbound::Outbound,
     replay::Replays,
 };
@@ -88,7 +88,11 @@ impl Bus {
         if sessions.len() >= self.0.settings.sessions_max && !self.drop_longest_away(&mut sessions) {
             return None;
         }
-        let state = mailbox::State { identity: identity.clone(), ..mailbox::State::default() };
+        let state = State {
+            outbound: Outbound::new(false, &self.0.held_bytes),
+            identity: identity.clone(),
+            ..State::default()
+        };
         let mailbox = Arc::new(Mailbox::new(client.clone(), state));
         sessions.insert(client.clone(), mailbox.clone());
         Some(mailbox)
@@ -125,7 +129,7 @@ impl Bus {
     /// The connection is over. The session stays for `expiry_s` seconds. Gives the save after which a session that is over
     /// stays over, if the file has it.
     pub fn detach(&self, mailbox: &Arc<Mailbox>, expiry_s: u32, now_ms: u64) -> Option<u64> {
-        if expiry_s == 0 {
+        if expiry_s == 0 || mailbox.is_revoked() {
             return self.end(mailbox);
         }
         {
@@ -167,7 +171,7 @@ impl Bus {
         self.end_packet_ids(mailbox.client());
         let (filters, in_file) = {
             let mut state = mailbox.state();
-            state.outbound = Outbound::new(false);
+            state.outbound = Outbound::new(false, &self.0.held_bytes);
             state.replays = Replays::default();
             if let Some(will) = state.will.take() {
                 // With the session ends the will's delay (section 3.1.3.2.2).

@@ -84,6 +84,7 @@ pub(in super::super) async fn restore(bus: &Bus, ends: &Ends) -> u64 {
 
 async fn load(bus: &Bus, view: &View) -> u64 {
     let end = view.end().offset;
+    bus.note_file_room(view.session_bytes_max());
     let loading = {
         let view = view.clone();
         tokio::task::spawn_blocking(move || view.load_sessions()).await
@@ -359,7 +360,7 @@ impl AtWork {
         }
         self.passed_over = self.follower.passed_over();
         let sessions = self.bus.0.sessions.lock();
-        let queued: usize = sessions.values().map(|mailbox| mailbox.state().outbound.queued().0).sum();
+        let queued: usize = sessions.values().map(|mailbox| mailbox.state().outbound.queued()).sum();
         gauge!(telemetry::LOCAL_SESSIONS).set(sessions.len() as f64);
         gauge!(telemetry::LOCAL_QUEUED).set(queued as f64);
         drop(sessions);

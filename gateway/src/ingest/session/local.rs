@@ -146,6 +146,9 @@ impl Session {
     pub fn deliver(&mut self, now: Now) {
         let Some(mailbox) = self.mailbox.as_ref().filter(|_| self.may_deliver()) else { return };
         mailbox.answer();
+        if mailbox.is_revoked() {
+            return self.fail(now, Fault::Unacknowledged);
+        }
         let peer = Peer { version: self.version, packet_bytes_max: self.packet_bytes_max };
         let out_bytes_max = self.written + DELIVER_BYTES_MAX;
         let denied = Cell::new(None);

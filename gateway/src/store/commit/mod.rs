@@ -253,6 +253,7 @@ impl Committer {
             blocks.push(seal(&mut self.end, chunk.records, chunk.events, chunk.base_ms, chunk.row));
         }
         judge.finish();
+        self.seen.keep_within(room::seen_frames_max(self.segment_bytes_max));
         let evicted = pending.evict(room::pending_bytes_max(self.segment_bytes_max));
         self.tell_evicted(&evicted);
         changed.extend(evicted.into_iter().map(|(client, _)| client));

@@ -10,7 +10,9 @@
 //! what is delivered is deleted behind a mark that needs no room ([`delivered`]).
 //!
 //! Limits: the room for all files, exceeded by one turn's commit at the most. One part in [`URGENT_PART`] of it takes nothing but
-//! urgent records, and a segment is at most one part in [`SEGMENT_PART`] of it, but for [`SEGMENT_BYTES_LEAST`].
+//! urgent records, and a segment is at most one part in [`SEGMENT_PART`] of it, but for [`SEGMENT_BYTES_LEAST`]. The files
+//! beside the log have budgets of their own; should they take more than one part in [`SIDE_PART`] of it all the same, that is at the disk's
+//! cost: it never stops the intake.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,19 +20,23 @@ use super::{CURSORS_SAVED_EVERY, Committer, DELETE_EVERY, seal, write::Write};
 use crate::{
     clock::Now,
     store::{
-        WhenFull,
+        WhenFull, dead_letters,
         delivered::{self, Delivered},
-        gap,
+        fleet, gap,
         intake::Quota,
         log::{Mark, Trouble},
+        outbox,
         row::Block,
-        segment,
+        seen, segment,
         segments::Fault,
+        sessions,
     },
 };
 
 /// One part in this of the room is kept for urgent records.
 const URGENT_PART: u64 = 16;
+/// One part in this of the room is what the files beside the log count at most.
+const SIDE_PART: u64 = 2;
 /// Below one part in this of the room it is low: what is delivered goes before `retain` is over.
 const LOW_PART: u64 = 8;
 /// A file takes up to so many bytes for each byte of a row.
@@ -47,6 +53,10 @@ const PENDING_PART: u64 = 8;
 const PENDING_BYTES_LEAST: u64 = 64 * 1024;
 /// They never count more, in bytes: forty thousand clients with a few ids each.
 const PENDING_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The frames that are known take at most one part in this of a segment, which begins with all of them.
+const SEEN_PART: u64 = 4;
+/// They may always take so many bytes.
+const SEEN_BYTES_LEAST: u64 = 192 * 1024;
 /// Segments deleted in one turn, so that no turn takes long.
 const DELETED_AT_ONCE_MAX: usize = 16;
 
@@ -169,11 +179,15 @@ impl Committer {
         self.look_at_room(now);
     }
 
-    /// Counts what is no segment: dead letters, damaged and unfinished files.
+    /// Counts what is no segment: the files beside the log, damaged and unfinished ones.
     pub(super) fn look_at_other_files(&mut self) {
         let names = self.log.files.names().unwrap_or_default();
-        let others = names.iter().filter(|name| segment::first_of(name).is_none());
-        self.other_bytes = others.map(|name| self.log.files.used_bytes(name)).sum();
+        let (mut side, mut others) = (0, 0);
+        for name in names.iter().filter(|name| segment::first_of(name).is_none()) {
+            let used = self.log.files.used_bytes(name);
+            if is_side_file(name) { side += used } else { others += used }
+        }
+        self.other_bytes = others + side.min(self.settings.max_bytes / SIDE_PART);
     }
 
     /// Makes room of what is delivered where it is low, and says what may still be taken in.
@@ -278,6 +292,12 @@ impl Committer {
     }
 }
 
+/// Whether a file of this name is one beside the log, or is to become one.
+fn is_side_file(name: &str) -> bool {
+    let name = name.strip_suffix(".new").unwrap_or(name);
+    [dead_letters::FILE, sessions::FILE, fleet::FILE, outbox::FILE].contains(&name)
+}
+
 /// What `bytes` of rows take at the most, a new segment included.
 fn bytes_on_disk(bytes: u64) -> u64 {
     bytes * OVERHEAD + SPARE_BYTES
@@ -291,6 +311,11 @@ fn segment_bytes_max(configured: u64, room_bytes: u64) -> u64 {
 /// What all pending QoS 2 ids may count where segments are so large.
 pub(super) fn pending_bytes_max(segment_bytes: u64) -> usize {
     (segment_bytes / PENDING_PART).clamp(PENDING_BYTES_LEAST, PENDING_BYTES_MAX) as usize
+}
+
+/// How many frames may be known where segments are so large.
+pub(super) fn seen_frames_max(segment_bytes: u64) -> usize {
+    (segment_bytes / SEEN_PART).max(SEEN_BYTES_LEAST) as usize / seen::FRAME_BYTES
 }
 
 /// What may still be taken in.

@@ -25,9 +25,10 @@ use super::{
         guard::{Guarded, guarded_redb as guarded, is_damage},
         overlay::Overlay,
         record::Record,
+        side_file::SideFile,
     },
     letter::Letter,
-    tables::{DAMAGED, Found, META, Tables},
+    tables::{self, DAMAGED, Found, META, Tables},
 };
 
 /// The file's name in the data folder.
@@ -38,6 +39,8 @@ const NEW_FILE: &str = "state.redb.new";
 /// Version of the file's format.
 const FORMAT: u64 = 2;
 const FORMAT_ASIDE: u64 = 1;
+const SIDE_FILE: SideFile =
+    SideFile { name: FILE, new_name: NEW_FILE, damaged_name: DAMAGED_FILE, format: FORMAT };
 const CACHE_BYTES: usize = 512 * 1024;
 
 /// Format 1's only table beside `meta`.
@@ -110,6 +113,7 @@ fn open_existing(files: &Files, told: Told, max_bytes: u64) -> Result<(Guarded, 
     }
     let (found, dropped) =
         guarded(|| prepare(db.get()?, format == Some(FORMAT_ASIDE), max_bytes)).map_err(judge)?;
+    let db = SIDE_FILE.tidied(files, told.store, db, found.bytes, tables::copy).map_err(Refusal::Error)?;
     Ok((db, found, dropped))
 }
 

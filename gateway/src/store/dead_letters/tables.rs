@@ -7,9 +7,9 @@
 //! | `places` | uplink, offset | id |
 //! | `dropped` | uplink, device | letters, events, first offset, offset after the last |
 
-use redb::{ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction};
 
-use super::{dropped, dropped::Dropped, letter::Letter};
+use super::{super::side_file::copy_table, dropped, dropped::Dropped, letter::Letter};
 
 /// What a letter counts beside its own bytes: its keys and its share of the pages.
 const LETTER_OVERHEAD_BYTES: u64 = 64;
@@ -44,6 +44,13 @@ pub(super) struct Found {
     pub bytes: u64,
     pub has_dropped: bool,
     pub is_damaged: bool,
+}
+
+/// Copies all tables but `meta` into a new file.
+pub(super) fn copy(old: &ReadTransaction, new: &WriteTransaction) -> Result<(), redb::Error> {
+    copy_table(old, new, LETTERS)?;
+    copy_table(old, new, PLACES)?;
+    copy_table(old, new, dropped::DROPPED)
 }
 
 impl<'t> Tables<'t> {

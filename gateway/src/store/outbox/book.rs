@@ -92,6 +92,11 @@ impl Book {
         self.commands.get(&number)
     }
 
+    /// Bytes of all commands.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The number that the next command gets.
     pub fn next_number(&self) -> u64 {
         self.next_number

@@ -26,7 +26,7 @@ use super::{
         disk::Files,
         error::StoreError,
         guard::{Guarded, guarded},
-        side_file::{META, SideFile, number},
+        side_file::{META, SideFile, copy_table, number},
     },
     book::Book,
     command::Command,
@@ -117,7 +117,7 @@ fn open_existing(files: &Files, store: u32, book: &mut Book) -> Result<Guarded, 
     guarded(&path, || {
         db.get().and_then(|db| read(db, book)).map_err(|error| StoreError::disk(&path, error))
     })?;
-    Ok(db)
+    SIDE_FILE.tidied(files, store, db, book.bytes(), |old, new| copy_table(old, new, COMMANDS))
 }
 
 fn read(db: &Database, book: &mut Book) -> Result<(), redb::Error> {

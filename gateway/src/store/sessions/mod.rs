@@ -9,19 +9,25 @@
 //! transaction, so a message from the log is neither missing nor twice in it, whenever the power goes. The file is made at
 //! the first start: without a position, what is retained first would be missing after a power cut.
 //!
-//! Limits: the bus bounds the sessions, their messages and the retained ones. A damaged file gets another name and a new one is
-//! begun: subscribers lose their queues then, the log and the uplinks nothing.
+//! Limits: the bus bounds the sessions, their messages and the retained ones to [`held_bytes_max`]; on the disk the file takes at most
+//! [`FILE_FACTOR`] times that, and it is copied into a new one when it holds much less. A file with more, of a version that did not bound it,
+//! is read as far as that goes. A damaged file gets another name and a new one is begun: subscribers lose their queues then, the log
+//! and the uplinks nothing.
 
 mod rows;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use parking_lot::Mutex;
+use redb::{
+    AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition, WriteTransaction,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::rows::{Change, Kept, MessageRow, OwedRow, SessionRow, SubscriptionRow, WillRow};
 use super::{
     disk::Files,
     error::StoreError,
-    side_file::{Keeper, META, SideFile, number},
+    side_file::{Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
 };
 
 /// The file's name in the data folder.
@@ -36,24 +42,48 @@ const OWED: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("owed
 const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
 const POSITION: &str = "position";
 
+/// Times what it holds that the file may take on the disk: rows and what a transaction writes take up to twice their bytes in redb's
+/// pages, and a file is left alone up to three times what it holds.
+pub const FILE_FACTOR: u64 = 8;
+/// One part in this of the room of the store is what the file may take.
+pub const STORE_PART: u64 = 4;
+
+/// Bytes that the bus may hold of what is kept in the file of a store that has so much room.
+#[must_use]
+pub const fn held_bytes_max(store_room_bytes: u64) -> u64 {
+    store_room_bytes / STORE_PART / FILE_FACTOR
+}
+
 /// The file, opened when it is needed.
 #[derive(Debug)]
 pub struct SessionFile {
     keeper: Keeper,
+    /// Bytes of its rows; `None` until they were read.
+    held: Mutex<Option<u64>>,
 }
 
 impl SessionFile {
     /// The file of the store with this identity. Nothing is opened.
     pub fn new(files: Files, store: u32) -> Self {
-        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store) }
+        let tables = Tables { make: make_tables, copy: copy_tables };
+        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store), held: Mutex::new(None) }
     }
 
-    /// All that is kept; `None` where nothing ever was, or where it was damaged.
+    /// All that is kept; `None` where nothing ever was, or where it was damaged. Of what sessions are owed `owed_bytes_max` are read, an equal
+    /// share of each.
     ///
     /// # Errors
     /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
-    pub fn load(&self) -> Result<Option<Kept>, StoreError> {
-        self.keeper.look(read)
+    pub fn load(&self, owed_bytes_max: u64) -> Result<Option<Kept>, StoreError> {
+        let mut held = self.held.lock();
+        let found = self.keeper.look(|db| read(db, owed_bytes_max))?;
+        let Some((kept, held_bytes)) = found else {
+            *held = Some(0);
+            return Ok(None);
+        };
+        *held = Some(held_bytes);
+        self.keeper.tidy(held_bytes);
+        Ok(Some(kept))
     }
 
     /// Makes `changes` and the position durable, together.
@@ -61,11 +91,20 @@ impl SessionFile {
     /// # Errors
     /// [`StoreError`]: nothing of it is kept. It can be tried again.
     pub fn save(&self, changes: &[Change], position: u64) -> Result<(), StoreError> {
+        let mut held = self.held.lock();
+        let mut now = *held;
         self.keeper.change(|transaction| {
-            changes.iter().try_for_each(|change| make(transaction, change))?;
+            for change in changes {
+                make(transaction, change, &mut now)?;
+            }
             transaction.open_table(META)?.insert(POSITION, position)?;
             Ok(())
-        })
+        })?;
+        *held = now;
+        if let Some(held) = now {
+            self.keeper.tidy(held);
+        }
+        Ok(())
     }
 
     /// Closes the file, for good.
@@ -75,63 +114,101 @@ impl SessionFile {
 }
 
 /// Makes the tables of a new file.
-fn tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(SESSIONS)?;
     transaction.open_table(OWED)?;
     transaction.open_table(RETAINED)?;
     Ok(())
 }
 
-fn read(db: &Database) -> Result<Kept, redb::Error> {
+fn copy_tables(old: &ReadTransaction, new: &WriteTransaction) -> Result<(), redb::Error> {
+    copy_table(old, new, SESSIONS)?;
+    copy_table(old, new, OWED)?;
+    copy_table(old, new, RETAINED)
+}
+
+/// What is kept, and the bytes of all rows.
+fn read(db: &Database, owed_bytes_max: u64) -> Result<(Kept, u64), redb::Error> {
     let transaction = db.begin_read()?;
     let position = number(db, POSITION)?.unwrap_or_default();
     let mut kept = Kept { position, ..Kept::default() };
+    let mut held = 0;
     let owed = transaction.open_table(OWED)?;
-    for entry in transaction.open_table(SESSIONS)?.iter()? {
+    let sessions = transaction.open_table(SESSIONS)?;
+    let share = owed_bytes_max / sessions.len()?.max(1);
+    for entry in sessions.iter()? {
         let (client, row) = entry?;
+        held += row_bytes(row.value().len());
         let client = client.value().to_owned();
-        let mut messages = Vec::new();
+        let (mut messages, mut taken) = (Vec::new(), 0);
         for entry in owed.range((client.as_str(), 0)..=(client.as_str(), u64::MAX))? {
             let (key, row) = entry?;
+            let bytes = row_bytes(row.value().len());
+            held += bytes;
+            if taken + bytes > share {
+                kept.left_out += 1;
+                continue;
+            }
+            taken += bytes;
             messages.push((key.value().1, decode(row.value())?));
         }
         kept.sessions.push((client, decode(row.value())?, messages));
     }
     for entry in transaction.open_table(RETAINED)?.iter()? {
-        kept.retained.push(decode(entry?.1.value())?);
+        let (_, row) = entry?;
+        held += row_bytes(row.value().len());
+        kept.retained.push(decode(row.value())?);
     }
-    Ok(kept)
+    Ok((kept, held))
 }
 
-fn make(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
+/// Makes a change, and keeps `held` right where it is known.
+fn make(transaction: &WriteTransaction, change: &Change, held: &mut Option<u64>) -> Result<(), redb::Error> {
+    let (mut gone, mut come) = (0, 0);
     match change {
         Change::Clear => {
             transaction.open_table(SESSIONS)?.retain(|_, _| false)?;
             transaction.open_table(OWED)?.retain(|_, _| false)?;
             transaction.open_table(RETAINED)?.retain(|_, _| false)?;
+            *held = Some(0);
         }
         Change::Session(client, row) => {
-            transaction.open_table(SESSIONS)?.insert(client.as_str(), encode(row)?.as_slice())?;
+            let row = encode(row)?;
+            come = row_bytes(row.len());
+            gone = old(transaction.open_table(SESSIONS)?.insert(client.as_str(), row.as_slice())?);
         }
         Change::SessionGone(client) => {
-            transaction.open_table(SESSIONS)?.remove(client.as_str())?;
+            gone = old(transaction.open_table(SESSIONS)?.remove(client.as_str())?);
             let all = (client.as_str(), 0)..=(client.as_str(), u64::MAX);
-            transaction.open_table(OWED)?.retain_in(all, |_, _| false)?;
+            transaction.open_table(OWED)?.retain_in(all, |_, row| {
+                gone += row_bytes(row.len());
+                false
+            })?;
         }
         Change::Owed(client, number, row) => {
-            transaction.open_table(OWED)?.insert((client.as_str(), *number), encode(row)?.as_slice())?;
+            let row = encode(row)?;
+            come = row_bytes(row.len());
+            gone = old(transaction.open_table(OWED)?.insert((client.as_str(), *number), row.as_slice())?);
         }
         Change::Settled(client, number) => {
-            transaction.open_table(OWED)?.remove((client.as_str(), *number))?;
+            gone = old(transaction.open_table(OWED)?.remove((client.as_str(), *number))?);
         }
         Change::Retained(topic, Some(row)) => {
-            transaction.open_table(RETAINED)?.insert(topic.as_str(), encode(row)?.as_slice())?;
+            let row = encode(row)?;
+            come = row_bytes(row.len());
+            gone = old(transaction.open_table(RETAINED)?.insert(topic.as_str(), row.as_slice())?);
         }
         Change::Retained(topic, None) => {
-            transaction.open_table(RETAINED)?.remove(topic.as_str())?;
+            gone = old(transaction.open_table(RETAINED)?.remove(topic.as_str())?);
         }
     }
+    *held = held.map(|held| (held + come).saturating_sub(gone));
     Ok(())
+}
+
+/// What a row that is no more counted.
+fn old(row: Option<AccessGuard<'_, &[u8]>>) -> u64 {
+    row.map_or(0, |row| row_bytes(row.value().len()))
 }
 
 fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, redb::Error> {

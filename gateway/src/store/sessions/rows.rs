@@ -108,4 +108,6 @@ pub struct Kept {
     pub sessions: Vec<(String, SessionRow, OwedRows)>,
     /// Retained messages.
     pub retained: Vec<MessageRow>,
+    /// Messages that sessions are owed and that were not read, for there were more than there may be: the file holds them still.
+    pub left_out: u64,
 }

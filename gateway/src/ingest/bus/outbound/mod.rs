@@ -9,14 +9,17 @@
 //! that no message is delivered twice after a crash. What is sent again after a reconnect keeps its packet id and its order
 //! `[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`.
 //!
-//! Limits: messages and bytes of the queue; what finds no room is the session's own loss, and counted.
+//! Limits: messages and bytes, of the queue and in flight together; what finds no room is the session's own loss, and counted.
 
 mod owed;
 mod write;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::AtomicUsize},
+};
 
-use self::owed::Owed;
+use self::owed::{Account, Owed};
 pub use self::write::{Peer, Written};
 use super::message::Message;
 use crate::store::{OwedRow, SessionChange};
@@ -24,11 +27,8 @@ use crate::store::{OwedRow, SessionChange};
 /// What one session is owed.
 #[derive(Debug, Default)]
 pub struct Outbound {
+    account: Account,
     queue: VecDeque<Owed>,
-    queue_bytes: usize,
-    /// How many in the queue are from before the start, and their bytes.
-    again: usize,
-    again_bytes: usize,
     flight: VecDeque<InFlight>,
     /// How many in flight are not sent on this connection.
     unsent: usize,
@@ -38,9 +38,10 @@ pub struct Outbound {
     receive_max: u16,
     /// It outlives its connection.
     keeps: bool,
-    /// In the file, and owed no more.
-    settled: Vec<u64>,
 }
+
+/// A queue that held more entries than this gives memory back when it holds less.
+const ENTRIES_IDLE: usize = 32;
 
 #[derive(Debug)]
 struct InFlight {
@@ -70,10 +71,10 @@ enum Keep {
     Yes,
 }
 
-/// How much a session may be owed.
+/// How much a session may be owed, in the queue and in flight together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages in the queue.
+    /// Messages.
     pub messages_max: usize,
     /// Their bytes.
     pub bytes_max: usize,
@@ -91,16 +92,16 @@ pub enum Received {
 }
 
 impl Outbound {
-    /// Owes nothing.
+    /// Owes nothing. What it comes to owe is added to `all_bytes`, and what it does not owe any more taken away.
     #[must_use]
-    pub fn new(keeps: bool) -> Self {
-        Self { keeps, ..Self::default() }
+    pub fn new(keeps: bool, all_bytes: &Arc<AtomicUsize>) -> Self {
+        Self { keeps, account: Account::new(all_bytes.clone()), ..Self::default() }
     }
 
     /// As the file says.
     #[must_use]
-    pub fn restored(rows: Vec<(u64, OwedRow)>) -> Self {
-        let mut outbound = Self::new(true);
+    pub fn restored(rows: Vec<(u64, OwedRow)>, all_bytes: &Arc<AtomicUsize>) -> Self {
+        let mut outbound = Self::new(true, all_bytes);
         for (number, row) in rows {
             let owed = Owed {
                 number,
@@ -109,10 +110,11 @@ impl Outbound {
                 retain: row.retain,
                 subscription_ids: row.subscription_ids.into(),
                 in_file: true,
+                is_again: false,
             };
+            outbound.account.add(&owed);
             outbound.last_number = outbound.last_number.max(number);
             if row.packet_id == 0 {
-                outbound.queue_bytes += owed.size();
                 outbound.queue.push_back(owed);
             } else {
                 let step = if row.released { Step::Release } else { Step::Publish };
@@ -151,20 +153,17 @@ impl Outbound {
             retain,
             subscription_ids: ids.into(),
             in_file: false,
+            is_again: limits.is_again,
         };
-        let size = owed.size();
+        let Account { held, again, .. } = self.account;
         let (messages, bytes) = match limits.is_again {
-            true => (self.queue.len(), self.queue_bytes),
-            false => (self.queue.len() - self.again, self.queue_bytes - self.again_bytes),
+            true => (held.messages, held.bytes),
+            false => (held.messages - again.messages, held.bytes - again.bytes),
         };
-        if messages >= limits.messages_max || bytes + size > limits.bytes_max {
+        if messages >= limits.messages_max || bytes + owed.size() > limits.bytes_max {
             return false;
         }
-        if limits.is_again {
-            self.again += 1;
-            self.again_bytes += size;
-        }
-        self.queue_bytes += size;
+        self.account.add(&owed);
         self.queue.push_back(owed);
         true
     }
@@ -181,13 +180,23 @@ impl Outbound {
     pub fn detach(&mut self, keeps: bool) {
         self.receive_max = 0;
         self.keeps = keeps;
-        let (queue, settled) = (&mut self.queue, &mut self.settled);
+        let (queue, account) = (&mut self.queue, &mut self.account);
         // A command goes back to the outbox, whose it is.
         let stays = |owed: &Owed| owed.qos > 0 && owed.message.command.is_none();
-        queue.retain(|owed| stays(owed) || owed.settle(settled));
-        self.queue_bytes = self.queue.iter().map(Owed::size).sum();
-        self.again = self.again.min(self.queue.len());
-        self.again_bytes = self.again_bytes.min(self.queue_bytes);
+        queue.retain(|owed| stays(owed) || account.settle(owed));
+        shrink(queue);
+    }
+
+    /// Gives up what came last to the queue until at most `bytes_max` are owed, in flight included. Gives how many copies are lost.
+    pub fn shed(&mut self, bytes_max: usize) -> usize {
+        let before = self.queue.len();
+        while self.account.held.bytes > bytes_max
+            && let Some(owed) = self.queue.pop_back()
+        {
+            self.account.settle(&owed);
+        }
+        shrink(&mut self.queue);
+        before - self.queue.len()
     }
 
     /// PUBACK came. Gives the message, if it was waiting for that.
@@ -223,13 +232,14 @@ impl Outbound {
         let at = self.flight.iter().position(|entry| entry.packet_id == packet_id && is_meant(entry))?;
         let entry = self.flight.remove(at)?;
         self.unsent -= usize::from(!entry.sent);
-        entry.owed.settle(&mut self.settled);
+        self.account.settle(&entry.owed);
+        shrink(&mut self.flight);
         Some(entry.owed.message)
     }
 
     /// Adds what the file has to be told to `changes`. What is told counts as kept once [`Outbound::saved`] is called.
     pub fn changes(&mut self, client: &str, changes: &mut Vec<SessionChange>) {
-        for number in self.settled.drain(..) {
+        for number in self.account.settled.drain(..) {
             changes.push(SessionChange::Settled(client.to_owned(), number));
         }
         if !self.keeps {
@@ -249,7 +259,7 @@ impl Outbound {
 
     /// Nobody knows what the file says: it is to be told all.
     pub fn forget_file(&mut self) {
-        self.settled.clear();
+        self.account.settled.clear();
         self.queue.iter_mut().for_each(|owed| owed.in_file = false);
         self.flight.iter_mut().for_each(|entry| entry.kept = Keep::No);
     }
@@ -294,18 +304,21 @@ impl Outbound {
         self.queue.is_empty() && self.flight.is_empty()
     }
 
-    /// Messages and bytes in the queue.
+    /// Messages in the queue.
     #[must_use]
-    pub fn queued(&self) -> (usize, usize) {
-        (self.queue.len(), self.queue_bytes)
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Messages and bytes that are owed, in the queue and in flight.
+    #[must_use]
+    pub fn held(&self) -> (usize, usize) {
+        (self.account.held.messages, self.account.held.bytes)
     }
 
     fn take_first(&mut self) -> Option<Owed> {
         let owed = self.queue.pop_front()?;
-        let size = owed.size();
-        self.queue_bytes -= size;
-        self.again = self.again.saturating_sub(1);
-        self.again_bytes = self.again_bytes.saturating_sub(size);
+        shrink(&mut self.queue);
         Some(owed)
     }
 
@@ -317,5 +330,12 @@ impl Outbound {
                 return self.last_packet_id;
             }
         }
+    }
+}
+
+/// Gives back the memory of what a queue once held.
+fn shrink<T>(entries: &mut VecDeque<T>) {
+    if entries.capacity() > ENTRIES_IDLE && entries.len() < entries.capacity() / 4 {
+        entries.shrink_to(entries.len() * 2);
     }
 }

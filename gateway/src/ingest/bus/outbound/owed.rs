@@ -1,12 +1,15 @@
 //! A message that a session is owed, with what its subscriptions make of it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use super::super::{message::Message, outgoing::Delivery};
 use crate::store::OwedRow;
 
-/// What a message in the queue weighs beside its own bytes.
-const ENTRY_BYTES: usize = 96;
+/// What an entry of the queue or in flight weighs beside its message, in bytes: twice itself, as the memory of a queue grows.
+const ENTRY_BYTES: usize = 128;
 
 /// A message that is owed.
 #[derive(Debug)]
@@ -18,6 +21,72 @@ pub(super) struct Owed {
     pub subscription_ids: Box<[u32]>,
     /// The file has it, or will have it with the save that is under way.
     pub in_file: bool,
+    /// It is from before the start, and may have been sent then.
+    pub is_again: bool,
+}
+
+/// Messages and their bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Load {
+    pub messages: usize,
+    pub bytes: usize,
+}
+
+/// What is owed in all, in the queue and in flight, and what the file is to be told of it.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    pub held: Load,
+    /// How much of it is from before the start.
+    pub again: Load,
+    /// In the file, and owed no more.
+    pub settled: Vec<u64>,
+    /// What all sessions are owed, this one included.
+    all_bytes: Arc<AtomicUsize>,
+}
+
+impl Account {
+    pub fn new(all_bytes: Arc<AtomicUsize>) -> Self {
+        Self { held: Load::default(), again: Load::default(), settled: Vec::new(), all_bytes }
+    }
+
+    pub fn add(&mut self, owed: &Owed) {
+        self.held.add(owed);
+        self.all_bytes.fetch_add(owed.size(), Ordering::Relaxed);
+        if owed.is_again {
+            self.again.add(owed);
+        }
+    }
+
+    /// Owed no more: the file has to be told if it says otherwise. Gives false, for what filters.
+    pub fn settle(&mut self, owed: &Owed) -> bool {
+        self.held.remove(owed);
+        self.all_bytes.fetch_sub(owed.size(), Ordering::Relaxed);
+        if owed.is_again {
+            self.again.remove(owed);
+        }
+        if owed.in_file {
+            self.settled.push(owed.number);
+        }
+        false
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.all_bytes.fetch_sub(self.held.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Load {
+    fn add(&mut self, owed: &Owed) {
+        self.messages += 1;
+        self.bytes += owed.size();
+    }
+
+    fn remove(&mut self, owed: &Owed) {
+        self.messages -= 1;
+        self.bytes -= owed.size();
+    }
 }
 
 impl Owed {
@@ -35,14 +104,6 @@ impl Owed {
             subscription_ids: &self.subscription_ids,
             expires_in_s,
         }
-    }
-
-    /// Owed no more: the file has to be told if it says otherwise. Gives false, for what filters.
-    pub fn settle(&self, settled: &mut Vec<u64>) -> bool {
-        if self.in_file {
-            settled.push(self.number);
-        }
-        false
     }
 
     pub fn row(&self, packet_id: u16, released: bool) -> OwedRow {

@@ -4,7 +4,7 @@
 //! A step of QoS 2 of a session that is kept waits until the file says it. What the client does not take for its size, may not have any
 //! more, or would get too late, is left out and counted.
 
-use super::{super::outgoing::put_pubrel, InFlight, Keep, Outbound, Step};
+use super::{super::outgoing::put_pubrel, InFlight, Keep, Outbound, Step, shrink};
 use crate::ingest::packet::Version;
 
 /// The client's side of the connection.
@@ -75,7 +75,7 @@ impl Outbound {
             if is_over || is_denied {
                 written.expired += u64::from(is_over);
                 written.denied += u64::from(is_denied && !is_over);
-                owed.settle(&mut self.settled);
+                self.account.settle(&owed);
                 continue;
             }
             let waits = owed.qos == 2 && self.keeps;
@@ -88,7 +88,7 @@ impl Outbound {
                 )
             {
                 written.too_large += 1;
-                owed.settle(&mut self.settled);
+                self.account.settle(&owed);
                 continue;
             }
             written.messages += u64::from(!waits);
@@ -104,7 +104,7 @@ impl Outbound {
                     kept: Keep::No,
                 });
             } else {
-                owed.settle(&mut self.settled);
+                self.account.settle(&owed);
             }
         }
         written
@@ -119,7 +119,7 @@ impl Outbound {
         out_bytes_max: usize,
         written: &mut Written,
     ) {
-        let (keeps, settled) = (self.keeps, &mut self.settled);
+        let (keeps, account) = (self.keeps, &mut self.account);
         // On a new connection the client may take fewer at a time than on the one before [MQTT-4.9.0-2].
         let is_open = |entry: &&InFlight| entry.sent || entry.step == Step::Release;
         let mut room =
@@ -149,12 +149,12 @@ impl Outbound {
                     let expires_in_s = entry.owed.message.expires_in_s(now_ms);
                     if expires_in_s == Some(0) && !entry.dup {
                         written.expired += 1;
-                        return entry.owed.settle(settled);
+                        return account.settle(&entry.owed);
                     }
                     let delivery = entry.owed.delivery(entry.packet_id, entry.dup, expires_in_s);
                     if !delivery.write(peer.version, peer.packet_bytes_max, out) {
                         written.too_large += 1;
-                        return entry.owed.settle(settled);
+                        return account.settle(&entry.owed);
                     }
                     written.messages += 1;
                     room -= 1;
@@ -163,6 +163,7 @@ impl Outbound {
             (entry.sent, entry.dup) = (true, true);
             true
         });
+        shrink(&mut self.flight);
         self.unsent = unsent;
     }
 }

@@ -1,6 +1,8 @@
 //! Local subscribers without sockets and without a log: sessions on one bus, messages routed by hand.
 
+mod limits;
 mod sessions;
+mod subscriptions;
 
 use std::sync::Arc;
 

@@ -1,0 +1,560 @@
+//! A hundred attackers, a few for each row of `docs/limits.md`, against the default configuration: the gateway's memory and
+//! `sessions.redb` stay within their bounds, an innocent device is served beside them, and when they have gone everything is free
+//! again without a restart.
+//!
+//! Every attacker is a client that the configuration lets in, for an anonymous client on loopback may do everything. TLS
+//! handshakes that are left half done are in `slow_attackers`.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{BufMut, BytesMut};
+use tidegate_protocol::{
+    Birth, FrameWriter, Kinds, ResetReason,
+    events::{EventType, Loss},
+};
+use tidegate_tests::{
+    client::Client,
+    clock::{now, wait_for, within},
+    codec::{self, Ack, Connect, Packet, Publish, Version},
+    gateway::{Gateway, Setup, Uplink},
+    load::Sink,
+    ports,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::{interval, sleep, timeout},
+};
+
+/// Of the whole process, in bytes.
+const MEMORY_MAX: u64 = 128 << 20;
+/// What is free again: the process beside what its allocator keeps.
+const MEMORY_AFTERWARDS_MAX: u64 = 96 << 20;
+/// How long the innocent device is measured, alone and beside the attackers.
+const ALONE: Duration = Duration::from_secs(6);
+const ATTACK: Duration = Duration::from_secs(15);
+/// Between two publishes of the innocent device.
+const PACE: Duration = Duration::from_millis(20);
+/// Below this, twice the wait is a matter of the machine.
+const WAIT_FLOOR: Duration = Duration::from_millis(25);
+const LIMIT: Duration = Duration::from_secs(60);
+/// MQTT 5: a session that never expires.
+const FOR_EVER: u32 = u32::MAX;
+
+/// Who attacks, and how many of each.
+const ATTACKERS: [(Kind, usize); 15] = [
+    (Kind::NeverAcknowledges, 18),
+    (Kind::NeverReads, 10),
+    (Kind::Floods, 8),
+    (Kind::Subscribes, 8),
+    (Kind::Retains, 6),
+    (Kind::NeverReleases, 10),
+    (Kind::ChangesItsName, 10),
+    (Kind::AddsProperties, 4),
+    (Kind::Announces, 8),
+    (Kind::IsManyDevices, 6),
+    (Kind::SaysConnectSlowly, 4),
+    (Kind::IdlesOverHttp, 2),
+    (Kind::AsksSlowly, 2),
+    (Kind::PostsSlowly, 2),
+    (Kind::Commands, 2),
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// Subscribes to everything with the largest Receive Maximum, reads, and never acknowledges.
+    NeverAcknowledges,
+    /// Subscribes to everything and does not read its socket.
+    NeverReads,
+    /// Large messages.
+    Floods,
+    /// As many and as long filters as it may, in a session that never expires.
+    Subscribes,
+    /// More retained messages than there is room for.
+    Retains,
+    /// QoS 2 without PUBREL, under one client id after the other.
+    NeverReleases,
+    /// One session that never expires after the other, each with a long filter and a large will that is delayed.
+    ChangesItsName,
+    /// As many user properties as a packet holds.
+    AddsProperties,
+    /// Births of one device after the other, each with kinds of its own.
+    Announces,
+    /// Frames that no birth explains, each from another device.
+    IsManyDevices,
+    /// A byte of its CONNECT each second.
+    SaysConnectSlowly,
+    /// Connects and asks for nothing.
+    IdlesOverHttp,
+    /// The head of a request, a byte at a time.
+    AsksSlowly,
+    /// The body of a request, as long as it may be, and not its end.
+    PostsSlowly,
+    /// Large commands to devices that are not there.
+    Commands,
+}
+
+/// What an attacker knows.
+#[derive(Clone)]
+struct Attacker {
+    kind: Kind,
+    /// Of its kind.
+    number: usize,
+    mqtt: SocketAddr,
+    http: SocketAddr,
+    stop: Arc<AtomicBool>,
+    /// Rounds of all attackers of its kind.
+    rounds: Arc<AtomicU64>,
+}
+
+fn text(out: &mut BytesMut, text: &str) {
+    out.put_u16(text.len() as u16);
+    out.put_slice(text.as_bytes());
+}
+
+fn length(out: &mut BytesMut, mut value: usize) {
+    while value > 0x7f {
+        out.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.put_u8(value as u8);
+}
+
+/// CONNECT of MQTT 5 with a session that is kept, a Receive Maximum of 65,535, and a will of so many bytes that waits for a day.
+fn connect(client_id: &str, expiry_s: u32, will_bytes: usize) -> BytesMut {
+    let mut body = BytesMut::new();
+    text(&mut body, "MQTT");
+    let flags = if will_bytes > 0 { 0b0000_1100 } else { 0 } | u8::from(expiry_s == 0) << 1;
+    body.put_slice(&[5, flags, 0, 0, 8, 0x11]);
+    body.put_u32(expiry_s);
+    body.put_slice(&[0x21, 0xff, 0xff]);
+    text(&mut body, client_id);
+    if will_bytes > 0 {
+        body.put_slice(&[5, 0x18]);
+        body.put_u32(86_400);
+        text(&mut body, "will");
+        text(&mut body, &"w".repeat(will_bytes));
+    }
+    let mut out = BytesMut::new();
+    out.put_u8(0x10);
+    length(&mut out, body.len());
+    out.unsplit(body);
+    out
+}
+
+fn put(
+    out: &mut BytesMut,
+    topic: &str,
+    qos: u8,
+    packet_id: u16,
+    payload: &[u8],
+    properties: &[(&str, &str)],
+) {
+    let publish = Publish { topic, payload, qos, packet_id, dup: false, user_properties: properties };
+    codec::put_publish(out, Version::V5, &publish);
+}
+
+/// A filter of 64 levels and about a thousand bytes, unlike any other.
+fn long_filter(owner: usize, number: usize) -> String {
+    let mut filter = format!("f{owner}-{number}");
+    for level in 1..64 {
+        filter += &format!("/{level}-{}", "l".repeat(11));
+    }
+    filter
+}
+
+/// A birth whose 31 kinds nobody else has: each about as long as a definition may be.
+fn birth(device: &str) -> Vec<u8> {
+    let birth = Birth {
+        boot: 1,
+        connection: 1,
+        uptime_ms: 1000,
+        wall_ms: None,
+        reset: ResetReason::PowerOn,
+        firmware: "barn",
+        version: "1.2.3",
+        build: "0123456789abcdef",
+        kinds: Kinds::new(&[Loss::KIND]),
+    };
+    let mut out = birth.write(&mut [0; 1024]).expect("a birth that may be written").to_vec();
+    let count = out.len() - Loss::KIND.definition.len() - 2;
+    assert_eq!(out[count], 1, "one kind, whose length is a byte");
+    out[count] += 31;
+    for kind in 0..31 {
+        // The format, a name, a version, a struct of 24 fields: a name, no unit, no exponent, a scalar.
+        let name = format!("k{kind}");
+        let mut definition = vec![1, name.len() as u8];
+        definition.extend(name.as_bytes());
+        definition.extend([1, 17, 24]);
+        for field in 0..24 {
+            let name = format!("{device}-{field}-{}", "f".repeat(63))[..63].to_owned();
+            definition.push(63);
+            definition.extend(name.as_bytes());
+            definition.extend([0, 0, 3]);
+        }
+        out.extend([definition.len() as u8 | 0x80, (definition.len() >> 7) as u8]);
+        out.extend(definition);
+    }
+    out
+}
+
+fn frame(number: u32) -> Vec<u8> {
+    let mut buffer = [0; 1024];
+    let mut writer = FrameWriter::new(&mut buffer, 1, number, 0xdead_beef, false);
+    writer.push(1000, 1, &[7; 100]).expect("it fits");
+    writer.finish().to_vec()
+}
+
+impl Attacker {
+    /// Attacks until it is told to stop; what ends its connection only makes it come again.
+    async fn run(self) {
+        for round in 0_usize.. {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let _ = tokio::select! {
+                ended = self.round(round) => ended,
+                () = self.stopped() => return,
+            };
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn stopped(&self) {
+        while !self.stop.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The client ids that it has used by its `rounds`th round.
+    fn client_id(&self, round: usize) -> String {
+        match self.kind {
+            Kind::NeverReleases | Kind::ChangesItsName => format!("{:?}-{}-{round}", self.kind, self.number),
+            _ => format!("{:?}-{}", self.kind, self.number),
+        }
+    }
+
+    async fn round(&self, round: usize) -> std::io::Result<()> {
+        match self.kind {
+            Kind::SaysConnectSlowly => self.slowly(self.mqtt, &connect("slow", 0, 0)).await,
+            Kind::IdlesOverHttp => self.slowly(self.http, b"").await,
+            Kind::AsksSlowly => self.slowly(self.http, b"GET /metrics HTTP/1.1\r\nHost: a\r\n").await,
+            Kind::PostsSlowly => {
+                let head = "POST /api/commands HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n";
+                let mut stream = TcpStream::connect(self.http).await?;
+                stream.write_all(head.as_bytes()).await?;
+                stream.write_all(&vec![b' '; 499_999]).await?;
+                drain(stream).await
+            }
+            Kind::Commands => self.command(round).await,
+            _ => self.over_mqtt(round).await,
+        }
+    }
+
+    async fn slowly(&self, target: SocketAddr, words: &[u8]) -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(target).await?;
+        for byte in words {
+            stream.write_all(&[*byte]).await?;
+            sleep(Duration::from_millis(500)).await;
+        }
+        drain(stream).await
+    }
+
+    async fn command(&self, round: usize) -> std::io::Result<()> {
+        let body = format!(
+            "{{\"device\":\"absent-{}-{round}\",\"payload\":\"{}\",\"expires_in\":\"30s\"}}",
+            self.number,
+            "c".repeat(60_000)
+        );
+        let request = format!(
+            "POST /api/commands HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(self.http).await?;
+        stream.write_all(request.as_bytes()).await?;
+        drain(stream).await
+    }
+
+    async fn over_mqtt(&self, round: usize) -> std::io::Result<()> {
+        let will_bytes = if matches!(self.kind, Kind::ChangesItsName) { 32_000 } else { 0 };
+        let mut stream = TcpStream::connect(self.mqtt).await?;
+        stream.write_all(&connect(&self.client_id(round), FOR_EVER, will_bytes)).await?;
+        let mut connack = [0; 5];
+        stream.read_exact(&mut connack).await?;
+        if connack[3] != 0 {
+            return drain(stream).await;
+        }
+        let (number, mut out) = (self.number, BytesMut::new());
+        match self.kind {
+            Kind::NeverAcknowledges | Kind::NeverReads => {
+                codec::put_subscribe(
+                    &mut out,
+                    Version::V5,
+                    1,
+                    "#",
+                    (number % 2 + 1) as u8 - u8::from(number == 9),
+                );
+                stream.write_all(&out).await?;
+                if matches!(self.kind, Kind::NeverReads) {
+                    self.stopped().await;
+                }
+                drain(stream).await
+            }
+            Kind::ChangesItsName => {
+                codec::put_subscribe(&mut out, Version::V5, 1, &long_filter(number + 1000, round), 1);
+                stream.write_all(&out).await?;
+                // The SUBACK; then the connection is dropped, and its will waits.
+                stream.read_exact(&mut [0; 6]).await.map(|_| ())
+            }
+            Kind::NeverReleases => {
+                for packet_id in 1..=1000 {
+                    put(&mut out, "q", 2, packet_id, b"never", &[]);
+                }
+                stream.write_all(&out).await?;
+                // Each of them is answered with PUBREC of four bytes.
+                stream.read_exact(&mut vec![0; 4000]).await.map(|_| ())
+            }
+            _ => {
+                let (mut reader, mut writer) = stream.into_split();
+                tokio::select! {
+                    sent = self.publish(round, &mut writer) => sent,
+                    read = async {
+                        let mut answers = vec![0; 65_536];
+                        while reader.read(&mut answers).await? > 0 {}
+                        Ok(())
+                    } => read,
+                }
+            }
+        }
+    }
+
+    /// Publishes or subscribes, one burst after the other.
+    async fn publish(
+        &self,
+        round: usize,
+        writer: &mut tokio::net::tcp::OwnedWriteHalf,
+    ) -> std::io::Result<()> {
+        let (number, mut out) = (self.number, BytesMut::new());
+        let long = "p".repeat(1000);
+        for burst in 0_usize.. {
+            let serial = round * 1_000_000 + burst;
+            let packet_id = (burst % 900) as u16 + 1;
+            let pause_ms = match self.kind {
+                Kind::Floods => {
+                    put(&mut out, &format!("flood/{number}"), 1, packet_id, &vec![b'x'; 200_000], &[]);
+                    500
+                }
+                Kind::Subscribes => {
+                    codec::put_subscribe(&mut out, Version::V5, packet_id, &long_filter(number, burst), 1);
+                    if burst < 150 { 20 } else { 1000 }
+                }
+                Kind::Retains => {
+                    let topic = format!("retained/{number}/{burst}");
+                    put(&mut out, &topic, 1, packet_id, &[b'r'; 1600], &[]);
+                    out[0] |= 1;
+                    5
+                }
+                Kind::AddsProperties => {
+                    put(&mut out, "p", 1, packet_id, b"", &[("name", long.as_str()); 15]);
+                    20
+                }
+                Kind::Announces => {
+                    let device = format!("a{number}-{serial}");
+                    put(&mut out, &format!("tg/{device}/b"), 1, packet_id, &birth(&device), &[]);
+                    250
+                }
+                _ => {
+                    for n in 0..20 {
+                        let topic = format!("tg/m{number}-{serial}-{n}/e");
+                        put(&mut out, &topic, 0, 0, &frame(burst as u32), &[]);
+                    }
+                    100
+                }
+            };
+            writer.write_all(&out).await?;
+            out.clear();
+            sleep(Duration::from_millis(pause_ms)).await;
+        }
+        Ok(())
+    }
+
+    /// Ends every session that it has begun, as a client would: it comes with a new one that is over at once.
+    async fn end_sessions(self, rounds: usize) -> std::io::Result<()> {
+        let names = match self.kind {
+            Kind::NeverReleases | Kind::ChangesItsName => rounds,
+            _ => 1,
+        };
+        for round in 0..names {
+            let mut stream = TcpStream::connect(self.mqtt).await?;
+            stream.write_all(&connect(&self.client_id(round), 0, 0)).await?;
+            stream.read_exact(&mut [0; 5]).await?;
+            stream.write_all(&[0xe0, 0]).await?;
+            let _ = timeout(LIMIT, drain(stream)).await;
+        }
+        Ok(())
+    }
+}
+
+/// Reads until the gateway closes.
+async fn drain(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut dropped = vec![0; 65_536];
+    while stream.read(&mut dropped).await? > 0 {}
+    Ok(())
+}
+
+/// What each publish of an innocent device waited for its acknowledgement, sorted.
+async fn innocent(gateway: SocketAddr, duration: Duration) -> Vec<Duration> {
+    let connect = Connect { version: Version::V311, client_id: "innocent", clean: true, keep_alive_s: 60 };
+    let mut client = within("the device to get in", LIMIT, async {
+        loop {
+            match Client::connect(gateway, &connect).await {
+                Ok(client) => return client,
+                Err(_) => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    })
+    .await;
+    let (mut pace, start, mut waits) = (interval(PACE), now(), vec![]);
+    while start.elapsed() < duration {
+        pace.tick().await;
+        let (packet_id, sent) = (waits.len() as u16 % 1000 + 1, now());
+        let payload = b"a reading of forty bytes, more or less..";
+        let publish = Publish {
+            topic: "innocent/reading",
+            payload,
+            qos: 1,
+            packet_id,
+            dup: false,
+            user_properties: &[],
+        };
+        client.put_publish(&publish);
+        client.flush().await.expect("it is not cut off");
+        let answer = within("a PUBACK", LIMIT, client.next()).await;
+        assert_eq!(answer, Packet::Ack { ack: Ack::PubAck, packet_id, reason: 0 });
+        waits.push(sent.elapsed());
+    }
+    waits.sort_unstable();
+    waits
+}
+
+fn p(waits: &[Duration], percent: usize) -> Duration {
+    waits[(waits.len() * percent / 100).min(waits.len() - 1)]
+}
+
+fn bytes_of(folder: &Path, name: &str) -> u64 {
+    std::fs::metadata(folder.join(name)).map_or(0, |file| file.len())
+}
+
+/// Bytes of the files beside the log, by name.
+fn side_files(gateway: &Gateway) -> String {
+    let names = ["sessions.redb", "fleet.redb", "commands.redb", "dead-letters.redb"];
+    names.map(|name| format!("{name} {} KiB", bytes_of(&gateway.data_dir(), name) >> 10)).join(", ")
+}
+
+fn files(gateway: &Gateway) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).expect("the gateway runs").count()
+}
+
+fn start() -> (Sink, Gateway) {
+    let address = ports::free_address();
+    let sink = Sink::start(address);
+    let mut setup = Setup::new(Uplink::new(&format!("mqtt://{address}"), Version::V311));
+    // The default configuration, with an uplink that decodes as well: what no birth explains becomes a dead letter.
+    setup.store = String::new();
+    setup.uplinks.push(Uplink { name: "lake".into(), format: "json".into(), ..setup.uplinks[0].clone() });
+    (sink, Gateway::start(setup))
+}
+
+/// Says what the attackers have reached, and what is left of it afterwards.
+fn show(when: &str, gateway: &Gateway) {
+    let usage = gateway.usage();
+    let metric = |name: &str| gateway.metric(&format!("tidegate_{name}"));
+    eprintln!(
+        "{when}: {} MiB, at most {} MiB; {} files; {}\n    sessions {}, queued {}, retained {}, commands {}, dead letters {}, \
+         devices {}, store {} MiB in {} segments",
+        usage.resident_bytes >> 20,
+        usage.resident_peak_bytes >> 20,
+        files(gateway),
+        side_files(gateway),
+        metric("local_sessions"),
+        metric("local_queued"),
+        metric("retained_messages"),
+        metric("commands_pending"),
+        metric("dead_letters"),
+        metric("devices"),
+        metric("store_bytes") as u64 >> 20,
+        metric("segments"),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_attackers_stay_within_the_bounds_and_leave_nothing_behind() {
+    let (_sink, gateway) = start();
+    let alone = innocent(gateway.mqtt, ALONE).await;
+    show("before", &gateway);
+    let quiet_files = files(&gateway);
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let (mut attack, mut attackers) = (JoinSet::new(), vec![]);
+    for (kind, count) in ATTACKERS {
+        for number in 0..count {
+            let (mqtt, http, rounds) = (gateway.mqtt, gateway.http, Arc::default());
+            let attacker = Attacker { kind, number, mqtt, http, stop: stop.clone(), rounds };
+            attack.spawn(attacker.clone().run());
+            attackers.push(attacker);
+        }
+    }
+    assert_eq!(attackers.len(), 100);
+    let beside = innocent(gateway.mqtt, ATTACK).await;
+    show("under attack", &gateway);
+    let sessions_bytes = bytes_of(&gateway.data_dir(), "sessions.redb");
+    for (kind, count) in ATTACKERS {
+        let of_kind =
+            attackers.iter().filter(|attacker| format!("{:?}", attacker.kind) == format!("{kind:?}"));
+        let rounds: u64 = of_kind.map(|attacker| attacker.rounds.load(Ordering::Relaxed)).sum();
+        eprintln!("    {count:>2} {kind:?}: {rounds} rounds");
+    }
+    eprintln!(
+        "innocent device: p50 {:?}, p99 {:?} alone; p50 {:?}, p99 {:?} beside them",
+        p(&alone, 50),
+        p(&alone, 99),
+        p(&beside, 50),
+        p(&beside, 99)
+    );
+    let peak = gateway.usage().resident_peak_bytes;
+    assert_eq!(gateway.metric("tidegate_store_failures_total"), 0.0, "{}", gateway.log());
+
+    stop.store(true, Ordering::Relaxed);
+    attack.join_all().await;
+    let start = now();
+    let mut ending = JoinSet::new();
+    for attacker in attackers {
+        let rounds = attacker.rounds.load(Ordering::Relaxed) as usize + 1;
+        ending.spawn(attacker.end_sessions(rounds));
+    }
+    within("the sessions to be ended", LIMIT, ending.join_all()).await;
+    wait_for("their queues and descriptors to be free", LIMIT, || {
+        gateway.metric("tidegate_local_queued") == 0.0
+            && gateway.metric("tidegate_local_sessions") == 0.0
+            && files(&gateway) < quiet_files + 16
+    })
+    .await;
+    wait_for("their memory to be free", LIMIT, || gateway.usage().resident_bytes <= MEMORY_AFTERWARDS_MAX)
+        .await;
+    show(&format!("{:.1} s after", start.elapsed().as_secs_f64()), &gateway);
+    assert!(!innocent(gateway.mqtt, Duration::from_secs(1)).await.is_empty());
+    assert!(peak <= MEMORY_MAX, "{} MiB of memory", peak >> 20);
+    eprintln!("sessions.redb {sessions_bytes}");
+    assert!(p(&beside, 99) <= (p(&alone, 99) * 2).max(WAIT_FLOOR), "the innocent device waits too long");
+}
