@@ -25,6 +25,12 @@ impl Intake {
         Attached { intake: self.clone(), client }
     }
 
+    /// Whether `client` has QoS 2 packet ids pending (from this process or one before).
+    #[must_use]
+    pub fn has_pending(&self, client: &str) -> bool {
+        self.pending().has(client)
+    }
+
     /// Whether this batch leaves its client with no more than `ids_max` QoS 2 packet ids that it did not release, as far as what it
     /// sent before is committed.
     #[must_use]

@@ -262,12 +262,6 @@ impl Intake {
         self.shared.watermark.subscribe()
     }
 
-    /// Whether `client` has QoS 2 packet ids pending (from this process or one before).
-    #[must_use]
-    pub fn has_pending(&self, client: &str) -> bool {
-        self.shared.pending.lock().has(client)
-    }
-
     /// The pending QoS 2 ids, for the commit thread.
     pub(super) fn pending(&self) -> parking_lot::MutexGuard<'_, Pending> {
         self.shared.pending.lock()
