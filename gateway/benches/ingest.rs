@@ -91,7 +91,7 @@ fn round<S: Sink>(session: &mut Session, input: &[u8], sink: &mut S, now: Now, t
 fn session(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("session");
     group.throughput(Throughput::Elements(PUBLISHES.into()));
-    let now = Now { at: clock::monotonic(), wall_ms: 1, boot_ms: 1 };
+    let now = Now { at: clock::monotonic(), wall_ms: 1, steady_ms: 1 };
     let frame = frame();
     let cases: [(&str, u8, &str, &[u8]); 4] = [
         ("3.1.1 route", 4, "bench/client-1/t", &[b'7'; 40]),

@@ -29,7 +29,7 @@ fn settings() -> Settings {
 }
 
 fn open(disk: &SimulatedDisk) -> Result<(Store, Committer), StoreError> {
-    let now = Now { at: clock::monotonic(), wall_ms: NOW_MS, boot_ms: 0 };
+    let now = Now { at: clock::monotonic(), wall_ms: NOW_MS, steady_ms: NOW_MS };
     Store::open_stepwise(disk.folder(), settings(), &[], now)
 }
 

@@ -286,7 +286,7 @@ fn settings() -> Settings {
 
 /// A session from CONNECT to its end, with a store that commits at once.
 fn play(input: &[u8], random: &mut Random) {
-    let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, boot_ms: 1_000_000 };
+    let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, steady_ms: 1_000_000 };
     let settings = Arc::new(settings());
     let mut session = Session::new(settings.clone(), Bus::new(settings), now);
     let (mut sink, mut held, mut rest) = (Count::default(), vec![], input);

@@ -53,7 +53,11 @@ fn folder(path: &Path) -> Arc<OsFolder> {
 
 /// The clients of the sessions that are kept, each with how much it is owed.
 fn kept(store: &Store) -> (u64, Vec<(String, usize)>) {
-    let kept = store.view().load_sessions().expect("it can be read").expect("it is there");
+    let kept = store
+        .view()
+        .load_sessions(&tidegate::clock::reading())
+        .expect("it can be read")
+        .expect("it is there");
     (kept.position, kept.sessions.into_iter().map(|(client, _, owed)| (client, owed.len())).collect())
 }
 
@@ -63,7 +67,7 @@ fn a_file_whose_sessions_are_over_is_small_again_at_once_and_holds_what_it_is_to
     let files = folder(path.path());
     let (store, _committer) = open(files.clone(), 1 << 40, clock::now());
     store.view().save_sessions(&[], 0).unwrap();
-    assert!(store.view().load_sessions().unwrap().is_some());
+    assert!(store.view().load_sessions(&tidegate::clock::reading()).unwrap().is_some());
     store.view().save_sessions(&large(400), 1).unwrap();
     let used = files.used_bytes(SESSIONS_FILE).unwrap();
     assert!(used > 25 * MIB, "the test did not fill it: {used}");
@@ -120,7 +124,7 @@ fn a_power_cut_at_any_step_of_a_copy_loses_nothing_that_was_saved() {
         let disk = SimulatedDisk::new(seed);
         let (store, committer) = open(disk.folder(), 1 << 40, clock::now());
         store.view().save_sessions(&[], 0).unwrap();
-        store.view().load_sessions().unwrap();
+        store.view().load_sessions(&tidegate::clock::reading()).unwrap();
         store.view().save_sessions(&large(10), 1).unwrap();
         (disk, store, committer)
     };
@@ -153,7 +157,7 @@ fn more_than_there_may_be_is_not_taken_into_memory() {
     let (store, _committer) = open(folder(path.path()), 32 * MIB, clock::now());
     store.view().save_sessions(&large(200), 1).unwrap();
     let room = store.view().session_bytes_max();
-    let kept = store.view().load_sessions().unwrap().unwrap();
+    let kept = store.view().load_sessions(&tidegate::clock::reading()).unwrap().unwrap();
     let bytes: usize =
         kept.sessions.iter().flat_map(|(.., owed)| owed).map(|(_, row)| row.message.payload.len()).sum();
     assert!(bytes as u64 <= room && room <= MIB, "{bytes} of {room}");

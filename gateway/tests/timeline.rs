@@ -192,14 +192,25 @@ fn a_record_stamped_by_a_clock_that_no_look_has_seen_is_as_young_as_can_be() {
 fn every_handle_sees_a_step_once_one_of_them_has_looked() {
     let (fleet, at_ms) = (Timeline::default(), 10_000);
     let store = fleet.clone();
-    assert_eq!(store.present(at_ms).since_ms(Moment { axis: 0, boot_ms: 4_000 }), 6_000, "no journal yet");
     let reading =
         |boot_ms: i64, ahead_ms: i64| Reading { boot_id: [1; 16], boot_ms, wall_ms: boot_ms + ahead_ms };
+    let early = store.present(&reading(at_ms, 0));
+    assert_eq!(early.since_ms(Moment { axis: 0, boot_ms: 4_000 }), 6_000, "no journal yet");
     fleet.begin(Journal::default(), &reading(at_ms, 0), 0);
-    let kept = store.present(at_ms).now();
+    let kept = store.present(&reading(at_ms, 0)).now();
     assert_eq!((kept, store.looked().now()), (Moment { axis: 1, boot_ms: at_ms }, kept));
     fleet.look(&reading(20_000, TRUE_MS), 5);
-    assert_eq!((store.looked().since_ms(kept), store.present(21_000).since_ms(kept)), (10_000, 11_000));
+    let present = store.present(&reading(21_000, TRUE_MS));
+    assert_eq!((store.looked().since_ms(kept), present.since_ms(kept)), (10_000, 11_000));
+    // In memory it is a number of the steady clock, before the machine's boot as well.
+    let steady_ms = present.steady_ms(kept);
+    assert_eq!((present.moment(steady_ms), present.steady_ms(present.now()) - steady_ms), (kept, 11_000));
+    fleet.look(&Reading { boot_id: [2; 16], ..reading(3_000, TRUE_MS + HOUR_MS) }, 5);
+    let later = store.looked();
+    assert_eq!(later.steady_ms(later.now()) - later.steady_ms(kept), HOUR_MS as u64 - 7_000);
+    // Of what is due, the delay goes on.
+    let due = Moment { boot_ms: kept.boot_ms + 2 * HOUR_MS, ..kept };
+    assert_eq!(later.due_steady_ms(due) - later.steady_ms(kept), 2 * HOUR_MS as u64);
 }
 
 #[derive(Debug, Clone)]

@@ -29,12 +29,21 @@ pub enum Reply {
     Silence,
     /// Nothing, and the connection is closed.
     Close,
+    /// Nothing, and the connection is reset.
+    Reset,
+    /// DISCONNECT with a reason code (MQTT 5), and the connection is closed.
+    Disconnect(u8),
+    /// Nothing, now or later: the connection stays open and is read from.
+    Mute,
 }
 
 /// Who sees the publishes. Called in their order, from one connection at a time.
 pub trait Cloud: Send {
     /// A PUBLISH has arrived.
     fn take(&mut self, publish: &Received) -> Reply;
+
+    /// A PUBLISH has arrived on a connection that says nothing any more.
+    fn pass_over(&mut self, _publish: &Received) {}
 }
 
 /// Keeps whole messages and acknowledges all.
@@ -99,14 +108,27 @@ async fn serve<C: Cloud>(mut stream: TcpStream, cloud: Arc<Mutex<C>>, properties
     let _ = stream.set_nodelay(true);
     let (mut input, mut output) = (BytesMut::with_capacity(1 << 16), BytesMut::new());
     let mut version = Version::V311;
-    let mut open = true;
-    while open {
+    let mut state = State::Open;
+    while matches!(state, State::Open | State::Mute) {
         input.reserve(1 << 16);
         let Ok(1..) = stream.read_buf(&mut input).await else { return };
         {
             let mut cloud = cloud.lock();
-            while let (true, Ok(Some(packet))) = (open, codec::take_packet(&mut input, version)) {
-                open = answer(packet, &mut *cloud, &mut version, properties, &mut output);
+            while let (true, Ok(Some(packet))) =
+                (state != State::Closed, codec::take_packet(&mut input, version))
+            {
+                state = match (state, packet) {
+                    (State::Mute, Packet::Publish(publish)) => {
+                        cloud.pass_over(&publish);
+                        State::Mute
+                    }
+                    (State::Mute, _) => State::Mute,
+                    (_, packet) => answer(packet, &mut *cloud, &mut version, properties, &mut output),
+                };
+                if state == State::Reset {
+                    let _ = stream.set_zero_linger();
+                    return;
+                }
             }
         }
         if stream.write_all(&output).await.is_err() {
@@ -116,21 +138,36 @@ async fn serve<C: Cloud>(mut stream: TcpStream, cloud: Arc<Mutex<C>>, properties
     }
 }
 
-/// Answers one packet; `false` closes the connection.
+/// What a connection comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Mute,
+    Closed,
+    Reset,
+}
+
+/// Answers one packet.
 fn answer(
     packet: Packet,
     cloud: &mut dyn Cloud,
     version: &mut Version,
     properties: &[u8],
     output: &mut BytesMut,
-) -> bool {
+) -> State {
     match packet {
         Packet::Connect { version: asked, .. } => {
             *version = asked;
             codec::put_connack(output, asked, false, properties);
         }
         Packet::Publish(publish) => match (cloud.take(&publish), publish.qos) {
-            (Reply::Close, _) => return false,
+            (Reply::Close, _) => return State::Closed,
+            (Reply::Reset, _) => return State::Reset,
+            (Reply::Mute, _) => return State::Mute,
+            (Reply::Disconnect(reason), _) => {
+                output.extend_from_slice(&[0xE0, 1, reason]);
+                return State::Closed;
+            }
             (Reply::Silence, _) | (_, 0) => {}
             (Reply::Ack, 1) => codec::put_ack(output, Ack::PubAck, publish.packet_id, 0),
             (Reply::Refuse(reason), 1) => codec::put_ack(output, Ack::PubAck, publish.packet_id, reason),
@@ -141,8 +178,8 @@ fn answer(
         }
         Packet::Subscribe { packet_id, filters } => codec::put_suback(output, *version, packet_id, filters),
         Packet::PingReq => codec::put_pingresp(output),
-        Packet::Disconnect(_) => return false,
+        Packet::Disconnect(_) => return State::Closed,
         _ => {}
     }
-    true
+    State::Open
 }

@@ -196,30 +196,43 @@ impl Journal {
     /// Milliseconds that have passed from `then` to `now` for certain; 0 where `then` is the later one.
     #[must_use]
     pub fn elapsed_ms(&self, then: Moment, now: Moment) -> u64 {
-        let certain_ms = self.certain_ms(then, now);
-        let by_walls_ms = match (self.wall(then), self.wall(now)) {
-            (Some(then), Some(now)) if then.is_set && now.is_set => now.ms.saturating_sub(then.ms),
-            _ => 0,
-        };
-        let passed_ms = if then.axis < now.axis { certain_ms.max(by_walls_ms) } else { certain_ms };
-        passed_ms.max(0) as u64
+        // That it was says that its machine boot went on until then.
+        let at_least_ms = if then.axis < now.axis { self.ran_ms(then.axis, now) } else { 0 };
+        self.passed_ms(then, now).max(at_least_ms) as u64
     }
 
-    /// What the machine was seen to run between the two.
-    fn certain_ms(&self, then: Moment, now: Moment) -> i64 {
+    /// The same of a moment that may lie ahead: then it is less than 0, or as much less as is in doubt.
+    #[must_use]
+    pub fn passed_ms(&self, then: Moment, now: Moment) -> i64 {
         if then.axis >= now.axis {
             return if then.axis == now.axis { now.boot_ms.saturating_sub(then.boot_ms) } else { 0 };
         }
-        // Of a moment before the journal, nothing is known until it began.
-        let began = self.began().unwrap_or(now);
-        let from_ms = |axis: u32| match axis {
-            axis if axis == then.axis => then.boot_ms,
-            axis if axis == began.axis => began.boot_ms,
-            _ => 0,
-        };
-        let boots = self.boots.iter().filter(|(axis, _)| (then.axis..now.axis).contains(axis));
-        let earlier = boots.map(|(axis, boot)| boot.looked.boot_ms.saturating_sub(from_ms(*axis)).max(0));
-        earlier.chain([now.boot_ms.saturating_sub(from_ms(now.axis)).max(0)]).fold(0, i64::saturating_add)
+        let own = self.boots.iter().find(|(axis, _)| *axis == then.axis);
+        let own_ms = own.map_or(0, |(_, boot)| boot.looked.boot_ms.saturating_sub(then.boot_ms));
+        let certain_ms = self.ran_ms(then.axis, now).saturating_add(own_ms);
+        match (self.wall(then), self.wall(now)) {
+            (Some(then), Some(now)) if then.is_set && now.is_set => {
+                certain_ms.max(now.ms.saturating_sub(then.ms))
+            }
+            _ => certain_ms,
+        }
+    }
+
+    /// What the machine was seen to run after the boot `axis` until now; where that is not known, since the journal began.
+    fn ran_ms(&self, axis: u32, now: Moment) -> i64 {
+        let began = self.began().filter(|began| began.axis > axis).unwrap_or_default();
+        let from_ms = |axis: u32| if axis == began.axis { began.boot_ms } else { 0 };
+        let between = self.boots.iter().filter(|(other, _)| (axis + 1..now.axis).contains(other));
+        let ran = between.map(|(axis, boot)| boot.looked.boot_ms.saturating_sub(from_ms(*axis)).max(0));
+        ran.chain([now.boot_ms.saturating_sub(from_ms(now.axis)).max(0)]).fold(0, i64::saturating_add)
+    }
+
+    /// How long the machine was off before this boot for certain, in milliseconds: more once the wall clock is set.
+    #[must_use]
+    pub fn off_ms(&self) -> u64 {
+        let [.., (earlier, before), (axis, _)] = self.boots.as_slice() else { return 0 };
+        let end = Moment { axis: *earlier, boot_ms: before.looked.boot_ms };
+        self.elapsed_ms(end, Moment { axis: *axis, boot_ms: 0 })
     }
 
     /// The first look that is remembered.

@@ -46,14 +46,22 @@ pub struct Now {
     pub at: Instant,
     /// For records: milliseconds since 1970.
     pub wall_ms: u64,
-    /// For what is kept: milliseconds since the machine booted, time asleep included.
-    pub boot_ms: i64,
+    /// For what is kept beside the log: see [`steady_ms`].
+    pub steady_ms: u64,
 }
 
 /// All clocks.
 #[must_use]
 pub fn now() -> Now {
-    Now { at: monotonic(), wall_ms: wall_ms(), boot_ms: boot_us() / 1000 }
+    Now { at: monotonic(), wall_ms: wall_ms(), steady_ms: steady_ms() }
+}
+
+/// The steady clock, in milliseconds: no step of the wall clock moves it, and time asleep counts. It is the time since the machine
+/// booted and [`timeline::STEADY_ORIGIN_MS`]; a number of one machine boot means nothing in another, so what is kept is kept as a
+/// [`Moment`].
+#[must_use]
+pub fn steady_ms() -> u64 {
+    (timeline::STEADY_ORIGIN_MS + boot_us() / 1000) as u64
 }
 
 /// One look at the clocks of the machine, for what has to tell a step of the wall clock from time that passed.

@@ -6,7 +6,8 @@
 //!                          ▼
 //!        store (retain), ingest (sessions, wills, messages): since_ms(a moment that was kept)
 //! ```
-//! Whoever keeps a time keeps a [`Moment`], and asks a [`Present`] how long ago it was. Before the kept journal is loaded no
+//! Whoever keeps a time keeps a [`Moment`], and asks a [`Present`] how long ago it was. In memory the same time is a number of the
+//! [steady clock](super::steady_ms), which goes on evenly for as long as the machine runs. Before the kept journal is loaded no
 //! machine boot is known: moments lie on axis 0 then, and nothing that was kept earlier has any age.
 //!
 //! Limits: those of the journal. A look makes a copy of it only while somebody holds an older one.
@@ -19,6 +20,9 @@ use super::{
     Reading,
     journal::{Journal, Moment, Seen},
 };
+
+/// What the steady clock said when the machine booted, in milliseconds: so what lies before that has a number as well.
+pub const STEADY_ORIGIN_MS: i64 = 1 << 50;
 
 /// The journal, shared. Clones are the same timeline.
 #[derive(Debug, Clone, Default)]
@@ -43,12 +47,19 @@ impl Timeline {
         self.0.read().clone()
     }
 
-    /// The present, so long after the boot of the machine.
+    /// The present, as of a look at the clocks that is not noted.
     #[must_use]
-    pub fn present(&self, boot_ms: i64) -> Present {
+    pub fn present(&self, reading: &Reading) -> Present {
         let journal = self.journal();
         let axis = journal.current().map_or(0, |(number, _)| *number);
-        Present { journal, now: Moment { axis, boot_ms } }
+        Present { journal, now: Moment { axis, boot_ms: reading.boot_ms } }
+    }
+
+    /// When the record at `offset` was received, by the steady clock: see [`Journal::received`].
+    #[must_use]
+    pub fn received_ms(&self, offset: u64, received_ms: u64, reading: &Reading) -> u64 {
+        let present = self.present(reading);
+        present.steady_ms(present.journal.received(offset, received_ms, reading))
     }
 
     /// The present as of the last look.
@@ -79,15 +90,34 @@ impl Present {
         self.journal.elapsed_ms(then, self.now)
     }
 
-    /// A moment that was kept: no later than now, as it could seem to be by a journal that was begun anew.
+    /// A time that the steady clock of this machine boot said.
     #[must_use]
-    pub fn restored(&self, then: Moment) -> Moment {
-        then.min(self.now)
+    pub fn moment(&self, steady_ms: u64) -> Moment {
+        Moment { boot_ms: steady_ms as i64 - STEADY_ORIGIN_MS, ..self.now }
     }
 
-    /// When the wall clock said `wall_ms`: see [`Journal::at_wall`].
+    /// What the steady clock said at a moment that was kept, or would have said: before this machine boot as well.
     #[must_use]
-    pub fn at_wall(&self, wall_ms: u64) -> Moment {
-        self.journal.at_wall(wall_ms, self.now)
+    pub fn steady_ms(&self, then: Moment) -> u64 {
+        if then.axis == self.now.axis {
+            return steady(then.boot_ms);
+        }
+        steady(self.now.boot_ms.saturating_sub_unsigned(self.since_ms(then)))
     }
+
+    /// The same of a moment that may lie ahead.
+    #[must_use]
+    pub fn due_steady_ms(&self, due: Moment) -> u64 {
+        steady(self.now.boot_ms.saturating_sub(self.journal.passed_ms(due, self.now)))
+    }
+
+    /// What the steady clock said when the wall clock said `wall_ms`: see [`Journal::at_wall`].
+    #[must_use]
+    pub fn at_wall_ms(&self, wall_ms: u64) -> u64 {
+        self.steady_ms(self.journal.at_wall(wall_ms, self.now))
+    }
+}
+
+fn steady(boot_ms: i64) -> u64 {
+    boot_ms.saturating_add(STEADY_ORIGIN_MS).max(0) as u64
 }

@@ -24,8 +24,13 @@ use super::{
 pub const FILE: &str = "fleet.redb";
 /// The name of one that is damaged.
 pub const DAMAGED_FILE: &str = "fleet.redb.damaged";
-const SIDE_FILE: SideFile =
-    SideFile { name: FILE, new_name: "fleet.redb.new", damaged_name: DAMAGED_FILE, format: 1 };
+const SIDE_FILE: SideFile = SideFile {
+    name: FILE,
+    new_name: "fleet.redb.new",
+    damaged_name: DAMAGED_FILE,
+    format: 1,
+    format_oldest: 1,
+};
 
 const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
 const MACHINE_BOOTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("machine-boots");

@@ -118,15 +118,16 @@ impl Log {
         gaps: Gaps,
         end: Mark,
     ) -> Self {
+        let timeline = Timeline::default();
         Self {
             store,
             segments,
             dead_letters,
-            sessions: SessionFile::new(files.clone(), store),
+            sessions: SessionFile::new(files.clone(), store, timeline.clone()),
             fleet: FleetFile::new(files.clone(), store),
             files,
             cursors,
-            timeline: Timeline::default(),
+            timeline,
             meter: Meter::default(),
             end: watch::Sender::new(End { offset: end.offset, closed: false }),
             tail: Mutex::default(),

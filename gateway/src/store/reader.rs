@@ -28,6 +28,8 @@ use crate::clock;
 
 /// Bytes that one read from the disk brings at about the most.
 pub(super) const READ_BYTES_MAX: usize = 512 * 1024;
+/// Records before an offset that [`Reader::before`] reads at about the most.
+const BEFORE_RECORDS: u64 = 64;
 /// A segment that fails to be read so many times in a row is taken for damaged.
 const READ_FAILURES_MAX: u32 = 8;
 /// How often a reader looks whether what it reported is mended.
@@ -164,6 +166,14 @@ impl Reader {
             None => Mark { offset, received_ms: None, ..mark },
         };
         self.own_cursor().advance(mark);
+    }
+
+    /// Some of the records right before `offset`, delivered or set aside, the newest last; none if they can not be read
+    /// or are deleted. It changes nothing.
+    pub async fn before(&self, offset: u64) -> Vec<Arc<Block>> {
+        let (log, offsets) = (self.log.clone(), offset.saturating_sub(BEFORE_RECORDS)..offset);
+        let read = tokio::task::spawn_blocking(move || log.segments.read(offsets, READ_BYTES_MAX)).await;
+        read.ok().and_then(Result::ok).unwrap_or_default().into_iter().map(Arc::new).collect()
     }
 
     /// Makes a dead letter of the record at `offset`, which was sent `tries` times: durable when this returns, so that it may be released.

@@ -55,6 +55,13 @@ impl View {
         Point { offset, bytes }
     }
 
+    /// Everything before it is delivered to this uplink, or set aside; 0 for one that there is not.
+    #[must_use]
+    pub fn settled_to(&self, uplink: &str) -> u64 {
+        let cursor = self.log.cursors.iter().find(|cursor| cursor.uplink == uplink);
+        cursor.map_or(0, |cursor| cursor.mark().offset)
+    }
+
     /// The oldest row that can be read; the end where there is none.
     ///
     /// # Errors

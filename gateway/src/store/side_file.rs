@@ -70,6 +70,8 @@ pub struct SideFile {
     pub damaged_name: &'static str,
     /// Version of its format.
     pub format: u64,
+    /// The oldest that is still read.
+    pub format_oldest: u64,
 }
 
 impl SideFile {
@@ -107,7 +109,9 @@ impl SideFile {
         let [format, owner] = guarded(&path, || numbers().map_err(redb))?;
         match format {
             0 => Err(StoreError::Unreadable { path }),
-            format if format != self.format => Err(StoreError::Format { path, format }),
+            format if !(self.format_oldest..=self.format).contains(&format) => {
+                Err(StoreError::Format { path, format })
+            }
             _ if owner != u64::from(store) => Err(StoreError::Stray { path }),
             _ => Ok(db),
         }

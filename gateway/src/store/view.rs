@@ -12,7 +12,7 @@ use super::{
     log::Log,
     sessions::{self, Change, Kept},
 };
-use crate::clock::Timeline;
+use crate::clock::{Reading, Timeline};
 
 /// A look into an open store. Cheap to clone; it does not keep the store open.
 #[derive(Debug, Clone)]
@@ -56,8 +56,8 @@ impl View {
     ///
     /// # Errors
     /// [`StoreError`]: it can not be read now. It is as it was.
-    pub fn load_sessions(&self) -> Result<Option<Kept>, StoreError> {
-        self.log.sessions.load(self.session_bytes_max())
+    pub fn load_sessions(&self, now: &Reading) -> Result<Option<Kept>, StoreError> {
+        self.log.sessions.load(now, self.session_bytes_max())
     }
 
     /// Bytes that may be held of local subscribers' sessions and retained messages, so that their file stays within its part of the store.

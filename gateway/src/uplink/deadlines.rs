@@ -3,21 +3,78 @@
 //! An acknowledgement is waited for from the sending of the head, from its last move, or from the last write that the
 //! link held up, whichever is latest: what is on its way through a slow link is late for no fault of the upstream.
 //!
+//! Two limits are shorter, and show a bad event before the whole time is over: a head that waits while events behind it are
+//! acknowledged, and a head that waits while the upstream says nothing at all and answers no ping. Both keep well above the
+//! slowest acknowledgement that was seen, so that a slow upstream is not taken for one that a single event has stopped.
+//!
 //! It reads no clock: `now` is an argument.
 
 use std::time::{Duration, Instant};
 
+/// The head may wait so long while events behind it are acknowledged.
+const OVERTAKEN_MAX: Duration = Duration::from_secs(4);
+/// The head may wait so long for an upstream that says nothing; a ping goes out after half of it.
+const SILENCE_MAX: Duration = Duration::from_secs(8);
+/// A head that is sent alone may wait so long.
+const ALONE_MAX: Duration = Duration::from_secs(5);
+/// All three, once the upstream is known to ignore an event in this way.
+const KNOWN_MAX: Duration = Duration::from_millis(1500);
+/// None of the four is less than the slowest acknowledgement times this.
+const SLOWEST_FACTOR: u32 = 4;
+
 /// A ping goes out after this part of the keep-alive, so that it is there within it.
 const PING_AFTER: (u32, u32) = (3, 4);
+
+/// How long an acknowledgement is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// At most, whatever happens.
+    pub ack_timeout: Duration,
+    /// The slowest acknowledgement that was seen lately.
+    pub slowest_ack: Duration,
+    /// An event was proven lately that the upstream never acknowledges, though it acknowledges others.
+    pub knows_ignored: bool,
+    /// An event was proven lately upon which the upstream falls silent.
+    pub knows_silent: bool,
+}
+
+impl Patience {
+    /// Without any experience.
+    #[must_use]
+    pub fn new(ack_timeout: Duration) -> Self {
+        Self { ack_timeout, slowest_ack: Duration::ZERO, knows_ignored: false, knows_silent: false }
+    }
+
+    fn limit(&self, usual: Duration, is_known: bool) -> Duration {
+        let least = self.slowest_ack.saturating_mul(SLOWEST_FACTOR);
+        (if is_known { KNOWN_MAX } else { usual }).max(least).min(self.ack_timeout)
+    }
+
+    fn overtaken(&self) -> Duration {
+        self.limit(OVERTAKEN_MAX, self.knows_ignored)
+    }
+
+    fn silence(&self) -> Duration {
+        self.limit(SILENCE_MAX, self.knows_silent)
+    }
+
+    fn alone(&self) -> Duration {
+        self.limit(ALONE_MAX, self.knows_ignored || self.knows_silent)
+    }
+}
 
 /// The limits of one connection, and what they are measured from.
 #[derive(Debug)]
 pub struct Deadlines {
-    ack_timeout: Duration,
+    patience: Patience,
     keep_alive: Duration,
     written_at: Instant,
     moved_at: Instant,
+    heard_at: Instant,
+    /// Since when the head waits while something behind it is acknowledged.
+    overtaken_at: Option<Instant>,
     pinged_at: Option<Instant>,
+    is_alone: bool,
 }
 
 /// What a connection has in flight, as far as time limits ask.
@@ -37,16 +94,29 @@ pub enum Due {
     /// A ping.
     Ping,
     /// The acknowledgement of the head: the connection is given up.
-    Ack,
+    Ack(Duration),
+    /// The same, while events behind the head were acknowledged.
+    Overtaken(Duration),
+    /// A word from the upstream, which answers no ping either: the connection is given up.
+    Silence(Duration),
     /// The answer to a ping: the connection is given up.
     Pong,
 }
 
 impl Deadlines {
-    /// For a connection made now. A keep-alive of zero never pings.
+    /// For a connection made now. A keep-alive of zero never pings, unless the upstream is silent while the head waits.
     #[must_use]
-    pub fn new(ack_timeout: Duration, keep_alive: Duration, now: Instant) -> Self {
-        Self { ack_timeout, keep_alive, written_at: now, moved_at: now, pinged_at: None }
+    pub fn new(patience: Patience, keep_alive: Duration, now: Instant) -> Self {
+        Self {
+            patience,
+            keep_alive,
+            written_at: now,
+            moved_at: now,
+            heard_at: now,
+            overtaken_at: None,
+            pinged_at: None,
+            is_alone: false,
+        }
     }
 
     /// Bytes went out; with `held_up`, not all that were there.
@@ -57,9 +127,38 @@ impl Deadlines {
         }
     }
 
-    /// The head moved.
-    pub fn released(&mut self, now: Instant) {
+    /// When bytes last went out.
+    #[must_use]
+    pub fn written_at(&self) -> Instant {
+        self.written_at
+    }
+
+    /// Bytes came in.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
+    /// The head waits and something behind it is acknowledged.
+    pub fn overtaken(&mut self, now: Instant) {
+        self.overtaken_at.get_or_insert(now);
+    }
+
+    /// The head moved; the oldest of what was released had waited for `ack`.
+    pub fn released(&mut self, ack: Duration, now: Instant) {
         self.moved_at = now;
+        self.overtaken_at = None;
+        self.patience.slowest_ack = self.patience.slowest_ack.max(ack);
+    }
+
+    /// The head is sent alone from now on, or is not any more.
+    pub fn set_alone(&mut self, is_alone: bool) {
+        self.is_alone = is_alone;
+    }
+
+    /// The slowest acknowledgement so far.
+    #[must_use]
+    pub fn slowest_ack(&self) -> Duration {
+        self.patience.slowest_ack
     }
 
     /// A ping was sent.
@@ -72,10 +171,23 @@ impl Deadlines {
         self.pinged_at = None;
     }
 
+    /// A ping was sent, and is not answered.
+    #[must_use]
+    pub fn awaits_pong(&self) -> bool {
+        self.pinged_at.is_some()
+    }
+
     /// When [`Deadlines::judge`] next has something to say; `None` if never, as things are.
     #[must_use]
     pub fn next(&self, in_flight: InFlight) -> Option<Instant> {
-        [self.ack(in_flight), self.pong(), self.ping(in_flight)].into_iter().flatten().min()
+        let limits = [
+            self.ack(in_flight),
+            self.overtaken_limit(in_flight),
+            self.silence(in_flight),
+            self.pong(),
+            self.ping(in_flight),
+        ];
+        limits.into_iter().flatten().min()
     }
 
     /// What is due now.
@@ -83,25 +195,51 @@ impl Deadlines {
     pub fn judge(&self, in_flight: InFlight, now: Instant) -> Due {
         let is_over = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         match () {
-            () if is_over(self.ack(in_flight)) => Due::Ack,
+            () if is_over(self.ack(in_flight)) => Due::Ack(self.ack_limit()),
+            () if is_over(self.overtaken_limit(in_flight)) => Due::Overtaken(self.patience.overtaken()),
+            () if is_over(self.silence(in_flight)) => Due::Silence(self.patience.silence()),
             () if is_over(self.pong()) => Due::Pong,
             () if is_over(self.ping(in_flight)) => Due::Ping,
             () => Due::Nothing,
         }
     }
 
+    fn ack_limit(&self) -> Duration {
+        if self.is_alone { self.patience.alone() } else { self.patience.ack_timeout }
+    }
+
     fn ack(&self, in_flight: InFlight) -> Option<Instant> {
-        Some(in_flight.head_sent_at?.max(self.moved_at) + self.ack_timeout)
+        Some(in_flight.head_sent_at?.max(self.moved_at) + self.ack_limit())
+    }
+
+    fn overtaken_limit(&self, in_flight: InFlight) -> Option<Instant> {
+        in_flight.head_sent_at?;
+        Some(self.overtaken_at?.max(self.moved_at) + self.patience.overtaken())
+    }
+
+    /// Since when the head waits and nothing came.
+    fn silent_since(&self, in_flight: InFlight) -> Option<Instant> {
+        Some(in_flight.head_sent_at?.max(self.moved_at).max(self.heard_at))
+    }
+
+    fn silence(&self, in_flight: InFlight) -> Option<Instant> {
+        self.pinged_at?;
+        Some(self.silent_since(in_flight)? + self.patience.silence())
     }
 
     fn pong(&self) -> Option<Instant> {
-        Some(self.pinged_at?.max(self.moved_at) + self.ack_timeout)
+        Some(self.pinged_at?.max(self.moved_at) + self.patience.ack_timeout)
     }
 
     fn ping(&self, in_flight: InFlight) -> Option<Instant> {
+        if self.pinged_at.is_some() {
+            return None;
+        }
+        let silent = self.silent_since(in_flight).map(|since| since + self.patience.silence() / 2);
         // Bytes that wait for the link show that we are alive as soon as they can.
-        let quiet = !in_flight.pending && self.pinged_at.is_none() && !self.keep_alive.is_zero();
-        quiet.then(|| self.written_at + self.keep_alive * PING_AFTER.0 / PING_AFTER.1)
+        let idle = (!in_flight.pending && !self.keep_alive.is_zero())
+            .then(|| self.written_at + self.keep_alive * PING_AFTER.0 / PING_AFTER.1);
+        [silent, idle].into_iter().flatten().min()
     }
 }
 
@@ -114,10 +252,19 @@ mod tests {
     }
 
     const IDLE: InFlight = InFlight { head_sent_at: None, pending: false };
+    fn patience() -> Patience {
+        Patience::new(s(30))
+    }
 
     fn start() -> (Deadlines, Instant) {
         let now = crate::clock::monotonic();
-        (Deadlines::new(s(30), s(60), now), now)
+        (Deadlines::new(patience(), s(60), now), now)
+    }
+
+    /// The upstream answers pings all the while.
+    fn answer_pings(deadlines: &mut Deadlines, now: Instant) {
+        deadlines.heard(now);
+        deadlines.answered();
     }
 
     #[test]
@@ -138,13 +285,15 @@ mod tests {
     fn the_head_has_its_time_from_its_sending_or_from_the_last_move() {
         let (mut deadlines, t0) = start();
         let sent = InFlight { head_sent_at: Some(t0 + s(10)), pending: false };
+        answer_pings(&mut deadlines, t0 + s(39));
         assert_eq!(deadlines.next(sent), Some(t0 + s(40)));
-        assert_eq!(deadlines.judge(sent, t0 + s(40)), Due::Ack);
+        assert_eq!(deadlines.judge(sent, t0 + s(40)), Due::Ack(s(30)));
         deadlines.wrote(false, t0 + s(35));
-        assert_eq!(deadlines.judge(sent, t0 + s(40)), Due::Ack, "writing more is no acknowledgement");
-        deadlines.released(t0 + s(20));
+        assert_eq!(deadlines.judge(sent, t0 + s(40)), Due::Ack(s(30)), "writing more is no acknowledgement");
+        deadlines.released(s(0), t0 + s(20));
+        answer_pings(&mut deadlines, t0 + s(46));
         assert_eq!(deadlines.judge(sent, t0 + s(49)), Due::Nothing);
-        assert_eq!(deadlines.judge(sent, t0 + s(50)), Due::Ack);
+        assert_eq!(deadlines.judge(sent, t0 + s(50)), Due::Ack(s(30)));
     }
 
     #[test]
@@ -152,14 +301,69 @@ mod tests {
         let (mut deadlines, t0) = start();
         let held_up = InFlight { head_sent_at: Some(t0), pending: true };
         deadlines.wrote(true, t0 + s(25));
+        assert_eq!(deadlines.judge(held_up, t0 + s(28)), Due::Nothing);
+        answer_pings(&mut deadlines, t0 + s(52));
         assert_eq!(deadlines.judge(held_up, t0 + s(54)), Due::Nothing);
-        assert_eq!(deadlines.judge(held_up, t0 + s(55)), Due::Ack);
+        assert_eq!(deadlines.judge(held_up, t0 + s(55)), Due::Ack(s(30)));
+    }
+
+    #[test]
+    fn a_head_that_others_overtake_is_late_before_its_whole_time_is_over() {
+        let (mut deadlines, t0) = start();
+        let sent = InFlight { head_sent_at: Some(t0), pending: false };
+        for second in 1..5 {
+            deadlines.heard(t0 + s(second));
+            deadlines.overtaken(t0 + s(second));
+        }
+        assert_eq!(deadlines.judge(sent, t0 + s(4)), Due::Nothing);
+        assert_eq!(deadlines.next(sent), Some(t0 + s(5)), "it counts from the first that overtook it");
+        assert_eq!(deadlines.judge(sent, t0 + s(5)), Due::Overtaken(s(4)));
+        deadlines.released(s(0), t0 + s(5));
+        assert_eq!(deadlines.judge(sent, t0 + s(6)), Due::Nothing, "the head moved");
+    }
+
+    #[test]
+    fn an_upstream_that_says_nothing_is_pinged_and_then_left() {
+        let (mut deadlines, t0) = start();
+        let sent = InFlight { head_sent_at: Some(t0), pending: false };
+        assert_eq!(deadlines.judge(sent, t0 + s(3)), Due::Nothing);
+        assert_eq!(deadlines.judge(sent, t0 + s(4)), Due::Ping);
+        deadlines.pinged(t0 + s(4));
+        assert_eq!(deadlines.next(sent), Some(t0 + s(8)));
+        assert_eq!(deadlines.judge(sent, t0 + s(8)), Due::Silence(s(8)));
+        answer_pings(&mut deadlines, t0 + s(7));
+        assert_eq!(deadlines.judge(sent, t0 + s(8)), Due::Nothing, "it answers pings: it is slow");
+    }
+
+    #[test]
+    fn a_slow_upstream_has_more_time_and_a_known_fault_less() {
+        let slow = |seconds| Patience { slowest_ack: s(seconds), ..patience() };
+        let known = Patience { knows_ignored: true, ..patience() };
+        let known_silent = Patience { knows_silent: true, ..patience() };
+        for (patience, overtaken, silence, alone, why) in [
+            (patience(), s(4), s(8), s(5), "at first"),
+            (slow(3), s(12), s(12), s(12), "four times the slowest"),
+            (slow(20), s(30), s(30), s(30), "never more than the whole time"),
+            (known, KNOWN_MAX, s(8), KNOWN_MAX, "a known fault"),
+            (known_silent, s(4), KNOWN_MAX, KNOWN_MAX, "each fault for itself"),
+            (Patience { knows_ignored: true, ..slow(2) }, s(8), s(8), s(8), "a known fault, slowly"),
+        ] {
+            assert_eq!(
+                (patience.overtaken(), patience.silence(), patience.alone()),
+                (overtaken, silence, alone),
+                "{why}"
+            );
+        }
+        let (mut deadlines, t0) = start();
+        let sent = InFlight { head_sent_at: Some(t0), pending: false };
+        deadlines.set_alone(true);
+        assert_eq!(deadlines.judge(sent, t0 + s(5)), Due::Ack(s(5)));
     }
 
     #[test]
     fn without_a_keep_alive_nothing_is_ever_due_on_an_idle_connection() {
         let now = crate::clock::monotonic();
-        let deadlines = Deadlines::new(s(30), Duration::ZERO, now);
+        let deadlines = Deadlines::new(patience(), Duration::ZERO, now);
         assert_eq!((deadlines.next(IDLE), deadlines.judge(IDLE, now + s(9999))), (None, Due::Nothing));
     }
 }

@@ -6,7 +6,7 @@ use std::{future::Future, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::source::Source;
+use super::{carried::Control, source::Source};
 use crate::store::{ReadError, Record};
 
 /// A source behind the fleet.
@@ -62,6 +62,10 @@ impl<S: Source> Source for Informed<S> {
 
     fn end(block: &S::Block) -> u64 {
         S::end(block)
+    }
+
+    fn controls(&self, offset: u64) -> impl Future<Output = Vec<Control>> + Send {
+        self.source.controls(offset)
     }
 
     fn release(&mut self, offset: u64) {

@@ -59,6 +59,12 @@ pub enum Broken {
     /// An event was not acknowledged in time.
     #[error("no acknowledgement within {0:?}")]
     AckTimeout(std::time::Duration),
+    /// The event that is first in line was not acknowledged in time, though events behind it were.
+    #[error("no acknowledgement of an event within {0:?}, while those behind it were acknowledged")]
+    Overtaken(std::time::Duration),
+    /// The upstream said nothing at all while an event waited, and answered no ping.
+    #[error("not a word from the upstream within {0:?}")]
+    Silent(std::time::Duration),
     /// A ping was not answered in time.
     #[error("no answer to a ping within {0:?}")]
     PingTimeout(std::time::Duration),

@@ -12,11 +12,12 @@
 //!  ├ replay/    the same with what is to be sent again, beside live traffic
 //!  ├ format/    how an event is written ─ template.rs the topic ─ timestamp.rs the time
 //!  ├ informed.rs a source whose events the fleet knows already
-//!  └ pure: window.rs · deadlines.rs · backoff.rs · suspect.rs · reason.rs
+//!  ├ carried.rs what needs not be sent again, and what a probe may send first
+//!  └ pure: window.rs · deadlines.rs · backoff.rs · suspect.rs · causes.rs · reason.rs
 //! ```
 //! - The log is the only truth: nothing of a connection survives it. After any error everything from the
-//!   released offset on is sent again, so that an event may arrive twice and none is left out. First
-//!   deliveries are in the order of the log.
+//!   released offset on is sent again, but for what is known to be acknowledged, so that an event may arrive twice and none is
+//!   left out. First deliveries are in the order of the log, for each device.
 //! - The cursor moves over the contiguous acknowledged prefix only.
 //! - One bad event never stops the ones behind it: what the upstream can not take is set aside with its reason, durably.
 //! - An outage costs no memory: between connections an uplink holds no event; on one, only the blocks of what
@@ -26,6 +27,8 @@
 
 mod awaited;
 mod backoff;
+mod carried;
+mod causes;
 mod commands;
 mod deadlines;
 mod format;
@@ -66,13 +69,15 @@ pub use self::{
 };
 use self::{
     backoff::Backoff,
+    carried::Carried,
+    causes::Features,
     format::Format,
     health::{Failures, Tally},
     informed::Informed,
     lane::{Lane, Shared, Trace},
     link::{Broken, Link},
     source::Source,
-    suspect::{Ending, Plan, Suspect},
+    suspect::{Ending, Fault, Plan, Suspect},
 };
 /// How numbers are written where events are described.
 pub use crate::catalog::Values;
@@ -80,6 +85,11 @@ use crate::{
     clock,
     store::{ReadError, Reader},
 };
+
+/// The longest wait before a suspected event is tried again at an upstream that answers.
+const PROBE_WAIT_MAX: Duration = Duration::from_millis(250);
+/// The same where nothing behind it can show whose fault it is: what comes meanwhile waits no longer.
+const LONE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Forwards what `reader` gives until `shutdown`, or until the store is closed.
 ///
@@ -115,6 +125,8 @@ async fn forward<S: Source>(
         backoff: Backoff::new(settings.backoff_min, settings.backoff_max, backoff::seed()),
         tally,
         suspect: Suspect::default(),
+        carried: Carried::default(),
+        slowest_ack: Duration::ZERO,
         failures: Failures::new(),
         settings,
         source,
@@ -137,6 +149,9 @@ struct Uplink<'a, S> {
     tally: Tally<'a>,
     backoff: Backoff,
     suspect: Suspect,
+    carried: Carried,
+    /// The slowest acknowledgement that was seen lately.
+    slowest_ack: Duration,
     failures: Failures,
 }
 
@@ -155,12 +170,8 @@ impl<S: Source> Uplink<'_, S> {
             tracing::info!(uplink = %self.settings.name, "stopped at offset {}", self.source.released());
             return None;
         };
-        if trace.released || trace.answered {
-            self.backoff.reset();
-            self.failures.clear();
-        }
         self.tally.disconnected(clock::wall_ms(), Some(&why.to_string()));
-        let wait = self.backoff.after_failure();
+        let wait = self.wait_after(trace);
         if self.failures.add() {
             tracing::warn!(
                 uplink = %self.settings.name, host = %self.settings.host, port = self.settings.port,
@@ -170,16 +181,37 @@ impl<S: Source> Uplink<'_, S> {
         Some(wait)
     }
 
+    /// How long to wait after a connection that came so far.
+    fn wait_after(&mut self, trace: Trace) -> Duration {
+        // The answer to a ping behind an event that is sent alone is not yet a sign that events go through.
+        if trace.released || (trace.answered && !trace.was_alone) {
+            self.backoff.reset();
+            // What a single event does is told when that is set aside.
+            if trace.ending == Ending::Other {
+                self.failures.clear();
+            }
+        }
+        let wait = self.backoff.after_failure();
+        match self.suspect.plan(self.source.released(), clock::monotonic()) {
+            Plan::SetAside { .. } => Duration::ZERO,
+            Plan::Alone | Plan::Probe { .. } if trace.took => wait.min(PROBE_WAIT_MAX),
+            Plan::Probe { .. } if matches!(trace.ending, Ending::Failed { .. }) => wait.min(LONE_WAIT_MAX),
+            _ => wait,
+        }
+    }
+
     async fn connect_and_forward(&mut self, shutdown: &CancellationToken) -> (Result<(), Broken>, Trace) {
-        let mut plan = self.suspect.plan(self.source.released());
-        if let Plan::SetAside { closed } = plan {
-            if let Err(broken) = self.set_head_aside(closed, shutdown).await {
+        let mut plan = self.suspect.plan(self.source.released(), clock::monotonic());
+        if let Plan::SetAside { fault, tries } = plan {
+            if let Err(broken) = self.set_head_aside(fault, tries, shutdown).await {
                 return (Err(broken), Trace::default());
             }
+            self.backoff.reset();
             plan = Plan::Stream;
         }
         let head = self.source.released();
         self.source.seek(head);
+        self.carried.begin(head);
         let opened = tokio::select! {
             biased;
             () = shutdown.cancelled() => return (Ok(()), Trace::default()),
@@ -196,24 +228,30 @@ impl<S: Source> Uplink<'_, S> {
                 "connected, going on from offset {head}"
             );
         }
-        let lane = Lane::new(self.shared(shutdown), link, limits);
-        let (ended, mut trace) = Box::pin(lane.run(plan == Plan::Probe)).await;
-        self.suspect.ended(head, ending(&ended, trace));
-        // A probe's answer is not yet a sign that events go through.
-        trace.answered &= plan == Plan::Stream;
+        let slowest_ack = self.slowest_ack;
+        let lane = Lane::new(self.shared(shutdown), link, limits, slowest_ack);
+        let (ended, trace) = Box::pin(lane.run(plan)).await;
+        // What was slow once is forgotten as connections go by.
+        self.slowest_ack = trace.slowest_ack / 2;
+        self.suspect.ended(self.source.released(), trace.ending, clock::monotonic());
         (ended, trace)
     }
 
-    /// Sets the record at the head aside: the upstream closed `closed` connections over it.
-    async fn set_head_aside(&mut self, closed: u32, shutdown: &CancellationToken) -> Result<(), Broken> {
+    /// Sets the record at the head aside: the upstream failed over it on `tries` connections, in this way in the end.
+    async fn set_head_aside(
+        &mut self,
+        fault: Fault,
+        tries: u32,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Broken> {
         let head = self.source.released();
         self.source.seek(head);
         let block = self.source.next().await?;
         // The first that there is: it was the first to be sent.
         let Some((offset, record)) = S::records_from(&block, head).next() else { return Ok(()) };
-        let why = format!("the upstream closed the connection {closed} times on it");
-        lane::set_aside(&self.shared(shutdown), offset, &record, &why, closed).await?;
+        lane::set_aside(&mut self.shared(shutdown), offset, &record, &fault.to_string(), tries).await?;
         self.source.release(offset + 1);
+        self.suspect.set_aside(&Features::of(&record), fault, clock::monotonic());
         Ok(())
     }
 
@@ -223,21 +261,9 @@ impl<S: Source> Uplink<'_, S> {
             source: &mut self.source,
             format: &mut self.format,
             tally: &self.tally,
+            suspect: &mut self.suspect,
+            carried: &mut self.carried,
             shutdown,
         }
-    }
-}
-
-/// What the end of a connection says about the event at its head.
-fn ending(ended: &Result<(), Broken>, trace: Trace) -> Ending {
-    let by_peer = match ended {
-        Err(Broken::Closed) => true,
-        Err(Broken::Disconnected(reason)) => reason.blames_publish(),
-        _ => false,
-    };
-    match trace {
-        Trace { released: true, .. } => Ending::Progress,
-        Trace { sent: true, .. } if by_peer => Ending::ClosedByPeer,
-        _ => Ending::Other,
     }
 }

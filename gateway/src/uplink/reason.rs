@@ -34,10 +34,11 @@ impl Reason {
 
     /// Whether a DISCONNECT for this reason may be the fault of what was sent last. (MQTT 5.0 section 3.14.2.1)
     ///
-    /// Not those that speak of the upstream's or the connection's state: they would come whatever was sent.
+    /// Not those that speak of the upstream's or the connection's state: they would come whatever was sent. A quota and a rate may
+    /// be those of a single topic.
     #[must_use]
     pub fn blames_publish(self) -> bool {
-        matches!(self.0, 0x80..=0x83 | 0x87 | 0x90 | 0x94 | 0x95 | 0x99..=0x9B)
+        matches!(self.0, 0x80..=0x83 | 0x87 | 0x90 | 0x94..=0x97 | 0x99..=0x9B)
     }
 
     /// Its name, as the standard writes it.
@@ -127,10 +128,10 @@ mod tests {
 
     #[test]
     fn a_disconnect_for_the_upstreams_own_reasons_blames_no_event() {
-        for reason in [0x00, 0x88, 0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x96, 0x97, 0x98, 0x9C, 0x9D, 0x9F, 0xA0] {
+        for reason in [0x00, 0x88, 0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x98, 0x9C, 0x9D, 0x9F, 0xA0] {
             assert!(!Reason(reason).blames_publish(), "{}", Reason(reason));
         }
-        for reason in [0x80, 0x81, 0x82, 0x87, 0x90, 0x95, 0x99, 0x9A, 0x9B] {
+        for reason in [0x80, 0x81, 0x82, 0x87, 0x90, 0x95, 0x96, 0x97, 0x99, 0x9A, 0x9B] {
             assert!(Reason(reason).blames_publish(), "{}", Reason(reason));
         }
     }

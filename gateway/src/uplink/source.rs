@@ -5,6 +5,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use super::carried::Control;
 use crate::store::{Block, ReadError, Reader, Record};
 
 /// A reader of the log with a cursor that survives.
@@ -24,6 +25,9 @@ pub trait Source: Send + Sync {
     fn records_from(block: &Self::Block, offset: u64) -> impl Iterator<Item = (u64, Record<'_>)> + Send;
     /// The offset after the last record of `block`.
     fn end(block: &Self::Block) -> u64;
+    /// Copies of some records that were settled before the one at `offset`, if they are at hand, the likeliest to be taken again first.
+    /// It moves nothing.
+    fn controls(&self, offset: u64) -> impl Future<Output = Vec<Control>> + Send;
     /// Everything before `offset` is settled.
     fn release(&mut self, offset: u64);
     /// Makes a dead letter of a record that was sent `tries` times: durable when this returns.
@@ -63,6 +67,13 @@ impl Source for Reader {
 
     fn end(block: &Block) -> u64 {
         block.end()
+    }
+
+    async fn controls(&self, offset: u64) -> Vec<Control> {
+        let blocks = Reader::before(self, offset).await;
+        Control::newest(
+            blocks.iter().flat_map(|block| block.records_from(0)).filter(|(found, _)| *found < offset),
+        )
     }
 
     fn release(&mut self, offset: u64) {

@@ -1,32 +1,78 @@
-//! Whether an event is what makes the upstream hang up: a pure judge over how connections ended.
+//! Whether an event is what the upstream can not stand: a pure judge over how connections ended.
 //!
-//! MQTT 3.1.1 has no negative acknowledgement: a broker that can not stand a PUBLISH closes the connection, and
-//! one event would make the uplink reconnect for ever. So:
+//! A broker that can not stand a PUBLISH closes the connection, falls silent, never acknowledges it or refuses it again
+//! and again, and one event would hold up all that are behind it. So:
 //!
 //! ```text
-//!  stream ──FRUITLESS_MAX connections closed over the same head──▶ probe: PINGREQ answered, then the head alone
-//!    ▲                                                              │            │
-//!    └──────────────── the head moved ◀────────────────────────────┘            │ PROBES_MAX closed over it
-//!    └──────────────── set aside with its reason ◀──────────────────────────────┘
+//!  stream ── failed over the head ──▶ alone: the head and a PING ── failed ──▶ probe: a control, then the head alone
+//!    ▲                                   │                                       │              │
+//!    │◀──────── the head moved ──────────┴───────────────────────────────────────┘              │ taken, failed
+//!    │◀──────── set aside with its reason, its cause is remembered ◀────────────────────────────┘
 //! ```
-//! Only a connection that the peer closed after it was sent the head counts. Time-outs, refused connections and a close for
-//! reasons of the upstream's own say nothing about the event: they neither count nor clear.
+//! - *Failed* is said of a connection only where the upstream was sent the head and the head did not move. Refused connections,
+//!   and ends for reasons of the upstream's own, say nothing about the event: they neither count nor clear.
+//! - Nobody is blamed without a *control*: another event that the upstream acknowledged on the very connection on which it then
+//!   failed over the head, sent alone. An upstream that fails over everything blames nobody, and the uplink waits.
+//! - What was set aside is a proven cause ([`causes`](super::causes)). While a fault is known, the next event that meets with the
+//!   same one is probed at once; what is like a proven cause is sent alone in the first place.
 //!
-//! It keeps nothing on disk: after a restart it counts again.
+//! It keeps nothing on disk: after a restart it counts again. It reads no clock: `now` is an argument.
 
-/// Connections in a row that the peer closed over the same head, before the head is probed alone.
-pub const FRUITLESS_MAX: u32 = 3;
-/// Probes of the head alone that the peer closed, before the head is set aside.
-pub const PROBES_MAX: u32 = 3;
+use std::{fmt, time::Instant};
 
-/// How a connection ended.
+use super::{
+    causes::{Causes, Features},
+    reason::Reason,
+};
+
+/// Connections that failed over the same head, before a control is sent: the stream, and the head alone.
+const UNCONTROLLED_MAX: u32 = 2;
+
+/// How the upstream failed over an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It closed the connection.
+    Closed,
+    /// It refused the event for now, with this reason.
+    Refused(Reason),
+    /// It never acknowledged the event, though it answered what came after it.
+    Ignored,
+    /// It said nothing any more.
+    Silent,
+}
+
+impl Fault {
+    /// The same in kind: reasons of refusals apart.
+    pub fn is_like(self, other: Self) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the upstream closed the connection over it"),
+            Self::Refused(reason) => write!(f, "the upstream refused it: {reason}"),
+            Self::Ignored => f.write_str("the upstream never acknowledged it"),
+            Self::Silent => f.write_str("the upstream fell silent over it"),
+        }
+    }
+}
+
+/// What the end of a connection says about the event that was its head by then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Ending {
-    /// The head moved: the upstream acknowledged something that was first in line.
-    Progress,
-    /// The peer closed it after it was sent at least part of the head, and the head did not move.
-    ClosedByPeer,
+    /// The upstream failed over it.
+    Failed {
+        /// In what way.
+        fault: Fault,
+        /// It had been sent alone, after the upstream had acknowledged another event on this connection.
+        controlled: bool,
+    },
+    /// The upstream did not even acknowledge the control.
+    ControlFailed,
     /// Anything else.
+    #[default]
     Other,
 }
 
@@ -35,90 +81,180 @@ pub enum Ending {
 pub enum Plan {
     /// Send as much as the window takes.
     Stream,
-    /// Show that the upstream answers, then send the head alone.
-    Probe,
-    /// Set the head aside before connecting: the peer closed this many connections over it.
+    /// Send the head alone.
+    Alone,
+    /// Send a control, then the head alone.
+    Probe {
+        /// Controls that failed so far: the next one is to be another event.
+        controls_failed: u32,
+    },
+    /// Set the head aside before connecting.
     SetAside {
-        /// Connections closed over the head.
-        closed: u32,
+        /// What the upstream does about it.
+        fault: Fault,
+        /// Connections on which it did.
+        tries: u32,
     },
 }
 
-/// The case against the event at the head.
+/// The case against the event at the head, and what was learnt from those before.
 #[derive(Debug, Default)]
 pub struct Suspect {
     head: u64,
-    closed: u32,
+    failed: u32,
+    controls_failed: u32,
+    fault: Option<Fault>,
+    is_proven: bool,
+    causes: Causes,
 }
 
 impl Suspect {
-    /// Takes in that a connection which was planned for `head` ended so.
-    pub fn ended(&mut self, head: u64, ending: Ending) {
-        if head != self.head || ending == Ending::Progress {
-            *self = Self { head, closed: 0 };
+    /// Takes in that a connection whose first unreleased event was `head` in the end has ended so.
+    pub fn ended(&mut self, head: u64, ending: Ending, now: Instant) {
+        if head != self.head {
+            *self = Self { head, causes: std::mem::take(&mut self.causes), ..Self::default() };
         }
-        if ending == Ending::ClosedByPeer {
-            self.closed += 1;
+        match ending {
+            Ending::Failed { fault, controlled } => {
+                self.failed += 1;
+                self.fault = Some(fault);
+                self.is_proven =
+                    controlled && (self.failed > UNCONTROLLED_MAX || self.causes.knows(fault, now));
+            }
+            Ending::ControlFailed => self.controls_failed += 1,
+            Ending::Other => {}
         }
     }
 
     /// The plan for the next connection, whose head is `head`.
     #[must_use]
-    pub fn plan(&self, head: u64) -> Plan {
-        match self.closed {
-            _ if head != self.head => Plan::Stream,
-            closed if closed >= FRUITLESS_MAX + PROBES_MAX => Plan::SetAside { closed },
-            closed if closed >= FRUITLESS_MAX => Plan::Probe,
-            _ => Plan::Stream,
+    pub fn plan(&self, head: u64, now: Instant) -> Plan {
+        let Some(fault) = self.fault.filter(|_| head == self.head) else { return Plan::Stream };
+        match self.failed {
+            tries if self.is_proven => Plan::SetAside { fault, tries },
+            failed if failed >= UNCONTROLLED_MAX || self.causes.knows(fault, now) => {
+                Plan::Probe { controls_failed: self.controls_failed }
+            }
+            _ => Plan::Alone,
         }
+    }
+
+    /// The head has these features, and was set aside for `fault`.
+    pub fn set_aside(&mut self, features: &Features<'_>, fault: Fault, now: Instant) {
+        self.causes.prove(features, fault, now);
+    }
+
+    /// An event is suspected, or one was the matter not long ago.
+    #[must_use]
+    pub fn is_wary(&self, now: Instant) -> bool {
+        self.fault.is_some() || self.causes.is_recent(now)
+    }
+
+    /// What was learnt.
+    #[must_use]
+    pub fn causes(&self) -> &Causes {
+        &self.causes
+    }
+
+    /// The same, to be corrected.
+    pub fn causes_mut(&mut self) -> &mut Causes {
+        &mut self.causes
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Ending::{ClosedByPeer, Other, Progress},
-        *,
-    };
+    use super::*;
+    use crate::store::Kind;
+
+    const REASON: Reason = Reason(0x83);
+
+    fn failed(fault: Fault, controlled: bool) -> Ending {
+        Ending::Failed { fault, controlled }
+    }
 
     #[test]
     fn the_table_of_endings_and_plans() {
-        let set_aside = Plan::SetAside { closed: 6 };
+        use Ending::{ControlFailed, Other};
+        use Fault::{Closed, Ignored, Refused, Silent};
+        let (closed, proof) = (failed(Closed, false), failed(Closed, true));
+        let probe = |controls_failed| Plan::Probe { controls_failed };
         type Case<'a> = (&'a [(u64, Ending)], u64, Plan, &'a str);
         let table: &[Case<'_>] = &[
             (&[], 0, Plan::Stream, "at the start"),
-            (&[(5, ClosedByPeer); 2], 5, Plan::Stream, "twice is chance"),
-            (&[(5, ClosedByPeer); 3], 5, Plan::Probe, "three times is suspect"),
-            (&[(5, ClosedByPeer); 5], 5, Plan::Probe, "two probes"),
-            (&[(5, ClosedByPeer); 6], 5, set_aside, "three probes"),
-            (&[(5, ClosedByPeer); 6], 6, Plan::Stream, "the head is another one by now"),
-            (&[(5, Other); 50], 5, Plan::Stream, "time-outs never count"),
-            (&[(0, ClosedByPeer); 3], 0, Plan::Probe, "the first event of all"),
+            (&[(0, closed)], 0, Plan::Alone, "the first event of all"),
+            (&[(5, closed)], 5, Plan::Alone, "once is chance"),
+            (&[(5, closed); 2], 5, probe(0), "twice is suspect"),
+            (&[(5, closed); 50], 5, probe(0), "nobody is blamed without a control"),
             (
-                &[(5, ClosedByPeer), (5, ClosedByPeer), (5, Other), (5, Other), (5, ClosedByPeer)],
+                &[(5, closed), (5, closed), (5, proof)],
                 5,
-                Plan::Probe,
+                Plan::SetAside { fault: Closed, tries: 3 },
+                "it takes others",
+            ),
+            (&[(5, proof)], 5, Plan::Alone, "one failure is chance, with a control as well"),
+            (&[(5, proof), (5, proof)], 5, probe(0), "two are not yet a proof"),
+            (
+                &[(5, closed), (5, closed), (5, ControlFailed), (5, ControlFailed)],
+                5,
+                probe(2),
+                "an upstream that fails over everything blames nobody, and the control is another one",
+            ),
+            (
+                &[(5, closed), (5, closed), (5, ControlFailed), (5, proof)],
+                5,
+                Plan::SetAside { fault: Closed, tries: 3 },
+                "the second control shows it",
+            ),
+            (&[(5, closed), (5, closed), (5, proof)], 6, Plan::Stream, "the head is another one by now"),
+            (&[(5, Other); 50], 5, Plan::Stream, "what says nothing never counts"),
+            (
+                &[(5, closed), (5, Other), (5, Other), (5, closed)],
+                5,
+                probe(0),
                 "a broker that restarts after each crash is refused in between",
             ),
+            (&[(5, closed), (5, closed), (7, closed)], 7, Plan::Alone, "another head starts from nothing"),
+            (&[(5, closed), (5, closed), (7, closed)], 5, Plan::Stream, "and the old one is forgotten"),
             (
-                &[(5, ClosedByPeer), (5, ClosedByPeer), (7, ClosedByPeer)],
-                7,
-                Plan::Stream,
-                "another head starts from nothing",
-            ),
-            (
-                &[(5, ClosedByPeer), (5, ClosedByPeer), (5, Progress), (5, ClosedByPeer)],
+                &[
+                    (5, failed(Silent, false)),
+                    (5, failed(Ignored, false)),
+                    (5, failed(Refused(REASON), true)),
+                ],
                 5,
-                Plan::Stream,
-                "progress clears",
+                Plan::SetAside { fault: Refused(REASON), tries: 3 },
+                "every fault counts, and the last is told",
             ),
         ];
+        let now = crate::clock::monotonic();
         for (endings, head, plan, why) in table {
             let mut suspect = Suspect::default();
             for (head, ending) in *endings {
-                suspect.ended(*head, *ending);
+                suspect.ended(*head, *ending, now);
             }
-            assert_eq!(suspect.plan(*head), *plan, "{why}");
+            assert_eq!(suspect.plan(*head, now), *plan, "{why}");
         }
+    }
+
+    #[test]
+    fn a_known_fault_is_probed_at_once_and_one_probe_proves_it() {
+        let now = crate::clock::monotonic();
+        let mut suspect = Suspect::default();
+        let features = Features { topic: "t", retain: false, bytes: 9, kind: Kind::Opaque };
+        suspect.set_aside(&features, Fault::Closed, now);
+        suspect.ended(5, failed(Fault::Closed, false), now);
+        assert_eq!(suspect.plan(5, now), Plan::Probe { controls_failed: 0 });
+        suspect.ended(5, failed(Fault::Closed, true), now);
+        assert_eq!(suspect.plan(5, now), Plan::SetAside { fault: Fault::Closed, tries: 2 });
+        suspect.ended(6, failed(Fault::Closed, true), now);
+        let set_aside = Plan::SetAside { fault: Fault::Closed, tries: 1 };
+        assert_eq!(
+            suspect.plan(6, now),
+            set_aside,
+            "what was sent alone from the start needs one connection"
+        );
+        suspect.ended(7, failed(Fault::Silent, true), now);
+        assert_eq!(suspect.plan(7, now), Plan::Alone, "another fault is not known");
     }
 }

@@ -18,6 +18,11 @@ use std::{collections::VecDeque, num::NonZeroU16, time::Instant};
 /// Packet ids that MQTT has, and so the longest window. \[MQTT-2.3.1-1\]
 pub const LIMIT_MAX: u16 = u16::MAX;
 
+/// Entries that a narrow window has room for at first.
+const NARROW: u16 = 4;
+/// A narrow window opens by one for so many entries that are released.
+const OPENS_AFTER: usize = 4;
+
 /// What is in flight on one connection.
 #[derive(Debug)]
 pub struct Window {
@@ -25,6 +30,12 @@ pub struct Window {
     /// Packet id of the front entry, or of the next one if there is none. Never 0.
     front_id: u16,
     limit: NonZeroU16,
+    /// Entries that it may hold for now: fewer than `limit` only after [`Window::narrow`].
+    open: u16,
+    /// Entries that were released since it opened.
+    released: usize,
+    /// Entries that wait no more.
+    settled: usize,
 }
 
 /// A contiguous prefix that left the window.
@@ -59,19 +70,49 @@ impl Window {
     /// An empty window for a new connection.
     #[must_use]
     pub fn new(limit: NonZeroU16) -> Self {
-        Self { entries: VecDeque::new(), front_id: 1, limit }
+        Self { entries: VecDeque::new(), front_id: 1, limit, open: limit.get(), released: 0, settled: 0 }
+    }
+
+    /// The same, narrow at first: it opens as entries are released. So an upstream that was just stopped by one event is not
+    /// sent a whole window of copies again and again.
+    #[must_use]
+    pub fn narrow(self) -> Self {
+        Self { open: NARROW.min(self.limit.get()), ..self }
     }
 
     /// Entries that may still be pushed.
     #[must_use]
     pub fn room(&self) -> usize {
-        usize::from(self.limit.get()) - self.entries.len()
+        usize::from(self.open).saturating_sub(self.entries.len())
     }
 
-    /// Entries it may hold.
+    /// Entries it may hold for now.
     #[must_use]
-    pub fn limit(&self) -> usize {
-        self.limit.get().into()
+    pub fn open(&self) -> usize {
+        self.open.into()
+    }
+
+    /// Entries in flight that wait for their acknowledgement.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.entries.len() - self.settled
+    }
+
+    /// The front waits and something behind it does not. Only after [`Window::advance`].
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        self.settled > 0
+    }
+
+    /// The offsets of records all of whose entries are acknowledged. Only after [`Window::advance`].
+    pub fn acknowledged_records(&self) -> impl Iterator<Item = u64> {
+        let mut is_whole = true;
+        self.entries.iter().filter_map(move |entry| {
+            is_whole &= entry.state == State::Acked;
+            let acknowledged = entry.is_last && is_whole;
+            is_whole |= entry.is_last;
+            acknowledged.then_some(entry.offset)
+        })
     }
 
     /// Nothing is in flight.
@@ -125,6 +166,13 @@ impl Window {
             self.entries.pop_front();
         }
         self.front_id = id_after(self.front_id, taken);
+        self.settled -= taken;
+        if self.open < self.limit.get() {
+            self.released += taken;
+            let opens = u16::try_from(self.released / OPENS_AFTER).unwrap_or(u16::MAX);
+            self.open = self.open.saturating_add(opens).min(self.limit.get());
+            self.released %= OPENS_AFTER;
+        }
         Some(Released { next_offset: next_offset?, delivered_events, oldest_sent_at })
     }
 
@@ -139,6 +187,7 @@ impl Window {
         match entry {
             Some(entry) if entry.state == State::Sent => {
                 entry.state = state;
+                self.settled += 1;
                 true
             }
             _ => false,
@@ -186,6 +235,41 @@ mod tests {
         let released = Released { next_offset: 103, delivered_events: 6, oldest_sent_at: now };
         assert_eq!(window.advance(), Some(released));
         assert_eq!(window.waiting_offset(ids[3]), Some(103));
+    }
+
+    #[test]
+    fn a_narrow_window_opens_as_events_are_released() {
+        let (now, mut window) = (start(), window(6).narrow());
+        for (offset, room) in (0..).zip([4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6]) {
+            assert_eq!(window.room(), room);
+            let id = window.push(offset, 1, now).unwrap();
+            assert!(window.acknowledge(id) && window.advance().is_some());
+        }
+    }
+
+    #[test]
+    fn records_behind_the_head_are_acknowledged_when_all_their_parts_are() {
+        let (now, mut window) = (start(), window(10));
+        let head = window.push(7, 1, now).unwrap();
+        let ids: Vec<u16> = [(8, false), (8, true), (9, false), (9, true), (10, true), (11, false)]
+            .map(|(offset, is_last)| window.push_part(offset, 1, is_last, now).unwrap())
+            .into();
+        assert!(!window.is_overtaken() && window.acknowledged_records().next().is_none());
+        for index in [0, 1, 3, 5] {
+            assert!(window.acknowledge(ids[index]));
+        }
+        assert!(window.set_aside(ids[4]));
+        assert_eq!(window.advance(), None);
+        assert!(window.is_overtaken());
+        assert_eq!(window.waiting(), 2);
+        assert_eq!(
+            window.acknowledged_records().collect::<Vec<_>>(),
+            [8],
+            "9 is not whole, 10 set aside, 11 not sent"
+        );
+        assert!(window.acknowledge(head) && window.acknowledge(ids[2]));
+        assert_eq!(window.advance().unwrap().next_offset, 11);
+        assert!(!window.is_overtaken());
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl World {
         Now {
             at: self.started + elapsed,
             wall_ms: BEGINNING_MS + self.elapsed_ms,
-            boot_ms: self.elapsed_ms as i64,
+            steady_ms: self.elapsed_ms,
         }
     }
 

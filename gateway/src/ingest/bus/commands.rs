@@ -17,7 +17,7 @@ use tidegate_protocol::{DeviceName, Leaf, Topic, limits::TOPIC_BYTES_MAX};
 
 use super::{Bus, Mailbox, Message, task::AtWork};
 use crate::{
-    clock,
+    clock::{self, Now},
     ingest::properties,
     store::{Change, Command, CommandFilter, CommandState, Record, StoreError},
 };
@@ -87,11 +87,11 @@ impl AtWork {
         if self.outbox.pending_count() == 0 {
             return;
         }
-        let now_ms = clock::wall_ms();
+        let now = clock::now();
         for device in self.outbox.waiting_devices() {
             let Some(topic) = topic_of(&device, Leaf::Command) else { continue };
             let Some(mailbox) = self.bus.session_of(&device, &topic) else { continue };
-            for command in self.outbox.pending(&device, now_ms) {
+            for command in self.outbox.pending(&device, now.wall_ms) {
                 let is_answered = |answer: &Answer| answer.device == device && answer.id == command.id;
                 if self.bus.0.answers.lock().iter().any(is_answered) {
                     continue;
@@ -100,7 +100,7 @@ impl AtWork {
                 if state.outbound.owes_command(&topic, &command.id) {
                     continue;
                 }
-                let message = Arc::new(message_of(&command, &topic));
+                let message = Arc::new(message_of(&command, &topic, now));
                 if !state.outbound.push(&message, 1, false, &[], self.bus.limits()) {
                     break;
                 }
@@ -181,7 +181,7 @@ fn topic_of(device: &str, leaf: Leaf) -> Option<String> {
 }
 
 /// The command as its device gets it.
-fn message_of(command: &Command, topic: &str) -> Message {
+fn message_of(command: &Command, topic: &str, now: Now) -> Message {
     let mut properties = Vec::new();
     let mut put = |id: u8, value: &[u8]| {
         properties.push(id);
@@ -195,7 +195,7 @@ fn message_of(command: &Command, topic: &str) -> Message {
         put(RESPONSE_TOPIC, reply_to.as_bytes());
     }
     put(properties::CORRELATION_DATA, command.id.as_bytes());
-    let lasts_ms = command.expires_ms.saturating_sub(command.created_ms);
+    let left_ms = command.expires_ms.saturating_sub(now.wall_ms);
     Message {
         topic: topic.into(),
         payload: command.payload.as_slice().into(),
@@ -203,8 +203,8 @@ fn message_of(command: &Command, topic: &str) -> Message {
         publisher: Box::default(),
         qos: 1,
         retain: false,
-        received_ms: command.created_ms,
-        expiry_s: Some(u32::try_from(lasts_ms.div_ceil(1000)).unwrap_or(u32::MAX)),
+        received_ms: now.steady_ms,
+        expiry_s: Some(u32::try_from(left_ms.div_ceil(1000)).unwrap_or(u32::MAX)),
         command: Some(command.id.as_str().into()),
     }
 }

@@ -13,7 +13,10 @@ use super::{
     outbound::Outbound,
     retained::Outcome,
 };
-use crate::store::{KeptSessions, SessionChange};
+use crate::{
+    clock::timeline::STEADY_ORIGIN_MS,
+    store::{KeptSessions, SessionChange},
+};
 
 /// A save on its way.
 #[derive(Debug)]
@@ -25,8 +28,10 @@ pub(super) struct Save {
 }
 
 impl Bus {
-    /// Takes up what was kept.
-    pub(super) fn restore(&self, kept: KeptSessions, now_ms: u64) {
+    /// Takes up what was kept, with times that count the machine as off for `off_ms` before its boot.
+    pub(super) fn restore(&self, kept: KeptSessions, now_ms: u64, off_ms: u64) {
+        self.0.off_ms.store(off_ms, Ordering::Relaxed);
+        self.0.unsaved.lock().is_unknown |= kept.is_old;
         let (messages_max, bytes_max) = (self.0.settings.retained_messages_max, self.retained_bytes_max());
         let mut takers = self.0.takers.write();
         let mut left_out = kept.left_out;
@@ -73,6 +78,30 @@ impl Bus {
                 self.soil(&mailbox, false);
             }
             sessions.insert(client, mailbox);
+        }
+    }
+
+    /// The wall clock may tell by now that the machine was off for longer before its boot: what is from before is as much older.
+    pub(super) fn note_off(&self, off_ms: u64) {
+        let older_ms = off_ms.saturating_sub(self.0.off_ms.fetch_max(off_ms, Ordering::Relaxed));
+        if older_ms == 0 {
+            return;
+        }
+        let age = |ms: &mut u64| {
+            if *ms <= STEADY_ORIGIN_MS as u64 {
+                *ms = ms.saturating_sub(older_ms);
+            }
+        };
+        let age_message = |message: &mut Arc<Message>| {
+            if message.expiry_s.is_some() {
+                age(&mut Arc::make_mut(message).received_ms);
+            }
+        };
+        self.0.takers.write().retained.messages_mut().for_each(age_message);
+        for mailbox in self.0.sessions.lock().values() {
+            let mut state = mailbox.state();
+            state.away_since_ms.iter_mut().for_each(age);
+            state.outbound.messages_mut().for_each(age_message);
         }
     }
 

@@ -90,7 +90,7 @@ pub(super) struct State {
     pub subscriptions: BTreeMap<Box<str>, Subscription>,
     pub replays: Replays,
     pub expiry_s: u32,
-    /// Wall clock, milliseconds since 1970.
+    /// By the steady clock, in milliseconds.
     pub away_since_ms: Option<u64>,
     pub will: Option<WillRow>,
     /// The session itself, not what it is owed, may differ from the file.

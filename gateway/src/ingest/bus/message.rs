@@ -21,7 +21,7 @@ pub struct Message {
     pub qos: u8,
     /// The publisher's retain flag.
     pub retain: bool,
-    /// When the gateway took it in, wall clock, milliseconds since 1970.
+    /// When the gateway took it in, by the steady clock, in milliseconds; of no meaning where `expiry_s` is `None`.
     pub received_ms: u64,
     /// How long it is worth delivering, in seconds from then; `None` for ever.
     pub expiry_s: Option<u32>,
@@ -30,9 +30,9 @@ pub struct Message {
 }
 
 impl Message {
-    /// The message that a record holds.
+    /// The message that a record holds, received at that time of the steady clock.
     #[must_use]
-    pub fn of(record: &Record<'_>) -> Self {
+    pub fn of(record: &Record<'_>, received_ms: u64) -> Self {
         let (expiry_s, properties) = record.split_expiry();
         Self {
             topic: record.topic.into(),
@@ -41,7 +41,7 @@ impl Message {
             publisher: record.client.into(),
             qos: record.qos,
             retain: record.retain,
-            received_ms: record.received_ms,
+            received_ms,
             expiry_s,
             command: None,
         }
@@ -60,7 +60,7 @@ impl Message {
     }
 
     /// The record of a message that is published now, as an event or for local subscribers, with
-    /// [`Message::all_properties`].
+    /// [`Message::all_properties`]. `now_ms` is of the wall clock.
     #[must_use]
     pub fn record<'a>(&'a self, now_ms: u64, properties: &'a [u8]) -> Record<'a> {
         Record {

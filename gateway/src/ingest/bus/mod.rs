@@ -95,6 +95,8 @@ struct Inner {
     is_open: watch::Sender<bool>,
     /// What is routed is from before the start.
     catches_up: AtomicBool,
+    /// How long the machine was off before its boot, in milliseconds, as far as the times here count it.
+    off_ms: AtomicU64,
     counts: Counts,
 }
 
@@ -189,6 +191,7 @@ impl Bus {
             saved: watch::Sender::new(0),
             is_open: watch::Sender::new(false),
             catches_up: AtomicBool::new(false),
+            off_ms: AtomicU64::new(0),
             counts: Counts::default(),
         }))
     }

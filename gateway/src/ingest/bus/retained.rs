@@ -90,6 +90,11 @@ impl Retained {
         self.by_topic.get(topic)
     }
 
+    /// All of them: their sizes have to stay.
+    pub fn messages_mut(&mut self) -> impl Iterator<Item = &mut Arc<Message>> {
+        self.by_topic.values_mut()
+    }
+
     /// The topics that have one.
     pub fn topics(&self) -> impl Iterator<Item = &Box<str>> {
         self.by_topic.keys()

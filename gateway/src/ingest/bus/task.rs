@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Bus, Wanted, keep::Save, message::Message};
 use crate::{
-    clock,
+    clock::{self, Now},
     ingest::{
         admission::{self, Verdict},
         listener::Ends,
@@ -74,7 +74,7 @@ pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown:
 /// whose session might be among what was kept.
 pub(in super::super) async fn restore(bus: &Bus, ends: &Ends) -> u64 {
     let position = load(bus, &ends.view).await;
-    bus.expire_sessions(clock::wall_ms());
+    bus.expire_sessions(clock::steady_ms());
     // What "session present" would not be said of begins anew.
     let known: HashSet<_> = bus.0.sessions.lock().keys().cloned().collect();
     let pending = ends.pending_clients.iter().map(|client| Arc::<str>::from(&**client));
@@ -87,7 +87,7 @@ async fn load(bus: &Bus, view: &View) -> u64 {
     bus.note_file_room(view.session_bytes_max());
     let loading = {
         let view = view.clone();
-        tokio::task::spawn_blocking(move || view.load_sessions()).await
+        tokio::task::spawn_blocking(move || view.load_sessions(&clock::reading())).await
     };
     match loading {
         Ok(Ok(Some(kept))) => {
@@ -97,7 +97,7 @@ async fn load(bus: &Bus, view: &View) -> u64 {
                 retained = kept.retained.len(),
                 "local subscribers' sessions are taken up again"
             );
-            bus.restore(kept, clock::wall_ms());
+            bus.restore(kept, clock::steady_ms(), view.timeline().journal().off_ms());
             position
         }
         Ok(Ok(None)) => {
@@ -207,9 +207,15 @@ impl AtWork {
         if is_idle && !self.awaits_replies && !block.has_retained() {
             return;
         }
-        for (_, record) in block.records_from(from) {
+        // Looked at for the first message whose time is limited.
+        let mut reading = None;
+        for (offset, record) in block.records_from(from) {
             if record.retain || (!is_idle && self.bus.is_taken(record.topic)) {
-                self.bus.route(&Arc::new(Message::of(&record)));
+                let received_ms = record.split_expiry().0.map_or(0, |_| {
+                    let reading = reading.get_or_insert_with(clock::reading);
+                    self.view.timeline().received_ms(offset, record.received_ms, reading)
+                });
+                self.bus.route(&Arc::new(Message::of(&record, received_ms)));
             }
             if self.is_reply(&record) {
                 self.note_reply(&record).await;
@@ -238,10 +244,10 @@ impl AtWork {
     }
 
     /// Publishes the wills whose time has come. Where there is no room in the store they wait.
-    fn publish_wills(&self, now_ms: u64) {
+    fn publish_wills(&self, now: Now) {
         loop {
             let Some(will) = self.bus.0.wills.lock().pop_front() else { return };
-            if !self.publish(&will, now_ms) {
+            if !self.publish(&will, now) {
                 self.bus.0.wills.lock().push_front(will);
                 return;
             }
@@ -249,17 +255,17 @@ impl AtWork {
     }
 
     /// Publishes a will as its client would have. False if there is no room for it now.
-    fn publish(&self, will: &Message, now_ms: u64) -> bool {
+    fn publish(&self, will: &Message, now: Now) -> bool {
         let routes = &self.bus.0.settings.routes;
         let properties = will.all_properties();
-        let published = will.record(now_ms, &properties);
+        let published = will.record(now.wall_ms, &properties);
         let record = match admission::judge(&will.topic, &will.payload, routes) {
             Verdict::Store { kind, events, urgent, .. } => Record { kind, events, urgent, ..published },
             Verdict::NoRoute => match self.bus.wants(&will.topic, will.qos, will.retain) {
                 Wanted::No => return true,
                 Wanted::Stored => Record { local: true, events: 0, ..published },
                 Wanted::Passed => {
-                    self.bus.route(&Arc::new(Message::of(&published)));
+                    self.bus.route(&Arc::new(Message::of(&published, now.steady_ms)));
                     return true;
                 }
             },
@@ -270,12 +276,13 @@ impl AtWork {
     }
 
     fn tick(&mut self) {
-        let now_ms = clock::wall_ms();
-        self.bus.wake_wills(now_ms);
-        self.bus.expire_sessions(now_ms);
+        let now = clock::now();
+        self.bus.note_off(self.view.timeline().journal().off_ms());
+        self.bus.wake_wills(now.steady_ms);
+        self.bus.expire_sessions(now.steady_ms);
         self.forget_packet_ids();
-        self.publish_wills(now_ms);
-        self.bus.expire_retained(now_ms);
+        self.publish_wills(now);
+        self.bus.expire_retained(now.steady_ms);
         self.count();
         self.ticks += 1;
         let behind = self.follower.position() - self.saved_position;

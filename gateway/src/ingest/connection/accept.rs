@@ -128,7 +128,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     }
 
     fn check_owner(&self, client: &str, admitted: &Admitted) -> Result<(), Refusal> {
-        match self.shared.bus.is_foreign(client, &admitted.identity, clock::wall_ms()) {
+        match self.shared.bus.is_foreign(client, &admitted.identity, clock::steady_ms()) {
             true => Err(Refusal { fault: Fault::ForeignClientId, reason: Reason::SessionOfAnother }),
             false => Ok(()),
         }
@@ -149,7 +149,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     ) -> Result<(), Fault> {
         self.inlet.attach(client.clone());
         let (identity, expiry_s) = (admitted.identity.clone(), connect.session_expiry_s);
-        let resumed = self.shared.bus.resume(&client, &identity, connect.clean, expiry_s, clock::wall_ms());
+        let resumed = self.shared.bus.resume(&client, &identity, connect.clean, expiry_s, clock::steady_ms());
         let Resumed { mailbox, present, save } = resumed;
         if !present && let Err(fault) = self.forget_packet_ids(&client).await {
             if let Some(mailbox) = mailbox {

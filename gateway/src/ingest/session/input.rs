@@ -161,7 +161,7 @@ impl Session {
                 return false;
             }
             Wanted::Passed => {
-                self.bus.pass(Message::of(&record));
+                self.bus.pass(Message::of(&record, now.steady_ms));
             }
             Wanted::Stored => {
                 let bytes = push(&record, publish, sink);
@@ -203,8 +203,8 @@ impl Session {
         if delay_s > 0
             && let Some(mailbox) = self.mailbox_or_begin()
         {
-            let message = Message::of(&record(&self.client, now, &publish));
-            self.bus.leave_will(&mailbox, message, now.wall_ms + u64::from(delay_s) * 1000);
+            let message = Message::of(&record(&self.client, now, &publish), now.steady_ms);
+            self.bus.leave_will(&mailbox, message, now.steady_ms + u64::from(delay_s) * 1000);
             return;
         }
         self.store(now, &publish, sink);

@@ -159,7 +159,7 @@ impl Session {
             }
             may
         };
-        let written = self.bus.write(mailbox, peer, now.wall_ms, &mut self.out, out_bytes_max, may_receive);
+        let written = self.bus.write(mailbox, peer, now.steady_ms, &mut self.out, out_bytes_max, may_receive);
         if written.is_cut {
             mailbox.ring();
         }

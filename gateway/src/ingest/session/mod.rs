@@ -337,7 +337,7 @@ impl Session {
             self.bus.end_packet_ids(&self.client);
         }
         let mailbox = self.mailbox.as_ref()?;
-        self.bus.detach(mailbox, self.session_expiry_s, now.wall_ms)
+        self.bus.detach(mailbox, self.session_expiry_s, now.steady_ms)
     }
 
     /// How the session ended, if it has.

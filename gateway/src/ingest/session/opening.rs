@@ -89,7 +89,7 @@ impl Session {
             }
         }
         let mailbox = self.mailbox.as_ref()?;
-        self.bus.attach(mailbox, self.receive_max, self.session_expiry_s, now.wall_ms)
+        self.bus.attach(mailbox, self.receive_max, self.session_expiry_s, now.steady_ms)
     }
 
     /// Refuses the CONNECT that was taken.

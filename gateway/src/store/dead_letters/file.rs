@@ -39,8 +39,13 @@ const NEW_FILE: &str = "state.redb.new";
 /// Version of the file's format.
 const FORMAT: u64 = 2;
 const FORMAT_ASIDE: u64 = 1;
-const SIDE_FILE: SideFile =
-    SideFile { name: FILE, new_name: NEW_FILE, damaged_name: DAMAGED_FILE, format: FORMAT };
+const SIDE_FILE: SideFile = SideFile {
+    name: FILE,
+    new_name: NEW_FILE,
+    damaged_name: DAMAGED_FILE,
+    format: FORMAT,
+    format_oldest: FORMAT,
+};
 const CACHE_BYTES: usize = 512 * 1024;
 
 /// Format 1's only table beside `meta`.

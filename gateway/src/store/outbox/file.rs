@@ -36,8 +36,13 @@ use super::{
 pub const FILE: &str = "commands.redb";
 /// The name of one that is damaged.
 pub const DAMAGED_FILE: &str = "commands.redb.damaged";
-const SIDE_FILE: SideFile =
-    SideFile { name: FILE, new_name: "commands.redb.new", damaged_name: DAMAGED_FILE, format: 1 };
+const SIDE_FILE: SideFile = SideFile {
+    name: FILE,
+    new_name: "commands.redb.new",
+    damaged_name: DAMAGED_FILE,
+    format: 1,
+    format_oldest: 1,
+};
 
 const COMMANDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commands");
 const NEXT_NUMBER: &str = "next_number";

@@ -13,8 +13,13 @@
 //! [`FILE_FACTOR`] times that, and it is copied into a new one when it holds much less. A file with more, of a version that did not bound it,
 //! is read as far as that goes. A damaged file gets another name and a new one is begun: subscribers lose their queues then, the log
 //! and the uplinks nothing.
+//!
+//! Versions: in format 1 the times were of the wall clock. It is read, and what is saved first then says everything, in format 2.
 
 mod rows;
+#[cfg(test)]
+mod tests;
+mod times;
 
 use parking_lot::Mutex;
 use redb::{
@@ -24,18 +29,25 @@ use redb::{
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::rows::{Change, Kept, MessageRow, OwedRow, SessionRow, SubscriptionRow, WillRow};
+use self::times::Times;
 use super::{
     disk::Files,
     error::StoreError,
     side_file::{Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
 };
+use crate::clock::{Reading, Timeline};
 
 /// The file's name in the data folder.
 pub const FILE: &str = "sessions.redb";
 /// The name of one that is damaged.
 pub const DAMAGED_FILE: &str = "sessions.redb.damaged";
-const SIDE_FILE: SideFile =
-    SideFile { name: FILE, new_name: "sessions.redb.new", damaged_name: DAMAGED_FILE, format: 1 };
+const SIDE_FILE: SideFile = SideFile {
+    name: FILE,
+    new_name: "sessions.redb.new",
+    damaged_name: DAMAGED_FILE,
+    format: 2,
+    format_oldest: 1,
+};
 
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const OWED: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("owed");
@@ -58,31 +70,37 @@ pub const fn held_bytes_max(store_room_bytes: u64) -> u64 {
 #[derive(Debug)]
 pub struct SessionFile {
     keeper: Keeper,
+    timeline: Timeline,
     /// Bytes of its rows; `None` until they were read.
     held: Mutex<Option<u64>>,
 }
 
 impl SessionFile {
-    /// The file of the store with this identity. Nothing is opened.
-    pub fn new(files: Files, store: u32) -> Self {
+    /// The file of the store with this identity, whose times are of that timeline. Nothing is opened.
+    pub fn new(files: Files, store: u32, timeline: Timeline) -> Self {
         let tables = Tables { make: make_tables, copy: copy_tables };
-        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store), held: Mutex::new(None) }
+        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store), timeline, held: Mutex::new(None) }
     }
 
     /// All that is kept; `None` where nothing ever was, or where it was damaged. Of what sessions are owed `owed_bytes_max` are read, an equal
-    /// share of each.
+    /// share of each. `now` is the time of it, for what is kept by the wall clock alone.
     ///
     /// # Errors
     /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
-    pub fn load(&self, owed_bytes_max: u64) -> Result<Option<Kept>, StoreError> {
+    pub fn load(&self, now: &Reading, owed_bytes_max: u64) -> Result<Option<Kept>, StoreError> {
         let mut held = self.held.lock();
         let found = self.keeper.look(|db| read(db, owed_bytes_max))?;
-        let Some((kept, held_bytes)) = found else {
+        let Some((mut kept, held_bytes)) = found else {
             *held = Some(0);
             return Ok(None);
         };
         *held = Some(held_bytes);
-        self.keeper.tidy(held_bytes);
+        // A copy would be in the new format, with rows of the old one.
+        if !kept.is_old {
+            self.keeper.tidy(held_bytes);
+        }
+        let wall_ms = kept.is_old.then_some(now.wall_ms as u64);
+        Times::new(self.timeline.present(now), wall_ms).read(&mut kept);
         Ok(Some(kept))
     }
 
@@ -94,8 +112,9 @@ impl SessionFile {
         let mut held = self.held.lock();
         let mut now = *held;
         self.keeper.change(|transaction| {
+            let times = Times::new(self.timeline.looked(), None);
             for change in changes {
-                make(transaction, change, &mut now)?;
+                make(transaction, &times.written(change), &mut now)?;
             }
             transaction.open_table(META)?.insert(POSITION, position)?;
             Ok(())
@@ -131,7 +150,8 @@ fn copy_tables(old: &ReadTransaction, new: &WriteTransaction) -> Result<(), redb
 fn read(db: &Database, owed_bytes_max: u64) -> Result<(Kept, u64), redb::Error> {
     let transaction = db.begin_read()?;
     let position = number(db, POSITION)?.unwrap_or_default();
-    let mut kept = Kept { position, ..Kept::default() };
+    let is_old = number(db, "format")?.is_some_and(|format| format < SIDE_FILE.format);
+    let mut kept = Kept { position, is_old, ..Kept::default() };
     let mut held = 0;
     let owed = transaction.open_table(OWED)?;
     let sessions = transaction.open_table(SESSIONS)?;
@@ -170,6 +190,7 @@ fn make(transaction: &WriteTransaction, change: &Change, held: &mut Option<u64>)
             transaction.open_table(SESSIONS)?.retain(|_, _| false)?;
             transaction.open_table(OWED)?.retain(|_, _| false)?;
             transaction.open_table(RETAINED)?.retain(|_, _| false)?;
+            transaction.open_table(META)?.insert("format", SIDE_FILE.format)?;
             *held = Some(0);
         }
         Change::Session(client, row) => {

@@ -1,4 +1,4 @@
-//! What `sessions.redb` holds of each session, message and retained message: postcard of these types.
+//! What `sessions.redb` holds of each session, message and retained message: postcard of these types, with their times as in `times.rs`.
 //!
 //! A field is never changed or moved: what is added goes behind the others, in a format of its own number.
 
@@ -11,7 +11,7 @@ pub struct SessionRow {
     pub identity: String,
     /// How long it outlives the connection, in seconds; `u32::MAX` for ever.
     pub expiry_s: u32,
-    /// Since when its client is away, wall clock, milliseconds since 1970; `None` while connected.
+    /// Since when its client is away, by the steady clock, in milliseconds; `None` while connected.
     pub away_since_ms: Option<u64>,
     /// What it subscribes to.
     pub subscriptions: Vec<SubscriptionRow>,
@@ -33,7 +33,7 @@ pub struct SubscriptionRow {
 /// A will that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WillRow {
-    /// When to publish it, wall clock, milliseconds since 1970.
+    /// When to publish it, by the steady clock, in milliseconds.
     pub due_ms: u64,
     /// What to publish.
     pub message: MessageRow,
@@ -54,7 +54,7 @@ pub struct MessageRow {
     pub qos: u8,
     /// The publisher's retain flag.
     pub retain: bool,
-    /// When the gateway took it in, wall clock, milliseconds since 1970.
+    /// When the gateway took it in, by the steady clock, in milliseconds.
     pub received_ms: u64,
     /// How long it is worth delivering, in seconds from then.
     pub expiry_s: Option<u32>,
@@ -104,6 +104,8 @@ pub type OwedRows = Vec<(u64, OwedRow)>;
 pub struct Kept {
     /// The log up to this offset was distributed.
     pub position: u64,
+    /// It is in an older format: the first save has to say everything.
+    pub is_old: bool,
     /// Sessions by client id, each with what it is owed, oldest first.
     pub sessions: Vec<(String, SessionRow, OwedRows)>,
     /// Retained messages.

@@ -36,7 +36,7 @@ use self::{
 use super::{
     Health, Settings,
     backoff::{self, Backoff},
-    deadlines::{Deadlines, Due, InFlight},
+    deadlines::{Deadlines, Due, InFlight, Patience},
     health::Failures,
     reason::Reason,
     wire::{self, Kept, Limits, WireError},
@@ -172,7 +172,7 @@ impl Receiver {
         let limit = self.settings.ack_timeout;
         let keep_alive =
             limits.keep_alive_s.map_or(self.settings.keep_alive, |s| Duration::from_secs(s.into()));
-        let mut deadlines = Deadlines::new(limit, keep_alive, clock::monotonic());
+        let mut deadlines = Deadlines::new(Patience::new(limit), keep_alive, clock::monotonic());
         loop {
             while let Some(came) = inbox.next()? {
                 if came == Came::Pong {
@@ -204,8 +204,8 @@ impl Receiver {
                         write(&mut socket, &wire::PINGREQ, limit).await?;
                         deadlines.pinged(clock::monotonic());
                     }
-                    Due::Ack | Due::Pong => return Err(Broken::Timeout(limit)),
                     Due::Nothing => {}
+                    _ => return Err(Broken::Timeout(limit)),
                 },
             }
         }

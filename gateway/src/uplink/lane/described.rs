@@ -17,7 +17,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         let (messages, problem) = described.prepare(offset, record, &self.limits);
         let is_whole = problem.is_none();
         if let Some(why) = problem {
-            set_aside(&self.shared, offset, record, &why, 0).await?;
+            self.set_aside_now.insert(offset);
+            set_aside(&mut self.shared, offset, record, &why, 0).await?;
         }
         if messages == 0 {
             let id = self.window.push(offset, record.events, self.now).expect(ROOM);

@@ -8,7 +8,8 @@
 //! ```
 //! One task and no hand-over: it waits for the socket, a block, the next time limit or the shutdown, and then does
 //! what can be done without waiting. An event that can not be sent, or that the upstream refuses for good, is set aside
-//! durably and counts as settled: what is behind it goes on. Any error ends the lane; nothing is mended here.
+//! durably and counts as settled: what is behind it goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends
+//! the lane; nothing is mended here.
 //!
 //! A crash, or an error, between the PUBACK and the release sends the events after the released offset again.
 //!
@@ -16,10 +17,11 @@
 //! connect, wait between attempts or judge how it ended.
 
 mod described;
+mod probe;
 mod settle;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     num::NonZeroU16,
     pin::Pin,
     sync::Arc,
@@ -34,13 +36,16 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use settle::set_aside;
 
+use self::probe::Trial;
 use super::{
-    deadlines::{Deadlines, Due, InFlight},
+    carried::Carried,
+    deadlines::{Deadlines, Due, InFlight, Patience},
     format::Format,
     health::Tally,
     link::{Broken, Link, Moved},
     settings::Settings,
     source::Source,
+    suspect::{Ending, Fault, Plan, Suspect},
     window::Window,
     wire::{self, Limits},
 };
@@ -66,6 +71,8 @@ pub struct Shared<'a, S> {
     /// How they are written.
     pub format: &'a mut Format,
     pub(super) tally: &'a Tally<'a>,
+    pub(super) suspect: &'a mut Suspect,
+    pub(super) carried: &'a mut Carried,
     /// Asks the lane to end.
     pub shutdown: &'a CancellationToken,
 }
@@ -79,6 +86,14 @@ pub struct Trace {
     pub released: bool,
     /// The upstream answered a ping.
     pub answered: bool,
+    /// The upstream acknowledged an event, the first in line or not.
+    pub took: bool,
+    /// It ended while an event was under way alone.
+    pub was_alone: bool,
+    /// What it says about the event that was the head by then.
+    pub ending: Ending,
+    /// The slowest acknowledgement that was seen lately.
+    pub slowest_ack: Duration,
 }
 
 /// One connection at work.
@@ -89,7 +104,16 @@ pub struct Lane<'a, S: Source, Io> {
     window: Window,
     /// The blocks of what is in flight, oldest first: for what the upstream refuses.
     blocks: VecDeque<Arc<S::Block>>,
+    /// The newest block all of which was released: for a control.
+    settled_block: Option<Arc<S::Block>>,
+    /// The offset that was released when it began.
+    began_at: u64,
     deadlines: Deadlines,
+    /// Records that are in flight, of which there is a dead letter.
+    set_aside_now: BTreeSet<u64>,
+    trial: Trial,
+    /// Something is known of events that are to come: see `probe.rs`.
+    is_careful: bool,
     /// False from a full window until enough of it is free.
     filling: bool,
     trace: Trace,
@@ -109,18 +133,35 @@ enum Event<B> {
 
 impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
     /// A lane over a fresh connection; the source stands at its released offset.
-    pub fn new(shared: Shared<'a, S>, link: Link<Io>, limits: Limits) -> Self {
+    ///
+    /// `slowest_ack` is the slowest acknowledgement that was seen lately.
+    pub fn new(shared: Shared<'a, S>, link: Link<Io>, limits: Limits, slowest_ack: Duration) -> Self {
         let now = clock::monotonic();
+        let causes = shared.suspect.causes();
+        let patience = Patience {
+            ack_timeout: shared.settings.ack_timeout,
+            slowest_ack,
+            knows_ignored: causes.knows(Fault::Ignored, now),
+            knows_silent: causes.knows(Fault::Silent, now),
+        };
         let keep_alive =
             limits.keep_alive_s.map_or(shared.settings.keep_alive, |s| Duration::from_secs(s.into()));
         let window =
             shared.settings.window.min(NonZeroU16::new(limits.receive_max).unwrap_or(NonZeroU16::MIN));
+        let window = Window::new(window);
+        // Where an event was the matter not long ago, the next one may come soon.
+        let window = if shared.suspect.is_wary(now) { window.narrow() } else { window };
         Self {
             link,
             limits,
-            window: Window::new(window),
+            window,
             blocks: VecDeque::new(),
-            deadlines: Deadlines::new(shared.settings.ack_timeout, keep_alive, now),
+            settled_block: None,
+            began_at: shared.source.released(),
+            deadlines: Deadlines::new(patience, keep_alive, now),
+            set_aside_now: BTreeSet::new(),
+            trial: Trial::default(),
+            is_careful: false,
             filling: true,
             trace: Trace::default(),
             now,
@@ -132,17 +173,17 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         }
     }
 
-    /// Forwards until the shutdown (`Ok`) or the end of the connection. With `probe`, the upstream has to answer a ping
-    /// first, and then gets the head alone until that is settled.
-    pub async fn run(mut self, probe: bool) -> (Result<(), Broken>, Trace) {
-        let ended = self.forward(probe).await;
+    /// Forwards until the shutdown (`Ok`) or the end of the connection.
+    pub async fn run(mut self, plan: Plan) -> (Result<(), Broken>, Trace) {
+        let ended = self.forward(plan).await;
+        if let Err(broken) = &ended {
+            self.testify(broken);
+        }
         (ended, self.trace)
     }
 
-    async fn forward(&mut self, probe: bool) -> Result<(), Broken> {
-        if probe && !self.probe().await? {
-            return self.drain().await;
-        }
+    async fn forward(&mut self, plan: Plan) -> Result<(), Broken> {
+        self.plan(plan).await?;
         loop {
             let from = self.shared.source.position();
             let Some(block) = self.next_block().await? else { return self.drain().await };
@@ -151,32 +192,6 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
                 return self.drain().await;
             }
         }
-    }
-
-    /// Pings, and sends the head alone. False on shutdown.
-    async fn probe(&mut self) -> Result<bool, Broken> {
-        self.ping();
-        while !self.trace.answered {
-            let event = self.wait(false).await?;
-            if !self.handle(event).await? {
-                return Ok(false);
-            }
-        }
-        let head = self.shared.source.position();
-        let Some(block) = self.next_block().await? else { return Ok(false) };
-        if !self.send(&mut S::records_from(&block, head).take(1)).await? {
-            return Ok(false);
-        }
-        while !self.window.is_empty() {
-            let event = self.wait(false).await?;
-            if !self.handle(event).await? {
-                return Ok(false);
-            }
-        }
-        // The head is settled: from here on this is a connection like any other.
-        self.blocks.clear();
-        self.shared.source.seek(self.shared.source.released());
-        Ok(true)
     }
 
     /// The next block, once there is one and room to send it; `None` on shutdown.
@@ -226,7 +241,7 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         if self.window.room() == 0 {
             self.filling = false;
         }
-        self.filling && self.link.has_room()
+        self.filling && self.link.has_room() && !self.trial.is_refused()
     }
 
     /// Writes the record into the outbox, unless it is for local subscribers alone. False if not all of it can be sent, or on
@@ -239,6 +254,16 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
             self.release();
             return Ok(true);
         }
+        if self.is_careful
+            && let Some(is_whole) = self.put_carefully(offset, record).await?
+        {
+            return Ok(is_whole);
+        }
+        self.put_now(offset, record).await
+    }
+
+    #[inline]
+    async fn put_now(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         let Format::Raw(raw) = &mut *self.shared.format else {
             return self.put_described(offset, record).await;
         };
@@ -313,7 +338,8 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
 
     /// Sets the alarm if something is due before it goes. One that goes too early costs a wake-up, and is never moved back.
     fn arm(&mut self) {
-        let due = self.deadlines.next(self.in_flight()).into_iter().chain(self.drain_until).min();
+        let due = self.deadlines.next(self.in_flight()).into_iter();
+        let due = due.chain(self.drain_until).chain(self.trial.until()).min();
         let due = due.unwrap_or(self.now + IDLE);
         if due < self.alarm_at || self.alarm.is_elapsed() {
             self.alarm_at = due;
@@ -322,10 +348,12 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
     }
 
     fn after_alarm(&mut self) -> Result<(), Broken> {
-        let ack_timeout = self.shared.settings.ack_timeout;
+        self.judge_refusal()?;
         match self.deadlines.judge(self.in_flight(), self.now) {
-            Due::Ack => return Err(Broken::AckTimeout(ack_timeout)),
-            Due::Pong => return Err(Broken::PingTimeout(ack_timeout)),
+            Due::Ack(limit) => return Err(Broken::AckTimeout(limit)),
+            Due::Overtaken(limit) => return Err(Broken::Overtaken(limit)),
+            Due::Silence(limit) => return Err(Broken::Silent(limit)),
+            Due::Pong => return Err(Broken::PingTimeout(self.shared.settings.ack_timeout)),
             Due::Ping => self.ping(),
             Due::Nothing => {}
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!  inbox ─▶ PUBACK ─┬─ taken ──────────────────▶ window ─ prefix ─▶ source.release
 //!                   ├─ never taken ─▶ set aside ─▶┘
-//!                   └─ not now ─▶ the lane ends, and sends again after its back-off
+//!                   └─ not now ─▶ nothing more is sent; when the rest is answered the lane ends, and sends again later
 //! ```
 //! Answers are read in bulk and released once. It waits for nothing but the store, when a record is set aside.
 
@@ -40,13 +40,17 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             self.link.take(bytes);
             match inbound {
                 Inbound::Ack { id, reason } => match reason.judge() {
+                    // Whatever a control is refused for, it was taken before.
+                    verdict if verdict != Verdict::Taken && self.trial.control == Some(id) => {
+                        ended = Err(Broken::NotNow(reason));
+                    }
                     Verdict::Taken => {
                         acks = true;
                         let known = self.window.acknowledge(id);
                         self.note_stray(known, id);
                     }
                     Verdict::NeverTaken => refused.push((id, reason)),
-                    Verdict::NotNow => ended = Err(Broken::NotNow(reason)),
+                    Verdict::NotNow => self.note_refusal(id, reason),
                 },
                 Inbound::Pong => {
                     self.deadlines.answered();
@@ -57,6 +61,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             }
         }
         if acks {
+            self.trace.took = true;
+            self.trial.took(self.now);
             fail_point!("uplink-after-ack", |_| std::process::abort());
         }
         self.release();
@@ -68,7 +74,11 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             self.refused(id, reason).await?;
             self.release();
         }
-        ended
+        self.deadlines.heard(self.now);
+        if self.window.is_overtaken() {
+            self.deadlines.overtaken(self.now);
+        }
+        ended.and_then(|()| self.judge_refusal())
     }
 
     /// Sets aside what the upstream said that it will never take.
@@ -93,7 +103,10 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         why: &str,
         tries: u32,
     ) -> Result<(), Broken> {
-        set_aside(&self.shared, offset, record, why, tries).await?;
+        // One letter for a record, however many of its messages are refused.
+        if self.set_aside_now.insert(offset) {
+            set_aside(&mut self.shared, offset, record, why, tries).await?;
+        }
         self.window.set_aside(id);
         Ok(())
     }
@@ -103,19 +116,20 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             // A part of the head does not clear the rest of it of a suspicion.
             if released.next_offset > self.shared.source.released() {
                 while self.blocks.front().is_some_and(|block| S::end(block) <= released.next_offset) {
-                    self.blocks.pop_front();
+                    self.settled_block = self.blocks.pop_front();
                 }
+                self.set_aside_now.retain(|offset| *offset >= released.next_offset);
                 self.shared.source.release(released.next_offset);
                 fail_point!("uplink-after-release", |_| std::process::abort());
                 self.trace.released = true;
             }
-            let seconds = self.now.duration_since(released.oldest_sent_at).as_secs_f64();
+            let waited = self.now.duration_since(released.oldest_sent_at);
             if released.delivered_events > 0 {
-                self.shared.tally.delivered(released.delivered_events, seconds);
+                self.shared.tally.delivered(released.delivered_events, waited.as_secs_f64());
             }
-            self.deadlines.released(self.now);
+            self.deadlines.released(waited, self.now);
         }
-        self.filling |= self.window.room() >= self.window.limit().div_ceil(REFILL_DIVISOR);
+        self.filling |= self.window.room() >= self.window.open().div_ceil(REFILL_DIVISOR);
     }
 
     fn note_stray(&mut self, known: bool, id: u16) {
@@ -127,16 +141,18 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
     }
 }
 
-/// Makes a dead letter of the record at `offset`, which was sent `tries` times, durably, and counts it.
+/// Makes a dead letter of the record at `offset`, which was sent `tries` times, durably, and counts it if it was not
+/// counted before: what is sent again after a connection broke may be refused again.
 pub(in super::super) async fn set_aside<S: Source>(
-    shared: &Shared<'_, S>,
+    shared: &mut Shared<'_, S>,
     offset: u64,
     record: &Record<'_>,
     why: &str,
     tries: u32,
 ) -> Result<(), Broken> {
     shared.source.set_aside(offset, record, why, tries).await?;
-    if let Some(records) = shared.tally.set_aside(record.events.into()) {
+    let is_new = shared.carried.count(offset);
+    if let Some(records) = is_new.then(|| shared.tally.set_aside(record.events.into())).flatten() {
         let uplink = &shared.settings.name;
         tracing::warn!(%uplink, records, offset, topic = record.topic, "set an event aside: {why}");
     }

@@ -4,6 +4,7 @@
 //! meanwhile is live traffic and not its concern.
 
 use super::{
+    super::carried::Control,
     picked::{Picked, Picker},
     request::Stored,
 };
@@ -11,6 +12,9 @@ use crate::store::{Letter, Point, ReadError, Record, StoreError, View};
 
 /// Bytes of rows that one look reads, at about the most.
 const LOOK_BYTES_MAX: usize = 512 * 1024;
+
+/// Records before a suspected event that are looked at for a control.
+const CONTROLS_LOOKED_AT: u64 = 64;
 
 /// Where events come from. Every call blocks, for one short transaction.
 pub trait Feed: Send + Sync + 'static {
@@ -25,6 +29,8 @@ pub trait Feed: Send + Sync + 'static {
     fn look(&self, at: u64, block_events_max: u64) -> Result<Look, ReadError>;
     /// The upstream can not take this event: durable as a dead letter when this returns.
     fn set_aside(&self, refused: &RefusedEvent<'_>) -> Result<(), ReadError>;
+    /// Copies of some records that the uplink had settled before, see [`Source::controls`](super::super::source::Source::controls).
+    fn controls(&self, offset: u64) -> Vec<Control>;
     /// The upstream acknowledged the events at these offsets.
     fn acknowledged(&self, offsets: &[u64]) -> Result<(), ReadError>;
 }
@@ -144,9 +150,25 @@ impl Feed for LogFeed {
         self.view.set_aside(&refused.letter(&self.uplink)).map_err(read_error)
     }
 
+    fn controls(&self, offset: u64) -> Vec<Control> {
+        settled(&self.view, &self.uplink, offset)
+    }
+
     fn acknowledged(&self, _offsets: &[u64]) -> Result<(), ReadError> {
         Ok(())
     }
+}
+
+/// Records that `uplink` has settled: those right before `offset`, or the oldest that are stored still.
+pub fn settled(view: &View, uplink: &str, offset: u64) -> Vec<Control> {
+    let to = view.settled_to(uplink);
+    let begin = view.begin().map_or(to, |begin| begin.offset);
+    let from = offset.min(to).saturating_sub(CONTROLS_LOOKED_AT).max(begin);
+    let Ok(scan) = view.scan(from, &(0..u64::MAX), LOOK_BYTES_MAX) else { return Vec::new() };
+    let records = scan.blocks.iter().flat_map(|block| block.records_from(from));
+    Control::newest(
+        records.filter(|(found, _)| *found < to && *found != offset).take(CONTROLS_LOOKED_AT as usize),
+    )
 }
 
 /// A closed store is an end and not a failure.

@@ -9,7 +9,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    feed::{Feed, Look, RefusedEvent, read_error},
+    super::carried::Control,
+    feed::{Feed, Look, RefusedEvent, read_error, settled},
     picked::Picker,
     request::Letters,
 };
@@ -110,6 +111,10 @@ impl Feed for LettersFeed {
         };
         let refused = RefusedEvent { reason: &reason, ..*refused };
         self.view.set_aside(&refused.letter(&self.of)).map_err(read_error)
+    }
+
+    fn controls(&self, offset: u64) -> Vec<Control> {
+        settled(&self.view, &self.by, offset)
     }
 
     fn acknowledged(&self, offsets: &[u64]) -> Result<(), ReadError> {

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::source::Source,
+    super::{carried::Control, source::Source},
     feed::{Feed, Look, RefusedEvent},
     pace::Pace,
     picked::Picked,
@@ -222,6 +222,11 @@ impl<F: Feed> Source for ReplaySource<F> {
 
     fn end(block: &Picked) -> u64 {
         block.end()
+    }
+
+    async fn controls(&self, offset: u64) -> Vec<Control> {
+        let feed = self.feed.clone();
+        tokio::task::spawn_blocking(move || feed.controls(offset)).await.unwrap_or_default()
     }
 
     fn release(&mut self, offset: u64) {

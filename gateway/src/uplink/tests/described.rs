@@ -276,3 +276,24 @@ async fn an_event_that_the_upstream_refuses_sets_its_frame_aside_and_the_rest_ar
     assert_eq!(aside.len(), 1);
     assert!(aside[0].1.starts_with("the upstream refused it"), "{aside:?}");
 }
+
+#[tokio::test]
+async fn the_events_of_a_frame_that_is_refused_are_counted_once_and_it_is_one_dead_letter() {
+    let events = 22;
+    let refuse = |_: usize, came: &broker::Came| match came {
+        broker::Came::Publish(_) => Reply::Refuse(0x99),
+        _ => Reply::Ack,
+    };
+    let broker = Broker::start(ACCEPTED_V5, refuse).await;
+    let mut settings = super::settings(broker.port);
+    (settings.version, settings.format) = (Version::V5, FormatName::Json);
+    let log = Log::default();
+    log.push(frame(0, &vec![climate(1); events]));
+    let uplink = Running::start_knowing(settings, log, &informed());
+    uplink.released(1).await;
+    let view = uplink.health.view();
+    assert_eq!((view.set_aside_events, view.delivered_events), (events as u64, 0));
+    assert_eq!((uplink.log.aside().len(), uplink.log.tries()), (1, vec![1]));
+    assert_eq!(broker.arrivals().len(), events);
+    uplink.stop().await;
+}

@@ -9,6 +9,7 @@ mod described;
 mod faults;
 mod formats;
 mod mosquitto;
+mod poison;
 mod real_store;
 mod replay;
 
@@ -20,7 +21,9 @@ use std::{
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Knowledge, Settings, format::Format, forward, health::Tally, source::Source};
+use super::{
+    Health, Knowledge, Settings, carried::Control, format::Format, forward, health::Tally, source::Source,
+};
 use crate::store::{Kind, ReadError, Record};
 
 /// Nothing here takes longer, unless it never happens.
@@ -175,6 +178,11 @@ impl Source for Cursor {
 
     fn end(block: &Self::Block) -> u64 {
         block.0 + block.1.len() as u64
+    }
+
+    async fn controls(&self, offset: u64) -> Vec<Control> {
+        let state = self.log.state.lock().unwrap();
+        Control::newest((0..offset).zip(state.records.iter().map(Owned::borrow)))
     }
 
     fn release(&mut self, offset: u64) {

@@ -8,7 +8,7 @@ use super::{
         KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused, Replays, Request, State, Stored,
         Version, What,
     },
-    broker::{ACCEPTED_V5, Arrival, Broker, Came, Reply},
+    broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
     formats::user_properties,
     *,
 };
@@ -183,6 +183,34 @@ async fn an_event_that_makes_the_upstream_hang_up_is_set_aside_and_the_replay_go
     let counted = &progress.counted;
     assert_eq!((counted.acknowledged_events, counted.set_aside_events), (14, 1), "{progress:?}");
     assert_eq!(store.status().dead_letters, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_over_which_the_upstream_still_hangs_up_stay_and_the_replay_of_them_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(folder.path(), 100).await;
+    refused(&store).await;
+    // What else is stored was delivered.
+    let taker = Broker::start(ACCEPTED_V311, |_, _| Reply::Ack).await;
+    let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
+    let reader = store.reader("cloud").unwrap();
+    let live =
+        super::super::run(settings(taker.port), reader, Knowledge::default(), health.clone(), stop.clone());
+    let live = tokio::spawn(live);
+    eventually(|| health.view().delivered_events == 100, || format!("{health:?}")).await;
+    let hangs_up = |_: usize, came: &Came| match came {
+        Came::Publish(arrival) if arrival.topic == "door" => Reply::Close,
+        _ => Reply::Ack,
+    };
+    let broker = Broker::start(ACCEPTED_V5, hangs_up).await;
+    let replays = replays(&store, broker.port);
+    let id = replays.start(of_letters(Letters::default())).unwrap().id;
+    let progress = ended(&replays, &id).await;
+    assert_eq!((progress.counted.set_aside_events, progress.counted.acknowledged_events), (10, 0));
+    let after = letters(&store);
+    assert!(after.len() == 10 && after.iter().all(|letter| letter.reason.contains("closed")), "{after:?}");
+    stop.cancel();
+    live.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

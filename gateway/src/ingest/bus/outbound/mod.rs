@@ -286,6 +286,12 @@ impl Outbound {
         self.queue.iter().any(is_this) || self.flight.iter().any(|entry| is_this(&entry.owed))
     }
 
+    /// The messages that it owes: their sizes have to stay.
+    pub fn messages_mut(&mut self) -> impl Iterator<Item = &mut Arc<Message>> {
+        let flight = self.flight.iter_mut().map(|entry| &mut entry.owed.message);
+        self.queue.iter_mut().map(|owed| &mut owed.message).chain(flight)
+    }
+
     /// Whether it outlives its connection.
     #[must_use]
     pub fn keeps(&self) -> bool {

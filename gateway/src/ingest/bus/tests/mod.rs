@@ -1,5 +1,6 @@
 //! Local subscribers without sockets and without a log: sessions on one bus, messages routed by hand.
 
+mod clock_set_later;
 mod limits;
 mod sessions;
 mod subscriptions;
@@ -68,7 +69,7 @@ fn message(topic: &str, payload: &str, qos: u8, retain: bool) -> Arc<Message> {
 impl House {
     fn new(settings: Settings) -> Self {
         let settings = Arc::new(settings);
-        let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, boot_ms: 1_000_000 };
+        let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, steady_ms: 1_000_000 };
         let identity = "owner".into();
         House { bus: Bus::new(settings.clone()), settings, now, rows: Rows::default(), identity }
     }
@@ -91,7 +92,7 @@ impl House {
 
     fn opening(&self, id: &str, clean: bool, expiry_s: u32) -> Opening {
         let identity = self.identity.clone();
-        let resumed = self.bus.resume(&id.into(), &identity, clean, expiry_s, self.now.wall_ms);
+        let resumed = self.bus.resume(&id.into(), &identity, clean, expiry_s, self.now.steady_ms);
         Opening { client: id.into(), identity, present: resumed.present, mailbox: resumed.mailbox }
     }
 

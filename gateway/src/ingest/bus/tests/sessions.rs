@@ -33,8 +33,8 @@ fn a_clean_start_and_the_expiry_end_a_session() {
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
     house.end(&mut a);
-    house.now.wall_ms += 3_600_000;
-    house.bus.expire_sessions(house.now.wall_ms);
+    house.now.steady_ms += 3_600_000;
+    house.bus.expire_sessions(house.now.steady_ms);
     assert!(house.bus.is_idle());
     assert!(!house.connect_with("a", false, &[]).1);
 }
@@ -75,7 +75,7 @@ fn what_waits_for_the_file_is_not_sent_for_the_first_time_when_its_time_is_over(
         }
     }
     house.end(&mut a);
-    house.now.wall_ms += 3000;
+    house.now.steady_ms += 3000;
     let (mut a, _) = house.connect_with("a", false, &[0x11, 0, 0, 14, 16]);
     house.save(&mut a);
     assert_eq!(publishes(&out(&mut a, house.now)), [(0x3c, 1, "sent".to_owned())]);
@@ -182,13 +182,13 @@ fn a_delayed_will_waits_for_its_time_and_not_longer_than_the_session() {
     let mut w = connect(&mut house, 10);
     house.end(&mut w);
     assert!(house.bus.is_save_urgent(), "nothing but the file knows of it");
-    house.bus.wake_wills(house.now.wall_ms + 9_999);
+    house.bus.wake_wills(house.now.steady_ms + 9_999);
     assert_eq!(wills(&house), 0);
     let mut w = connect(&mut house, 10);
-    house.bus.wake_wills(house.now.wall_ms + 20_000);
+    house.bus.wake_wills(house.now.steady_ms + 20_000);
     assert_eq!(wills(&house), 0, "the client came back");
     house.end(&mut w);
-    house.bus.wake_wills(house.now.wall_ms + 10_000);
+    house.bus.wake_wills(house.now.steady_ms + 10_000);
     assert_eq!(wills(&house), 1);
     let mut w = connect(&mut house, 200);
     house.end(&mut w);
@@ -212,13 +212,13 @@ fn what_is_kept_comes_back_as_it_was() {
         store.view().save_sessions(&house.bus.gather().changes, 77).unwrap();
         store.close();
         let store = open(folder.path());
-        let kept = store.view().load_sessions().unwrap().unwrap();
+        let kept = store.view().load_sessions(&crate::clock::reading()).unwrap().unwrap();
         store.close();
         kept
     };
     assert_eq!(kept.position, 77);
     let mut house = House::new(Settings::default());
-    house.bus.restore(kept, house.now.wall_ms);
+    house.bus.restore(kept, house.now.steady_ms, 0);
     house.bus.route(&message("x", "3", 1, false));
     let (mut a, present) = house.connect_with("a", false, &[0x11, 0, 0, 14, 16]);
     assert!(present);
@@ -283,9 +283,9 @@ fn a_session_is_its_owners_alone() {
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
     house.end(&mut a);
-    assert!(!house.bus.is_foreign("a", "owner", house.now.wall_ms));
-    assert!(house.bus.is_foreign("a", "mallory", house.now.wall_ms));
-    assert!(!house.bus.is_foreign("a", "mallory", house.now.wall_ms + 3_600_000), "it is over");
+    assert!(!house.bus.is_foreign("a", "owner", house.now.steady_ms));
+    assert!(house.bus.is_foreign("a", "mallory", house.now.steady_ms));
+    assert!(!house.bus.is_foreign("a", "mallory", house.now.steady_ms + 3_600_000), "it is over");
 }
 
 #[test]
@@ -295,13 +295,13 @@ fn what_nobody_in_particular_has_left_is_taken_over_by_the_first_who_is_somebody
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
     house.end(&mut a);
-    assert!(!house.bus.is_foreign("a", "owner", house.now.wall_ms));
+    assert!(!house.bus.is_foreign("a", "owner", house.now.steady_ms));
     house.identity = "owner".into();
     let (mut a, present) = house.connect_with("a", false, &[0x11, 0, 0, 14, 16]);
     assert!(present, "users are introduced, and nothing is lost");
     house.end(&mut a);
-    assert!(house.bus.is_foreign("a", "mallory", house.now.wall_ms));
-    assert!(house.bus.is_foreign("a", ANONYMOUS, house.now.wall_ms));
+    assert!(house.bus.is_foreign("a", "mallory", house.now.steady_ms));
+    assert!(house.bus.is_foreign("a", ANONYMOUS, house.now.steady_ms));
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
     assert_eq!(payloads(&out(&mut a, house.now)), ["last"]);
     store.close();
     let store = open(folder.path());
-    let kept = store.view().load_sessions().unwrap().unwrap();
+    let kept = store.view().load_sessions(&crate::clock::reading()).unwrap().unwrap();
     let owed: Vec<_> = kept.sessions.iter().map(|(id, _, owed)| (id.as_str(), owed.len())).collect();
     let retained: Vec<_> = kept.retained.iter().map(|row| row.topic.as_str()).collect();
     assert_eq!((owed, retained), (vec![("a", 1)], vec!["s"]));
@@ -383,7 +383,7 @@ fn a_session_is_saved_before_its_client_is_told_and_one_that_comes_back_unchange
     changes(&house);
     house.end(&mut a);
     changes(&house);
-    house.now.wall_ms += 141_000;
+    house.now.steady_ms += 141_000;
     let (mut a, save) = accept(&mut house, false, 200);
     assert!(save.is_some(), "after a crash now it would be over before the client is back");
     changes(&house);
@@ -414,8 +414,8 @@ fn whose_session_ends_has_its_packet_ids_forgotten_before_it_begins_another() {
     assert_eq!(forgotten(&house), ["kept"], "a clean start");
     let mut over = house.connect("over");
     house.end(&mut over);
-    house.now.wall_ms += 3_600_000;
-    house.bus.expire_sessions(house.now.wall_ms);
+    house.now.steady_ms += 3_600_000;
+    house.bus.expire_sessions(house.now.steady_ms);
     assert_eq!(forgotten(&house), ["over"], "its time is over");
     let (mut short, _) = house.connect_with("short", true, &[]);
     let publish = packet(0x34, &[&text("x")[..], &[0, 5, 0], b"1"].concat());
@@ -436,7 +436,7 @@ fn clients_that_only_come_and_go_end_each_others_sessions_and_nobodys_who_is_owe
     house.subscribe(&mut subscriber, "x", 1);
     house.end(&mut subscriber);
     for n in 0..10 {
-        house.now.wall_ms += 1000;
+        house.now.steady_ms += 1000;
         let mut stranger = house.connect(&format!("stranger {n}"));
         house.end(&mut stranger);
     }

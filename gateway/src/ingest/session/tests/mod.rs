@@ -80,7 +80,7 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let now = Now { at: clock::monotonic(), wall_ms: 1, boot_ms: 1 };
+        let now = Now { at: clock::monotonic(), wall_ms: 1, steady_ms: 1 };
         let routes = ["s/#", "json/+"].map(|filter| Route {
             filter: filter.into(),
             payload: if filter == "s/#" { Payload::Opaque } else { Payload::Json },

@@ -1,0 +1,66 @@
+//! The file as earlier versions left it.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    clock::{Journal, timeline::STEADY_ORIGIN_MS},
+    store::OsFolder,
+};
+
+const HOUR_MS: u64 = 3_600_000;
+/// 2026-11-29, milliseconds since 1970.
+const NOW_MS: u64 = 1_795_910_400_000;
+const STORE: u32 = 7;
+
+#[test]
+fn times_of_the_wall_clock_in_format_1_are_read_and_the_first_save_says_everything_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Files::new(Arc::new(OsFolder::new(folder.path().to_owned())));
+    let message =
+        MessageRow { expiry_s: Some(60), received_ms: NOW_MS - 2 * HOUR_MS, ..MessageRow::default() };
+    let session = SessionRow {
+        away_since_ms: Some(NOW_MS - HOUR_MS),
+        will: Some(WillRow { due_ms: NOW_MS + HOUR_MS, message: message.clone() }),
+        ..SessionRow::default()
+    };
+    let owed = OwedRow { message: message.clone(), ..OwedRow::default() };
+    let changes = [
+        Change::Session("a".into(), session),
+        Change::Owed("a".into(), 1, owed),
+        Change::Retained("r".into(), Some(message)),
+    ];
+    let old = SideFile { format: 1, ..SIDE_FILE };
+    drop(old.make(&files, STORE, |transaction| {
+        make_tables(transaction)?;
+        changes.iter().try_for_each(|change| make(transaction, change, &mut None))
+    }));
+    // The machine runs for ten minutes: all of it is from before.
+    let boot_ms = HOUR_MS as i64 / 6;
+    let now = Reading { boot_id: [1; 16], boot_ms, wall_ms: NOW_MS as i64 };
+    let timeline = Timeline::default();
+    timeline.begin(Journal::default(), &now, 0);
+    let file = SessionFile::new(files, STORE, timeline);
+    let now_ms = (STEADY_ORIGIN_MS + boot_ms) as u64;
+    let check = |kept: &Kept| {
+        let (_, session, owed) = &kept.sessions[0];
+        assert_eq!(session.away_since_ms, Some(now_ms - HOUR_MS));
+        assert_eq!(session.will.as_ref().unwrap().due_ms, now_ms + HOUR_MS);
+        assert_eq!(owed[0].1.message.received_ms, now_ms - 2 * HOUR_MS);
+        assert_eq!(kept.retained[0].received_ms, now_ms - 2 * HOUR_MS);
+    };
+    let kept = file.load(&now, u64::MAX).unwrap().unwrap();
+    assert!(kept.is_old);
+    check(&kept);
+    let (client, session, owed) = kept.sessions[0].clone();
+    let changes = [
+        Change::Clear,
+        Change::Session(client.clone(), session),
+        Change::Owed(client, 1, owed[0].1.clone()),
+        Change::Retained("r".into(), Some(kept.retained[0].clone())),
+    ];
+    file.save(&changes, 5).unwrap();
+    let kept = file.load(&now, u64::MAX).unwrap().unwrap();
+    assert!(!kept.is_old);
+    check(&kept);
+}

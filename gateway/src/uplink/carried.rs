@@ -1,0 +1,180 @@
+//! What an uplink carries from one connection to the next: what needs not be sent again, and what a probe may send first.
+//!
+//! ```text
+//!   released │ head   acked  acked   …
+//!   ─────────┼────┬───────┬───────┬───▶ offsets
+//!  controls  │    └ waits └───────┴ carried: passed over on the next connection
+//! ```
+//! Limits: the offsets of a window twice, and [`CONTROLS_MAX`] records of at most [`CONTROL_BYTES_MAX`] each. Nothing of it is
+//! on disk: after a restart the events behind the released offset are sent again.
+
+use std::collections::BTreeSet;
+
+use super::window::LIMIT_MAX;
+use crate::store::Record;
+
+/// Controls that are kept at the most, each on a topic of its own.
+const CONTROLS_MAX: usize = 4;
+/// Controls that are found in the log, where those are not enough, at the most.
+pub const FOUND_MAX: usize = 8;
+/// A longer record is no control.
+const CONTROL_BYTES_MAX: usize = 16 * 1024;
+
+/// What is carried.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// Behind the released offset, and acknowledged.
+    acked: BTreeSet<u64>,
+    /// Set aside and counted, not long ago.
+    counted: BTreeSet<u64>,
+    /// Acknowledged not long ago, the newest last.
+    controls: Vec<Control>,
+}
+
+/// A record that an upstream has taken, or may be asked to take: sent, it shows that the upstream takes events.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Its offset.
+    pub offset: u64,
+    topic: Box<str>,
+    received_ms: u64,
+    bytes: Vec<u8>,
+}
+
+impl Control {
+    /// A copy of `record`; `None` if it is too long.
+    #[must_use]
+    pub fn new(offset: u64, record: &Record<'_>) -> Option<Self> {
+        let mut bytes = Vec::new();
+        (record.size() <= CONTROL_BYTES_MAX).then(|| record.write(&mut bytes))?;
+        Some(Self { offset, topic: record.topic.into(), received_ms: record.received_ms, bytes })
+    }
+
+    /// Copies of the last of `records` that go upstream, the newest first.
+    pub fn newest<'r>(records: impl Iterator<Item = (u64, Record<'r>)>) -> Vec<Self> {
+        let all: Vec<_> = records.filter(|(_, record)| !record.local).collect();
+        all.iter().rev().filter_map(|(offset, record)| Self::new(*offset, record)).take(FOUND_MAX).collect()
+    }
+
+    /// The record.
+    #[must_use]
+    pub fn record(&self) -> Option<Record<'_>> {
+        Record::read(&self.bytes, 0, self.received_ms).ok().map(|(record, _)| record)
+    }
+}
+
+impl Carried {
+    /// Drops what a connection that begins at `head` can not ask for.
+    pub fn begin(&mut self, head: u64) {
+        self.acked = self.acked.split_off(&head);
+        self.counted = self.counted.split_off(&head);
+    }
+
+    /// Nothing is to be passed over.
+    #[must_use]
+    pub fn has_acked(&self) -> bool {
+        !self.acked.is_empty()
+    }
+
+    /// Whether the record at `offset` needs not be sent again.
+    #[must_use]
+    pub fn is_acked(&self, offset: u64) -> bool {
+        self.acked.contains(&offset)
+    }
+
+    /// Whether the record at `offset`, which is to be sent again, was overtaken by one that is acknowledged.
+    #[must_use]
+    pub fn is_overtaken(&self, offset: u64) -> bool {
+        self.acked.last().is_some_and(|last| offset < *last)
+    }
+
+    /// The records at these offsets are acknowledged.
+    pub fn add_acked(&mut self, offsets: impl Iterator<Item = u64>) {
+        self.acked.extend(offsets);
+        while self.acked.len() > usize::from(LIMIT_MAX) {
+            self.acked.pop_last();
+        }
+    }
+
+    /// The record at `offset` is set aside. Says whether it is to be counted: it was not counted before.
+    pub fn count(&mut self, offset: u64) -> bool {
+        if self.counted.len() >= usize::from(LIMIT_MAX) {
+            self.counted.pop_first();
+        }
+        self.counted.insert(offset)
+    }
+
+    /// Whether the record at `offset` was set aside not long ago.
+    #[must_use]
+    pub fn is_counted(&self, offset: u64) -> bool {
+        self.counted.contains(&offset)
+    }
+
+    /// These records were acknowledged, the newest last: the newest on each topic are kept.
+    pub fn add_controls(&mut self, records: &[(u64, Record<'_>)]) {
+        let mut newest: Vec<Control> = Vec::new();
+        for (offset, record) in records.iter().rev() {
+            if newest.len() == CONTROLS_MAX {
+                break;
+            }
+            if newest.iter().all(|control| *control.topic != *record.topic) {
+                newest.extend(Control::new(*offset, record));
+            }
+        }
+        for control in newest.into_iter().rev() {
+            self.controls.retain(|known| known.topic != control.topic);
+            self.controls.push(control);
+        }
+        let excess = self.controls.len().saturating_sub(CONTROLS_MAX);
+        self.controls.drain(..excess);
+    }
+
+    /// The control for an event on `topic` after so many that failed: those on other topics first, `more` last, and then
+    /// again from the beginning.
+    #[must_use]
+    pub fn control(&self, topic: &str, more: &[Control], failed: u32) -> Option<Control> {
+        let newest = || self.controls.iter().rev();
+        let others = newest().filter(|control| *control.topic != *topic);
+        let same = newest().filter(|control| *control.topic == *topic);
+        let mut all: Vec<&Control> = others.chain(same).chain(more).collect();
+        let index = (failed as usize).checked_rem(all.len())?;
+        Some(all.swap_remove(index).clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::Owned, *};
+
+    fn control(offset: u64, topic: &str) -> Control {
+        Control::new(offset, &Owned::new(topic, b"x").borrow()).unwrap()
+    }
+
+    #[test]
+    fn controls_of_other_topics_come_first_and_each_that_fails_makes_room_for_the_next() {
+        let mut carried = Carried::default();
+        assert!(carried.control("a", &[], 0).is_none());
+        let records = ["a", "b", "c", "b"].map(|topic| Owned::new(topic, b"x"));
+        let records: Vec<_> = (1..).zip(records.iter().map(Owned::borrow)).collect();
+        carried.add_controls(&records);
+        let offsets = |behind: Option<u64>| -> Vec<u64> {
+            let more: Vec<_> = behind.map(|offset| control(offset, "z")).into_iter().collect();
+            (0..5).map(|failed| carried.control("a", &more, failed).unwrap().offset).collect()
+        };
+        assert_eq!(offsets(None), [4, 3, 1, 4, 3]);
+        assert_eq!(offsets(Some(9)), [4, 3, 1, 9, 4]);
+        assert!(Control::new(5, &Owned::new("a", &vec![b'x'; CONTROL_BYTES_MAX]).borrow()).is_none());
+        assert_eq!(carried.control("a", &[], 0).unwrap().record().unwrap().topic, "b");
+    }
+
+    #[test]
+    fn what_lies_before_the_head_is_dropped_and_a_record_is_counted_once() {
+        let mut carried = Carried::default();
+        carried.add_acked([4, 6, 9].into_iter());
+        assert!(carried.count(4) && !carried.count(4) && carried.count(7));
+        carried.begin(6);
+        assert_eq!([4, 5, 6, 9].map(|offset| carried.is_acked(offset)), [false, false, true, true]);
+        assert_eq!([8, 9, 10].map(|offset| carried.is_overtaken(offset)), [true, false, false]);
+        assert!(!carried.is_counted(4) && carried.is_counted(7));
+    }
+}

@@ -1,0 +1,327 @@
+//! Sends an event alone, where it is suspected, and says how the upstream failed over the head in the end.
+//!
+//! ```text
+//!  drained window ─▶ [control ─▶ PUBACK] ─▶ head · PING ─▶ PUBACK: it was no fault of the head's
+//!                                                     └─▶ closed, refused, ignored, silent: evidence
+//! ```
+//! A control is an event that the upstream has acknowledged before: a copy of it, with its id. If there is none, or it failed, it
+//! is one that lies before the head in the log, or else the first event of another device behind it, or the one right behind
+//! it: so first deliveries keep their order for each device. It judges nothing: see `suspect.rs`.
+
+use std::collections::BTreeSet;
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+
+use super::{
+    super::{
+        carried::{Control, FOUND_MAX},
+        causes::Features,
+        format::Format,
+        link::Broken,
+        reason::Reason,
+        source::Source,
+        suspect::{Ending, Fault, Plan},
+    },
+    Duration, Instant, Lane, ROOM,
+};
+use crate::store::Record;
+
+/// How long to look for the next event behind the head.
+const LOOK_BEHIND_MAX: Duration = Duration::from_millis(50);
+/// Events behind the head that are looked at for a control.
+const LOOKED_AT_MAX: usize = 1000;
+/// What was acknowledged on this connection shows for so long that the upstream takes events.
+const CONTROL_FRESH: Duration = Duration::from_secs(5);
+/// After an event was refused for now, the answers to those behind it are waited for so long.
+const REFUSED_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// What a lane knows of the event that is suspected.
+#[derive(Debug, Default)]
+pub struct Trial {
+    /// How the first event is to be sent.
+    plan: Option<Plan>,
+    /// Controls beside those that are carried.
+    more_controls: Vec<Control>,
+    /// The packet id of the control that is under way.
+    pub control: Option<u16>,
+    /// An event is under way alone.
+    is_alone: bool,
+    /// And the upstream had just taken another one.
+    is_controlled: bool,
+    /// When the upstream last acknowledged an event.
+    took_at: Option<Instant>,
+    /// An event was refused for now: the one of the lowest offset.
+    refused: Option<Refusal>,
+    /// How many were.
+    refusals: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Refusal {
+    offset: u64,
+    reason: Reason,
+    until: Instant,
+}
+
+impl Trial {
+    /// Nothing more is to be sent: the lane ends soon.
+    pub fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// The upstream acknowledged an event.
+    pub fn took(&mut self, now: Instant) {
+        self.took_at = Some(now);
+    }
+
+    /// The upstream takes events: it acknowledged one just now.
+    fn takes(&self, now: Instant) -> bool {
+        self.took_at.is_some_and(|at| now.saturating_duration_since(at) < CONTROL_FRESH)
+    }
+
+    /// When the lane ends for a refusal.
+    pub fn until(&self) -> Option<Instant> {
+        Some(self.refused?.until)
+    }
+}
+
+impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
+    /// Gets ready for `plan`, before anything is sent.
+    pub(super) async fn plan(&mut self, plan: Plan) -> Result<(), Broken> {
+        if let Plan::Probe { .. } = plan {
+            self.trial.more_controls = self.find_controls().await?;
+        }
+        self.trial.plan = Some(plan).filter(|plan| *plan != Plan::Stream);
+        self.is_careful = self.trial.plan.is_some()
+            || self.shared.carried.has_acked()
+            || !self.shared.suspect.causes().is_empty();
+        Ok(())
+    }
+
+    /// Sends the record if there is more to it than to send it. `None` if there is not.
+    pub(super) async fn put_carefully(
+        &mut self,
+        offset: u64,
+        record: &Record<'_>,
+    ) -> Result<Option<bool>, Broken> {
+        if self.shared.carried.is_acked(offset) {
+            let id = self.window.push(offset, record.events, self.now).expect(ROOM);
+            self.window.acknowledge(id);
+            self.release();
+            if self.window.is_overtaken() {
+                self.deadlines.overtaken(self.now);
+            }
+            return Ok(Some(true));
+        }
+        let plan = self.trial.plan.take();
+        let causes = self.shared.suspect.causes();
+        let is_foreseen = causes.foresees(&Features::of(record), self.now)
+            || (causes.knows(Fault::Ignored, self.now) && self.shared.carried.is_overtaken(offset));
+        if plan.is_none() && !is_foreseen {
+            return Ok(None);
+        }
+        self.put_alone(offset, record, plan).await.map(Some)
+    }
+
+    /// Sends the record when nothing else is in flight, and waits until it is settled. False as [`Lane::put`].
+    async fn put_alone(
+        &mut self,
+        offset: u64,
+        record: &Record<'_>,
+        plan: Option<Plan>,
+    ) -> Result<bool, Broken> {
+        if !self.window.is_empty() {
+            // Nothing more is sent until then: what is in flight has no longer than if it were alone.
+            self.deadlines.set_alone(true);
+            self.ping();
+            if !self.settle_all().await? {
+                return Ok(false);
+            }
+            self.deadlines.set_alone(false);
+        }
+        let controls_failed = match plan {
+            Some(Plan::Probe { controls_failed }) => Some(controls_failed),
+            Some(_) => None,
+            // It is foreseen: what the upstream took on this connection is as good.
+            None => Some(0).filter(|_| !self.trial.takes(self.now)),
+        };
+        if let Some(failed) = controls_failed {
+            let more = std::mem::take(&mut self.trial.more_controls);
+            let control = self.shared.carried.control(record.topic, &more, failed);
+            if let Some(control) = control
+                && !self.put_control(offset, &control).await?
+            {
+                return Ok(false);
+            }
+        }
+        self.trial.is_alone = true;
+        self.trial.is_controlled = self.trial.takes(self.now);
+        self.deadlines.set_alone(true);
+        let is_whole = self.put_now(offset, record).await?;
+        // What is answered behind the record was read behind it.
+        self.ping();
+        if !self.settle_all().await? {
+            return Ok(false);
+        }
+        self.deadlines.set_alone(false);
+        self.trial.is_alone = false;
+        if !self.shared.carried.is_counted(offset) {
+            self.shared.suspect.causes_mut().refute(&Features::of(record));
+        }
+        Ok(is_whole)
+    }
+
+    /// Sends the control before the record at `head`, and waits for its acknowledgement. False on shutdown.
+    async fn put_control(&mut self, head: u64, control: &Control) -> Result<bool, Broken> {
+        let Some(record) = control.record() else { return Ok(true) };
+        // It releases nothing, whatever becomes of it.
+        let id = self.window.push_part(head, 0, false, self.now).expect(ROOM);
+        let out = self.link.outbox();
+        let (is_written, is_whole) = match &mut *self.shared.format {
+            Format::Raw(raw) => (raw.publish(out, control.offset, &record, id, &self.limits).is_ok(), true),
+            Format::Described(described) => {
+                let (messages, problem) = described.prepare(control.offset, &record, &self.limits);
+                if messages > 0 {
+                    described.write(0, id, out);
+                }
+                (messages > 0, messages == 1 && problem.is_none())
+            }
+        };
+        if !is_written {
+            self.window.set_aside(id);
+            self.release();
+            return Ok(true);
+        }
+        self.trial.control = Some(id);
+        if !self.settle_all().await? {
+            return Ok(false);
+        }
+        self.trial.control = None;
+        if is_whole && control.offset > head {
+            self.shared.carried.add_acked(std::iter::once(control.offset));
+        }
+        Ok(true)
+    }
+
+    /// Waits until nothing is in flight. False on shutdown.
+    async fn settle_all(&mut self) -> Result<bool, Broken> {
+        while !self.window.is_empty() {
+            let event = self.wait(false).await?;
+            if !self.handle(event).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Events that may show whether the upstream takes any: some of those before the head, the newest first, and behind it the
+    /// first of each other device, or else the one right behind it.
+    async fn find_controls(&mut self) -> Result<Vec<Control>, Broken> {
+        let head = self.shared.source.released();
+        let mut found = self.shared.source.controls(head).await;
+        found.retain(|control| control.record().is_some_and(|record| self.is_sound(control.offset, &record)));
+        found.extend(self.find_behind(head).await?);
+        Ok(found)
+    }
+
+    async fn find_behind(&mut self, head: u64) -> Result<Vec<Control>, Broken> {
+        let (mut devices, mut next, mut at, mut looked_at) = (BTreeSet::new(), None, head, 0);
+        let mut firsts = Vec::new();
+        while looked_at < LOOKED_AT_MAX && firsts.len() < FOUND_MAX {
+            let Ok(block) = timeout(LOOK_BEHIND_MAX, self.shared.source.next()).await else { break };
+            let block = block?;
+            for (offset, record) in S::records_from(&block, at).filter(|(_, record)| !record.local) {
+                looked_at += 1;
+                let is_first = devices.insert(record.device().to_owned());
+                let may_be = looked_at > 1 && self.is_sound(offset, &record);
+                if may_be && looked_at == 2 {
+                    next = Control::new(offset, &record);
+                }
+                if may_be && is_first && !self.shared.carried.is_acked(offset) {
+                    firsts.extend(Control::new(offset, &record));
+                }
+            }
+            at = S::end(&block);
+        }
+        self.shared.source.seek(head);
+        firsts.truncate(FOUND_MAX);
+        if firsts.is_empty() {
+            firsts.extend(next);
+        }
+        Ok(firsts)
+    }
+
+    /// Nothing is known against it.
+    fn is_sound(&self, offset: u64, record: &Record<'_>) -> bool {
+        let is_foreseen = self.shared.suspect.causes().foresees(&Features::of(record), self.now);
+        !record.local && !is_foreseen && !self.shared.carried.is_counted(offset)
+    }
+
+    /// An event was refused for now: nothing more is sent, and what is in flight is waited for, for what it says about the
+    /// event.
+    pub(super) fn note_refusal(&mut self, id: u16, reason: Reason) {
+        let Some(offset) = self.window.waiting_offset(id) else { return };
+        self.trial.refusals += 1;
+        let until = self.now + REFUSED_WAIT_MAX;
+        let refused = self.trial.refused.get_or_insert(Refusal { offset, reason, until });
+        if offset < refused.offset {
+            *refused = Refusal { offset, reason, until: refused.until };
+        }
+    }
+
+    /// Ends the lane for a refusal when all is answered, or its time is over.
+    pub(super) fn judge_refusal(&self) -> Result<(), Broken> {
+        match self.trial.refused {
+            Some(refused) if self.now >= refused.until || self.window.waiting() <= self.trial.refusals => {
+                Err(Broken::NotNow(refused.reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the end of this connection says about the head, and what of it is carried to the next one.
+    pub(super) fn testify(&mut self, broken: &Broken) {
+        self.trace.slowest_ack = self.deadlines.slowest_ack();
+        self.trace.was_alone = self.trial.is_alone;
+        self.trace.ending = match self.fault(broken) {
+            _ if self.trial.control.is_some() => Ending::ControlFailed,
+            Some(fault) => {
+                let controlled = self.trial.is_alone && self.trial.is_controlled;
+                Ending::Failed { fault, controlled }
+            }
+            None => Ending::Other,
+        };
+        let head = self.shared.source.released();
+        let carried = &mut self.shared.carried;
+        carried.add_acked(self.window.acknowledged_records());
+        for block in self.settled_block.iter().chain(self.blocks.front()) {
+            let taken = S::records_from(block, self.began_at).filter(|(offset, record)| {
+                let is_acked = *offset < head || carried.is_acked(*offset);
+                is_acked && !record.local && !carried.is_counted(*offset)
+            });
+            let taken: Vec<_> = taken.collect();
+            carried.add_controls(&taken);
+        }
+    }
+
+    /// How the upstream failed over the head, if it was sent and that is what ended the connection.
+    fn fault(&self, broken: &Broken) -> Option<Fault> {
+        let sent_at = self.window.front_sent_at()?;
+        match broken {
+            _ if self.deadlines.written_at() < sent_at || !self.trace.sent => None,
+            Broken::Closed | Broken::Wire(_) => Some(Fault::Closed),
+            Broken::Disconnected(reason) => reason.blames_publish().then_some(Fault::Closed),
+            Broken::NotNow(reason) => {
+                let is_head = |refused: &Refusal| refused.offset == self.shared.source.released();
+                self.trial.refused.filter(is_head).map(|_| Fault::Refused(*reason))
+            }
+            Broken::Overtaken(_) => Some(Fault::Ignored),
+            Broken::AckTimeout(_) if !self.deadlines.awaits_pong() => Some(Fault::Ignored),
+            Broken::AckTimeout(_) | Broken::PingTimeout(_) | Broken::Silent(_) => Some(Fault::Silent),
+            _ => None,
+        }
+    }
+}

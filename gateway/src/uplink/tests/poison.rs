@@ -1,0 +1,182 @@
+//! One bad event never stops the ones behind it, and an upstream that fails over everything blames nobody.
+
+use std::time::Duration;
+
+use super::{
+    super::Version,
+    broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
+    *,
+};
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+/// Acknowledges all but the payloads that `is_bad` names, which `reply` answers.
+fn except(
+    is_bad: impl Fn(&str) -> bool + Send,
+    mut reply: impl FnMut(usize) -> Reply + Send,
+) -> impl FnMut(usize, &Came) -> Reply + Send {
+    move |connection, came| match came {
+        Came::Publish(Arrival { payload, .. }) if is_bad(&String::from_utf8_lossy(payload)) => {
+            reply(connection)
+        }
+        _ => Reply::Ack,
+    }
+}
+
+/// What came on each connection.
+fn by_connection(broker: &Broker) -> Vec<Vec<Came>> {
+    let came = broker.came();
+    let of =
+        |n| came.iter().filter(|(connection, _)| *connection == n).map(|(_, came)| came.clone()).collect();
+    (0..broker.connections()).map(of).collect()
+}
+
+fn is_payload(came: &Came, payload: &str) -> bool {
+    matches!(came, Came::Publish(arrival) if arrival.payload == payload.as_bytes())
+}
+
+fn impatient(port: u16, version: Version) -> Settings {
+    let mut settings = settings(port);
+    settings.version = version;
+    settings.ack_timeout = Duration::from_millis(400);
+    settings
+}
+
+#[tokio::test]
+async fn an_event_over_which_the_upstream_fails_is_set_aside_and_those_behind_it_go_on() {
+    let closed = "the upstream closed the connection over it";
+    for (version, connack, reply, why) in [
+        (Version::V311, ACCEPTED_V311, Reply::Close, closed),
+        (Version::V5, ACCEPTED_V5, Reply::Bytes(vec![0xE0, 1, 0x99]), closed),
+        (Version::V5, ACCEPTED_V5, Reply::Bytes(vec![0xE0, 1, 0x97]), closed),
+        (Version::V311, ACCEPTED_V311, Reply::Bytes(vec![0x40, 1, 0]), closed),
+        (Version::V311, ACCEPTED_V311, Reply::Silence, "the upstream never acknowledged it"),
+        (Version::V5, ACCEPTED_V5, Reply::Silence, "the upstream never acknowledged it"),
+        (Version::V5, ACCEPTED_V5, Reply::Refuse(0x80), "the upstream refused it: unspecified error (0x80)"),
+        (Version::V5, ACCEPTED_V5, Reply::Refuse(0x97), "the upstream refused it: quota exceeded (0x97)"),
+    ] {
+        let broker = Broker::start(connack, except(|payload| payload == "12", move |_| reply.clone())).await;
+        let uplink = Running::start(impatient(broker.port, version), Log::numbered(30));
+        uplink.released(30).await;
+        assert_eq!((uplink.log.aside(), uplink.log.tries()), (vec![(12, why.to_owned())], vec![3]));
+        assert_eq!(broker.first_arrivals(), numbers(0..30));
+        assert_eq!(uplink.health.view().delivered_events, 29);
+        assert_eq!(uplink.health.view().set_aside_events, 1);
+        let is_probe = |came: &Vec<Came>| {
+            let is_bad = |at| came.get(at).is_some_and(|came| is_payload(came, "12"));
+            let publishes = came.iter().filter(|came| matches!(came, Came::Publish(_))).count();
+            !is_bad(1) && is_bad(2) && publishes == 2
+        };
+        let probes = by_connection(&broker).into_iter().filter(is_probe).count();
+        assert_eq!(probes, 1, "a control, and only then the event, alone: {:?}", broker.came());
+        uplink.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_behind_a_bad_event_is_not_sent_again() {
+    let broker = Broker::start(ACCEPTED_V311, except(|payload| payload == "5", |_| Reply::Silence)).await;
+    let uplink = Running::start(impatient(broker.port, Version::V311), Log::numbered(30));
+    uplink.released(30).await;
+    let arrivals = broker.arrivals();
+    let of = |payload: &str| arrivals.iter().filter(|(_, came)| came.payload == payload.as_bytes()).count();
+    let others: usize = numbers(6..30).iter().map(|payload| of(payload)).sum();
+    assert_eq!((of("5"), others), (3, 24 + 1), "one is the control: {arrivals:?}");
+    assert_eq!(uplink.health.view().delivered_events, 29);
+    uplink.stop().await;
+}
+
+#[tokio::test]
+async fn a_probe_that_goes_well_is_the_end_of_the_suspicion() {
+    let hang_up = |connection| if connection < 2 { Reply::Close } else { Reply::Ack };
+    let broker = Broker::start(ACCEPTED_V311, except(|payload| payload == "0", hang_up)).await;
+    let uplink = Running::start(settings(broker.port), Log::numbered(300));
+    uplink.released(300).await;
+    assert_eq!((uplink.log.aside(), broker.connections()), (vec![], 3));
+    let last: Vec<_> = broker.arrivals().into_iter().filter(|(c, _)| *c == 2).collect();
+    assert_eq!(last.len(), 300, "the probe's connection goes on as a stream, without a second copy");
+    uplink.stop().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails_over_everything_blames_nobody() {
+    for (version, connack, reply) in [
+        (Version::V311, ACCEPTED_V311, Reply::Close),
+        (Version::V5, ACCEPTED_V5, Reply::Bytes(vec![0xE0, 1, 0x97])),
+        (Version::V5, ACCEPTED_V5, Reply::Refuse(0x97)),
+        (Version::V5, ACCEPTED_V5, Reply::Refuse(0x83)),
+        (Version::V311, ACCEPTED_V311, Reply::Silence),
+    ] {
+        for taken_before in [0, 7] {
+            let mut publishes = 0;
+            let asked = reply.clone();
+            let script = move |connection, came: &Came| {
+                let Came::Publish(_) = came else { return Reply::Ack };
+                publishes += 1;
+                if publishes <= taken_before || connection > 12 { Reply::Ack } else { asked.clone() }
+            };
+            let broker = Broker::start(connack, script).await;
+            let mut settings = impatient(broker.port, version);
+            settings.ack_timeout = Duration::from_millis(100);
+            let uplink = Running::start(settings, Log::numbered(30));
+            uplink.released(30).await;
+            assert_eq!(uplink.log.aside(), [], "{reply:?} after {taken_before}");
+            assert_eq!(uplink.health.view().delivered_events, 30);
+            assert!(broker.connections() > 12);
+            uplink.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_bad_events_in_a_row_are_set_aside_and_one_connection_judges_each_that_is_like_one_before() {
+    let bad = |payload: &str| payload.parse::<u32>().is_ok_and(|n| (10..30).contains(&n));
+    let broker = Broker::start(ACCEPTED_V311, except(bad, |_| Reply::Close)).await;
+    let log = Log::default();
+    for n in 0..40 {
+        let topic = if bad(&n.to_string()) { "bad" } else { "good" };
+        log.push(Owned::new(topic, n.to_string().as_bytes()));
+    }
+    let uplink = Running::start(settings(broker.port), log);
+    uplink.released(40).await;
+    let aside: Vec<u64> = uplink.log.aside().into_iter().map(|(offset, _)| offset).collect();
+    assert_eq!(aside, (10..30).collect::<Vec<_>>());
+    assert_eq!(uplink.log.tries()[1..], [1; 19]);
+    uplink.stop().await;
+}
+
+#[tokio::test]
+async fn bad_events_before_anything_was_taken_stop_nothing() {
+    for bad in [1, 2] {
+        let is_bad = move |payload: &str| payload.parse::<u32>().is_ok_and(|n| n < bad);
+        let broker = Broker::start(ACCEPTED_V311, except(is_bad, |_| Reply::Close)).await;
+        let log = Log::default();
+        for n in 0..10 {
+            log.push(Owned {
+                client: format!("device-{}", n % 4),
+                ..Owned::new("t", n.to_string().as_bytes())
+            });
+        }
+        let uplink = Running::start(settings(broker.port), log);
+        uplink.released(10).await;
+        let aside: Vec<u64> = uplink.log.aside().into_iter().map(|(offset, _)| offset).collect();
+        assert_eq!(aside, (0..u64::from(bad)).collect::<Vec<_>>());
+        uplink.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_sound_event_on_the_topic_of_a_bad_one_is_sent_and_ends_the_caution() {
+    let broker = Broker::start(ACCEPTED_V311, except(|payload| payload == "5", |_| Reply::Close)).await;
+    let log = Log::default();
+    (0..200).for_each(|n: u32| log.push(Owned::new("t", n.to_string().as_bytes())));
+    let uplink = Running::start(settings(broker.port), log);
+    uplink.released(200).await;
+    assert_eq!(uplink.log.aside().len(), 1);
+    let last = by_connection(&broker).pop().unwrap();
+    let alone = last.windows(2).filter(|came| came[1] == Came::Ping && matches!(came[0], Came::Publish(_)));
+    assert_eq!(alone.count(), 1, "one was sent alone, and the others as ever: {last:?}");
+    uplink.stop().await;
+}
