@@ -131,9 +131,8 @@ impl Committer {
         let delivered = delivered.min(self.log.hold());
         let end = self.log.totals();
         let is_all_done = delivered >= end.offset && end.offset > 0;
-        if !self.log.segments.has_done(delivered)
-            && !(is_all_done && self.log.segments.sealed_last().is_some())
-        {
+        let is_last_done = is_all_done && self.log.segments.sealed_last().is_some();
+        if !is_last_done && !self.log.segments.has_done(delivered) {
             return false;
         }
         if delivered > self.saved_delivered() || is_all_done {
