@@ -306,7 +306,7 @@ fn is_word(c: char) -> bool {
 
 /// A file that holds nothing but tests.
 fn is_test_file(path: &str) -> bool {
-    ["tests/scenarios/", "tests/architecture.rs"].iter().any(|test| path.starts_with(test))
+    ["tests/scenarios/", "tests/architecture.rs", "tests/limits.rs"].iter().any(|test| path.starts_with(test))
         || path.ends_with("/tests.rs")
         || path.contains("/tests/")
         || path.contains("/benches/")

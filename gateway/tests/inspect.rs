@@ -238,7 +238,7 @@ fn where_there_is_no_store_it_says_so() {
 
 #[test]
 fn a_flipped_byte_anywhere_in_a_sealed_segment_is_named_or_harmless() {
-    let folder = closed_store_of(25);
+    let folder = closed_store_of(26);
     assert_eq!(segments(folder.path()).len(), 2);
     let target = segments(folder.path())[0].clone();
     let whole = std::fs::read(&target).unwrap();

@@ -353,7 +353,7 @@ impl Attacker {
             let pause_ms = match self.kind {
                 Kind::Floods => {
                     put(&mut out, &format!("flood/{number}"), 1, packet_id, &vec![b'x'; 200_000], &[]);
-                    500
+                    1000
                 }
                 Kind::Subscribes => {
                     codec::put_subscribe(&mut out, Version::V5, packet_id, &long_filter(number, burst), 1);
@@ -367,12 +367,12 @@ impl Attacker {
                 }
                 Kind::AddsProperties => {
                     put(&mut out, "p", 1, packet_id, b"", &[("name", long.as_str()); 15]);
-                    20
+                    100
                 }
                 Kind::Announces => {
                     let device = format!("a{number}-{serial}");
                     put(&mut out, &format!("tg/{device}/b"), 1, packet_id, &birth(&device), &[]);
-                    250
+                    1000
                 }
                 _ => {
                     for n in 0..20 {

@@ -19,7 +19,7 @@ use std::{
 
 use redb::{BackendError, StorageBackend};
 
-use super::{error::StoreError, folder::Folder};
+use super::{error::StoreError, folder::Folder, home::Home};
 use crate::{clock, telemetry};
 
 /// What all files of one store share: the counts and the plug.
@@ -108,6 +108,11 @@ impl Files {
     /// See [`Folder::remove`]: durable after [`Files::sync`].
     pub fn remove(&self, name: &str) -> Result<(), StoreError> {
         self.plugged(name, |folder| folder.remove(name))
+    }
+
+    /// See [`Folder::home`].
+    pub fn home(&self, name: &str) -> Home {
+        self.folder.home(name)
     }
 
     /// Whether the folder is still there, by the path that it was opened by.

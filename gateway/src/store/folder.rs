@@ -21,6 +21,8 @@ use std::{
 use redb::{StorageBackend, backends::FileBackend};
 use rustix::fs::{Advice, fadvise, statvfs};
 
+use super::home::Home;
+
 /// `st_blocks` counts in these, whatever the file system's block size is.
 const BLOCK_BYTES: u64 = 512;
 
@@ -88,6 +90,12 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// The system's reason; nothing changed.
     fn forget_cached(&self, name: &str) -> io::Result<()>;
+
+    /// Where it lives, with one of its files: what can tell a copy from what it was copied from.
+    fn home(&self, name: &str) -> Home {
+        let _ = name;
+        Home::default()
+    }
 
     /// Whether this is still the folder that was opened: what is written into one that was removed is found by nobody.
     ///
@@ -167,6 +175,12 @@ impl Folder for OsFolder {
     fn forget_cached(&self, name: &str) -> io::Result<()> {
         let file = File::open(self.path.join(name))?;
         Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
+    }
+
+    fn home(&self, name: &str) -> Home {
+        let Some(held) = &self.held else { return Home::default() };
+        let home = Home::of_folder(held);
+        File::open(self.path.join(name)).map_or(home, |file| home.with_file(&file))
     }
 
     fn check(&self) -> io::Result<()> {

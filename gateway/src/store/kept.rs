@@ -14,8 +14,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Backlog, Settings, Store, StoreError, cursor::Cursor, folder::OsFolder, inspect::Inspector, log::Log,
-    open, view::View,
+    Backlog, Settings, Store, StoreError, cursor::Cursor, folder::OsFolder, inspect::Inspector, lock,
+    log::Log, view::View,
 };
 use crate::clock;
 
@@ -85,7 +85,7 @@ impl View {
 pub fn forget_uplink_in(folder: &Path, name: &str) -> Result<Backlog, ForgetError> {
     // Nothing is made where there is no store.
     drop(Inspector::of_files(folder)?);
-    let _lock = open::lock(folder)?;
+    let _lock = lock::lock(folder)?;
     // Limits that give up nothing: the real ones are the configuration's.
     let settings =
         Settings { retain: Duration::MAX, dead_letters_max_bytes: 1 << 40, ..Settings::new(folder) };

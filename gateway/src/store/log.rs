@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::{
-    cursor::Cursor, dead_letters::DeadLetters, disk::Files, fleet::FleetFile, gaps::Gaps, meter::Meter,
-    row::Block, segment, segments::Segments, sessions::SessionFile,
+    cursor::Cursor, dead_letters::DeadLetters, disk::Files, fleet::FleetFile, gaps::Gaps, ids::StoreIds,
+    meter::Meter, row::Block, segment, segments::Segments, sessions::SessionFile,
 };
 use crate::clock::Timeline;
 
@@ -30,6 +30,8 @@ pub const TAIL_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub struct Log {
     /// Its identity.
     pub store: u32,
+    /// What records are named after.
+    pub ids: StoreIds,
     /// Its files.
     pub segments: Segments,
     /// What upstreams could not take.
@@ -121,6 +123,7 @@ impl Log {
         let timeline = Timeline::default();
         Self {
             store,
+            ids: StoreIds::one(store),
             segments,
             dead_letters,
             sessions: SessionFile::new(files.clone(), store, timeline.clone()),

@@ -33,9 +33,12 @@ mod follow;
 pub mod gap;
 mod gaps;
 mod guard;
+mod home;
+mod ids;
 pub mod inspect;
 mod intake;
 mod kept;
+mod lock;
 mod log;
 mod meter;
 mod open;
@@ -70,6 +73,8 @@ pub use fleet::{
 };
 pub use folder::{Folder, OsFolder};
 pub use follow::Follower;
+pub use home::Home;
+pub use ids::{Prefixes, StoreIds};
 pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use kept::{ForgetError, UPLINKS_KEPT_MAX, forget_uplink_in};
 pub use outbox::{
@@ -199,7 +204,7 @@ pub struct Store {
     outbox: Outbox,
     thread: Option<JoinHandle<()>>,
     /// Held for as long as the store is open.
-    _lock: Option<open::Lock>,
+    _lock: Option<lock::Lock>,
 }
 
 impl Store {
@@ -212,7 +217,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] says which file, what is wrong with it and what to do.
     pub fn open(settings: Settings, uplinks: &[String]) -> Result<Store, StoreError> {
-        let lock = open::lock(&settings.data_dir)?;
+        let lock = lock::lock(&settings.data_dir)?;
         let folder = Arc::new(OsFolder::new(settings.data_dir.clone()));
         let (mut store, committer) = Self::open_stepwise(folder, settings, uplinks, clock::now())?;
         let thread = std::thread::Builder::new()

@@ -1,4 +1,4 @@
-//! Opening a store: whose folder it is, which segments there are, and what the last one says.
+//! Opening a store: which segments there are, and what the last one says.
 //!
 //! Reads the names in the folder, the last segment, and for each uplink the block at its cursor: what a
 //! start costs does not grow with the backlog. It writes nothing into a file that is there: the first write of the run
@@ -12,9 +12,7 @@
 
 use std::{
     collections::hash_map::RandomState,
-    fs::{File, OpenOptions, TryLockError},
     hash::{BuildHasher, Hasher},
-    path::Path,
     sync::Arc,
 };
 
@@ -25,8 +23,9 @@ use super::{
     delivered::Delivered,
     disk::Files,
     error::StoreError,
-    folder::{Folder, OsFolder},
+    folder::Folder,
     gaps::Gaps,
+    ids::StoreIds,
     kept::UPLINKS_KEPT_MAX,
     log::{Log, Mark, Trouble},
     pending::Pending,
@@ -42,90 +41,11 @@ const CARRIED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const SEGMENT_FILE_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of a row that are read at once at a cursor.
 const CURSOR_READ_BYTES: usize = 1;
-/// The file that a running gateway holds locked.
-const LOCK_FILE: &str = "LOCK";
-/// Neither the store's data nor somebody else's: the lock, and what a file system may put into a folder by itself.
-pub const NOT_FOREIGN: [&str; 2] = [LOCK_FILE, "lost+found"];
-
 /// An opened store, before its thread runs.
 pub struct Opened {
     pub log: Log,
     pub pending: Pending,
     pub start: Start,
-}
-
-/// Makes the folder if need be, checks that it is ours or empty, and locks it.
-pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
-    std::fs::create_dir_all(folder).map_err(|error| StoreError::io(folder, error))?;
-    sync_above(folder)?;
-    let names = names_in(folder)?;
-    let ours = |name: &String| {
-        name == dead_letters::FILE
-            || Delivered::of(name).is_some()
-            || segment::first_of(name).is_some()
-            || segment::is_unfinished(name).is_some()
-            || segment::is_damaged(name)
-    };
-    if let Some(example) = names.iter().find(|name| !NOT_FOREIGN.contains(&name.as_str()))
-        && !names.iter().any(ours)
-    {
-        return Err(StoreError::Foreign { path: folder.to_owned(), example: example.clone() });
-    }
-    let mut lock = Lock { held: Vec::new() };
-    lock.add(folder, File::open(folder), File::try_lock)?;
-    let path = folder.join(LOCK_FILE);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    lock.add(&path, file, File::try_lock)?;
-    Ok(lock)
-}
-
-/// Keeps a gateway from starting in the folder for as long as it is looked at. Nothing is written.
-pub fn lock_to_read(folder: &Path) -> Result<Lock, StoreError> {
-    let mut lock = Lock { held: Vec::new() };
-    lock.add(folder, File::open(folder), File::try_lock_shared)?;
-    let path = folder.join(LOCK_FILE);
-    match File::open(&path) {
-        // Such as in a copy.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        file => lock.add(&path, file, File::try_lock_shared)?,
-    }
-    Ok(lock)
-}
-
-/// The folder is locked for as long as this lives: the folder itself, so that it holds under every path and whatever becomes of the
-/// files in it, and the file `LOCK`, at which older versions look and which is all there is on file systems that lock no folders.
-#[derive(Debug)]
-pub struct Lock {
-    held: Vec<File>,
-}
-
-type TryLock = fn(&File) -> Result<(), TryLockError>;
-
-impl Lock {
-    fn add(&mut self, path: &Path, file: std::io::Result<File>, lock: TryLock) -> Result<(), StoreError> {
-        let file = file.map_err(|error| StoreError::io(path, error))?;
-        match lock(&file) {
-            Ok(()) => self.held.push(file),
-            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: path.to_owned() }),
-            Err(TryLockError::Error(error)) if path.is_dir() => {
-                tracing::warn!(folder = %path.display(), %error, "this file system locks no folder: keep its file {LOCK_FILE}");
-            }
-            Err(TryLockError::Error(error)) => return Err(StoreError::io(path, error)),
-        }
-        Ok(())
-    }
-}
-
-/// A folder made just now has to be there after a power cut: what lies above it is synced as far as it may be read.
-fn sync_above(folder: &Path) -> Result<(), StoreError> {
-    let folder = folder.canonicalize().map_err(|error| StoreError::io(folder, error))?;
-    for above in folder.ancestors().skip(1) {
-        let synced = File::open(above).and_then(|opened| opened.sync_all());
-        if let Err(error) = synced {
-            tracing::debug!(folder = %above.display(), %error, "a folder above the store can not be synced");
-        }
-    }
-    Ok(())
 }
 
 /// Opens what is in the folder, or makes the first segment of a new store.
@@ -162,7 +82,10 @@ fn open_at(
     let segments = Segments::new(files.clone(), last.found.head.store, firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
     let cursors = cursors(&files, &segments, uplinks, &last)?;
-    let log = Log::new(last.found.head.store, segments, letters, files, cursors, last.found.gaps, last.end);
+    let ids = ids(&files, &last.found, last.end.offset);
+    let mut log =
+        Log::new(last.found.head.store, segments, letters, files, cursors, last.found.gaps, last.end);
+    log.ids = ids;
     last.troubles.into_iter().for_each(|trouble| log.report(trouble));
     for cursor in log.cursors.iter().map(|cursor| cursor.mark().offset).filter(|offset| *offset < oldest) {
         log.report(Trouble::Missing { range: cursor..oldest });
@@ -184,12 +107,12 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
     if files.names()?.iter().any(|name| name == dead_letters::FILE) {
         return Err(StoreError::SegmentsMissing { path: files.path_of("") });
     }
-    // Seeded by the operating system's randomness.
-    let store = RandomState::new().build_hasher().finish() as u32;
+    let store = random_id();
     // From the first event on each has a place that can be kept.
     let saved_cursors: Vec<(String, u64)> = uplinks.iter().map(|name| (name.clone(), 0)).collect();
     let beginning = Beginning {
         store,
+        ids: &StoreIds::one(store),
         first: 0,
         events_before: 0,
         bytes_before: 0,
@@ -304,7 +227,7 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
     let mut found = Found::default();
     found.head.store = match dead_letters::identity(files) {
         Some(store) => store,
-        None => RandomState::new().build_hasher().finish() as u32,
+        None => random_id(),
     };
     let end = Mark { offset: end_min, ..Mark::default() };
     let jumped_to = Some(end_min);
@@ -375,6 +298,31 @@ fn cursors(
     Ok(uplinks.iter().map(start).chain(kept).collect())
 }
 
+/// What records are named after: new ones after an id of their own where the folder is not where it last ran, for the one that it was
+/// copied from gives the same offsets.
+fn ids(files: &Files, found: &Found, end: u64) -> StoreIds {
+    let ids = StoreIds::restore(&found.ids, found.head.store);
+    let home = files.home(&segment::name_of(found.head.first));
+    let how = match found.head.format {
+        // Nothing was read that knows.
+        0 => Some("no segment says where that was"),
+        _ => home.differs_from(&found.head.home),
+    };
+    let Some(how) = how else { return ids };
+    let id = random_id();
+    tracing::warn!(
+        folder = %files.path_of("").display(),
+        "the store is not where it last ran: {how}. From record {end} on, new events are named after the store id {id:08x}; the \
+         events that are stored keep their ids"
+    );
+    ids.with(end, id)
+}
+
+/// Seeded by the operating system's randomness.
+fn random_id() -> u32 {
+    RandomState::new().build_hasher().finish() as u32
+}
+
 /// The point of the log at `offset`. Where it can not be read, as if each record behind it held one event: the reader says
 /// what is the matter.
 fn mark_of(segments: &Segments, offset: u64, end: Mark) -> Mark {
@@ -392,8 +340,4 @@ fn mark_of(segments: &Segments, offset: u64, end: Mark) -> Mark {
         }),
         Err(_) => unknown,
     }
-}
-
-fn names_in(folder: &Path) -> Result<Vec<String>, StoreError> {
-    OsFolder::new(folder.to_owned()).names().map_err(|error| StoreError::io(folder, error))
 }

@@ -19,6 +19,7 @@ use super::{
     cursor::Cursor,
     dead_letters::Letter,
     error::StoreError,
+    ids::StoreIds,
     log::{End, Log, Mark, Trouble},
     record::Record,
     row::{Block, HEAD_BYTES},
@@ -203,10 +204,10 @@ impl Reader {
         }
     }
 
-    /// The store's identity, 8 hex digits: with an offset behind it, it names a record that has no name of its own.
+    /// What records are named after that have no name of their own.
     #[must_use]
-    pub fn store_id(&self) -> String {
-        format!("{:08x}", self.log.store)
+    pub fn ids(&self) -> &StoreIds {
+        &self.log.ids
     }
 
     fn own_cursor(&self) -> &Cursor {

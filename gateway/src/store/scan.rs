@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use super::{
     error::StoreError,
+    ids::StoreIds,
     log::{Mark, Trouble},
     reader,
     row::Block,
@@ -84,10 +85,10 @@ impl View {
         Ok(self.end())
     }
 
-    /// The store's identity, as [`Reader::store_id`](super::Reader::store_id) gives it.
+    /// What records are named after that have no name of their own.
     #[must_use]
-    pub fn store_id(&self) -> String {
-        format!("{:08x}", self.log.store)
+    pub fn ids(&self) -> &StoreIds {
+        &self.log.ids
     }
 
     /// Rows from the one that holds `at` on, to about `bytes_max`, from one segment; those of a segment whose events

@@ -7,7 +7,7 @@ use std::{future::Future, sync::Arc};
 use tokio::sync::watch;
 
 use super::{carried::Control, source::Source};
-use crate::store::{ReadError, Record};
+use crate::store::{ReadError, Record, StoreIds};
 
 /// A source behind the fleet.
 pub struct Informed<S: Source> {
@@ -82,7 +82,7 @@ impl<S: Source> Source for Informed<S> {
         self.source.set_aside(offset, record, reason, tries)
     }
 
-    fn store_id(&self) -> String {
-        self.source.store_id()
+    fn ids(&self) -> &StoreIds {
+        self.source.ids()
     }
 }

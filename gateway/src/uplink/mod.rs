@@ -102,7 +102,7 @@ pub async fn run(
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) {
-    let format = Format::new(&settings, &reader.store_id(), &knowledge);
+    let format = Format::new(&settings, reader.ids(), &knowledge);
     let tally = Tally::new(&settings.name, &health);
     match format {
         Format::Raw(_) => drop(forward(settings, reader, format, tally, &shutdown).await),

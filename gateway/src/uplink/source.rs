@@ -6,7 +6,7 @@
 use std::{future::Future, sync::Arc};
 
 use super::carried::Control;
-use crate::store::{Block, ReadError, Reader, Record};
+use crate::store::{Block, ReadError, Reader, Record, StoreIds};
 
 /// A reader of the log with a cursor that survives.
 pub trait Source: Send + Sync {
@@ -38,8 +38,8 @@ pub trait Source: Send + Sync {
         reason: &str,
         tries: u32,
     ) -> impl Future<Output = Result<(), ReadError>> + Send;
-    /// What the store calls itself, in the ids of records that have none of their own.
-    fn store_id(&self) -> String;
+    /// What records are named after that have no name of their own.
+    fn ids(&self) -> &StoreIds;
 }
 
 impl Source for Reader {
@@ -90,7 +90,7 @@ impl Source for Reader {
         Reader::set_aside(self, offset, record, reason, tries)
     }
 
-    fn store_id(&self) -> String {
-        Reader::store_id(self)
+    fn ids(&self) -> &StoreIds {
+        Reader::ids(self)
     }
 }

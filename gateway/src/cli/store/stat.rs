@@ -54,6 +54,9 @@ fn table(stat: &Stat) -> String {
         people::count(stat.next_offset),
         people::part(stat.file_bytes, max_bytes)
     );
+    for id in stat.ids.iter().skip(1) {
+        text += &format!("named    after {} from record {} on\n", id.id, people::count(id.from));
+    }
     text += &format!("events   oldest {}, newest {}\n", time(stat.oldest_ms), time(stat.newest_ms));
     for missing in &stat.missing {
         let (from, to) = (missing.from, missing.to.saturating_sub(1));
@@ -182,6 +185,7 @@ mod tests {
         };
         Stat {
             store: Some("00c0ffee".into()),
+            ids: Vec::new(),
             at_ms: 66_000,
             next_offset: 30,
             events: 2_400,

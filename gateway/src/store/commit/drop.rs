@@ -80,6 +80,7 @@ impl Committer {
         }
         let beginning = Beginning {
             store: self.log.store,
+            ids: &self.log.ids,
             first: first.offset,
             events_before: first.events,
             bytes_before: first.bytes,

@@ -186,6 +186,7 @@ impl Committer {
         let (events_before, bytes_before) = beginning.map_or((0, 0), |mark| (mark.events, mark.bytes));
         let new = Beginning {
             store: self.log.store,
+            ids: &self.log.ids,
             first: range.start,
             events_before,
             bytes_before,

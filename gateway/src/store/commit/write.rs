@@ -224,6 +224,7 @@ impl Committer {
         let first = carried.map_or(committed, |carried| carried.first);
         let beginning = Beginning {
             store: self.log.store,
+            ids: &self.log.ids,
             first: first.offset,
             events_before: first.events,
             bytes_before: first.bytes,

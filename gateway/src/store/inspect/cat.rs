@@ -10,6 +10,7 @@ use super::{
     super::{
         error::StoreError,
         gap::device_of,
+        ids::Prefixes,
         record::{Kind, Record},
         row::Block,
     },
@@ -67,9 +68,8 @@ pub fn cat(
     limits: CatLimits,
     visit: &mut dyn FnMut(CatItem<'_>),
 ) -> Result<Option<u64>, StoreError> {
-    let store = source.store().map_or_else(|| "?".to_owned(), |store| format!("{store:08x}"));
-    let foreign_id = gateway_id.map_or_else(|| format!("{store}-"), |gateway| format!("{gateway}/{store}-"));
-    let mut look = Look { filter, foreign_id, left: limits, visit };
+    let before = gateway_id.map_or_else(String::new, |gateway| format!("{gateway}/"));
+    let mut look = Look { filter, prefixes: source.ids().prefixes(&before), left: limits, visit };
     for place in source.places() {
         let from = filter.offset.max(place.first);
         if place.end.is_some_and(|end| end <= from) {
@@ -92,7 +92,7 @@ pub fn cat(
 
 struct Look<'a> {
     filter: &'a CatFilter,
-    foreign_id: String,
+    prefixes: Prefixes,
     left: CatLimits,
     visit: &'a mut dyn FnMut(CatItem<'_>),
 }
@@ -124,7 +124,7 @@ impl Look<'_> {
     fn row(&mut self, block: &Block, from: u64) -> Option<u64> {
         for (offset, record) in block.records_from(from) {
             if self.is_asked_for(&record) {
-                (self.visit)(CatItem::Record(Entry::new(offset, &record, &self.foreign_id)));
+                (self.visit)(CatItem::Record(Entry::new(offset, &record, &self.prefixes)));
                 self.left.records = self.left.records.saturating_sub(1);
                 if self.left.records == 0 {
                     return Some(offset + 1);

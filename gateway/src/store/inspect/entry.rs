@@ -10,6 +10,7 @@ use tidegate_protocol::FrameHead;
 
 use super::super::{
     gap::device_of,
+    ids::Prefixes,
     record::{Kind, Record},
 };
 
@@ -52,8 +53,8 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// The record at `offset` of a store whose foreign events have ids that begin with `foreign_id`.
-    pub(super) fn new(offset: u64, record: &Record<'a>, foreign_id: &str) -> Self {
+    /// The record at `offset` of a store whose foreign events have ids that begin like this.
+    pub(super) fn new(offset: u64, record: &Record<'a>, prefixes: &Prefixes) -> Self {
         let text = std::str::from_utf8(record.payload).ok();
         let json = text.and_then(json);
         let payload_text = text.filter(|_| json.is_none());
@@ -64,7 +65,7 @@ impl<'a> Entry<'a> {
         };
         let id = match head {
             Some((head, _)) => format!("{device}/{}/{}", head.boot, head.first_seq),
-            None => format!("{foreign_id}{offset}"),
+            None => format!("{}{offset}", prefixes.at(offset)),
         };
         Self {
             offset,
@@ -102,7 +103,7 @@ fn json(text: &str) -> Option<Box<RawValue>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::super::ids::StoreIds, *};
 
     fn record(kind: Kind, payload: &[u8]) -> Record<'_> {
         Record {
@@ -121,7 +122,12 @@ mod tests {
     }
 
     fn line(kind: Kind, payload: &[u8]) -> String {
-        serde_json::to_string(&Entry::new(7, &record(kind, payload), "barn-7/00c0ffee-")).unwrap()
+        serde_json::to_string(&Entry::new(
+            7,
+            &record(kind, payload),
+            &StoreIds::one(0xc0_ffee).prefixes("barn-7/"),
+        ))
+        .unwrap()
     }
 
     #[test]

@@ -29,11 +29,11 @@ use std::{path::Path, sync::Arc};
 pub use cat::{CatFilter, CatItem, CatLimits};
 pub use entry::Entry;
 pub use report::{FileKind, FileReport, Finding, Missing, Summary, Verdict};
-pub use stat::{CardLife, OtherFile, RunStat, SegmentStat, Stat, UplinkStat};
+pub use stat::{CardLife, IdStat, OtherFile, RunStat, SegmentStat, Stat, UplinkStat};
 pub use verify::Verify;
 
 pub use super::segment::Part;
-use super::{disk::Files, error::StoreError, folder::Folder, folder::OsFolder, open, view::View};
+use super::{disk::Files, error::StoreError, folder::Folder, folder::OsFolder, lock, view::View};
 use crate::clock::Now;
 use source::Source;
 
@@ -59,7 +59,7 @@ impl Inspector {
         if !folder.is_dir() {
             return Err(StoreError::NoStore { path: folder.to_owned() });
         }
-        let lock = open::lock_to_read(folder)?;
+        let lock = lock::lock_to_read(folder)?;
         let files = Files::new(Arc::new(OsFolder::new(folder.to_owned())));
         Self::new(Source::stopped(files, Some(lock))?)
     }

@@ -10,8 +10,9 @@ use super::{
         disk::Files,
         error::StoreError,
         gaps::Gaps,
+        ids::StoreIds,
+        lock::Lock,
         log::Log,
-        open::Lock,
         row::Block,
         segment::{self, Found, Head, Part, Segment},
     },
@@ -90,6 +91,17 @@ impl Source {
                 Some(found) => Some(found.head.store),
                 None => state::read(&stopped.files, state::FILE).ok().map(|says| says.store),
             },
+        }
+    }
+
+    /// What its records are named after; where nothing says it, after 0.
+    pub fn ids(&self) -> StoreIds {
+        match self {
+            Self::Running(log) => log.ids.clone(),
+            Self::Stopped(stopped) => {
+                let saved = stopped.found.as_ref().map(|found| found.ids.as_slice());
+                StoreIds::restore(saved.unwrap_or_default(), self.store().unwrap_or_default())
+            }
         }
     }
 

@@ -9,8 +9,8 @@ use super::{
     super::{
         WhenFull,
         error::StoreError,
+        lock::NOT_FOREIGN,
         log::{Log, Mark},
-        open::NOT_FOREIGN,
         reader,
         row::Block,
         segment::{self, Part},
@@ -29,6 +29,9 @@ const YEAR_SECONDS: f64 = 365.25 * 86_400.0;
 pub struct Stat {
     /// Its identity, eight hex digits; `None` where nothing says it.
     pub store: Option<String>,
+    /// What its records are named after, each from an offset on.
+    #[serde(default)]
+    pub ids: Vec<IdStat>,
     /// When it was looked at, wall clock, milliseconds since 1970.
     pub at_ms: u64,
     /// Offset that the next record gets, as far as it can be read.
@@ -51,6 +54,15 @@ pub struct Stat {
     pub others: Vec<OtherFile>,
     /// What the running gateway does; `None` where none runs.
     pub run: Option<RunStat>,
+}
+
+/// What records are named after that have no name of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdStat {
+    /// From this offset on.
+    pub from: u64,
+    /// Eight hex digits.
+    pub id: String,
 }
 
 /// A segment.
@@ -168,6 +180,7 @@ pub fn stat(source: &Source, endurance_bytes: Option<u64>, now: Now) -> Result<S
     others.sort_unstable_by(|a, b| a.file.cmp(&b.file));
     Ok(Stat {
         store: source.store().map(|store| format!("{store:08x}")),
+        ids: source.ids().iter().map(|(from, id)| IdStat { from, id: format!("{id:08x}") }).collect(),
         at_ms: now.wall_ms,
         next_offset: end.offset,
         events: end.events,

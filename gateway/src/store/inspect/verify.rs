@@ -16,8 +16,8 @@ use super::{
     super::{
         error::StoreError,
         gaps::Gaps,
+        lock::NOT_FOREIGN,
         log::{Mark, Trouble},
-        open::NOT_FOREIGN,
         outbox,
         segment::{self, Segment},
     },

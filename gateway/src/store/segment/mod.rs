@@ -2,7 +2,8 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | number: `format`, `store`, `first`, `events_before`, `bytes_before`, `part` |
+//! | `meta` | name | number: `format`, `store`, `first`, `events_before`, `bytes_before`, `part`, and where it was made (`home.rs`) |
+//! | `ids` | from | what records are named after from there on (`ids.rs`) |
 //! | `rows` | offset of the first record | a row (`row.rs`) |
 //! | `cursors` | uplink | offset: everything before it is delivered |
 //! | `pending_ids` | client | QoS 2 packet ids received and not released: each u16, little-endian, ascending |
@@ -20,8 +21,8 @@
 //! Crash story: a segment is made under another name, synced, renamed, and the folder synced; a file
 //! whose rename did not happen is deleted at the next start.
 //!
-//! Versions: format 1 knew neither `gaps` nor `part`; up to format 2 `pending` had a row for each client and packet id. They are read,
-//! and never written.
+//! Versions: format 1 knew neither `gaps` nor `part`; formats 1 and 2 neither `ids` nor where they were made, and their `pending` had a
+//! row for each client and packet id. They are read, and never written.
 
 mod read;
 mod tables;
@@ -40,6 +41,8 @@ use super::{
     error::StoreError,
     gaps::Gaps,
     guard::{Guarded, guarded},
+    home::Home,
+    ids::StoreIds,
     overlay::Overlay,
     pending::Pending,
 };
@@ -76,6 +79,8 @@ pub enum Part {
 pub struct Beginning<'a> {
     /// The store's identity.
     pub store: u32,
+    /// What records are named after.
+    pub ids: &'a StoreIds,
     /// Offset of the first record that it will hold.
     pub first: u64,
     /// Events ever stored before it.
@@ -109,6 +114,8 @@ pub struct Head {
     pub bytes_before: u64,
     /// As in [`Beginning`].
     pub part: Part,
+    /// Where it was made.
+    pub home: Home,
 }
 
 /// What a segment says besides its rows.
@@ -116,6 +123,8 @@ pub struct Head {
 pub struct Found {
     /// Of itself.
     pub head: Head,
+    /// What records are named after, each from an offset on; none in older formats.
+    pub ids: Vec<(u64, u32)>,
     /// Delivered up to, by uplink.
     pub cursors: Vec<(String, u64)>,
     /// QoS 2 ids not yet released.
@@ -216,11 +225,12 @@ impl Segment {
     ) -> Result<Database, StoreError> {
         let disk = files.create(name)?;
         let path = files.path_of(name);
+        let home = files.home(name);
         let built = Builder::new()
             .set_cache_size(WRITE_CACHE_BYTES)
             .create_with_backend(disk)
             .map_err(|error| StoreError::disk(&path, error.into()))
-            .and_then(|db| write::begin(&db, &path, beginning, fill).map(|()| db));
+            .and_then(|db| write::begin(&db, &path, beginning, &home, fill).map(|()| db));
         if built.is_err() {
             // On a full disk it may be what is in the way. What is left of it the next start deletes.
             let _ = files.remove(name);

@@ -4,9 +4,14 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Tabl
 
 use super::{
     FORMAT, FORMAT_OLDEST, Found, Head, Part, Segment, guarded,
-    tables::{CURSORS, GAPS, META, PENDING, PENDING_EACH, ROWS, SEEN},
+    tables::{CURSORS, GAPS, IDS, META, PENDING, PENDING_EACH, ROWS, SEEN},
 };
-use crate::store::{error::StoreError, pending::Pending, row::Block};
+use crate::store::{
+    error::StoreError,
+    home::{Home, MARKS},
+    pending::Pending,
+    row::Block,
+};
 
 type Rows = ReadOnlyTable<u64, &'static [u8]>;
 
@@ -141,7 +146,12 @@ fn head(transaction: &ReadTransaction) -> Result<Head, redb::Error> {
     let number = |name: &str| -> Result<u64, redb::Error> {
         Ok(meta.get(name)?.map(|value| value.value()).unwrap_or_default())
     };
+    let mut home = Home::default();
+    for ((name, _), mark) in MARKS.iter().zip(&mut home.0) {
+        *mark = number(name)?;
+    }
     Ok(Head {
+        home,
         format: number("format")?,
         store: number("store")? as u32,
         first: number("first")?,
@@ -188,6 +198,17 @@ fn found(head: Head, transaction: &ReadTransaction) -> Result<Found, redb::Error
     found.pending = pending(transaction)?;
     for entry in transaction.open_table(SEEN)?.iter()? {
         found.seen.push(entry?.1.value().to_owned());
+    }
+    match transaction.open_table(IDS) {
+        Ok(ids) => {
+            for entry in ids.iter()? {
+                let (from, id) = entry?;
+                found.ids.push((from.value(), id.value()));
+            }
+        }
+        // Formats 1 and 2 had none.
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     match transaction.open_table(GAPS) {
         Ok(gaps) => {

@@ -9,4 +9,5 @@ pub const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pend
 /// Up to format 2.
 pub const PENDING_EACH: TableDefinition<'_, (&str, u16), ()> = TableDefinition::new("pending");
 pub const SEEN: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("seen");
+pub const IDS: TableDefinition<'_, u64, u32> = TableDefinition::new("ids");
 pub const GAPS: TableDefinition<'_, u64, u64> = TableDefinition::new("gaps");

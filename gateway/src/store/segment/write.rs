@@ -9,9 +9,14 @@ use redb::{Database, Table, WriteTransaction};
 
 use super::{
     Beginning, FORMAT, Part,
-    tables::{CURSORS, GAPS, META, PENDING, ROWS, SEEN},
+    tables::{CURSORS, GAPS, IDS, META, PENDING, ROWS, SEEN},
 };
-use crate::store::{error::StoreError, gaps::Gaps, pending::Pending};
+use crate::store::{
+    error::StoreError,
+    gaps::Gaps,
+    home::{Home, MARKS},
+    pending::Pending,
+};
 
 /// A transaction in the active segment. Dropped without [`Commit::finish`], it leaves nothing.
 pub struct Commit {
@@ -126,11 +131,12 @@ pub fn begin(
     db: &Database,
     path: &Path,
     beginning: &Beginning<'_>,
+    home: &Home,
     fill: impl FnOnce(&mut Filler<'_, '_>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let fail = |error: redb::Error| StoreError::disk(path, error);
     let transaction = db.begin_write().map_err(|error| fail(error.into()))?;
-    tables(&transaction, beginning).map_err(fail)?;
+    tables(&transaction, beginning, home).map_err(fail)?;
     {
         let table = transaction.open_table(ROWS).map_err(|error| fail(error.into()))?;
         fill(&mut Filler { table, path })?;
@@ -143,7 +149,7 @@ fn bytes_of(ids: &[u16]) -> Vec<u8> {
     ids.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
 
-fn tables(transaction: &WriteTransaction, beginning: &Beginning<'_>) -> Result<(), redb::Error> {
+fn tables(transaction: &WriteTransaction, beginning: &Beginning<'_>, home: &Home) -> Result<(), redb::Error> {
     let mut meta = transaction.open_table(META)?;
     meta.insert("format", FORMAT)?;
     meta.insert("store", u64::from(beginning.store))?;
@@ -156,6 +162,13 @@ fn tables(transaction: &WriteTransaction, beginning: &Beginning<'_>) -> Result<(
         Part::Urgent => 2,
     };
     meta.insert("part", part)?;
+    for ((name, _), mark) in MARKS.iter().zip(home.0) {
+        meta.insert(*name, mark)?;
+    }
+    let mut ids = transaction.open_table(IDS)?;
+    for (from, id) in beginning.ids.iter() {
+        ids.insert(from, id)?;
+    }
     let mut cursors = transaction.open_table(CURSORS)?;
     for (name, offset) in beginning.cursors {
         cursors.insert(name.as_str(), *offset)?;

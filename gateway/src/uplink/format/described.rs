@@ -25,7 +25,7 @@ use super::{
 use crate::{
     catalog::Values,
     fleet::{Quality, Stamp},
-    store::{Kind, Record, gap},
+    store::{Kind, Prefixes, Record, StoreIds, gap},
     uplink::{
         settings::{Settings, Version},
         template::{Names, Template},
@@ -47,7 +47,7 @@ pub struct Described {
     values: Values,
     template: Template,
     /// What the ids of foreign events begin with: gateway and store.
-    foreign_id: String,
+    foreign_ids: Prefixes,
     packet_bytes_max: u32,
     prepared: Prepared,
     data: Vec<u8>,
@@ -80,9 +80,9 @@ struct Message {
 }
 
 impl Described {
-    /// For the uplink of `settings`, over a store whose identity is `store_id`.
+    /// For the uplink of `settings`, over a store with these ids.
     #[must_use]
-    pub fn new(settings: &Settings, store_id: &str, knowledge: Knowledge) -> Self {
+    pub fn new(settings: &Settings, ids: &StoreIds, knowledge: Knowledge) -> Self {
         Self {
             style: Style {
                 format: settings.format,
@@ -93,7 +93,7 @@ impl Described {
             knowledge,
             values: settings.values,
             template: settings.topic.clone().bound_to(&settings.gateway_id),
-            foreign_id: format!("{}/{store_id}-", settings.gateway_id),
+            foreign_ids: ids.prefixes(&format!("{}/", settings.gateway_id)),
             packet_bytes_max: settings.packet_bytes_max.unwrap_or(u32::MAX),
             prepared: Prepared::default(),
             data: Vec::new(),
@@ -204,7 +204,7 @@ impl Described {
         };
         let received_ms = self.knowledge.fleet.received(offset, record.received_ms);
         let facts = Facts {
-            identity: Identity::Stored { prefix: &self.foreign_id, offset },
+            identity: Identity::Stored { prefix: self.foreign_ids.at(offset), offset },
             device: record.device(),
             topic: record.topic,
             kind,

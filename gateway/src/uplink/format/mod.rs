@@ -17,7 +17,7 @@ mod property;
 mod raw;
 
 use super::{settings::Settings, template::BadTopic, wire::Publish};
-use crate::{catalog::Catalog, fleet::Fleet};
+use crate::{catalog::Catalog, fleet::Fleet, store::StoreIds};
 
 pub use self::{
     described::{Described, UNKNOWN_SCHEMA},
@@ -72,13 +72,13 @@ pub enum Unsendable {
 }
 
 impl Format {
-    /// For the uplink of `settings`, over a store whose identity is `store_id`.
+    /// For the uplink of `settings`, over a store with these ids.
     #[must_use]
-    pub fn new(settings: &Settings, store_id: &str, knowledge: &Knowledge) -> Self {
+    pub fn new(settings: &Settings, ids: &StoreIds, knowledge: &Knowledge) -> Self {
         match settings.format {
-            FormatName::Raw => Self::Raw(Raw::new(settings, store_id)),
+            FormatName::Raw => Self::Raw(Raw::new(settings, ids)),
             FormatName::Json | FormatName::CloudEvents => {
-                Self::Described(Box::new(Described::new(settings, store_id, knowledge.clone())))
+                Self::Described(Box::new(Described::new(settings, ids, knowledge.clone())))
             }
         }
     }

@@ -27,7 +27,7 @@ use super::{
     Unsendable, check_size,
     property::{put, put_decimal},
 };
-use crate::store::{Kind, Record};
+use crate::store::{Kind, Prefixes, Record, StoreIds};
 
 const ID: &str = "tidegate-id";
 const COUNT: &str = "tidegate-count";
@@ -43,7 +43,7 @@ pub struct Raw {
     /// Whether anything asks which device an event is of.
     needs_device: bool,
     /// What the ids of foreign events begin with: gateway and store.
-    foreign_id: String,
+    foreign_ids: Prefixes,
     packet_bytes_max: u32,
     /// The property that marks every event, if there is one.
     mark: Vec<u8>,
@@ -52,14 +52,14 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// For the uplink of `settings`, over a store whose identity is `store_id`.
+    /// For the uplink of `settings`, over a store with these ids.
     #[must_use]
-    pub fn new(settings: &Settings, store_id: &str) -> Self {
+    pub fn new(settings: &Settings, ids: &StoreIds) -> Self {
         Self {
             version: settings.version,
             needs_device: settings.version == Version::V5 || settings.topic.names_device(),
             template: settings.topic.clone().bound_to(&settings.gateway_id),
-            foreign_id: format!("{}/{store_id}-", settings.gateway_id),
+            foreign_ids: ids.prefixes(&format!("{}/", settings.gateway_id)),
             packet_bytes_max: settings.packet_bytes_max.unwrap_or(u32::MAX),
             mark: Vec::new(),
             topic: Vec::new(),
@@ -123,7 +123,7 @@ impl Raw {
                 put(out, COUNT, |out| put_decimal(out, head.count.into()));
             }
             None => put(out, ID, |out| {
-                out.extend_from_slice(self.foreign_id.as_bytes());
+                out.extend_from_slice(self.foreign_ids.at(offset).as_bytes());
                 put_decimal(out, offset);
             }),
         }

@@ -52,7 +52,7 @@ use super::{
 };
 use crate::{
     clock,
-    store::{ReadError, View},
+    store::{ReadError, StoreIds, View},
 };
 
 /// Replays at a time.
@@ -245,7 +245,7 @@ impl Job {
         let feed = tokio::task::spawn_blocking(open).await.map_err(|_| ReadError::Closed)??;
         match self.request.dry_run {
             true => self.dry_run(feed).await,
-            false => self.send(feed, view.store_id(), settings, knowledge).await,
+            false => self.send(feed, view.ids().clone(), settings, knowledge).await,
         }
     }
 
@@ -253,18 +253,18 @@ impl Job {
     async fn send<F: Feed>(
         &self,
         feed: F,
-        store_id: String,
+        ids: StoreIds,
         mut settings: Settings,
         knowledge: &Knowledge,
     ) -> Result<bool, ReadError> {
         let pace = self.request.events_per_s.map(Pace::new);
-        let mut source = ReplaySource::new(feed, store_id, self.counts.clone(), pace, self.stop.clone());
+        let mut source = ReplaySource::new(feed, ids, self.counts.clone(), pace, self.stop.clone());
         let has_any = tokio::select! {
             () = self.stop.cancelled() => return Ok(false),
             has_any = source.has_any() => has_any?,
         };
         if has_any {
-            let format = Format::new(&settings, &source.store_id(), knowledge).marked(&self.id);
+            let format = Format::new(&settings, source.ids(), knowledge).marked(&self.id);
             let tally = Tally::replay(&settings.name, &self.health);
             settings.client_id += &format!("-replay-{}", self.id);
             settings.name += &format!(" (replay {})", self.id);

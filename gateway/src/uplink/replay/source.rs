@@ -30,13 +30,13 @@ use super::{
 };
 use crate::{
     clock,
-    store::{ReadError, Record},
+    store::{ReadError, Record, StoreIds},
 };
 
 /// A replay's events, as a lane reads them.
 pub struct ReplaySource<F> {
     feed: Arc<F>,
-    store_id: String,
+    ids: StoreIds,
     counts: Arc<Counts>,
     pace: Option<Pace>,
     released: u64,
@@ -62,7 +62,7 @@ impl<F: Feed> ReplaySource<F> {
     /// At the beginning of `feed`; cancels `done` when all of it is settled.
     pub fn new(
         feed: F,
-        store_id: String,
+        ids: StoreIds,
         counts: Arc<Counts>,
         pace: Option<Pace>,
         done: CancellationToken,
@@ -71,7 +71,7 @@ impl<F: Feed> ReplaySource<F> {
         let begin = feed.begin();
         Self {
             feed: Arc::new(feed),
-            store_id,
+            ids,
             counts,
             pace,
             released: begin,
@@ -261,7 +261,7 @@ impl<F: Feed> Source for ReplaySource<F> {
         Ok(())
     }
 
-    fn store_id(&self) -> String {
-        self.store_id.clone()
+    fn ids(&self) -> &StoreIds {
+        &self.ids
     }
 }

@@ -14,7 +14,7 @@ mod real_store;
 mod replay;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Health, Knowledge, Settings, carried::Control, format::Format, forward, health::Tally, source::Source,
 };
-use crate::store::{Kind, ReadError, Record};
+use crate::store::{Kind, ReadError, Record, StoreIds};
 
 /// Nothing here takes longer, unless it never happens.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -207,8 +207,9 @@ impl Source for Cursor {
         Ok(())
     }
 
-    fn store_id(&self) -> String {
-        "0badcafe".to_owned()
+    fn ids(&self) -> &StoreIds {
+        static IDS: LazyLock<StoreIds> = LazyLock::new(|| StoreIds::one(0x0bad_cafe));
+        &IDS
     }
 }
 
@@ -230,7 +231,7 @@ impl Running {
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
         let source = Cursor { log: log.clone(), position: 0 };
         let (shared, token) = (health.clone(), shutdown.clone());
-        let format = Format::new(&settings, &source.store_id(), knowledge);
+        let format = Format::new(&settings, source.ids(), knowledge);
         let task = tokio::spawn(async move {
             let tally = Tally::new(&settings.name, &shared);
             forward(settings, source, format, tally, &token).await;

@@ -117,7 +117,7 @@ async fn exactly_what_was_asked_for_is_sent_with_its_old_id_and_the_mark_of_the_
             let n: u64 = std::str::from_utf8(&arrival.payload).unwrap().parse().unwrap();
             let properties = user_properties(&arrival.properties, &[]);
             let value = |name| properties.iter().find(|(key, _)| *key == name).unwrap().1;
-            assert_eq!(value("tidegate-id"), format!("barn-7/{}-{n}", store.view().store_id()));
+            assert_eq!(value("tidegate-id"), format!("barn-7/{:08x}-{n}", store.view().ids().at(n)));
             assert_eq!(value("tidegate-replayed"), id);
         }
     }
@@ -347,7 +347,7 @@ async fn dead_letters_are_taken_away_as_they_are_acknowledged_and_stay_with_one_
     for (_, arrival) in broker.arrivals() {
         let n: u64 = std::str::from_utf8(&arrival.payload).unwrap().parse().unwrap();
         let properties = user_properties(&arrival.properties, &[]);
-        let name = format!("barn-7/{}-{n}", store.view().store_id());
+        let name = format!("barn-7/{:08x}-{n}", store.view().ids().at(n));
         assert!(properties.contains(&("tidegate-id", &name)), "{properties:?}");
         assert!(properties.contains(&("tidegate-replayed", &id)), "{properties:?}");
     }

@@ -49,3 +49,12 @@ fn subscriptions_take_so_many_bytes_at_most_all_sessions_together_and_give_them_
     let mut late = house.connect("late");
     assert_eq!(house.try_to_subscribe(&mut late, &long_filter(1)), 1);
 }
+
+#[test]
+fn a_session_has_so_many_subscriptions_at_most() {
+    let mut house = House::new(Settings { subscriptions_max: 2, ..Settings::default() });
+    let mut session = house.connect("s");
+    for (filter, code) in [("a", 1), ("b", 1), ("c", 0x97), ("b", 1)] {
+        assert_eq!(house.try_to_subscribe(&mut session, filter), code, "{filter}");
+    }
+}

@@ -17,6 +17,7 @@ fn fill(folder: &Path, rows: u64) -> Files {
     let (pending, gaps) = (Pending::default(), Gaps::default());
     let beginning = Beginning {
         store: 1,
+        ids: &StoreIds::one(1),
         first: 0,
         events_before: 0,
         bytes_before: 0,
