@@ -35,6 +35,17 @@ pub(super) struct Inlet {
     throttled_until: Option<Instant>,
 }
 
+/// What became of the last records of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Last {
+    /// They are in the intake, and durable once the watermark has reached this.
+    Appended { committed_at: u64 },
+    /// The store is full: those that are not urgent are gone.
+    Refused,
+    /// They have to wait.
+    NoRoom,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// The batch is empty, or was just filled.
@@ -124,24 +135,31 @@ impl Inlet {
         }
     }
 
-    /// Appends the last records of an ended session; gives whether that can be done now. A full store gets the steps of
-    /// QoS 2 alone.
+    /// Appends the last records of an ended session, and gives what became of them. A full store gets the steps of QoS 2 alone.
     ///
     /// # Errors
     /// The store is closed.
-    pub fn append_last(&mut self, session: &mut Session) -> Result<bool, AppendError> {
+    pub fn append_last(&mut self, session: &mut Session) -> Result<Last, AppendError> {
+        let mut last = Last::Appended { committed_at: 0 };
         while !self.batch.is_empty() {
+            let tickets = self.batch.tickets();
             match self.intake.append(&mut self.batch) {
-                Ok(_) => break,
+                Ok(first) if last != Last::Refused => {
+                    last = Last::Appended { committed_at: first + tickets };
+                }
+                Ok(_) => {}
                 Err(AppendError::Full) => {
                     self.state = State::Held;
-                    return Ok(false);
+                    return Ok(Last::NoRoom);
                 }
-                Err(AppendError::StoreFull) => self.refuse(session),
+                Err(AppendError::StoreFull) => {
+                    self.refuse(session);
+                    last = Last::Refused;
+                }
                 Err(AppendError::Closed) => return Err(AppendError::Closed),
             }
         }
-        Ok(true)
+        Ok(last)
     }
 
     fn refuse(&mut self, session: &mut Session) {

@@ -124,12 +124,12 @@ impl Files {
         self.folder.check().map_err(gone)
     }
 
-    /// Whether the file that is being written is still in the folder: what is written into one that was removed is lost.
+    /// Whether the file that is being written still has its name: what is written into one that was removed is lost. Each sync looks
+    /// after the folder.
     ///
     /// # Errors
-    /// [`StoreError`]: the folder or the file is not there.
+    /// [`StoreError`]: the file is not there.
     pub fn check_written(&self, name: &str) -> Result<(), StoreError> {
-        self.check()?;
         self.on(name, self.folder.used_bytes(name).map(|_| ()))
     }
 

@@ -89,7 +89,7 @@ pub use row::{BadRow, Block, Records, RowHead};
 pub use scan::{CLOCK_SLACK_MS, Point, Scan};
 pub use sessions::{
     Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE,
-    Kept as KeptSessions, MessageRow, OwedRow, SessionRow, SubscriptionRow, WillRow,
+    Kept as KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
 };
 pub use view::View;
 

@@ -121,10 +121,13 @@ impl Carried {
                 newest.extend(Control::new(*offset, record));
             }
         }
-        for control in newest.into_iter().rev() {
-            self.controls.retain(|known| known.topic != control.topic);
-            self.controls.push(control);
-        }
+        newest.into_iter().rev().for_each(|control| self.keep(control));
+    }
+
+    /// This one was acknowledged.
+    pub fn keep(&mut self, control: Control) {
+        self.controls.retain(|known| known.topic != control.topic);
+        self.controls.push(control);
         let excess = self.controls.len().saturating_sub(CONTROLS_MAX);
         self.controls.drain(..excess);
     }

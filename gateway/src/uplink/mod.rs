@@ -86,7 +86,9 @@ use crate::{
     store::{ReadError, Reader},
 };
 
-/// The longest wait before a suspected event is tried again at an upstream that answers.
+/// The least wait before a suspected event is sent alone once more: a limit of a rate has recovered by then.
+const SECOND_WAIT_MIN: Duration = Duration::from_secs(1);
+/// The longest wait before it is tried again at an upstream that answers.
 const PROBE_WAIT_MAX: Duration = Duration::from_millis(250);
 /// The same where nothing behind it can show whose fault it is: what comes meanwhile waits no longer.
 const LONE_WAIT_MAX: Duration = Duration::from_secs(10);
@@ -194,7 +196,8 @@ impl<S: Source> Uplink<'_, S> {
         let wait = self.backoff.after_failure();
         match self.suspect.plan(self.source.released(), clock::monotonic()) {
             Plan::SetAside { .. } => Duration::ZERO,
-            Plan::Alone | Plan::Probe { .. } if trace.took => wait.min(PROBE_WAIT_MAX),
+            Plan::Alone { is_second: true } => wait.max(SECOND_WAIT_MIN),
+            Plan::Alone { .. } | Plan::Probe { .. } if trace.took => wait.min(PROBE_WAIT_MAX),
             Plan::Probe { .. } if matches!(trace.ending, Ending::Failed { .. }) => wait.min(LONE_WAIT_MAX),
             _ => wait,
         }

@@ -13,8 +13,8 @@
 //!   and ends for reasons of the upstream's own, say nothing about the event: they neither count nor clear.
 //! - Nobody is blamed without a *control*: another event that the upstream acknowledged on the very connection on which it then
 //!   failed over the head, sent alone. An upstream that fails over everything blames nobody, and the uplink waits.
-//! - What was set aside is a proven cause ([`causes`](super::causes)). While a fault is known, the next event that meets with the
-//!   same one is probed at once; what is like a proven cause is sent alone in the first place.
+//! - What was set aside is a proven cause ([`causes`](super::causes)). While a fault that is found out by waiting is known, the next
+//!   event that meets with the same one is probed at once; what is like a proven cause is sent alone in the first place.
 //!
 //! It keeps nothing on disk: after a restart it counts again. It reads no clock: `now` is an argument.
 
@@ -25,8 +25,10 @@ use super::{
     reason::Reason,
 };
 
-/// Connections that failed over the same head, before a control is sent: the stream, and the head alone.
+/// Connections that failed over the same head, before a control is sent: the stream, and the head alone. An upstream that says so
+/// at once is asked once more after a pause: it may have closed for a rate that was too high, and then takes one event again.
 const UNCONTROLLED_MAX: u32 = 2;
+const UNCONTROLLED_AT_ONCE_MAX: u32 = 3;
 
 /// How the upstream failed over an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,19 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Connections that fail so before a control is sent.
+    fn uncontrolled_max(self) -> u32 {
+        match self {
+            Self::Closed | Self::Refused(_) => UNCONTROLLED_AT_ONCE_MAX,
+            Self::Ignored | Self::Silent => UNCONTROLLED_MAX,
+        }
+    }
+
+    /// It is found out by waiting.
+    fn is_slow(self) -> bool {
+        matches!(self, Self::Ignored | Self::Silent)
+    }
+
     /// The same in kind: reasons of refusals apart.
     pub fn is_like(self, other: Self) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
@@ -82,7 +97,10 @@ pub enum Plan {
     /// Send as much as the window takes.
     Stream,
     /// Send the head alone.
-    Alone,
+    Alone {
+        /// It was tried before: after a pause.
+        is_second: bool,
+    },
     /// Send a control, then the head alone.
     Probe {
         /// Controls that failed so far: the next one is to be another event.
@@ -132,10 +150,13 @@ impl Suspect {
         let Some(fault) = self.fault.filter(|_| head == self.head) else { return Plan::Stream };
         match self.failed {
             tries if self.is_proven => Plan::SetAside { fault, tries },
-            failed if failed >= UNCONTROLLED_MAX || self.causes.knows(fault, now) => {
+            failed
+                if failed >= fault.uncontrolled_max()
+                    || (fault.is_slow() && self.causes.knows(fault, now)) =>
+            {
                 Plan::Probe { controls_failed: self.controls_failed }
             }
-            _ => Plan::Alone,
+            failed => Plan::Alone { is_second: failed > 1 },
         }
     }
 
@@ -179,12 +200,17 @@ mod tests {
         use Fault::{Closed, Ignored, Refused, Silent};
         let (closed, proof) = (failed(Closed, false), failed(Closed, true));
         let probe = |controls_failed| Plan::Probe { controls_failed };
+        let (alone, again) = (Plan::Alone { is_second: false }, Plan::Alone { is_second: true });
+        let silent = failed(Silent, false);
         type Case<'a> = (&'a [(u64, Ending)], u64, Plan, &'a str);
         let table: &[Case<'_>] = &[
             (&[], 0, Plan::Stream, "at the start"),
-            (&[(0, closed)], 0, Plan::Alone, "the first event of all"),
-            (&[(5, closed)], 5, Plan::Alone, "once is chance"),
-            (&[(5, closed); 2], 5, probe(0), "twice is suspect"),
+            (&[(0, closed)], 0, alone, "the first event of all"),
+            (&[(5, closed)], 5, alone, "once is chance"),
+            (&[(5, closed); 2], 5, again, "twice may be for a rate that is too high"),
+            (&[(5, closed); 3], 5, probe(0), "three times is suspect"),
+            (&[(5, silent)], 5, alone, "once is chance"),
+            (&[(5, silent); 2], 5, probe(0), "what took long is asked less often"),
             (&[(5, closed); 50], 5, probe(0), "nobody is blamed without a control"),
             (
                 &[(5, closed), (5, closed), (5, proof)],
@@ -192,10 +218,10 @@ mod tests {
                 Plan::SetAside { fault: Closed, tries: 3 },
                 "it takes others",
             ),
-            (&[(5, proof)], 5, Plan::Alone, "one failure is chance, with a control as well"),
-            (&[(5, proof), (5, proof)], 5, probe(0), "two are not yet a proof"),
+            (&[(5, proof)], 5, alone, "one failure is chance, with a control as well"),
+            (&[(5, proof), (5, proof)], 5, again, "two are not yet a proof"),
             (
-                &[(5, closed), (5, closed), (5, ControlFailed), (5, ControlFailed)],
+                &[(5, closed), (5, closed), (5, closed), (5, ControlFailed), (5, ControlFailed)],
                 5,
                 probe(2),
                 "an upstream that fails over everything blames nobody, and the control is another one",
@@ -211,10 +237,10 @@ mod tests {
             (
                 &[(5, closed), (5, Other), (5, Other), (5, closed)],
                 5,
-                probe(0),
+                again,
                 "a broker that restarts after each crash is refused in between",
             ),
-            (&[(5, closed), (5, closed), (7, closed)], 7, Plan::Alone, "another head starts from nothing"),
+            (&[(5, closed), (5, closed), (7, closed)], 7, alone, "another head starts from nothing"),
             (&[(5, closed), (5, closed), (7, closed)], 5, Plan::Stream, "and the old one is forgotten"),
             (
                 &[
@@ -242,19 +268,20 @@ mod tests {
         let now = crate::clock::monotonic();
         let mut suspect = Suspect::default();
         let features = Features { topic: "t", retain: false, bytes: 9, kind: Kind::Opaque };
-        suspect.set_aside(&features, Fault::Closed, now);
-        suspect.ended(5, failed(Fault::Closed, false), now);
+        suspect.set_aside(&features, Fault::Ignored, now);
+        let (ignored, alone) = (Fault::Ignored, Plan::Alone { is_second: false });
+        suspect.ended(5, failed(ignored, false), now);
         assert_eq!(suspect.plan(5, now), Plan::Probe { controls_failed: 0 });
-        suspect.ended(5, failed(Fault::Closed, true), now);
-        assert_eq!(suspect.plan(5, now), Plan::SetAside { fault: Fault::Closed, tries: 2 });
-        suspect.ended(6, failed(Fault::Closed, true), now);
-        let set_aside = Plan::SetAside { fault: Fault::Closed, tries: 1 };
+        suspect.ended(5, failed(ignored, true), now);
+        assert_eq!(suspect.plan(5, now), Plan::SetAside { fault: ignored, tries: 2 });
+        suspect.ended(6, failed(ignored, true), now);
+        let set_aside = Plan::SetAside { fault: ignored, tries: 1 };
         assert_eq!(
             suspect.plan(6, now),
             set_aside,
             "what was sent alone from the start needs one connection"
         );
         suspect.ended(7, failed(Fault::Silent, true), now);
-        assert_eq!(suspect.plan(7, now), Plan::Alone, "another fault is not known");
+        assert_eq!(suspect.plan(7, now), alone, "another fault is not known");
     }
 }

@@ -12,6 +12,7 @@ use std::{
     path::Path,
     sync::{Arc, OnceLock},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use tidegate::{
@@ -122,7 +123,7 @@ impl World {
     pub async fn with(seed: u64, settings: Settings) -> Self {
         let route = Route { filter: "s/#".into(), payload: Payload::Opaque, urgent: false };
         let settings = Settings { routes: vec![route], access: access(), ..settings };
-        fail::cfg("bus-tick", "return(5)").unwrap();
+        fail::cfg("bus-tick", "return(2)").unwrap();
         let turn = TURN.lock().await;
         let disk = SimulatedDisk::new(seed);
         let mut world = World { disk, settings, life: None, ahead_ms: 0, _turn: turn };
@@ -160,24 +161,47 @@ impl World {
         self.connect(&probe).await.leave().await;
     }
 
-    /// Ends as SIGTERM does.
-    pub async fn stop(&mut self) {
+    /// Ends as SIGTERM does, with these clients connected.
+    pub async fn stop(&mut self, clients: Vec<Client>) {
         let Life { store, committer, shutdown, door, .. } = self.life.take().unwrap();
         shutdown.cancel();
+        for mut client in clients {
+            while client.next().await.is_some() {}
+        }
         timeout(LIMIT, door).await.unwrap().unwrap();
         store.close();
         committer.join().unwrap();
     }
 
-    /// Ends as SIGKILL does.
-    pub async fn kill(&mut self) {
+    /// Ends as SIGKILL does, with these clients connected.
+    pub async fn kill(&mut self, clients: Vec<Client>) {
         let Life { store, committer, door, shutdown, .. } = self.life.take().unwrap();
         store.pull_plug();
         // The connections end as well, but what they would write reaches nothing.
         shutdown.cancel();
+        drop(clients);
         store.crash();
         timeout(LIMIT, door).await.unwrap().unwrap();
         committer.join().unwrap();
+    }
+
+    /// The bus has looked after what was over by now: a will that is due later than all of that is published, and another one after it.
+    pub async fn ticked(&mut self) {
+        for _ in 0..2 {
+            let before = self.stored().len();
+            let will = Will { properties: vec![0x18, 0, 0, 0, 1], ..Will::new("s/tick", "tick") };
+            let hello = Hello { will: Some(will), ..Hello::new(5, OWNERS[0], "tick") };
+            let mut client = self.connect(&hello).await;
+            client.send(&[0xe0, 1, 4]).await;
+            assert_eq!(client.next().await, None);
+            self.pass(1001);
+            let tick = async {
+                while self.stored().len() == before {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(LIMIT, tick).await.expect("the bus ticks");
+        }
     }
 
     pub fn store(&self) -> &Store {
@@ -203,7 +227,7 @@ impl World {
     }
 
     /// Payloads of all records that a route stored, in order.
-    pub async fn stored(&self) -> Vec<String> {
+    pub fn stored(&self) -> Vec<String> {
         let view = self.store().view();
         let mut payloads = vec![];
         let (mut at, end) = (view.begin().unwrap().offset, view.end().offset);

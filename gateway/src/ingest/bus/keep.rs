@@ -49,10 +49,13 @@ impl Bus {
             // The next save says all there is, and the file holds the rest no more.
             self.note_not_saved();
         }
+        let mut wills = self.0.wills.lock();
+        kept.wills.into_iter().for_each(|(client, row)| wills.restore(client.into(), row, now_ms));
+        drop(wills);
         let mut sessions = self.0.sessions.lock();
         for (client, row, owed) in kept.sessions {
-            // Or the next start would take it for connected until then.
-            let was_connected = row.away_since_ms.is_none();
+            // Or the next start would take it for connected until then; a will is kept apart from it now.
+            let was_connected = row.away_since_ms.is_none() || row.will.is_some();
             let state = State {
                 outbound: Outbound::restored(owed, &self.0.held_bytes),
                 identity: row.identity.as_str().into(),
@@ -61,7 +64,6 @@ impl Bus {
                 away_since_ms: Some(row.away_since_ms.unwrap_or(now_ms)),
                 is_changed: was_connected,
                 in_file: Some(InFile::of(&row)),
-                will: row.will,
                 ..State::default()
             };
             let client: Arc<str> = client.into();
@@ -112,13 +114,16 @@ impl Bus {
 
     /// Whether the file does not say what it should.
     pub(super) fn has_unsaved(&self) -> bool {
+        // In this order, as everywhere.
+        let is_saved = self.0.wills.lock().is_saved();
         let unsaved = self.0.unsaved.lock();
         unsaved.is_unknown
             || !(unsaved.dirty.is_empty() && unsaved.changes.is_empty() && unsaved.retained.is_empty())
+            || !is_saved
     }
 
-    /// Gathers what the file is to be told.
-    pub(super) fn gather(&self) -> Save {
+    /// Gathers what the file is to be told; the log is durable up to the ticket `committed`.
+    pub(super) fn gather(&self, committed: u64) -> Save {
         let (mut changes, mut dirty, mut retained, number, is_unknown) = {
             let mut unsaved = self.0.unsaved.lock();
             unsaved.is_urgent = false;
@@ -137,7 +142,9 @@ impl Bus {
             dirty = self.0.sessions.lock().values().cloned().collect();
             dirty.iter().for_each(|mailbox| mailbox.state().forget_file());
             retained = self.0.takers.read().retained.topics().cloned().collect();
+            self.0.wills.lock().forget_file();
         }
+        self.0.wills.lock().changes(committed, &mut changes);
         {
             let takers = self.0.takers.read();
             for topic in retained {

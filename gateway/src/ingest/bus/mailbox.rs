@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::{outbound::Outbound, replay::Replays};
-use crate::store::{SessionRow, SubscriptionRow, WillRow};
+use crate::store::{SessionRow, SubscriptionRow};
 
 /// A client that comes back is told at once that its session goes on if the file would keep the session for so long from now on, in
 /// seconds: time for a restart, and for the client to come back once more.
@@ -92,7 +92,6 @@ pub(super) struct State {
     pub expiry_s: u32,
     /// By the steady clock, in milliseconds.
     pub away_since_ms: Option<u64>,
-    pub will: Option<WillRow>,
     /// The session itself, not what it is owed, may differ from the file.
     pub is_changed: bool,
     /// What the file says of it, or will say with the save that is under way.
@@ -195,9 +194,7 @@ impl InFile {
         for SubscriptionRow { filter, options, id } in &row.subscriptions {
             (filter, options, id).hash(&mut hasher);
         }
-        if let Some(will) = &row.will {
-            (will.due_ms, &will.message.topic, &will.message.payload).hash(&mut hasher);
-        }
+        row.will.is_some().hash(&mut hasher);
         Self { hash: hasher.finish(), away_since_ms: row.away_since_ms }
     }
 }
@@ -215,7 +212,7 @@ impl State {
             expiry_s: self.expiry_s,
             away_since_ms: self.away_since_ms,
             subscriptions: subscriptions.collect(),
-            will: self.will.clone(),
+            will: None,
         }
     }
 
@@ -240,7 +237,7 @@ impl State {
 
     /// Nothing but its being there: it subscribes to nothing and is owed nothing.
     pub(super) fn is_bare(&self) -> bool {
-        self.subscriptions.is_empty() && self.will.is_none() && self.outbound.is_empty()
+        self.subscriptions.is_empty() && self.outbound.is_empty()
     }
 
     /// Whether its time is over.

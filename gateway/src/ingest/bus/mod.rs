@@ -30,9 +30,10 @@ mod share;
 mod task;
 #[cfg(test)]
 mod tests;
+mod wills;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -83,8 +84,7 @@ struct Inner {
     /// Something was passed, or is to be saved at once.
     bell: Notify,
     unsaved: Mutex<Unsaved>,
-    /// Wills whose time has come.
-    wills: Mutex<VecDeque<Message>>,
+    wills: Mutex<wills::Wills>,
     /// What devices made of commands.
     answers: Mutex<Vec<commands::Answer>>,
     /// A session came for which commands may wait.

@@ -10,8 +10,7 @@
 //! `sessions.redb` has it, and that a new one begins once that has lost the one before; so a crash brings back what the client
 //! was told. One that comes back unchanged costs no save.
 //!
-//! Limits: `sessions_max`; one more ends the one whose client is away longest. A will that waits belongs to its session: it is published
-//! when its delay is over or the session ends, whichever is first, and not at all if the client comes back before.
+//! Limits: `sessions_max`; one more ends the one whose client is away longest.
 
 use std::{
     collections::HashMap,
@@ -19,15 +18,12 @@ use std::{
 };
 
 use super::{
-    Bus, Message,
+    Bus,
     mailbox::{Mailbox, State},
     outbound::Outbound,
     replay::Replays,
 };
-use crate::{
-    ingest::access::identity::ANONYMOUS,
-    store::{SessionChange, WillRow},
-};
+use crate::{ingest::access::identity::ANONYMOUS, store::SessionChange};
 
 /// What a client comes back to.
 #[derive(Debug, Default)]
@@ -69,6 +65,7 @@ impl Bus {
         drop(state);
         if is_new {
             self.end_packet_ids(client);
+            self.end_will_delay(client);
         }
         Resumed { mailbox: Some(mailbox), present, save: None }
     }
@@ -116,8 +113,7 @@ impl Bus {
         let is_in_file = {
             let mut state = mailbox.state();
             state.outbound.attach(receive_max, expiry_s > 0);
-            (state.expiry_s, state.away_since_ms, state.will, state.is_changed) =
-                (expiry_s, None, None, true);
+            (state.expiry_s, state.away_since_ms, state.is_changed) = (expiry_s, None, true);
             state.is_in_file(now_ms)
         };
         let save = (expiry_s > 0 || !is_in_file).then(|| self.soil(mailbox, !is_in_file));
@@ -141,17 +137,6 @@ impl Bus {
         None
     }
 
-    /// The client is gone, and its will waits until `due_ms`, unless it comes back before.
-    pub fn leave_will(&self, mailbox: &Arc<Mailbox>, message: Message, due_ms: u64) {
-        {
-            let mut state = mailbox.state();
-            state.will = Some(WillRow { due_ms, message: message.row() });
-            state.is_changed = true;
-        }
-        // It is in no log.
-        self.soil(mailbox, true);
-    }
-
     /// The session is over: nobody is owed anything any more. Gives the save that has it, if the file knows of the session.
     pub fn end(&self, mailbox: &Arc<Mailbox>) -> Option<u64> {
         {
@@ -169,14 +154,11 @@ impl Bus {
             self.0.subscriber_count.fetch_sub(1, Ordering::Relaxed);
         }
         self.end_packet_ids(mailbox.client());
+        self.end_will_delay(mailbox.client());
         let (filters, in_file) = {
             let mut state = mailbox.state();
             state.outbound = Outbound::new(false, &self.0.held_bytes);
             state.replays = Replays::default();
-            if let Some(will) = state.will.take() {
-                // With the session ends the will's delay (section 3.1.3.2.2).
-                self.0.wills.lock().push_back(will.message.into());
-            }
             (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.in_file))
         };
         let mut takers = self.0.takers.write();
@@ -205,20 +187,6 @@ impl Bus {
         sessions.remove(longest.client());
         self.forget(&longest);
         true
-    }
-
-    /// Moves the wills whose delay is over to those to be published.
-    pub(super) fn wake_wills(&self, now_ms: u64) {
-        let sessions = self.0.sessions.lock();
-        for mailbox in sessions.values() {
-            let mut state = mailbox.state();
-            if let Some(will) = state.will.take_if(|will| will.due_ms <= now_ms) {
-                state.is_changed = true;
-                self.0.wills.lock().push_back(will.message.into());
-                drop(state);
-                self.soil(mailbox, false);
-            }
-        }
     }
 
     /// Ends the sessions whose time is over.

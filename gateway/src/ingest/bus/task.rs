@@ -243,45 +243,37 @@ impl AtWork {
         }
     }
 
-    /// Publishes the wills whose time has come. Where there is no room in the store they wait.
-    fn publish_wills(&self, now: Now) {
-        loop {
-            let Some(will) = self.bus.0.wills.lock().pop_front() else { return };
-            if !self.publish(&will, now) {
-                self.bus.0.wills.lock().push_front(will);
-                return;
-            }
-        }
-    }
-
-    /// Publishes a will as its client would have. False if there is no room for it now.
-    fn publish(&self, will: &Message, now: Now) -> bool {
+    /// Publishes a will as its client would have, and gives the watermark at which it is durable. `None` if there is no room for it
+    /// now.
+    fn publish(&self, will: &Message, now: Now) -> Option<u64> {
         let routes = &self.bus.0.settings.routes;
         let properties = will.all_properties();
         let published = will.record(now.wall_ms, &properties);
         let record = match admission::judge(&will.topic, &will.payload, routes) {
             Verdict::Store { kind, events, urgent, .. } => Record { kind, events, urgent, ..published },
             Verdict::NoRoute => match self.bus.wants(&will.topic, will.qos, will.retain) {
-                Wanted::No => return true,
+                Wanted::No => return Some(0),
                 Wanted::Stored => Record { local: true, events: 0, ..published },
                 Wanted::Passed => {
                     self.bus.route(&Arc::new(Message::of(&published, now.steady_ms)));
-                    return true;
+                    return Some(0);
                 }
             },
         };
         let mut batch = Batch::default();
         batch.push(&record);
-        !matches!(self.intake.append(&mut batch), Err(AppendError::Full | AppendError::StoreFull))
+        match self.intake.append(&mut batch) {
+            Ok(ticket) => Some(ticket + 1),
+            Err(AppendError::Full | AppendError::StoreFull | AppendError::Closed) => None,
+        }
     }
 
     fn tick(&mut self) {
         let now = clock::now();
         self.bus.note_off(self.view.timeline().journal().off_ms());
-        self.bus.wake_wills(now.steady_ms);
         self.bus.expire_sessions(now.steady_ms);
         self.forget_packet_ids();
-        self.publish_wills(now);
+        self.bus.publish_wills(now.steady_ms, |will| self.publish(will, now));
         self.bus.expire_retained(now.steady_ms);
         self.count();
         self.ticks += 1;
@@ -300,7 +292,8 @@ impl AtWork {
             return;
         }
         self.ticks = 0;
-        let (save, position) = (Arc::new(self.bus.gather()), self.follower.position());
+        let (save, position) =
+            (Arc::new(self.bus.gather(self.intake.watermark().borrow().committed)), self.follower.position());
         let done = {
             let (view, save) = (self.view.clone(), save.clone());
             tokio::task::spawn_blocking(move || view.save_sessions(&save.changes, position))

@@ -34,13 +34,13 @@ use super::{
     buffer::InputBuffer,
     bus::Bus,
     error::Fault,
-    inlet::Inlet,
+    inlet::{Inlet, Last},
     meters::{Meters, Told},
     origin::Origin,
     places::Place,
     quota::{self, Quota},
     registry::{Kick, Registry, Seat},
-    session::{End, News, Now, Session},
+    session::{End, Ending, News, Now, Session},
     settings::{DRAIN_TIMEOUT, Settings, UNRELEASED_PER_INFLIGHT},
     socket::{Exchange, Socket, Timer, linger},
     tell,
@@ -344,22 +344,31 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// Gives the save after which a session that was kept is gone for good.
+    /// Gives the save after which what ended is gone for good.
     async fn append_end(&mut self) -> Option<u64> {
         let pending = self.inlet.has_pending(self.session.client());
-        let save = self.session.handle_end(now(), pending, &mut self.inlet.batch);
+        let Ending { will, save } = self.session.handle_end(now(), pending, &mut self.inlet.batch);
         let is_stopping = self.kick.cause() == Some(Fault::Stopping);
         let until = clock::monotonic() + if is_stopping { END_TIMEOUT_STOPPING } else { END_TIMEOUT };
-        loop {
+        let last = loop {
             match self.inlet.append_last(&mut self.session) {
-                Ok(true) | Err(_) => return save,
-                Ok(false) => {}
+                Ok(Last::NoRoom) => {}
+                Ok(last) => break last,
+                Err(_) => return save,
             }
             if timeout_at(until.into(), self.inlet.room()).await.is_err() {
                 tracing::warn!(client = %self.session.client(), "no room for the last records of a session");
-                return save;
+                break Last::NoRoom;
             }
+        };
+        let (client, bus) = (self.session.client(), &self.shared.bus);
+        match (will, last) {
+            (None, _) => {}
+            (Some(will), Last::Appended { committed_at }) => bus.will_published(client, &will, committed_at),
+            // It is published as soon as there is room.
+            (Some(will), _) => bus.leave_will(client, &will, clock::steady_ms()),
         }
+        save
     }
 
     fn tell_news(&mut self) {

@@ -1,6 +1,9 @@
 //! What a session does with each packet. PUBLISH first: everything else is rare.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use super::{End, News, Now, Phase, Session, Sink};
 use crate::{
@@ -188,8 +191,13 @@ impl Session {
         }
     }
 
-    /// Publishes the will, or leaves it to the bus for as long as it is to wait.
-    pub(super) fn end_with_will<S: Sink>(&mut self, now: Now, will: Will, sink: &mut S) {
+    /// Publishes the will, or leaves it to the bus for as long as it is to wait. Gives it if it went into the sink.
+    pub(super) fn end_with_will<S: Sink>(
+        &mut self,
+        now: Now,
+        will: Arc<Will>,
+        sink: &mut S,
+    ) -> Option<Arc<Will>> {
         let delay_s = will.delay_s.min(self.session_expiry_s);
         let publish = Publish {
             topic: &will.topic,
@@ -200,14 +208,12 @@ impl Session {
             properties: &will.properties,
             payload: &will.payload,
         };
-        if delay_s > 0
-            && let Some(mailbox) = self.mailbox_or_begin()
-        {
-            let message = Message::of(&record(&self.client, now, &publish), now.steady_ms);
-            self.bus.leave_will(&mailbox, message, now.steady_ms + u64::from(delay_s) * 1000);
-            return;
+        if delay_s > 0 {
+            self.bus.leave_will(&self.client, &will, now.steady_ms + u64::from(delay_s) * 1000);
+            return None;
         }
         self.store(now, &publish, sink);
+        Some(will)
     }
 
     #[cold]

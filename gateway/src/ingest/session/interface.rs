@@ -1,7 +1,9 @@
 //! What goes into a session and comes out of it.
 
+use std::sync::Arc;
+
 use crate::{
-    ingest::{access::audit::Action, error::Fault},
+    ingest::{access::audit::Action, codec::Will, error::Fault},
     store::{Batch, Record},
 };
 
@@ -57,6 +59,15 @@ pub enum News {
     PacketIdReused(u16),
     /// The store is full, and what the client publishes is not stored.
     StoreFull,
+}
+
+/// What is left to do for a session that has ended.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// The will that went into the sink.
+    pub will: Option<Arc<Will>>,
+    /// The save after which a session or a will that was kept is gone for good.
+    pub save: Option<u64>,
 }
 
 /// How a session ended.

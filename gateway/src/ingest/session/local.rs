@@ -65,7 +65,7 @@ impl Session {
         }
     }
 
-    pub(super) fn mailbox_or_begin(&mut self) -> Option<Arc<Mailbox>> {
+    fn mailbox_or_begin(&mut self) -> Option<Arc<Mailbox>> {
         if self.mailbox.is_none() {
             let mailbox = self.bus.begin(&self.client, &self.identity)?;
             // It ends with the connection: there is nothing to save.

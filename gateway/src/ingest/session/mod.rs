@@ -43,7 +43,7 @@ use super::{
 use crate::store::Watermark;
 
 pub use full::HELD_MAX;
-pub use interface::{Counts, End, News, Sink};
+pub use interface::{Counts, End, Ending, News, Sink};
 pub use opening::Opening;
 
 pub use crate::clock::Now;
@@ -108,7 +108,7 @@ pub struct Session {
     batched_bytes: usize,
     /// Since when nothing is read for want of room.
     blocked_since: Option<Instant>,
-    will: Option<Box<Will>>,
+    will: Option<Arc<Will>>,
     /// Nothing, until the client is let in.
     permit: Permit,
     scratch: Vec<u8>,
@@ -313,31 +313,36 @@ impl Session {
     }
 
     /// The last record of an ended session: its will, unless the client took its leave or the gateway stops. If it does not outlive
-    /// the connection, its QoS 2 packet ids end as well; `pending` says that the store knows some. Gives the save after which
-    /// a session that was kept is gone for good.
-    pub fn handle_end<S: Sink>(&mut self, now: Now, pending: bool, sink: &mut S) -> Option<u64> {
-        let Phase::Ended(end) = self.phase else { return None };
+    /// the connection, its QoS 2 packet ids end as well; `pending` says that the store knows some.
+    pub fn handle_end<S: Sink>(&mut self, now: Now, pending: bool, sink: &mut S) -> Ending {
+        let Phase::Ended(end) = self.phase else { return Ending::default() };
         if self.client.is_empty() {
-            return None;
+            return Ending::default();
         }
-        let with_will = match end {
-            End::Disconnect { with_will } => with_will,
-            End::Fault(Fault::Stopping | Fault::StoreClosed) => false,
-            End::Fault(_) | End::Lost => true,
-        };
-        if let Some(will) = self.will.take().filter(|_| with_will) {
-            // It was allowed when it came, and may not be any more.
-            if self.permit.may_publish(&will.topic) {
-                self.end_with_will(now, *will, sink);
-            } else {
-                self.note_denied(Action::Will, &will.topic);
+        let mut ending = Ending::default();
+        if let Some(will) = self.will.take() {
+            match end {
+                // It stands, in the file, until its client is back or the gateway that is started next publishes it.
+                End::Fault(Fault::Stopping | Fault::StoreClosed) => {}
+                End::Disconnect { with_will: false } => {
+                    ending.save = self.bus.drop_will(&self.client, &will);
+                }
+                // It was allowed when it came, and may not be any more.
+                _ if !self.permit.may_publish(&will.topic) => {
+                    self.note_denied(Action::Will, &will.topic);
+                    self.bus.drop_will(&self.client, &will);
+                }
+                _ => ending.will = self.end_with_will(now, will, sink),
             }
         }
         if self.session_expiry_s == 0 && (pending || self.acks.has_exactly_once()) {
             self.bus.end_packet_ids(&self.client);
         }
-        let mailbox = self.mailbox.as_ref()?;
-        self.bus.detach(mailbox, self.session_expiry_s, now.steady_ms)
+        if let Some(mailbox) = &self.mailbox {
+            let save = self.bus.detach(mailbox, self.session_expiry_s, now.steady_ms);
+            ending.save = ending.save.max(save);
+        }
+        ending
     }
 
     /// How the session ended, if it has.

@@ -6,7 +6,7 @@ use super::{End, Now, Phase, Session};
 use crate::ingest::{
     access::identity::ANONYMOUS,
     bus::Mailbox,
-    codec::{self, Accepted, Connect, Refused},
+    codec::{self, Accepted, Connect, Refused, Will},
     error::Fault,
     packet::Version,
 };
@@ -52,6 +52,10 @@ impl Session {
         let lowered_s = (connect.version == Version::V5 && wanted_s > max_s).then_some(max_s);
         let granted_s = lowered_s.unwrap_or(wanted_s);
         let save = self.begin_session(now, connect.session_expiry_s);
+        // Its delay ends with the session.
+        let expiry_s = self.session_expiry_s;
+        self.will = connect.will.map(|will| Arc::new(Will { delay_s: will.delay_s.min(expiry_s), ..will }));
+        let save = save.max(self.bus.stand_will(&self.client, self.will.as_ref(), now.steady_ms));
         let ends = connect.session_expiry_s > 0 && self.session_expiry_s == 0;
         let settings = self.settings.clone();
         let connack = codec::connack(&Accepted {
@@ -64,7 +68,6 @@ impl Session {
         });
         self.review_subscriptions();
         self.keep_alive = (granted_s > 0).then(|| Duration::from_secs(granted_s.into()) * 3 / 2);
-        self.will = connect.will.map(Box::new);
         self.heard = now.at;
         self.phase = Phase::Open;
         match connack {

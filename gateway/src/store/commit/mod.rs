@@ -284,11 +284,9 @@ impl Committer {
 
     /// Whether what is written next would be found again. The commits look by themselves.
     fn is_folder_there(&self) -> bool {
-        let checked = match &self.active {
-            Some(active) => self.log.files.check_written(active.name()),
-            None => self.log.files.check(),
-        };
-        checked.is_ok()
+        let files = &self.log.files;
+        let is_file_there = |active: &Arc<Segment>| files.check_written(active.name()).is_ok();
+        files.check().is_ok() && self.active.as_ref().is_none_or(is_file_there)
     }
 
     fn save_cursors(&mut self, age: Duration, now: Now) {

@@ -1,5 +1,5 @@
-//! What outlives the connections of local subscribers, in `sessions.redb`: sessions with their subscriptions, the messages that
-//! they are owed, and retained messages.
+//! What outlives the connections of clients, in `sessions.redb`: sessions with their subscriptions, the messages that they are owed,
+//! wills, and retained messages.
 //!
 //! ```text
 //!   log ──followed──▶ the door's bus ──save, some seconds later──▶ sessions.redb: position, sessions, owed, retained
@@ -28,7 +28,9 @@ use redb::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-pub use self::rows::{Change, Kept, MessageRow, OwedRow, SessionRow, SubscriptionRow, WillRow};
+pub use self::rows::{
+    Change, Kept, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+};
 use self::times::Times;
 use super::{
     disk::Files,
@@ -51,6 +53,7 @@ const SIDE_FILE: SideFile = SideFile {
 
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const OWED: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("owed");
+const WILLS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wills");
 const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
 const POSITION: &str = "position";
 
@@ -136,6 +139,7 @@ impl SessionFile {
 fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(SESSIONS)?;
     transaction.open_table(OWED)?;
+    transaction.open_table(WILLS)?;
     transaction.open_table(RETAINED)?;
     Ok(())
 }
@@ -143,6 +147,7 @@ fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 fn copy_tables(old: &ReadTransaction, new: &WriteTransaction) -> Result<(), redb::Error> {
     copy_table(old, new, SESSIONS)?;
     copy_table(old, new, OWED)?;
+    copy_table(old, new, WILLS)?;
     copy_table(old, new, RETAINED)
 }
 
@@ -172,7 +177,19 @@ fn read(db: &Database, owed_bytes_max: u64) -> Result<(Kept, u64), redb::Error> 
             taken += bytes;
             messages.push((key.value().1, decode(row.value())?));
         }
-        kept.sessions.push((client, decode(row.value())?, messages));
+        let row: SessionRow = decode(row.value())?;
+        if let Some(WillRow { due_ms, message }) = row.will.clone() {
+            kept.wills.push((client.clone(), StandingWillRow { delay_s: 0, due_ms: Some(due_ms), message }));
+        }
+        kept.sessions.push((client, row, messages));
+    }
+    // Format 1 has none.
+    if !is_old {
+        for entry in transaction.open_table(WILLS)?.iter()? {
+            let (client, row) = entry?;
+            held += row_bytes(row.value().len());
+            kept.wills.push((client.value().to_owned(), decode(row.value())?));
+        }
     }
     for entry in transaction.open_table(RETAINED)?.iter()? {
         let (_, row) = entry?;
@@ -189,6 +206,7 @@ fn make(transaction: &WriteTransaction, change: &Change, held: &mut Option<u64>)
         Change::Clear => {
             transaction.open_table(SESSIONS)?.retain(|_, _| false)?;
             transaction.open_table(OWED)?.retain(|_, _| false)?;
+            transaction.open_table(WILLS)?.retain(|_, _| false)?;
             transaction.open_table(RETAINED)?.retain(|_, _| false)?;
             transaction.open_table(META)?.insert("format", SIDE_FILE.format)?;
             *held = Some(0);
@@ -213,6 +231,14 @@ fn make(transaction: &WriteTransaction, change: &Change, held: &mut Option<u64>)
         }
         Change::Settled(client, number) => {
             gone = old(transaction.open_table(OWED)?.remove((client.as_str(), *number))?);
+        }
+        Change::Will(client, Some(row)) => {
+            let row = encode(row)?;
+            come = row_bytes(row.len());
+            gone = old(transaction.open_table(WILLS)?.insert(client.as_str(), row.as_slice())?);
+        }
+        Change::Will(client, None) => {
+            gone = old(transaction.open_table(WILLS)?.remove(client.as_str())?);
         }
         Change::Retained(topic, Some(row)) => {
             let row = encode(row)?;

@@ -1,6 +1,7 @@
 //! What `sessions.redb` holds of each session, message and retained message: postcard of these types, with their times as in `times.rs`.
 //!
-//! A field is never changed or moved: what is added goes behind the others, in a format of its own number.
+//! A field is never changed or moved: what is added goes behind the others, in a format of its own number. Format 1 had no wills of clients
+//! that are connected.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ pub struct SessionRow {
     pub away_since_ms: Option<u64>,
     /// What it subscribes to.
     pub subscriptions: Vec<SubscriptionRow>,
-    /// The will that waits for its delay to end.
+    /// The will that waits for its delay to end, as format 1 has it.
     pub will: Option<WillRow>,
 }
 
@@ -30,7 +31,18 @@ pub struct SubscriptionRow {
     pub id: Option<u32>,
 }
 
-/// A will that waits.
+/// A will, as long as it is not published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingWillRow {
+    /// How long it waits for its client to come back, in seconds, no longer than the session.
+    pub delay_s: u32,
+    /// When to publish it, by the steady clock, in milliseconds; `None` while its client is connected.
+    pub due_ms: Option<u64>,
+    /// What to publish.
+    pub message: MessageRow,
+}
+
+/// A will that waits, in format 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WillRow {
     /// When to publish it, by the steady clock, in milliseconds.
@@ -92,6 +104,8 @@ pub enum Change {
     Owed(String, u64, OwedRow),
     /// It is owed no more.
     Settled(String, u64),
+    /// The will of a client; `None` if there is none any more.
+    Will(String, Option<StandingWillRow>),
     /// A retained message; `None` if there is none on this topic any more.
     Retained(String, Option<MessageRow>),
 }
@@ -108,6 +122,8 @@ pub struct Kept {
     pub is_old: bool,
     /// Sessions by client id, each with what it is owed, oldest first.
     pub sessions: Vec<(String, SessionRow, OwedRows)>,
+    /// Wills, by client id.
+    pub wills: Vec<(String, StandingWillRow)>,
     /// Retained messages.
     pub retained: Vec<MessageRow>,
     /// Messages that sessions are owed and that were not read, for there were more than there may be: the file holds them still.

@@ -33,6 +33,10 @@ impl Times {
             map_session(session, |ms| self.past(ms), |ms| self.due(ms));
             owed.iter_mut().for_each(|(_, row)| row.message.received_ms = self.past(row.message.received_ms));
         }
+        for (_, row) in &mut kept.wills {
+            row.due_ms = row.due_ms.map(|ms| self.due(ms));
+            row.message.received_ms = self.past(row.message.received_ms);
+        }
         kept.retained.iter_mut().for_each(|row| row.received_ms = self.past(row.received_ms));
     }
 
@@ -44,6 +48,10 @@ impl Times {
             Change::Session(_, row) => map_session(row, write, write),
             Change::Owed(_, _, OwedRow { message, .. }) | Change::Retained(_, Some(message)) => {
                 message.received_ms = write(message.received_ms);
+            }
+            Change::Will(_, Some(row)) => {
+                row.due_ms = row.due_ms.map(write);
+                row.message.received_ms = write(row.message.received_ms);
             }
             _ => {}
         }

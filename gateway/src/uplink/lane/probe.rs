@@ -203,6 +203,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         if is_whole && control.offset > head {
             self.shared.carried.add_acked(std::iter::once(control.offset));
         }
+        self.shared.carried.keep(control.clone());
         Ok(true)
     }
 
@@ -222,7 +223,12 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
     async fn find_controls(&mut self) -> Result<Vec<Control>, Broken> {
         let head = self.shared.source.released();
         let mut found = self.shared.source.controls(head).await;
-        found.retain(|control| control.record().is_some_and(|record| self.is_sound(control.offset, &record)));
+        found.retain(|control| !self.shared.carried.is_counted(control.offset));
+        // What is like a proven cause comes last: it may be sound all the same.
+        let (causes, now) = (self.shared.suspect.causes(), self.now);
+        found.sort_by_key(|control| {
+            control.record().is_none_or(|record| causes.foresees(&Features::of(&record), now))
+        });
         found.extend(self.find_behind(head).await?);
         Ok(found)
     }
@@ -236,7 +242,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             for (offset, record) in S::records_from(&block, at).filter(|(_, record)| !record.local) {
                 looked_at += 1;
                 let is_first = devices.insert(record.device().to_owned());
-                let may_be = looked_at > 1 && self.is_sound(offset, &record);
+                let may_be = looked_at > 1 && !self.shared.carried.is_counted(offset);
                 if may_be && looked_at == 2 {
                     next = Control::new(offset, &record);
                 }
@@ -252,12 +258,6 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             firsts.extend(next);
         }
         Ok(firsts)
-    }
-
-    /// Nothing is known against it.
-    fn is_sound(&self, offset: u64, record: &Record<'_>) -> bool {
-        let is_foreseen = self.shared.suspect.causes().foresees(&Features::of(record), self.now);
-        !record.local && !is_foreseen && !self.shared.carried.is_counted(offset)
     }
 
     /// An event was refused for now: nothing more is sent, and what is in flight is waited for, for what it says about the

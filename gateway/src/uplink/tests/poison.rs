@@ -57,10 +57,11 @@ async fn an_event_over_which_the_upstream_fails_is_set_aside_and_those_behind_it
         (Version::V5, ACCEPTED_V5, Reply::Refuse(0x80), "the upstream refused it: unspecified error (0x80)"),
         (Version::V5, ACCEPTED_V5, Reply::Refuse(0x97), "the upstream refused it: quota exceeded (0x97)"),
     ] {
+        let tries = if matches!(reply, Reply::Silence) { 3 } else { 4 };
         let broker = Broker::start(connack, except(|payload| payload == "12", move |_| reply.clone())).await;
         let uplink = Running::start(impatient(broker.port, version), Log::numbered(30));
         uplink.released(30).await;
-        assert_eq!((uplink.log.aside(), uplink.log.tries()), (vec![(12, why.to_owned())], vec![3]));
+        assert_eq!((uplink.log.aside(), uplink.log.tries()), (vec![(12, why.to_owned())], vec![tries]));
         assert_eq!(broker.first_arrivals(), numbers(0..30));
         assert_eq!(uplink.health.view().delivered_events, 29);
         assert_eq!(uplink.health.view().set_aside_events, 1);
@@ -128,6 +129,26 @@ async fn an_upstream_that_fails_over_everything_blames_nobody() {
             uplink.stop().await;
         }
     }
+}
+
+#[tokio::test]
+async fn an_upstream_that_closes_for_a_rate_that_is_too_high_blames_nobody() {
+    // One event in half a second, and whoever sends more is closed.
+    let mut taken_at = None;
+    let script = move |_, came: &Came| {
+        let Came::Publish(_) = came else { return Reply::Ack };
+        let now = crate::clock::monotonic();
+        if taken_at.is_some_and(|at| now - at < Duration::from_millis(500)) {
+            return Reply::Close;
+        }
+        taken_at = Some(now);
+        Reply::Ack
+    };
+    let broker = Broker::start(ACCEPTED_V311, script).await;
+    let uplink = Running::start(settings(broker.port), Log::numbered(6));
+    uplink.released(6).await;
+    assert_eq!(uplink.log.aside(), []);
+    uplink.stop().await;
 }
 
 #[tokio::test]

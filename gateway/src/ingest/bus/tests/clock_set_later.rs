@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::ingest::{codec::Will, publish::Qos};
 use crate::{
     clock::{Journal, Reading, Timeline, timeline::STEADY_ORIGIN_MS},
     store::{Kind, Settings as StoreSettings, Store},
@@ -69,7 +70,7 @@ impl Machine {
     /// It stops: it saves the journal and the sessions.
     fn stop(&mut self) {
         self.look();
-        let save = self.house.bus.gather();
+        let save = self.house.bus.gather(u64::MAX);
         let store = self.store.take().unwrap();
         self.journal = store.view().timeline().journal().boots().cloned().collect();
         store.view().save_sessions(&save.changes, 0).unwrap();
@@ -98,7 +99,6 @@ impl Machine {
         self.house.now = self.now();
         let (bus, now_ms) = (&self.house.bus, self.house.now.steady_ms);
         bus.note_off(timeline.journal().off_ms());
-        bus.wake_wills(now_ms);
         bus.expire_sessions(now_ms);
         bus.expire_retained(now_ms);
     }
@@ -234,10 +234,25 @@ fn a_will_waits_for_its_delay_and_no_step_of_the_clock_publishes_it() {
     let mut w = machine.house.connect("w");
     machine.house.subscribe(&mut w, "x", 1);
     machine.house.end(&mut w);
-    let mailbox = machine.house.opening("w", false, 3_600).mailbox.unwrap();
-    let will = Message::clone(&message("will", "gone", 1, false));
-    machine.house.bus.leave_will(&mailbox, will, machine.house.now.steady_ms + 10 * MINUTE_MS as u64);
-    let wills = |machine: &Machine| machine.house.bus.0.wills.lock().len();
+    let will = Will {
+        topic: "will".into(),
+        payload: b"gone".to_vec(),
+        retain: false,
+        qos: Qos::AtLeastOnce,
+        delay_s: 600,
+        properties: vec![],
+    };
+    let (client, will, now_ms): (Arc<str>, _, _) = ("w".into(), Arc::new(will), machine.house.now.steady_ms);
+    machine.house.bus.stand_will(&client, Some(&will), now_ms);
+    machine.house.bus.leave_will(&client, &will, now_ms + 10 * MINUTE_MS as u64);
+    let wills = |machine: &Machine| {
+        let published = std::cell::Cell::new(0);
+        machine.house.bus.publish_wills(machine.house.now.steady_ms, |_| {
+            published.set(published.get() + 1);
+            Some(0)
+        });
+        published.get()
+    };
     machine.pass(MINUTE_MS);
     machine.set_clock();
     machine.stop();

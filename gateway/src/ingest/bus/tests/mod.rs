@@ -4,6 +4,7 @@ mod clock_set_later;
 mod limits;
 mod sessions;
 mod subscriptions;
+mod wills;
 
 use std::sync::Arc;
 
@@ -115,7 +116,7 @@ impl House {
 
     /// Saves all there is, and tells `session`.
     fn save(&mut self, session: &mut Session) {
-        let save = self.bus.gather();
+        let save = self.bus.gather(u64::MAX);
         self.bus.note_saved(save);
         session.handle_saved(self.now, *self.bus.saved().borrow());
     }

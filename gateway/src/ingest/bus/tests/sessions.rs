@@ -164,39 +164,6 @@ fn a_topic_alias_stands_for_its_topic() {
 }
 
 #[test]
-fn a_delayed_will_waits_for_its_time_and_not_longer_than_the_session() {
-    let connect = |house: &mut House, delay_s: u8| {
-        let mut session = Session::new(house.settings.clone(), house.bus.clone(), house.now);
-        session.set_permit(Permit::all());
-        let head = [&text("MQTT")[..], &[5, 0x04, 0, 0, 5, 0x11, 0, 0, 0, 60]].concat();
-        let will = [&[5, 0x18, 0, 0, 0, delay_s][..], &text("will"), &text("gone")].concat();
-        let bytes = packet(0x10, &[head, text("w"), will].concat());
-        session.handle_input(house.now, &bytes, &mut house.rows);
-        let connect = session.take_connect().unwrap();
-        let opening = house.opening("w", false, 60);
-        session.accept(house.now, *connect, opening);
-        session
-    };
-    let wills = |house: &House| house.bus.0.wills.lock().len();
-    let mut house = House::new(Settings::default());
-    let mut w = connect(&mut house, 10);
-    house.end(&mut w);
-    assert!(house.bus.is_save_urgent(), "nothing but the file knows of it");
-    house.bus.wake_wills(house.now.steady_ms + 9_999);
-    assert_eq!(wills(&house), 0);
-    let mut w = connect(&mut house, 10);
-    house.bus.wake_wills(house.now.steady_ms + 20_000);
-    assert_eq!(wills(&house), 0, "the client came back");
-    house.end(&mut w);
-    house.bus.wake_wills(house.now.steady_ms + 10_000);
-    assert_eq!(wills(&house), 1);
-    let mut w = connect(&mut house, 200);
-    house.end(&mut w);
-    assert!(!house.opening("w", true, 60).present);
-    assert_eq!(wills(&house), 2, "the session ends before the delay does");
-}
-
-#[test]
 fn what_is_kept_comes_back_as_it_was() {
     let mut house = House::new(Settings::default());
     let mut a = house.connect("a");
@@ -209,7 +176,7 @@ fn what_is_kept_comes_back_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let kept = {
         let store = open(folder.path());
-        store.view().save_sessions(&house.bus.gather().changes, 77).unwrap();
+        store.view().save_sessions(&house.bus.gather(u64::MAX).changes, 77).unwrap();
         store.close();
         let store = open(folder.path());
         let kept = store.view().load_sessions(&crate::clock::reading()).unwrap().unwrap();
@@ -316,13 +283,13 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
     house.bus.route(&message("x", "1", 1, false));
     house.end(&mut b);
     // The file says what was before, and none of what follows.
-    store.view().save_sessions(&house.bus.gather().changes, 1).unwrap();
+    store.view().save_sessions(&house.bus.gather(u64::MAX).changes, 1).unwrap();
     for n in 0..100 {
         house.bus.route(&message("x", &n.to_string(), 1, false));
         house.bus.route(&message("r", &n.to_string(), 1, true));
         out(&mut a, house.now);
         (1..=250).for_each(|id| house.input(&mut a, &packet(0x40, &[0, id])));
-        house.bus.gather();
+        house.bus.gather(u64::MAX);
         house.bus.note_not_saved();
     }
     assert!(house.opening("b", true, 0).mailbox.is_none());
@@ -330,7 +297,7 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
     house.bus.route(&message("s", "kept", 1, true));
     house.bus.route(&message("x", "last", 2, false));
     assert!(out(&mut a, house.now).is_empty(), "a step of QoS 2 before it is durable");
-    let save = house.bus.gather();
+    let save = house.bus.gather(u64::MAX);
     assert!(save.changes.len() < 10, "it grows with every failure: {:?}", save.changes);
     store.view().save_sessions(&save.changes, 2).unwrap();
     house.bus.note_saved(save);
@@ -346,7 +313,7 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
 
 /// What the next save says.
 fn changes(house: &House) -> Vec<SessionChange> {
-    let save = house.bus.gather();
+    let save = house.bus.gather(u64::MAX);
     let changes = save.changes.clone();
     house.bus.note_saved(save);
     changes
