@@ -78,7 +78,6 @@ pub struct Committer {
     saved_cursors: Vec<(String, u64)>,
     saved_at: Instant,
     looked_for_done_at: Instant,
-    newest_ms: u64,
     counted_written_bytes: u64,
     stuck: Option<Stuck>,
     /// Bytes of rows at which a segment is sealed, as the room is.
@@ -103,8 +102,6 @@ pub struct Start {
     pub carried: Option<Carried>,
     /// Offsets went on here behind a damaged last segment: nobody can tell how many events lie before.
     pub jumped_to: Option<u64>,
-    /// Received time of the last row, milliseconds since 1970.
-    pub newest_ms: u64,
     /// There is a mark of what is delivered.
     pub is_marked: bool,
     /// Frames stored.
@@ -141,7 +138,6 @@ impl Committer {
             saved_cursors: start.saved_cursors,
             saved_at: now.at,
             looked_for_done_at: now.at,
-            newest_ms: start.newest_ms,
             counted_written_bytes: 0,
             stuck: None,
             segment_bytes_max: settings.segment_bytes,
@@ -153,7 +149,7 @@ impl Committer {
             settings,
         };
         committer.look_at_other_files();
-        committer.take_stock(now);
+        committer.take_stock();
         committer
     }
 

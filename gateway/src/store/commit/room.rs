@@ -83,7 +83,7 @@ impl Committer {
     pub(super) fn make_room(&mut self, bytes: u64, now: Now) {
         while bytes > 0 && self.stuck.is_none() && self.room().free_bytes() < bytes_on_disk(bytes) {
             let delivered = self.wanted_delivered();
-            let is_freed = self.delete_delivered(delivered, Duration::ZERO, now)
+            let is_freed = self.delete_delivered(delivered, Duration::ZERO)
                 || self.delete_damaged()
                 || (self.settings.when_full == WhenFull::DropOldest && self.drop_oldest(now));
             if !is_freed {
@@ -95,7 +95,7 @@ impl Committer {
     /// The disk is full, and `write` waits: frees what may go without another one; what is not delivered only if it `may_drop`.
     /// Whether there was anything.
     pub(super) fn free_disk(&mut self, write: &mut Write, may_drop: bool, now: Now) -> bool {
-        if self.delete_marked(now) || self.delete_damaged() {
+        if self.delete_marked() || self.delete_damaged() {
             return true;
         }
         if self.settings.when_full == WhenFull::Reject || !may_drop {
@@ -125,7 +125,7 @@ impl Committer {
     }
 
     /// Deletes what is delivered, up to the last segment, where there is no room to save the cursors: a mark is durable before.
-    fn delete_marked(&mut self, now: Now) -> bool {
+    fn delete_marked(&mut self) -> bool {
         let delivered = self.delivered_now();
         self.log.ask_hold(delivered);
         let delivered = delivered.min(self.log.hold());
@@ -147,7 +147,7 @@ impl Committer {
             // The next segment takes over nothing: neither rows nor a place.
             self.carried = None;
         }
-        self.delete_delivered(delivered, Duration::ZERO, now)
+        self.delete_delivered(delivered, Duration::ZERO)
             || (is_all_done
                 && self.log.segments.delete_only().unwrap_or_else(|fault| {
                     self.note_fault("could not delete the last segment, which is delivered", fault);
@@ -172,7 +172,8 @@ impl Committer {
     pub(super) fn tidy(&mut self, now: Now) {
         if now.at.saturating_duration_since(self.looked_for_done_at) >= DELETE_EVERY {
             self.looked_for_done_at = now.at;
-            self.delete_delivered(self.saved_delivered(), self.settings.retain, now);
+            self.note_delivered();
+            self.delete_delivered(self.saved_delivered(), self.settings.retain);
             self.look_at_other_files();
         }
         self.look_at_room(now);
@@ -200,15 +201,15 @@ impl Committer {
                 self.save_cursors(CURSORS_SAVED_EVERY, now);
             }
         }
-        self.take_stock(now);
+        self.take_stock();
     }
 
     /// Deletes what is delivered if room is low, and says what may still be taken in.
-    pub(super) fn take_stock(&mut self, now: Now) {
+    pub(super) fn take_stock(&mut self) {
         let mut room = self.room();
         if room.is_low() && self.stuck.is_none() {
             let delivered = self.wanted_delivered();
-            while room.is_low() && self.delete_delivered(delivered, Duration::ZERO, now) {
+            while room.is_low() && self.delete_delivered(delivered, Duration::ZERO) {
                 room = self.room();
             }
         }
@@ -259,9 +260,19 @@ impl Committer {
         self.saved_cursors.iter().map(|(_, offset)| *offset).min().unwrap_or_default()
     }
 
-    /// Deletes segments that lie before `delivered`. Whether there was any.
-    fn delete_delivered(&self, delivered: u64, retain: Duration, now: Now) -> bool {
-        match self.log.segments.delete_done(delivered, retain, now.wall_ms, DELETED_AT_ONCE_MAX) {
+    /// Notes since when segments are delivered, once the clock's journal is loaded.
+    fn note_delivered(&self) {
+        if self.log.timeline.journal().latest().is_some() {
+            let segments = self.log.segments.ranges(self.end.offset);
+            let present = self.log.timeline.looked();
+            self.log.retention.lock().note(&segments, self.delivered(), &present);
+        }
+    }
+
+    /// Deletes segments that lie before `delivered` and are so for as long as `retain` says. Whether there was any.
+    fn delete_delivered(&self, delivered: u64, retain: Duration) -> bool {
+        let is_over = |first| self.log.retention.lock().is_over(first, retain, &self.log.timeline.looked());
+        match self.log.segments.delete_done(delivered, is_over, DELETED_AT_ONCE_MAX) {
             Ok(deleted) => deleted > 0,
             Err(fault) => {
                 self.note_fault("could not delete a segment that is done with", fault);

@@ -205,7 +205,7 @@ impl Committer {
         }
         let active = begun?;
         let first = carried.map_or(self.log.totals(), |carried| carried.first);
-        self.log.segments.begin(first.offset, active.clone(), Some(self.newest_ms));
+        self.log.segments.begin(first.offset, active.clone());
         self.active = Some(active);
         self.carried = None;
         if let Err(error) = self.log.dead_letters.note_newest_segment(first.offset) {
@@ -269,9 +269,6 @@ impl Committer {
         self.log.meter.committed(events, now.at);
         metrics::counter!(telemetry::STORED_EVENTS).increment(events);
         metrics::counter!(telemetry::STORED_BYTES).increment(bytes);
-        if let Some(last) = write.blocks.last() {
-            self.newest_ms = last.head().base_ms;
-        }
         for (index, mark) in &write.moved {
             self.log.cursors[*index].give_up(*mark);
         }
