@@ -19,6 +19,7 @@
 //! Crash story: at opening the last segment is read once, which is bounded by its size; no other file is read, and none
 //! that is there is written. See `commit/` for what a crash repeats, and for what happens when a disk fails or fills up.
 
+mod attached;
 mod batch;
 mod commit;
 mod cursor;
@@ -60,6 +61,7 @@ mod view;
 
 use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
+pub use attached::Attached;
 pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
 pub use dead_letters::{

@@ -27,7 +27,7 @@ use crate::{
         log::{Mark, Trouble},
         outbox,
         row::Block,
-        segment,
+        seen, segment,
         segments::Fault,
         sessions,
     },
@@ -47,6 +47,16 @@ const SPARE_BYTES: u64 = 256 * 1024;
 const SEGMENT_PART: u64 = 16;
 /// A segment need not be smaller than this, in bytes of rows: it would hold little beside what it begins with.
 const SEGMENT_BYTES_LEAST: u64 = 1024 * 1024;
+/// Pending QoS 2 ids count at most one part in this of a segment, for each new one begins with all of them, and takes up to twice that.
+const PENDING_PART: u64 = 8;
+/// They may always count so many bytes: some hundred clients with a few ids each.
+const PENDING_BYTES_LEAST: u64 = 64 * 1024;
+/// They never count more, in bytes: forty thousand clients with a few ids each.
+const PENDING_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The frames that are known take at most one part in this of a segment, which begins with all of them.
+const SEEN_PART: u64 = 4;
+/// They may always take so many bytes.
+const SEEN_BYTES_LEAST: u64 = 192 * 1024;
 /// Segments deleted in one turn, so that no turn takes long.
 const DELETED_AT_ONCE_MAX: usize = 16;
 
@@ -205,7 +215,9 @@ impl Committer {
         }
         self.segment_bytes_max = segment_bytes_max(self.settings.segment_bytes, room.max_bytes);
         self.log.meter.set_room_bytes(room.max_bytes);
-        self.intake.set_quota(quota(self.settings.when_full, room, self.nothing_to_drop));
+        let takes_ids = self.intake.pending().bytes() <= pending_bytes_max(self.segment_bytes_max);
+        let quota = quota(self.settings.when_full, room, self.nothing_to_drop);
+        self.intake.set_quota(Quota { takes_ids, ..quota });
     }
 
     /// A full store that is all delivered, and all of it in the last segment, would stay full.
@@ -306,6 +318,16 @@ fn segment_bytes_max(configured: u64, room_bytes: u64) -> u64 {
     configured.min((room_bytes / SEGMENT_PART).max(SEGMENT_BYTES_LEAST))
 }
 
+/// What all pending QoS 2 ids may count where segments are so large.
+pub(super) fn pending_bytes_max(segment_bytes: u64) -> usize {
+    (segment_bytes / PENDING_PART).clamp(PENDING_BYTES_LEAST, PENDING_BYTES_MAX) as usize
+}
+
+/// How many frames may be known where segments are so large.
+pub(super) fn seen_frames_max(segment_bytes: u64) -> usize {
+    (segment_bytes / SEEN_PART).max(SEEN_BYTES_LEAST) as usize / seen::FRAME_BYTES
+}
+
 /// What may still be taken in.
 fn quota(when_full: WhenFull, room: Room, nothing_to_drop: bool) -> Quota {
     if when_full == WhenFull::DropOldest && !nothing_to_drop {
@@ -315,6 +337,7 @@ fn quota(when_full: WhenFull, room: Room, nothing_to_drop: bool) -> Quota {
     Quota {
         bytes: free.saturating_sub(room.max_bytes / URGENT_PART) / OVERHEAD,
         urgent_bytes: free / OVERHEAD,
+        takes_ids: true,
     }
 }
 
