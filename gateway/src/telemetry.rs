@@ -84,6 +84,7 @@ metrics! {
     STORED_EVENTS Counter "tidegate_stored_events_total" "Events that are durable.";
     STORED_BYTES Counter "tidegate_stored_bytes_total" "Bytes of stored records.";
     DUPLICATE_EVENTS Counter "tidegate_duplicate_events_total" "Events dropped because they are stored already.";
+    FORGOTTEN_IDS Counter "tidegate_forgotten_packet_ids_total" "QoS 2 packet ids of clients that were away longest, forgotten for want of room: what is sent again under them is stored again.";
     COMMITS Counter "tidegate_commits_total" "Commits made.";
     SYNCS Counter "tidegate_syncs_total" "Syncs to disk.";
     SYNC_SECONDS Histogram "tidegate_sync_seconds" "Time that a sync took.";

@@ -61,6 +61,10 @@ pub enum Fault {
     /// More bytes of properties than a record can hold.
     #[error("more bytes of properties than can be stored")]
     Quota,
+    /// More QoS 2 publishes that the client did not release than it may have, over all its connections. A client that releases what it
+    /// is told was received does not get there.
+    #[error("too many QoS 2 publishes were received and not released")]
+    Unreleased,
     /// Nothing was heard for one and a half keep-alive times.
     #[error("nothing was heard for 1.5 times the keep-alive")]
     KeepAlive,
@@ -113,6 +117,7 @@ impl Fault {
             | Fault::TopicAlias
             | Fault::KeepAlive
             | Fault::NoRoom
+            | Fault::Unreleased
             | Fault::Unacknowledged
             | Fault::ConnectTimeout
             | Fault::WriteTimeout => (None, None),
@@ -138,7 +143,9 @@ impl Fault {
             Fault::ReceiveMaximum => Some(0x93),
             Fault::TopicAlias => Some(0x94),
             Fault::PacketTooLarge => Some(0x95),
-            Fault::Quota | Fault::NoRoom | Fault::Unacknowledged | Fault::StoreClosed => Some(0x97),
+            Fault::Quota | Fault::NoRoom | Fault::Unacknowledged | Fault::Unreleased | Fault::StoreClosed => {
+                Some(0x97)
+            }
             Fault::NotConnect
             | Fault::Version(_)
             | Fault::ClientId
@@ -183,6 +190,7 @@ impl Fault {
             Fault::ReceiveMaximum => "receive_maximum",
             Fault::TopicAlias => "topic_alias",
             Fault::Quota => "quota",
+            Fault::Unreleased => "unreleased",
             Fault::KeepAlive => "keep_alive",
             Fault::ConnectTimeout => "connect_timeout",
             Fault::WriteTimeout => "write_timeout",

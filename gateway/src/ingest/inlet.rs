@@ -14,20 +14,22 @@
 //!
 //! Crash story: what is in the batch was not acknowledged. Limits: one batch. It does not wait for anything by itself.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     quota::{Limit, Quota},
     session::{Now, Session},
     settings::{STORE_FULL_PAUSE, STORE_FULL_READ_MAX},
 };
-use crate::store::{AppendError, Batch, Intake, Size};
+use crate::store::{AppendError, Attached, Batch, Intake, Size};
 
 /// The way in.
 pub(super) struct Inlet {
     pub batch: Batch,
     intake: Intake,
     state: State,
+    /// From accepting on, its client is connected for the store as well.
+    attached: Option<Attached>,
     quota: Option<Quota>,
     /// The client is above its limits.
     throttled_until: Option<Instant>,
@@ -58,7 +60,29 @@ enum State {
 
 impl Inlet {
     pub fn new(intake: Intake, quota: Option<Quota>) -> Self {
-        Self { batch: Batch::default(), intake, state: State::Open, quota, throttled_until: None }
+        Self {
+            batch: Batch::default(),
+            intake,
+            state: State::Open,
+            attached: None,
+            quota,
+            throttled_until: None,
+        }
+    }
+
+    /// The client is accepted: its QoS 2 packet ids are kept for as long as the connection lasts.
+    pub fn attach(&mut self, client: Arc<str>) {
+        self.attached = Some(self.intake.attach(client));
+    }
+
+    /// Takes all out of the batch if its client would not keep to `unreleased_max` QoS 2 publishes that it did not release: nothing of it
+    /// was acknowledged. Whether it does keep to it.
+    pub fn keeps_within(&mut self, unreleased_max: usize) -> bool {
+        let keeps = self.intake.keeps_within(&self.batch, unreleased_max);
+        if !keeps {
+            self.batch = Batch::default();
+        }
+        keeps
     }
 
     /// Tells the session whether there is a reason not to read.

@@ -20,6 +20,9 @@ pub const CONNECTIONS_MAX: usize = 10_000;
 pub const PACKET_BYTES_MAX: usize = 256 * 1024;
 /// Publishes in flight per client, by default: at a sync of 10 ms it still allows 100,000 per second.
 pub const INFLIGHT_MAX: u16 = 1000;
+/// QoS 2 publishes that one client has not released, over all its connections, in times of `inflight`. MQTT 5 has a Receive Maximum on each
+/// connection; MQTT 3.1.1 has none, and a client without a window of its own sends thousands before it reads what was received.
+pub const UNRELEASED_PER_INFLIGHT: usize = 8;
 /// Connections accepted per second, by default, all listeners together: ten thousand devices are back in 20 s, and their
 /// handshakes leave the rest of a small machine to those that are back already.
 pub const CONNECTIONS_PER_S_MAX: u32 = 500;

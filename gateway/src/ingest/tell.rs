@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{connection::Shared, error::Fault, quota::Limit, session::End};
+use super::{
+    connection::Shared, error::Fault, quota::Limit, session::End, settings::UNRELEASED_PER_INFLIGHT,
+};
 
 /// A connection ended; `had_seat` says that its client was accepted.
 pub(super) fn end(shared: &Shared, client: &Arc<str>, had_seat: bool, end: End) {
@@ -22,6 +24,16 @@ pub(super) fn end(shared: &Shared, client: &Arc<str>, had_seat: bool, end: End) 
         tracing::warn!("a client was refused: {fault} (said once)");
     } else {
         tracing::debug!(%client, "connection closed: {fault}");
+    }
+}
+
+/// A client has not released so many QoS 2 publishes as it may have.
+pub(super) fn unreleased(shared: &Shared, client: &Arc<str>, unreleased_max: usize) {
+    if shared.told.is_new(("unreleased", client)) {
+        tracing::warn!(
+            %client, unreleased_max,
+            "the client did not release the QoS 2 publishes that were received, {UNRELEASED_PER_INFLIGHT} times [limits] inflight:              its connection is closed, and what was not acknowledged is its to send again (said once for it)"
+        );
     }
 }
 

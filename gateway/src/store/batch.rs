@@ -29,6 +29,8 @@ pub struct Batch {
     pub(super) ops: Vec<(u64, Op)>,
     plain_bytes: usize,
     urgent_bytes: usize,
+    /// QoS 2 records that may be new.
+    ids: usize,
     /// What those before it took of the intake.
     pub(super) share: Share,
 }
@@ -53,6 +55,8 @@ pub struct Size {
     pub plain_bytes: usize,
     /// In the store: bytes of urgent records.
     pub urgent_bytes: usize,
+    /// In the store: QoS 2 packet ids.
+    pub ids: usize,
     /// What the batch's connection has in the intake already.
     pub(super) share: Share,
 }
@@ -100,7 +104,28 @@ impl Batch {
     /// with the record.
     pub fn push_exactly_once(&mut self, record: &Record<'_>, packet_id: u16) {
         self.ops.push((self.tickets, Op::Receive { client: record.client.into(), packet_id }));
+        self.ids += 1;
         self.push(record);
+    }
+
+    /// Whether a client that has these ids `pending`, ascending, would have no more than `ids_max` after this batch.
+    pub(super) fn keeps_within(&self, pending: &[u16], ids_max: usize) -> bool {
+        if pending.len() + self.ids <= ids_max {
+            return true;
+        }
+        let count = |counts: &dyn Fn(&Op) -> bool| self.ops.iter().filter(|(_, op)| counts(op)).count();
+        let is_pending = |id: &u16| pending.binary_search(id).is_ok();
+        let news = count(&|op| matches!(op, Op::Receive { packet_id, .. } if !is_pending(packet_id)));
+        let releases = count(&|op| matches!(op, Op::Release { packet_id, .. } if is_pending(packet_id)));
+        pending.len() + news <= ids_max + releases
+    }
+
+    /// The client whose QoS 2 ids it brings, if it brings any.
+    pub(super) fn receiver(&self) -> Option<&str> {
+        self.ops.iter().find_map(|(_, op)| match op {
+            Op::Receive { client, .. } => Some(&**client),
+            _ => None,
+        })
     }
 
     /// Adds the release of a QoS 2 packet id (PUBREL): it takes a ticket of its own, for the PUBCOMP.
@@ -132,6 +157,7 @@ impl Batch {
             bytes: self.bytes(),
             plain_bytes: self.plain_bytes,
             urgent_bytes: self.urgent_bytes,
+            ids: self.ids,
             share: self.share,
         }
     }
@@ -187,6 +213,7 @@ impl Batch {
     fn keep(&mut self, record: &[u8], events: u8, receive: Option<(Box<str>, u16)>, is_stored: bool) {
         if let Some((client, packet_id)) = receive {
             self.ops.push((self.tickets, Op::Receive { client, packet_id }));
+            self.ids += usize::from(!is_stored);
         }
         self.bytes.extend_from_slice(record);
         if !is_stored {
@@ -212,7 +239,7 @@ impl Batch {
         self.bytes.clear();
         self.ops.clear();
         (self.records, self.events, self.frames, self.tickets) = (0, 0, 0, 0);
-        (self.plain_bytes, self.urgent_bytes) = (0, 0);
+        (self.plain_bytes, self.urgent_bytes, self.ids) = (0, 0, 0);
     }
 }
 
@@ -277,6 +304,20 @@ mod tests {
         assert_eq!(refused.tickets, [(1, Fate::Gone), (4, Fate::Freed)], "not even the urgent ones fit");
         assert_eq!(topics(&batch), ["stored"]);
         assert_eq!((batch.tickets(), batch.size().urgent_bytes), (5, 0));
+    }
+
+    #[test]
+    fn what_is_pending_already_is_not_counted_again_and_what_is_released_makes_room() {
+        let mut batch = Batch::default();
+        for id in 1..=4 {
+            batch.push_exactly_once(&record("once", false), id);
+        }
+        assert!(batch.keeps_within(&[], 4) && !batch.keeps_within(&[], 3));
+        assert!(batch.keeps_within(&[9], 5) && !batch.keeps_within(&[9], 4));
+        assert!(batch.keeps_within(&[1, 2, 9], 5), "two are sent again");
+        batch.push_release("c", 9);
+        assert!(batch.keeps_within(&[9], 4));
+        assert!(!batch.keeps_within(&[8], 4), "it was not pending");
     }
 
     #[test]

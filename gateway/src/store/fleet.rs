@@ -12,13 +12,17 @@
 //! Limits: whoever writes bounds the rows. A damaged file gets another name and a new one is begun: what the log holds no more is
 //! forgotten then, but for the events themselves, which are not touched.
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
 
 use super::{
     disk::Files,
     error::StoreError,
+    retention::Retention,
     side_file::{Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
 };
+use crate::clock::Moment;
 
 /// The file's name in the data folder.
 pub const FILE: &str = "fleet.redb";
@@ -28,7 +32,7 @@ const SIDE_FILE: SideFile = SideFile {
     name: FILE,
     new_name: "fleet.redb.new",
     damaged_name: DAMAGED_FILE,
-    format: 1,
+    format: 2,
     format_oldest: 1,
 };
 
@@ -37,6 +41,7 @@ const MACHINE_BOOTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("mac
 const DEFINITIONS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("definitions");
 const SETS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("sets");
 const ANNOUNCED: TableDefinition<'_, (&str, u32), [u8; 32]> = TableDefinition::new("announced");
+const DELIVERED: TableDefinition<'_, u64, (u32, i64)> = TableDefinition::new("delivered");
 const POSITION: &str = "position";
 const HAS_PAST: &str = "has-past";
 
@@ -112,14 +117,25 @@ impl FleetFile {
         self.keeper.look(|db| number(db, POSITION)).map(Option::flatten)
     }
 
-    /// Makes `changes` and the position durable, together.
+    /// Since when segments are delivered, as it is kept; `None` as with [`FleetFile::load`].
+    ///
+    /// # Errors
+    /// As [`FleetFile::load`].
+    pub fn retention(&self) -> Result<Option<Retention>, StoreError> {
+        self.keeper.look(read_retention)
+    }
+
+    /// Makes `changes`, the position and since when segments are delivered durable, together.
     ///
     /// # Errors
     /// [`StoreError`]: nothing of it is kept. It can be tried again.
-    pub fn save(&self, changes: &[Change], position: u64) -> Result<(), StoreError> {
+    pub fn save(&self, changes: &[Change], position: u64, retention: &Retention) -> Result<(), StoreError> {
         self.keeper.change(|transaction| {
+            save_retention(transaction, retention)?;
             changes.iter().try_for_each(|change| make(transaction, change))?;
-            transaction.open_table(META)?.insert(POSITION, position)?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(POSITION, position)?;
+            meta.insert("format", SIDE_FILE.format)?;
             Ok(())
         })
     }
@@ -146,7 +162,39 @@ fn copy_tables(old: &ReadTransaction, new: &WriteTransaction) -> Result<(), redb
     copy_table(old, new, MACHINE_BOOTS)?;
     copy_table(old, new, DEFINITIONS)?;
     copy_table(old, new, SETS)?;
-    copy_table(old, new, ANNOUNCED)
+    copy_table(old, new, ANNOUNCED)?;
+    match old.open_table(DELIVERED) {
+        // Format 1 had none.
+        Err(TableError::TableDoesNotExist(_)) => Ok(()),
+        _ => copy_table(old, new, DELIVERED),
+    }
+}
+
+fn read_retention(db: &Database) -> Result<Retention, redb::Error> {
+    let table = match db.begin_read()?.open_table(DELIVERED) {
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Retention::default()),
+        table => table?,
+    };
+    let mut kept = Vec::new();
+    for row in table.iter()? {
+        let (first, moment) = row?;
+        let (axis, boot_ms) = moment.value();
+        kept.push((first.value(), Moment { axis, boot_ms }));
+    }
+    Ok(Retention::new(kept))
+}
+
+/// Writes what is not there as it is.
+fn save_retention(transaction: &WriteTransaction, retention: &Retention) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(DELIVERED)?;
+    table.retain(|first, _| retention.delivered(first).is_some())?;
+    for (first, Moment { axis, boot_ms }) in retention.entries() {
+        let is_there = table.get(first)?.is_some_and(|kept| kept.value() == (axis, boot_ms));
+        if !is_there {
+            table.insert(first, (axis, boot_ms))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes the tables of a new file.
@@ -156,6 +204,7 @@ fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(DEFINITIONS)?;
     transaction.open_table(SETS)?;
     transaction.open_table(ANNOUNCED)?;
+    transaction.open_table(DELIVERED)?;
     Ok(())
 }
 

@@ -92,11 +92,13 @@ pub(super) struct Quota {
     pub bytes: u64,
     /// For batches with nothing but urgent records in them: a part of the store is kept for these.
     pub urgent_bytes: u64,
+    /// Whether it takes more QoS 2 packet ids: those of the clients that are connected may fill the room for them.
+    pub takes_ids: bool,
 }
 
 impl Default for Quota {
     fn default() -> Self {
-        Self { bytes: u64::MAX, urgent_bytes: u64::MAX }
+        Self { bytes: u64::MAX, urgent_bytes: u64::MAX, takes_ids: true }
     }
 }
 
@@ -110,6 +112,7 @@ impl Queue {
     fn is_within_quota(&self, size: Size) -> bool {
         let quota = match size {
             _ if self.closed => return true,
+            Size { ids: 1.., .. } if !self.quota.takes_ids => return false,
             Size { plain_bytes: 0, urgent_bytes: 0, .. } => return true,
             Size { plain_bytes: 0, .. } => self.quota.urgent_bytes,
             _ => self.quota.bytes,
@@ -257,12 +260,6 @@ impl Intake {
     #[must_use]
     pub fn watermark(&self) -> watch::Receiver<Watermark> {
         self.shared.watermark.subscribe()
-    }
-
-    /// Whether `client` has QoS 2 packet ids pending (from this process or one before).
-    #[must_use]
-    pub fn has_pending(&self, client: &str) -> bool {
-        self.shared.pending.lock().has(client)
     }
 
     /// The pending QoS 2 ids, for the commit thread.

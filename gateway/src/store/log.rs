@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::{
     cursor::Cursor, dead_letters::DeadLetters, disk::Files, fleet::FleetFile, gaps::Gaps, ids::StoreIds,
-    meter::Meter, row::Block, segment, segments::Segments, sessions::SessionFile,
+    meter::Meter, retention::Retention, row::Block, segment, segments::Segments, sessions::SessionFile,
 };
 use crate::clock::Timeline;
 
@@ -46,6 +46,8 @@ pub struct Log {
     pub cursors: Vec<Cursor>,
     /// The gateway's clock, once its journal is loaded.
     pub timeline: Timeline,
+    /// Since when what is sealed is delivered.
+    pub retention: Mutex<Retention>,
     /// What this process did.
     pub meter: Meter,
     end: watch::Sender<End>,
@@ -131,6 +133,7 @@ impl Log {
             files,
             cursors,
             timeline,
+            retention: Mutex::default(),
             meter: Meter::default(),
             end: watch::Sender::new(End { offset: end.offset, closed: false }),
             tail: Mutex::default(),

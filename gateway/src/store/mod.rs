@@ -19,6 +19,7 @@
 //! Crash story: at opening the last segment is read once, which is bounded by its size; no other file is read, and none
 //! that is there is written. See `commit/` for what a crash repeats, and for what happens when a disk fails or fills up.
 
+mod attached;
 mod batch;
 mod commit;
 mod cursor;
@@ -47,6 +48,7 @@ pub mod pace;
 mod pending;
 mod reader;
 pub mod record;
+mod retention;
 mod row;
 mod scan;
 mod seen;
@@ -59,6 +61,7 @@ mod view;
 
 use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
+pub use attached::Attached;
 pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
 pub use dead_letters::{
@@ -103,7 +106,7 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Bytes of rows at which a segment is sealed.
     pub segment_bytes: u64,
-    /// How long an event is kept after its delivery.
+    /// How long an event is kept after its delivery to all uplinks.
     pub retain: Duration,
     /// Bytes that may be written per day; `None` is without a limit.
     pub wear_budget_bytes_per_day: Option<u64>,
@@ -243,6 +246,9 @@ impl Store {
         // Before the first deletion. One that can not be read now is looked at again by who takes it up, and says so.
         if let Ok(Some(position)) = log.fleet.position() {
             log.set_hold(position);
+        }
+        if let Ok(Some(retention)) = log.fleet.retention() {
+            *log.retention.lock() = retention;
         }
         let intake = Intake::new(opened.pending);
         let committer = Committer::new(log.clone(), intake.clone(), settings, opened.start, now);

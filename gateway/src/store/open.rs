@@ -94,7 +94,6 @@ fn open_at(
         active: None,
         carried: last.carried,
         jumped_to: last.jumped_to,
-        newest_ms: last.newest_ms,
         is_marked: delivered.is_some(),
         seen: last.seen,
         saved_cursors: last.found.cursors,
@@ -125,14 +124,13 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
     let active = Arc::new(Segment::create(&files, &beginning, |_| Ok(()))?);
     let letters = DeadLetters::open(&files, store, false, letters_max_bytes)?;
     let segments = Segments::new(files.clone(), store, &[]);
-    segments.begin(0, active.clone(), None);
+    segments.begin(0, active.clone());
     let cursors = uplinks.iter().map(|name| Cursor::new(name.clone(), Mark::default())).collect();
     let log = Log::new(store, segments, letters, files, cursors, Gaps::default(), Mark::default());
     let start = Start {
         active: Some(active),
         carried: None,
         jumped_to: None,
-        newest_ms: 0,
         is_marked: false,
         seen: Seen::default(),
         saved_cursors,
@@ -164,7 +162,6 @@ struct Last {
     found: Found,
     end: Mark,
     seen: Seen,
-    newest_ms: u64,
     carried: Option<Carried>,
     /// Offsets go on here, and nobody can tell how many events lie before.
     jumped_to: Option<u64>,
@@ -180,7 +177,6 @@ impl Last {
             found,
             end: delivered.mark,
             seen: Seen::default(),
-            newest_ms: 0,
             carried: None,
             jumped_to: None,
             troubles: Vec::new(),
@@ -231,7 +227,7 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
     };
     let end = Mark { offset: end_min, ..Mark::default() };
     let jumped_to = Some(end_min);
-    Ok(Last { found, end, seen: Seen::default(), newest_ms: 0, carried: None, jumped_to, troubles })
+    Ok(Last { found, end, seen: Seen::default(), carried: None, jumped_to, troubles })
 }
 
 /// Behind every record that a segment which begins at `first` can have held: its file may have been cut.
@@ -249,7 +245,7 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
     let head = found.head;
     let beginning =
         Mark { offset: first, events: head.events_before, bytes: head.bytes_before, received_ms: None };
-    let (mut end, mut seen, mut bytes, mut newest_ms) = (beginning, Seen::default(), 0, 0);
+    let (mut end, mut seen, mut bytes) = (beginning, Seen::default(), 0);
     for piece in &found.seen {
         if !seen.restore(piece) {
             tracing::warn!("a list of stored frames can not be read: frames sent again may be stored twice");
@@ -261,11 +257,10 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
         }
         end = reader::end_of(&block);
         bytes += block.row().len() as u64;
-        newest_ms = block.head().base_ms;
         Ok(())
     })?;
     let carried = (bytes <= CARRIED_BYTES_MAX).then_some(Carried { first: beginning, bytes });
-    Ok(Some(Last { found, end, seen, newest_ms, carried, jumped_to: None, troubles: Vec::new() }))
+    Ok(Some(Last { found, end, seen, carried, jumped_to: None, troubles: Vec::new() }))
 }
 
 /// Where each uplink begins, and where those stand that are not configured any more.

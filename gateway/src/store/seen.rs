@@ -8,7 +8,7 @@
 //!
 //! Limits: [`FRAMES_PER_DEVICE_MAX`] frames of each device, far more than one has in flight; [`FRAMES_MAX`] in all, about
 //! 13 MB, where a device costs as much as [`DEVICE_FRAMES`] of them, so that names made up by the million cost no more. Beyond
-//! that the devices that were silent longest are forgotten. The worst that forgetting does is to
+//! that, or a 4th of a segment, which begins with all of it, the devices that were silent longest are forgotten. The worst that forgetting does is to
 //! store a frame again, under the same identity.
 
 use std::collections::{HashMap, VecDeque};
@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 pub const FRAMES_PER_DEVICE_MAX: usize = 256;
 /// Frames remembered in all.
 pub const FRAMES_MAX: usize = 1024 * 1024;
+/// What a frame takes, in bytes.
+pub const FRAME_BYTES: usize = size_of::<Frame>();
 /// What a device costs beside its frames, in frames of 12 bytes: its name, its place in the table, the beginning of its queue.
 const DEVICE_FRAMES: usize = 24;
 /// Devices in one piece of a snapshot, so that no stored value grows large.
@@ -106,11 +108,21 @@ impl Seen {
         true
     }
 
-    /// Forgets the quarter of the devices that was silent longest, once there is too much.
-    fn make_room(&mut self) {
-        if self.frames < FRAMES_MAX {
-            return;
+    /// Forgets devices until no more than `frames_max` frames are remembered, or what takes as much.
+    pub fn keep_within(&mut self, frames_max: usize) {
+        while self.frames > frames_max {
+            self.forget_quarter();
         }
+    }
+
+    fn make_room(&mut self) {
+        if self.frames >= FRAMES_MAX {
+            self.forget_quarter();
+        }
+    }
+
+    /// Forgets the quarter of the devices that was silent longest.
+    fn forget_quarter(&mut self) {
         let mut looks: Vec<u64> = self.devices.values().map(|device| device.looked_at).collect();
         let quarter = looks.len() / 4;
         let (_, &mut limit, _) = looks.select_nth_unstable(quarter);
@@ -206,6 +218,19 @@ mod tests {
         assert!(seen.is_copy(name("made-up-199999", 1, 0, 1)), "the last is known");
         let written: usize = seen.snapshot().iter().map(Vec::len).sum();
         assert!(written < 4 << 20, "{written} bytes in each new segment");
+    }
+
+    #[test]
+    fn what_is_remembered_can_be_held_to_less() {
+        let mut seen = Seen::default();
+        for n in 0..1_000 {
+            seen.is_copy(name(&format!("device-{n}"), 1, 0, 1));
+        }
+        seen.keep_within(100 * (DEVICE_FRAMES + 1));
+        assert!((1..=100).contains(&seen.devices.len()), "{}", seen.devices.len());
+        assert!(seen.is_copy(name("device-999", 1, 0, 1)), "the last is known");
+        seen.keep_within(0);
+        assert!(seen.devices.is_empty());
     }
 
     proptest! {

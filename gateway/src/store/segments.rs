@@ -38,8 +38,6 @@ struct Entry {
     /// Open for as long as it is active or somebody reads it.
     open: Option<Arc<Segment>>,
     is_active: bool,
-    /// Received time of its last row, once known: milliseconds since 1970.
-    newest_ms: Option<u64>,
     /// Once known.
     part: Option<Part>,
     /// Bytes on the disk, once they do not change any more.
@@ -73,15 +71,15 @@ impl Segments {
         Self { files, store, entries: Mutex::new(entries) }
     }
 
-    /// Seals the active segment, whose last row was received at `newest_ms`, and goes on with another, which may have replaced
+    /// Seals the active segment, and goes on with another, which may have replaced
     /// the last one.
-    pub fn begin(&self, first: u64, active: Arc<Segment>, newest_ms: Option<u64>) {
+    pub fn begin(&self, first: u64, active: Arc<Segment>) {
         let mut entries = self.entries.lock();
         if entries.last().is_some_and(|last| last.first == first) {
             entries.pop();
         }
         if let Some(last) = entries.last_mut().filter(|last| last.is_active) {
-            (last.is_active, last.newest_ms) = (false, newest_ms);
+            last.is_active = false;
         }
         let part = Some(Part::Whole);
         entries.push(Entry { first, open: Some(active), is_active: true, part, ..Entry::default() });
@@ -151,21 +149,20 @@ impl Segments {
         Ok(Vec::new())
     }
 
-    /// Deletes the segments that lie before `delivered` as a whole and whose newest event is older than `retain`, at most
-    /// `count_max` of them, the oldest first.
+    /// Deletes the segments that lie before `delivered` as a whole and that `is_over` says to be kept no more, by where each begins; at
+    /// most `count_max` of them, the oldest first.
     ///
     /// # Errors
     /// [`Fault`]: what was not deleted is tried again next time.
     pub fn delete_done(
         &self,
         delivered: u64,
-        retain: Duration,
-        now_ms: u64,
+        is_over: impl Fn(u64) -> bool,
         count_max: usize,
     ) -> Result<usize, Fault> {
         let mut deleted = 0;
         while deleted < count_max
-            && let Some(first) = self.oldest_done(delivered, retain, now_ms)?
+            && let Some(first) = self.oldest_delivered(delivered).filter(|first| is_over(*first))
         {
             if !self.delete_oldest(first)? {
                 break;
@@ -291,31 +288,12 @@ impl Segments {
         }
     }
 
-    /// Where the oldest segment begins, if it is done with.
-    fn oldest_done(&self, delivered: u64, retain: Duration, now_ms: u64) -> Result<Option<u64>, Fault> {
-        let (first, newest_ms) = {
-            let entries = self.entries.lock();
-            match entries.as_slice() {
-                [oldest, next, ..] if next.first <= delivered => (oldest.first, oldest.newest_ms),
-                _ => return Ok(None),
-            }
-        };
-        if retain.is_zero() {
-            return Ok(Some(first));
+    /// Where the oldest segment begins, if it lies before `delivered` as a whole.
+    fn oldest_delivered(&self, delivered: u64) -> Option<u64> {
+        match self.entries.lock().as_slice() {
+            [oldest, next, ..] if next.first <= delivered => Some(oldest.first),
+            _ => None,
         }
-        let newest_ms = match newest_ms {
-            Some(newest_ms) => newest_ms,
-            None => {
-                let last = self.holding(first)?.segment.last().map_err(|cause| Fault { first, cause })?;
-                let newest_ms = last.map_or(0, |block| block.head().base_ms);
-                if let Some(oldest) = self.entries.lock().first_mut() {
-                    oldest.newest_ms = Some(newest_ms);
-                }
-                newest_ms
-            }
-        };
-        let kept_ms = now_ms.saturating_sub(newest_ms);
-        Ok((u128::from(kept_ms) >= retain.as_millis()).then_some(first))
     }
 }
 

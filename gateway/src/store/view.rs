@@ -88,7 +88,8 @@ impl View {
     /// # Errors
     /// [`StoreError`]: nothing of it is kept.
     pub fn save_fleet(&self, changes: &[fleet::Change], position: u64) -> Result<(), StoreError> {
-        self.log.fleet.save(changes, position)?;
+        let retention = self.log.retention.lock().clone();
+        self.log.fleet.save(changes, position, &retention)?;
         self.hold(position);
         Ok(())
     }

@@ -25,7 +25,7 @@ use std::{
 
 use tidegate::{
     clock::{self, Now},
-    store::{AppendError, Batch, Block, Committer, Reader, Settings, Step, Store, StoreError, gap},
+    store::{AppendError, Batch, Block, Committer, Reader, Record, Settings, Step, Store, StoreError, gap},
 };
 use tokio::runtime::Runtime;
 
@@ -246,6 +246,7 @@ impl World {
         while left > 0 {
             let Some(block) = self.read() else { break };
             for (offset, record) in block.records_from(at).take(left as usize) {
+                self.note_gap(&record);
                 self.book.given(offset, &record);
                 (at, left) = (offset + 1, left - 1);
             }
@@ -253,6 +254,15 @@ impl World {
         if at > from {
             self.book.delivered(at);
             self.life().reader.release(at);
+        }
+    }
+
+    fn note_gap(&mut self, record: &Record<'_>) {
+        if record.topic == gap::TOPIC {
+            let gap: gap::Gap = serde_json::from_slice(record.payload).unwrap();
+            if !self.gaps.contains(&gap) {
+                self.gaps.push(gap);
+            }
         }
     }
 
@@ -264,12 +274,7 @@ impl World {
         while let Some(block) = self.read() {
             for (offset, record) in block.records_from(at) {
                 at = offset + 1;
-                if record.topic == gap::TOPIC {
-                    let gap: gap::Gap = serde_json::from_slice(record.payload).unwrap();
-                    if !self.gaps.contains(&gap) {
-                        self.gaps.push(gap);
-                    }
-                }
+                self.note_gap(&record);
                 found.extend(self.book.given(offset, &record));
             }
         }

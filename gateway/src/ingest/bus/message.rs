@@ -1,5 +1,7 @@
 //! A message on its way to local subscribers: made once, shared by all of them.
 
+use std::sync::Arc;
+
 use crate::store::{Kind, MessageRow, Record, record::MESSAGE_EXPIRY};
 
 /// What a message weighs beside its own bytes, in bytes: itself, its count of holders, and the allocator's part of each allocation.
@@ -11,8 +13,8 @@ const _: () = assert!(size_of::<Message>() <= 120);
 pub struct Message {
     /// Its topic.
     pub topic: Box<str>,
-    /// Its payload.
-    pub payload: Box<[u8]>,
+    /// Its payload, which what is saved of the message shares.
+    pub payload: Arc<[u8]>,
     /// Its MQTT 5 properties to forward, as on the wire, without a message expiry.
     pub properties: Box<[u8]>,
     /// The client id of its publisher.
@@ -96,7 +98,7 @@ impl Message {
     pub fn row(&self) -> MessageRow {
         MessageRow {
             topic: self.topic.to_string(),
-            payload: self.payload.to_vec(),
+            payload: self.payload.clone(),
             properties: self.properties.to_vec(),
             publisher: self.publisher.to_string(),
             qos: self.qos,
@@ -112,7 +114,7 @@ impl From<MessageRow> for Message {
     fn from(row: MessageRow) -> Self {
         Self {
             topic: row.topic.into(),
-            payload: row.payload.into(),
+            payload: row.payload,
             properties: row.properties.into(),
             publisher: row.publisher.into(),
             qos: row.qos,

@@ -178,7 +178,7 @@ impl Wills {
         let properties = Message::from(row.message.clone()).all_properties();
         let will = Arc::new(Will {
             topic: row.message.topic,
-            payload: row.message.payload,
+            payload: row.message.payload.to_vec(),
             retain: row.message.retain,
             qos: [Qos::AtMostOnce, Qos::AtLeastOnce, Qos::ExactlyOnce][usize::from(row.message.qos.min(2))],
             delay_s: row.delay_s,

@@ -147,6 +147,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         admitted: &Admitted,
         seat: Seat,
     ) -> Result<(), Fault> {
+        self.inlet.attach(client.clone());
         let (identity, expiry_s) = (admitted.identity.clone(), connect.session_expiry_s);
         let resumed = self.shared.bus.resume(&client, &identity, connect.clean, expiry_s, clock::steady_ms());
         let Resumed { mailbox, present, save } = resumed;

@@ -41,7 +41,7 @@ use super::{
     quota::{self, Quota},
     registry::{Kick, Registry, Seat},
     session::{End, Ending, News, Now, Session},
-    settings::{DRAIN_TIMEOUT, Settings},
+    settings::{DRAIN_TIMEOUT, Settings, UNRELEASED_PER_INFLIGHT},
     socket::{Exchange, Socket, Timer, linger},
     tell,
 };
@@ -265,6 +265,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 
     fn append(&mut self, now: Now) {
         if !self.session.has_staged() {
+            return;
+        }
+        let unreleased_max = usize::from(self.shared.settings.inflight_max) * UNRELEASED_PER_INFLIGHT;
+        if !self.inlet.keeps_within(unreleased_max) {
+            tell::unreleased(&self.shared, self.session.client(), unreleased_max);
+            self.session.fail(now, Fault::Unreleased);
             return;
         }
         match self.inlet.append(now, &mut self.session) {

@@ -3,7 +3,10 @@
 //! A frame is known by its identity and content (`seen.rs`), a QoS 2 message by its packet id (`pending.rs`). QoS 2 steps are
 //! carried out in the order of their tickets, between the records that they came with.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+};
 
 use tidegate_protocol::{FrameHead, Topic};
 
@@ -19,9 +22,6 @@ use crate::{
     telemetry,
 };
 
-/// A pending QoS 2 id that was added or removed.
-pub type Change = (Box<str>, u16, bool);
-
 /// Says of each record whether it is new, and carries out the QoS 2 steps in the order of their tickets.
 pub struct Judge<'a> {
     /// Ids that are pending.
@@ -30,8 +30,8 @@ pub struct Judge<'a> {
     pub seen: &'a mut Seen,
     /// QoS 2 steps to carry out.
     pub ops: VecDeque<(u64, Op)>,
-    /// Gets what changed of the pending ids.
-    pub changes: &'a mut Vec<Change>,
+    /// Gets the clients whose pending ids changed.
+    pub changed: &'a mut BTreeSet<Box<str>>,
 }
 
 impl Judge<'_> {
@@ -84,9 +84,15 @@ impl Judge<'_> {
             if !self.pending.add(record.client, packet_id) {
                 return false;
             }
-            self.changes.push((record.client.into(), packet_id, true));
+            self.note_changed(record.client);
         }
         record.kind != Kind::Frame || frame_of(record).is_none_or(|frame| !self.seen.is_copy(frame))
+    }
+
+    fn note_changed(&mut self, client: &str) {
+        if !self.changed.contains(client) {
+            self.changed.insert(client.into());
+        }
     }
 
     /// Carries out the steps without a record whose ticket is below `ticket`.
@@ -95,12 +101,13 @@ impl Judge<'_> {
             match op {
                 Op::Release { client, packet_id } => {
                     if self.pending.release(&client, packet_id) {
-                        self.changes.push((client, packet_id, false));
+                        self.note_changed(&client);
                     }
                 }
                 Op::Forget { client } => {
-                    let forgotten = self.pending.forget(&client);
-                    self.changes.extend(forgotten.map(|packet_id| (client.clone(), packet_id, false)));
+                    if self.pending.forget(&client) {
+                        self.note_changed(&client);
+                    }
                 }
                 Op::Receive { .. } => debug_assert!(false, "a QoS 2 record lies in a chunk"),
             }

@@ -23,6 +23,7 @@ mod room;
 mod write;
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,6 +38,7 @@ use super::{
     intake::{Intake, Taken},
     log::{Log, Mark},
     pace::Pacer,
+    pending,
     row::{Block, HEAD_BYTES, RowHead},
     seen::Seen,
     segment::Segment,
@@ -76,13 +78,14 @@ pub struct Committer {
     saved_cursors: Vec<(String, u64)>,
     saved_at: Instant,
     looked_for_done_at: Instant,
-    newest_ms: u64,
     counted_written_bytes: u64,
     stuck: Option<Stuck>,
     /// Bytes of rows at which a segment is sealed, as the room is.
     segment_bytes_max: u64,
     /// There is a mark of what is delivered, for want of room for the cursors.
     is_marked: bool,
+    /// QoS 2 ids that were forgotten for want of room.
+    evicted_ids: u64,
     /// Bytes of files that are no segments, as of the last look.
     other_bytes: u64,
     told_of_letters_at: Option<Instant>,
@@ -99,8 +102,6 @@ pub struct Start {
     pub carried: Option<Carried>,
     /// Offsets went on here behind a damaged last segment: nobody can tell how many events lie before.
     pub jumped_to: Option<u64>,
-    /// Received time of the last row, milliseconds since 1970.
-    pub newest_ms: u64,
     /// There is a mark of what is delivered.
     pub is_marked: bool,
     /// Frames stored.
@@ -137,18 +138,18 @@ impl Committer {
             saved_cursors: start.saved_cursors,
             saved_at: now.at,
             looked_for_done_at: now.at,
-            newest_ms: start.newest_ms,
             counted_written_bytes: 0,
             stuck: None,
             segment_bytes_max: settings.segment_bytes,
             is_marked: start.is_marked,
+            evicted_ids: 0,
             other_bytes: 0,
             told_of_letters_at: None,
             nothing_to_drop: false,
             settings,
         };
         committer.look_at_other_files();
-        committer.take_stock(now);
+        committer.take_stock();
         committer
     }
 
@@ -218,9 +219,8 @@ impl Committer {
 
     fn commit(&mut self, taken: Taken, now: Now) {
         let end_ticket = taken.end_ticket;
-        let mut changes = Vec::new();
-        let blocks = self.blocks(taken, &mut changes);
-        if blocks.is_empty() && changes.is_empty() {
+        let (blocks, changed) = self.blocks(taken);
+        if blocks.is_empty() && changed.is_empty() {
             // All of it is stored already, or refused.
             self.intake.committed(end_ticket);
             self.save_cursors(CURSORS_SAVED_ALONE_AFTER, now);
@@ -228,14 +228,15 @@ impl Committer {
         }
         let cursors = self.cursors_are_due(CURSORS_SAVED_EVERY, now);
         let end_ticket = Some(end_ticket);
-        self.write(Write { blocks, changes, end_ticket, cursors, ..Write::default() }, now);
+        self.write(Write { blocks, changed, end_ticket, cursors, ..Write::default() }, now);
     }
 
-    /// Judges what was taken, and makes rows of what is new. `changes` gets the pending ids to store.
-    fn blocks(&mut self, taken: Taken, changes: &mut Vec<judge::Change>) -> Vec<Arc<Block>> {
-        let intake = self.intake.clone();
+    /// Judges what was taken, and makes rows of what is new; gives these, and the clients whose pending ids are to be stored.
+    fn blocks(&mut self, taken: Taken) -> (Vec<Arc<Block>>, BTreeSet<Box<str>>) {
+        let (intake, mut changed) = (self.intake.clone(), BTreeSet::new());
+        let mut pending = intake.pending();
         let mut judge =
-            Judge { pending: &mut intake.pending(), seen: &mut self.seen, ops: taken.ops, changes };
+            Judge { pending: &mut pending, seen: &mut self.seen, ops: taken.ops, changed: &mut changed };
         let mut blocks = Vec::with_capacity(taken.chunks.len());
         for mut chunk in taken.chunks {
             judge.judge(&mut chunk);
@@ -248,7 +249,26 @@ impl Committer {
             blocks.push(seal(&mut self.end, chunk.records, chunk.events, chunk.base_ms, chunk.row));
         }
         judge.finish();
-        blocks
+        self.seen.keep_within(room::seen_frames_max(self.segment_bytes_max));
+        let evicted = pending.evict(room::pending_bytes_max(self.segment_bytes_max));
+        self.tell_evicted(&evicted);
+        changed.extend(evicted.into_iter().map(|(client, _)| client));
+        (blocks, changed)
+    }
+
+    /// Counts the QoS 2 ids that are forgotten, and says so the first time and whenever there are twice as many.
+    fn tell_evicted(&mut self, evicted: &pending::Evicted) {
+        let ids: u64 = evicted.iter().map(|(_, ids)| *ids as u64).sum();
+        let Some((client, _)) = evicted.last() else { return };
+        let before = self.evicted_ids;
+        self.evicted_ids += ids;
+        metrics::counter!(telemetry::FORGOTTEN_IDS).increment(ids);
+        if before.checked_ilog2() != self.evicted_ids.checked_ilog2() {
+            tracing::warn!(
+                ids = self.evicted_ids, %client,
+                "QoS 2 packet ids of clients away longest are forgotten, for all of them take the room that is for them: what these clients send again is stored again"
+            );
+        }
     }
 
     /// Whether the cursors moved and were last saved longer ago than `age`, or one waits to be forgotten.

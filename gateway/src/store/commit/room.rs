@@ -27,7 +27,7 @@ use crate::{
         log::{Mark, Trouble},
         outbox,
         row::Block,
-        segment,
+        seen, segment,
         segments::Fault,
         sessions,
     },
@@ -47,6 +47,16 @@ const SPARE_BYTES: u64 = 256 * 1024;
 const SEGMENT_PART: u64 = 16;
 /// A segment need not be smaller than this, in bytes of rows: it would hold little beside what it begins with.
 const SEGMENT_BYTES_LEAST: u64 = 1024 * 1024;
+/// Pending QoS 2 ids count at most one part in this of a segment, for each new one begins with all of them, and takes up to twice that.
+const PENDING_PART: u64 = 8;
+/// They may always count so many bytes: some hundred clients with a few ids each.
+const PENDING_BYTES_LEAST: u64 = 64 * 1024;
+/// They never count more, in bytes: forty thousand clients with a few ids each.
+const PENDING_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The frames that are known take at most one part in this of a segment, which begins with all of them.
+const SEEN_PART: u64 = 4;
+/// They may always take so many bytes.
+const SEEN_BYTES_LEAST: u64 = 192 * 1024;
 /// Segments deleted in one turn, so that no turn takes long.
 const DELETED_AT_ONCE_MAX: usize = 16;
 
@@ -73,7 +83,7 @@ impl Committer {
     pub(super) fn make_room(&mut self, bytes: u64, now: Now) {
         while bytes > 0 && self.stuck.is_none() && self.room().free_bytes() < bytes_on_disk(bytes) {
             let delivered = self.wanted_delivered();
-            let is_freed = self.delete_delivered(delivered, Duration::ZERO, now)
+            let is_freed = self.delete_delivered(delivered, Duration::ZERO)
                 || self.delete_damaged()
                 || (self.settings.when_full == WhenFull::DropOldest && self.drop_oldest(now));
             if !is_freed {
@@ -85,7 +95,7 @@ impl Committer {
     /// The disk is full, and `write` waits: frees what may go without another one; what is not delivered only if it `may_drop`.
     /// Whether there was anything.
     pub(super) fn free_disk(&mut self, write: &mut Write, may_drop: bool, now: Now) -> bool {
-        if self.delete_marked(now) || self.delete_damaged() {
+        if self.delete_marked() || self.delete_damaged() {
             return true;
         }
         if self.settings.when_full == WhenFull::Reject || !may_drop {
@@ -115,7 +125,7 @@ impl Committer {
     }
 
     /// Deletes what is delivered, up to the last segment, where there is no room to save the cursors: a mark is durable before.
-    fn delete_marked(&mut self, now: Now) -> bool {
+    fn delete_marked(&mut self) -> bool {
         let delivered = self.delivered_now();
         self.log.ask_hold(delivered);
         let delivered = delivered.min(self.log.hold());
@@ -137,7 +147,7 @@ impl Committer {
             // The next segment takes over nothing: neither rows nor a place.
             self.carried = None;
         }
-        self.delete_delivered(delivered, Duration::ZERO, now)
+        self.delete_delivered(delivered, Duration::ZERO)
             || (is_all_done
                 && self.log.segments.delete_only().unwrap_or_else(|fault| {
                     self.note_fault("could not delete the last segment, which is delivered", fault);
@@ -162,7 +172,8 @@ impl Committer {
     pub(super) fn tidy(&mut self, now: Now) {
         if now.at.saturating_duration_since(self.looked_for_done_at) >= DELETE_EVERY {
             self.looked_for_done_at = now.at;
-            self.delete_delivered(self.saved_delivered(), self.settings.retain, now);
+            self.note_delivered();
+            self.delete_delivered(self.saved_delivered(), self.settings.retain);
             self.look_at_other_files();
         }
         self.look_at_room(now);
@@ -190,21 +201,23 @@ impl Committer {
                 self.save_cursors(CURSORS_SAVED_EVERY, now);
             }
         }
-        self.take_stock(now);
+        self.take_stock();
     }
 
     /// Deletes what is delivered if room is low, and says what may still be taken in.
-    pub(super) fn take_stock(&mut self, now: Now) {
+    pub(super) fn take_stock(&mut self) {
         let mut room = self.room();
         if room.is_low() && self.stuck.is_none() {
             let delivered = self.wanted_delivered();
-            while room.is_low() && self.delete_delivered(delivered, Duration::ZERO, now) {
+            while room.is_low() && self.delete_delivered(delivered, Duration::ZERO) {
                 room = self.room();
             }
         }
         self.segment_bytes_max = segment_bytes_max(self.settings.segment_bytes, room.max_bytes);
         self.log.meter.set_room_bytes(room.max_bytes);
-        self.intake.set_quota(quota(self.settings.when_full, room, self.nothing_to_drop));
+        let takes_ids = self.intake.pending().bytes() <= pending_bytes_max(self.segment_bytes_max);
+        let quota = quota(self.settings.when_full, room, self.nothing_to_drop);
+        self.intake.set_quota(Quota { takes_ids, ..quota });
     }
 
     /// A full store that is all delivered, and all of it in the last segment, would stay full.
@@ -247,9 +260,19 @@ impl Committer {
         self.saved_cursors.iter().map(|(_, offset)| *offset).min().unwrap_or_default()
     }
 
-    /// Deletes segments that lie before `delivered`. Whether there was any.
-    fn delete_delivered(&self, delivered: u64, retain: Duration, now: Now) -> bool {
-        match self.log.segments.delete_done(delivered, retain, now.wall_ms, DELETED_AT_ONCE_MAX) {
+    /// Notes since when segments are delivered, once the clock's journal is loaded.
+    fn note_delivered(&self) {
+        if self.log.timeline.journal().latest().is_some() {
+            let segments = self.log.segments.ranges(self.end.offset);
+            let present = self.log.timeline.looked();
+            self.log.retention.lock().note(&segments, self.delivered(), &present);
+        }
+    }
+
+    /// Deletes segments that lie before `delivered` and are so for as long as `retain` says. Whether there was any.
+    fn delete_delivered(&self, delivered: u64, retain: Duration) -> bool {
+        let is_over = |first| self.log.retention.lock().is_over(first, retain, &self.log.timeline.looked());
+        match self.log.segments.delete_done(delivered, is_over, DELETED_AT_ONCE_MAX) {
             Ok(deleted) => deleted > 0,
             Err(fault) => {
                 self.note_fault("could not delete a segment that is done with", fault);
@@ -295,6 +318,16 @@ fn segment_bytes_max(configured: u64, room_bytes: u64) -> u64 {
     configured.min((room_bytes / SEGMENT_PART).max(SEGMENT_BYTES_LEAST))
 }
 
+/// What all pending QoS 2 ids may count where segments are so large.
+pub(super) fn pending_bytes_max(segment_bytes: u64) -> usize {
+    (segment_bytes / PENDING_PART).clamp(PENDING_BYTES_LEAST, PENDING_BYTES_MAX) as usize
+}
+
+/// How many frames may be known where segments are so large.
+pub(super) fn seen_frames_max(segment_bytes: u64) -> usize {
+    (segment_bytes / SEEN_PART).max(SEEN_BYTES_LEAST) as usize / seen::FRAME_BYTES
+}
+
 /// What may still be taken in.
 fn quota(when_full: WhenFull, room: Room, nothing_to_drop: bool) -> Quota {
     if when_full == WhenFull::DropOldest && !nothing_to_drop {
@@ -304,6 +337,7 @@ fn quota(when_full: WhenFull, room: Room, nothing_to_drop: bool) -> Quota {
     Quota {
         bytes: free.saturating_sub(room.max_bytes / URGENT_PART) / OVERHEAD,
         urgent_bytes: free / OVERHEAD,
+        takes_ids: true,
     }
 }
 

@@ -19,11 +19,12 @@
 //! Limits: one write waits, of what one turn took from the intake.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{Committer, judge::Change, mend};
+use super::{Committer, mend};
 use crate::{
     clock::Now,
     store::{
@@ -47,8 +48,8 @@ const AGAIN_MAX: Duration = Duration::from_secs(30);
 pub struct Write {
     /// Rows, at the end of the log.
     pub blocks: Vec<Arc<Block>>,
-    /// Pending QoS 2 ids, added and removed.
-    pub changes: Vec<Change>,
+    /// Clients whose pending QoS 2 ids changed.
+    pub changed: BTreeSet<Box<str>>,
     /// Tickets below this one are acknowledged for it.
     pub end_ticket: Option<u64>,
     /// The cursors as well.
@@ -178,8 +179,8 @@ impl Committer {
     ) -> Result<(), StoreError> {
         let commit = active.begin_commit()?;
         commit.rows(write.blocks.iter().map(|block| (block.first(), block.row())))?;
-        if !write.changes.is_empty() {
-            commit.pending(&write.changes)?;
+        if !write.changed.is_empty() {
+            commit.pending(&self.intake.pending(), &write.changed)?;
         }
         if let Some(cursors) = cursors {
             commit.cursors(cursors)?;
@@ -204,7 +205,7 @@ impl Committer {
         }
         let active = begun?;
         let first = carried.map_or(self.log.totals(), |carried| carried.first);
-        self.log.segments.begin(first.offset, active.clone(), Some(self.newest_ms));
+        self.log.segments.begin(first.offset, active.clone());
         self.active = Some(active);
         self.carried = None;
         if let Err(error) = self.log.dead_letters.note_newest_segment(first.offset) {
@@ -268,9 +269,6 @@ impl Committer {
         self.log.meter.committed(events, now.at);
         metrics::counter!(telemetry::STORED_EVENTS).increment(events);
         metrics::counter!(telemetry::STORED_BYTES).increment(bytes);
-        if let Some(last) = write.blocks.last() {
-            self.newest_ms = last.head().base_ms;
-        }
         for (index, mark) in &write.moved {
             self.log.cursors[*index].give_up(*mark);
         }

@@ -6,7 +6,7 @@
 //! | `ids` | from | what records are named after from there on (`ids.rs`) |
 //! | `rows` | offset of the first record | a row (`row.rs`) |
 //! | `cursors` | uplink | offset: everything before it is delivered |
-//! | `pending` | client, packet id | QoS 2 ids received and not released |
+//! | `pending_ids` | client | QoS 2 packet ids received and not released: each u16, little-endian, ascending |
 //! | `seen` | piece | which frames are stored, as of the segment's beginning (`seen.rs`) |
 //! | `gaps` | from | to: offsets that are known to be missing (`gaps.rs`) |
 //!
@@ -21,8 +21,8 @@
 //! Crash story: a segment is made under another name, synced, renamed, and the folder synced; a file
 //! whose rename did not happen is deleted at the next start.
 //!
-//! Versions: format 1 knew neither `gaps` nor `part`, formats 1 and 2 neither `ids` nor where they were made; they are read, and never
-//! written.
+//! Versions: format 1 knew neither `gaps` nor `part`; formats 1 and 2 neither `ids` nor where they were made, and their `pending` had a
+//! row for each client and packet id. They are read, and never written.
 
 mod read;
 mod tables;

@@ -4,11 +4,12 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Tabl
 
 use super::{
     FORMAT, FORMAT_OLDEST, Found, Head, Part, Segment, guarded,
-    tables::{CURSORS, GAPS, IDS, META, PENDING, ROWS, SEEN},
+    tables::{CURSORS, GAPS, IDS, META, PENDING, PENDING_EACH, ROWS, SEEN},
 };
 use crate::store::{
     error::StoreError,
     home::{Home, MARKS},
+    pending::Pending,
     row::Block,
 };
 
@@ -164,17 +165,37 @@ fn head(transaction: &ReadTransaction) -> Result<Head, redb::Error> {
     })
 }
 
+fn pending(transaction: &ReadTransaction) -> Result<Pending, redb::Error> {
+    let mut pending = Pending::default();
+    match transaction.open_table(PENDING) {
+        Ok(table) => {
+            for entry in table.iter()? {
+                let (client, ids) = entry?;
+                for id in ids.value().as_chunks().0 {
+                    pending.add(client.value(), u16::from_le_bytes(*id));
+                }
+            }
+        }
+        // Up to format 2.
+        Err(TableError::TableDoesNotExist(_)) => {
+            for entry in transaction.open_table(PENDING_EACH)?.iter()? {
+                let (key, _) = entry?;
+                let (client, packet_id) = key.value();
+                pending.add(client, packet_id);
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(pending)
+}
+
 fn found(head: Head, transaction: &ReadTransaction) -> Result<Found, redb::Error> {
     let mut found = Found { head, ..Found::default() };
     for entry in transaction.open_table(CURSORS)?.iter()? {
         let (name, offset) = entry?;
         found.cursors.push((name.value().to_owned(), offset.value()));
     }
-    for entry in transaction.open_table(PENDING)?.iter()? {
-        let (key, _) = entry?;
-        let (client, packet_id) = key.value();
-        found.pending.add(client, packet_id);
-    }
+    found.pending = pending(transaction)?;
     for entry in transaction.open_table(SEEN)?.iter()? {
         found.seen.push(entry?.1.value().to_owned());
     }

@@ -1,6 +1,9 @@
 //! What is written into a segment: its beginning, and the commits of the active one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use redb::{Database, Table, WriteTransaction};
 
@@ -12,6 +15,7 @@ use crate::store::{
     error::StoreError,
     gaps::Gaps,
     home::{Home, MARKS},
+    pending::Pending,
 };
 
 /// A transaction in the active segment. Dropped without [`Commit::finish`], it leaves nothing.
@@ -54,18 +58,17 @@ impl Commit {
         })
     }
 
-    /// Adds (`true`) or removes (`false`) pending QoS 2 ids.
+    /// Replaces the pending QoS 2 ids of the clients that `changed` with those that are `pending`.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub fn pending(&self, changes: &[(Box<str>, u16, bool)]) -> Result<(), StoreError> {
+    pub fn pending(&self, pending: &Pending, changed: &BTreeSet<Box<str>>) -> Result<(), StoreError> {
         self.with(|transaction| {
             let mut table = transaction.open_table(PENDING)?;
-            for (client, packet_id, added) in changes {
-                if *added {
-                    table.insert((&**client, *packet_id), ())?;
-                } else {
-                    table.remove((&**client, *packet_id))?;
+            for client in changed {
+                match pending.ids(client) {
+                    [] => drop(table.remove(&**client)?),
+                    ids => drop(table.insert(&**client, &*bytes_of(ids))?),
                 }
             }
             Ok(())
@@ -141,6 +144,11 @@ pub fn begin(
     transaction.commit().map_err(|error| fail(error.into()))
 }
 
+/// Packet ids as they are stored.
+fn bytes_of(ids: &[u16]) -> Vec<u8> {
+    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
+}
+
 fn tables(transaction: &WriteTransaction, beginning: &Beginning<'_>, home: &Home) -> Result<(), redb::Error> {
     let mut meta = transaction.open_table(META)?;
     meta.insert("format", FORMAT)?;
@@ -166,8 +174,8 @@ fn tables(transaction: &WriteTransaction, beginning: &Beginning<'_>, home: &Home
         cursors.insert(name.as_str(), *offset)?;
     }
     let mut pending = transaction.open_table(PENDING)?;
-    for (client, packet_id) in beginning.pending.all() {
-        pending.insert((client, packet_id), ())?;
+    for (client, ids) in beginning.pending.iter() {
+        pending.insert(client, &*bytes_of(ids))?;
     }
     let mut seen = transaction.open_table(SEEN)?;
     for (piece, bytes) in (0..).zip(beginning.seen) {

@@ -3,6 +3,8 @@
 //! A field is never changed or moved: what is added goes behind the others, in a format of its own number. Format 1 had no wills of clients
 //! that are connected.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// A session with subscriptions that outlives its connection.
@@ -56,8 +58,9 @@ pub struct WillRow {
 pub struct MessageRow {
     /// Its topic.
     pub topic: String,
-    /// Its payload.
-    pub payload: Vec<u8>,
+    /// Its payload. It is shared: a save of all that is owed must not take as much memory again.
+    #[serde(with = "shared")]
+    pub payload: Arc<[u8]>,
     /// Its MQTT 5 properties to forward, as on the wire, without a message expiry.
     pub properties: Vec<u8>,
     /// The client id of its publisher.
@@ -72,6 +75,21 @@ pub struct MessageRow {
     pub expiry_s: Option<u32>,
     /// The id of the command that it is; `None` for what was published.
     pub command: Option<String>,
+}
+
+/// Shared bytes, written as bytes of one's own are.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &Arc<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+        bytes.as_ref().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[u8]>, D::Error> {
+        Vec::deserialize(deserializer).map(Arc::from)
+    }
 }
 
 /// A message that a session is owed.
@@ -128,4 +146,17 @@ pub struct Kept {
     pub retained: Vec<MessageRow>,
     /// Messages that sessions are owed and that were not read, for there were more than there may be: the file holds them still.
     pub left_out: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_that_is_shared_is_written_as_before() {
+        let row = MessageRow { topic: "t".into(), payload: [1, 2].into(), ..MessageRow::default() };
+        let bytes = postcard::to_allocvec(&row).unwrap();
+        assert_eq!(bytes, [1, b't', 2, 1, 2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(postcard::from_bytes::<MessageRow>(&bytes).unwrap(), row);
+    }
 }

@@ -134,6 +134,19 @@ fn however_many_sessions_come_what_all_of_them_are_owed_stays_within_its_limit()
 }
 
 #[test]
+fn a_save_takes_no_memory_for_the_payloads_again() {
+    let mut house = House::new(Settings::default());
+    let mut a = house.connect("a");
+    house.subscribe(&mut a, "x", 1);
+    let large = message("x", &"x".repeat(100_000), 1, true);
+    house.bus.route(&large);
+    let holders = Arc::strong_count(&large.payload);
+    let save = house.bus.gather(u64::MAX);
+    assert_eq!(Arc::strong_count(&large.payload), holders + 2, "owed, and retained");
+    drop(save);
+}
+
+#[test]
 fn a_session_that_is_over_leaves_nothing_behind() {
     let mut house = House::new(Settings::default());
     for qos in [1, 2] {
