@@ -77,12 +77,24 @@ impl Seats {
 
     /// Tells the connection that keeps the gateway waiting longest to leave; false if none does.
     pub fn push_out(&self) -> bool {
-        let taken = self.taken.lock();
+        self.taken.lock().first().map(|seat| seat.leave.cancel()).is_some()
+    }
+
+    /// For how long that connection has kept the gateway waiting.
+    pub fn longest_wait(&self) -> Option<Duration> {
+        let since_ms = self.taken.lock().first()?.since_ms.load(Ordering::Relaxed);
+        let now_ms = clock::monotonic().saturating_duration_since(self.began).as_millis() as u64;
+        Some(Duration::from_millis(now_ms.saturating_sub(since_ms)))
+    }
+}
+
+impl Taken {
+    /// The one that would have to leave.
+    fn first(&self) -> Option<&Arc<Waiting>> {
         let since = |(serial, seat): (&u64, &Arc<Waiting>)| {
             (!seat.leave.is_cancelled()).then(|| (*serial, seat.since_ms.load(Ordering::Relaxed)))
         };
-        let first = longest(taken.seats.iter().filter_map(since));
-        first.and_then(|serial| taken.seats.get(&serial)).map(|seat| seat.leave.cancel()).is_some()
+        self.seats.get(&longest(self.seats.iter().filter_map(since))?)
     }
 }
 

@@ -56,8 +56,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Pause after accepting failed.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Pause between two connections that each push another one out: so a new one has some time to speak.
-const PUSH_OUT_PAUSE: Duration = Duration::from_millis(2);
+/// Time that a connection has to speak before another one pushes it out. One that had it is pushed out without a pause, so a flood of
+/// idle connections is through in a moment, and does not hold up who comes behind it.
+const SPEAK_TIME: Duration = Duration::from_millis(20);
 /// How often it is looked for a connection that can be pushed out while all wait for the gateway.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -142,9 +143,11 @@ async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
 /// Resolves once there is room for one connection more. Connections that wait for the gateway are left alone.
 async fn room(seats: &Seats, connections: &mut JoinSet<()>, connections_max: usize) {
     while connections.len() >= connections_max {
+        if let Some(rest) = seats.longest_wait().and_then(|waited| SPEAK_TIME.checked_sub(waited)) {
+            sleep(rest).await;
+        }
         if seats.push_out() {
             closed("pushed_out");
-            sleep(PUSH_OUT_PAUSE).await;
         }
         let _ = timeout(LOOK_AGAIN, connections.join_next()).await;
     }
