@@ -85,7 +85,30 @@ fn quoted(text: &str) -> Vec<&str> {
 fn rows(page: &str) -> Vec<Vec<&str>> {
     let lines = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---"));
     let cells = lines.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect::<Vec<_>>());
-    cells.filter(|cells| !["State", "Constant"].contains(&cells[0])).collect()
+    cells.filter(|cells| !["State", "State that lasts", "Constant"].contains(&cells[0])).collect()
+}
+
+/// Most that the bounds of what lasts may add up to, in MiB: a process of 128 MiB has to hold its connections and buffers beside it.
+const LASTING_MIB_MAX: usize = 96;
+
+/// The value of a constant, in MiB.
+fn mib(value: &str) -> Option<usize> {
+    let shorter = value.strip_suffix(" * 1024 * 1024").or_else(|| value.strip_suffix(" << 20"));
+    shorter?.parse().ok()
+}
+
+#[test]
+fn the_bounds_of_what_lasts_leave_room_for_connections_and_buffers_in_128_mib() {
+    let page = read("docs/limits.md");
+    let lasting: Vec<_> = rows(&page).into_iter().filter(|cells| cells.len() == 3).collect();
+    assert!(lasting.len() > 5, "the table is found");
+    let value = |cells: &Vec<&str>| mib(quoted(cells[2])[0].split_once(" = ").expect("a bound").1);
+    for cells in &lasting {
+        assert_eq!(value(cells), cells[1].parse().ok(), "{cells:?}");
+    }
+    let sum: usize = lasting.iter().filter_map(value).sum();
+    assert!(sum <= LASTING_MIB_MAX, "{sum} MiB");
+    assert!(page.contains(&format!("add up to {sum} MiB")), "{sum} MiB");
 }
 
 /// What a bound is: a line of the configuration, or a constant; complaints if it is not so.
@@ -128,6 +151,10 @@ fn every_bound_and_every_test_that_the_page_names_is_there() {
         sources("gateway/src").iter().flat_map(|(path, text)| constants(path, text)).collect();
     let mut complaints = vec![];
     for cells in rows(&page) {
+        if cells.len() == 3 {
+            complaints.extend(wrong_bound(quoted(cells[2])[0], &config, &constants));
+            continue;
+        }
         let [state, _memory, _disk, bounds, named] = cells[..] else {
             // A constant that bounds nothing of outsiders, and why.
             assert_eq!(cells.len(), 2, "{cells:?}");

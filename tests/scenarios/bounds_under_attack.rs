@@ -37,11 +37,13 @@ use tokio::{
 
 /// Of the whole process, in bytes.
 const MEMORY_MAX: u64 = 128 << 20;
-/// Of `sessions.redb`: eight times what sessions are owed and what is retained at the most.
-const SESSIONS_FILE_MAX: u64 = (8 * (32 + 16)) << 20;
+/// Of `sessions.redb`, in bytes: three times what sessions are owed, what is retained, wills and subscriptions at the most.
+const SESSIONS_FILE_MAX: u64 = (3 * (16 + 16 + 4 + 12)) << 20;
 /// How long the innocent device is measured, alone and beside the attackers.
 const ALONE: Duration = Duration::from_secs(6);
 const ATTACK: Duration = Duration::from_secs(15);
+/// The innocent device is judged by windows of this length, and by the median of them: other programs may disturb one.
+const WINDOW: Duration = Duration::from_secs(2);
 /// Between two publishes of the innocent device.
 const PACE: Duration = Duration::from_millis(20);
 /// Between two connections of an attacker.
@@ -421,8 +423,32 @@ async fn drain(mut stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What each publish of an innocent device waited for its acknowledgement, sorted.
-async fn innocent(gateway: SocketAddr, duration: Duration) -> Vec<Duration> {
+/// What the publishes of the innocent device waited for their acknowledgements.
+struct Waits {
+    /// Of each window, sorted.
+    windows: Vec<Vec<Duration>>,
+}
+
+impl Waits {
+    /// The median over the windows.
+    fn p(&self, percent: usize) -> Duration {
+        let of_window = |waits: &Vec<Duration>| waits[(waits.len() * percent / 100).min(waits.len() - 1)];
+        let mut all: Vec<_> = self.windows.iter().map(of_window).collect();
+        all.sort_unstable();
+        all[all.len() / 2]
+    }
+}
+
+/// An innocent device, on a thread of its own: the attackers of this process share no queue with it.
+async fn innocent(gateway: SocketAddr, duration: Duration) -> Waits {
+    let publishes = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(publish_for(gateway, duration))
+    };
+    tokio::task::spawn_blocking(publishes).await.expect("the device is served")
+}
+
+async fn publish_for(gateway: SocketAddr, duration: Duration) -> Waits {
     let connect = Connect { version: Version::V311, client_id: "innocent", clean: true, keep_alive_s: 60 };
     let mut client = within("the device to get in", LIMIT, async {
         loop {
@@ -433,31 +459,25 @@ async fn innocent(gateway: SocketAddr, duration: Duration) -> Vec<Duration> {
         }
     })
     .await;
-    let (mut pace, start, mut waits) = (interval(PACE), now(), vec![]);
+    let (mut pace, start, mut windows, mut count) = (interval(PACE), now(), vec![], 0);
     while start.elapsed() < duration {
-        pace.tick().await;
-        let (packet_id, sent) = (waits.len() as u16 % 1000 + 1, now());
-        let payload = b"a reading of forty bytes, more or less..";
-        let publish = Publish {
-            topic: "innocent/reading",
-            payload,
-            qos: 1,
-            packet_id,
-            dup: false,
-            user_properties: &[],
-        };
-        client.put_publish(&publish);
-        client.flush().await.expect("it is not cut off");
-        let answer = within("a PUBACK", LIMIT, client.next()).await;
-        assert_eq!(answer, Packet::Ack { ack: Ack::PubAck, packet_id, reason: 0 });
-        waits.push(sent.elapsed());
+        let (begin, mut waits) = (now(), vec![]);
+        while begin.elapsed() < WINDOW.min(duration) {
+            pace.tick().await;
+            count += 1;
+            let (packet_id, sent) = (count % 1000 + 1, now());
+            let payload = b"a reading of forty bytes, more or less..";
+            let (topic, dup) = ("innocent/reading", false);
+            client.put_publish(&Publish { topic, payload, qos: 1, packet_id, dup, user_properties: &[] });
+            client.flush().await.expect("it is not cut off");
+            let answer = within("a PUBACK", LIMIT, client.next()).await;
+            assert_eq!(answer, Packet::Ack { ack: Ack::PubAck, packet_id, reason: 0 });
+            waits.push(sent.elapsed());
+        }
+        waits.sort_unstable();
+        windows.push(waits);
     }
-    waits.sort_unstable();
-    waits
-}
-
-fn p(waits: &[Duration], percent: usize) -> Duration {
-    waits[(waits.len() * percent / 100).min(waits.len() - 1)]
+    Waits { windows }
 }
 
 fn bytes_of(folder: &Path, name: &str) -> u64 {
@@ -535,10 +555,10 @@ async fn a_hundred_attackers_stay_within_the_bounds_and_leave_nothing_behind() {
     }
     eprintln!(
         "innocent device: p50 {:?}, p99 {:?} alone; p50 {:?}, p99 {:?} beside them",
-        p(&alone, 50),
-        p(&alone, 99),
-        p(&beside, 50),
-        p(&beside, 99)
+        alone.p(50),
+        alone.p(99),
+        beside.p(50),
+        beside.p(99)
     );
     let peak = gateway.usage().resident_peak_bytes;
     assert_eq!(gateway.metric("tidegate_store_failures_total"), 0.0, "{}", gateway.log());
@@ -559,8 +579,8 @@ async fn a_hundred_attackers_stay_within_the_bounds_and_leave_nothing_behind() {
     })
     .await;
     show(&format!("{:.1} s after", start.elapsed().as_secs_f64()), &gateway);
-    assert!(!innocent(gateway.mqtt, Duration::from_secs(1)).await.is_empty());
+    innocent(gateway.mqtt, Duration::from_secs(1)).await;
     assert!(peak <= MEMORY_MAX, "{} MiB of memory", peak >> 20);
     assert!(sessions_bytes <= SESSIONS_FILE_MAX, "{} MiB of sessions.redb", sessions_bytes >> 20);
-    assert!(p(&beside, 99) <= (p(&alone, 99) * 2).max(WAIT_FLOOR), "the innocent device waits too long");
+    assert!(beside.p(99) <= (alone.p(99) * 2).max(WAIT_FLOOR), "the innocent device waits too long");
 }

@@ -33,7 +33,7 @@ use super::{
 };
 
 /// Most memory of all kinds together, in bytes.
-pub const KINDS_BYTES_MAX: usize = 40 << 20;
+pub const KINDS_BYTES_MAX: usize = 12 << 20;
 /// Most lists of kinds.
 pub const SETS_MAX: usize = 20_000;
 /// Most devices.

@@ -221,6 +221,8 @@ impl Device {
                 self.older.highest = self.older.highest.max(oldest.boot);
             }
             let (first, gaps) = (moment(received), Gaps::beginning_at(from));
+            // A boot is large and most devices have few: no room for three more is taken with the first.
+            self.boots.reserve_exact(1);
             self.boots.push_back(Boot { boot: number, first, last: first, gaps, ..Boot::default() });
             self.boots.len() - 1
         });

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Devices that are known.
-pub const DEVICES_MAX: usize = 20_000;
+pub const DEVICES_MAX: usize = 12_000;
 
 /// What following the log made of it.
 #[derive(Debug, Default)]

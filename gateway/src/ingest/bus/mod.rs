@@ -58,8 +58,8 @@ use route::Takers;
 
 /// Bytes that wait to be passed on at most: what does not fit is lost, as QoS 0 may be.
 pub const PASSED_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of all subscriptions together: ten thousand devices with three of their own each.
-pub const SUBSCRIPTIONS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes of all subscriptions together: ten thousand devices with one of their own each.
+pub const SUBSCRIPTIONS_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// What a shared subscription begins with: section 4.8.2.
 const SHARE: &str = "$share/";
 

@@ -29,7 +29,7 @@ use crate::{
 /// anyway: at the default rate ten thousand are let in within 20 s.
 pub const RETURN_GRACE_S: u32 = 30;
 /// Bytes of all wills that are kept, of which there are no more than clients.
-pub const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What one weighs beside its own bytes.
 const ENTRY_BYTES: usize = 160;
 
