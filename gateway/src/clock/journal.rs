@@ -24,6 +24,8 @@
 //! Limits: [`BOOTS_MAX`] machine boots with [`STEPS_MAX`] steps each; older ones are forgotten. A wall clock before 2025 is one that
 //! was never set; any other is believed.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::Reading;
@@ -296,6 +298,29 @@ impl Journal {
         let (axis, boot) = self.boots.get(at.checked_sub(1)?)?;
         let (boot_ms, doubt_ms) = boot.locate(offset, received_ms as i64)?;
         Some(Located { moment: Moment { axis: *axis, boot_ms }, doubt_ms })
+    }
+
+    /// When the record at `offset`, stamped with `received_ms`, was received, by the wall clock as it is known now; as it was stamped
+    /// where nothing more is known. Milliseconds since 1970.
+    #[must_use]
+    pub fn received_wall_ms(&self, offset: u64, received_ms: u64) -> u64 {
+        let wall = self.locate(offset, received_ms).and_then(|located| self.wall(located.moment));
+        wall.map_or(received_ms, |wall| wall.ms.max(0) as u64)
+    }
+
+    /// Whether all records at these offsets were stamped by one clock, as far as is known: then they lie apart as their stamps do.
+    #[must_use]
+    pub fn is_one_clock(&self, offsets: &Range<u64>) -> bool {
+        let next = self.boots.partition_point(|(_, boot)| boot.from_offset <= offsets.start);
+        if self.boots.get(next).is_some_and(|(_, boot)| boot.from_offset < offsets.end) {
+            return false;
+        }
+        let own = next.checked_sub(1).and_then(|own| self.boots.get(own));
+        let is_near = |clock: &Clock| {
+            let is_behind = clock.settled.is_some_and(|settled| settled.offset <= offsets.start);
+            clock.before.offset < offsets.end && !is_behind
+        };
+        own.is_none_or(|(_, boot)| !boot.clocks.iter().any(is_near))
     }
 
     /// A moment by the wall clock; `None` where its machine boot is forgotten.
