@@ -312,10 +312,10 @@ impl Case {
         let stored = self.world.stored();
         for (payload, times) in &wanted {
             let count = stored.iter().filter(|stored| *stored == payload).count();
-            assert!(
-                (times.min..=times.max).contains(&count),
-                "{payload} is stored {count} times, not {times:?}"
-            );
+            // Each kill may come between a will's record and the file's knowing of it.
+            let again = if payload.starts_with("will") && times.max > 0 { self.book.kills } else { 0 };
+            let is_right = (times.min..=times.max + again).contains(&count);
+            assert!(is_right, "{payload} is stored {count} times, not {times:?}");
         }
         let known = |payload: &String| wanted.contains_key(payload) || payload == "tick";
         assert!(stored.iter().all(known), "{stored:?}, of which not all of {wanted:?}");
@@ -365,7 +365,7 @@ async fn take(client: &mut Client) -> Option<Got> {
 
 /// `TEST_SESSION_CASES` sets how many lists of actions.
 fn cases() -> u32 {
-    std::env::var("TEST_SESSION_CASES").map_or(1000, |text| text.parse().expect("a number"))
+    std::env::var("TEST_SESSION_CASES").map_or(500, |text| text.parse().expect("a number"))
 }
 
 #[test]
