@@ -464,6 +464,32 @@ mod tests {
     }
 
     #[test]
+    fn records_are_of_one_clock_unless_a_boot_or_a_step_is_among_them_or_near() {
+        let mut journal = Journal::default();
+        assert!(journal.is_one_clock(&(0..u64::MAX)), "nothing is known");
+        journal.look(&reading(1, 1_000, 0), 10);
+        journal.look(&reading(1, 50_000, 0), 100);
+        journal.look(&reading(1, 51_000, NOW_MS), 110);
+        assert!(!journal.is_one_clock(&(500..501)), "the step is not long ago");
+        journal.look(&reading(1, 51_000 + RECEIPT_LAG_MS_MAX, NOW_MS), 200);
+        journal.look(&reading(2, 1_000, NOW_MS), 300);
+        for (offsets, expected) in [
+            (0..10, true),
+            (9..11, false),
+            (10..100, true),
+            (99..101, false),
+            (150..160, false),
+            (199..201, false),
+            (200..300, true),
+            (299..301, false),
+            (0..1000, false),
+            (300..1000, true),
+        ] {
+            assert_eq!(journal.is_one_clock(&offsets), expected, "{offsets:?}");
+        }
+    }
+
+    #[test]
     fn what_lies_before_the_journal_has_no_moment_and_old_boots_are_forgotten() {
         let mut journal = Journal::default();
         for boot in 0..=BOOTS_MAX {
