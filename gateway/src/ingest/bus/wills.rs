@@ -8,7 +8,8 @@
 //! ```
 //! A stop publishes no will: the clients come back to the gateway that is started next, and MQTT 5 (section 3.1.2.5) lets a server put
 //! the publication off until then. Crash story: the file has a will before CONNACK, and loses it once its record is durable; so a crash
-//! between the two publishes it twice at worst, and never not at all.
+//! between the two publishes it twice at worst, and never not at all. A client that comes back waits for that record, as its next will, or
+//! none, takes the place of that one in the file.
 //!
 //! Limits: one will for each client; [`KEPT_BYTES_MAX`] in all, less where `sessions.redb` has little room. One that finds no room is published when its connection ends, without
 //! a delay, and a restart forgets it.
@@ -76,6 +77,18 @@ impl Standing {
         let due_ms = if let Step::Waiting { due_ms } = self.step { Some(due_ms) } else { None };
         Some(StandingWillRow { delay_s: will.delay_s, due_ms, message: message(client, will, 0).row() })
     }
+}
+
+/// How far a will is whose time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publication {
+    /// The bus publishes it with its next tick.
+    Due,
+    /// Its record is in the intake.
+    Made {
+        /// It is durable once the watermark has reached this.
+        committed_at: u64,
+    },
 }
 
 fn hash(row: &StandingWillRow) -> u64 {
@@ -199,6 +212,16 @@ impl Wills {
 }
 
 impl Bus {
+    /// The publication of the will that the client left. It has to be durable before the file may have another in its place.
+    pub fn will_publication(&self, client: &str, now_ms: u64) -> Option<Publication> {
+        let wills = self.0.wills.lock();
+        let standing = wills.standing.get(client).filter(|standing| standing.will.is_some())?;
+        match standing.step {
+            Step::Published { committed_at } => Some(Publication::Made { committed_at }),
+            _ => standing.is_due(now_ms).then_some(Publication::Due),
+        }
+    }
+
     /// The client is connected with this will, or with none: one that it left is gone, unless it was due. Gives whether the file has to
     /// be told of it before the client is let in.
     pub fn stand_will(&self, client: &Arc<str>, will: Option<&Arc<Will>>, now_ms: u64) -> Option<u64> {
@@ -282,6 +305,8 @@ impl Bus {
             }
             drop(wills);
             self.will_published(&client, &will, committed_at);
+            // Its client may wait for it.
+            self.0.saved.send_modify(|_| {});
         }
     }
 }
