@@ -100,7 +100,7 @@ impl House {
     fn replayed(&self) -> u64 {
         let (view, mut found, mut at) = (self.store.view(), 0, 0);
         while at < view.end().offset {
-            let scan = view.scan(at, &(0..u64::MAX), 1 << 20).unwrap();
+            let scan = view.scan(at, None, 1 << 20).unwrap();
             found += scan.blocks.iter().map(|block| block.records_from(at).count() as u64).sum::<u64>();
             at = scan.next.offset;
         }

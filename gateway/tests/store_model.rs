@@ -75,7 +75,7 @@ fn replay(world: &mut World) {
     let (Ok(begin), end) = (view.begin(), view.end()) else { return };
     let mut at = begin.offset;
     while at < end.offset {
-        let Ok(scan) = view.scan(at, &(0..u64::MAX), 64 * 1024) else { return };
+        let Ok(scan) = view.scan(at, None, 64 * 1024) else { return };
         for block in &scan.blocks {
             for (offset, record) in block.records_from(at) {
                 assert!(offset < end.offset, "a record that is not committed is read at {offset}");

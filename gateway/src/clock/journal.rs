@@ -24,6 +24,8 @@
 //! Limits: [`BOOTS_MAX`] machine boots with [`STEPS_MAX`] steps each; older ones are forgotten. A wall clock before 2025 is one that
 //! was never set; any other is believed.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::Reading;
@@ -298,6 +300,29 @@ impl Journal {
         Some(Located { moment: Moment { axis: *axis, boot_ms }, doubt_ms })
     }
 
+    /// When the record at `offset`, stamped with `received_ms`, was received, by the wall clock as it is known now; as it was stamped
+    /// where nothing more is known. Milliseconds since 1970.
+    #[must_use]
+    pub fn received_wall_ms(&self, offset: u64, received_ms: u64) -> u64 {
+        let wall = self.locate(offset, received_ms).and_then(|located| self.wall(located.moment));
+        wall.map_or(received_ms, |wall| wall.ms.max(0) as u64)
+    }
+
+    /// Whether all records at these offsets were stamped by one clock, as far as is known: then they lie apart as their stamps do.
+    #[must_use]
+    pub fn is_one_clock(&self, offsets: &Range<u64>) -> bool {
+        let next = self.boots.partition_point(|(_, boot)| boot.from_offset <= offsets.start);
+        if self.boots.get(next).is_some_and(|(_, boot)| boot.from_offset < offsets.end) {
+            return false;
+        }
+        let own = next.checked_sub(1).and_then(|own| self.boots.get(own));
+        let is_near = |clock: &Clock| {
+            let is_behind = clock.settled.is_some_and(|settled| settled.offset <= offsets.start);
+            clock.before.offset < offsets.end && !is_behind
+        };
+        own.is_none_or(|(_, boot)| !boot.clocks.iter().any(is_near))
+    }
+
     /// A moment by the wall clock; `None` where its machine boot is forgotten.
     #[must_use]
     pub fn wall(&self, moment: Moment) -> Option<Wall> {
@@ -436,6 +461,32 @@ mod tests {
         assert!(!journal.wall(old.moment).unwrap().is_set && journal.wall(new.moment).unwrap().is_set);
         let kept = Journal::of(journal.boots.clone());
         assert_eq!(kept.locate(10, 4_000), Some(old));
+    }
+
+    #[test]
+    fn records_are_of_one_clock_unless_a_boot_or_a_step_is_among_them_or_near() {
+        let mut journal = Journal::default();
+        assert!(journal.is_one_clock(&(0..u64::MAX)), "nothing is known");
+        journal.look(&reading(1, 1_000, 0), 10);
+        journal.look(&reading(1, 50_000, 0), 100);
+        journal.look(&reading(1, 51_000, NOW_MS), 110);
+        assert!(!journal.is_one_clock(&(500..501)), "the step is not long ago");
+        journal.look(&reading(1, 51_000 + RECEIPT_LAG_MS_MAX, NOW_MS), 200);
+        journal.look(&reading(2, 1_000, NOW_MS), 300);
+        for (offsets, expected) in [
+            (0..10, true),
+            (9..11, false),
+            (10..100, true),
+            (99..101, false),
+            (150..160, false),
+            (199..201, false),
+            (200..300, true),
+            (299..301, false),
+            (0..1000, false),
+            (300..1000, true),
+        ] {
+            assert_eq!(journal.is_one_clock(&offsets), expected, "{offsets:?}");
+        }
     }
 
     #[test]

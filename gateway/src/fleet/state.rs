@@ -152,9 +152,7 @@ impl State {
     /// When a record was received, by what is known of the gateway's clock now.
     #[must_use]
     pub fn received(&self, offset: u64, received_ms: u64) -> u64 {
-        let located = self.journal.locate(offset, received_ms);
-        let wall = located.and_then(|located| self.journal.wall(located.moment));
-        wall.map_or(received_ms, |wall| wall.ms.max(0) as u64)
+        self.journal.received_wall_ms(offset, received_ms)
     }
 
     /// The devices.

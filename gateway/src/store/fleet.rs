@@ -13,16 +13,19 @@
 //! forgotten then, but for the events themselves, which are not touched.
 
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+    Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
 };
 
 use super::{
     disk::Files,
     error::StoreError,
+    guard::{Guarded, guarded},
+    overlay::Overlay,
     retention::Retention,
-    side_file::{Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
+    side_file::{CACHE_BYTES, Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
 };
-use crate::clock::Moment;
+use crate::clock::{Journal, Moment, journal::MachineBoot};
 
 /// The file's name in the data folder.
 pub const FILE: &str = "fleet.redb";
@@ -155,6 +158,30 @@ impl Kept {
         let announced = self.announced.iter().map(|_| size_of::<Hash>());
         devices.chain(boots).chain(definitions).chain(sets).chain(announced).map(row_bytes).sum()
     }
+}
+
+/// The gateway's clock as it is kept in the files of a store that nobody has open: read through an overlay, so nothing is written. Where it
+/// can not be read, nothing is known of it.
+pub fn journal(files: &Files, store: Option<u32>) -> Journal {
+    let open = || -> Result<Journal, StoreError> {
+        let path = files.path_of(FILE);
+        let overlay =
+            Overlay::new(files.open_to_read(FILE)?).map_err(|error| StoreError::io(&path, error))?;
+        let look = || -> Result<Journal, redb::Error> {
+            let db = Guarded::new(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay)?);
+            let owner = number(db.get()?, "store")?;
+            if owner.is_none() || owner != store.map(u64::from) {
+                return Ok(Journal::default());
+            }
+            let mut boots: Vec<(u32, MachineBoot)> = Vec::new();
+            for row in db.get()?.begin_read()?.open_table(MACHINE_BOOTS)?.iter()? {
+                boots.extend(postcard::from_bytes::<(u32, MachineBoot)>(row?.1.value()).ok());
+            }
+            Ok(Journal::of(boots))
+        };
+        guarded(&path, || look().map_err(|error| StoreError::disk(&path, error)))
+    };
+    open().unwrap_or_default()
 }
 
 fn copy_tables(old: &ReadTransaction, new: &WriteTransaction) -> Result<(), redb::Error> {

@@ -19,8 +19,6 @@ use super::{
     view::View,
 };
 
-const ALWAYS: std::ops::Range<u64> = 0..u64::MAX;
-
 /// Follows the log.
 #[derive(Debug)]
 pub struct Follower {
@@ -93,7 +91,7 @@ impl Follower {
     async fn read_ahead(&mut self) -> Result<(), ReadError> {
         let (view, position) = (self.view.clone(), self.position);
         let reading = self.reading.get_or_insert_with(|| {
-            tokio::task::spawn_blocking(move || view.scan(position, &ALWAYS, READ_BYTES_MAX))
+            tokio::task::spawn_blocking(move || view.scan(position, None, READ_BYTES_MAX))
         });
         let read = reading.await;
         self.reading = None;

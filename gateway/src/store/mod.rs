@@ -57,6 +57,7 @@ mod segments;
 mod sessions;
 mod share;
 mod side_file;
+mod times;
 mod view;
 
 use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
@@ -87,11 +88,12 @@ pub use outbox::{
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
-pub use scan::{CLOCK_SLACK_MS, Point, Scan};
+pub use scan::{Point, Scan};
 pub use sessions::{
     Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE,
     Kept as KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
 };
+pub use times::{CLOCK_SLACK_MS, Times};
 pub use view::View;
 
 use serde::{Deserialize, Serialize};

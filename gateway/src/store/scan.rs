@@ -5,13 +5,9 @@
 //!                 │ none of its events can be within the times ─▶ passed over whole
 //!                 └ it can not be read ─────────────────────────▶ passed over whole, and said
 //! ```
-//! Limits: about `bytes_max` of rows at a time. A segment is passed over for its times when its first and its last row lie
-//! more than [`CLOCK_SLACK_MS`] outside of them: times are the wall clock's, and a clock that was set back while the
-//! segment was written leaves them out of order. One that was set back by more may hide events from a scan by time.
+//! Limits: about `bytes_max` of rows at a time. What a segment is passed over for its times by is told in `times.rs`.
 //!
 //! Blocking. What is deleted meanwhile is not there any more: the rows of the next look begin later than asked for.
-
-use std::ops::Range;
 
 use super::{
     error::StoreError,
@@ -20,11 +16,10 @@ use super::{
     reader,
     row::Block,
     segments::{Fault, Place},
+    times::Times,
     view::View,
 };
 
-/// A wall clock may have been set back by this much without hiding an event.
-pub const CLOCK_SLACK_MS: u64 = 3_600_000;
 /// The smallest look: one row.
 const ONE_ROW: usize = 1;
 
@@ -92,16 +87,18 @@ impl View {
     }
 
     /// Rows from the one that holds `at` on, to about `bytes_max`, from one segment; those of a segment whose events
-    /// all lie outside of `times` (milliseconds since 1970) are left out.
+    /// all lie outside of `times` are left out.
     ///
     /// # Errors
     /// [`StoreError`]: the folder can not be read, or the store is closed. A segment that can not be read is no error:
     /// see [`Scan::unreadable`].
-    pub fn scan(&self, at: u64, times: &Range<u64>, bytes_max: usize) -> Result<Scan, StoreError> {
+    pub fn scan(&self, at: u64, times: Option<&Times>, bytes_max: usize) -> Result<Scan, StoreError> {
         let end = self.end();
         let look = || -> Result<(Vec<Block>, Point), StoreError> {
             let place = self.log.segments.holding(at).map_err(|fault| fault.cause)?;
-            if let Some(next) = outside(&place, at, times)? {
+            if let Some(times) = times
+                && let Some(next) = outside(&place, at, times)?
+            {
                 return Ok((Vec::new(), next));
             }
             let mut blocks = place.segment.read(at, bytes_max)?;
@@ -132,16 +129,13 @@ impl View {
 }
 
 /// The point after a sealed segment whose rows from `at` on all lie outside of `times`; `None` if one may lie inside.
-fn outside(place: &Place, at: u64, times: &Range<u64>) -> Result<Option<Point>, StoreError> {
+fn outside(place: &Place, at: u64, times: &Times) -> Result<Option<Point>, StoreError> {
     if place.end.is_none() {
         return Ok(None);
     }
     let (rows, last) = (place.segment.read(at, ONE_ROW)?, place.segment.last()?);
     let (Some(first), Some(last)) = (rows.first(), last) else { return Ok(None) };
-    let both = [first.head().base_ms, last.head().base_ms];
-    let older = both.iter().all(|ms| ms.saturating_add(CLOCK_SLACK_MS) < times.start);
-    let newer = both.iter().all(|ms| ms.saturating_sub(CLOCK_SLACK_MS) >= times.end);
-    Ok((older || newer).then(|| point_after(&last)))
+    Ok(times.pass_over(first, &last).then(|| point_after(&last)))
 }
 
 fn point_after(block: &Block) -> Point {
@@ -151,7 +145,7 @@ fn point_after(block: &Block) -> Point {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, time::Duration};
+    use std::{ops::Range, path::Path, time::Duration};
 
     use super::{
         super::{Batch, Kind, Record, Settings, Store, segment},
@@ -205,9 +199,10 @@ mod tests {
 
     /// All offsets that a walk finds, how many segments could not be read, and how many looks it took.
     fn walk(view: &View, times: &Range<u64>, bytes_max: usize) -> (Vec<u64>, usize, usize) {
+        let times = Times::new(times.clone(), view.timeline().journal());
         let (mut found, mut unreadable, mut looks, mut at) = (vec![], 0, 0, 0);
         while at < view.end().offset {
-            let scan = view.scan(at, times, bytes_max).unwrap();
+            let scan = view.scan(at, Some(&times), bytes_max).unwrap();
             assert!(scan.next.offset > at, "it goes on");
             for block in &scan.blocks {
                 found.extend(block.records_from(at).map(|(offset, _)| offset));
@@ -231,7 +226,7 @@ mod tests {
             assert!((looks_min..=looks_min + 4).contains(&looks), "{looks} looks of {bytes_max} bytes");
         }
         assert_eq!(view.begin().unwrap(), Point { offset: 0, bytes: 0 });
-        let scan = view.scan(89, &ALL, 1).unwrap();
+        let scan = view.scan(89, None, 1).unwrap();
         assert_eq!(scan.next, view.end());
     }
 
@@ -276,7 +271,7 @@ mod tests {
         let store = ninety_hours(folder.path());
         let view = store.view();
         store.close();
-        assert!(matches!(view.scan(0, &ALL, 1), Err(StoreError::Closed)));
+        assert!(matches!(view.scan(0, None, 1), Err(StoreError::Closed)));
         assert!(matches!(view.begin(), Err(StoreError::Closed)));
     }
 }

@@ -29,7 +29,8 @@ use super::{
 
 /// Numbers by name.
 pub const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const CACHE_BYTES: usize = 512 * 1024;
+/// Of each such file's database.
+pub const CACHE_BYTES: usize = 512 * 1024;
 /// A file that takes fewer bytes than this is left as it is, however little it holds.
 pub const SPARSE_BYTES_MIN: u64 = 1024 * 1024;
 /// A file that takes more than so many times what it holds is copied into a new one.

@@ -232,7 +232,7 @@ impl World {
         let mut payloads = vec![];
         let (mut at, end) = (view.begin().unwrap().offset, view.end().offset);
         while at < end {
-            let scan = view.scan(at, &(0..u64::MAX), 64 * 1024).unwrap();
+            let scan = view.scan(at, None, 64 * 1024).unwrap();
             for block in &scan.blocks {
                 let records = block.records_from(at).filter(|(_, record)| !record.local);
                 payloads

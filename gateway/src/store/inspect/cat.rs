@@ -1,8 +1,8 @@
 //! Showing records: by place, time, device and kind, a bounded number at a time.
 //!
-//! A segment whose first and last row lie more than [`CLOCK_SLACK_MS`] outside of the times asked for is passed over: times
-//! are the wall clock's, and one that was set back by more may hide records from a look by time. What can not be read is told
-//! and passed over; what is missing has a gap record of its own.
+//! Times are compared as `times.rs` says, so that records from before the clock was set are found by when they were received in truth;
+//! what is shown of them is the stamp that they have. What can not be read is told and passed over; what is missing has a gap record of
+//! its own.
 //!
 //! Limits: [`CatLimits`], of records shown and of bytes read. Whoever wants more goes on from the offset that is given.
 
@@ -13,6 +13,7 @@ use super::{
         ids::Prefixes,
         record::{Kind, Record},
         row::Block,
+        times::Times,
     },
     READ_BYTES_MAX,
     entry::Entry,
@@ -20,15 +21,12 @@ use super::{
     source::{Opened, Place, Source},
 };
 
-/// A wall clock may have been set back by this much without hiding a record.
-const CLOCK_SLACK_MS: u64 = 3_600_000;
-
 /// Which records are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CatFilter {
     /// From this offset on.
     pub offset: u64,
-    /// Received then or later, milliseconds since 1970.
+    /// Received then or later, by the gateway's clock as it is known now, milliseconds since 1970.
     pub from_ms: Option<u64>,
     /// Received before then.
     pub to_ms: Option<u64>,
@@ -69,7 +67,11 @@ pub fn cat(
     visit: &mut dyn FnMut(CatItem<'_>),
 ) -> Result<Option<u64>, StoreError> {
     let before = gateway_id.map_or_else(String::new, |gateway| format!("{gateway}/"));
-    let mut look = Look { filter, prefixes: source.ids().prefixes(&before), left: limits, visit };
+    let CatFilter { from_ms, to_ms, .. } = *filter;
+    let times = (from_ms.is_some() || to_ms.is_some())
+        .then(|| Times::new(from_ms.unwrap_or(0)..to_ms.unwrap_or(u64::MAX), source.journal()));
+    let prefixes = source.ids().prefixes(&before);
+    let mut look = Look { filter, times, prefixes, left: limits, visit };
     for place in source.places() {
         let from = filter.offset.max(place.first);
         if place.end.is_some_and(|end| end <= from) {
@@ -92,6 +94,8 @@ pub fn cat(
 
 struct Look<'a> {
     filter: &'a CatFilter,
+    /// Those asked for, if any.
+    times: Option<Times>,
     prefixes: Prefixes,
     left: CatLimits,
     visit: &'a mut dyn FnMut(CatItem<'_>),
@@ -123,7 +127,7 @@ impl Look<'_> {
 
     fn row(&mut self, block: &Block, from: u64) -> Option<u64> {
         for (offset, record) in block.records_from(from) {
-            if self.is_asked_for(&record) {
+            if self.is_asked_for(offset, &record) {
                 (self.visit)(CatItem::Record(Entry::new(offset, &record, &self.prefixes)));
                 self.left.records = self.left.records.saturating_sub(1);
                 if self.left.records == 0 {
@@ -135,26 +139,17 @@ impl Look<'_> {
         (self.left.bytes == 0).then(|| block.end())
     }
 
-    fn is_asked_for(&self, record: &Record<'_>) -> bool {
-        let CatFilter { from_ms, to_ms, device, kind, .. } = self.filter;
-        from_ms.is_none_or(|from| from <= record.received_ms)
-            && to_ms.is_none_or(|to| record.received_ms < to)
-            && kind.is_none_or(|kind| kind == record.kind)
+    fn is_asked_for(&self, offset: u64, record: &Record<'_>) -> bool {
+        let CatFilter { device, kind, .. } = self.filter;
+        kind.is_none_or(|kind| kind == record.kind)
             && device.as_ref().is_none_or(|device| device == device_of(record))
+            && self.times.as_ref().is_none_or(|times| times.contain(offset, record.received_ms))
     }
 
     /// Whether no row of a segment from `from` on can have been received within the times asked for.
     fn is_outside(&self, opened: &Opened<'_>, place: Place, from: u64) -> Result<bool, StoreError> {
-        let CatFilter { from_ms, to_ms, .. } = self.filter;
-        if place.is_last || (from_ms.is_none() && to_ms.is_none()) {
-            return Ok(false);
-        }
+        let Some(times) = self.times.as_ref().filter(|_| !place.is_last) else { return Ok(false) };
         let (rows, last) = (opened.read(from, 1)?, opened.last()?);
-        let Some((first, last)) = rows.first().zip(last) else { return Ok(false) };
-        let both = [first.head().base_ms, last.head().base_ms];
-        let is_older =
-            from_ms.is_some_and(|from| both.iter().all(|ms| ms.saturating_add(CLOCK_SLACK_MS) < from));
-        let is_newer = to_ms.is_some_and(|to| both.iter().all(|ms| ms.saturating_sub(CLOCK_SLACK_MS) >= to));
-        Ok(is_older || is_newer)
+        Ok(rows.first().zip(last).is_some_and(|(first, last)| times.pass_over(first, &last)))
     }
 }

@@ -9,6 +9,7 @@ use super::{
     super::{
         disk::Files,
         error::StoreError,
+        fleet,
         gaps::Gaps,
         ids::StoreIds,
         lock::Lock,
@@ -18,6 +19,7 @@ use super::{
     },
     READ_BYTES_MAX, state,
 };
+use crate::clock::Journal;
 
 /// A store to look into.
 #[derive(Debug)]
@@ -133,6 +135,14 @@ impl Source {
         match self {
             Self::Running(log) => log.segments.ranges(0).iter().any(|range| range.start == first),
             Self::Stopped(stopped) => stopped.firsts.contains(&first),
+        }
+    }
+
+    /// The gateway's clock, as far as it was kept.
+    pub fn journal(&self) -> Arc<Journal> {
+        match self {
+            Self::Running(log) => log.timeline.journal(),
+            Self::Stopped(stopped) => Arc::new(fleet::journal(&stopped.files, self.store())),
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     picked::{Picked, Picker},
     request::Stored,
 };
-use crate::store::{Letter, Point, ReadError, Record, StoreError, View};
+use crate::store::{Letter, Point, ReadError, Record, StoreError, Times, View};
 
 /// Bytes of rows that one look reads, at about the most.
 const LOOK_BYTES_MAX: usize = 512 * 1024;
@@ -87,6 +87,8 @@ pub struct LogFeed {
     view: View,
     uplink: String,
     stored: Stored,
+    /// By the clock as it was known when the replay began, like the times that were asked for.
+    times: Times,
     begin: Point,
     end: Point,
 }
@@ -99,7 +101,8 @@ impl LogFeed {
     pub fn open(view: View, uplink: String, stored: Stored) -> Result<Self, ReadError> {
         let end = view.end();
         let begin = view.begin().map_err(read_error)?;
-        Ok(Self { view, uplink, stored, begin, end })
+        let times = Times::new(stored.from_ms..stored.to_ms, view.timeline().journal());
+        Ok(Self { view, uplink, stored, times, begin, end })
     }
 }
 
@@ -120,14 +123,13 @@ impl Feed for LogFeed {
             let scanned_bytes = Some(self.total_bytes());
             return Ok(Look { next: at, ended: true, scanned_bytes, ..Look::default() });
         }
-        let times = self.stored.from_ms..self.stored.to_ms;
-        let scan = self.view.scan(at, &times, LOOK_BYTES_MAX).map_err(read_error)?;
+        let scan = self.view.scan(at, Some(&self.times), LOOK_BYTES_MAX).map_err(read_error)?;
         if let Some(error) = &scan.unreadable {
             tracing::warn!(uplink = %self.uplink, "a replay passes over a segment that can not be read: {error}");
         }
         let mut picker = Picker::new(block_events_max);
         for (offset, record) in scan.blocks.iter().flat_map(|block| block.records_from(at)) {
-            if offset < end && self.stored.takes(&record) {
+            if offset < end && self.stored.takes(&record) && self.times.contain(offset, record.received_ms) {
                 picker.push(offset, &record);
             }
         }
@@ -164,7 +166,7 @@ pub fn settled(view: &View, uplink: &str, offset: u64) -> Vec<Control> {
     let to = view.settled_to(uplink);
     let begin = view.begin().map_or(to, |begin| begin.offset);
     let from = offset.min(to).saturating_sub(CONTROLS_LOOKED_AT).max(begin);
-    let Ok(scan) = view.scan(from, &(0..u64::MAX), LOOK_BYTES_MAX) else { return Vec::new() };
+    let Ok(scan) = view.scan(from, None, LOOK_BYTES_MAX) else { return Vec::new() };
     let records = scan.blocks.iter().flat_map(|block| block.records_from(from));
     Control::newest(
         records.filter(|(found, _)| *found < to && *found != offset).take(CONTROLS_LOOKED_AT as usize),

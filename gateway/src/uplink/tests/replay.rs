@@ -13,7 +13,7 @@ use super::{
     *,
 };
 use crate::{
-    clock,
+    clock::{self, Journal, Reading},
     store::{self, Batch, DeadLetter, DeadLetterFilter, Store},
 };
 
@@ -120,6 +120,42 @@ async fn exactly_what_was_asked_for_is_sent_with_its_old_id_and_the_mark_of_the_
             assert_eq!(value("tidegate-id"), format!("barn-7/{:08x}-{n}", store.view().ids().at(n)));
             assert_eq!(value("tidegate-replayed"), id);
         }
+    }
+}
+
+/// A minute after its boot, on a machine whose clock begins in 1970 or is right.
+fn reading(is_set: bool) -> Reading {
+    let wall_ms = if is_set { T0_MS as i64 + 60_000 } else { 60_000 };
+    Reading { boot_id: [1; 16], boot_ms: 60_000, wall_ms }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_from_before_the_clock_was_set_are_found_by_when_they_were_received_in_truth() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let view = store.view();
+    view.timeline().begin(Journal::default(), &reading(false), 0);
+    for n in 0..100_u64 {
+        let mut batch = Batch::default();
+        let record = Owned::new("tg/a/e", n.to_string().as_bytes());
+        batch.push(&Record { received_ms: n * 500, ..record.borrow() });
+        store.intake().append(&mut batch).unwrap();
+    }
+    eventually(|| view.end().offset == 100, || format!("{:?}", store.status())).await;
+    view.timeline().look(&reading(true), 100);
+    let until = |to_ms| Stored { from_ms: T0_MS, to_ms, device: None, kind: None };
+    for (stored, expected) in [
+        (until(T0_MS + 3_600_000), 0..100),
+        (until(T0_MS + 25_000), 0..50),
+        (Stored { from_ms: T0_MS + 25_000, ..until(u64::MAX) }, 50..100),
+        (Stored { from_ms: 0, ..until(T0_MS) }, 0..0),
+        (Stored { from_ms: T0_MS + 60_000, ..until(u64::MAX) }, 0..0),
+    ] {
+        let broker = Broker::start(ACCEPTED_V5, |_, _| Reply::Ack).await;
+        let replays = replays(&store, broker.port);
+        let id = replays.start(request(stored.clone())).unwrap().id;
+        ended(&replays, &id).await;
+        assert_eq!(numbers(&broker.arrivals()), expected.collect::<Vec<u64>>(), "{stored:?}");
     }
 }
 

@@ -159,8 +159,8 @@ fn a_session_that_is_over_leaves_nothing_behind() {
         read(&mut a, house.now);
         assert!(held(&house) > 100_000);
         house.end(&mut a);
-        house.now.wall_ms += 3_600_000;
-        house.bus.expire_sessions(house.now.wall_ms);
+        house.now.steady_ms += 3_600_000;
+        house.bus.expire_sessions(house.now.steady_ms);
         assert_eq!((held(&house), house.bus.0.subscriber_count.load(Ordering::Relaxed)), (0, 0));
     }
 }
