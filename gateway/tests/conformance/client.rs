@@ -216,6 +216,7 @@ impl Client {
     }
 
     /// The connection ends without DISCONNECT, and the door has noticed.
+    #[allow(dead_code, reason = "each file of tests uses its part of it")]
     pub async fn lose(mut self) {
         self.stream.shutdown().await.unwrap();
         while self.next().await.is_some() {}

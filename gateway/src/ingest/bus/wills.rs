@@ -167,6 +167,14 @@ impl Wills {
         }
     }
 
+    /// The watermark at which all that are published are durable, of which the file does not know yet.
+    fn durable_at(&self) -> u64 {
+        let steps = self.dirty.iter().filter_map(|client| self.standing.get(client)).map(|will| will.step);
+        let tickets =
+            steps.map(|step| if let Step::Published { committed_at } = step { committed_at } else { 0 });
+        tickets.max().unwrap_or(0)
+    }
+
     pub fn is_saved(&self) -> bool {
         self.dirty.is_empty()
     }
@@ -283,6 +291,11 @@ impl Bus {
         if let Some(Standing { step: Step::Waiting { due_ms }, .. }) = wills.standing.get_mut(client) {
             *due_ms = 0;
         }
+    }
+
+    /// The watermark at which the next save can take all wills out of the file that are published.
+    pub(super) fn wills_durable_at(&self) -> u64 {
+        self.0.wills.lock().durable_at()
     }
 
     fn soil_will(&self, wills: &mut Wills, client: &Arc<str>, is_urgent: bool) -> u64 {
