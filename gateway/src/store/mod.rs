@@ -243,7 +243,8 @@ impl Store {
         now: Now,
     ) -> Result<(Store, Committer), StoreError> {
         let opened = open::open(folder, uplinks, settings.dead_letters_max_bytes)?;
-        let outbox = Outbox::open(&opened.log.files, opened.log.store, settings.max_bytes)?;
+        let (of_log, max_bytes) = (&opened.log, settings.max_bytes);
+        let outbox = Outbox::open(&of_log.files, of_log.store, max_bytes, of_log.timeline.clone())?;
         let log = Arc::new(opened.log);
         // Before the first deletion. One that can not be read now is looked at again by who takes it up, and says so.
         if let Ok(Some(position)) = log.fleet.position() {

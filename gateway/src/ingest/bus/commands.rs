@@ -100,7 +100,8 @@ impl AtWork {
                 if state.outbound.owes_command(&topic, &command.id) {
                     continue;
                 }
-                let message = Arc::new(message_of(&command, &topic, now));
+                let message =
+                    Arc::new(message_of(&command, &topic, self.outbox.left_ms(&command, now.wall_ms), now));
                 if !state.outbound.push(&message, 1, false, &[], self.bus.limits()) {
                     break;
                 }
@@ -181,7 +182,7 @@ fn topic_of(device: &str, leaf: Leaf) -> Option<String> {
 }
 
 /// The command as its device gets it.
-fn message_of(command: &Command, topic: &str, now: Now) -> Message {
+fn message_of(command: &Command, topic: &str, left_ms: u64, now: Now) -> Message {
     let mut properties = Vec::new();
     let mut put = |id: u8, value: &[u8]| {
         properties.push(id);
@@ -195,7 +196,6 @@ fn message_of(command: &Command, topic: &str, now: Now) -> Message {
         put(RESPONSE_TOPIC, reply_to.as_bytes());
     }
     put(properties::CORRELATION_DATA, command.id.as_bytes());
-    let left_ms = command.expires_ms.saturating_sub(now.wall_ms);
     Message {
         topic: topic.into(),
         payload: command.payload.as_slice().into(),

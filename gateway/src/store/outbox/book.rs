@@ -14,9 +14,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
 };
 
+use super::age::{Due, Present, due};
 use super::command::{
     Change, Command, CommandState, Full, ID_BYTES_MAX, NewCommand, NewId, Put, PutError, REPLY_BYTES_MAX,
     Reply,
@@ -38,7 +40,7 @@ pub const RESENT_AMONG_MAX: usize = 32;
 pub struct Book {
     commands: BTreeMap<u64, Arc<Command>>,
     devices: BTreeMap<String, Device>,
-    expiry: BTreeSet<(u64, u64)>,
+    expiry: BTreeSet<(Due, u64)>,
     ended: BTreeSet<(u64, u64)>,
     pending_bytes: u64,
     bytes: u64,
@@ -137,9 +139,10 @@ impl Book {
     ///
     /// # Errors
     /// [`PutError`]: it is not taken in.
-    pub fn put(&mut self, new: &NewCommand<'_>, now_ms: u64) -> Result<Put, PutError> {
+    pub fn put(&mut self, new: &NewCommand<'_>, now: &Present) -> Result<Put, PutError> {
+        let now_ms = now.wall_ms;
         let expires_ms = new.check(now_ms)?;
-        self.tidy(now_ms);
+        self.tidy(now);
         if let Some(known) = self.known(new)? {
             return Ok(Put::Known(known));
         }
@@ -156,6 +159,7 @@ impl Book {
             changed_ms: now_ms,
             reason: None,
             reply: None,
+            taken_in: now.moment(),
         };
         self.make_room(&command)?;
         self.next_number += 1;
@@ -196,9 +200,8 @@ impl Book {
     }
 
     /// Ends what has expired, and drops what ended long ago or is too much. Says whether there was any.
-    pub fn tidy(&mut self, now_ms: u64) -> bool {
-        let is_over = |(expires_ms, _): &&(u64, u64)| *expires_ms <= now_ms;
-        let over: Vec<u64> = self.expiry.iter().take_while(is_over).map(|(_, number)| *number).collect();
+    pub fn tidy(&mut self, now: &Present) -> bool {
+        let (now_ms, over) = (now.wall_ms, self.over(now));
         for number in &over {
             if let Some(command) = self.commands.get(number) {
                 let state = CommandState::Expired;
@@ -217,10 +220,26 @@ impl Book {
     }
 
     /// Whether [`Book::tidy`] has something to do.
-    pub fn is_untidy(&self, now_ms: u64) -> bool {
+    pub fn is_untidy(&self, now: &Present) -> bool {
+        let now_ms = now.wall_ms;
         self.ended.len() > ENDED_MAX
             || self.ended.first().is_some_and(|(ms, _)| now_ms.saturating_sub(*ms) > ENDED_KEPT_MS)
-            || self.expiry.first().is_some_and(|(ms, _)| *ms <= now_ms)
+            || !self.over(now).is_empty()
+    }
+
+    /// What has expired: of each machine boot the first to do so.
+    fn over(&self, now: &Present) -> Vec<u64> {
+        let is_over =
+            |number: &u64| self.commands.get(number).is_none_or(|command| now.left_ms(command) == 0);
+        let mut over = Vec::new();
+        let mut next = self.expiry.first();
+        while let Some(((axis, _), _)) = next {
+            let of_boot = self.expiry.range(((*axis, i64::MIN), 0)..=((*axis, i64::MAX), u64::MAX));
+            over.extend(of_boot.map(|(_, number)| *number).take_while(is_over));
+            let behind = (Bound::Excluded(((*axis, i64::MAX), u64::MAX)), Bound::Unbounded);
+            next = self.expiry.range(behind).next();
+        }
+        over
     }
 
     /// The command that this one is, if it was taken in before.
@@ -318,7 +337,7 @@ impl Book {
         if let Some(before) = self.commands.remove(&number) {
             self.bytes -= before.size();
             if before.state == CommandState::Pending {
-                self.expiry.remove(&(before.expires_ms, number));
+                self.expiry.remove(&(due(&before), number));
                 self.pending_bytes -= before.size();
             }
             self.ended.remove(&(before.changed_ms, number));
@@ -336,7 +355,7 @@ impl Book {
         self.bytes += command.size();
         if command.state == CommandState::Pending {
             device.pending.insert(number);
-            self.expiry.insert((command.expires_ms, number));
+            self.expiry.insert((due(&command), number));
             self.pending_bytes += command.size();
         } else {
             self.ended.insert((command.changed_ms, number));

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_protocol::{DeviceName, NameError};
 
 use super::super::error::StoreError;
+use crate::clock::Moment;
 
 /// Longest payload of a command, in bytes.
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
@@ -73,6 +74,9 @@ pub struct Command {
     pub reason: Option<u8>,
     /// The device's answer.
     pub reply: Option<Reply>,
+    /// When it was taken in, by the gateway's timeline: its expiry counts from here. It lies behind the rest in the table.
+    #[serde(skip)]
+    pub taken_in: Option<Moment>,
 }
 
 /// A device's answer.
@@ -267,12 +271,6 @@ impl CommandState {
 }
 
 impl Command {
-    /// Whether the device may still get it at `now_ms`.
-    #[must_use]
-    pub fn is_due(&self, now_ms: u64) -> bool {
-        self.state == CommandState::Pending && self.expires_ms > now_ms
-    }
-
     /// What it counts against the room that there is.
     pub(super) fn size(&self) -> u64 {
         let texts = self.device.len() + self.id.len() + self.origin.len();

@@ -40,7 +40,7 @@ const SIDE_FILE: SideFile = SideFile {
     name: FILE,
     new_name: "commands.redb.new",
     damaged_name: DAMAGED_FILE,
-    format: 1,
+    format: 2,
     format_oldest: 1,
 };
 
@@ -101,14 +101,16 @@ pub(super) fn write(
             for number in numbers {
                 match book.numbered(*number) {
                     Some(command) => {
-                        let value = postcard::to_allocvec(&**command);
+                        let value = postcard::to_allocvec(&(&**command, command.taken_in));
                         let value = value.map_err(|error| redb::Error::Io(std::io::Error::other(error)))?;
                         commands.insert(number, value.as_slice())?;
                     }
                     None => drop(commands.remove(number)?),
                 }
             }
-            transaction.open_table(META)?.insert(NEXT_NUMBER, book.next_number())?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(NEXT_NUMBER, book.next_number())?;
+            meta.insert("format", SIDE_FILE.format)?;
         }
         transaction.commit()?;
         Ok(())
@@ -125,12 +127,19 @@ fn open_existing(files: &Files, store: u32, book: &mut Book) -> Result<Guarded, 
     SIDE_FILE.tidied(files, store, db, book.bytes(), |old, new| copy_table(old, new, COMMANDS))
 }
 
+/// A row; in format 1 nothing lay behind the command.
+fn decode(bytes: &[u8]) -> postcard::Result<Command> {
+    let (command, rest): (Command, _) = postcard::take_from_bytes(bytes)?;
+    let taken_in = if rest.is_empty() { None } else { postcard::from_bytes(rest)? };
+    Ok(Command { taken_in, ..command })
+}
+
 fn read(db: &Database, book: &mut Book) -> Result<(), redb::Error> {
     book.skip_to(number(db, NEXT_NUMBER)?.unwrap_or_default());
     for entry in db.begin_read()?.open_table(COMMANDS)?.iter()? {
         let (number, value) = entry?;
-        let command: Command = postcard::from_bytes(value.value())
-            .map_err(|_| redb::Error::Corrupted("a command can not be read".into()))?;
+        let command =
+            decode(value.value()).map_err(|_| redb::Error::Corrupted("a command can not be read".into()))?;
         book.restore(number.value(), command);
     }
     Ok(())

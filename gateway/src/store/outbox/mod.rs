@@ -17,6 +17,7 @@
 //! once. After any error the file is closed, and the next change opens it again and reads it anew: meanwhile what is shown
 //! stays as it was. A damaged file is set aside, and what waited in it is gone: the log says so.
 
+mod age;
 mod book;
 mod command;
 mod file;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use self::book::Book;
+use self::{age::Present, book::Book};
 pub use self::{
     book::{DEVICE_PENDING_MAX, ENDED_KEPT_MS, ENDED_MAX, PENDING_MAX, RESENT_AMONG_MAX},
     command::{
@@ -38,7 +39,7 @@ pub use self::{
     file::{DAMAGED_FILE, FILE},
 };
 use super::{disk::Files, error::StoreError, guard::Guarded};
-use crate::telemetry;
+use crate::{clock::Timeline, telemetry};
 
 /// Bytes of all commands, at most.
 pub const BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -56,6 +57,8 @@ pub struct Outbox {
 struct Shared {
     files: Files,
     store: u32,
+    /// What expiry counts by.
+    timeline: Timeline,
     max_bytes: u64,
     writer: Mutex<Writer>,
     shown: RwLock<Book>,
@@ -98,13 +101,19 @@ impl Outbox {
     ///
     /// # Errors
     /// [`StoreError::Format`]: a newer version wrote the file. It was left as it is.
-    pub(super) fn open(files: &Files, store: u32, store_max_bytes: u64) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        files: &Files,
+        store: u32,
+        store_max_bytes: u64,
+        timeline: Timeline,
+    ) -> Result<Self, StoreError> {
         let max_bytes = BYTES_MAX.min(store_max_bytes / STORE_PART).max(BYTES_MIN);
         let book = Book::new(max_bytes);
         let writer = Writer { file: State::Shut, book: book.clone() };
         let shared = Shared {
             files: files.clone(),
             store,
+            timeline,
             max_bytes,
             writer: Mutex::new(writer),
             shown: RwLock::new(book),
@@ -127,7 +136,8 @@ impl Outbox {
     /// # Errors
     /// [`PutError`]: it is not taken in. After [`PutError::Store`] it may be, though: put again, with the same id.
     pub fn put(&self, new: &NewCommand<'_>, now_ms: u64) -> Result<Put, PutError> {
-        let put = self.change(|book| book.put(new, now_ms))?;
+        let now = self.present(now_ms);
+        let put = self.change(|book| book.put(new, &now))?;
         if let Ok(Put::Taken(_)) = put {
             count(CommandState::Pending.name(), 1);
         }
@@ -144,8 +154,9 @@ impl Outbox {
         changes: &[Change<'_>],
         now_ms: u64,
     ) -> Result<Vec<Option<Arc<Command>>>, StoreError> {
+        let now = self.present(now_ms);
         self.change(|book| {
-            book.tidy(now_ms);
+            book.tidy(&now);
             changes.iter().map(|change| book.apply(change, now_ms)).collect()
         })
     }
@@ -157,8 +168,9 @@ impl Outbox {
     /// [`StoreError`]: tried again at the next call.
     pub fn expire(&self, now_ms: u64) -> Result<(), StoreError> {
         let is_shut = matches!(self.shared.writer.lock().file, State::Shut);
-        if is_shut || self.shared.shown.read().is_untidy(now_ms) {
-            self.change(|book| book.tidy(now_ms))?;
+        let now = self.present(now_ms);
+        if is_shut || self.shared.shown.read().is_untidy(&now) {
+            self.change(|book| book.tidy(&now))?;
         }
         Ok(())
     }
@@ -166,8 +178,18 @@ impl Outbox {
     /// What waits for a device, oldest first. Reads memory only.
     #[must_use]
     pub fn pending(&self, device: &str, now_ms: u64) -> Vec<Arc<Command>> {
-        let shown = self.shared.shown.read();
-        shown.pending(device).filter(|command| command.is_due(now_ms)).cloned().collect()
+        let (shown, now) = (self.shared.shown.read(), self.present(now_ms));
+        shown.pending(device).filter(|command| now.left_ms(command) > 0).cloned().collect()
+    }
+
+    /// How much longer a command may wait for its device, in milliseconds.
+    #[must_use]
+    pub fn left_ms(&self, command: &Command, now_ms: u64) -> u64 {
+        self.present(now_ms).left_ms(command)
+    }
+
+    fn present(&self, now_ms: u64) -> Present {
+        Present::of(&self.shared.timeline, now_ms)
     }
 
     /// Whether something waits for a device, or did until a moment ago. Reads memory only.

@@ -8,7 +8,10 @@ use proptest::prelude::*;
 use redb::TableDefinition;
 
 use super::{command::ID_BYTES_MAX, *};
-use crate::store::folder::OsFolder;
+use crate::{
+    clock::{Journal, Reading},
+    store::folder::OsFolder,
+};
 
 const STORE: u32 = 7;
 const NOW_MS: u64 = 1_795_500_000_000;
@@ -27,7 +30,11 @@ impl Bench {
     }
 
     fn open(&self) -> Outbox {
-        Outbox::open(&self.files, STORE, 1 << 40).unwrap()
+        Outbox::open(&self.files, STORE, 1 << 40, Timeline::default()).unwrap()
+    }
+
+    fn open_by(&self, timeline: &Timeline) -> Outbox {
+        Outbox::open(&self.files, STORE, 1 << 40, timeline.clone()).unwrap()
     }
 
     fn names(&self) -> Vec<String> {
@@ -35,6 +42,11 @@ impl Bench {
         names.sort();
         names
     }
+}
+
+/// By the wall clock alone.
+fn at(now_ms: u64) -> Present {
+    Present::of(&Timeline::default(), now_ms)
 }
 
 fn given<'a>(device: &'a str, id: &'a str, payload: &'a [u8]) -> NewCommand<'a> {
@@ -194,14 +206,17 @@ fn what_has_ended_is_kept_for_a_day_and_the_newest_of_it() {
     let mut book = Book::new(BYTES_MAX);
     for n in 0..(ENDED_MAX as u64 + 50) {
         let id = format!("c{n}");
-        book.put(&given("a", &id, b"x"), NOW_MS + n).unwrap();
+        book.put(&given("a", &id, b"x"), &at(NOW_MS + n)).unwrap();
         book.apply(&Change::Delivered { device: "a", id: &id }, NOW_MS + n);
     }
-    book.tidy(NOW_MS + 2000);
+    book.tidy(&at(NOW_MS + 2000));
     assert_eq!(book.newest_first().count(), ENDED_MAX);
     assert!(book.get("a", "c49").is_none() && book.get("a", "c50").is_some());
-    assert!(!book.is_untidy(NOW_MS + ENDED_KEPT_MS) && book.is_untidy(NOW_MS + ENDED_KEPT_MS + 2 * HOUR_MS));
-    assert!(book.tidy(NOW_MS + ENDED_KEPT_MS + 2 * HOUR_MS));
+    assert!(
+        !book.is_untidy(&at(NOW_MS + ENDED_KEPT_MS))
+            && book.is_untidy(&at(NOW_MS + ENDED_KEPT_MS + 2 * HOUR_MS))
+    );
+    assert!(book.tidy(&at(NOW_MS + ENDED_KEPT_MS + 2 * HOUR_MS)));
     assert_eq!(book.newest_first().count(), 0);
 }
 
@@ -211,7 +226,7 @@ fn every_limit_refuses_with_its_reason_and_what_has_ended_makes_room() {
     let mut number = 0;
     let mut fill = |book: &mut Book, device: &str, payload: &[u8]| {
         number += 1;
-        book.put(&given(device, &format!("c{number}"), payload), NOW_MS).map(drop)
+        book.put(&given(device, &format!("c{number}"), payload), &at(NOW_MS)).map(drop)
     };
     (0..DEVICE_PENDING_MAX).for_each(|_| fill(&mut book, "full", b"x").unwrap());
     let error = fill(&mut book, "full", b"x").unwrap_err();
@@ -269,7 +284,7 @@ fn a_damaged_foreign_or_empty_file_is_put_out_of_the_way_and_a_newer_one_is_refu
     }
     let bench = Bench::new();
     bench.open().put(&given("a", "x", b"on"), NOW_MS).unwrap();
-    let another = Outbox::open(&bench.files, STORE + 1, 1 << 40).unwrap();
+    let another = Outbox::open(&bench.files, STORE + 1, 1 << 40, Timeline::default()).unwrap();
     assert_eq!(
         (another.pending_count(), bench.names()),
         (0, vec![DAMAGED_FILE.to_owned()]),
@@ -278,10 +293,10 @@ fn a_damaged_foreign_or_empty_file_is_put_out_of_the_way_and_a_newer_one_is_refu
 
     let db = redb::Database::create(bench.folder.path().join(FILE)).unwrap();
     let transaction = db.begin_write().unwrap();
-    transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 2).unwrap();
+    transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap().insert("format", 3).unwrap();
     transaction.commit().unwrap();
     drop(db);
-    let refused = Outbox::open(&bench.files, STORE, 1 << 40).unwrap_err();
+    let refused = Outbox::open(&bench.files, STORE, 1 << 40, Timeline::default()).unwrap_err();
     assert!(refused.to_string().contains("use the version that wrote it"), "{refused}");
     assert!(bench.names().contains(&FILE.to_owned()));
 }
@@ -311,4 +326,60 @@ fn whoever_waits_for_a_change_is_told() {
     changed.mark_unchanged();
     outbox.put(&given("a", "x", b"on"), NOW_MS).unwrap();
     assert!(changed.has_changed().unwrap());
+}
+
+#[test]
+fn a_command_from_before_the_clock_was_set_waits_for_its_time_and_no_longer_also_over_a_restart() {
+    for (restarts, boots) in [(false, 1), (true, 1), (true, 2)] {
+        let (bench, timeline) = (Bench::new(), Timeline::default());
+        let reading = |boot, boot_ms, wall_ms| Reading { boot_id: [boot; 16], boot_ms, wall_ms };
+        timeline.begin(Journal::default(), &reading(1, 5_000, 5_000), 0);
+        let mut outbox = bench.open_by(&timeline);
+        taken(
+            outbox
+                .put(&NewCommand { expires_ms: Some(5_000 + HOUR_MS), ..given("a", "x", b"on") }, 5_000)
+                .unwrap(),
+        );
+        if restarts {
+            outbox = bench.open_by(&timeline);
+        }
+        let mut boot_ms = 5_000;
+        let mut pass = |ms: u64| {
+            // Another machine boot, or the clock is set in this one.
+            boot_ms += ms as i64;
+            let wall_ms = NOW_MS as i64 + boot_ms;
+            timeline.look(&reading(boots, boot_ms, wall_ms), 0);
+            outbox.expire(wall_ms as u64).unwrap();
+            let state = outbox.get("a", "x").map(|command| command.state);
+            (outbox.pending("a", wall_ms as u64).len(), state)
+        };
+        let waits = (1, Some(CommandState::Pending));
+        assert_eq!(pass(1_000), waits, "the clock was set");
+        assert_eq!(pass(HOUR_MS - 10_000), waits, "its time is not over");
+        assert_eq!(pass(10_000), (0, Some(CommandState::Expired)));
+    }
+}
+
+#[test]
+fn a_file_of_format_1_is_read_its_commands_go_by_the_wall_clock_and_the_next_change_makes_it_format_2() {
+    const COMMANDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commands");
+    const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+    let (bench, timeline) = (Bench::new(), Timeline::default());
+    let wall_ms = NOW_MS as i64;
+    timeline.begin(Journal::default(), &Reading { boot_id: [1; 16], boot_ms: 5_000, wall_ms }, 0);
+    let old = taken(bench.open_by(&timeline).put(&given("a", "x", b"on"), NOW_MS).unwrap());
+    let open = || redb::Database::open(bench.folder.path().join(FILE)).unwrap();
+    let transaction = open().begin_write().unwrap();
+    let row = postcard::to_allocvec(&*old).unwrap();
+    transaction.open_table(COMMANDS).unwrap().insert(1, row.as_slice()).unwrap();
+    transaction.open_table(META).unwrap().insert("format", 1).unwrap();
+    transaction.commit().unwrap();
+    let outbox = bench.open_by(&timeline);
+    assert_eq!(*outbox.get("a", "x").unwrap(), Command { taken_in: None, ..Command::clone(&old) });
+    assert_eq!(outbox.pending("a", old.expires_ms - 1).len(), 1);
+    outbox.expire(old.expires_ms).unwrap();
+    assert_eq!(outbox.get("a", "x").unwrap().state, CommandState::Expired);
+    drop(outbox);
+    let format = redb::ReadableDatabase::begin_read(&open()).unwrap().open_table(META).unwrap();
+    assert_eq!(redb::ReadableTable::get(&format, "format").unwrap().unwrap().value(), 2);
 }

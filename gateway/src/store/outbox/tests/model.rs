@@ -53,7 +53,7 @@ proptest! {
             if let Action::Later(minutes) = action {
                 now_ms += u64::from(*minutes) * 60_000;
             }
-            book.tidy(now_ms);
+            book.tidy(&at(now_ms));
             for of in model.values_mut() {
                 if of.1 == CommandState::Pending && of.2 <= now_ms { of.1 = CommandState::Expired }
             }
@@ -63,7 +63,7 @@ proptest! {
             let known = model.get_mut(&(device.clone(), id.clone()));
             let change = match action {
                 Action::Put(_, _, payload) => {
-                    let put = book.put(&given(&device, &id, &[*payload]), now_ms);
+                    let put = book.put(&given(&device, &id, &[*payload]), &at(now_ms));
                     match known {
                         None => {
                             taken(put.unwrap());
