@@ -1,6 +1,6 @@
 //! Sessions against a reference: whatever clients do, and whenever the gateway is stopped or killed, what they were promised holds.
 //!
-//! Clients of both versions and two owners connect, subscribe, publish with QoS 1 and 2, leave, are lost and have wills, with a door and a
+//! Clients of both versions and two owners connect, subscribe, publish with QoS 0 to 2, leave, are lost and have wills, with a door and a
 //! store that are real, over a disk in memory; time passes when an action says so. The reference is the book of
 //! `session_reference`; the actions are chosen and shrunk by proptest, so a failure is shown as the shortest list that fails.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -13,7 +13,7 @@ mod session_world;
 #[allow(unused_imports, reason = "each file of tests uses its part of it")]
 mod simulated_disk;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, process::Command, time::Duration};
 
 use client::{Client, DUP, Got, PUBACK, PUBCOMP, PUBREC, PUBREL, QOS1, QOS2, RETAIN, Will, ack, publish};
 use proptest::prelude::*;
@@ -24,6 +24,10 @@ const IDS: [&str; 2] = ["a", "b"];
 /// "Client identifier not valid" on MQTT 5, and "identifier rejected" on MQTT 3.1.1.
 const FOREIGN: [u8; 2] = [0x85, 0x02];
 const LIMIT: Duration = Duration::from_secs(5);
+/// Processes that run the cases at once: each waits for about half of its time.
+const PROCESSES: u32 = 4;
+/// Tells such a process how many cases are its own.
+const SHARE: &str = "TEST_SESSION_SHARE";
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -39,7 +43,7 @@ enum Action {
         id: usize,
         qos: u8,
     },
-    /// QoS 1, or 2 to the end.
+    /// QoS 0, 1, or 2 to the end.
     Publish {
         id: usize,
         qos: u8,
@@ -88,8 +92,8 @@ fn action() -> impl Strategy<Value = Action> {
         8 => connect.prop_map(|(id, owner, version, clean, expiry_s, will_delay_s)| {
             Action::Connect { id, owner, version, clean, expiry_s, will_delay_s }
         }),
-        3 => (id(), 1..3u8).prop_map(|(id, qos)| Action::Subscribe { id, qos }),
-        3 => (id(), 1..3u8).prop_map(|(id, qos)| Action::Publish { id, qos }),
+        3 => (id(), 0..3u8).prop_map(|(id, qos)| Action::Subscribe { id, qos }),
+        3 => (id(), 0..3u8).prop_map(|(id, qos)| Action::Publish { id, qos }),
         4 => id().prop_map(|id| Action::Begin { id }),
         2 => id().prop_map(|id| Action::Finish { id }),
         1 => id().prop_map(|id| Action::Retain { id }),
@@ -135,16 +139,24 @@ impl Case {
                 }
             }
             Action::Lose { id } => {
-                if self.clients.remove(IDS[id]).is_some() {
+                if let Some(client) = self.clients.remove(IDS[id]) {
+                    client.lose().await;
                     self.lost(IDS[id]).await;
                 }
             }
             Action::Pass { ms } => {
                 self.world.pass(ms);
                 self.book.now_ms += ms;
-                self.book.publish_due();
+                self.publish_due().await;
             }
             Action::Restart { is_kill, down_ms } => self.restart(is_kill, down_ms).await,
+        }
+    }
+
+    /// Wills whose time has come are published by now.
+    async fn publish_due(&mut self) {
+        for will in self.book.publish_due() {
+            self.wait_stored(&will).await;
         }
     }
 
@@ -207,12 +219,15 @@ impl Case {
         // Packet ids that are in use lie below.
         let packet_id = 100;
         client.send(&publish(client.version, qos << 1, "s/m", packet_id, &[], &payload)).await;
-        if qos == 1 {
-            wait_ack(client, PUBACK, packet_id).await;
-        } else {
-            wait_ack(client, PUBREC, packet_id).await;
-            client.send(&ack(PUBREL, packet_id)).await;
-            wait_ack(client, PUBCOMP, packet_id).await;
+        match qos {
+            // Nothing acknowledges it, but it is stored like any other.
+            0 => self.wait_stored(&payload).await,
+            1 => wait_ack(client, PUBACK, packet_id).await,
+            _ => {
+                wait_ack(client, PUBREC, packet_id).await;
+                client.send(&ack(PUBREL, packet_id)).await;
+                wait_ack(client, PUBCOMP, packet_id).await;
+            }
         }
         self.book.wants(&payload, 1, 1);
         self.book.acknowledged(&payload, qos);
@@ -264,7 +279,7 @@ impl Case {
                 let given = self.given.entry(id).or_default();
                 assert!(!given.contains(&got.payload), "{got:?} is given twice");
                 given.push(got.payload);
-            } else {
+            } else if got.qos == 1 {
                 session.may_come.insert(got.payload);
             }
         }
@@ -280,7 +295,18 @@ impl Case {
         self.world.pass(down_ms);
         self.book.restarted(is_kill, down_ms);
         self.world.start().await;
-        self.book.publish_due();
+        self.publish_due().await;
+        self.check_retained().await;
+    }
+
+    /// Whoever subscribes is given what was retained last.
+    async fn check_retained(&self) {
+        let Some(retained) = &self.book.retained else { return };
+        let hello = Hello { clean: true, expiry_s: 0, ..Hello::new(5, OWNERS[0], "late") };
+        let mut late = self.world.connect(&hello).await;
+        late.subscribe("r", 0).await;
+        assert_eq!(late.take().await.payload, *retained);
+        late.leave().await;
     }
 
     async fn wait_stored(&self, payload: &str) {
@@ -319,13 +345,8 @@ impl Case {
         }
         let known = |payload: &String| wanted.contains_key(payload) || payload == "tick";
         assert!(stored.iter().all(known), "{stored:?}, of which not all of {wanted:?}");
-        let mut late =
-            self.world.connect(&Hello { clean: true, expiry_s: 0, ..Hello::new(5, "one", "late") }).await;
-        late.subscribe("r", 0).await;
-        if let Some(retained) = self.book.retained.take() {
-            assert_eq!(late.take().await.payload, retained);
-        }
-        self.world.stop(vec![late]).await;
+        self.check_retained().await;
+        self.world.stop(vec![]).await;
     }
 }
 
@@ -365,15 +386,36 @@ async fn take(client: &mut Client) -> Option<Got> {
 
 /// `TEST_SESSION_CASES` sets how many lists of actions.
 fn cases() -> u32 {
-    std::env::var("TEST_SESSION_CASES").map_or(500, |text| text.parse().expect("a number"))
+    std::env::var("TEST_SESSION_CASES").map_or(2000, |text| text.parse().expect("a number"))
 }
 
+/// The clock that passes here is one for all of a process, so the cases are shared by several of them.
 #[test]
 fn whatever_clients_do_and_whenever_the_gateway_ends_what_they_were_promised_holds() {
+    if let Ok(share) = std::env::var(SHARE) {
+        return run(share.parse().unwrap());
+    }
+    let share = cases().div_ceil(PROCESSES).to_string();
+    let name = std::thread::current().name().unwrap().to_owned();
+    std::thread::scope(|scope| {
+        for _ in 0..PROCESSES {
+            scope.spawn(|| {
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                command.args(["--exact", &name]).env(SHARE, &share);
+                let output = command.output().unwrap();
+                let stdout = String::from_utf8_lossy(&output.stdout);
+                assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}");
+            });
+        }
+    });
+}
+
+fn run(cases: u32) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let config = ProptestConfig {
-        cases: cases(),
+        cases,
         max_shrink_iters: 100,
+        max_shrink_time: 120_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     };

@@ -169,3 +169,25 @@ async fn the_will_of_a_client_that_does_not_come_back_after_a_restart_is_publish
         world.stop(vec![]).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_will_whose_delay_a_new_session_ends_is_published_however_soon_a_kill_comes() {
+    for version in BOTH {
+        let mut world = World::open(9).await;
+        // The will is due for a while before it is published.
+        fail::cfg("bus-tick", "return(300)").unwrap();
+        world.stop(vec![]).await;
+        world.start().await;
+        let will = Will { properties: vec![0x18, 0, 0, 0, 60], ..Will::new("s/will", "gone") };
+        let hello = Hello { will: Some(will), ..Hello::new(5, "one", "a") };
+        world.connect(&hello).await.lose().await;
+        let next = Hello { version, clean: true, will: None, ..hello };
+        let client = world.connect(&next).await;
+        world.kill(vec![client]).await;
+        world.start().await;
+        world.pass(100_000);
+        world.ticked().await;
+        assert!(world.stored().contains(&"gone".to_owned()), "{:?}", world.stored());
+        world.stop(vec![]).await;
+    }
+}

@@ -215,6 +215,13 @@ impl Client {
         assert_eq!(self.next().await, None, "nothing after it");
     }
 
+    /// The connection ends without DISCONNECT, and the door has noticed.
+    #[allow(dead_code, reason = "each file of tests uses its part of it")]
+    pub async fn lose(mut self) {
+        self.stream.shutdown().await.unwrap();
+        while self.next().await.is_some() {}
+    }
+
     /// DISCONNECT, and the door's close.
     pub async fn leave(mut self) {
         self.send(&[0xe0, 0]).await;

@@ -77,6 +77,12 @@ impl Session {
         }
     }
 
+    /// The connection is over, and with it the messages of QoS 0 that are under way.
+    fn forgo(&mut self) {
+        let unsure: Vec<_> = self.owed.extract_if(.., |_, qos| *qos == 0).collect();
+        self.may_come.extend(unsure.into_iter().map(|(payload, _)| payload));
+    }
+
     fn is_there(&self, now_ms: u64) -> There {
         let Some((earliest, latest)) = self.away else { return There::Yes };
         let is_over =
@@ -109,6 +115,10 @@ impl Reference {
         let now_ms = self.now_ms;
         for session in self.sessions.values_mut() {
             match (session.subscribed, session.is_there(now_ms)) {
+                // Without an acknowledgement only who is connected is sure to get it.
+                (Some(subscribed), There::Yes) if qos.min(subscribed) == 0 && session.away.is_some() => {
+                    session.may_come.insert(payload.to_owned());
+                }
                 (Some(subscribed), There::Yes) => {
                     session.owed.insert(payload.to_owned(), qos.min(subscribed));
                 }
@@ -121,11 +131,11 @@ impl Reference {
         }
     }
 
-    fn publish_will(&mut self, id: &str) {
-        if let Some(will) = self.wills.remove(id) {
-            let max = 1 + self.kills;
-            self.wants(&will.payload, 1, max);
-        }
+    fn publish_will(&mut self, id: &str) -> Option<String> {
+        let will = self.wills.remove(id)?;
+        let max = 1 + self.kills;
+        self.wants(&will.payload, 1, max);
+        Some(will.payload)
     }
 
     /// The connection of `id` ended without a word. Gives the will that is published at once.
@@ -136,8 +146,7 @@ impl Reference {
         if let Some(will) = self.wills.get_mut(id) {
             let delay_ms = will.delay_ms.min(expiry_ms);
             if delay_ms == 0 {
-                published = Some(will.payload.clone());
-                self.publish_will(id);
+                published = self.publish_will(id);
             } else {
                 let due_ms = now_ms + delay_ms;
                 (will.due_ms, will.ends_with_session) = (Some((due_ms, due_ms)), true);
@@ -150,7 +159,10 @@ impl Reference {
     pub fn away(&mut self, id: &'static str) {
         match self.sessions.get_mut(id) {
             Some(session) if session.expiry_s == 0 => drop(self.sessions.remove(id)),
-            Some(session) => session.away = Some((self.now_ms, self.now_ms)),
+            Some(session) => {
+                session.away = Some((self.now_ms, self.now_ms));
+                session.forgo();
+            }
             None => {}
         }
     }
@@ -165,7 +177,6 @@ impl Reference {
 
     /// The client is let in, with or without the session that it left.
     pub fn back(&mut self, id: &'static str, present: bool) {
-        self.publish_due();
         if let Some(Will { payload, due_ms, ends_with_session, .. }) = self.wills.get(id).cloned() {
             let (earliest, latest) = due_ms.unwrap_or((u64::MAX, u64::MAX));
             let is_published = ends_with_session && !present;
@@ -183,10 +194,11 @@ impl Reference {
         }
     }
 
-    pub fn publish_due(&mut self) {
+    /// Gives the wills that are published by now.
+    pub fn publish_due(&mut self) -> Vec<String> {
         let is_due = |will: &Will| will.due_ms.is_some_and(|(_, latest)| latest <= self.now_ms);
         let due: Vec<_> = self.wills.iter().filter(|(_, will)| is_due(will)).map(|(id, _)| *id).collect();
-        due.iter().for_each(|id| self.publish_will(id));
+        due.into_iter().filter_map(|id| self.publish_will(id)).collect()
     }
 
     /// The gateway has ended, and is started again `down_ms` later.
@@ -195,6 +207,7 @@ impl Reference {
         self.now_ms += down_ms;
         self.kills += usize::from(is_kill);
         for session in self.sessions.values_mut() {
+            session.forgo();
             session.away = match (session.away, is_kill) {
                 (None, false) => Some((stopped_ms, stopped_ms)),
                 (None, true) => Some((self.now_ms, self.now_ms)),
@@ -207,9 +220,14 @@ impl Reference {
         for will in self.wills.values_mut() {
             let returns_ms = self.now_ms + will.delay_ms.max(GRACE_MS);
             match &mut will.due_ms {
-                None => will.due_ms = Some((returns_ms, returns_ms)),
-                Some((_, latest)) if is_kill => *latest = returns_ms.max(*latest),
-                Some(_) => {}
+                Some((earliest, latest)) if will.ends_with_session => {
+                    // It may be known as one whose client was connected.
+                    if is_kill || earliest < latest {
+                        *latest = returns_ms.max(*latest);
+                    }
+                }
+                // Its client has as much time to come back after each start.
+                due_ms => *due_ms = Some((returns_ms, returns_ms)),
             }
         }
     }

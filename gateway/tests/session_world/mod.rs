@@ -123,8 +123,8 @@ impl World {
     pub async fn with(seed: u64, settings: Settings) -> Self {
         let route = Route { filter: "s/#".into(), payload: Payload::Opaque, urgent: false };
         let settings = Settings { routes: vec![route], access: access(), ..settings };
-        fail::cfg("bus-tick", "return(2)").unwrap();
         let turn = TURN.lock().await;
+        fail::cfg("bus-tick", "return(2)").unwrap();
         let disk = SimulatedDisk::new(seed);
         let mut world = World { disk, settings, life: None, ahead_ms: 0, _turn: turn };
         world.pass(0);

@@ -51,6 +51,7 @@ pub(super) use outgoing::{put_number, put_pubrel};
 pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
 pub(super) use task::{restore, run};
+pub use wills::Publication;
 
 use super::settings::Settings;
 use crate::store::SessionChange;

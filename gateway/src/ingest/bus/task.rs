@@ -46,6 +46,9 @@ const SAVE_POSITION_AFTER_RECORDS: u64 = 1_000_000;
 /// Pause after the log could not be read.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// Longest wait at the end for the commit of what the last save depends on.
+const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Distributes what the log has from `position` on until `shutdown`, and saves then.
 pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: CancellationToken) {
     let Ends { intake, view, outbox, .. } = ends;
@@ -325,6 +328,11 @@ impl AtWork {
     /// The last save.
     async fn finish(&mut self) {
         self.settle().await;
+        // A will that is published is not to be published again by the next start.
+        let committed_at = self.bus.wills_durable_at();
+        let mut watermark = self.intake.watermark();
+        let durable = watermark.wait_for(|now| now.closed || now.committed >= committed_at);
+        let _ = tokio::time::timeout(LAST_COMMIT_TIMEOUT, durable).await;
         for _ in 0..2 {
             if self.saving.is_some() {
                 let result = ended(&mut self.saving).await;

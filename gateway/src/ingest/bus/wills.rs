@@ -8,7 +8,8 @@
 //! ```
 //! A stop publishes no will: the clients come back to the gateway that is started next, and MQTT 5 (section 3.1.2.5) lets a server put
 //! the publication off until then. Crash story: the file has a will before CONNACK, and loses it once its record is durable; so a crash
-//! between the two publishes it twice at worst, and never not at all.
+//! between the two publishes it twice at worst, and never not at all. A client that comes back waits for that record, as its next will, or
+//! none, takes the place of that one in the file.
 //!
 //! Limits: one will for each client; [`KEPT_BYTES_MAX`] in all, less where `sessions.redb` has little room. One that finds no room is published when its connection ends, without
 //! a delay, and a restart forgets it.
@@ -76,6 +77,18 @@ impl Standing {
         let due_ms = if let Step::Waiting { due_ms } = self.step { Some(due_ms) } else { None };
         Some(StandingWillRow { delay_s: will.delay_s, due_ms, message: message(client, will, 0).row() })
     }
+}
+
+/// How far a will is whose time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publication {
+    /// The bus publishes it with its next tick.
+    Due,
+    /// Its record is in the intake.
+    Made {
+        /// It is durable once the watermark has reached this.
+        committed_at: u64,
+    },
 }
 
 fn hash(row: &StandingWillRow) -> u64 {
@@ -154,6 +167,14 @@ impl Wills {
         }
     }
 
+    /// The watermark at which all that are published are durable, of which the file does not know yet.
+    fn durable_at(&self) -> u64 {
+        let steps = self.dirty.iter().filter_map(|client| self.standing.get(client)).map(|will| will.step);
+        let tickets =
+            steps.map(|step| if let Step::Published { committed_at } = step { committed_at } else { 0 });
+        tickets.max().unwrap_or(0)
+    }
+
     pub fn is_saved(&self) -> bool {
         self.dirty.is_empty()
     }
@@ -199,6 +220,16 @@ impl Wills {
 }
 
 impl Bus {
+    /// The publication of the will that the client left. It has to be durable before the file may have another in its place.
+    pub fn will_publication(&self, client: &str, now_ms: u64) -> Option<Publication> {
+        let wills = self.0.wills.lock();
+        let standing = wills.standing.get(client).filter(|standing| standing.will.is_some())?;
+        match standing.step {
+            Step::Published { committed_at } => Some(Publication::Made { committed_at }),
+            _ => standing.is_due(now_ms).then_some(Publication::Due),
+        }
+    }
+
     /// The client is connected with this will, or with none: one that it left is gone, unless it was due. Gives whether the file has to
     /// be told of it before the client is let in.
     pub fn stand_will(&self, client: &Arc<str>, will: Option<&Arc<Will>>, now_ms: u64) -> Option<u64> {
@@ -262,6 +293,11 @@ impl Bus {
         }
     }
 
+    /// The watermark at which the next save can take all wills out of the file that are published.
+    pub(super) fn wills_durable_at(&self) -> u64 {
+        self.0.wills.lock().durable_at()
+    }
+
     fn soil_will(&self, wills: &mut Wills, client: &Arc<str>, is_urgent: bool) -> u64 {
         wills.dirty.insert(client.clone());
         let mut unsaved = self.0.unsaved.lock();
@@ -282,6 +318,8 @@ impl Bus {
             }
             drop(wills);
             self.will_published(&client, &will, committed_at);
+            // Its client may wait for it.
+            self.0.saved.send_modify(|_| {});
         }
     }
 }

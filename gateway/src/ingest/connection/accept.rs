@@ -28,7 +28,7 @@ use crate::{
             audit::Action,
             refusal::{Reason, Refusal},
         },
-        bus::Resumed,
+        bus::{Publication, Resumed},
         codec::{Connect, Refused},
         error::Fault,
         packet::Version,
@@ -40,6 +40,9 @@ use crate::{
 
 /// Longest wait until the packet ids of a session that is over are forgotten.
 const FORGET_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Longest wait until a will whose time has come is durable in the log.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Why [`Connection::try_accept`] does not.
 enum NotAccepted {
@@ -157,6 +160,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             }
             return Err(fault);
         }
+        self.wait_published(&client).await;
         let (now, version) = (now(), connect.version);
         tracing::debug!(%client, peer = %self.origin.peer, ?version, present, "connected");
         self.shared.settings.access.audit.connected(now.wall_ms, &self.origin, admitted, &client, version);
@@ -196,6 +200,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             Ok(_) => Err(Fault::StoreClosed),
             Err(_) => Err(Fault::Busy),
         }
+    }
+
+    /// Waits until a will that the client left is durable in the log, if its time has come: with CONNACK the file forgets it. A log that
+    /// takes nothing keeps nobody out.
+    async fn wait_published(&self, client: &str) {
+        let (bus, mut saved, mut watermark) = (&self.shared.bus, self.saved.clone(), self.watermark.clone());
+        let publication = || bus.will_publication(client, clock::steady_ms());
+        let durable = async {
+            let _ = saved.wait_for(|_| publication() != Some(Publication::Due)).await;
+            if let Some(Publication::Made { committed_at }) = publication() {
+                let _ = watermark.wait_for(|now| now.closed || now.committed >= committed_at).await;
+            }
+        };
+        let _ = self.unless_kicked(timeout(PUBLISH_TIMEOUT, durable)).await;
     }
 
     /// Waits for the save that has the client's session, unless there is a reason not to.
