@@ -50,10 +50,12 @@ impl Control {
         Some(Self { offset, topic: record.topic.into(), received_ms: record.received_ms, bytes })
     }
 
-    /// Copies of the last of `records` that go upstream, the newest first.
+    /// Copies of the last of `records` that go upstream, one for each topic, the newest first.
     pub fn newest<'r>(records: impl Iterator<Item = (u64, Record<'r>)>) -> Vec<Self> {
         let all: Vec<_> = records.filter(|(_, record)| !record.local).collect();
-        all.iter().rev().filter_map(|(offset, record)| Self::new(*offset, record)).take(FOUND_MAX).collect()
+        let mut topics = BTreeSet::new();
+        let newest = all.iter().rev().filter(|(_, record)| topics.insert(record.topic));
+        newest.filter_map(|(offset, record)| Self::new(*offset, record)).take(FOUND_MAX).collect()
     }
 
     /// The record.
@@ -132,14 +134,12 @@ impl Carried {
         self.controls.drain(..excess);
     }
 
-    /// The control for an event on `topic` after so many that failed: those on other topics first, `more` last, and then
-    /// again from the beginning.
+    /// The control for an event on `topic` after so many that failed: those on other topics first, of these the carried ones
+    /// before `more`, and then again from the beginning.
     #[must_use]
     pub fn control(&self, topic: &str, more: &[Control], failed: u32) -> Option<Control> {
-        let newest = || self.controls.iter().rev();
-        let others = newest().filter(|control| *control.topic != *topic);
-        let same = newest().filter(|control| *control.topic == *topic);
-        let mut all: Vec<&Control> = others.chain(same).chain(more).collect();
+        let mut all: Vec<&Control> = self.controls.iter().rev().chain(more).collect();
+        all.sort_by_key(|control| *control.topic == *topic);
         let index = (failed as usize).checked_rem(all.len())?;
         Some(all.swap_remove(index).clone())
     }
@@ -165,7 +165,7 @@ mod tests {
             (0..5).map(|failed| carried.control("a", &more, failed).unwrap().offset).collect()
         };
         assert_eq!(offsets(None), [4, 3, 1, 4, 3]);
-        assert_eq!(offsets(Some(9)), [4, 3, 1, 9, 4]);
+        assert_eq!(offsets(Some(9)), [4, 3, 9, 1, 4]);
         assert!(Control::new(5, &Owned::new("a", &vec![b'x'; CONTROL_BYTES_MAX]).borrow()).is_none());
         assert_eq!(carried.control("a", &[], 0).unwrap().record().unwrap().topic, "b");
     }

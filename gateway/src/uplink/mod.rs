@@ -92,6 +92,9 @@ const SECOND_WAIT_MIN: Duration = Duration::from_secs(1);
 const PROBE_WAIT_MAX: Duration = Duration::from_millis(250);
 /// The same where nothing behind it can show whose fault it is: what comes meanwhile waits no longer.
 const LONE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// So many controls are tried one soon after the other; an upstream that takes none of them is left in peace.
+const CONTROLS_SOON: u32 = 16;
+const CONTROL_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Forwards what `reader` gives until `shutdown`, or until the store is closed.
 ///
@@ -198,6 +201,7 @@ impl<S: Source> Uplink<'_, S> {
             Plan::SetAside { .. } => Duration::ZERO,
             Plan::Alone { is_second: true } => wait.max(SECOND_WAIT_MIN),
             Plan::Alone { .. } | Plan::Probe { .. } if trace.took => wait.min(PROBE_WAIT_MAX),
+            Plan::Probe { controls_failed: 0..CONTROLS_SOON } if trace.sent => wait.min(CONTROL_WAIT_MAX),
             Plan::Probe { .. } if matches!(trace.ending, Ending::Failed { .. }) => wait.min(LONE_WAIT_MAX),
             _ => wait,
         }

@@ -5,8 +5,8 @@
 //!                                                     └─▶ closed, refused, ignored, silent: evidence
 //! ```
 //! A control is an event that the upstream has acknowledged before: a copy of it, with its id. If there is none, or it failed, it
-//! is one that lies before the head in the log, or else the first event of another device behind it, or the one right behind
-//! it: so first deliveries keep their order for each device. It judges nothing: see `suspect.rs`.
+//! is one that lies before the head in the log, or one behind it: the first on another topic, of another device rather than
+//! of the same one. It judges nothing: see `suspect.rs`.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     super::{
-        carried::{Control, FOUND_MAX},
+        carried::Control,
         causes::Features,
         format::Format,
         link::Broken,
@@ -33,6 +33,8 @@ use crate::store::Record;
 const LOOK_BEHIND_MAX: Duration = Duration::from_millis(50);
 /// Events behind the head that are looked at for a control.
 const LOOKED_AT_MAX: usize = 1000;
+/// Controls that are found behind the head at the most.
+const FOUND_BEHIND_MAX: usize = 64;
 /// What was acknowledged on this connection shows for so long that the upstream takes events.
 const CONTROL_FRESH: Duration = Duration::from_secs(5);
 /// After an event was refused for now, the answers to those behind it are waited for so long.
@@ -64,6 +66,21 @@ struct Refusal {
     offset: u64,
     reason: Reason,
     until: Instant,
+}
+
+/// The same controls, each second step twice as far as the one before: bad events often lie side by side.
+fn spread(controls: Vec<Control>) -> Vec<Control> {
+    let (mut near, mut far, mut step) = (Vec::new(), Vec::new(), 1);
+    for (index, control) in controls.into_iter().enumerate() {
+        if index + 1 == step {
+            step *= 2;
+            near.push(control);
+        } else {
+            far.push(control);
+        }
+    }
+    near.extend(far);
+    near
 }
 
 impl Trial {
@@ -218,46 +235,60 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         Ok(true)
     }
 
-    /// Events that may show whether the upstream takes any: some of those before the head, the newest first, and behind it the
-    /// first of each other device, or else the one right behind it.
+    /// Events that may show whether the upstream takes any: some of those before the head, the newest first, and some of those
+    /// behind it.
     async fn find_controls(&mut self) -> Result<Vec<Control>, Broken> {
         let head = self.shared.source.released();
         let mut found = self.shared.source.controls(head).await;
         found.retain(|control| !self.shared.carried.is_counted(control.offset));
+        let mut before = found.into_iter();
+        let mut behind = self.find_behind(head).await?.into_iter();
+        let mut turns = Vec::new();
+        // In turns: neither side may be all of what the upstream does not take.
+        loop {
+            match (before.next(), behind.next()) {
+                (None, None) => break,
+                (one, other) => turns.extend(one.into_iter().chain(other)),
+            }
+        }
         // What is like a proven cause comes last: it may be sound all the same.
         let (causes, now) = (self.shared.suspect.causes(), self.now);
-        found.sort_by_key(|control| {
+        turns.sort_by_key(|control| {
             control.record().is_none_or(|record| causes.foresees(&Features::of(&record), now))
         });
-        found.extend(self.find_behind(head).await?);
-        Ok(found)
+        Ok(turns)
     }
 
+    /// Events behind the head, at most [`FOUND_BEHIND_MAX`]: the first on each topic of other devices, then of the head's own, then
+    /// any. What the upstream takes of the head's own device is out of order if the head is sound after all, so these come last.
     async fn find_behind(&mut self, head: u64) -> Result<Vec<Control>, Broken> {
-        let (mut devices, mut next, mut at, mut looked_at) = (BTreeSet::new(), None, head, 0);
-        let mut firsts = Vec::new();
-        while looked_at < LOOKED_AT_MAX && firsts.len() < FOUND_MAX {
+        let (mut seen, mut at, mut looked_at, mut own_device) = (BTreeSet::new(), head, 0, None);
+        let (mut others, mut own, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        while looked_at < LOOKED_AT_MAX && others.len() < FOUND_BEHIND_MAX {
             let Ok(block) = timeout(LOOK_BEHIND_MAX, self.shared.source.next()).await else { break };
             let block = block?;
             for (offset, record) in S::records_from(&block, at).filter(|(_, record)| !record.local) {
                 looked_at += 1;
-                let is_first = devices.insert(record.device().to_owned());
-                let may_be = looked_at > 1 && !self.shared.carried.is_counted(offset);
-                if may_be && looked_at == 2 {
-                    next = Control::new(offset, &record);
-                }
-                if may_be && is_first && !self.shared.carried.is_acked(offset) {
-                    firsts.extend(Control::new(offset, &record));
+                let device = record.device();
+                let is_first = seen.insert((device.to_owned(), record.topic.to_owned()));
+                let is_own = *own_device.get_or_insert_with(|| device.to_owned()) == *device;
+                let list = match (is_first, is_own) {
+                    (true, false) => &mut others,
+                    (true, true) => &mut own,
+                    (false, _) => &mut rest,
+                };
+                let is_settled =
+                    self.shared.carried.is_counted(offset) || self.shared.carried.is_acked(offset);
+                if looked_at > 1 && !is_settled && list.len() < FOUND_BEHIND_MAX {
+                    list.extend(Control::new(offset, &record));
                 }
             }
             at = S::end(&block);
         }
         self.shared.source.seek(head);
-        firsts.truncate(FOUND_MAX);
-        if firsts.is_empty() {
-            firsts.extend(next);
-        }
-        Ok(firsts)
+        let mut found: Vec<_> = [others, own, rest].into_iter().flat_map(spread).collect();
+        found.truncate(FOUND_BEHIND_MAX);
+        Ok(found)
     }
 
     /// An event was refused for now: nothing more is sent, and what is in flight is waited for, for what it says about the

@@ -201,3 +201,54 @@ async fn a_sound_event_on_the_topic_of_a_bad_one_is_sent_and_ends_the_caution() 
     assert_eq!(alone.count(), 1, "one was sent alone, and the others as ever: {last:?}");
     uplink.stop().await;
 }
+
+#[tokio::test]
+async fn however_many_bad_events_are_first_in_line_of_a_new_uplink_those_behind_them_go_out() {
+    // Each on a topic of its own, all on one, and all on the topic of the good ones: of one device.
+    type TopicOf = fn(u32) -> String;
+    let topics: [TopicOf; 3] = [|n| format!("bad/{n}"), |_| "bad".into(), |_| "good".into()];
+    for topic_of in topics {
+        let is_bad = |payload: &str| payload.parse::<u32>().is_ok_and(|n| n < 12);
+        let broker = Broker::start(ACCEPTED_V311, except(is_bad, |_| Reply::Close)).await;
+        let log = Log::default();
+        for n in 0..30 {
+            let topic = if n < 12 { topic_of(n) } else { "good".into() };
+            log.push(Owned::new(&topic, n.to_string().as_bytes()));
+        }
+        let uplink = Running::start(settings(broker.port), log);
+        uplink.released(30).await;
+        let aside: Vec<u64> = uplink.log.aside().into_iter().map(|(offset, _)| offset).collect();
+        assert_eq!(aside, (0..12).collect::<Vec<_>>());
+        uplink.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_topic_that_is_refused_from_some_day_on_does_not_stop_the_others() {
+    let is_bad = |payload: &str| payload == "20";
+    let mut taken = 0;
+    let script = move |_, came: &Came| {
+        let Came::Publish(Arrival { payload, topic, .. }) = came else { return Reply::Ack };
+        taken += 1;
+        // What was taken before is refused as well: no copy of it can be a control.
+        if topic == "a" && (taken > 20 || is_bad(&String::from_utf8_lossy(payload))) {
+            Reply::Close
+        } else {
+            Reply::Ack
+        }
+    };
+    let broker = Broker::start(ACCEPTED_V311, script).await;
+    let log = Log::default();
+    for n in 0..20 {
+        log.push(Owned::new("a", n.to_string().as_bytes()));
+    }
+    let uplink = Running::start(settings(broker.port), log.clone());
+    uplink.released(20).await;
+    for n in 20..40 {
+        log.push(Owned::new(if n == 20 { "a" } else { "b" }, n.to_string().as_bytes()));
+    }
+    uplink.released(40).await;
+    let aside: Vec<u64> = uplink.log.aside().into_iter().map(|(offset, _)| offset).collect();
+    assert_eq!(aside, [20]);
+    uplink.stop().await;
+}
