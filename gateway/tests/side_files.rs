@@ -12,6 +12,7 @@ use tidegate::{
     store::{
         Batch, Committer, Folder, Kind, Letter, MessageRow, OsFolder, OwedRow, Record, SESSIONS_FILE,
         SessionChange, SessionRow, Settings, Store,
+        inspect::{FileKind, Inspector},
     },
 };
 
@@ -83,6 +84,19 @@ fn a_file_whose_sessions_are_over_is_small_again_at_once_and_holds_what_it_is_to
     store.close();
     let (store, _committer) = open(files.clone(), 1 << 40, clock::now());
     assert_eq!(kept(&store), (3, vec![("large".into(), 3), ("small".into(), 1)]));
+}
+
+#[test]
+fn the_gateways_own_files_are_not_taken_for_somebody_elses() {
+    let path = tempfile::tempdir().unwrap();
+    let (store, _committer) = open(folder(path.path()), 1 << 40, clock::now());
+    store.view().save_sessions(&large(1), 1).unwrap();
+    store.view().save_fleet(&[], 0).unwrap();
+    store.close();
+    let inspector = Inspector::of_files(path.path()).unwrap();
+    let kinds: Vec<_> = inspector.verify().unwrap().map(|report| report.unwrap().kind).collect();
+    assert!(kinds.contains(&FileKind::Sessions) && kinds.contains(&FileKind::Fleet), "{kinds:?}");
+    assert!(!kinds.contains(&FileKind::Foreign), "{kinds:?}");
 }
 
 #[test]

@@ -36,6 +36,10 @@ pub enum FileKind {
     State,
     /// `commands.redb`.
     Commands,
+    /// `sessions.redb`.
+    Sessions,
+    /// `fleet.redb`.
+    Fleet,
     /// One that was damaged, was mended, and is kept under another name.
     SetAside,
     /// One that was being made.

@@ -15,11 +15,13 @@ use std::{collections::VecDeque, ops::Range};
 use super::{
     super::{
         error::StoreError,
+        fleet,
         gaps::Gaps,
         lock::NOT_FOREIGN,
         log::{Mark, Trouble},
         outbox,
         segment::{self, Segment},
+        sessions,
     },
     report::{FileKind, FileReport, Verdict},
     source::{Place, Source},
@@ -244,11 +246,14 @@ impl<'a> Verify<'a> {
     fn other(&self, name: &str) -> FileReport {
         let file_bytes = self.source.files().used_bytes(name);
         let report = |kind| FileReport::new(name.to_owned(), kind, file_bytes);
-        if name == state::FILE {
-            return self.kept(report(FileKind::State), "the dead letters that were in it");
-        }
-        if name == outbox::FILE {
-            return self.kept(report(FileKind::Commands), "the commands that waited in it");
+        let kept = [
+            (state::FILE, FileKind::State, "the dead letters that were in it"),
+            (outbox::FILE, FileKind::Commands, "the commands that waited in it"),
+            (sessions::FILE, FileKind::Sessions, "the sessions and retained messages that were in it"),
+            (fleet::FILE, FileKind::Fleet, "what was known of the devices"),
+        ];
+        if let Some((_, kind, lost)) = kept.into_iter().find(|(file, ..)| *file == name) {
+            return self.kept(report(kind), lost);
         }
         let (mut report, what, advice) = if segment::is_damaged(name) {
             let what = "it was damaged: it is never read again, and what could not be saved of it is in a gap record";
