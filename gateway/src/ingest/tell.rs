@@ -32,7 +32,7 @@ pub(super) fn unreleased(shared: &Shared, client: &Arc<str>, unreleased_max: usi
     if shared.told.is_new(("unreleased", client)) {
         tracing::warn!(
             %client, unreleased_max,
-            "the client did not release the QoS 2 publishes that were received, {UNRELEASED_PER_INFLIGHT} times [limits] inflight:              its connection is closed, and what was not acknowledged is its to send again (said once for it)"
+            "the client did not release the QoS 2 publishes that were received, {UNRELEASED_PER_INFLIGHT} times [limits] inflight: its connection is closed, and what was not acknowledged is its to send again (said once for it)"
         );
     }
 }
