@@ -41,7 +41,7 @@ const ENVIRONMENT: [(&str, &str); 3] =
 /// Of the whole process, in bytes.
 const MEMORY_MAX: u64 = 128 << 20;
 /// Of `sessions.redb`, in bytes: three times what sessions are owed, what is retained, wills and subscriptions at the most.
-const SESSIONS_FILE_MAX: u64 = (3 * (16 + 16 + 4 + 12)) << 20;
+const SESSIONS_FILE_MAX: u64 = (3 * (12 + 16 + 4 + 12)) << 20;
 /// How long the innocent device is measured, alone and beside the attackers.
 const ALONE: Duration = Duration::from_secs(6);
 const ATTACK: Duration = Duration::from_secs(15);

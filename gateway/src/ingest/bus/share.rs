@@ -18,7 +18,7 @@ use std::{
 use super::{Bus, mailbox::Mailbox, outbound::Limits};
 
 /// Bytes that all sessions together are owed at most, in their queues and in flight.
-pub const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const QUEUED_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// A queue that is cut leaves one part in this of the share free, so that not every session that comes is followed by cuts.
 const CUT_PART: usize = 8;
 
