@@ -106,7 +106,7 @@ metrics! {
     UPLINK_CONNECTS Counter "tidegate_uplink_connects_total" "Connections made to the upstream, by uplink.";
     ACK_SECONDS Histogram "tidegate_uplink_ack_seconds" "Time from sending an event to the upstream's acknowledgement, by uplink.";
     REPLAYED_EVENTS Counter "tidegate_replayed_events_total" "Events sent again by a replay and acknowledged by the upstream, by uplink.";
-    SET_ASIDE_EVENTS Counter "tidegate_set_aside_events_total" "Events that the upstream can not take, made dead letters, by uplink.";
+    SET_ASIDE_EVENTS Counter "tidegate_set_aside_events_total" "Events that the upstream cannot take, made dead letters, by uplink.";
     DEAD_LETTERS Gauge "tidegate_dead_letters" "Dead letters: records that an upstream could not take, kept with their reasons.";
     DEAD_LETTER_BYTES Gauge "tidegate_dead_letter_bytes" "Bytes of the dead letters.";
     COMMANDS Counter "tidegate_commands_total" "Commands to devices, by the state that they came to; pending is taken in, refused is not.";
@@ -154,7 +154,7 @@ const BY_REASON: &[&str] = &[
 /// log is set up already, it stays.
 ///
 /// # Errors
-/// The filter can not be read; nothing was set up.
+/// The filter cannot be read; nothing was set up.
 pub fn log_to_stderr(filter: Option<&str>) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or(LOG_DEFAULT))
         .map_err(|e| format!("{LOG_VARIABLE}: {e}; write for example \"info\" or \"tidegate=debug\""))?;

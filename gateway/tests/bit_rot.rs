@@ -68,7 +68,7 @@ fn a_flipped_bit_anywhere_is_told_or_does_no_harm() {
         let names = segments(&filled(cleanly).disk);
         assert!(names.len() >= 4, "{names:?}");
         let mut told = 0;
-        // The last commit of a file that was not closed can not be told from one that was never finished.
+        // The last commit of a file that was not closed cannot be told from one that was never finished.
         let sealed = if cleanly { &names[..] } else { &names[..names.len() - 1] };
         for (at, name) in sealed.iter().enumerate() {
             let mut random = Random::new(at as u64);

@@ -117,7 +117,7 @@ async fn a_client_above_its_publishes_per_second_waits_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let settings = Settings { publishes_per_s_max: Some(100), ..Settings::default() };
     let house = House::open(folder.path(), settings).await;
-    // Longer than 1.5 keep-alives of a second: what is not read can not keep a connection alive.
+    // Longer than 1.5 keep-alives of a second: what is not read cannot keep a connection alive.
     let took = flood(&house, 400, 60).await;
     assert!(
         took >= Duration::from_millis(2500),

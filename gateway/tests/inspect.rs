@@ -124,7 +124,7 @@ fn troubles(reports: &[FileReport]) -> Vec<(&str, Verdict)> {
     not_well.map(|report| (report.file.as_str(), report.verdict)).collect()
 }
 
-/// All records as JSON, and where some can not be read.
+/// All records as JSON, and where some cannot be read.
 fn cat(inspector: &Inspector, filter: &CatFilter) -> (Vec<String>, Vec<(u64, u64)>) {
     let (mut lines, mut unreadable) = (Vec::new(), Vec::new());
     let next = inspector.cat(filter, ALL, &mut |item| match item {

@@ -423,17 +423,17 @@ fn changes() -> Vec<Change> {
         (
             "no certificate",
             Box::new(remove("server.pem")),
-            "tls.cert: /f/server.pem: the file can not be read: No such file",
+            "tls.cert: /f/server.pem: the file cannot be read: No such file",
         ),
         (
             "no key",
             Box::new(remove("server.key")),
-            "tls.key: /f/server.key: the file can not be read: No such file",
+            "tls.key: /f/server.key: the file cannot be read: No such file",
         ),
         (
             "no list",
             Box::new(remove("revoked.pem")),
-            "tls.crl: /f/revoked.pem: the file can not be read: No such file",
+            "tls.crl: /f/revoked.pem: the file cannot be read: No such file",
         ),
         (
             "expired",

@@ -223,7 +223,7 @@ fn judge_the_rest(chain: &Chain, stored: &Stored, damage: &Damage, within: (u64,
     if let Some(told) = recorder.gaps().iter().map(|gap| gap.events).sum::<Option<u64>>() {
         assert_eq!(told, lost.len() as u64, "{what}: what gap records count, and what is missing");
     }
-    // How many they were can not always be known. All else the oracle says has to be right.
+    // How many they were cannot always be known. All else the oracle says has to be right.
     let beside = |text: &&String| {
         ![
             "events are missing, gap records say",
@@ -304,7 +304,7 @@ async fn a_damaged_active_segment_is_set_apart_and_events_are_taken_in_again() {
     let damages = OF_A_SEGMENT
         .into_iter()
         .filter(|damage| damage.what != "deleted" && !damage.what.contains("another store"));
-    // Where it ended can not always be known.
+    // Where it ended cannot always be known.
     assert_eq!(try_each(stored, &file, (first, u64::MAX), damages).await, [""; 0], "not overcome");
 }
 

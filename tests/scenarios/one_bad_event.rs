@@ -68,7 +68,7 @@ struct Seen {
     taken_at: Option<Instant>,
 }
 
-/// An upstream that can not stand some events.
+/// An upstream that cannot stand some events.
 struct Picky {
     is_bad: Box<dyn Fn(u32) -> bool + Send>,
     reply: Reply,

@@ -181,7 +181,7 @@ fn sslscan_finds_nothing_weak() {
             suite.split(' ').nth(2).and_then(|bits| bits.parse().ok()).expect("the bits are told");
         assert!(bits >= 128 && !WEAK.iter().any(|weak| suite.contains(weak)), "{suite}");
     }
-    // Debian's sslscan can not look for compression; the library offers none.
+    // Debian's sslscan cannot look for compression; the library offers none.
     assert!(!said.contains("Compression enabled") && !said.to_lowercase().contains("insecure"), "{said}");
     gateway.terminate();
 }

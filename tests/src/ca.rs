@@ -75,7 +75,7 @@ impl Ca {
     /// Writes its certificate.
     ///
     /// # Errors
-    /// The file can not be written.
+    /// The file cannot be written.
     pub fn write(&self, file: &Path) -> io::Result<()> {
         std::fs::write(file, self.certificate.pem())
     }
@@ -92,7 +92,7 @@ impl Pair {
     /// Writes both; the key is for the owner alone.
     ///
     /// # Errors
-    /// A file can not be written.
+    /// A file cannot be written.
     pub fn write(&self, certificate: &Path, key: &Path) -> io::Result<()> {
         use std::io::Write as _;
         std::fs::write(certificate, self.certificate.pem())?;

@@ -75,7 +75,7 @@ impl Crowd {
     /// Starts `program`, which calls [`run`], without a client: `publishers` of those to come publish.
     ///
     /// # Panics
-    /// It can not be started.
+    /// It cannot be started.
     #[must_use]
     pub fn start(program: &Path, gateway: SocketAddr, name: &str, publishers: usize) -> Self {
         let mut child = Command::new(program)

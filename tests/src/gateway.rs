@@ -179,7 +179,7 @@ impl Gateway {
     /// Starts it and waits for nothing.
     ///
     /// # Panics
-    /// It runs already, or can not be started.
+    /// It runs already, or cannot be started.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "it runs already");
         self.starts += 1;

@@ -32,7 +32,7 @@ impl Paho {
     /// Starts one. It always sends again what was not acknowledged; a pause is not for it.
     ///
     /// # Panics
-    /// It can not be started.
+    /// It cannot be started.
     #[must_use]
     pub fn start(gateway: SocketAddr, device: &Device) -> Self {
         let Device { name, version, qos, window, count_max, .. } = device;

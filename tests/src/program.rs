@@ -32,7 +32,7 @@ pub fn workspace() -> &'static Path {
 /// Where the harness keeps what it makes: builds, data directories, tools.
 ///
 /// # Panics
-/// It can not be made.
+/// It cannot be made.
 #[must_use]
 pub fn scratch() -> PathBuf {
     let path = target().join("scenarios");
@@ -72,7 +72,7 @@ pub fn gateway(build: Build) -> PathBuf {
 /// Runs the shipped build to its end with `arguments`.
 ///
 /// # Panics
-/// It can not be started.
+/// It cannot be started.
 #[must_use]
 pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
     let mut command = Command::new(gateway(Build::Shipped));

@@ -29,7 +29,7 @@ impl Strace {
     /// Attaches to all threads of `pid`; does to each of `calls` what `fault` says, in strace's words.
     ///
     /// # Panics
-    /// It can not be started, or may not attach.
+    /// It cannot be started, or may not attach.
     #[must_use]
     pub fn attach(pid: u32, calls: &str, fault: &str) -> Self {
         let mut child = Command::new(tools::find("strace"))

@@ -39,7 +39,7 @@ impl Tmpfs {
             .output()
             .expect("mount is part of every system");
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "a small disk can not be mounted; run this test as root: {said}");
+        assert!(output.status.success(), "a small disk cannot be mounted; run this test as root: {said}");
         Self { folder }
     }
 

@@ -144,7 +144,7 @@ impl At {
 fn send_one(arguments: &SendArguments) -> Result<(), Failure> {
     let gateway = arguments.at.gateway();
     let body = serde_json::to_string(&request(arguments)?)
-        .map_err(|cause| Failure::Usage(format!("the command can not be written as JSON: {cause}")))?;
+        .map_err(|cause| Failure::Usage(format!("the command cannot be written as JSON: {cause}")))?;
     let mut answer = gateway.post("/api/commands", &body)?;
     if let Some(wait) = arguments.wait {
         let until = clock::monotonic() + wait;
@@ -227,7 +227,7 @@ fn list_all(arguments: &ListArguments) -> Result<(), Failure> {
             let line = serde_json::to_string(item);
             say!(
                 "{}",
-                line.map_err(|cause| Failure::Io(format!("a command can not be written as JSON: {cause}")))?
+                line.map_err(|cause| Failure::Io(format!("a command cannot be written as JSON: {cause}")))?
             );
         }
     } else if list.items.is_empty() {

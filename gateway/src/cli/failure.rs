@@ -17,7 +17,7 @@ pub enum Failure {
     /// What is needed is not there: a port in use, no gateway that answers (69).
     #[error("{0}")]
     Unavailable(String),
-    /// The data directory can not be made (73).
+    /// The data directory cannot be made (73).
     #[error("{0}")]
     CantCreate(String),
     /// Input or output failed: the store is as it was at its last commit (74).

@@ -52,7 +52,7 @@ const EXAMPLES: &str = "Examples:
   tidegate schemas lint birth.bin                   check the event types of one's own firmware
 
 Exit codes: 0 well, 1 events were lost or not taken, or a check found errors, 64 usage, 65 the store is damaged, 66 no store, no user there,
-69 unavailable (a port in use, no gateway there), 73 can not create the data directory, 74 input or output failed, 78 configuration.
+69 unavailable (a port in use, no gateway there), 73 cannot create the data directory, 74 input or output failed, 78 configuration.
 TIDEGATE_LOG sets the log filter, such as \"debug\" or \"tidegate=debug\".";
 
 /// An edge event gateway: acknowledges an event only when it is on disk, forwards it at least once.
@@ -139,7 +139,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|cause| Failure::Io(format!("the runtime can not be started: {cause}")))
+        .map_err(|cause| Failure::Io(format!("the runtime cannot be started: {cause}")))
 }
 
 /// Resolves at SIGTERM or SIGINT with its name.

@@ -158,7 +158,7 @@ impl Item {
 
 fn json(value: &impl Serialize) -> Result<(), Failure> {
     let line = serde_json::to_string(value);
-    say!("{}", line.map_err(|cause| Failure::Io(format!("it can not be written as JSON: {cause}")))?);
+    say!("{}", line.map_err(|cause| Failure::Io(format!("it cannot be written as JSON: {cause}")))?);
     Ok(())
 }
 

@@ -11,10 +11,10 @@ use toml::de::{DeTable, DeValue};
 /// Least likeness (0 to 1, by Jaro and Winkler) at which a known word is suggested for an unknown one.
 const LIKENESS_MIN: f64 = 0.75;
 
-/// The configuration can not be used. Nothing was started.
+/// The configuration cannot be used. Nothing was started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The file can not be read.
+    /// The file cannot be read.
     #[error("{}: {reason}", file.display())]
     Unreadable {
         /// The file.
@@ -35,7 +35,7 @@ impl ConfigError {
         let reason = match cause.kind() {
             std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
             std::io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
-            _ => format!("the file can not be read: {cause}"),
+            _ => format!("the file cannot be read: {cause}"),
         };
         Self::Unreadable { file: file.to_owned(), reason }
     }

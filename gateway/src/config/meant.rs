@@ -221,7 +221,7 @@ impl Judge<'_> {
             }),
             ..uplink::Settings::new(&name, &host, gateway_id)
         };
-        // An address that can not be read was said already.
+        // An address that cannot be read was said already.
         if !host.is_empty()
             && let Err(error) = settings.check()
         {
@@ -285,7 +285,7 @@ impl Judge<'_> {
                 None
             }
             Err(error) => {
-                self.wrong(&file.span(), format!("{} can not be read: {error}", path.display()));
+                self.wrong(&file.span(), format!("{} cannot be read: {error}", path.display()));
                 None
             }
         }

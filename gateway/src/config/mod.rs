@@ -59,7 +59,7 @@ pub struct Settings {
 /// Reads and checks a configuration file. `variable` looks up the environment.
 ///
 /// # Errors
-/// [`ConfigError`]: the file can not be read, or what is wrong in it, all that can be told at once.
+/// [`ConfigError`]: the file cannot be read, or what is wrong in it, all that can be told at once.
 pub fn load(file: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Settings, ConfigError> {
     parse(&read(file)?, file, variable)
 }

@@ -153,7 +153,7 @@ impl Device {
         boot.last = moment(received).or(boot.last);
         let (mut losses, mut uptime_ms) = (Vec::new(), head.base_ms);
         while let Some(event) = reader.next_event() {
-            // What can not be read to its end says nothing.
+            // What cannot be read to its end says nothing.
             let Ok(event) = event else { return };
             uptime_ms = uptime_ms.max(event.uptime_ms);
             if event.kind == LOSS_KIND

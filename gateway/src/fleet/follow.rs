@@ -129,7 +129,7 @@ impl AtWork {
                     Ok(block) => self.apply(&block),
                     Err(ReadError::Closed) => return stop.cancelled().await,
                     Err(error) => {
-                        tracing::error!("the devices can not be followed: {error}; trying on");
+                        tracing::error!("the devices cannot be followed: {error}; trying on");
                         tokio::time::sleep(READ_AGAIN_AFTER).await;
                     }
                 },
@@ -155,7 +155,7 @@ impl AtWork {
                     }
                 }
                 Applied::Malformed { device, why } => {
-                    tracing::debug!(device, "a birth or status can not be read: {why}");
+                    tracing::debug!(device, "a birth or status cannot be read: {why}");
                 }
             }
         }
@@ -227,7 +227,7 @@ impl AtWork {
     fn not_saved(&mut self, error: &StoreError) {
         self.failures = self.failures.saturating_add(1);
         if self.failures.is_power_of_two() {
-            tracing::error!("what is known of the devices can not be saved: {error}; trying on");
+            tracing::error!("what is known of the devices cannot be saved: {error}; trying on");
         }
         if self.view.is_hold_in_the_way() {
             self.view.hold(self.follower.position());
@@ -271,7 +271,7 @@ impl AtWork {
                     Ok(_) => {
                         tracing::info!(%device, "its kinds {schema_set:08x} are not known: asked for its birth")
                     }
-                    Err(error) => tracing::warn!(%device, "it can not be asked for its birth: {error}"),
+                    Err(error) => tracing::warn!(%device, "it cannot be asked for its birth: {error}"),
                 }
             }
         }));

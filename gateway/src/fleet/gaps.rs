@@ -75,7 +75,7 @@ impl Gaps {
         Brought { new: ahead + late, late }
     }
 
-    /// The event `told_by` said that these were lost: numbers behind it can not be meant.
+    /// The event `told_by` said that these were lost: numbers behind it cannot be meant.
     pub fn lose(&mut self, loss: &Loss, told_by: u32) {
         let numbers = loss.first_seq.max(self.from)..loss.first_seq.saturating_add(loss.count).min(told_by);
         if numbers.is_empty() {

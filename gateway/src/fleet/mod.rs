@@ -73,7 +73,7 @@ impl Fleet {
     /// start leaves no record of which nobody can tell when it came.
     ///
     /// # Errors
-    /// [`StoreError`]: a newer version wrote what was kept, which is as it was, or the store can not be read.
+    /// [`StoreError`]: a newer version wrote what was kept, which is as it was, or the store cannot be read.
     pub fn open(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Self, StoreError> {
         let (mut state, position) = saved::load(view, catalog, reading)?;
         view.hold(position);

@@ -57,7 +57,7 @@ pub enum Applied<'a> {
         /// The fingerprint of its kinds.
         schema_set: u32,
     },
-    /// A birth or a status that can not be read.
+    /// A birth or a status that cannot be read.
     Malformed {
         /// Whose.
         device: &'a str,

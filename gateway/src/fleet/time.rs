@@ -140,7 +140,7 @@ impl BootTime {
     }
 
     /// The time of an event of this boot; `None` where nothing is known but its receipt. `end_before_ms` is a time by the wall
-    /// clock before which the boot can not have begun.
+    /// clock before which the boot cannot have begun.
     pub fn stamp(&mut self, uptime_ms: u64, journal: &Journal, end_before_ms: Option<i64>) -> Option<Stamp> {
         if uptime_ms > TIME_MS_MAX {
             return None;
@@ -274,7 +274,7 @@ impl Anchor {
         Some(Self { axis, uptime_ms, low_ms, high_ms: best_ms + doubt_ms, best_ms })
     }
 
-    /// Moved to what was heard live, of the same axis; that alone where the two can not both be.
+    /// Moved to what was heard live, of the same axis; that alone where the two cannot both be.
     fn moved(&self, heard: &Self) -> Self {
         let wider = drift_ms(self.uptime_ms, heard.uptime_ms);
         let (own, theirs) = if heard.uptime_ms >= self.uptime_ms { (wider, 0) } else { (0, wider) };

@@ -18,7 +18,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// What was asked can not be meant.
+    /// What was asked cannot be meant.
     pub(super) fn bad(why: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, why: why.into() }
     }
@@ -66,6 +66,6 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// The thread that asked the store did not end well.
 pub(super) fn failed(error: &tokio::task::JoinError) -> Refused {
-    let why = format!("the store can not be asked: {error}");
+    let why = format!("the store cannot be asked: {error}");
     Refused { status: StatusCode::INTERNAL_SERVER_ERROR, why }
 }

@@ -24,17 +24,17 @@ pub struct LetterPage {
 pub struct LetterItem {
     /// Its number.
     pub id: u64,
-    /// The uplink whose upstream can not take it.
+    /// The uplink whose upstream cannot take it.
     pub uplink: String,
     /// Its offset in the log.
     pub offset: u64,
-    /// Why it can not be taken.
+    /// Why it cannot be taken.
     pub reason: String,
     /// When it was set aside, milliseconds since 1970.
     pub set_aside_ms: u64,
     /// When it was received, milliseconds since 1970.
     pub received_ms: u64,
-    /// How often it was sent; 0 where it can not be sent at all.
+    /// How often it was sent; 0 where it cannot be sent at all.
     pub tries: u32,
     /// The device of a `tg/<device>/…` topic, or else the MQTT client id.
     pub device: String,

@@ -72,7 +72,7 @@ pub(super) async fn look(source: Source) -> Snapshot {
     match tokio::task::spawn_blocking(move || source()).await {
         Ok(snapshot) => snapshot,
         Err(failed) => Snapshot {
-            not_ready: vec![format!("its status can not be read: {failed}")],
+            not_ready: vec![format!("its status cannot be read: {failed}")],
             ..Snapshot::default()
         },
     }

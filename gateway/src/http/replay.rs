@@ -6,7 +6,7 @@
 //! GET    /api/replay/ID  one Progress
 //! DELETE /api/replay/ID  cancels it: it ends soon; one Progress
 //! ```
-//! 400 for what can not be meant, 404 for an uplink or a replay that there is not, 409 where it can not be started now, each with a
+//! 400 for what cannot be meant, 404 for an uplink or a replay that there is not, 409 where it cannot be started now, each with a
 //! sentence.
 
 use axum::{

@@ -6,7 +6,7 @@
 //! GET /api/store/cat?offset=&from_ms=&to_ms=&device=&kind=&limit=
 //!                         a line for each record, {"unreadable":…} where there is none, and at last {"next":OFFSET or null}
 //! ```
-//! Lines are JSON (NDJSON). Where the store is closed meanwhile the last line is `{"error":…}`. What can not be meant is 400 with
+//! Lines are JSON (NDJSON). Where the store is closed meanwhile the last line is `{"error":…}`. What cannot be meant is 400 with
 //! a sentence. They change no event; what a verification finds damaged the gateway mends.
 //!
 //! Limits: a page of [`CAT_RECORDS_MAX`] records or about [`CAT_BYTES_MAX`] bytes looked through: go on at `next`, until that
@@ -75,7 +75,7 @@ pub enum VerifyNote {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CatNote {
-    /// Records that can not be read.
+    /// Records that cannot be read.
     Unreadable {
         /// Where.
         offsets: Missing,

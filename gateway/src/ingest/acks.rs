@@ -28,7 +28,7 @@ pub enum Arrival {
     Resend,
     /// QoS 2, received and told so: PUBREC again.
     Received,
-    /// The id is in flight for another publish. What that is can not be told, so it is stored as well.
+    /// The id is in flight for another publish. What that is cannot be told, so it is stored as well.
     Reused,
 }
 

@@ -1,7 +1,7 @@
 //! What becomes of a publish: stored as what, or taken by no route. Pure.
 //!
 //! ```text
-//!   tg/<device>/e          a frame, or opaque if its head can not be read
+//!   tg/<device>/e          a frame, or opaque if its head cannot be read
 //!   tg/<device>/b|s|r      opaque
 //!   tg/…                   no route
 //!   other topics           the first route whose filter matches, else no route

@@ -283,7 +283,7 @@ pub struct Accepted<'a> {
     pub settings: &'a Settings,
 }
 
-/// The CONNACK that accepts; `None` if it can not be encoded, which is a client id longer than checked.
+/// The CONNACK that accepts; `None` if it cannot be encoded, which is a client id longer than checked.
 #[must_use]
 pub fn connack(accepted: &Accepted<'_>) -> Option<Vec<u8>> {
     if accepted.version == Version::V311 {

@@ -47,7 +47,7 @@ pub enum Fault {
     #[error("the client id belongs to another identity")]
     ForeignClientId,
     /// A topic to publish on that is empty, too long or too deep, or that holds a wildcard or NUL.
-    #[error("the topic can not be published on: empty, too long, or with a wildcard or NUL in it")]
+    #[error("the topic cannot be published on: empty, too long, or with a wildcard or NUL in it")]
     Topic,
     /// A packet longer than `packet_bytes_max`: nothing of it was kept.
     #[error("the packet is longer than allowed")]
@@ -80,7 +80,7 @@ pub enum Fault {
     /// The gateway stops. Connect again later.
     #[error("the gateway stops")]
     Stopping,
-    /// For too long there was no room for what the client publishes: the store is full, or can not write for now. See
+    /// For too long there was no room for what the client publishes: the store is full, or cannot write for now. See
     /// the gateway's log for which; connect again later.
     #[error("there is no room for what the client publishes")]
     NoRoom,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   append ─▶ taken in ─────────────────────────────────────▶ reads on
-//!      │ intake full, or the store is and the client can not be told ─▶ Held ─ room ─▶ append again
+//!      │ intake full, or the store is and the client cannot be told ─▶ Held ─ room ─▶ append again
 //!      └ store full: refused, the rest is appended ─▶ Refusing ─ nothing more to read ─▶ Pausing ─ room, time ─▶ reads on
 //! ```
 //! A client that is refused is read from until its socket holds nothing more, or for [`STORE_FULL_READ_MAX`]; then reading

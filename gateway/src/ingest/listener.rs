@@ -49,7 +49,7 @@ pub enum BindError {
          require client certificates, or listen on 127.0.0.1 or [::1]"
     )]
     NotLoopback(SocketAddr),
-    /// Its TLS files can not be used.
+    /// Its TLS files cannot be used.
     #[error("listener {address}: {cause}")]
     Tls {
         /// The address asked for.
@@ -250,7 +250,7 @@ impl Door {
                 }
                 Err(cause) => {
                     if !std::mem::replace(&mut is_failing, true) {
-                        tracing::error!(address = %self.port.address, "connections can not be accepted: {cause}; trying on");
+                        tracing::error!(address = %self.port.address, "connections cannot be accepted: {cause}; trying on");
                     }
                     sleep(ACCEPT_BACK_OFF).await;
                 }

@@ -148,7 +148,7 @@ impl Reply {
         }
     }
 
-    /// Appends the packet to `out`. A reason of 0 is left out, as both versions allow. Version 3.1.1 can not refuse, and
+    /// Appends the packet to `out`. A reason of 0 is left out, as both versions allow. Version 3.1.1 cannot refuse, and
     /// is told nothing then.
     pub fn write(self, version: Version, packet_id: u16, out: &mut Vec<u8>) {
         let [high, low] = packet_id.to_be_bytes();

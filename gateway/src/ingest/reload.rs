@@ -4,7 +4,7 @@
 //!   every LOOK_INTERVAL ──▶ look: a file's content changed? ──settled──▶ load ──good──▶ the new set is used
 //!   SIGHUP ──▶ ask ───────▶ all of them ───────────────────────────────▶ load ──bad───▶ the old set stays, and it is said
 //! ```
-//! A set of files is written one after the other, so a change is loaded once two looks have found the same. What can not be
+//! A set of files is written one after the other, so a change is loaded once two looks have found the same. What cannot be
 //! loaded is tried again at every look, and said once: in the log, in the metrics, and by [`Reload::warnings`]. Files are
 //! read on a thread that may block. What else an item has to warn of, such as a certificate that runs out, is asked for at
 //! every look, and logged when the words are new.

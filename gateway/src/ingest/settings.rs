@@ -1,6 +1,6 @@
 //! What the door is told, with every limit's default and the reason for it.
 //!
-//! `config` fills these in; nothing here reads a file. [`Settings::check`] names the first value that can not be
+//! `config` fills these in; nothing here reads a file. [`Settings::check`] names the first value that cannot be
 //! served, before a port is bound.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -180,7 +180,7 @@ impl Default for Settings {
     }
 }
 
-/// A setting that can not be served. Nothing was started: mend the configuration.
+/// A setting that cannot be served. Nothing was started: mend the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSettings {
     /// A filter of a route.
@@ -206,7 +206,7 @@ impl Settings {
     /// Checks that this can be served.
     ///
     /// # Errors
-    /// [`BadSettings`] for the first value that can not.
+    /// [`BadSettings`] for the first value that cannot.
     pub fn check(&self) -> Result<(), BadSettings> {
         for route in &self.routes {
             topics::check_filter(&route.filter)

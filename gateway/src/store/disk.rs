@@ -155,7 +155,7 @@ impl Files {
         let synced = self.open(name).and_then(|disk| self.on(name, disk.sync_data()));
         // What a failed sync left in memory is let go all the more.
         for error in [synced, self.forget_cached(name)].into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "this file can not be synced, or not be read anew from the disk");
+            tracing::warn!(%error, "this file cannot be synced, or not be read anew from the disk");
         }
     }
 

@@ -89,7 +89,7 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// A damaged file that makes redb give up.
-    #[error("{path} is damaged: it can not be read as a database; the file was left as it is", path = path.display())]
+    #[error("{path} is damaged: it cannot be read as a database; the file was left as it is", path = path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

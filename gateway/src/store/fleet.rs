@@ -103,7 +103,7 @@ impl FleetFile {
     /// All that is kept; `None` where nothing ever was, or where it was damaged.
     ///
     /// # Errors
-    /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
+    /// [`StoreError`]: it cannot be read now, or a newer version wrote it. It is as it was.
     pub fn load(&self) -> Result<Option<Kept>, StoreError> {
         let kept = self.keeper.look(read)?;
         if let Some(kept) = &kept {
@@ -161,7 +161,7 @@ impl Kept {
 }
 
 /// The gateway's clock as it is kept in the files of a store that nobody has open: read through an overlay, so nothing is written. Where it
-/// can not be read, nothing is known of it.
+/// cannot be read, nothing is known of it.
 pub fn journal(files: &Files, store: Option<u32>) -> Journal {
     let open = || -> Result<Journal, StoreError> {
         let path = files.path_of(FILE);

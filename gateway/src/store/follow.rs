@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   next() ─▶ newest blocks, from memory ─▶ segments, some at a time, where it is behind
-//!               └ what was deleted, or can not be read, is passed over and counted
+//!               └ what was deleted, or cannot be read, is passed over and counted
 //! ```
 //! Limits: about [`READ_BYTES_MAX`] of rows read ahead. Whoever follows keeps the position, durably or not.
 
@@ -97,7 +97,7 @@ impl Follower {
         self.reading = None;
         let scan = read.map_err(|_| ReadError::Closed)?.map_err(Arc::new)?;
         if let Some(error) = &scan.unreadable {
-            tracing::warn!("local subscribers miss a segment that can not be read: {error}");
+            tracing::warn!("local subscribers miss a segment that cannot be read: {error}");
         }
         if scan.blocks.is_empty() {
             self.passed_over += scan.next.offset.saturating_sub(self.position);

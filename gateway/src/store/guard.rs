@@ -8,7 +8,7 @@ use redb::Database;
 use super::error::StoreError;
 use crate::telemetry;
 
-/// Runs what reads a file that may be damaged. A panic means that the file at `path` can not be read, and is not printed.
+/// Runs what reads a file that may be damaged. A panic means that the file at `path` cannot be read, and is not printed.
 ///
 /// # Errors
 /// What `act` says, or [`StoreError::Unreadable`].
@@ -51,7 +51,7 @@ impl Drop for Guarded {
     }
 }
 
-/// Whether an error says that the file holds what nobody wrote, and not that it can not be read or written now.
+/// Whether an error says that the file holds what nobody wrote, and not that it cannot be read or written now.
 pub fn is_damage(error: &redb::Error) -> bool {
     use std::io::ErrorKind::{InvalidData, UnexpectedEof};
     match error {

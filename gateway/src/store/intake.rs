@@ -36,7 +36,7 @@ pub enum AppendError {
     /// No room now: stop reading the socket, wait for [`Intake::room`], try again.
     #[error("the intake is full")]
     Full,
-    /// The store holds as much as it may: what is in the batch can not be stored now. Tell the client if it can be told,
+    /// The store holds as much as it may: what is in the batch cannot be stored now. Tell the client if it can be told,
     /// with [`Intake::refuse`]; else stop reading the socket and wait for [`Intake::room`].
     #[error("the store is full")]
     StoreFull,

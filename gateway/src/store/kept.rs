@@ -51,10 +51,10 @@ pub enum ForgetError {
     NotSaved {
         /// Its name.
         name: String,
-        /// Why the store can not write.
+        /// Why the store cannot write.
         why: String,
     },
-    /// The store can not be opened. It is as it was.
+    /// The store cannot be opened. It is as it was.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -88,7 +88,7 @@ fn sync_above(folder: &Path) -> Result<(), StoreError> {
     for above in folder.ancestors().skip(1) {
         let synced = File::open(above).and_then(|opened| opened.sync_all());
         if let Err(error) = synced {
-            tracing::debug!(folder = %above.display(), %error, "a folder above the store can not be synced");
+            tracing::debug!(folder = %above.display(), %error, "a folder above the store cannot be synced");
         }
     }
     Ok(())

@@ -69,7 +69,7 @@ struct Hold {
 /// Something that a reader came upon and the commit thread has to mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
-    /// The segment that begins at `first` can not be read.
+    /// The segment that begins at `first` cannot be read.
     Damaged {
         /// Where it begins.
         first: u64,

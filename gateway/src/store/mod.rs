@@ -246,7 +246,7 @@ impl Store {
         let (of_log, max_bytes) = (&opened.log, settings.max_bytes);
         let outbox = Outbox::open(&of_log.files, of_log.store, max_bytes, of_log.timeline.clone())?;
         let log = Arc::new(opened.log);
-        // Before the first deletion. One that can not be read now is looked at again by who takes it up, and says so.
+        // Before the first deletion. One that cannot be read now is looked at again by who takes it up, and says so.
         if let Ok(Some(position)) = log.fleet.position() {
             log.set_hold(position);
         }
@@ -316,7 +316,7 @@ impl Store {
     /// Resolves when the store was closed.
     pub async fn failed(&self) {
         let mut watermark = self.intake.watermark();
-        // The sender lives in `self.intake`, so this can not end in an error.
+        // The sender lives in `self.intake`, so this cannot end in an error.
         let _ = watermark.wait_for(|watermark| watermark.closed).await;
     }
 

@@ -248,7 +248,7 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
     let (mut end, mut seen, mut bytes) = (beginning, Seen::default(), 0);
     for piece in &found.seen {
         if !seen.restore(piece) {
-            tracing::warn!("a list of stored frames can not be read: frames sent again may be stored twice");
+            tracing::warn!("a list of stored frames cannot be read: frames sent again may be stored twice");
         }
     }
     segment.for_each_row(|block| {
@@ -318,7 +318,7 @@ fn random_id() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }
 
-/// The point of the log at `offset`. Where it can not be read, as if each record behind it held one event: the reader says
+/// The point of the log at `offset`. Where it cannot be read, as if each record behind it held one event: the reader says
 /// what is the matter.
 fn mark_of(segments: &Segments, offset: u64, end: Mark) -> Mark {
     let behind = end.offset - offset.min(end.offset);

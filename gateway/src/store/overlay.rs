@@ -35,7 +35,7 @@ impl<B: StorageBackend> Overlay<B> {
     /// Lays an empty memory over `base`.
     ///
     /// # Errors
-    /// The file's length can not be read.
+    /// The file's length cannot be read.
     pub fn new(base: B) -> io::Result<Self> {
         let len = base.len()?;
         Ok(Self { base, state: Mutex::new(State { len, base_len: len, pages: BTreeMap::new() }) })

@@ -42,7 +42,7 @@ pub enum ReadError {
     /// The store was closed. The cursor is as released.
     #[error("the store is closed")]
     Closed,
-    /// A segment can not be read; the position stays where it is.
+    /// A segment cannot be read; the position stays where it is.
     #[error("reading the store: {0}")]
     Store(#[from] Arc<StoreError>),
 }
@@ -169,7 +169,7 @@ impl Reader {
         self.own_cursor().advance(mark);
     }
 
-    /// Some of the records right before `offset`, delivered or set aside, the newest last; none if they can not be read
+    /// Some of the records right before `offset`, delivered or set aside, the newest last; none if they cannot be read
     /// or are deleted. It changes nothing.
     pub async fn before(&self, offset: u64) -> Vec<Arc<Block>> {
         let (log, offsets) = (self.log.clone(), offset.saturating_sub(BEFORE_RECORDS)..offset);

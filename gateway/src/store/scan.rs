@@ -3,7 +3,7 @@
 //! ```text
 //!  scan(at) ─▶ one segment, one short read transaction ─▶ rows, and where the next look begins
 //!                 │ none of its events can be within the times ─▶ passed over whole
-//!                 └ it can not be read ─────────────────────────▶ passed over whole, and said
+//!                 └ it cannot be read ─────────────────────────▶ passed over whole, and said
 //! ```
 //! Limits: about `bytes_max` of rows at a time. What a segment is passed over for its times by is told in `times.rs`.
 //!
@@ -61,7 +61,7 @@ impl View {
     /// The oldest row that can be read; the end where there is none.
     ///
     /// # Errors
-    /// [`StoreError`]: the folder can not be read, or the store is closed.
+    /// [`StoreError`]: the folder cannot be read, or the store is closed.
     pub fn begin(&self) -> Result<Point, StoreError> {
         if self.log.is_closed() {
             return Err(StoreError::Closed);
@@ -90,7 +90,7 @@ impl View {
     /// all lie outside of `times` are left out.
     ///
     /// # Errors
-    /// [`StoreError`]: the folder can not be read, or the store is closed. A segment that can not be read is no error:
+    /// [`StoreError`]: the folder cannot be read, or the store is closed. A segment that cannot be read is no error:
     /// see [`Scan::unreadable`].
     pub fn scan(&self, at: u64, times: Option<&Times>, bytes_max: usize) -> Result<Scan, StoreError> {
         let end = self.end();

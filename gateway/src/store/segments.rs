@@ -97,7 +97,7 @@ impl Segments {
     /// The segment that holds `offset`, or the first one after it if it is in none.
     ///
     /// # Errors
-    /// [`Fault`]: it can not be opened.
+    /// [`Fault`]: it cannot be opened.
     pub fn holding(&self, offset: u64) -> Result<Place, Fault> {
         let (first, end, open) = {
             let entries = self.entries.lock();
@@ -240,7 +240,7 @@ impl Segments {
     /// there is one.
     ///
     /// # Errors
-    /// [`Fault`]: one of them can not be opened.
+    /// [`Fault`]: one of them cannot be opened.
     pub fn oldest_to_drop(&self) -> Result<Option<(Option<Place>, Place)>, Fault> {
         let mut before = None;
         loop {

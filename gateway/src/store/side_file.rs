@@ -79,7 +79,7 @@ impl SideFile {
     /// Whether it is there.
     ///
     /// # Errors
-    /// [`StoreError`]: the folder can not be read.
+    /// [`StoreError`]: the folder cannot be read.
     pub fn is_there(&self, files: &Files) -> Result<bool, StoreError> {
         Ok(files.names()?.iter().any(|name| name == self.name))
     }
@@ -87,7 +87,7 @@ impl SideFile {
     /// Opens the file of the store with this identity.
     ///
     /// # Errors
-    /// [`StoreError`]: it is as it was; [`StoreError::is_damage`] says whether it can not be trusted.
+    /// [`StoreError`]: it is as it was; [`StoreError::is_damage`] says whether it cannot be trusted.
     pub fn open(&self, files: &Files, store: u32) -> Result<Guarded, StoreError> {
         let path = files.path_of(self.name);
         files.settle(self.name);
@@ -243,7 +243,7 @@ impl Keeper {
     /// What `read` finds; `None` where nothing ever was kept, or where it was damaged, which is said and set aside.
     ///
     /// # Errors
-    /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
+    /// [`StoreError`]: it cannot be read now, or a newer version wrote it. It is as it was.
     pub fn look<T>(
         &self,
         read: impl FnOnce(&Database) -> Result<T, redb::Error>,

@@ -55,7 +55,7 @@ impl View {
     /// What is kept of local subscribers' sessions; `None` where there is nothing.
     ///
     /// # Errors
-    /// [`StoreError`]: it can not be read now. It is as it was.
+    /// [`StoreError`]: it cannot be read now. It is as it was.
     pub fn load_sessions(&self, now: &Reading) -> Result<Option<Kept>, StoreError> {
         self.log.sessions.load(now, self.session_bytes_max())
     }
@@ -77,7 +77,7 @@ impl View {
     /// What is kept of the devices; `None` where there is nothing.
     ///
     /// # Errors
-    /// [`StoreError`]: it can not be read now. It is as it was.
+    /// [`StoreError`]: it cannot be read now. It is as it was.
     pub fn load_fleet(&self) -> Result<Option<fleet::Kept>, StoreError> {
         self.log.fleet.load()
     }

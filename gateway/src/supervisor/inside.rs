@@ -36,7 +36,7 @@ pub(super) struct Inside {
 }
 
 impl Inside {
-    /// Why the store can not go on, if so.
+    /// Why the store cannot go on, if so.
     pub(super) fn store_failure(&self) -> Option<String> {
         let reason = self.store.lock().as_ref().and_then(|store| store.status().failure)?;
         Some(format!("the store has failed and nothing more is acknowledged: {reason}"))

@@ -76,7 +76,7 @@ const _: () = assert!(
 /// The gateway could not be started. What was opened is closed again.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data directory can not be made.
+    /// The data directory cannot be made.
     #[error("data_dir {path}: {cause}; make it, or name another that this user may write to", path = path.display())]
     DataDir {
         /// The folder.
@@ -84,16 +84,16 @@ pub enum StartError {
         /// What the system said.
         cause: io::Error,
     },
-    /// The store can not be opened; it is as it was.
+    /// The store cannot be opened; it is as it was.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A listener's port can not be bound.
+    /// A listener's port cannot be bound.
     #[error(transparent)]
     Listener(ingest::BindError),
-    /// A listener's certificates can not be used.
+    /// A listener's certificates cannot be used.
     #[error(transparent)]
     Tls(ingest::BindError),
-    /// The HTTP port can not be bound.
+    /// The HTTP port cannot be bound.
     #[error("http {address}: {cause}; stop what listens there, or set another [http] address")]
     Http {
         /// Where.
@@ -247,12 +247,12 @@ impl Gateway {
         self.http_address
     }
 
-    /// Loads anew what is loaded from files: certificates, keys, and the like. What can not be loaded stays as it was.
+    /// Loads anew what is loaded from files: certificates, keys, and the like. What cannot be loaded stays as it was.
     pub fn reload(&self) {
         self.inside.reload.ask();
     }
 
-    /// Resolves with the reason when the gateway can not go on. Cancel-safe.
+    /// Resolves with the reason when the gateway cannot go on. Cancel-safe.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
         // The sender lives in `self`, so waiting ends with a reason only. When the store fails the rooms end as well, in
@@ -354,7 +354,7 @@ async fn expire(outbox: Outbox, stop: CancellationToken) {
         let (outbox, now_ms) = (outbox.clone(), clock::wall_ms());
         let expired = tokio::task::spawn_blocking(move || outbox.expire(now_ms)).await;
         if let Ok(Err(error)) = expired {
-            tracing::debug!(%error, "what has expired can not be noted now");
+            tracing::debug!(%error, "what has expired cannot be noted now");
         }
     }
 }

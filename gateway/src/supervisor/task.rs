@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// Why the gateway can not go on; the first reason stays.
+/// Why the gateway cannot go on; the first reason stays.
 pub(super) type Failure = watch::Sender<Option<String>>;
 
 /// A room's task, running.

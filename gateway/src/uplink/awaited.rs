@@ -76,7 +76,7 @@ async fn send(uplink: &Settings, view: &View, replays: &Replays, knowledge: &Kno
     let devices = match found {
         Ok(Ok(devices)) => devices,
         Ok(Err(error)) => {
-            tracing::warn!(uplink = %uplink.name, %error, "what waits for a birth can not be looked for now");
+            tracing::warn!(uplink = %uplink.name, %error, "what waits for a birth cannot be looked for now");
             return false;
         }
         Err(_) => return false,

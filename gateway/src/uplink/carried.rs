@@ -66,7 +66,7 @@ impl Control {
 }
 
 impl Carried {
-    /// Drops what a connection that begins at `head` can not ask for.
+    /// Drops what a connection that begins at `head` cannot ask for.
     pub fn begin(&mut self, head: u64) {
         self.acked = self.acked.split_off(&head);
         self.counted = self.counted.split_off(&head);

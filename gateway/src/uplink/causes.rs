@@ -1,4 +1,4 @@
-//! What was proven of events that an upstream can not stand: remembered for a time, so that the next one alike is judged
+//! What was proven of events that an upstream cannot stand: remembered for a time, so that the next one alike is judged
 //! by one probe. Pure.
 //!
 //! An event that was set aside gives a hypothesis for each of its features: its topic, the retain flag if it has it, its size if

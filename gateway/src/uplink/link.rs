@@ -39,7 +39,7 @@ const OUTBOX_KEPT_BYTES: usize = 4 * OUTBOX_BYTES;
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
     /// No connection could be made.
-    #[error("can not connect: {0}")]
+    #[error("cannot connect: {0}")]
     Connect(io::Error),
     /// The connection was not made in time.
     #[error("no CONNACK within {0:?}")]
@@ -53,7 +53,7 @@ pub enum Broken {
     /// The connection failed by itself.
     #[error("the connection failed: {0}")]
     Link(io::Error),
-    /// What came can not be read, or is a refusal.
+    /// What came cannot be read, or is a refusal.
     #[error(transparent)]
     Wire(#[from] WireError),
     /// An event was not acknowledged in time.
@@ -71,7 +71,7 @@ pub enum Broken {
     /// The upstream does not take an event now.
     #[error("the upstream does not take an event now: {0}")]
     NotNow(Reason),
-    /// The store can not be read, or can not keep an event aside.
+    /// The store cannot be read, or cannot keep an event aside.
     #[error("the store: {0}")]
     Store(#[from] ReadError),
 }

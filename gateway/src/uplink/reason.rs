@@ -1,7 +1,7 @@
 //! MQTT 5 reason codes: their names, and what each means for an event. Pure. (MQTT 5.0 section 2.4)
 //!
 //! A PUBACK with a failure reason is no acknowledgement: either the event can never be taken (it is set aside),
-//! or the upstream can not take it now (it is sent again later).
+//! or the upstream cannot take it now (it is sent again later).
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! What one uplink is told: where to, as whom, how much at once, and its time limits.
 //!
-//! The room's own type: the configuration composes it. [`Settings::check`] says what can not work before anything is
+//! The room's own type: the configuration composes it. [`Settings::check`] says what cannot work before anything is
 //! started.
 
 use std::{fmt, num::NonZeroU16, time::Duration};
@@ -75,7 +75,7 @@ pub enum Version {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
-/// Settings can not work. Nothing was started with them.
+/// Settings cannot work. Nothing was started with them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// The host is empty.
@@ -91,14 +91,14 @@ pub enum SettingsError {
         /// How long it may be.
         bytes_max: usize,
     },
-    /// A text holds what MQTT can not carry. \[MQTT-1.5.3-2\]
+    /// A text holds what MQTT cannot carry. \[MQTT-1.5.3-2\]
     #[error("the {what} holds a NUL character: remove it")]
     Nul {
         /// Which text.
         what: &'static str,
     },
-    /// The gateway's id stands in topics and can not.
-    #[error("the gateway's id holds # or +, which can not stand in a topic: the template names {{gateway}}")]
+    /// The gateway's id stands in topics and cannot.
+    #[error("the gateway's id holds # or +, which cannot stand in a topic: the template names {{gateway}}")]
     GatewayInTopic,
     /// Nothing says of what type an event is.
     #[error("the topic names {{type}}, which only the formats json and cloudevents know: set the format too")]
@@ -151,7 +151,7 @@ impl Settings {
     /// Checks what can be checked without a broker.
     ///
     /// # Errors
-    /// [`SettingsError`] names the first thing that can not work.
+    /// [`SettingsError`] names the first thing that cannot work.
     pub fn check(&self) -> Result<(), SettingsError> {
         if self.host.is_empty() {
             return Err(SettingsError::NoHost);

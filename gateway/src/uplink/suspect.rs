@@ -1,6 +1,6 @@
-//! Whether an event is what the upstream can not stand: a pure judge over how connections ended.
+//! Whether an event is what the upstream cannot stand: a pure judge over how connections ended.
 //!
-//! A broker that can not stand a PUBLISH closes the connection, falls silent, never acknowledges it or refuses it again
+//! A broker that cannot stand a PUBLISH closes the connection, falls silent, never acknowledges it or refuses it again
 //! and again, and one event would hold up all that are behind it. So:
 //!
 //! ```text

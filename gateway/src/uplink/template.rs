@@ -39,7 +39,7 @@ pub struct Names<'a> {
     pub kind: &'a str,
 }
 
-/// A template can not be used; nothing was started with it. Positions are in bytes from 0.
+/// A template cannot be used; nothing was started with it. Positions are in bytes from 0.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// It would make every topic empty, which MQTT does not have.
@@ -68,7 +68,7 @@ pub enum TemplateError {
         at: usize,
     },
     /// A character that no topic may hold. \[MQTT-3.3.2-2\]
-    #[error("{found:?} at byte {at} of the topic template can not stand in a topic: remove it")]
+    #[error("{found:?} at byte {at} of the topic template cannot stand in a topic: remove it")]
     Forbidden {
         /// Where it stands.
         at: usize,
@@ -157,7 +157,7 @@ impl Template {
     /// The topic for one event: the topic as it came, or else written over `scratch`.
     ///
     /// # Errors
-    /// [`BadTopic`]: what came out can not be sent.
+    /// [`BadTopic`]: what came out cannot be sent.
     pub fn render<'a>(&self, names: &Names<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], BadTopic> {
         if let [Part::Topic] = self.parts[..] {
             return check(names.topic.as_bytes());

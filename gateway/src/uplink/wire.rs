@@ -52,10 +52,10 @@ pub struct Limits {
     pub keep_alive_s: Option<u16>,
 }
 
-/// Bytes from the upstream are not what it may send. The connection can not be read on: close it.
+/// Bytes from the upstream are not what it may send. The connection cannot be read on: close it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// A packet is cut short in itself, or has a length that can not be.
+    /// A packet is cut short in itself, or has a length that cannot be.
     #[error("the upstream sent a packet that is not MQTT")]
     Malformed,
     /// A packet is longer than [`IN_BYTES_MAX`].
@@ -358,7 +358,7 @@ fn packet(bytes: &[u8]) -> Result<Option<Framed<'_>>, WireError> {
 /// there.
 ///
 /// # Errors
-/// [`WireError::Malformed`]: it has a length that can not be.
+/// [`WireError::Malformed`]: it has a length that cannot be.
 pub fn framed(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, WireError> {
     let Some((&kind, rest)) = bytes.split_first() else { return Ok(None) };
     let mut length = 0;

@@ -366,7 +366,7 @@ pub(super) fn printable(text: &str) -> String {
 
 fn json_of(item: &LetterItem) -> Result<String, Failure> {
     serde_json::to_string(item)
-        .map_err(|cause| Failure::Io(format!("a dead letter can not be written as JSON: {cause}")))
+        .map_err(|cause| Failure::Io(format!("a dead letter cannot be written as JSON: {cause}")))
 }
 
 fn unwritten(path: &Path, cause: &std::io::Error) -> Failure {

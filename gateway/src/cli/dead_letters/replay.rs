@@ -68,7 +68,7 @@ fn letters(arguments: &ReplayArguments, now_ms: u64) -> Result<Letters, Failure>
     }
     members.remove("uplink");
     serde_json::from_value(members.into())
-        .map_err(|cause| Failure::Usage(format!("the filters can not be meant: {cause}")))
+        .map_err(|cause| Failure::Usage(format!("the filters cannot be meant: {cause}")))
 }
 
 /// The uplinks that could not deliver what is asked for, each with the numbers that were named.

@@ -43,7 +43,7 @@ impl Cloud {
     /// Starts the broker and the link, which is up.
     pub(super) async fn start() -> Result<Self, Failure> {
         let failed =
-            |cause: io::Error| Failure::Unavailable(format!("the stand-in cloud can not start: {cause}"));
+            |cause: io::Error| Failure::Unavailable(format!("the stand-in cloud cannot start: {cause}"));
         let broker = free_address().map_err(failed)?;
         let config = broker_config(broker);
         std::thread::Builder::new()

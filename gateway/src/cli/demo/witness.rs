@@ -77,7 +77,7 @@ impl Witness {
     /// Subscribes to everything; returns when the cloud has accepted the subscription.
     pub(super) async fn start(cloud: SocketAddr) -> Result<Self, Failure> {
         let failed = |cause: String| {
-            Failure::Unavailable(format!("the witness can not subscribe to the cloud: {cause}"))
+            Failure::Unavailable(format!("the witness cannot subscribe to the cloud: {cause}"))
         };
         let mut options = MqttOptions::new("witness", cloud.ip().to_string(), cloud.port());
         options.set_max_packet_size(Some(PACKET_BYTES_MAX));

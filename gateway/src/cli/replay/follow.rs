@@ -29,7 +29,7 @@ pub(in super::super) fn follow(
     json: bool,
 ) -> Result<(), Failure> {
     let body = serde_json::to_string(request)
-        .map_err(|cause| Failure::Io(format!("the request can not be written as JSON: {cause}")))?;
+        .map_err(|cause| Failure::Io(format!("the request cannot be written as JSON: {cause}")))?;
     let last = runtime()?.block_on(async {
         let signal = stop_signal();
         tokio::pin!(signal);
@@ -59,7 +59,7 @@ pub(in super::super) fn follow(
     })?;
     if json {
         let text = serde_json::to_string(&last)
-            .map_err(|cause| Failure::Io(format!("the progress can not be written as JSON: {cause}")))?;
+            .map_err(|cause| Failure::Io(format!("the progress cannot be written as JSON: {cause}")))?;
         say!("{text}");
     }
     verdict(&last).map_or(Ok(()), |why| Err(Failure::Lost(why)))

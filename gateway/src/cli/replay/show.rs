@@ -36,7 +36,7 @@ pub(super) fn line(progress: &Progress) -> String {
         text += &format!(", {} refused", people::count(counted.set_aside_events));
     }
     if counted.unreadable_segments > 0 {
-        text += &format!(", {} segments can not be read", counted.unreadable_segments);
+        text += &format!(", {} segments cannot be read", counted.unreadable_segments);
     }
     let waits = progress.state == ReplayState::Running && !progress.connected && !progress.request.dry_run;
     if let Some(error) = progress.last_error.as_ref().filter(|_| waits) {
@@ -154,7 +154,7 @@ mod tests {
         let waiting = Progress { connected: false, ..progress(ReplayState::Running, false, half()) };
         assert!(line(&waiting).ends_with(", no connection: connection refused"));
         let refused = Counted { set_aside_events: 3, unreadable_segments: 1, ..half() };
-        let expected = "1,000 of 2,000 events acknowledged, 3 refused, 1 segments can not be read";
+        let expected = "1,000 of 2,000 events acknowledged, 3 refused, 1 segments cannot be read";
         assert_eq!(line(&progress(ReplayState::Running, false, refused)), expected);
     }
 

@@ -1,6 +1,6 @@
 //! `tidegate store cat`: records as lines of JSON, a page at a time.
 //!
-//! Lines go to standard output as they come; what can not be read, and where to go on, to standard error.
+//! Lines go to standard output as they come; what cannot be read, and where to go on, to standard error.
 
 use clap::ValueEnum;
 
@@ -113,7 +113,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     match unreadable {
         0 => Ok(()),
-        _ => Err(Failure::Damaged("some records can not be read: see tidegate store verify".into())),
+        _ => Err(Failure::Damaged("some records cannot be read: see tidegate store verify".into())),
     }
 }
 
@@ -169,6 +169,6 @@ fn path(filter: &CatFilter, kind: Option<KindName>, limit: u64) -> String {
 fn tell(note: &CatNote, unreadable: &mut u64) {
     if let CatNote::Unreadable { offsets, why } = note {
         *unreadable += 1;
-        eprintln!("records from {} on can not be read: {why}", offsets.from);
+        eprintln!("records from {} on cannot be read: {why}", offsets.from);
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn open(folder: &Path) -> Result<Inspector, Failure> {
     Inspector::of_files(folder).map_err(|error| unopened(folder, &error))
 }
 
-/// Why the store in a folder can not be opened by a command.
+/// Why the store in a folder cannot be opened by a command.
 pub(super) fn unopened(folder: &Path, error: &StoreError) -> Failure {
     match error {
         StoreError::NoStore { .. } => Failure::NoInput(error.to_string()),

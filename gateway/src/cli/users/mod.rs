@@ -28,7 +28,7 @@ use crate::{
 The password is asked for on a terminal, else it is the first line of standard input.
 For a device, `tidegate devices add` does it in one step. A gateway that runs reads the file again by itself.
 
-Exit codes: 64 usage, or the user exists already; 66 no such user; 73 can not write; 78 the users file or configuration is wrong.")]
+Exit codes: 64 usage, or the user exists already; 66 no such user; 73 cannot write; 78 the users file or configuration is wrong.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     command: Command,

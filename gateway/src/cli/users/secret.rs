@@ -13,7 +13,7 @@ use crate::{
     ingest::access::{Password, hash::PASSWORD_BYTES_MAX},
 };
 
-/// Random bytes in a password that is made here: 128 bits can not be guessed.
+/// Random bytes in a password that is made here: 128 bits cannot be guessed.
 const RANDOM_BYTES: usize = 16;
 
 /// Where the password comes from.
@@ -55,7 +55,7 @@ pub(in crate::cli) fn random() -> Result<String, Failure> {
     getrandom::fill(&mut bytes).map_err(|cause| Failure::Io(format!("no random numbers: {cause}")))?;
     let mut text = String::with_capacity(2 * RANDOM_BYTES);
     for byte in bytes {
-        // Writing to a string can not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
     }
     Ok(text)

@@ -125,7 +125,7 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
         ),
         (
             id_and("[[listener]]\ntls = { cert = \"c\", key = \"k\", client_cert = \"always\" }\n"),
-            "g.toml:4: [[listener]] tls.cert: c: the file can not be read: No such file or directory (os error 2)\n\
+            "g.toml:4: [[listener]] tls.cert: c: the file cannot be read: No such file or directory (os error 2)\n\
              g.toml:4: [[listener]] tls.client_cert: unknown client_cert \"always\"; known here: none, optional, required",
         ),
         (

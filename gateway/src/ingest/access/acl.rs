@@ -214,7 +214,7 @@ fn check_pattern(pattern: &str) -> Result<(), String> {
     topics::check_filter(&filled).map_err(|cause| cause.to_string())
 }
 
-/// The pattern for one client; `None` where the client id can not stand in a pattern.
+/// The pattern for one client; `None` where the client id cannot stand in a pattern.
 fn fill_in(pattern: &str, subject: &Subject<'_>) -> Option<Box<str>> {
     let mut out = String::with_capacity(pattern.len() + subject.identity.len());
     let mut rest = pattern;

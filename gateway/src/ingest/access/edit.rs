@@ -26,7 +26,7 @@ pub enum EditError<E> {
     #[error(transparent)]
     Load(LoadError),
     /// It could not be written. The old file is in its place.
-    #[error("{}: the file can not be written: {cause}", file.display())]
+    #[error("{}: the file cannot be written: {cause}", file.display())]
     Write {
         /// The file.
         file: PathBuf,

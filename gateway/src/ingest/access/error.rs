@@ -8,10 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file of users or access rules can not be used. Whoever had an older one goes on with it.
+/// A file of users or access rules cannot be used. Whoever had an older one goes on with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// The file can not be read.
+    /// The file cannot be read.
     #[error("{}: {reason}", file.display())]
     Unreadable {
         /// The file.
@@ -40,7 +40,7 @@ impl LoadError {
         let reason = match cause.kind() {
             std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
             std::io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
-            _ => format!("the file can not be read: {cause}"),
+            _ => format!("the file cannot be read: {cause}"),
         };
         Self::Unreadable { file: file.to_owned(), reason }
     }
@@ -90,7 +90,7 @@ fn explain(message: &str) -> String {
     let mut text = String::new();
     for line in message.lines() {
         let separator = if text.is_empty() { "" } else { ", " };
-        // Writing to a string can not fail.
+        // Writing to a string cannot fail.
         let _ = write!(text, "{separator}{line}");
     }
     text

@@ -3,7 +3,7 @@
 //! ```text
 //!   $argon2id$v=19$m=19456,t=2,p=1$<salt>$<hash>
 //! ```
-//! Limits: a hash made elsewhere may cost [`MEMORY_KIB_MAX`] and [`ITERATIONS_MAX`] at the most, so that a file can not
+//! Limits: a hash made elsewhere may cost [`MEMORY_KIB_MAX`] and [`ITERATIONS_MAX`] at the most, so that a file cannot
 //! stop the gateway. Hashing takes tens of milliseconds: never on the runtime's threads. The memory of
 //! as many hashings as run at a time is kept once it was needed.
 
@@ -61,7 +61,7 @@ pub enum HashError {
     #[error("a password has 1 to {PASSWORD_BYTES_MAX} bytes")]
     Length,
     /// The system gave no random bytes, or no memory.
-    #[error("the password can not be hashed: {0}")]
+    #[error("the password cannot be hashed: {0}")]
     System(String),
 }
 
@@ -153,7 +153,7 @@ fn hash_into(hasher: &Argon2<'_>, password: &Password, salt: &[u8], out: &mut [u
     done.is_ok()
 }
 
-/// Takes as long as [`Stored::verifies`], so that an unknown user can not be told from a wrong password by the time.
+/// Takes as long as [`Stored::verifies`], so that an unknown user cannot be told from a wrong password by the time.
 pub(super) fn spend(password: &Password) {
     let mut out = [0; 32];
     // What comes out is of no use, and a failure would be the same one that checking has.

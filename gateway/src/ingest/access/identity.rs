@@ -5,7 +5,7 @@
 //!   user name   ─▶ to be proven with the password
 //!   neither     ─▶ "anonymous", if the listener admits such clients
 //! ```
-//! A name stands in topics as one level and in log lines, so it has no wildcard, no slash and nothing that can not be
+//! A name stands in topics as one level and in log lines, so it has no wildcard, no slash and nothing that cannot be
 //! seen: CVE-2017-7650 was a client called `#`. Limits: [`NAME_BYTES_MAX`] bytes.
 
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub enum BadName {
     /// It is longer than [`NAME_BYTES_MAX`].
     #[error("the name is longer than {NAME_BYTES_MAX} bytes")]
     TooLong,
-    /// It holds a character that would change what a topic or a file says, or that can not be seen.
+    /// It holds a character that would change what a topic or a file says, or that cannot be seen.
     #[error(
         "a name has no space, control character or one of + # / * {{ }} \" ' \\, and does not begin with $"
     )]

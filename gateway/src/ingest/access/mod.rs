@@ -80,7 +80,7 @@ impl Policy {
     /// Reads and checks the files.
     ///
     /// # Errors
-    /// [`LoadError`]: the first file that can not be used.
+    /// [`LoadError`]: the first file that cannot be used.
     pub fn load(files: &Files) -> Result<Self, LoadError> {
         let users = files.users.as_deref().map(Users::load).transpose()?;
         let acl = files.acl.as_deref().map(Acl::load).transpose()?;

@@ -32,7 +32,7 @@ pub enum Reason {
     WrongPassword,
     /// The user name is not the one in the certificate.
     NotTheCertificates,
-    /// The certificate's name can not be an identity.
+    /// The certificate's name cannot be an identity.
     CertificateName,
     /// The identity may not use this client id.
     ClientId,
@@ -71,7 +71,7 @@ impl fmt::Display for Reason {
             Reason::CertificateOnly => "the user has no password, only its certificate lets it in",
             Reason::WrongPassword => "the password is wrong",
             Reason::NotTheCertificates => "the user name is not the certificate's name",
-            Reason::CertificateName => "the certificate's name can not be an identity",
+            Reason::CertificateName => "the certificate's name cannot be an identity",
             Reason::ClientId => "this identity may not use this client id",
             Reason::SessionOfAnother => "the client id's session belongs to another identity",
             Reason::Will => "the will's topic is not allowed to it",

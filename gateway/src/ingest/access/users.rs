@@ -178,7 +178,7 @@ impl Users {
     pub fn render(&self) -> String {
         let mut text = String::from(HEAD);
         for user in self.iter() {
-            // Writing to a string can not fail.
+            // Writing to a string cannot fail.
             let _ = write!(text, "\n[[user]]\nname = \"{}\"\n", user.name);
             let _ = match &user.password {
                 Some(stored) => writeln!(text, "password = \"{}\"", stored.expose()),

@@ -127,7 +127,7 @@ impl AtWork {
             Ok(Ok(())) => self.awaits_replies = true,
             Ok(Err(StoreError::Closed)) | Err(_) => {}
             Ok(Err(error)) => {
-                tracing::error!("what devices made of commands can not be noted: {error}; trying on");
+                tracing::error!("what devices made of commands cannot be noted: {error}; trying on");
                 self.bus.0.answers.lock().splice(0..0, kept);
             }
         }
@@ -163,7 +163,7 @@ impl AtWork {
             && !matches!(error, StoreError::Closed)
         {
             tracing::error!(
-                "a reply to a command can not be noted: {error}; it is stored as an event all the same"
+                "a reply to a command cannot be noted: {error}; it is stored as an event all the same"
             );
         }
     }

@@ -107,7 +107,7 @@ impl Bus {
         }
     }
 
-    /// Whether a save can not wait.
+    /// Whether a save cannot wait.
     pub(super) fn is_save_urgent(&self) -> bool {
         self.0.unsaved.lock().is_urgent
     }

@@ -1,7 +1,7 @@
 //! The bus at work: follows the log, passes on, saves, and looks after what is over. One task for all subscribers.
 //!
 //! ```text
-//!   select: shutdown │ a save ended │ a block of the log │ the bell: passed on, or a save that can not wait │ every second
+//!   select: shutdown │ a save ended │ a block of the log │ the bell: passed on, or a save that cannot wait │ every second
 //! ```
 //! It never waits for a subscriber, and nobody waits for it: where it is behind, the log holds what it has not seen. A crash
 //! loses what was passed on (QoS 0) and not yet delivered, and nothing else: the log behind the saved position is followed again.
@@ -108,7 +108,7 @@ async fn load(bus: &Bus, view: &View) -> u64 {
             let view = view.clone();
             let made = tokio::task::spawn_blocking(move || view.save_sessions(&[], end)).await;
             if let Ok(Err(error)) = made {
-                tracing::error!("local subscribers' sessions can not be saved: {error}; trying on");
+                tracing::error!("local subscribers' sessions cannot be saved: {error}; trying on");
             }
             end
         }
@@ -160,7 +160,7 @@ impl AtWork {
             match block {
                 Ok(block) => self.route(&block, from).await,
                 Err(error) => {
-                    tracing::warn!("local subscribers get later what can not be read now: {error}");
+                    tracing::warn!("local subscribers get later what cannot be read now: {error}");
                     break;
                 }
             }
@@ -318,7 +318,7 @@ impl AtWork {
             }
             Err(error) => {
                 if !matches!(error, StoreError::Closed) {
-                    tracing::error!("local subscribers' sessions can not be saved: {error}; trying on");
+                    tracing::error!("local subscribers' sessions cannot be saved: {error}; trying on");
                 }
                 self.bus.note_not_saved();
             }

@@ -8,7 +8,7 @@
 //! ```
 //! Guarantees: PUBACK, PUBREC and PUBCOMP of what is stored come from [`Session::handle_watermark`] and from nothing
 //! else, in the order received; PINGRESP and SUBACK wait for nothing. A publish sent again while its packet id is in
-//! flight (DUP, or QoS 2) is stored once. If the id is used again without DUP under QoS 1, what that is can not be
+//! flight (DUP, or QoS 2) is stored once. If the id is used again without DUP under QoS 1, what that is cannot be
 //! told, so it is stored as well: a copy at worst, where leaving it out might lose an event.
 //!
 //! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning false; the Receive

@@ -2,7 +2,7 @@
 //!
 //! Signatures, chains and purposes are judged by the TLS library; nothing read here is believed before it has done so. A
 //! client's identity is its subject's common name, or, where there is none, the first DNS name. Limits:
-//! [`IDENTITY_CHARS_MAX`], no wildcard and no `/` of a topic, nothing that can not be printed: an identity becomes part of
+//! [`IDENTITY_CHARS_MAX`], no wildcard and no `/` of a topic, nothing that cannot be printed: an identity becomes part of
 //! topics and of log lines.
 
 use std::{sync::Arc, time::Duration};
@@ -67,7 +67,7 @@ pub(super) enum NoIdentity {
     Ambiguous,
     #[error("its name {0:?} is no identity: 1 to {IDENTITY_CHARS_MAX} printable characters without + # /")]
     Unusable(String),
-    #[error("it can not be read: {0}")]
+    #[error("it cannot be read: {0}")]
     Unreadable(String),
 }
 

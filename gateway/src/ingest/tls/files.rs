@@ -59,7 +59,7 @@ pub enum TlsFile {
     Crl,
 }
 
-/// A listener's TLS files can not be used. Nothing was changed.
+/// A listener's TLS files cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {cause}", path.display())]
 pub struct TlsError {
@@ -75,7 +75,7 @@ pub struct TlsError {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsCause {
     /// The system's reason.
-    #[error("the file can not be read: {0}")]
+    #[error("the file cannot be read: {0}")]
     Unreadable(io::Error),
     /// Something else than was wanted.
     #[error("the file holds {found} and no {wanted}; a PEM file with a {wanted} is needed here")]
@@ -89,7 +89,7 @@ pub enum TlsCause {
     #[error("the file is damaged: between its BEGIN and END lines is no base64 text; make it anew")]
     Pem,
     /// Broken DER.
-    #[error("its {0} can not be read: {1}; make it anew")]
+    #[error("its {0} cannot be read: {1}; make it anew")]
     Der(&'static str, String),
     /// Clients would refuse it.
     #[error("the certificate expired on {0}; renew it, see \"TLS\" in docs/operating.md")]
@@ -109,7 +109,7 @@ pub enum TlsCause {
     #[error("the key does not belong to the certificate in {}; name the key that it was made with", .0.display())]
     Mismatch(PathBuf),
     /// The TLS library does not take it.
-    #[error("it can not be used: {0}")]
+    #[error("it cannot be used: {0}")]
     Rejected(String),
     /// A device's certificate, for example.
     #[error("the certificate of {0} is no CA's; name the certificate of the CA that signs the clients'")]

@@ -77,7 +77,7 @@ impl TlsSettings {
     /// Reads and checks all files, at the time `wall_ms`, and uses nothing. May block.
     ///
     /// # Errors
-    /// [`TlsError`]: the first file that can not be used.
+    /// [`TlsError`]: the first file that cannot be used.
     pub fn check(&self, wall_ms: u64) -> Result<(), TlsError> {
         files::load(self, wall_ms).map(drop)
     }

@@ -69,7 +69,7 @@ impl Committer {
             }
         });
         if let Err(error) = &dropped {
-            tracing::warn!(%error, "the oldest segment can not be dropped now: tried again");
+            tracing::warn!(%error, "the oldest segment cannot be dropped now: tried again");
         }
         dropped.is_ok()
     }

@@ -163,7 +163,7 @@ impl Committer {
             if self.stuck.is_some() { Err(StoreError::Closed) } else { self.quarantine(first, has_rows) }
         });
         if let Err(error) = outcome {
-            tracing::warn!(segment = %name, %error, "a damaged segment can not be set aside now: tried again");
+            tracing::warn!(segment = %name, %error, "a damaged segment cannot be set aside now: tried again");
             self.log.report(Trouble::Damaged { first, why: why.to_owned() });
         }
     }

@@ -138,7 +138,7 @@ impl Committer {
         if delivered > self.saved_delivered() || is_all_done {
             let mark = Delivered { store: self.log.store, mark: Mark { offset: delivered, ..end } };
             if let Err(error) = mark.save(&self.log.files) {
-                tracing::warn!(%error, "what is delivered can not be deleted: there is no room to say so durably");
+                tracing::warn!(%error, "what is delivered cannot be deleted: there is no room to say so durably");
                 return false;
             }
             self.is_marked = true;

@@ -62,7 +62,7 @@ pub(super) struct Told {
 
 /// Why a file is not opened.
 enum Refusal {
-    /// What it held can not be trusted.
+    /// What it held cannot be trusted.
     Damaged(String),
     /// It is as it was.
     Error(StoreError),
@@ -175,7 +175,7 @@ fn from_format_1(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 
 /// An entry of format 1 becomes a letter: it was tried once, as far as is known.
 fn put_old(tables: &mut Tables<'_>, (uplink, offset): (&str, u64), value: &[u8]) -> Result<(), redb::Error> {
-    let damaged = || redb::Error::Corrupted("an event that was set aside can not be read".into());
+    let damaged = || redb::Error::Corrupted("an event that was set aside cannot be read".into());
     let (reason, set_aside_ms, received_ms, bytes): (&str, u64, u64, &[u8]) =
         postcard::from_bytes(value).map_err(|_| damaged())?;
     let (record, _) = Record::read(bytes, 0, received_ms).map_err(|_| damaged())?;

@@ -12,15 +12,15 @@ pub const REASON_BYTES_MAX: usize = 1024;
 /// A dead letter, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Letter<'a> {
-    /// The uplink whose upstream can not take it.
+    /// The uplink whose upstream cannot take it.
     pub uplink: &'a str,
     /// Its offset in the log.
     pub offset: u64,
-    /// Why it can not be taken.
+    /// Why it cannot be taken.
     pub reason: &'a str,
     /// When it was set aside, wall clock, milliseconds since 1970.
     pub set_aside_ms: u64,
-    /// How often it was sent; 0 where it can not be sent at all.
+    /// How often it was sent; 0 where it cannot be sent at all.
     pub tries: u32,
     /// The event, whole.
     pub record: Record<'a>,
@@ -98,7 +98,7 @@ impl<'a> Letter<'a> {
 
     /// Reads what [`Letter::encode`] wrote.
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, redb::Error> {
-        let damaged = || redb::Error::Corrupted("a dead letter can not be read".into());
+        let damaged = || redb::Error::Corrupted("a dead letter cannot be read".into());
         let stored: Stored<'a> = postcard::from_bytes(bytes).map_err(|_| damaged())?;
         let (record, _) = Record::read(stored.record, 0, stored.received_ms).map_err(|_| damaged())?;
         Ok(Self {

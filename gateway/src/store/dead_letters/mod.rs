@@ -1,4 +1,4 @@
-//! Dead letters: the events that an upstream can not take, kept whole, each with its reason, in `state.redb`.
+//! Dead letters: the events that an upstream cannot take, kept whole, each with its reason, in `state.redb`.
 //!
 //! ```text
 //!  uplink ──put──▶ dead letters ──list, get──▶ whoever looks in
@@ -12,7 +12,7 @@
 //! dropped itself: what is behind it goes on.
 //!
 //! Failures: after any error the file is closed, and the next operation opens it again, checked. One that
-//! is damaged gets another name and a new one is made: [`DeadLetters::is_damaged`] says so until it is confirmed. One that can not
+//! is damaged gets another name and a new one is made: [`DeadLetters::is_damaged`] says so until it is confirmed. One that cannot
 //! be opened for another reason stays as it is and every operation tries again: meanwhile nothing is set aside, and the uplinks wait.
 //!
 //! Crash story: what was dropped is counted in the transaction that drops it, and stays counted until somebody
@@ -81,7 +81,7 @@ impl DeadLetters {
     /// Opens the file, or makes it for the store with this identity. `holds_events` says that the store has ever held
     /// any: then a file that is missing is a loss.
     ///
-    /// A file that can not be opened now is no error: see the top of this file.
+    /// A file that cannot be opened now is no error: see the top of this file.
     ///
     /// # Errors
     /// [`StoreError::Format`]: a newer version wrote the file. It was left as it is.
@@ -102,7 +102,7 @@ impl DeadLetters {
             Ok(()) => Ok(letters),
             Err(error @ StoreError::Format { .. }) => Err(error),
             Err(error) => {
-                tracing::error!(%error, "the dead letters can not be opened: nothing is set aside until they can");
+                tracing::error!(%error, "the dead letters cannot be opened: nothing is set aside until they can");
                 Ok(letters)
             }
         }

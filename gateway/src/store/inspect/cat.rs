@@ -1,7 +1,7 @@
 //! Showing records: by place, time, device and kind, a bounded number at a time.
 //!
 //! Times are compared as `times.rs` says, so that records from before the clock was set are found by when they were received in truth;
-//! what is shown of them is the stamp that they have. What can not be read is told and passed over; what is missing has a gap record of
+//! what is shown of them is the stamp that they have. What cannot be read is told and passed over; what is missing has a gap record of
 //! its own.
 //!
 //! Limits: [`CatLimits`], of records shown and of bytes read. Whoever wants more goes on from the offset that is given.
@@ -50,7 +50,7 @@ pub struct CatLimits {
 pub enum CatItem<'a> {
     /// A record.
     Record(Entry<'a>),
-    /// Records that can not be read, and why.
+    /// Records that cannot be read, and why.
     Unreadable {
         /// Where they are, as far as it is known.
         offsets: Missing,

@@ -79,7 +79,7 @@ impl Inspector {
     /// Checks file by file, each as it is asked for.
     ///
     /// # Errors
-    /// [`StoreError`]: the folder can not be read.
+    /// [`StoreError`]: the folder cannot be read.
     pub fn verify(&self) -> Result<Verify<'_>, StoreError> {
         Verify::new(&self.source)
     }
@@ -87,7 +87,7 @@ impl Inspector {
     /// What it holds and how it does.
     ///
     /// # Errors
-    /// [`StoreError`]: the folder can not be read, or the store was closed. A file that can not be read is no error:
+    /// [`StoreError`]: the folder cannot be read, or the store was closed. A file that cannot be read is no error:
     /// it says so itself.
     pub fn stat(&self, now: Now) -> Result<Stat, StoreError> {
         stat::stat(&self.source, self.endurance_bytes, now)

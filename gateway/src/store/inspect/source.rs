@@ -56,7 +56,7 @@ impl Source {
     /// The files of a store that nobody has open.
     ///
     /// # Errors
-    /// [`StoreError::NoStore`], or the folder can not be read.
+    /// [`StoreError::NoStore`], or the folder cannot be read.
     pub fn stopped(files: Files, lock: Option<Lock>) -> Result<Self, StoreError> {
         let names = files.names()?;
         let is_ours = |name: &String| {

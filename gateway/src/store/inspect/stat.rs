@@ -72,7 +72,7 @@ pub struct SegmentStat {
     pub file: String,
     /// Offset of its first record.
     pub first: u64,
-    /// Offset behind its last one; `None` where it can not be read.
+    /// Offset behind its last one; `None` where it cannot be read.
     pub end: Option<u64>,
     /// Records in it.
     pub records: u64,
@@ -88,7 +88,7 @@ pub struct SegmentStat {
     pub part: Part,
     /// It is being written.
     pub is_active: bool,
-    /// Why it can not be read, if so.
+    /// Why it cannot be read, if so.
     pub problem: Option<String>,
 }
 
@@ -99,7 +99,7 @@ pub struct UplinkStat {
     pub name: String,
     /// Everything before this offset is delivered.
     pub cursor: u64,
-    /// Events behind it; `None` where its place can not be read.
+    /// Events behind it; `None` where its place cannot be read.
     pub lag_events: Option<u64>,
     /// Bytes of their records.
     pub lag_bytes: Option<u64>,

@@ -168,7 +168,7 @@ impl<'a> Verify<'a> {
         Ok(walk)
     }
 
-    /// A segment that can not be read as a whole: what is the matter, and what of it can not be read.
+    /// A segment that cannot be read as a whole: what is the matter, and what of it cannot be read.
     fn fault(&self, place: Place, error: &StoreError, report: &mut FileReport) {
         let range = place.end.map(|end| place.first..end);
         if !error.is_damage() {
@@ -180,12 +180,12 @@ impl<'a> Verify<'a> {
         let (readable, holes) = self.readable(place);
         (report.end, report.records, report.events) = (place.end, readable.records, readable.events);
         for hole in holes {
-            let what = format!("{} can not be read", records(&hole));
+            let what = format!("{} cannot be read", records(&hole));
             report.find(Verdict::Damaged, what, Some(hole), "");
         }
     }
 
-    /// What can be read of a damaged segment, and which offsets can not.
+    /// What can be read of a damaged segment, and which offsets cannot.
     fn readable(&self, place: Place) -> (Walk, Vec<Range<u64>>) {
         let mut walk = Walk::new(Mark { offset: place.first, ..Mark::default() });
         let mut holes = Vec::new();

@@ -177,7 +177,7 @@ pub enum PutError {
     /// No device can have this name.
     #[error("the device: {0}")]
     Device(#[from] NameError),
-    /// It can not be an id.
+    /// It cannot be an id.
     #[error(
         "an id is 1 to {ID_BYTES_MAX} of A-Z, a-z, 0-9 and . _ : -, not {id:?}; without one the gateway makes it"
     )]
@@ -284,7 +284,7 @@ impl NewCommand<'_> {
     /// Checks what can be checked by itself, and gives when it expires.
     ///
     /// # Errors
-    /// [`PutError`]: it can not be meant.
+    /// [`PutError`]: it cannot be meant.
     pub(super) fn check(&self, now_ms: u64) -> Result<u64, PutError> {
         DeviceName::new(self.device)?;
         if let NewId::Given(id) | NewId::Derived { looks: id, .. } = self.id

@@ -139,7 +139,7 @@ fn read(db: &Database, book: &mut Book) -> Result<(), redb::Error> {
     for entry in db.begin_read()?.open_table(COMMANDS)?.iter()? {
         let (number, value) = entry?;
         let command =
-            decode(value.value()).map_err(|_| redb::Error::Corrupted("a command can not be read".into()))?;
+            decode(value.value()).map_err(|_| redb::Error::Corrupted("a command cannot be read".into()))?;
         book.restore(number.value(), command);
     }
     Ok(())

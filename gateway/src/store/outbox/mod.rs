@@ -97,7 +97,7 @@ pub struct CommandFilter {
 impl Outbox {
     /// Opens the file of the store with this identity, if there is one.
     ///
-    /// A file that can not be opened now is no error: see the top of this file.
+    /// A file that cannot be opened now is no error: see the top of this file.
     ///
     /// # Errors
     /// [`StoreError::Format`]: a newer version wrote the file. It was left as it is.
@@ -124,7 +124,7 @@ impl Outbox {
         match opened {
             Err(error @ StoreError::Format { .. }) => return Err(error),
             Err(error) => {
-                tracing::error!(%error, "the commands to devices can not be opened: none is taken in or sent until they can");
+                tracing::error!(%error, "the commands to devices cannot be opened: none is taken in or sent until they can");
             }
             Ok(()) => {}
         }

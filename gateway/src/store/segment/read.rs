@@ -54,7 +54,7 @@ impl Segment {
         })
     }
 
-    /// Visits every row that can be read, in order, and passes over what can not: nothing of it is believed without its
+    /// Visits every row that can be read, in order, and passes over what cannot: nothing of it is believed without its
     /// checksum.
     pub fn for_each_readable_row(
         &self,

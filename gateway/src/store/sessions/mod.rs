@@ -89,7 +89,7 @@ impl SessionFile {
     /// share of each. `now` is the time of it, for what is kept by the wall clock alone.
     ///
     /// # Errors
-    /// [`StoreError`]: it can not be read now, or a newer version wrote it. It is as it was.
+    /// [`StoreError`]: it cannot be read now, or a newer version wrote it. It is as it was.
     pub fn load(&self, now: &Reading, owed_bytes_max: u64) -> Result<Option<Kept>, StoreError> {
         let mut held = self.held.lock();
         let found = self.keeper.look(|db| read(db, owed_bytes_max))?;
@@ -259,9 +259,9 @@ fn old(row: Option<AccessGuard<'_, &[u8]>>) -> u64 {
 }
 
 fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, redb::Error> {
-    postcard::to_allocvec(row).map_err(|_| redb::Error::Corrupted("a session can not be written".into()))
+    postcard::to_allocvec(row).map_err(|_| redb::Error::Corrupted("a session cannot be written".into()))
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, redb::Error> {
-    postcard::from_bytes(bytes).map_err(|_| redb::Error::Corrupted("a session can not be read".into()))
+    postcard::from_bytes(bytes).map_err(|_| redb::Error::Corrupted("a session cannot be read".into()))
 }

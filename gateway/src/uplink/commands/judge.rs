@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | taken, or known already | 0x00 | PUBACK |
 //! | no device's topic, or no device name | 0x90 | PUBACK, counted, logged |
-//! | id, content type or expiry that can not be, retained | 0x99 | the same |
+//! | id, content type or expiry that cannot be, retained | 0x99 | the same |
 //! | too long; too many wait for this device | 0x97 | the same |
 //! | another command has its id | 0x83 | the same |
 //! | no room in the outbox, or the store fails | none: it is sent again | none |
@@ -49,7 +49,7 @@ impl Judged {
     /// Reads a message.
     ///
     /// # Errors
-    /// [`NeverTaken`]: it can not be a command.
+    /// [`NeverTaken`]: it cannot be a command.
     pub fn new(message: Message, topic: &CommandTopic, now_ms: u64) -> Result<Self, NeverTaken> {
         let never = |reason, why: &str| Err(NeverTaken { reason, why: why.to_owned() });
         let Some(device) = topic.device(&message.topic) else {

@@ -61,7 +61,7 @@ const FAR: Duration = Duration::from_secs(3600);
 /// Why there is no connection for commands, or no longer. What was not acknowledged comes again.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
-    #[error("can not connect: {0}")]
+    #[error("cannot connect: {0}")]
     Connect(io::Error),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -77,7 +77,7 @@ enum Broken {
         "the upstream refuses the subscription to {filter:?}: {reason}; allow it there, or take \"commands\" out of this uplink"
     )]
     Subscription { filter: String, reason: Reason },
-    #[error("a command can not be taken now: {0}")]
+    #[error("a command cannot be taken now: {0}")]
     NotNow(PutError),
 }
 

@@ -15,19 +15,19 @@ pub struct CommandTopic {
     after: String,
 }
 
-/// The template can not be used; nothing was started with it.
+/// The template cannot be used; nothing was started with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandTopicError {
     /// It is no template.
     #[error(transparent)]
     Template(#[from] TemplateError),
-    /// The device can not be found in a topic.
+    /// The device cannot be found in a topic.
     #[error(
         "commands come on one topic for each device: write {{device}} once, as a whole level, and no {{topic}}, like \"sites/{{gateway}}/{{device}}/c\""
     )]
     Device,
-    /// The gateway's id can not stand in a filter.
-    #[error("the gateway's id holds # or +, which can not stand in a topic: the template names {{gateway}}")]
+    /// The gateway's id cannot stand in a filter.
+    #[error("the gateway's id holds # or +, which cannot stand in a topic: the template names {{gateway}}")]
     Gateway,
 }
 

@@ -1,7 +1,7 @@
 //! Takes a record apart: one message for each event, with what is known of it.
 //!
 //! ```text
-//!  prepare(record) ─▶ messages 0 … n, and why some of it can not be sent ─▶ write(message, packet id) ─▶ outbox
+//!  prepare(record) ─▶ messages 0 … n, and why some of it cannot be sent ─▶ write(message, packet id) ─▶ outbox
 //! ```
 //! A frame whose birth nobody has seen, or that is damaged, gives no message and a reason: it is set aside whole. An event
 //! whose body is not what its kind says is left out, the others go, and the frame is set aside whole for its sake:
@@ -131,7 +131,7 @@ impl Described {
         let (device, fleet) = (record.device(), &self.knowledge.fleet);
         let mut reader = match FrameReader::new(record.payload) {
             Ok(reader) => reader,
-            Err(error) => return self.prepared.give_up(format!("the frame can not be read: {error}")),
+            Err(error) => return self.prepared.give_up(format!("the frame cannot be read: {error}")),
         };
         let head = reader.head();
         let Some(kinds) = self.knowledge.catalog.kinds(device, head.schema_set) else {
@@ -142,7 +142,7 @@ impl Described {
         while let Some(event) = reader.next_event() {
             let event = match event {
                 Ok(event) => event,
-                Err(error) => return self.prepared.give_up(format!("the frame can not be read: {error}")),
+                Err(error) => return self.prepared.give_up(format!("the frame cannot be read: {error}")),
             };
             let Some(kind) = kinds.kind(event.kind) else {
                 let why = format!("event {}: its device's birth knows no kind {}", event.id, event.kind);
@@ -237,7 +237,7 @@ impl Prepared {
         self.problem = Some(why);
     }
 
-    /// Something of the record can not be sent: the first of it is told.
+    /// Something of the record cannot be sent: the first of it is told.
     fn leave_out(&mut self, why: String) {
         self.problem.get_or_insert(why);
     }

@@ -55,7 +55,7 @@ pub enum Format {
     Described(Box<Described>),
 }
 
-/// An event can not be sent to this upstream, ever. Nothing of it was written: set it aside.
+/// An event cannot be sent to this upstream, ever. Nothing of it was written: set it aside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unsendable {
     /// Its packet is longer than the upstream takes.

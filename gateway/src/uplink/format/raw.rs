@@ -10,7 +10,7 @@
 //!  tidegate-replayed  which replay sends it again; replays only
 //! ```
 //! Every copy of an event has the same id. MQTT 3.1.1 has no room for any of this: there a frame's own head names
-//! it. What can not be sent is said before a byte of it is written.
+//! it. What cannot be sent is said before a byte of it is written.
 //!
 //! Limits: what the upstream allows, see [`Limits`]. It decodes no payload beyond a frame's head, and
 //! allocates nothing per event once its two scratch buffers have grown.

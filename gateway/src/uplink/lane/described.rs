@@ -1,6 +1,6 @@
 //! Sends a record that comes to several messages: one packet each, as the window has room.
 //!
-//! A part of a record that can not be sent is set aside, with the whole of the record, before the rest is sent.
+//! A part of a record that cannot be sent is set aside, with the whole of the record, before the rest is sent.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

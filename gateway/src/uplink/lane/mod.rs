@@ -7,7 +7,7 @@
 //!                 window ─ contiguous prefix ─▶ source.release
 //! ```
 //! One task and no hand-over: it waits for the socket, a block, the next time limit or the shutdown, and then does
-//! what can be done without waiting. An event that can not be sent, or that the upstream refuses for good, is set aside
+//! what can be done without waiting. An event that cannot be sent, or that the upstream refuses for good, is set aside
 //! durably and counts as settled: what is behind it goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends
 //! the lane; nothing is mended here.
 //!
@@ -245,7 +245,7 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
     }
 
     /// Writes the record into the outbox, unless it is for local subscribers alone. False if not all of it can be sent, or on
-    /// shutdown: what can not be sent is set aside.
+    /// shutdown: what cannot be sent is set aside.
     #[inline]
     async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         if record.local {

@@ -27,7 +27,7 @@ pub trait Feed: Send + Sync + 'static {
     fn total_bytes(&self) -> u64;
     /// Events from offset `at` on, in blocks of at most `block_events_max`.
     fn look(&self, at: u64, block_events_max: u64) -> Result<Look, ReadError>;
-    /// The upstream can not take this event: durable as a dead letter when this returns.
+    /// The upstream cannot take this event: durable as a dead letter when this returns.
     fn set_aside(&self, refused: &RefusedEvent<'_>) -> Result<(), ReadError>;
     /// Copies of some records that the uplink had settled before, see [`Source::controls`](super::super::source::Source::controls).
     fn controls(&self, offset: u64) -> Vec<Control>;
@@ -35,14 +35,14 @@ pub trait Feed: Send + Sync + 'static {
     fn acknowledged(&self, offsets: &[u64]) -> Result<(), ReadError>;
 }
 
-/// An event that the upstream can not take.
+/// An event that the upstream cannot take.
 #[derive(Debug, Clone, Copy)]
 pub struct RefusedEvent<'a> {
     /// Its offset.
     pub offset: u64,
     /// The event.
     pub record: Record<'a>,
-    /// Why it can not be taken.
+    /// Why it cannot be taken.
     pub reason: &'a str,
     /// How often it was sent.
     pub tries: u32,
@@ -97,7 +97,7 @@ impl LogFeed {
     /// What is stored now. Blocking.
     ///
     /// # Errors
-    /// [`ReadError`]: the store can not be read at all.
+    /// [`ReadError`]: the store cannot be read at all.
     pub fn open(view: View, uplink: String, stored: Stored) -> Result<Self, ReadError> {
         let end = view.end();
         let begin = view.begin().map_err(read_error)?;
@@ -125,7 +125,7 @@ impl Feed for LogFeed {
         }
         let scan = self.view.scan(at, Some(&self.times), LOOK_BYTES_MAX).map_err(read_error)?;
         if let Some(error) = &scan.unreadable {
-            tracing::warn!(uplink = %self.uplink, "a replay passes over a segment that can not be read: {error}");
+            tracing::warn!(uplink = %self.uplink, "a replay passes over a segment that cannot be read: {error}");
         }
         let mut picker = Picker::new(block_events_max);
         for (offset, record) in scan.blocks.iter().flat_map(|block| block.records_from(at)) {

@@ -43,7 +43,7 @@ impl LettersFeed {
     /// What `letters` takes now, to be sent by the uplink `by`. Blocking.
     ///
     /// # Errors
-    /// [`ReadError`]: the dead letters can not be read.
+    /// [`ReadError`]: the dead letters cannot be read.
     pub fn open(view: View, by: String, letters: &Letters) -> Result<Self, ReadError> {
         let mut places = Vec::new();
         let (filter, mut next) = (letters.filter(&by), Some(0));

@@ -48,7 +48,7 @@ pub struct Counted {
     pub sent_events: u64,
     /// Events that the upstream acknowledged.
     pub acknowledged_events: u64,
-    /// Events that the upstream can not take: now dead letters.
+    /// Events that the upstream cannot take: now dead letters.
     pub set_aside_events: u64,
     /// Bytes of the store that were looked through, or passed over for their times.
     pub scanned_bytes: u64,

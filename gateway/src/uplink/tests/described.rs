@@ -1,4 +1,4 @@
-//! Events that are described: JSON and CloudEvents, one message for each, and what becomes of those that can not be.
+//! Events that are described: JSON and CloudEvents, one message for each, and what becomes of those that cannot be.
 
 use serde_json::{Value, json};
 use tidegate_protocol::{

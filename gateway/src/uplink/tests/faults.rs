@@ -309,6 +309,6 @@ async fn an_uplink_ends_with_its_store_and_while_there_is_no_upstream() {
     drop(broker);
     let uplink = Running::start(settings(port), Log::numbered(5));
     eventually(|| uplink.health.view().last_error.is_some(), || format!("{:?}", uplink.health)).await;
-    assert!(uplink.health.view().last_error.unwrap().starts_with("can not connect: "));
+    assert!(uplink.health.view().last_error.unwrap().starts_with("cannot connect: "));
     uplink.stop().await;
 }

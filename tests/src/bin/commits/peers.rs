@@ -106,7 +106,7 @@ impl Peer for Tidegate {
     }
 }
 
-/// The same bytes appended to a file, and `fdatasync`. It can not be read back after a torn write; it is the floor.
+/// The same bytes appended to a file, and `fdatasync`. It cannot be read back after a torn write; it is the floor.
 pub struct RawFile {
     file: File,
     bytes: Vec<u8>,

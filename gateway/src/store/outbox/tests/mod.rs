@@ -145,7 +145,7 @@ fn a_message_without_an_id_is_known_again_only_where_it_says_that_it_was_sent_be
     let other = NewCommand { origin: "lake", ..derived("m1", b"on", true) };
     assert_eq!(taken(outbox.put(&other, NOW_MS).unwrap()).id, "m1.3");
     taken(outbox.put(&derived("m2", b"on", true), NOW_MS).unwrap());
-    // So many came from there since that it can not be one of those that were not acknowledged.
+    // So many came from there since that it cannot be one of those that were not acknowledged.
     for n in 0..RESENT_AMONG_MAX {
         taken(outbox.put(&derived(&format!("n{n}"), b"on", false), NOW_MS).unwrap());
     }
