@@ -120,7 +120,7 @@ impl Causes {
     }
 
     /// Nothing is remembered.
-    #[must_use]
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }

@@ -22,6 +22,9 @@ const KNOWN_MAX: Duration = Duration::from_millis(1500);
 /// None of the four is less than the slowest acknowledgement times this.
 const SLOWEST_FACTOR: u32 = 4;
 
+/// A link slower than this is not told from an upstream that has stopped.
+const LINK_BYTES_PER_S_MIN: u64 = 4 * 1024;
+
 /// A ping goes out after this part of the keep-alive, so that it is there within it.
 const PING_AFTER: (u32, u32) = (3, 4);
 
@@ -73,8 +76,12 @@ pub struct Deadlines {
     heard_at: Instant,
     /// Since when the head waits while something behind it is acknowledged.
     overtaken_at: Option<Instant>,
+    /// When the last of the pings was sent that are not all answered.
     pinged_at: Option<Instant>,
-    is_alone: bool,
+    /// Pings that are not answered.
+    pings: u32,
+    /// Bytes of what is sent alone.
+    alone_bytes: Option<usize>,
 }
 
 /// What a connection has in flight, as far as time limits ask.
@@ -115,7 +122,8 @@ impl Deadlines {
             heard_at: now,
             overtaken_at: None,
             pinged_at: None,
-            is_alone: false,
+            pings: 0,
+            alone_bytes: None,
         }
     }
 
@@ -150,9 +158,9 @@ impl Deadlines {
         self.patience.slowest_ack = self.patience.slowest_ack.max(ack);
     }
 
-    /// The head is sent alone from now on, or is not any more.
-    pub fn set_alone(&mut self, is_alone: bool) {
-        self.is_alone = is_alone;
+    /// The head, of so many bytes, is sent alone from now on; `None`: not any more.
+    pub fn set_alone(&mut self, bytes: Option<usize>) {
+        self.alone_bytes = bytes;
     }
 
     /// The slowest acknowledgement so far.
@@ -164,11 +172,15 @@ impl Deadlines {
     /// A ping was sent.
     pub fn pinged(&mut self, now: Instant) {
         self.pinged_at = Some(now);
+        self.pings += 1;
     }
 
-    /// The ping was answered.
+    /// A ping was answered.
     pub fn answered(&mut self) {
-        self.pinged_at = None;
+        self.pings = self.pings.saturating_sub(1);
+        if self.pings == 0 {
+            self.pinged_at = None;
+        }
     }
 
     /// A ping was sent, and is not answered.
@@ -197,7 +209,7 @@ impl Deadlines {
         match () {
             () if is_over(self.ack(in_flight)) => Due::Ack(self.ack_limit()),
             () if is_over(self.overtaken_limit(in_flight)) => Due::Overtaken(self.patience.overtaken()),
-            () if is_over(self.silence(in_flight)) => Due::Silence(self.patience.silence()),
+            () if is_over(self.silence(in_flight)) => Due::Silence(self.silence_limit()),
             () if is_over(self.pong()) => Due::Pong,
             () if is_over(self.ping(in_flight)) => Due::Ping,
             () => Due::Nothing,
@@ -205,7 +217,19 @@ impl Deadlines {
     }
 
     fn ack_limit(&self) -> Duration {
-        if self.is_alone { self.patience.alone() } else { self.patience.ack_timeout }
+        match self.alone_bytes {
+            Some(_) => (self.patience.alone() + self.travel()).min(self.patience.ack_timeout),
+            None => self.patience.ack_timeout,
+        }
+    }
+
+    fn silence_limit(&self) -> Duration {
+        (self.patience.silence() + self.travel()).min(self.patience.ack_timeout)
+    }
+
+    /// What is sent alone may take so long on a slow link: what the system took of it is not there yet.
+    fn travel(&self) -> Duration {
+        Duration::from_secs(self.alone_bytes.unwrap_or(0) as u64 / LINK_BYTES_PER_S_MIN)
     }
 
     fn ack(&self, in_flight: InFlight) -> Option<Instant> {
@@ -224,7 +248,7 @@ impl Deadlines {
 
     fn silence(&self, in_flight: InFlight) -> Option<Instant> {
         self.pinged_at?;
-        Some(self.silent_since(in_flight)? + self.patience.silence())
+        Some(self.silent_since(in_flight)? + self.silence_limit())
     }
 
     fn pong(&self) -> Option<Instant> {
@@ -356,8 +380,25 @@ mod tests {
         }
         let (mut deadlines, t0) = start();
         let sent = InFlight { head_sent_at: Some(t0), pending: false };
-        deadlines.set_alone(true);
+        deadlines.set_alone(Some(100));
         assert_eq!(deadlines.judge(sent, t0 + s(5)), Due::Ack(s(5)));
+        deadlines.pinged(t0);
+        deadlines.set_alone(Some(16 * 1024));
+        assert_eq!(deadlines.judge(sent, t0 + s(8)), Due::Nothing, "a large event has time for its way");
+        assert_eq!(deadlines.judge(sent, t0 + s(9)), Due::Ack(s(9)));
+        deadlines.set_alone(Some(usize::MAX / 2));
+        assert_eq!(deadlines.next(sent), Some(t0 + s(30)), "never more than the whole time");
+    }
+
+    #[test]
+    fn a_ping_is_answered_once_all_are() {
+        let (mut deadlines, t0) = start();
+        deadlines.pinged(t0);
+        deadlines.pinged(t0 + s(1));
+        deadlines.answered();
+        assert!(deadlines.awaits_pong());
+        deadlines.answered();
+        assert!(!deadlines.awaits_pong());
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl<S: Source> Uplink<'_, S> {
         }
         let wait = self.backoff.after_failure();
         match self.suspect.plan(self.source.released(), clock::monotonic()) {
-            Plan::SetAside { .. } => Duration::ZERO,
+            Plan::SetAside { .. } if trace.sent => Duration::ZERO,
             Plan::Alone { is_second: true } => wait.max(SECOND_WAIT_MIN),
             Plan::Alone { .. } | Plan::Probe { .. } if trace.took => wait.min(PROBE_WAIT_MAX),
             Plan::Probe { controls_failed: 0..CONTROLS_SOON } if trace.sent => wait.min(CONTROL_WAIT_MAX),

@@ -92,6 +92,12 @@ impl Window {
         self.open.into()
     }
 
+    /// The offset of the front. Only after [`Window::advance`], which leaves one there that waits.
+    #[must_use]
+    pub fn front_offset(&self) -> Option<u64> {
+        Some(self.entries.front()?.offset)
+    }
+
     /// Entries in flight that wait for their acknowledgement.
     #[must_use]
     pub fn waiting(&self) -> usize {

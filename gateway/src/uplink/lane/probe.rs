@@ -114,7 +114,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         self.trial.plan = Some(plan).filter(|plan| *plan != Plan::Stream);
         self.is_careful = self.trial.plan.is_some()
             || self.shared.carried.has_acked()
-            || !self.shared.suspect.causes().is_empty();
+            || self.shared.suspect.causes().is_recent(self.now);
         Ok(())
     }
 
@@ -138,6 +138,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         let is_foreseen = causes.foresees(&Features::of(record), self.now)
             || (causes.knows(Fault::Ignored, self.now) && self.shared.carried.is_overtaken(offset));
         if plan.is_none() && !is_foreseen {
+            // Nothing is learnt on this connection: once what is known is out of date, the rest is sent as ever.
+            self.is_careful = causes.is_recent(self.now) || self.shared.carried.is_overtaken(offset);
             return Ok(None);
         }
         self.put_alone(offset, record, plan).await.map(Some)
@@ -152,12 +154,12 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
     ) -> Result<bool, Broken> {
         if !self.window.is_empty() {
             // Nothing more is sent until then: what is in flight has no longer than if it were alone.
-            self.deadlines.set_alone(true);
+            self.deadlines.set_alone(Some(0));
             self.ping();
             if !self.settle_all().await? {
                 return Ok(false);
             }
-            self.deadlines.set_alone(false);
+            self.deadlines.set_alone(None);
         }
         let controls_failed = match plan {
             Some(Plan::Probe { controls_failed }) => Some(controls_failed),
@@ -176,14 +178,14 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         }
         self.trial.is_alone = true;
         self.trial.is_controlled = self.trial.takes(self.now);
-        self.deadlines.set_alone(true);
+        self.deadlines.set_alone(Some(record.size()));
         let is_whole = self.put_now(offset, record).await?;
         // What is answered behind the record was read behind it.
         self.ping();
         if !self.settle_all().await? {
             return Ok(false);
         }
-        self.deadlines.set_alone(false);
+        self.deadlines.set_alone(None);
         self.trial.is_alone = false;
         if !self.shared.carried.is_counted(offset) {
             self.shared.suspect.causes_mut().refute(&Features::of(record));
@@ -267,7 +269,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         while looked_at < LOOKED_AT_MAX && others.len() < FOUND_BEHIND_MAX {
             let Ok(block) = timeout(LOOK_BEHIND_MAX, self.shared.source.next()).await else { break };
             let block = block?;
-            for (offset, record) in S::records_from(&block, at).filter(|(_, record)| !record.local) {
+            let records = S::records_from(&block, at).filter(|(_, record)| !record.local);
+            for (offset, record) in records.take(LOOKED_AT_MAX - looked_at) {
                 looked_at += 1;
                 let device = record.device();
                 let is_first = seen.insert((device.to_owned(), record.topic.to_owned()));
@@ -346,7 +349,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             Broken::Closed | Broken::Wire(_) => Some(Fault::Closed),
             Broken::Disconnected(reason) => reason.blames_publish().then_some(Fault::Closed),
             Broken::NotNow(reason) => {
-                let is_head = |refused: &Refusal| refused.offset == self.shared.source.released();
+                // The head may lie behind the released offset: a replay sends some of the records only.
+                let is_head = |refused: &Refusal| Some(refused.offset) == self.window.front_offset();
                 self.trial.refused.filter(is_head).map(|_| Fault::Refused(*reason))
             }
             Broken::Overtaken(_) => Some(Fault::Ignored),

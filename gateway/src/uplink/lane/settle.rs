@@ -66,6 +66,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             fail_point!("uplink-after-ack", |_| std::process::abort());
         }
         self.release();
+        let is_answered = acks || !refused.is_empty();
         for (id, reason) in refused {
             // Each costs a commit: a shutdown does not wait for many, and what is left is refused again.
             if self.shared.shutdown.is_cancelled() {
@@ -75,7 +76,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             self.release();
         }
         self.deadlines.heard(self.now);
-        if self.window.is_overtaken() {
+        // Records that need no answer are settled as well, and overtake nothing.
+        if is_answered && self.window.is_overtaken() {
             self.deadlines.overtaken(self.now);
         }
         ended.and_then(|()| self.judge_refusal())

@@ -82,6 +82,10 @@ struct State {
     aside: Vec<(u64, String)>,
     tries: Vec<u32>,
     closed: bool,
+    /// Nothing can be set aside.
+    is_full: bool,
+    /// How often that was tried in vain.
+    refusals: usize,
 }
 
 /// A log in memory.
@@ -118,6 +122,13 @@ impl Log {
 
     pub fn released(&self) -> u64 {
         self.state.lock().unwrap().released
+    }
+
+    /// From now on nothing can be set aside, or it can again. Gives how often it was tried in vain.
+    pub fn set_full(&self, is_full: bool) -> usize {
+        let mut state = self.state.lock().unwrap();
+        state.is_full = is_full;
+        state.refusals
     }
 
     pub fn aside(&self) -> Vec<(u64, String)> {
@@ -202,6 +213,10 @@ impl Source for Cursor {
         tokio::task::yield_now().await;
         let mut state = self.log.state.lock().unwrap();
         assert_eq!(state.records[offset as usize].borrow(), *record);
+        if state.is_full {
+            state.refusals += 1;
+            return Err(ReadError::Store(Arc::new(crate::store::StoreError::Closed)));
+        }
         state.aside.push((offset, reason.to_owned()));
         state.tries.push(tries);
         Ok(())

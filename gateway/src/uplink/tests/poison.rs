@@ -252,3 +252,20 @@ async fn a_topic_that_is_refused_from_some_day_on_does_not_stop_the_others() {
     assert_eq!(aside, [20]);
     uplink.stop().await;
 }
+
+#[tokio::test]
+async fn a_dead_letter_that_cannot_be_written_is_tried_at_intervals_and_not_at_once_for_ever() {
+    let broker = Broker::start(ACCEPTED_V311, except(|payload| payload == "5", |_| Reply::Close)).await;
+    let mut settings = settings(broker.port);
+    (settings.backoff_min, settings.backoff_max) = (Duration::from_millis(100), Duration::from_millis(100));
+    let log = Log::numbered(10);
+    log.set_full(true);
+    let uplink = Running::start(settings, log.clone());
+    eventually(|| log.set_full(true) > 0, || format!("{:?}", log.aside())).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let tries = log.set_full(false);
+    assert!((1..100).contains(&tries), "{tries} in half a second");
+    uplink.released(10).await;
+    assert_eq!(log.aside().len(), 1);
+    uplink.stop().await;
+}

@@ -222,7 +222,7 @@ async fn an_event_that_makes_the_upstream_hang_up_is_set_aside_and_the_replay_go
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dead_letters_over_which_the_upstream_still_hangs_up_stay_and_the_replay_of_them_ends() {
+async fn dead_letters_over_which_the_upstream_still_fails_stay_and_the_replay_of_them_ends() {
     let folder = tempfile::tempdir().unwrap();
     let store = filled(folder.path(), 100).await;
     refused(&store).await;
@@ -234,17 +234,19 @@ async fn dead_letters_over_which_the_upstream_still_hangs_up_stay_and_the_replay
         super::super::run(settings(taker.port), reader, Knowledge::default(), health.clone(), stop.clone());
     let live = tokio::spawn(live);
     eventually(|| health.view().delivered_events == 100, || format!("{health:?}")).await;
-    let hangs_up = |_: usize, came: &Came| match came {
-        Came::Publish(arrival) if arrival.topic == "door" => Reply::Close,
-        _ => Reply::Ack,
-    };
-    let broker = Broker::start(ACCEPTED_V5, hangs_up).await;
-    let replays = replays(&store, broker.port);
-    let id = replays.start(of_letters(Letters::default())).unwrap().id;
-    let progress = ended(&replays, &id).await;
-    assert_eq!((progress.counted.set_aside_events, progress.counted.acknowledged_events), (10, 0));
-    let after = letters(&store);
-    assert!(after.len() == 10 && after.iter().all(|letter| letter.reason.contains("closed")), "{after:?}");
+    for (reply, why) in [(Reply::Close, "closed"), (Reply::Refuse(0x83), "refused it: implementation")] {
+        let fails = move |_: usize, came: &Came| match came {
+            Came::Publish(arrival) if arrival.topic == "door" => reply.clone(),
+            _ => Reply::Ack,
+        };
+        let broker = Broker::start(ACCEPTED_V5, fails).await;
+        let replays = replays(&store, broker.port);
+        let id = replays.start(of_letters(Letters::default())).unwrap().id;
+        let progress = ended(&replays, &id).await;
+        assert_eq!((progress.counted.set_aside_events, progress.counted.acknowledged_events), (10, 0));
+        let after = letters(&store);
+        assert!(after.len() == 10 && after.iter().all(|letter| letter.reason.contains(why)), "{after:?}");
+    }
     stop.cancel();
     live.await.unwrap();
 }
