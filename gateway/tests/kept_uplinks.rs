@@ -240,4 +240,28 @@ fn no_more_places_are_kept_than_may_be_and_none_is_given_up_unasked() {
     assert!(refused.to_string().contains("tidegate uplinks forget"), "{refused}");
     let life = Life::open(folder.path(), &["u0"]);
     assert_eq!(life.store.status().backlogs.len(), names.len());
+    life.close();
+    // What the error says to do.
+    assert_eq!(forget_uplink_in(folder.path(), "u1").unwrap().events, 1);
+    let life = Life::open(folder.path(), &[]);
+    assert_eq!(life.store.status().backlogs.len(), UPLINKS_KEPT_MAX);
+    assert_eq!(life.backlog("u1"), None);
+}
+
+#[tokio::test]
+async fn where_no_place_is_kept_an_uplink_begins_with_the_oldest_record_and_nothing_counts_as_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut life = Life::open(folder.path(), &["old"]);
+    life.append(60);
+    life.deliver("old").await;
+    life.append(5);
+    life.close();
+    forget_uplink_in(folder.path(), "old").unwrap();
+    let mut life = Life::open(folder.path(), &["new"]);
+    life.step(A_WHILE);
+    life.step(A_WHILE);
+    let status = life.store.status();
+    assert_eq!((status.dropped_events, status.events), (0, 65), "a gap record says that something is lost");
+    let from = life.store.reader("new").unwrap().position();
+    assert!(from > 0 && from <= 60, "{from}: what was delivered to all is deleted");
 }

@@ -7,7 +7,8 @@
 //! A place that is kept holds what its uplink has not delivered, as any uplink's does: nobody but the operator knows whether it
 //! will be back. It stays over any number of starts and segments.
 //!
-//! Limits: [`UPLINKS_KEPT_MAX`] places. A store with more is not opened, because none of them may be given up unasked.
+//! Limits: [`UPLINKS_KEPT_MAX`] places. A store with more is opened for nothing but to forget one of them, because none may be
+//! given up unasked.
 //!
 //! Crash story: a place is forgotten once the cursors are saved without it; before that a start finds it again.
 
@@ -15,7 +16,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     Backlog, Settings, Store, StoreError, cursor::Cursor, folder::OsFolder, inspect::Inspector, lock,
-    log::Log, view::View,
+    log::Log, open::Unconfigured, view::View,
 };
 use crate::clock;
 
@@ -90,7 +91,7 @@ pub fn forget_uplink_in(folder: &Path, name: &str) -> Result<Backlog, ForgetErro
     let settings =
         Settings { retain: Duration::MAX, dead_letters_max_bytes: 1 << 40, ..Settings::new(folder) };
     let (now, disk) = (clock::now(), Arc::new(OsFolder::new(folder.to_owned())));
-    let (store, mut committer) = Store::open_stepwise(disk, settings, &[], now)?;
+    let (store, mut committer) = Store::open_with(disk, settings, &[], Unconfigured::Any, now)?;
     let log = store.log.clone();
     let (cursor, backlog) = mark(&log, name)?;
     committer.step(now);

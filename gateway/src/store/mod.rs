@@ -98,7 +98,7 @@ pub use view::View;
 
 use serde::{Deserialize, Serialize};
 
-use self::log::Log;
+use self::{log::Log, open::Unconfigured};
 use crate::clock::{self, Now};
 
 /// What the store is told.
@@ -242,7 +242,17 @@ impl Store {
         uplinks: &[String],
         now: Now,
     ) -> Result<(Store, Committer), StoreError> {
-        let opened = open::open(folder, uplinks, settings.dead_letters_max_bytes)?;
+        Self::open_with(folder, settings, uplinks, Unconfigured::Limited, now)
+    }
+
+    fn open_with(
+        folder: Arc<dyn Folder>,
+        settings: Settings,
+        uplinks: &[String],
+        unconfigured: Unconfigured,
+        now: Now,
+    ) -> Result<(Store, Committer), StoreError> {
+        let opened = open::open(folder, uplinks, unconfigured, settings.dead_letters_max_bytes)?;
         let (of_log, max_bytes) = (&opened.log, settings.max_bytes);
         let outbox = Outbox::open(&of_log.files, of_log.store, max_bytes, of_log.timeline.clone())?;
         let log = Arc::new(opened.log);

@@ -41,6 +41,16 @@ const CARRIED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const SEGMENT_FILE_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of a row that are read at once at a cursor.
 const CURSOR_READ_BYTES: usize = 1;
+
+/// How a start takes the places of uplinks that are not configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unconfigured {
+    /// Each is named in a warning, and a store with more than [`UPLINKS_KEPT_MAX`] is not opened.
+    Limited,
+    /// There may be any number, and no warning: the store is opened to forget one of them.
+    Any,
+}
+
 /// An opened store, before its thread runs.
 pub struct Opened {
     pub log: Log,
@@ -52,6 +62,7 @@ pub struct Opened {
 pub fn open(
     folder: Arc<dyn Folder>,
     uplinks: &[String],
+    unconfigured: Unconfigured,
     letters_max_bytes: u64,
 ) -> Result<Opened, StoreError> {
     let files = Files::new(folder);
@@ -61,7 +72,7 @@ pub fn open(
         Some(delivered) => Last::behind(delivered),
         None => return open_new(files, uplinks, letters_max_bytes),
     };
-    open_at(files, &firsts, last, uplinks, letters_max_bytes)
+    open_at(files, &firsts, last, uplinks, unconfigured, letters_max_bytes)
 }
 
 /// Opens a store of which it is known how things stood last.
@@ -70,6 +81,7 @@ fn open_at(
     firsts: &[u64],
     mut last: Last,
     uplinks: &[String],
+    unconfigured: Unconfigured,
     letters_max_bytes: u64,
 ) -> Result<Opened, StoreError> {
     let letters = DeadLetters::open(&files, last.found.head.store, last.end.events > 0, letters_max_bytes)?;
@@ -81,7 +93,10 @@ fn open_at(
     last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or(last.end.offset));
     let segments = Segments::new(files.clone(), last.found.head.store, firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
-    let cursors = cursors(&files, &segments, uplinks, &last)?;
+    let cursors = cursors(&segments, uplinks, &last, oldest);
+    if unconfigured == Unconfigured::Limited {
+        check_kept(&files, &cursors, last.end)?;
+    }
     let ids = ids(&files, &last.found, last.end.offset);
     let mut log =
         Log::new(last.found.head.store, segments, letters, files, cursors, last.found.gaps, last.end);
@@ -263,34 +278,36 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
     Ok(Some(Last { found, end, seen, carried, jumped_to: None, troubles: Vec::new() }))
 }
 
-/// Where each uplink begins, and where those stand that are not configured any more.
-fn cursors(
-    files: &Files,
-    segments: &Segments,
-    uplinks: &[String],
-    last: &Last,
-) -> Result<Vec<Cursor>, StoreError> {
+/// Where each uplink begins, and where those stand that are not configured any more. If no place was saved, an uplink begins
+/// with the `oldest` record: those before it are not missing, they were delivered to every uplink that there was.
+fn cursors(segments: &Segments, uplinks: &[String], last: &Last, oldest: u64) -> Vec<Cursor> {
     let (saved, end) = (&last.found.cursors, last.end);
     let mark = |offset: u64| mark_of(segments, offset.min(end.offset), end);
     let behind = saved.iter().map(|(_, offset)| *offset).min();
     let start = |name: &String| {
         let known = saved.iter().find(|(saved, _)| saved == name).map(|(_, offset)| *offset);
-        Cursor::new(name.clone(), mark(known.or(behind).unwrap_or_default()))
+        Cursor::new(name.clone(), mark(known.or(behind).unwrap_or(oldest)))
     };
     let kept = saved.iter().filter(|(name, _)| !uplinks.contains(name));
-    let kept: Vec<Cursor> = kept.map(|(name, offset)| Cursor::kept(name.clone(), mark(*offset))).collect();
+    let kept = kept.map(|(name, offset)| Cursor::kept(name.clone(), mark(*offset)));
+    uplinks.iter().map(start).chain(kept).collect()
+}
+
+/// Warns of each uplink that is not configured any more; an error if there are too many of them.
+fn check_kept(files: &Files, cursors: &[Cursor], end: Mark) -> Result<(), StoreError> {
+    let kept: Vec<&Cursor> = cursors.iter().filter(|cursor| !cursor.is_configured).collect();
     if kept.len() > UPLINKS_KEPT_MAX {
-        let names = kept.into_iter().map(|cursor| cursor.uplink).collect::<Vec<_>>().join(", ");
+        let names = kept.iter().map(|cursor| cursor.uplink.as_str()).collect::<Vec<_>>().join(", ");
         return Err(StoreError::TooManyUplinks { path: files.path_of(""), names });
     }
-    for cursor in &kept {
+    for cursor in kept {
         let (uplink, events) = (&cursor.uplink, end.events.saturating_sub(cursor.mark().events));
         tracing::warn!(
             "the uplink {uplink} is not configured any more: {events} events wait for it, and all that come; they are kept until it \
              is configured again, or \"tidegate uplinks forget {uplink}\""
         );
     }
-    Ok(uplinks.iter().map(start).chain(kept).collect())
+    Ok(())
 }
 
 /// What records are named after: new ones after an id of their own where the folder is not where it last ran, for the one that it was

@@ -85,8 +85,9 @@ impl SessionFile {
         Self { keeper: Keeper::new(SIDE_FILE, tables, files, store), timeline, held: Mutex::new(None) }
     }
 
-    /// All that is kept; `None` where nothing ever was, or where it was damaged. Of what sessions are owed `owed_bytes_max` are read, an equal
-    /// share of each. `now` is the time of it, for what is kept by the wall clock alone.
+    /// All that is kept; `None` where nothing ever was, or where it was damaged. If sessions are owed more than `owed_bytes_max`
+    /// in all, each gets an equal share of that and the rest is left out. `now` is the time of it, for what is kept by the wall
+    /// clock alone.
     ///
     /// # Errors
     /// [`StoreError`]: it cannot be read now, or a newer version wrote it. It is as it was.
@@ -157,10 +158,13 @@ fn read(db: &Database, owed_bytes_max: u64) -> Result<(Kept, u64), redb::Error> 
     let position = number(db, POSITION)?.unwrap_or_default();
     let is_old = number(db, "format")?.is_some_and(|format| format < SIDE_FILE.format);
     let mut kept = Kept { position, is_old, ..Kept::default() };
-    let mut held = 0;
     let owed = transaction.open_table(OWED)?;
     let sessions = transaction.open_table(SESSIONS)?;
-    let share = owed_bytes_max / sessions.len()?.max(1);
+    let mut held = 0;
+    for entry in owed.iter()? {
+        held += row_bytes(entry?.1.value().len());
+    }
+    let share = if held > owed_bytes_max { owed_bytes_max / sessions.len()?.max(1) } else { u64::MAX };
     for entry in sessions.iter()? {
         let (client, row) = entry?;
         held += row_bytes(row.value().len());
@@ -169,7 +173,6 @@ fn read(db: &Database, owed_bytes_max: u64) -> Result<(Kept, u64), redb::Error> 
         for entry in owed.range((client.as_str(), 0)..=(client.as_str(), u64::MAX))? {
             let (key, row) = entry?;
             let bytes = row_bytes(row.value().len());
-            held += bytes;
             if taken + bytes > share {
                 kept.left_out += 1;
                 continue;

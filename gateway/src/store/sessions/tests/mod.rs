@@ -1,4 +1,4 @@
-//! The file as earlier versions left it.
+//! The file as earlier versions left it, and what is read of a full one.
 
 use std::sync::Arc;
 
@@ -63,4 +63,33 @@ fn times_of_the_wall_clock_in_format_1_are_read_and_the_first_save_says_everythi
     let kept = file.load(&now, u64::MAX).unwrap().unwrap();
     assert!(!kept.is_old);
     check(&kept);
+}
+
+#[test]
+fn what_sessions_are_owed_is_shared_out_only_where_all_of_it_is_more_than_the_limit() {
+    const EMPTY_SESSIONS: usize = 2_000;
+    const MESSAGES: u64 = 256;
+    const LIMIT_BYTES: u64 = 2 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let files = Files::new(Arc::new(OsFolder::new(folder.path().to_owned())));
+    let now = Reading { boot_id: [1; 16], boot_ms: 5_000, wall_ms: NOW_MS as i64 };
+    let timeline = Timeline::default();
+    timeline.begin(Journal::default(), &now, 0);
+    let file = SessionFile::new(files, STORE, timeline);
+    let session = |name: String| Change::Session(name, SessionRow::default());
+    let message = MessageRow { payload: vec![7; 4096].into(), ..MessageRow::default() };
+    let owed = OwedRow { message, ..OwedRow::default() };
+    let mut changes = vec![session("full".into())];
+    changes.extend((0..MESSAGES).map(|number| Change::Owed("full".into(), number, owed.clone())));
+    changes.extend((0..EMPTY_SESSIONS).map(|number| session(format!("empty-{number}"))));
+    file.save(&changes, 5).unwrap();
+    let load = |limit_bytes| {
+        let kept = file.load(&now, limit_bytes).unwrap().unwrap();
+        assert_eq!(kept.sessions.len(), EMPTY_SESSIONS + 1);
+        let messages: usize = kept.sessions.iter().map(|(_, _, owed)| owed.len()).sum();
+        (messages as u64, kept.left_out)
+    };
+    assert_eq!(load(LIMIT_BYTES), (MESSAGES, 0), "1 MiB of 2 MiB");
+    let (read, left_out) = load(LIMIT_BYTES / 2);
+    assert!(left_out > 0 && read + left_out == MESSAGES, "{read} read, {left_out} left out");
 }
