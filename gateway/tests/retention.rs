@@ -180,3 +180,17 @@ async fn what_a_crash_forgets_of_a_delivery_keeps_events_for_longer() {
     house.pass(120_000);
     assert!(house.replayed() < RECORDS / 5);
 }
+
+#[tokio::test]
+async fn a_delivery_noted_by_a_journal_that_is_lost_is_taken_for_one_of_now_at_the_latest() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = delivered_after_an_outage(folder.path()).await;
+    let ahead_ms = house.ahead_ms + house.boot_ms;
+    house.close(true);
+    // The machine was booted anew: by its axis the deliveries lie three days ahead.
+    let mut house = House::open(folder.path(), Vec::new(), 5_000, ahead_ms);
+    house.pass(24 * HOUR_MS - 60_000);
+    assert_eq!(house.replayed(), RECORDS);
+    house.pass(120_000);
+    assert!(house.replayed() < RECORDS / 5, "it is kept until the new axis reaches the old one");
+}

@@ -129,6 +129,19 @@ impl Journal {
         Self { boots, generation: 0 }
     }
 
+    /// The journal of machine boots as they are kept, and how many of the rows cannot be read.
+    #[must_use]
+    pub fn of_rows<R: AsRef<[u8]>>(rows: impl IntoIterator<Item = R>) -> (Self, usize) {
+        let (mut boots, mut unreadable) = (Vec::new(), 0);
+        for row in rows {
+            match postcard::from_bytes(row.as_ref()) {
+                Ok(boot) => boots.push(boot),
+                Err(_) => unreadable += 1,
+            }
+        }
+        (Self::of(boots), unreadable)
+    }
+
     /// Notes a look at the clocks while the log ends at `end`. To be made before the first record of a process is taken in, and
     /// regularly from then on.
     pub fn look(&mut self, reading: &Reading, end: u64) -> Seen {

@@ -14,10 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{device::Device, state::State};
 use crate::{
     catalog::{Catalog, Row},
-    clock::{
-        Journal, Reading,
-        journal::{BOOTS_MAX, MachineBoot},
-    },
+    clock::{Journal, Reading, journal::BOOTS_MAX},
     store::{FleetChange, KeptFleet, StoreError, View},
 };
 
@@ -61,12 +58,8 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State,
         Some((name.into_boxed_str(), device?))
     });
     let known = known.collect();
-    let boots = machine_boots.into_iter().filter_map(|(_, row)| {
-        let boot: Option<(u32, MachineBoot)> = decode(&row);
-        wrong += usize::from(boot.is_none());
-        boot
-    });
-    let journal = Journal::of(boots.collect());
+    let (journal, unreadable) = Journal::of_rows(machine_boots.into_iter().map(|(_, row)| row));
+    wrong += unreadable;
     let definitions =
         definitions.into_iter().map(|(hash, bytes)| Row::Definition { hash, bytes: bytes.into() });
     let sets = sets.into_iter().map(|(hash, kinds)| Row::Set { hash, kinds: kinds.into() });

@@ -25,7 +25,7 @@ use super::{
     retention::Retention,
     side_file::{CACHE_BYTES, Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
 };
-use crate::clock::{Journal, Moment, journal::MachineBoot};
+use crate::clock::{Journal, Moment};
 
 /// The file's name in the data folder.
 pub const FILE: &str = "fleet.redb";
@@ -173,11 +173,11 @@ pub fn journal(files: &Files, store: Option<u32>) -> Journal {
             if owner.is_none() || owner != store.map(u64::from) {
                 return Ok(Journal::default());
             }
-            let mut boots: Vec<(u32, MachineBoot)> = Vec::new();
+            let mut rows = Vec::new();
             for row in db.get()?.begin_read()?.open_table(MACHINE_BOOTS)?.iter()? {
-                boots.extend(postcard::from_bytes::<(u32, MachineBoot)>(row?.1.value()).ok());
+                rows.push(row?.1.value().to_vec());
             }
-            Ok(Journal::of(boots))
+            Ok(Journal::of_rows(rows).0)
         };
         guarded(&path, || look().map_err(|error| StoreError::disk(&path, error)))
     };

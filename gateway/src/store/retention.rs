@@ -33,9 +33,11 @@ impl Retention {
         self.0.get(&first).copied()
     }
 
-    /// All before `delivered` is delivered now. `segments` are there, the last of them still to be written.
+    /// All before `delivered` is delivered now. `segments` are there, the last of them still to be written. A moment of a journal
+    /// that was lost may lie ahead: it is taken for now, because it would not grow old until then.
     pub fn note(&mut self, segments: &[Range<u64>], delivered: u64, present: &Present) {
         self.0.retain(|first, _| segments.binary_search_by_key(first, |segment| segment.start).is_ok());
+        self.0.values_mut().for_each(|moment| *moment = present.now().min(*moment));
         let sealed = segments.split_last().map_or(&[][..], |(_last, sealed)| sealed);
         for segment in sealed.iter().take_while(|segment| segment.end <= delivered) {
             self.0.entry(segment.start).or_insert(present.now());

@@ -1,7 +1,8 @@
 //! How long a command waits: by the gateway's timeline, which no step of the wall clock moves.
 //!
 //! A command has the moment when it was taken in, and the time that it may wait is what lay between its two times of the wall clock. One of a
-//! file in format 1, or from before the journal was loaded, has no moment: it goes by the wall clock.
+//! file in format 1, or from before the journal was loaded, has no moment: it goes by the wall clock. So does one whose moment lies ahead,
+//! because the journal that it belongs to was lost: by the new one it would not grow old until then. It waits no longer than it may.
 
 use std::sync::Arc;
 
@@ -36,6 +37,9 @@ impl Present {
             (None, _) => command.expires_ms.saturating_sub(self.wall_ms),
             // Nobody knows yet how old it is.
             (Some(_), None) => lasts_ms(command),
+            (Some(then), Some(now)) if then > now => {
+                command.expires_ms.saturating_sub(self.wall_ms).min(lasts_ms(command))
+            }
             (Some(then), Some(now)) => lasts_ms(command).saturating_sub(self.journal.elapsed_ms(then, now)),
         }
     }

@@ -361,6 +361,38 @@ fn a_command_from_before_the_clock_was_set_waits_for_its_time_and_no_longer_also
 }
 
 #[test]
+fn a_command_of_a_journal_that_is_lost_goes_by_the_wall_clock_and_waits_no_longer_than_it_may() {
+    let reading =
+        |boot: u8, boot_ms, wall_ms: u64| Reading { boot_id: [boot; 16], boot_ms, wall_ms: wall_ms as i64 };
+    // The machine was booted before the command came, or runs for less time than it did then.
+    for (boots, boot_ms) in [(2, 6_000), (1, 4_000)] {
+        let (bench, timeline) = (Bench::new(), Timeline::default());
+        timeline.begin(Journal::default(), &reading(1, 5_000, NOW_MS), 0);
+        timeline.look(&reading(boots, 5_000, NOW_MS), 0);
+        let new = NewCommand { expires_ms: Some(NOW_MS + HOUR_MS), ..given("a", "x", b"on") };
+        taken(bench.open_by(&timeline).put(&new, NOW_MS).unwrap());
+        let timeline = Timeline::default();
+        timeline.begin(Journal::default(), &reading(9, boot_ms, NOW_MS + 1_000), 0);
+        let outbox = bench.open_by(&timeline);
+        let command = outbox.get("a", "x").unwrap();
+        let left_ms = |wall_ms| outbox.left_ms(&command, wall_ms);
+        for (wall_ms, expected_ms) in [
+            (NOW_MS + 1_000, HOUR_MS - 1_000),
+            (NOW_MS + HOUR_MS - 1, 1),
+            (NOW_MS + HOUR_MS, 0),
+            (NOW_MS - 24 * HOUR_MS, HOUR_MS),
+            (0, HOUR_MS),
+        ] {
+            assert_eq!(left_ms(wall_ms), expected_ms, "boot {boots}, wall clock {wall_ms}");
+        }
+        outbox.expire(NOW_MS + HOUR_MS - 1).unwrap();
+        assert_eq!(outbox.get("a", "x").unwrap().state, CommandState::Pending);
+        outbox.expire(NOW_MS + HOUR_MS).unwrap();
+        assert_eq!(outbox.get("a", "x").unwrap().state, CommandState::Expired);
+    }
+}
+
+#[test]
 fn a_file_of_format_1_is_read_its_commands_go_by_the_wall_clock_and_the_next_change_makes_it_format_2() {
     const COMMANDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commands");
     const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
