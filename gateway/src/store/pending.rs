@@ -2,8 +2,10 @@
 //! hold across a reconnect and a restart [MQTT-4.3.3-10]. Pure; the commit thread stores every change in
 //! the commit that it belongs to.
 //!
-//! Limits: of one client, what the door allows (`ingest`); in all, the bytes given to [`Pending::evict`]: beyond them the clients that
-//! are away longest are forgotten, and none that is connected. What a client that was forgotten sends again is stored again.
+//! Limits: of one client, what the door allows (`ingest`); in all, the bytes given to [`Pending::evict`]. Beyond them the
+//! clients that are away longest are forgotten, and none that is connected, until one part in [`FREED_PART`] of these bytes is
+//! free. The bytes follow from the configured room; while a write waits for space, from the room that there is. What a client
+//! that was forgotten sends again is stored again.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -13,24 +15,30 @@ use std::{
 /// What a client counts besides its name and its ids, in bytes: what it takes in memory and in a segment.
 const CLIENT_BYTES: usize = 64;
 const ID_BYTES: usize = 2;
+/// Once there are too many, one part in this of the bound is freed: the search for whom to forget
+/// looks at all clients, and not every commit should make one.
+const FREED_PART: usize = 8;
 
 /// The pending packet ids of all clients.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Pending {
     clients: HashMap<Box<str>, Client>,
     /// Who is connected, and over how many connections: two while one takes over from the other.
     connected: HashMap<Arc<str>, u32>,
     /// As [`Pending::evict`] counts them.
     bytes: usize,
+    /// How many of them are those of connected clients.
+    connected_bytes: usize,
     /// Counts what happens, so that the client that was there last can be told.
     steps: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Client {
     /// Ascending.
     ids: Vec<u16>,
     last_step: u64,
+    is_connected: bool,
 }
 
 /// Clients that were forgotten for want of room, each with how many ids it had.
@@ -41,8 +49,11 @@ impl Pending {
     pub fn add(&mut self, client: &str, packet_id: u16) -> bool {
         self.steps += 1;
         if !self.clients.contains_key(client) {
-            self.clients.insert(client.into(), Client::default());
-            self.bytes += CLIENT_BYTES + client.len();
+            let is_connected = self.connected.contains_key(client);
+            self.clients.insert(client.into(), Client { is_connected, ..Client::default() });
+            let bytes = CLIENT_BYTES + client.len();
+            self.bytes += bytes;
+            self.connected_bytes += if is_connected { bytes } else { 0 };
         }
         let Some(known) = self.clients.get_mut(client) else { return false };
         known.last_step = self.steps;
@@ -56,6 +67,7 @@ impl Pending {
         };
         known.ids.insert(at, packet_id);
         self.bytes += ID_BYTES;
+        self.connected_bytes += if known.is_connected { ID_BYTES } else { 0 };
         true
     }
 
@@ -65,6 +77,7 @@ impl Pending {
         let Ok(at) = known.ids.binary_search(&packet_id) else { return false };
         known.ids.remove(at);
         self.bytes -= ID_BYTES;
+        self.connected_bytes -= if known.is_connected { ID_BYTES } else { 0 };
         if known.ids.is_empty() {
             self.forget(client);
         }
@@ -74,40 +87,52 @@ impl Pending {
     /// Removes all ids of a client; false when it had none.
     pub fn forget(&mut self, client: &str) -> bool {
         let Some(known) = self.clients.remove(client) else { return false };
-        self.bytes -= CLIENT_BYTES + client.len() + known.ids.len() * ID_BYTES;
+        let bytes = known.bytes(client);
+        self.bytes -= bytes;
+        self.connected_bytes -= if known.is_connected { bytes } else { 0 };
         true
     }
 
     /// The client is connected.
     pub fn attach(&mut self, client: Arc<str>) {
+        if let Some(known) = self.clients.get_mut(&*client).filter(|known| !known.is_connected) {
+            known.is_connected = true;
+            self.connected_bytes += known.bytes(&client);
+        }
         *self.connected.entry(client).or_default() += 1;
     }
 
     /// A connection of the client is gone.
     pub fn detach(&mut self, client: Arc<str>) {
         self.steps += 1;
-        if let Some(known) = self.clients.get_mut(&*client) {
-            known.last_step = self.steps;
-        }
-        if let Entry::Occupied(mut connections) = self.connected.entry(client) {
+        if let Entry::Occupied(mut connections) = self.connected.entry(client.clone()) {
             *connections.get_mut() -= 1;
             if *connections.get() == 0 {
                 connections.remove();
             }
         }
+        if let Some(known) = self.clients.get_mut(&*client) {
+            known.last_step = self.steps;
+            if known.is_connected && !self.connected.contains_key(&client) {
+                known.is_connected = false;
+                self.connected_bytes -= known.bytes(&client);
+            }
+        }
     }
 
-    /// Forgets the clients that are away longest, until the rest counts no more than `bytes_max`.
+    /// If all count more than `bytes_max`, forgets the clients that are away longest, until one part
+    /// in [`FREED_PART`] of it is free.
     pub fn evict(&mut self, bytes_max: usize) -> Evicted {
         let mut evicted = Evicted::new();
-        if self.bytes <= bytes_max {
+        if self.bytes <= bytes_max || self.bytes == self.connected_bytes {
             return evicted;
         }
-        let away = self.clients.iter().filter(|(name, _)| !self.connected.contains_key(&***name));
+        let rest_bytes = bytes_max - bytes_max / FREED_PART;
+        let away = self.clients.iter().filter(|(_, client)| !client.is_connected);
         let mut away: Vec<_> = away.map(|(name, client)| (client.last_step, name.clone())).collect();
         away.sort_unstable();
         for (_, name) in away {
-            if self.bytes <= bytes_max {
+            if self.bytes <= rest_bytes {
                 break;
             }
             let count = self.ids(&name).len();
@@ -117,10 +142,10 @@ impl Pending {
         evicted
     }
 
-    /// What all of them count.
+    /// What those of connected clients count, which [`Pending::evict`] leaves.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    pub fn connected_bytes(&self) -> usize {
+        self.connected_bytes
     }
 
     /// Whether the client has any.
@@ -152,6 +177,12 @@ impl Pending {
     }
 }
 
+impl Client {
+    fn bytes(&self, name: &str) -> usize {
+        CLIENT_BYTES + name.len() + self.ids.len() * ID_BYTES
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,7 +205,7 @@ mod tests {
         assert!(pending.forget("b") && !pending.forget("b"));
         assert!(!pending.has("b") && pending.has("a"));
         assert!(pending.forget("a"));
-        assert_eq!(pending.bytes(), 0);
+        assert_eq!(pending.bytes, 0);
     }
 
     #[test]
@@ -185,7 +216,7 @@ mod tests {
             pending.attach(name.into());
             (1..=3).for_each(|id| assert!(pending.add(name, id)));
         }
-        assert_eq!(pending.bytes(), 5 * one);
+        assert_eq!((pending.bytes, pending.connected_bytes()), (5 * one, 5 * one));
         assert_eq!(pending.evict(0), [], "all are connected");
         for name in ["c4", "c1", "c3"] {
             pending.detach(name.into());
@@ -194,9 +225,21 @@ mod tests {
         pending.attach("c2".into());
         pending.detach("c2".into());
         assert_eq!(pending.evict(5 * one), []);
-        assert_eq!(pending.evict(4 * one), [("c4".into(), 3)], "it is away longest");
+        assert_eq!(pending.evict(5 * one - 1), [("c4".into(), 3)], "it is away longest");
+        assert_eq!(pending.evict(4 * one), [], "an 8th is free");
         assert_eq!(pending.evict(2 * one - 1), [("c1".into(), 3), ("c3".into(), 3)]);
         assert!(pending.has("c2") && pending.has("c5"));
-        assert_eq!(pending.bytes(), 2 * one);
+        assert_eq!((pending.bytes, pending.connected_bytes()), (2 * one, 2 * one));
+        assert_eq!(pending.evict(0), [], "the rest is connected");
+        pending.detach("c5".into());
+        assert!(pending.add("c6", 1), "what it sent before it was gone");
+        assert_eq!(pending.connected_bytes(), one);
+        assert_eq!(pending.evict(0), [("c5".into(), 3), ("c6".into(), 1)]);
+        assert!(pending.add("c7", 1), "before it is connected");
+        pending.attach("c7".into());
+        assert!(pending.release("c2", 2) && pending.forget("c7"));
+        assert_eq!((pending.bytes, pending.connected_bytes()), (one - ID_BYTES, one - ID_BYTES));
+        assert!(pending.forget("c2"));
+        assert_eq!((pending.bytes, pending.connected_bytes()), (0, 0));
     }
 }

@@ -8,8 +8,9 @@
 //!
 //! Limits: [`FRAMES_PER_DEVICE_MAX`] frames of each device, far more than one has in flight; [`FRAMES_MAX`] in all, about
 //! 13 MB, where a device costs as much as [`DEVICE_FRAMES`] of them, so that names made up by the million cost no more. Beyond
-//! that, or a 4th of a segment, which begins with all of it, the devices that were silent longest are forgotten. The worst that forgetting does is to
-//! store a frame again, under the same identity.
+//! that, or a 4th of a segment, which begins with all of it, the devices that were silent longest are forgotten. The segment is
+//! that of the configured room; while a write waits for space, that of the room that there is. The worst that forgetting does
+//! is to store a frame again, under the same identity.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -109,10 +110,13 @@ impl Seen {
     }
 
     /// Forgets devices until no more than `frames_max` frames are remembered, or what takes as much.
-    pub fn keep_within(&mut self, frames_max: usize) {
+    /// Whether there was any to forget.
+    pub fn keep_within(&mut self, frames_max: usize) -> bool {
+        let is_over = self.frames > frames_max;
         while self.frames > frames_max {
             self.forget_quarter();
         }
+        is_over
     }
 
     fn make_room(&mut self) {

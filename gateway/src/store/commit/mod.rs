@@ -149,7 +149,7 @@ impl Committer {
             settings,
         };
         committer.look_at_other_files();
-        committer.take_stock();
+        committer.take_stock(committer.room());
         committer
     }
 
@@ -249,8 +249,10 @@ impl Committer {
             blocks.push(seal(&mut self.end, chunk.records, chunk.events, chunk.base_ms, chunk.row));
         }
         judge.finish();
-        self.seen.keep_within(room::seen_frames_max(self.segment_bytes_max));
-        let evicted = pending.evict(room::pending_bytes_max(self.segment_bytes_max));
+        let segment_bytes = self.head_segment_bytes();
+        let evicted = pending.evict(room::pending_bytes_max(segment_bytes));
+        drop(pending);
+        self.seen.keep_within(room::seen_frames_max(segment_bytes));
         self.tell_evicted(&evicted);
         changed.extend(evicted.into_iter().map(|(client, _)| client));
         (blocks, changed)

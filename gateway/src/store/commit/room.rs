@@ -192,21 +192,25 @@ impl Committer {
 
     /// Makes room of what is delivered where it is low, and says what may still be taken in.
     fn look_at_room(&mut self, now: Now) {
-        if self.stuck.is_none() && self.room().is_low() {
-            self.seal_delivered(now);
+        let mut room = self.room();
+        if self.stuck.is_none() && room.is_low() {
+            let mut is_written = self.seal_delivered(now);
             let delivered = self.delivered_now();
             self.log.ask_hold(delivered);
             let has_done = |delivered| self.log.segments.has_done(delivered);
             if self.stuck.is_none() && has_done(delivered) && !has_done(self.delivered()) {
                 self.save_cursors(CURSORS_SAVED_EVERY, now);
+                is_written = true;
+            }
+            if is_written {
+                room = self.room();
             }
         }
-        self.take_stock();
+        self.take_stock(room);
     }
 
-    /// Deletes what is delivered if room is low, and says what may still be taken in.
-    pub(super) fn take_stock(&mut self) {
-        let mut room = self.room();
+    /// Deletes what is delivered if `room` is low, and says what may still be taken in.
+    pub(super) fn take_stock(&mut self, mut room: Room) {
         if room.is_low() && self.stuck.is_none() {
             let delivered = self.wanted_delivered();
             while room.is_low() && self.delete_delivered(delivered, Duration::ZERO) {
@@ -215,26 +219,46 @@ impl Committer {
         }
         self.segment_bytes_max = segment_bytes_max(self.settings.segment_bytes, room.max_bytes);
         self.log.meter.set_room_bytes(room.max_bytes);
-        let takes_ids = self.intake.pending().bytes() <= pending_bytes_max(self.segment_bytes_max);
+        // The ids of clients that are connected are not forgotten, so they have to fit the room that there is.
+        let takes_ids = self.intake.pending().connected_bytes() <= pending_bytes_max(self.segment_bytes_max);
         let quota = quota(self.settings.when_full, room, self.nothing_to_drop);
         self.intake.set_quota(Quota { takes_ids, ..quota });
     }
 
-    /// A full store that is all delivered, and all of it in the last segment, would stay full.
-    fn seal_delivered(&mut self, now: Now) {
+    /// The size of a segment, in bytes of rows, from which follows how much each may begin with. It
+    /// is that of the configured room: what somebody else leaves of the disk may be more in a
+    /// second, and what is forgotten stays forgotten.
+    pub(super) fn head_segment_bytes(&self) -> u64 {
+        segment_bytes_max(self.settings.segment_bytes, self.settings.max_bytes)
+    }
+
+    /// A write is stuck for want of space: forgets so much of what the next segment begins with that
+    /// it fits the room that there is now. Whether there was anything to forget.
+    pub(super) fn cut_head(&mut self) -> bool {
+        let segment_bytes = segment_bytes_max(self.settings.segment_bytes, self.room().max_bytes);
+        let is_cut = self.seen.keep_within(seen_frames_max(segment_bytes));
+        let evicted = self.intake.pending().evict(pending_bytes_max(segment_bytes));
+        self.tell_evicted(&evicted);
+        is_cut || !evicted.is_empty()
+    }
+
+    /// A full store that is all delivered, and all of it in the last segment, would stay full. Whether it wrote.
+    fn seal_delivered(&mut self, now: Now) -> bool {
         let behind = self.log.live_cursors().map(|(_, cursor)| cursor.mark().offset).min();
         let holds_much = match self.log.segments.sealed_last() {
             Some(first) => first < self.end.offset,
             None => self.segment_bytes > self.segment_bytes_max / LOW_PART,
         };
-        if behind.is_some_and(|behind| behind >= self.end.offset) && holds_much {
+        let is_over = behind.is_some_and(|behind| behind >= self.end.offset) && holds_much;
+        if is_over {
             // The next write begins a segment that takes over nothing.
             (self.segment_bytes, self.carried) = (u64::MAX, None);
             self.write(Write { cursors: true, ..Write::default() }, now);
         }
+        is_over
     }
 
-    fn room(&self) -> Room {
+    pub(super) fn room(&self) -> Room {
         let used_bytes = self.log.segments.usage().1 + self.other_bytes;
         let on_disk = used_bytes.saturating_add(self.log.files.available_bytes());
         Room { used_bytes, max_bytes: self.settings.max_bytes.min(on_disk) }

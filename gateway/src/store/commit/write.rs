@@ -109,7 +109,9 @@ impl Committer {
         let Some(mut stuck) = self.stuck.take() else { return true };
         let is_due = now.at >= stuck.again_at;
         let has_room = stuck.no_space.is_some_and(|available| {
-            self.free_disk(&mut stuck.write, is_due, now)
+            // What is forgotten is stored again at the worst, and what is dropped is lost: so the one comes before the other.
+            let may_drop = is_due && !self.cut_head();
+            self.free_disk(&mut stuck.write, may_drop, now)
                 || self.has_more_room(stuck.write.bytes(), available)
         });
         if !is_due && !has_room {
@@ -221,6 +223,8 @@ impl Committer {
         carried: Option<Carried>,
     ) -> Result<Arc<Segment>, StoreError> {
         let committed = self.log.totals();
+        // A copy, because connections wait for the lock, and what follows copies rows and syncs.
+        let pending = self.intake.pending().clone();
         let first = carried.map_or(committed, |carried| carried.first);
         let beginning = Beginning {
             store: self.log.store,
@@ -230,7 +234,7 @@ impl Committer {
             bytes_before: first.bytes,
             part: Part::Whole,
             cursors,
-            pending: &self.intake.pending(),
+            pending: &pending,
             seen: &self.seen.snapshot(),
             gaps: &write.gaps.as_ref().map_or_else(|| self.log.gaps(), |(gaps, _)| gaps.clone()),
         };
