@@ -20,6 +20,9 @@ const SMALL_DISK_BYTES: u64 = 1 << 20;
 const DROPPING_BYTES: u64 = 1 << 20;
 const DROPPING_ROUNDS: u64 = 80;
 
+/// More tries in all than a store that drops the oldest needs on a full disk.
+const STUCK_ROUNDS_MAX: u32 = 2_000;
+
 /// What the store goes through: commits, cursors, new segments, deliveries, deletions, a clean stop and a start.
 fn scenario(world: &mut World) {
     if world.life.is_none() && world.open().is_err() {
@@ -245,9 +248,12 @@ fn a_full_disk_drops_the_oldest_where_that_is_the_policy_and_counts_them() {
     world.book.never_urgent = true;
     world.open().unwrap();
     world.disk.set_capacity_bytes(Some(1 << 20));
+    let mut stuck = 0;
     for _ in 0..400 {
         world.append(40);
         while let Step::Stuck(_) = world.step() {
+            stuck += 1;
+            assert!(stuck < STUCK_ROUNDS_MAX, "it does not get over a full disk");
             world.wait(31_000);
         }
     }
