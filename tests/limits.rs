@@ -115,9 +115,14 @@ fn the_bounds_of_what_lasts_leave_room_for_connections_and_buffers_in_128_mib() 
 fn wrong_bound(bound: &str, config: &str, constants: &[Constant]) -> Option<String> {
     if let Some((section, line)) = bound.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
         let heads = [format!("[{section}]\n"), format!("[[{section}]]\n")];
-        let inside = heads.iter().find_map(|head| config.split(head.as_str()).nth(1))?;
+        let Some(inside) = heads.iter().find_map(|head| config.split(head.as_str()).nth(1)) else {
+            return Some(format!("config/gateway.toml has no section {section:?}"));
+        };
         let inside = inside.split("\n[").next().unwrap_or_default();
-        let is_there = inside.lines().any(|known| known.trim_start_matches("# ").starts_with(line));
+        // The whole value: up to the line's end, or to the comment behind it.
+        let is_it = |rest: &str| rest.trim_start().is_empty() || rest.trim_start().starts_with('#');
+        let mut lines = inside.lines().map(|known| known.trim_start_matches("# "));
+        let is_there = lines.any(|known| known.strip_prefix(line).is_some_and(is_it));
         return (!is_there).then(|| format!("config/gateway.toml has no line {line:?} in {section:?}"));
     }
     let Some((place, value)) = bound.split_once(" = ") else {
@@ -169,7 +174,10 @@ fn every_bound_and_every_test_that_the_page_names_is_there() {
         complaints.extend(missing.map(|name| format!("{state}: there is no test {name}")));
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert!(wrong_bound("[limits] connections = 10000", &config, &constants).is_none());
     assert!(wrong_bound("[limits] connections = 9", &config, &constants).is_some());
+    assert!(wrong_bound("[limits] connections = 1000", &config, &constants).is_some());
+    assert!(wrong_bound("[limit] connections = 10000", &config, &constants).is_some());
     assert!(wrong_bound("ingest/places.rs WAITING_MAX = 1", &config, &constants).is_some());
     assert!(wrong_bound("many", &config, &constants).is_some());
 }

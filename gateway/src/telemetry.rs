@@ -76,6 +76,7 @@ metrics! {
     RELOAD_FAILING Gauge "tidegate_reload_failing" "Sets of files that could not be loaded and whose old ones are used.";
     LOCAL_DELIVERED Counter "tidegate_local_delivered_total" "Messages sent to local subscribers.";
     LOCAL_DROPPED Counter "tidegate_local_dropped_total" "Copies that a local subscriber did not get, by reason; what is stored is not touched by it.";
+    LOST_WILLS Counter "tidegate_lost_wills_total" "Wills that were due while the store took nothing, and for which there was no room: they are not published.";
     LOCAL_SESSIONS Gauge "tidegate_local_sessions" "Sessions of local subscribers, connected or away.";
     LOCAL_QUEUED Gauge "tidegate_local_queued" "Messages in the queues of local subscribers.";
     RETAINED_MESSAGES Gauge "tidegate_retained_messages" "Retained messages.";

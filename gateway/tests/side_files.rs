@@ -41,8 +41,8 @@ fn large(messages: u64) -> Vec<SessionChange> {
     changes
 }
 
-fn gone() -> [SessionChange; 1] {
-    [SessionChange::SessionGone("large".into())]
+fn gone() -> Vec<SessionChange> {
+    vec![SessionChange::SessionGone("large".into())]
 }
 
 fn open(folder: Arc<dyn Folder>, max_bytes: u64, now: Now) -> (Store, Committer) {
@@ -69,17 +69,17 @@ fn a_file_whose_sessions_are_over_is_small_again_at_once_and_holds_what_it_is_to
     let path = tempfile::tempdir().unwrap();
     let files = folder(path.path());
     let (store, _committer) = open(files.clone(), 1 << 40, clock::now());
-    store.view().save_sessions(&[], 0).unwrap();
+    store.view().save_sessions(vec![], 0).unwrap();
     assert!(store.view().load_sessions(&tidegate::clock::reading()).unwrap().is_some());
-    store.view().save_sessions(&large(400), 1).unwrap();
+    store.view().save_sessions(large(400), 1).unwrap();
     let used = files.used_bytes(SESSIONS_FILE).unwrap();
     assert!(used > 25 * MIB, "the test did not fill it: {used}");
-    store.view().save_sessions(&gone(), 2).unwrap();
+    store.view().save_sessions(gone(), 2).unwrap();
     let used = files.used_bytes(SESSIONS_FILE).unwrap();
     assert!(used < SMALL_BYTES, "{used}");
     assert_eq!(kept(&store), (2, vec![("small".into(), 1)]));
     // It is saved to as before.
-    store.view().save_sessions(&large(3), 3).unwrap();
+    store.view().save_sessions(large(3), 3).unwrap();
     assert_eq!(kept(&store), (3, vec![("large".into(), 3), ("small".into(), 1)]));
     store.close();
     let (store, _committer) = open(files.clone(), 1 << 40, clock::now());
@@ -90,7 +90,7 @@ fn a_file_whose_sessions_are_over_is_small_again_at_once_and_holds_what_it_is_to
 fn the_gateways_own_files_are_not_taken_for_somebody_elses() {
     let path = tempfile::tempdir().unwrap();
     let (store, _committer) = open(folder(path.path()), 1 << 40, clock::now());
-    store.view().save_sessions(&large(1), 1).unwrap();
+    store.view().save_sessions(large(1), 1).unwrap();
     store.view().save_fleet(&[], 0).unwrap();
     store.close();
     let inspector = Inspector::of_files(path.path()).unwrap();
@@ -105,8 +105,8 @@ fn a_file_that_an_earlier_run_left_large_is_small_when_it_was_read() {
     let files = folder(path.path());
     let (store, _committer) = open(files.clone(), 1 << 40, clock::now());
     // Nothing was read, so nobody knows what it holds, as in versions that did not look.
-    store.view().save_sessions(&large(400), 1).unwrap();
-    store.view().save_sessions(&gone(), 2).unwrap();
+    store.view().save_sessions(large(400), 1).unwrap();
+    store.view().save_sessions(gone(), 2).unwrap();
     assert!(files.used_bytes(SESSIONS_FILE).unwrap() > 25 * MIB);
     store.close();
     let (store, _committer) = open(files.clone(), 1 << 40, clock::now());
@@ -139,14 +139,14 @@ fn a_power_cut_at_any_step_of_a_copy_loses_nothing_that_was_saved() {
     let begin = |seed| {
         let disk = SimulatedDisk::new(seed);
         let (store, committer) = open(disk.folder(), 1 << 40, clock::now());
-        store.view().save_sessions(&[], 0).unwrap();
+        store.view().save_sessions(vec![], 0).unwrap();
         store.view().load_sessions(&tidegate::clock::reading()).unwrap();
-        store.view().save_sessions(&large(10), 1).unwrap();
+        store.view().save_sessions(large(10), 1).unwrap();
         (disk, store, committer)
     };
     let (disk, store, _committer) = begin(0);
     let before = disk.operations();
-    store.view().save_sessions(&gone(), 2).unwrap();
+    store.view().save_sessions(gone(), 2).unwrap();
     let operations = disk.operations() - before;
     assert!(disk.bytes(SESSIONS_FILE).len() < 2 << 20, "the test copies nothing");
     let (earlier, later) =
@@ -156,13 +156,13 @@ fn a_power_cut_at_any_step_of_a_copy_loses_nothing_that_was_saved() {
     for n in steps {
         let (disk, store, _committer) = begin(n);
         disk.cut_at(n);
-        let saved = store.view().save_sessions(&gone(), 2);
+        let saved = store.view().save_sessions(gone(), 2);
         store.crash();
         disk.power_on();
         let (store, _committer) = open(disk.folder(), 1 << 40, clock::now());
         let found = kept(&store);
         assert!(found == later || (found == earlier && saved.is_err()), "cut {n}: {saved:?}, then {found:?}");
-        store.view().save_sessions(&gone(), 2).unwrap();
+        store.view().save_sessions(gone(), 2).unwrap();
         assert_eq!(kept(&store), later, "cut {n}");
         store.close();
     }
@@ -173,7 +173,7 @@ fn a_power_cut_at_any_step_of_a_copy_loses_nothing_that_was_saved() {
 fn more_than_there_may_be_is_not_taken_into_memory() {
     let path = tempfile::tempdir().unwrap();
     let (store, _committer) = open(folder(path.path()), 32 * MIB, clock::now());
-    store.view().save_sessions(&large(200), 1).unwrap();
+    store.view().save_sessions(large(200), 1).unwrap();
     let room = store.view().session_bytes_max();
     let kept = store.view().load_sessions(&tidegate::clock::reading()).unwrap().unwrap();
     let bytes: usize =
@@ -192,7 +192,7 @@ fn a_file_beside_the_log_takes_no_room_that_the_intake_needs() {
     let mut now = clock::now();
     let (store, mut committer) = open(files.clone(), MAX_BYTES, now);
     // More than the store may take in all, however it came to that.
-    store.view().save_sessions(&large(400), 1).unwrap();
+    store.view().save_sessions(large(400), 1).unwrap();
     assert!(files.used_bytes(SESSIONS_FILE).unwrap() > MAX_BYTES);
     now.at += Duration::from_secs(6);
     committer.step(now);

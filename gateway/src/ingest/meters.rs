@@ -6,6 +6,7 @@
 use std::{
     collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use metrics::{Counter, Gauge, counter, gauge};
@@ -134,9 +135,30 @@ impl Told {
     }
 }
 
+/// Something that an outsider can cause any number of times: the log is told of the first, and whenever there are twice as many.
+#[derive(Debug, Default)]
+pub struct Doublings(AtomicU64);
+
+impl Doublings {
+    /// It happened `times` more. Gives how many there are by now, if that has to be told.
+    pub fn more(&self, times: u64) -> Option<u64> {
+        let before = self.0.fetch_add(times, Ordering::Relaxed);
+        let now = before.wrapping_add(times);
+        (before.checked_ilog2() != now.checked_ilog2()).then_some(now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_happens_often_is_told_the_first_time_and_whenever_it_is_twice_as_often() {
+        let doublings = Doublings::default();
+        let told: Vec<_> = (0..1000).filter_map(|_| doublings.more(1)).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+        assert_eq!((doublings.more(0), doublings.more(20), doublings.more(4)), (None, None, Some(1024)));
+    }
 
     #[test]
     fn a_thing_is_told_once_and_not_without_end() {

@@ -70,7 +70,7 @@ impl View {
     ///
     /// # Errors
     /// [`StoreError`]: nothing of it is kept.
-    pub fn save_sessions(&self, changes: &[Change], position: u64) -> Result<(), StoreError> {
+    pub fn save_sessions(&self, changes: Vec<Change>, position: u64) -> Result<(), StoreError> {
         self.log.sessions.save(changes, position)
     }
 

@@ -57,7 +57,9 @@ impl Bus {
             clients.iter().for_each(|client| batch.push_forget(client));
             let tickets = batch.tickets();
             ended.end_ticket = intake.append(&mut batch)? + tickets;
-            ended.waiting.retain(|client| !clients.contains(client));
+            for client in &clients {
+                ended.waiting.remove(client);
+            }
         }
         Ok(ended.end_ticket)
     }

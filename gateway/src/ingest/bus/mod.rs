@@ -53,7 +53,7 @@ pub use share::QUEUED_BYTES_MAX;
 pub(super) use task::{restore, run};
 pub use wills::Publication;
 
-use super::settings::Settings;
+use super::{meters::Doublings, settings::Settings};
 use crate::store::SessionChange;
 use route::Takers;
 
@@ -99,6 +99,7 @@ struct Inner {
     /// How long the machine was off before its boot, in milliseconds, as far as the times here count it.
     off_ms: AtomicU64,
     counts: Counts,
+    warned: Warned,
 }
 
 /// Messages that wait to be passed on.
@@ -145,6 +146,17 @@ struct Counts {
     too_large: AtomicU64,
     expired: AtomicU64,
     denied: AtomicU64,
+    wills_lost: AtomicU64,
+}
+
+/// What clients can cause with every CONNECT.
+#[derive(Debug, Default)]
+struct Warned {
+    wills_not_kept: Doublings,
+    wills_lost: Doublings,
+    sessions_ended: Doublings,
+    sessions_revoked: Doublings,
+    copies_shed: Doublings,
 }
 
 /// What the end of a subscription came to.
@@ -194,6 +206,7 @@ impl Bus {
             catches_up: AtomicBool::new(false),
             off_ms: AtomicU64::new(0),
             counts: Counts::default(),
+            warned: Warned::default(),
         }))
     }
 
@@ -392,12 +405,26 @@ impl Bus {
     }
 
     /// Follows the saves: what was given a number is durable once this has reached it.
+    ///
+    /// What this gives is never looked at with something locked, and nothing is locked while it is looked at: somebody who holds a lock
+    /// and waits for it, beside one that looks at it and waits for the lock, would stop all clients once a save is to be told.
     #[must_use]
     pub fn saved(&self) -> watch::Receiver<u64> {
         self.0.saved.subscribe()
     }
 
-    /// The save that is under way, if there is one.
+    /// Waits until `is_over`, which is asked after every save and whenever wills are published, with nothing locked. Cancel-safe.
+    pub async fn saved_until(mut saved: watch::Receiver<u64>, is_over: impl Fn(u64) -> bool) {
+        loop {
+            // Marked as seen before the rest is looked at: what comes in between is looked at again.
+            let number = *saved.borrow_and_update();
+            if is_over(number) || saved.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The save that is under way, if there is one. To be called with nothing locked.
     fn save_under_way(&self) -> Option<u64> {
         let number = self.0.unsaved.lock().number - 1;
         (number > *self.0.saved.borrow()).then_some(number)

@@ -30,6 +30,8 @@ pub enum Outcome {
 pub struct Retained {
     by_topic: BTreeMap<Box<str>, Arc<Message>>,
     bytes: usize,
+    /// No message's time is over before this; `None` if no message's time is limited.
+    next_over_ms: Option<u64>,
 }
 
 impl Retained {
@@ -49,6 +51,7 @@ impl Retained {
             return Outcome::NoRoom { was_there: self.by_topic.remove(&message.topic).is_some() };
         }
         self.bytes = self.bytes - before + after;
+        self.next_over_ms = self.next_over_ms.into_iter().chain(over_ms(message)).min();
         self.by_topic.insert(message.topic.clone(), message.clone());
         Outcome::Changed
     }
@@ -70,10 +73,10 @@ impl Retained {
             .map(|(_, message)| message)
     }
 
-    /// Whether the time of one is over.
+    /// Whether the time of one may be over.
     #[must_use]
     pub fn has_over(&self, now_ms: u64) -> bool {
-        self.by_topic.values().any(|message| message.expires_in_s(now_ms) == Some(0))
+        self.next_over_ms.is_some_and(|over_ms| over_ms <= now_ms)
     }
 
     /// Takes away those whose time is over, and gives their topics.
@@ -81,6 +84,7 @@ impl Retained {
         let over: Vec<_> =
             self.by_topic.extract_if(.., |_, message| message.expires_in_s(now_ms) == Some(0)).collect();
         self.bytes -= over.iter().map(|(_, message)| weight(message)).sum::<usize>();
+        self.next_over_ms = self.by_topic.values().filter_map(|message| over_ms(message)).min();
         over.into_iter().map(|(topic, _)| topic).collect()
     }
 
@@ -92,6 +96,8 @@ impl Retained {
 
     /// All of them: their sizes have to stay.
     pub fn messages_mut(&mut self) -> impl Iterator<Item = &mut Arc<Message>> {
+        // Their times may change: looked for anew.
+        self.next_over_ms = self.next_over_ms.map(|_| 0);
         self.by_topic.values_mut()
     }
 
@@ -105,6 +111,11 @@ impl Retained {
     pub fn len(&self) -> usize {
         self.by_topic.len()
     }
+}
+
+/// When its time is over, if that is limited.
+fn over_ms(message: &Message) -> Option<u64> {
+    message.expiry_s.map(|expiry_s| message.received_ms.saturating_add(u64::from(expiry_s) * 1000))
 }
 
 fn weight(message: &Message) -> usize {
@@ -152,8 +163,15 @@ mod tests {
     fn what_is_over_is_gone() {
         let mut retained = Retained::default();
         retained.put(&Arc::new(Message { expiry_s: Some(2), ..(*message("a", "1")).clone() }), 9, 999);
-        assert!(retained.expire(2999).is_empty());
+        retained.put(&Arc::new(Message { expiry_s: Some(5), ..(*message("b", "1")).clone() }), 9, 999);
+        assert!(!retained.has_over(2999) && retained.expire(2999).is_empty());
+        assert!(retained.has_over(3000));
         assert_eq!(retained.expire(3000), ["a".into()]);
+        assert!(!retained.has_over(5999) && retained.has_over(6000));
+        retained.messages_mut().for_each(|message| Arc::make_mut(message).received_ms = 0);
+        assert!(retained.has_over(5000));
+        assert_eq!(retained.expire(5000), ["b".into()]);
+        assert!(!retained.has_over(u64::MAX));
         assert_eq!((retained.len(), retained.bytes), (0, 0));
     }
 

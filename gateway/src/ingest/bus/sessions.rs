@@ -82,8 +82,9 @@ impl Bus {
     /// Makes a session for a client that has none; `None` if there are as many as there may be.
     pub fn begin(&self, client: &Arc<str>, identity: &Arc<str>) -> Option<Arc<Mailbox>> {
         let mut sessions = self.0.sessions.lock();
-        if sessions.len() >= self.0.settings.sessions_max && !self.drop_longest_away(&mut sessions) {
-            return None;
+        let mut ended = None;
+        if sessions.len() >= self.0.settings.sessions_max {
+            ended = Some(self.drop_longest_away(&mut sessions)?);
         }
         let state = State {
             outbound: Outbound::new(false, &self.0.held_bytes),
@@ -92,6 +93,15 @@ impl Bus {
         };
         let mailbox = Arc::new(Mailbox::new(client.clone(), state));
         sessions.insert(client.clone(), mailbox.clone());
+        drop(sessions);
+        if let Some(ended) = ended
+            && let Some(sessions) = self.0.warned.sessions_ended.more(1)
+        {
+            tracing::warn!(
+                sessions, client = %ended.client(),
+                "there are too many sessions: those away longest are ended"
+            );
+        }
         Some(mailbox)
     }
 
@@ -118,7 +128,9 @@ impl Bus {
         };
         let save = (expiry_s > 0 || !is_in_file).then(|| self.soil(mailbox, !is_in_file));
         mailbox.ring();
-        self.arrived();
+        if mailbox.is_subscriber() {
+            self.arrived();
+        }
         if is_in_file { self.save_under_way() } else { save }
     }
 
@@ -161,32 +173,29 @@ impl Bus {
             state.replays = Replays::default();
             (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.in_file))
         };
-        let mut takers = self.0.takers.write();
-        for filter in filters.keys() {
-            takers.remove(filter, mailbox);
+        if !filters.is_empty() {
+            let mut takers = self.0.takers.write();
+            for filter in filters.keys() {
+                takers.remove(filter, mailbox);
+            }
         }
-        drop(takers);
         in_file?;
         let mut unsaved = self.0.unsaved.lock();
-        unsaved.dirty.retain(|dirty| !Arc::ptr_eq(dirty, mailbox));
         unsaved.changes.push(SessionChange::SessionGone(mailbox.client().to_string()));
         Some(unsaved.number)
     }
 
     /// Room for one more, at the cost of the session whose client is away longest; of one that is nothing but its being there, if
-    /// there is any: clients that only come and go push each other out, and nobody who is owed something.
-    fn drop_longest_away(&self, sessions: &mut HashMap<Arc<str>, Arc<Mailbox>>) -> bool {
+    /// there is any: clients that only come and go push each other out, and nobody who is owed something. `None` if nobody is away.
+    fn drop_longest_away(&self, sessions: &mut HashMap<Arc<str>, Arc<Mailbox>>) -> Option<Arc<Mailbox>> {
         let away = sessions.values().filter_map(|mailbox| {
             let state = mailbox.state();
             Some(((!state.is_bare(), state.away_since_ms?), mailbox))
         });
-        let Some(longest) = away.min_by_key(|(rank, _)| *rank).map(|(_, mailbox)| mailbox.clone()) else {
-            return false;
-        };
-        tracing::warn!(client = %longest.client(), "there are too many sessions: the one away longest is ended");
+        let longest = away.min_by_key(|(rank, _)| *rank).map(|(_, mailbox)| mailbox.clone())?;
         sessions.remove(longest.client());
         self.forget(&longest);
-        true
+        Some(longest)
     }
 
     /// Ends the sessions whose time is over.

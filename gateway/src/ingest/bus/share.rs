@@ -92,18 +92,28 @@ impl Bus {
             }
             lost += copies;
         }
+        let mut ended = vec![];
         if self.held_bytes() > bytes_max {
-            lost += self.end_largest(&mut sessions, share);
+            lost += self.end_largest(&mut sessions, share, &mut ended);
         }
+        drop(sessions);
         self.0.counts.queue_full.fetch_add(lost as u64, Ordering::Relaxed);
-        tracing::warn!(
-            lost,
-            "more sessions share the room for what they are owed: those that had more lose some"
-        );
+        let warned = &self.0.warned;
+        if let Some(lost) = warned.copies_shed.more(lost as u64) {
+            tracing::warn!(
+                lost,
+                "more sessions share the room for what they are owed: those that had more lose some"
+            );
+        }
+        if let Some(last) = ended.last()
+            && let Some(sessions) = warned.sessions_revoked.more(ended.len() as u64)
+        {
+            tracing::warn!(sessions, client = %last.client(), "sessions are ended that do not acknowledge what they get");
+        }
     }
 
     /// Ends the sessions with most in flight until all hold no more than they may. Gives how many copies are lost.
-    fn end_largest(&self, sessions: &mut Sessions, share: usize) -> usize {
+    fn end_largest(&self, sessions: &mut Sessions, share: usize, ended: &mut Vec<Arc<Mailbox>>) -> usize {
         let held = |mailbox: &Arc<Mailbox>| mailbox.state().outbound.held();
         let mut largest: Vec<_> = sessions.values().map(|mailbox| (held(mailbox), mailbox.clone())).collect();
         largest.retain(|((_, bytes), _)| *bytes > share);
@@ -113,11 +123,11 @@ impl Bus {
             if self.held_bytes() <= self.queued_bytes_max() {
                 break;
             }
-            tracing::warn!(client = %mailbox.client(), "a session is ended: it does not acknowledge what it gets");
             lost += messages;
             sessions.remove(mailbox.client());
             self.forget(&mailbox);
             mailbox.revoke();
+            ended.push(mailbox);
         }
         lost
     }

@@ -106,7 +106,7 @@ async fn load(bus: &Bus, view: &View) -> u64 {
         Ok(Ok(None)) => {
             // What is retained from now on is found again behind this position, however soon the power goes.
             let view = view.clone();
-            let made = tokio::task::spawn_blocking(move || view.save_sessions(&[], end)).await;
+            let made = tokio::task::spawn_blocking(move || view.save_sessions(vec![], end)).await;
             if let Ok(Err(error)) = made {
                 tracing::error!("local subscribers' sessions cannot be saved: {error}; trying on");
             }
@@ -139,7 +139,7 @@ pub(super) struct AtWork {
 }
 
 struct Saving {
-    save: Arc<Save>,
+    save: Save,
     position: u64,
     done: JoinHandle<Result<(), StoreError>>,
 }
@@ -295,19 +295,15 @@ impl AtWork {
             return;
         }
         self.ticks = 0;
-        let (save, position) =
-            (Arc::new(self.bus.gather(self.intake.watermark().borrow().committed)), self.follower.position());
-        let done = {
-            let (view, save) = (self.view.clone(), save.clone());
-            tokio::task::spawn_blocking(move || view.save_sessions(&save.changes, position))
-        };
+        let committed = self.intake.watermark().borrow().committed;
+        let (mut save, position) = (self.bus.gather(committed), self.follower.position());
+        let (view, changes) = (self.view.clone(), std::mem::take(&mut save.changes));
+        let done = tokio::task::spawn_blocking(move || view.save_sessions(changes, position));
         self.saving = Some(Saving { save, position, done });
     }
 
     fn saved(&mut self, result: Result<(), StoreError>) {
         let Some(Saving { save, position, .. }) = self.saving.take() else { return };
-        // The blocking task has ended, and with it the other holder.
-        let Some(save) = Arc::into_inner(save) else { return };
         match result {
             Ok(()) => {
                 self.saved_position = position;
@@ -353,6 +349,7 @@ impl AtWork {
         let counts = &self.bus.0.counts;
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
         counter!(telemetry::LOCAL_DELIVERED).increment(take(&counts.delivered));
+        counter!(telemetry::LOST_WILLS).increment(take(&counts.wills_lost));
         for (reason, count) in [
             ("queue-full", take(&counts.queue_full)),
             ("passed-full", take(&counts.passed_full)),

@@ -11,13 +11,14 @@
 //! between the two publishes it twice at worst, and never not at all. A client that comes back waits for that record, as its next will, or
 //! none, takes the place of that one in the file.
 //!
-//! Limits: one will for each client; [`KEPT_BYTES_MAX`] in all, less where `sessions.redb` has little room. One that finds no room is published when its connection ends, without
-//! a delay, and a restart forgets it.
+//! Limits: one will for each client; [`KEPT_BYTES_MAX`] in all, less where `sessions.redb` has little room. One that finds no room is
+//! published when its connection ends, without a delay, and a restart forgets it. While the store takes nothing, [`DUE_BYTES_MAX`] of
+//! such wills wait; what finds no room there is lost, and counted.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use super::{Bus, Message};
@@ -31,6 +32,9 @@ use crate::{
 pub const RETURN_GRACE_S: u32 = 30;
 /// Bytes of all wills that are kept, of which there are no more than clients.
 pub const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of the wills that are to be published and are not kept: of those whose session is over, or for which there was no room. They are
+/// taken out every second unless the store is full.
+pub const DUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What one weighs beside its own bytes.
 const ENTRY_BYTES: usize = 160;
 
@@ -40,10 +44,14 @@ pub(super) struct Wills {
     standing: HashMap<Arc<str>, Standing>,
     bytes: usize,
     /// Those whose session is over, or for which there was no room.
-    due: VecDeque<(Arc<str>, Arc<Will>)>,
+    due: VecDeque<Left>,
+    due_bytes: usize,
     /// Clients of whose will the file may not say what it should.
     dirty: HashSet<Arc<str>>,
 }
+
+/// A will, and whose it is.
+type Left = (Arc<str>, Arc<Will>);
 
 #[derive(Debug)]
 struct Standing {
@@ -209,13 +217,32 @@ impl Wills {
         self.standing.insert(client, Standing { will: Some(will), step, in_file });
     }
 
-    /// One that is to be published now. It stays due until it is put elsewhere.
-    fn next_due(&mut self, now_ms: u64) -> Option<(Arc<str>, Arc<Will>)> {
-        let standing = || {
-            let due = self.standing.iter().find(|(_, standing)| standing.is_due(now_ms));
-            due.and_then(|(client, standing)| Some((client.clone(), standing.will.clone()?)))
-        };
-        self.due.front().cloned().or_else(standing)
+    /// Those that are to be published now. They stay due until they are put elsewhere.
+    fn all_due(&self, now_ms: u64) -> Vec<Left> {
+        let standing = self.standing.iter().filter(|(_, standing)| standing.is_due(now_ms));
+        let standing = standing.filter_map(|(client, will)| Some((client.clone(), will.will.clone()?)));
+        self.due.iter().cloned().chain(standing).collect()
+    }
+
+    /// One more that is due and is not kept. False if there is no room for it: it is lost.
+    fn push_due(&mut self, client: &Arc<str>, will: &Arc<Will>) -> bool {
+        let has_room = self.due_bytes + size(client, will) <= DUE_BYTES_MAX;
+        if has_room {
+            self.due_bytes += size(client, will);
+            self.due.push_back((client.clone(), will.clone()));
+        }
+        has_room
+    }
+
+    /// These are published, and due no more.
+    fn remove_due(&mut self, published: &[(Left, u64)]) {
+        let published: HashSet<_> = published.iter().map(|((_, will), _)| Arc::as_ptr(will)).collect();
+        let due_bytes = &mut self.due_bytes;
+        self.due.retain(|(client, will)| {
+            let is_due = !published.contains(&Arc::as_ptr(will));
+            *due_bytes -= if is_due { 0 } else { size(client, will) };
+            is_due
+        });
     }
 }
 
@@ -233,25 +260,33 @@ impl Bus {
     /// The client is connected with this will, or with none: one that it left is gone, unless it was due. Gives whether the file has to
     /// be told of it before the client is let in.
     pub fn stand_will(&self, client: &Arc<str>, will: Option<&Arc<Will>>, now_ms: u64) -> Option<u64> {
-        let mut wills = self.0.wills.lock();
-        if let Some(due) = wills.standing.get(client).filter(|standing| standing.is_due(now_ms))
-            && let Some(will) = due.will.clone()
-        {
-            wills.due.push_back((client.clone(), will));
-        }
         // As much of the file's room as what is retained may take, at the most.
         let bytes_max = KEPT_BYTES_MAX.min(self.retained_bytes_max());
-        let has_room = |will: &&Arc<Will>| wills.bytes + size(client, will) <= bytes_max;
-        let kept = will.filter(has_room).cloned();
-        if kept.is_none() && will.is_some() {
-            tracing::warn!(%client, "there are too many bytes of wills: this one is not kept over a restart");
+        let (mut is_lost, is_kept, save);
+        {
+            let mut wills = self.0.wills.lock();
+            is_lost = false;
+            if let Some(due) = wills.standing.get(client).filter(|standing| standing.is_due(now_ms))
+                && let Some(due) = due.will.clone()
+            {
+                is_lost = !wills.push_due(client, &due);
+            }
+            let has_room = |will: &&Arc<Will>| wills.bytes + size(client, will) <= bytes_max;
+            let kept = will.filter(has_room).cloned();
+            is_kept = kept.is_some() || will.is_none();
+            wills.set(client, kept, Step::There);
+            save = (!wills.is_in_file(client)).then(|| self.soil_will(&mut wills, client, true));
         }
-        wills.set(client, kept, Step::There);
-        if wills.is_in_file(client) {
-            self.save_under_way()
-        } else {
-            Some(self.soil_will(&mut wills, client, true))
+        if is_lost {
+            self.lose_will(client);
         }
+        if !is_kept && let Some(wills) = self.0.warned.wills_not_kept.more(1) {
+            tracing::warn!(
+                wills, %client,
+                "there are too many bytes of wills: some are not kept over a restart, and not delayed"
+            );
+        }
+        save.or_else(|| self.save_under_way())
     }
 
     /// The client is gone, and its will waits until `due_ms`, unless the client comes back or its session ends before.
@@ -261,8 +296,20 @@ impl Bus {
             wills.set(client, Some(will.clone()), Step::Waiting { due_ms });
             // It is in no log.
             self.soil_will(&mut wills, client, true);
-        } else {
-            wills.due.push_back((client.clone(), will.clone()));
+        } else if !wills.push_due(client, will) {
+            drop(wills);
+            self.lose_will(client);
+        }
+    }
+
+    /// Nothing takes a will that is due. To be called with nothing locked.
+    fn lose_will(&self, client: &Arc<str>) {
+        self.0.counts.wills_lost.fetch_add(1, Ordering::Relaxed);
+        if let Some(wills) = self.0.warned.wills_lost.more(1) {
+            tracing::warn!(
+                wills, %client,
+                "the store takes nothing, and there are too many bytes of wills that wait for it: some are lost"
+            );
         }
     }
 
@@ -309,17 +356,20 @@ impl Bus {
 
     /// Publishes the wills whose time has come, with what gives the watermark at which each is durable; until there is no room.
     pub(super) fn publish_wills(&self, now_ms: u64, publish: impl Fn(&Message) -> Option<u64>) {
-        loop {
-            let Some((client, will)) = self.0.wills.lock().next_due(now_ms) else { return };
-            let Some(committed_at) = publish(&message(&client, &will, now_ms)) else { return };
-            let mut wills = self.0.wills.lock();
-            if wills.due.front().is_some_and(|(_, due)| Arc::ptr_eq(due, &will)) {
-                wills.due.pop_front();
-            }
-            drop(wills);
-            self.will_published(&client, &will, committed_at);
-            // Its client may wait for it.
-            self.0.saved.send_modify(|_| {});
+        let due = self.0.wills.lock().all_due(now_ms);
+        let published = due.into_iter().map_while(|(client, will)| {
+            let committed_at = publish(&message(&client, &will, now_ms))?;
+            Some(((client, will), committed_at))
+        });
+        let published: Vec<_> = published.collect();
+        if published.is_empty() {
+            return;
         }
+        self.0.wills.lock().remove_due(&published);
+        for ((client, will), committed_at) in &published {
+            self.will_published(client, will, *committed_at);
+        }
+        // Their clients may wait for it.
+        self.0.saved.send_modify(|_| {});
     }
 }

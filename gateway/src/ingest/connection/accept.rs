@@ -28,7 +28,7 @@ use crate::{
             audit::Action,
             refusal::{Reason, Refusal},
         },
-        bus::{Publication, Resumed},
+        bus::{Bus, Publication, Resumed},
         codec::{Connect, Refused},
         error::Fault,
         packet::Version,
@@ -205,10 +205,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// Waits until a will that the client left is durable in the log, if its time has come: with CONNACK the file forgets it. A log that
     /// takes nothing keeps nobody out.
     async fn wait_published(&self, client: &str) {
-        let (bus, mut saved, mut watermark) = (&self.shared.bus, self.saved.clone(), self.watermark.clone());
+        let (bus, mut watermark) = (&self.shared.bus, self.watermark.clone());
         let publication = || bus.will_publication(client, clock::steady_ms());
         let durable = async {
-            let _ = saved.wait_for(|_| publication() != Some(Publication::Due)).await;
+            Bus::saved_until(self.saved.clone(), |_| publication() != Some(Publication::Due)).await;
             if let Some(Publication::Made { committed_at }) = publication() {
                 let _ = watermark.wait_for(|now| now.closed || now.committed >= committed_at).await;
             }
@@ -218,8 +218,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 
     /// Waits for the save that has the client's session, unless there is a reason not to.
     pub(super) async fn wait_saved(&self, number: u64) {
-        let (mut saved, bus) = (self.saved.clone(), &self.shared.bus);
-        let is_over = saved.wait_for(|saved| *saved >= number || bus.cannot_save());
+        let bus = &self.shared.bus;
+        let is_over = Bus::saved_until(self.saved.clone(), |saved| saved >= number || bus.cannot_save());
         let in_time = self.unless_kicked(timeout(SAVE_TIMEOUT, is_over)).await;
         if matches!(in_time, Ok(Err(_))) && self.shared.told.is_new(("unsaved", "sessions")) {
             tracing::warn!(

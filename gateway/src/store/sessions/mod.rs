@@ -112,7 +112,7 @@ impl SessionFile {
     ///
     /// # Errors
     /// [`StoreError`]: nothing of it is kept. It can be tried again.
-    pub fn save(&self, changes: &[Change], position: u64) -> Result<(), StoreError> {
+    pub fn save(&self, changes: Vec<Change>, position: u64) -> Result<(), StoreError> {
         let mut held = self.held.lock();
         let mut now = *held;
         self.keeper.change(|transaction| {

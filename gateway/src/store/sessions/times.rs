@@ -41,8 +41,7 @@ impl Times {
     }
 
     /// A change as the file says it.
-    pub fn written(&self, change: &Change) -> Change {
-        let mut change = change.clone();
+    pub fn written(&self, mut change: Change) -> Change {
         let write = |ms| pack(self.present.moment(ms));
         match &mut change {
             Change::Session(_, row) => map_session(row, write, write),

@@ -130,7 +130,8 @@ impl Outbound {
                 return true;
             }
             if entry.owed.qos == 2 && keeps && entry.kept != Keep::Yes {
-                written.waits_for_file = true;
+                // A save that is under way rings when it has ended.
+                written.waits_for_file |= entry.kept == Keep::No;
                 unsent += 1;
                 return true;
             }

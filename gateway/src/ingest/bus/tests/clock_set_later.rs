@@ -73,7 +73,7 @@ impl Machine {
         let save = self.house.bus.gather(u64::MAX);
         let store = self.store.take().unwrap();
         self.journal = store.view().timeline().journal().boots().cloned().collect();
-        store.view().save_sessions(&save.changes, 0).unwrap();
+        store.view().save_sessions(save.changes.clone(), 0).unwrap();
         store.close();
     }
 

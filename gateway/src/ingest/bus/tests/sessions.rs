@@ -176,7 +176,7 @@ fn what_is_kept_comes_back_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let kept = {
         let store = open(folder.path());
-        store.view().save_sessions(&house.bus.gather(u64::MAX).changes, 77).unwrap();
+        store.view().save_sessions(house.bus.gather(u64::MAX).changes, 77).unwrap();
         store.close();
         let store = open(folder.path());
         let kept = store.view().load_sessions(&crate::clock::reading()).unwrap().unwrap();
@@ -283,7 +283,7 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
     house.bus.route(&message("x", "1", 1, false));
     house.end(&mut b);
     // The file says what was before, and none of what follows.
-    store.view().save_sessions(&house.bus.gather(u64::MAX).changes, 1).unwrap();
+    store.view().save_sessions(house.bus.gather(u64::MAX).changes, 1).unwrap();
     for n in 0..100 {
         house.bus.route(&message("x", &n.to_string(), 1, false));
         house.bus.route(&message("r", &n.to_string(), 1, true));
@@ -299,7 +299,7 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
     assert!(out(&mut a, house.now).is_empty(), "a step of QoS 2 before it is durable");
     let save = house.bus.gather(u64::MAX);
     assert!(save.changes.len() < 10, "it grows with every failure: {:?}", save.changes);
-    store.view().save_sessions(&save.changes, 2).unwrap();
+    store.view().save_sessions(save.changes.clone(), 2).unwrap();
     house.bus.note_saved(save);
     assert_eq!(payloads(&out(&mut a, house.now)), ["last"]);
     store.close();

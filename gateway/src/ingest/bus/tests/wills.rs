@@ -1,9 +1,17 @@
 //! Wills: when they are published, and what the file says of them until then.
 
-use std::cell::RefCell;
+use std::{
+    cell::{Cell, RefCell},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
 use super::*;
-use crate::store::{KeptSessions, SessionChange, StandingWillRow};
+use crate::{
+    ingest::{bus::wills::DUE_BYTES_MAX, codec::Will, publish::Qos},
+    store::{KeptSessions, SessionChange, StandingWillRow},
+};
 
 /// Connects with MQTT 5 and this will; gives whether the client is told after a save.
 fn connect(house: &mut House, expiry_s: u8, delay_s: u8, payload: Option<&str>) -> (Session, bool) {
@@ -126,21 +134,17 @@ fn after_a_restart_a_client_has_its_delay_or_the_grace_to_come_back() {
     }
 }
 
+fn will(payload: Vec<u8>) -> Arc<Will> {
+    let (topic, qos) = ("will".into(), Qos::AtLeastOnce);
+    Arc::new(Will { topic, payload, retain: false, qos, delay_s: 0, properties: vec![] })
+}
+
 #[test]
 fn a_will_for_which_there_is_no_room_is_published_all_the_same() {
     let mut house = House::new(Settings::default());
     let large = "x".repeat(60_000);
     for n in 0..75 {
-        let client: Arc<str> = n.to_string().into();
-        let will = crate::ingest::codec::Will {
-            topic: "will".into(),
-            payload: large.clone().into_bytes(),
-            retain: false,
-            qos: crate::ingest::publish::Qos::AtLeastOnce,
-            delay_s: 0,
-            properties: vec![],
-        };
-        house.bus.stand_will(&client, Some(&Arc::new(will)), 0);
+        house.bus.stand_will(&n.to_string().into(), Some(&will(large.clone().into_bytes())), 0);
     }
     let (mut w, _) = connect(&mut house, 60, 10, Some(&large[..100]));
     let rows =
@@ -149,4 +153,94 @@ fn a_will_for_which_there_is_no_room_is_published_all_the_same() {
     house.end(&mut w);
     let due = published(&house, 0).len() + published(&house, 10_000).len();
     assert_eq!(due, 1);
+}
+
+#[test]
+fn wills_that_are_due_while_the_store_is_full_wait_up_to_a_bound_and_are_published_then() {
+    const BYTES: usize = 100_000;
+    let house = House::new(Settings::default());
+    let count = 2 * DUE_BYTES_MAX / BYTES;
+    for n in 0..count {
+        // No file has them: what is not kept.
+        house.bus.leave_will(&n.to_string().into(), &will(vec![b'x'; BYTES]), 0);
+        house.bus.publish_wills(house.now.steady_ms, |_| None);
+    }
+    let lost = house.bus.0.counts.wills_lost.load(Ordering::Relaxed) as usize;
+    let waiting = published(&house, 0).len();
+    assert_eq!(waiting + lost, count, "each is published or counted");
+    assert!(waiting * BYTES <= DUE_BYTES_MAX && (waiting + 2) * BYTES > DUE_BYTES_MAX, "{waiting}");
+    assert_eq!(published(&house, 0), NOTHING, "once");
+    house.bus.leave_will(&"w".into(), &will(vec![b'y'; BYTES]), 0);
+    assert_eq!(published(&house, 0).len(), 1, "there is room again");
+}
+
+#[test]
+fn ten_thousand_wills_that_are_due_at_once_are_published_in_one_go_and_those_that_wait_are_woken_once() {
+    let mut house = House::new(Settings::default());
+    let (_w, _) = connect(&mut house, 60, 10, Some("1"));
+    let row = StandingWillRow { due_ms: Some(0), ..saved(&house, 0)[0].clone().unwrap() };
+    let wills = (0..10_000).map(|n| (n.to_string(), row.clone())).collect();
+    house.bus.restore(KeptSessions { wills, ..KeptSessions::default() }, house.now.steady_ms, 0);
+    let (woken, count) = (house.bus.saved(), Cell::new(0));
+    house.bus.publish_wills(house.now.steady_ms, |_| {
+        assert!(!woken.has_changed().unwrap(), "woken after {} of them", count.get());
+        count.set(count.get() + 1);
+        Some(7)
+    });
+    assert_eq!((count.get(), woken.has_changed().unwrap()), (10_000, true));
+    assert_eq!(published(&house, 0), NOTHING, "once");
+}
+
+/// Longest wait for a lock that nobody may hold for long.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+
+#[test]
+fn nobody_holds_the_wills_while_it_waits_to_look_at_the_saves() {
+    let house = House::new(Settings::default());
+    let client: Arc<str> = "c".into();
+    let kept = will(vec![b'x'; 10]);
+    house.bus.stand_will(&client, Some(&kept), 0);
+    // A save is under way that has it: whoever connects with the same will waits for that one.
+    let save = house.bus.gather(0);
+    let saves = house.bus.saved();
+    let looked_at = saves.borrow();
+    let (writer, accepting) = (house.bus.clone(), house.bus.clone());
+    let ends = [
+        // It waits until the saves are not looked at any more, and those that want to look wait behind it.
+        thread::spawn(move || writer.note_not_saved()),
+        thread::spawn(move || _ = accepting.stand_will(&client, Some(&kept), 0)),
+    ];
+    // Time for both to come as far as they can. One that is late makes the test pass, never fail.
+    for _ in 0..50 {
+        thread::sleep(Duration::from_millis(10));
+        assert!(house.bus.0.wills.try_lock_for(LOCK_LIMIT).is_some(), "the wills are held");
+    }
+    drop(looked_at);
+    ends.into_iter().for_each(|end| end.join().unwrap());
+    house.bus.note_saved(save);
+}
+
+#[test]
+fn whoever_waits_for_a_save_asks_its_question_while_the_saves_can_go_on() {
+    let house = House::new(Settings::default());
+    let (bus, asked) = (house.bus.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = asked.clone();
+    let waits = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(Bus::saved_until(bus.saved(), |_| {
+            // As a save that ends just now would: it must not be missed either.
+            if count.fetch_add(1, Ordering::Relaxed) < 3 {
+                bus.note_not_saved();
+            }
+            count.load(Ordering::Relaxed) > 3
+        }));
+    });
+    for _ in 0..1000 {
+        if waits.is_finished() {
+            assert_eq!(asked.load(Ordering::Relaxed), 4);
+            return waits.join().unwrap();
+        }
+        thread::sleep(LOCK_LIMIT / 1000);
+    }
+    panic!("it waits for itself, asked {} times", asked.load(Ordering::Relaxed));
 }

@@ -59,7 +59,7 @@ fn times_of_the_wall_clock_in_format_1_are_read_and_the_first_save_says_everythi
         Change::Owed(client, 1, owed[0].1.clone()),
         Change::Retained("r".into(), Some(kept.retained[0].clone())),
     ];
-    file.save(&changes, 5).unwrap();
+    file.save(changes.to_vec(), 5).unwrap();
     let kept = file.load(&now, u64::MAX).unwrap().unwrap();
     assert!(!kept.is_old);
     check(&kept);
