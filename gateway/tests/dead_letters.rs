@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 
-use tidegate::store::{Batch, DeadLetterFilter, Kind, Reader, Record, Settings, Store, View};
+use tidegate::store::{Batch, DeadLetterFilter, Kind, NewLetter, Reader, Record, Settings, Store, View};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const UPLINK: &str = "cloud";
@@ -47,7 +47,8 @@ async fn set_next_aside(reader: &mut Reader, reason: &str) {
     let from = reader.position();
     let block = tokio::time::timeout(LIMIT, reader.next()).await.expect("a block within the limit").unwrap();
     for (offset, record) in block.records_from(from) {
-        reader.set_aside(offset, &record, reason, 1).await.unwrap();
+        let letter = NewLetter::new(offset, &record, reason.to_owned(), 1);
+        reader.set_aside(Arc::new(vec![letter])).await.unwrap();
         reader.release(offset + 1);
     }
 }

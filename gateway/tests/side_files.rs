@@ -124,7 +124,7 @@ fn dead_letters_that_are_gone_leave_a_small_file_at_the_next_start() {
     for offset in 0..100 {
         let record = Record { client: "c", topic: "t", payload: &payload, ..record() };
         let letter = Letter { uplink: "u", offset, reason: "r", set_aside_ms: 1, tries: 1, record };
-        store.view().set_aside(&letter).unwrap();
+        store.view().set_aside(&[letter]).unwrap();
     }
     assert_eq!(store.view().remove_dead_letters_numbered(&(1..100).collect::<Vec<_>>()).unwrap(), 99);
     store.close();

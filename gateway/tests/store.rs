@@ -4,7 +4,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tidegate::store::{Batch, Block, INTAKE_BYTES_MAX, Kind, Reader, Record, Settings, Store, StoreError};
+use tidegate::store::{
+    Batch, Block, INTAKE_BYTES_MAX, Kind, NewLetter, Reader, Record, Settings, Store, StoreError,
+};
 use tidegate_protocol::{DeviceName, FrameWriter, Leaf, Topic};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -385,7 +387,8 @@ async fn what_is_set_aside_is_counted_also_after_a_crash() {
     let mut reader = store.reader(UPLINK).unwrap();
     let block = next(&mut reader).await;
     let (offset, poison) = block.records_from(0).next().unwrap();
-    reader.set_aside(offset, &poison, "too large", 1).await.unwrap();
+    let letter = NewLetter::new(offset, &poison, "too large".to_owned(), 1);
+    reader.set_aside(Arc::new(vec![letter])).await.unwrap();
     reader.release(offset + 1);
     store.crash();
     assert_eq!(open(folder.path()).status().dead_letters, 1);

@@ -67,7 +67,8 @@ pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
 pub use dead_letters::{
     DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
-    DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+    DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, NewLetter,
+    PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
 };
 pub use error::StoreError;
 pub use fleet::{

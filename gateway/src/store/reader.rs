@@ -17,11 +17,10 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     cursor::Cursor,
-    dead_letters::Letter,
+    dead_letters::NewLetter,
     error::StoreError,
     ids::StoreIds,
     log::{End, Log, Mark, Trouble},
-    record::Record,
     row::{Block, HEAD_BYTES},
     segments::Fault,
 };
@@ -177,26 +176,16 @@ impl Reader {
         read.ok().and_then(Result::ok).unwrap_or_default().into_iter().map(Arc::new).collect()
     }
 
-    /// Makes a dead letter of the record at `offset`, which was sent `tries` times: durable when this returns, so that it may be released.
+    /// Makes dead letters, in one transaction: durable when this returns, so that their records may be released.
     ///
     /// # Errors
-    /// It could not be made durable: do not release it.
-    pub async fn set_aside(
-        &self,
-        offset: u64,
-        record: &Record<'_>,
-        reason: &str,
-        tries: u32,
-    ) -> Result<(), ReadError> {
-        let log = self.log.clone();
-        let (cursor, reason) = (self.cursor, reason.to_owned());
-        let mut bytes = Vec::with_capacity(record.size());
-        record.write(&mut bytes);
-        let received_ms = record.received_ms;
+    /// They could not be made durable: do not release their records.
+    pub async fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> Result<(), ReadError> {
+        let (log, cursor) = (self.log.clone(), self.cursor);
         let put = move || {
-            let Ok((record, _)) = Record::read(&bytes, 0, received_ms) else { return Ok(()) };
-            let (uplink, set_aside_ms) = (log.cursors[cursor].uplink.as_str(), clock::wall_ms());
-            log.dead_letters.put(&Letter { uplink, offset, reason: &reason, set_aside_ms, tries, record })
+            let (uplink, now_ms) = (log.cursors[cursor].uplink.as_str(), clock::wall_ms());
+            let letters: Vec<_> = letters.iter().map(|letter| letter.letter(uplink, now_ms)).collect();
+            log.dead_letters.put(&letters)
         };
         match tokio::task::spawn_blocking(put).await {
             Ok(outcome) => Ok(outcome.map_err(Arc::new)?),

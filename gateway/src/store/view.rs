@@ -35,13 +35,13 @@ impl View {
         &self.log.timeline
     }
 
-    /// Makes a dead letter: durable when this returns. One of the same place in the log is replaced, and its tries are
-    /// added.
+    /// Makes dead letters, in one transaction: durable when this returns. One of the same place in the log is replaced, and its tries
+    /// are added.
     ///
     /// # Errors
-    /// [`StoreError`]: it is not kept.
-    pub fn set_aside(&self, letter: &Letter<'_>) -> Result<(), StoreError> {
-        self.log.dead_letters.put(letter)
+    /// [`StoreError`]: none of them is kept.
+    pub fn set_aside(&self, letters: &[Letter<'_>]) -> Result<(), StoreError> {
+        self.log.dead_letters.put(letters)
     }
 
     /// Takes the dead letters with these numbers away for good, in one transaction, and says how many there were.

@@ -7,7 +7,7 @@ use std::{future::Future, sync::Arc};
 use tokio::sync::watch;
 
 use super::{carried::Control, source::Source};
-use crate::store::{ReadError, Record, StoreIds};
+use crate::store::{NewLetter, ReadError, Record, StoreIds};
 
 /// A source behind the fleet.
 pub struct Informed<S: Source> {
@@ -72,14 +72,8 @@ impl<S: Source> Source for Informed<S> {
         self.source.release(offset);
     }
 
-    fn set_aside(
-        &self,
-        offset: u64,
-        record: &Record<'_>,
-        reason: &str,
-        tries: u32,
-    ) -> impl Future<Output = Result<(), ReadError>> + Send {
-        self.source.set_aside(offset, record, reason, tries)
+    fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> impl Future<Output = Result<(), ReadError>> + Send {
+        self.source.set_aside(letters)
     }
 
     fn ids(&self) -> &StoreIds {

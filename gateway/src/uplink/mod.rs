@@ -83,7 +83,7 @@ use self::{
 pub use crate::catalog::Values;
 use crate::{
     clock,
-    store::{ReadError, Reader},
+    store::{NewLetter, ReadError, Reader},
 };
 
 /// The least wait before a suspected event is sent alone once more: a limit of a rate has recovered by then.
@@ -256,7 +256,8 @@ impl<S: Source> Uplink<'_, S> {
         let block = self.source.next().await?;
         // The first that there is: it was the first to be sent.
         let Some((offset, record)) = S::records_from(&block, head).next() else { return Ok(()) };
-        lane::set_aside(&mut self.shared(shutdown), offset, &record, &fault.to_string(), tries).await?;
+        let letter = NewLetter::new(offset, &record, fault.to_string(), tries);
+        lane::set_aside(&mut self.shared(shutdown), vec![letter]).await?;
         self.source.release(offset + 1);
         self.suspect.set_aside(&Features::of(&record), fault, clock::monotonic());
         Ok(())

@@ -6,7 +6,7 @@
 use std::{future::Future, sync::Arc};
 
 use super::carried::Control;
-use crate::store::{Block, ReadError, Reader, Record, StoreIds};
+use crate::store::{Block, NewLetter, ReadError, Reader, Record, StoreIds};
 
 /// A reader of the log with a cursor that survives.
 pub trait Source: Send + Sync {
@@ -30,14 +30,8 @@ pub trait Source: Send + Sync {
     fn controls(&self, offset: u64) -> impl Future<Output = Vec<Control>> + Send;
     /// Everything before `offset` is settled.
     fn release(&mut self, offset: u64);
-    /// Makes a dead letter of a record that was sent `tries` times: durable when this returns.
-    fn set_aside(
-        &self,
-        offset: u64,
-        record: &Record<'_>,
-        reason: &str,
-        tries: u32,
-    ) -> impl Future<Output = Result<(), ReadError>> + Send;
+    /// Makes dead letters, all of them or none: durable when this returns.
+    fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> impl Future<Output = Result<(), ReadError>> + Send;
     /// What records are named after that have no name of their own.
     fn ids(&self) -> &StoreIds;
 }
@@ -80,14 +74,8 @@ impl Source for Reader {
         Reader::release(self, offset);
     }
 
-    fn set_aside(
-        &self,
-        offset: u64,
-        record: &Record<'_>,
-        reason: &str,
-        tries: u32,
-    ) -> impl Future<Output = Result<(), ReadError>> + Send {
-        Reader::set_aside(self, offset, record, reason, tries)
+    fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> impl Future<Output = Result<(), ReadError>> + Send {
+        Reader::set_aside(self, letters)
     }
 
     fn ids(&self) -> &StoreIds {

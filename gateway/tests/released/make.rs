@@ -1,10 +1,10 @@
 //! Makes the stores of a release: two sealed segments and an active one, every kind of record, pending QoS 2 ids, a
 //! cursor in the first segment, and one event set aside. It stays as it is: what a later format adds, a later maker adds.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
-use tidegate::store::{Batch, Kind, Record, Store};
+use tidegate::store::{Batch, Kind, NewLetter, Record, Store};
 
 use super::{UPLINK, append, frame, listed, next, open, packed};
 
@@ -62,7 +62,8 @@ async fn fill(store: &Store) -> Vec<Value> {
                 let block = next(&mut reader).await;
                 if let Some((offset, aside)) = block.records_from(ASIDE).next().filter(|(at, _)| *at == ASIDE)
                 {
-                    reader.set_aside(offset, &aside, "too large", 1).await.unwrap();
+                    let letter = NewLetter::new(offset, &aside, "too large".to_owned(), 1);
+                    reader.set_aside(Arc::new(vec![letter])).await.unwrap();
                 }
             }
             // Before the segment is sealed: the next one begins with it.

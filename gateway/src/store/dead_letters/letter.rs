@@ -26,6 +26,19 @@ pub struct Letter<'a> {
     pub record: Record<'a>,
 }
 
+/// An event that is to be a dead letter: a copy of it, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewLetter {
+    /// As in [`Letter`].
+    pub offset: u64,
+    /// As in [`Letter`].
+    pub reason: String,
+    /// As in [`Letter`].
+    pub tries: u32,
+    received_ms: u64,
+    record: Box<[u8]>,
+}
+
 /// A dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -55,6 +68,34 @@ struct Stored<'a> {
     received_ms: u64,
     tries: u32,
     record: &'a [u8],
+}
+
+impl NewLetter {
+    /// Of the record at `offset`, which was sent `tries` times.
+    #[must_use]
+    pub fn new(offset: u64, record: &Record<'_>, reason: String, tries: u32) -> Self {
+        Self { offset, reason, tries, received_ms: record.received_ms, record: bytes_of(record).into() }
+    }
+
+    /// The event, whole.
+    #[must_use]
+    pub fn record(&self) -> Record<'_> {
+        let read = Record::read(&self.record, 0, self.received_ms);
+        read.expect("invariant: `new` wrote it from a record").0
+    }
+
+    /// Bytes of the copy and of the reason.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.record.len() + self.reason.len()
+    }
+
+    /// The letter of `uplink` that it becomes at this time, wall clock, milliseconds since 1970.
+    #[must_use]
+    pub fn letter<'a>(&'a self, uplink: &'a str, set_aside_ms: u64) -> Letter<'a> {
+        let (record, reason) = (self.record(), self.reason.as_str());
+        Letter { uplink, offset: self.offset, reason, set_aside_ms, tries: self.tries, record }
+    }
 }
 
 impl DeadLetter {

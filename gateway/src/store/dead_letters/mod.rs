@@ -36,7 +36,7 @@ pub use self::{
     dropped::{DROPPED_DEVICES_MAX, Dropped, DroppedBy},
     file::{DAMAGED_FILE, FILE, identity},
     filter::DeadLetterFilter,
-    letter::{DeadLetter, Letter},
+    letter::{DeadLetter, Letter, NewLetter},
     look::{DeadLetterPage, PAGE_LETTERS_MAX},
 };
 use self::{file::Told, tables::Tables};
@@ -108,12 +108,13 @@ impl DeadLetters {
         }
     }
 
-    /// Keeps `letter`: durable when this returns. One of the same place in the log is replaced, and its tries are added.
+    /// Keeps `letters`, in one transaction: durable when this returns. One of the same place in the log is replaced, and its tries are
+    /// added.
     ///
     /// # Errors
-    /// [`StoreError`]: it is not kept, so its event must not be released.
-    pub fn put(&self, letter: &Letter<'_>) -> Result<(), StoreError> {
-        self.change(|tables| tables.put(letter, self.max_bytes))
+    /// [`StoreError`]: none of them is kept, so their events must not be released.
+    pub fn put(&self, letters: &[Letter<'_>]) -> Result<(), StoreError> {
+        self.change(|tables| letters.iter().try_for_each(|letter| tables.put(letter, self.max_bytes)))
     }
 
     /// How many there are.

@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use settle::set_aside;
 
-use self::probe::Trial;
+use self::{probe::Trial, settle::Unkept};
 use super::{
     carried::Carried,
     deadlines::{Deadlines, Due, InFlight, Patience},
@@ -111,6 +111,7 @@ pub struct Lane<'a, S: Source, Io> {
     deadlines: Deadlines,
     /// Records that are in flight, of which there is a dead letter.
     set_aside_now: BTreeSet<u64>,
+    unkept: Unkept,
     trial: Trial,
     /// Something is known of events that are to come: see `probe.rs`.
     is_careful: bool,
@@ -128,6 +129,7 @@ enum Event<B> {
     Moved(Moved),
     Block(Arc<B>),
     Alarm,
+    SetAside,
     Shutdown,
 }
 
@@ -160,6 +162,7 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
             began_at: shared.source.released(),
             deadlines: Deadlines::new(patience, keep_alive, now),
             set_aside_now: BTreeSet::new(),
+            unkept: Unkept::default(),
             trial: Trial::default(),
             is_careful: false,
             filling: true,
@@ -220,8 +223,7 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         let mut next = records.next();
         loop {
             while let Some((offset, record)) = next.filter(|_| self.may_fill()) {
-                // Each that is set aside costs a commit: a shutdown does not wait for many.
-                if !self.put(offset, &record).await? && self.shared.shutdown.is_cancelled() {
+                if !self.put(offset, &record).await? {
                     return Ok(false);
                 }
                 next = records.next();
@@ -244,8 +246,8 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         self.filling && self.link.has_room() && !self.trial.is_refused()
     }
 
-    /// Writes the record into the outbox, unless it is for local subscribers alone. False if not all of it can be sent, or on
-    /// shutdown: what cannot be sent is set aside.
+    /// Writes the record into the outbox, unless it is for local subscribers alone; what cannot be sent is set aside. False on
+    /// shutdown.
     #[inline]
     async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         if record.local {
@@ -255,9 +257,9 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
             return Ok(true);
         }
         if self.is_careful
-            && let Some(is_whole) = self.put_carefully(offset, record).await?
+            && let Some(goes_on) = self.put_carefully(offset, record).await?
         {
-            return Ok(is_whole);
+            return Ok(goes_on);
         }
         self.put_now(offset, record).await
     }
@@ -268,16 +270,19 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
             return self.put_described(offset, record).await;
         };
         let id = self.window.push(offset, record.events, self.now).expect(ROOM);
-        let Err(why) = raw.publish(self.link.outbox(), offset, record, id, &self.limits) else {
-            return Ok(true);
-        };
-        self.set_aside(id, offset, record, &why.to_string(), 0).await?;
-        self.release();
-        Ok(false)
+        if let Err(why) = raw.publish(self.link.outbox(), offset, record, id, &self.limits) {
+            self.set_aside(Some(id), offset, record, why.to_string(), 0).await?;
+        }
+        Ok(true)
     }
 
-    /// Waits for the next thing to do: the socket, the clock, the shutdown, and a block if one is wanted. Cancel-safe.
+    /// Waits for the next thing to do: the socket, the clock, the shutdown, and a block if one is wanted. Before that, what is to be set
+    /// aside is.
     async fn wait(&mut self, want_block: bool) -> Result<Event<S::Block>, Broken> {
+        if self.keep_letters().await? {
+            self.now = clock::monotonic();
+            return Ok(Event::SetAside);
+        }
         self.arm();
         let stopping = self.drain_until.is_some();
         let Shared { source, shutdown, .. } = &mut self.shared;
@@ -299,6 +304,8 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
             Event::Moved(moved) => self.after_move(moved).await?,
             Event::Alarm => self.after_alarm()?,
             Event::Block(_) => {}
+            // Each time costs a commit: a shutdown does not wait for many.
+            Event::SetAside => return Ok(!self.shared.shutdown.is_cancelled()),
             Event::Shutdown => return Ok(false),
         }
         Ok(true)

@@ -179,7 +179,9 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         self.trial.is_alone = true;
         self.trial.is_controlled = self.trial.takes(self.now);
         self.deadlines.set_alone(Some(record.size()));
-        let is_whole = self.put_now(offset, record).await?;
+        if !self.put_now(offset, record).await? {
+            return Ok(false);
+        }
         // What is answered behind the record was read behind it.
         self.ping();
         if !self.settle_all().await? {
@@ -190,7 +192,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         if !self.shared.carried.is_counted(offset) {
             self.shared.suspect.causes_mut().refute(&Features::of(record));
         }
-        Ok(is_whole)
+        Ok(true)
     }
 
     /// Sends the control before the record at `head`, and waits for its acknowledgement. False on shutdown.

@@ -5,7 +5,11 @@
 //!                   ├─ never taken ─▶ set aside ─▶┘
 //!                   └─ not now ─▶ nothing more is sent; when the rest is answered the lane ends, and sends again later
 //! ```
-//! Answers are read in bulk and released once. It waits for nothing but the store, when a record is set aside.
+//! Answers are read in bulk and released once. It waits for nothing but the store, when records are set aside: all that are known to be by
+//! the time it would wait for something else become dead letters in one transaction, and settle then. At most
+//! [`LETTERS_BYTES_MAX`] and one record more wait for that, and no more records than the window has room for.
+
+use std::sync::Arc;
 
 use fail::fail_point;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,10 +23,21 @@ use super::{
     },
     Lane, REFILL_DIVISOR, Shared,
 };
-use crate::store::Record;
+use crate::store::{NewLetter, Record};
 
 /// How often a record was sent that the upstream refused: one answer is enough.
 const TRIES_REFUSED: u32 = 1;
+/// Of records that become dead letters in one transaction.
+const LETTERS_BYTES_MAX: usize = 1024 * 1024;
+
+/// What is to be set aside.
+#[derive(Debug, Default)]
+pub struct Unkept {
+    letters: Vec<NewLetter>,
+    bytes: usize,
+    /// Packet ids that settle once the letters are durable.
+    ids: Vec<u16>,
+}
 
 impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
     /// Reads all that came, then settles it in one go.
@@ -68,13 +83,9 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         self.release();
         let is_answered = acks || !refused.is_empty();
         for (id, reason) in refused {
-            // Each costs a commit: a shutdown does not wait for many, and what is left is refused again.
-            if self.shared.shutdown.is_cancelled() {
-                break;
-            }
             self.refused(id, reason).await?;
-            self.release();
         }
+        self.keep_letters().await?;
         self.deadlines.heard(self.now);
         // Records that need no answer are settled as well, and overtake nothing.
         if is_answered && self.window.is_overtaken() {
@@ -94,23 +105,43 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         let record = block.as_deref().and_then(|block| S::records_from(block, offset).next());
         let (_, record) =
             record.expect("invariant: a block is kept until all of it is released, see `release`");
-        self.set_aside(id, offset, &record, &why, TRIES_REFUSED).await
+        self.set_aside(Some(id), offset, &record, why, TRIES_REFUSED).await
     }
 
+    /// Has a dead letter made of the record before anything else is waited for; the packet `id` settles with it.
     pub(super) async fn set_aside(
         &mut self,
-        id: u16,
+        id: Option<u16>,
         offset: u64,
         record: &Record<'_>,
-        why: &str,
+        why: String,
         tries: u32,
     ) -> Result<(), Broken> {
+        self.unkept.ids.extend(id);
         // One letter for a record, however many of its messages are refused.
         if self.set_aside_now.insert(offset) {
-            set_aside(&mut self.shared, offset, record, why, tries).await?;
+            let letter = NewLetter::new(offset, record, why, tries);
+            self.unkept.bytes += letter.bytes();
+            self.unkept.letters.push(letter);
         }
-        self.window.set_aside(id);
+        if self.unkept.bytes >= LETTERS_BYTES_MAX {
+            self.keep_letters().await?;
+        }
         Ok(())
+    }
+
+    /// Makes dead letters of what is to be set aside, and settles it. Whether there was anything.
+    pub(super) async fn keep_letters(&mut self) -> Result<bool, Broken> {
+        let Unkept { letters, ids, .. } = std::mem::take(&mut self.unkept);
+        if letters.is_empty() && ids.is_empty() {
+            return Ok(false);
+        }
+        set_aside(&mut self.shared, letters).await?;
+        for id in ids {
+            self.window.set_aside(id);
+        }
+        self.release();
+        Ok(true)
     }
 
     pub(super) fn release(&mut self) {
@@ -143,20 +174,24 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
     }
 }
 
-/// Makes a dead letter of the record at `offset`, which was sent `tries` times, durably, and counts it if it was not
-/// counted before: what is sent again after a connection broke may be refused again.
+/// Makes dead letters, durably, and counts those that were not counted before: what is sent again after a connection broke may be
+/// refused again.
 pub(in super::super) async fn set_aside<S: Source>(
     shared: &mut Shared<'_, S>,
-    offset: u64,
-    record: &Record<'_>,
-    why: &str,
-    tries: u32,
+    letters: Vec<NewLetter>,
 ) -> Result<(), Broken> {
-    shared.source.set_aside(offset, record, why, tries).await?;
-    let is_new = shared.carried.count(offset);
-    if let Some(records) = is_new.then(|| shared.tally.set_aside(record.events.into())).flatten() {
-        let uplink = &shared.settings.name;
-        tracing::warn!(%uplink, records, offset, topic = record.topic, "set an event aside: {why}");
+    if letters.is_empty() {
+        return Ok(());
+    }
+    let letters = Arc::new(letters);
+    shared.source.set_aside(letters.clone()).await?;
+    for letter in &*letters {
+        let (offset, record) = (letter.offset, letter.record());
+        let is_new = shared.carried.count(offset);
+        if let Some(records) = is_new.then(|| shared.tally.set_aside(record.events.into())).flatten() {
+            let (uplink, why) = (&shared.settings.name, &letter.reason);
+            tracing::warn!(%uplink, records, offset, topic = record.topic, "set an event aside: {why}");
+        }
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::{
     picked::{Picked, Picker},
     request::Stored,
 };
-use crate::store::{Letter, Point, ReadError, Record, StoreError, Times, View};
+use crate::store::{NewLetter, Point, ReadError, StoreError, Times, View};
 
 /// Bytes of rows that one look reads, at about the most.
 const LOOK_BYTES_MAX: usize = 512 * 1024;
@@ -27,41 +27,13 @@ pub trait Feed: Send + Sync + 'static {
     fn total_bytes(&self) -> u64;
     /// Events from offset `at` on, in blocks of at most `block_events_max`.
     fn look(&self, at: u64, block_events_max: u64) -> Result<Look, ReadError>;
-    /// The upstream cannot take this event: durable as a dead letter when this returns.
-    fn set_aside(&self, refused: &RefusedEvent<'_>) -> Result<(), ReadError>;
+    /// The upstream cannot take these events: durable as dead letters of this time, wall clock, milliseconds since 1970, when this
+    /// returns.
+    fn set_aside(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError>;
     /// Copies of some records that the uplink had settled before, see [`Source::controls`](super::super::source::Source::controls).
     fn controls(&self, offset: u64) -> Vec<Control>;
     /// The upstream acknowledged the events at these offsets.
     fn acknowledged(&self, offsets: &[u64]) -> Result<(), ReadError>;
-}
-
-/// An event that the upstream cannot take.
-#[derive(Debug, Clone, Copy)]
-pub struct RefusedEvent<'a> {
-    /// Its offset.
-    pub offset: u64,
-    /// The event.
-    pub record: Record<'a>,
-    /// Why it cannot be taken.
-    pub reason: &'a str,
-    /// How often it was sent.
-    pub tries: u32,
-    /// The time now, wall clock, milliseconds since 1970.
-    pub now_ms: u64,
-}
-
-impl RefusedEvent<'_> {
-    /// The dead letter of `uplink` that it becomes.
-    pub fn letter<'l>(&'l self, uplink: &'l str) -> Letter<'l> {
-        Letter {
-            uplink,
-            offset: self.offset,
-            reason: self.reason,
-            set_aside_ms: self.now_ms,
-            tries: self.tries,
-            record: self.record,
-        }
-    }
 }
 
 /// What one look brought.
@@ -148,8 +120,9 @@ impl Feed for LogFeed {
         })
     }
 
-    fn set_aside(&self, refused: &RefusedEvent<'_>) -> Result<(), ReadError> {
-        self.view.set_aside(&refused.letter(&self.uplink)).map_err(read_error)
+    fn set_aside(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError> {
+        let letters: Vec<_> = letters.iter().map(|letter| letter.letter(&self.uplink, now_ms)).collect();
+        self.view.set_aside(&letters).map_err(read_error)
     }
 
     fn controls(&self, offset: u64) -> Vec<Control> {

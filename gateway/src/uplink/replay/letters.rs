@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 
 use super::{
     super::carried::Control,
-    feed::{Feed, Look, RefusedEvent, read_error, settled},
+    feed::{Feed, Look, read_error, settled},
     picked::Picker,
     request::Letters,
 };
-use crate::store::{DEAD_LETTER_PAGE_MAX, ReadError, View};
+use crate::store::{DEAD_LETTER_PAGE_MAX, NewLetter, ReadError, View};
 
 /// Bytes of letters that one look reads, at about the most.
 const LOOK_BYTES_MAX: u64 = 512 * 1024;
@@ -104,13 +104,15 @@ impl Feed for LettersFeed {
         Ok(look)
     }
 
-    fn set_aside(&self, refused: &RefusedEvent<'_>) -> Result<(), ReadError> {
-        let reason = match self.by == self.of {
-            true => refused.reason.to_owned(),
-            false => format!("sent by {}: {}", self.by, refused.reason),
-        };
-        let refused = RefusedEvent { reason: &reason, ..*refused };
-        self.view.set_aside(&refused.letter(&self.of)).map_err(read_error)
+    fn set_aside(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError> {
+        let mut letters = letters.to_vec();
+        if self.by != self.of {
+            for letter in &mut letters {
+                letter.reason = format!("sent by {}: {}", self.by, letter.reason);
+            }
+        }
+        let letters: Vec<_> = letters.iter().map(|letter| letter.letter(&self.of, now_ms)).collect();
+        self.view.set_aside(&letters).map_err(read_error)
     }
 
     fn controls(&self, offset: u64) -> Vec<Control> {

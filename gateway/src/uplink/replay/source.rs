@@ -23,14 +23,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{carried::Control, source::Source},
-    feed::{Feed, Look, RefusedEvent},
+    feed::{Feed, Look},
     pace::Pace,
     picked::Picked,
     progress::Counts,
 };
 use crate::{
     clock,
-    store::{ReadError, Record, StoreIds},
+    store::{NewLetter, ReadError, Record, StoreIds},
 };
 
 /// A replay's events, as a lane reads them.
@@ -239,25 +239,11 @@ impl<F: Feed> Source for ReplaySource<F> {
         self.released = offset;
     }
 
-    async fn set_aside(
-        &self,
-        offset: u64,
-        record: &Record<'_>,
-        reason: &str,
-        tries: u32,
-    ) -> Result<(), ReadError> {
-        let (feed, reason, received_ms) = (self.feed.clone(), reason.to_owned(), record.received_ms);
-        let mut bytes = Vec::with_capacity(record.size());
-        record.write(&mut bytes);
-        let keep = move || match Record::read(&bytes, 0, received_ms) {
-            Ok((record, _)) => {
-                let now_ms = clock::wall_ms();
-                feed.set_aside(&RefusedEvent { offset, record, reason: &reason, tries, now_ms })
-            }
-            Err(_) => Ok(()),
-        };
+    async fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> Result<(), ReadError> {
+        let (feed, to_keep) = (self.feed.clone(), letters.clone());
+        let keep = move || feed.set_aside(&to_keep, clock::wall_ms());
         tokio::task::spawn_blocking(keep).await.map_err(|_| ReadError::Closed)??;
-        self.refused.lock().insert(offset);
+        self.refused.lock().extend(letters.iter().map(|letter| letter.offset));
         Ok(())
     }
 

@@ -135,6 +135,17 @@ async fn what_is_too_large_for_the_upstream_is_set_aside_before_a_byte_is_sent()
 }
 
 #[tokio::test]
+async fn what_is_to_be_set_aside_at_once_costs_one_commit() {
+    let records = (0..64).map(|n| Owned::new("a", &vec![7; if n % 2 == 0 { 300 } else { 3 }]));
+    let records: Vec<_> = records.collect();
+    let (arrivals, log) =
+        send(|settings| settings.packet_bytes_max = Some(307), ACCEPTED_V311, &records).await;
+    assert_eq!((arrivals.len(), log.aside().len()), (32, 32));
+    let blocks = records.len().div_ceil(log.block_records as usize);
+    assert!(log.commits() <= blocks, "{} commits for {blocks} blocks", log.commits());
+}
+
+#[tokio::test]
 async fn a_shutdown_does_not_wait_for_all_that_is_to_be_set_aside() {
     let broker = Broker::start(ACCEPTED_V311, |_, _| Reply::Ack).await;
     let mut settings = super::settings(broker.port);

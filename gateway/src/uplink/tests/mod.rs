@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Health, Knowledge, Settings, carried::Control, format::Format, forward, health::Tally, source::Source,
 };
-use crate::store::{Kind, ReadError, Record, StoreIds};
+use crate::store::{Kind, NewLetter, ReadError, Record, StoreIds};
 
 /// Nothing here takes longer, unless it never happens.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -86,6 +86,8 @@ struct State {
     is_full: bool,
     /// How often that was tried in vain.
     refusals: usize,
+    /// Transactions that made dead letters.
+    commits: usize,
 }
 
 /// A log in memory.
@@ -122,6 +124,11 @@ impl Log {
 
     pub fn released(&self) -> u64 {
         self.state.lock().unwrap().released
+    }
+
+    /// Transactions that made dead letters.
+    pub fn commits(&self) -> usize {
+        self.state.lock().unwrap().commits
     }
 
     /// From now on nothing can be set aside, or it can again. Gives how often it was tried in vain.
@@ -202,23 +209,20 @@ impl Source for Cursor {
         state.released = offset;
     }
 
-    async fn set_aside(
-        &self,
-        offset: u64,
-        record: &Record<'_>,
-        reason: &str,
-        tries: u32,
-    ) -> Result<(), ReadError> {
+    async fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> Result<(), ReadError> {
         // A commit takes its time.
         tokio::task::yield_now().await;
         let mut state = self.log.state.lock().unwrap();
-        assert_eq!(state.records[offset as usize].borrow(), *record);
         if state.is_full {
             state.refusals += 1;
             return Err(ReadError::Store(Arc::new(crate::store::StoreError::Closed)));
         }
-        state.aside.push((offset, reason.to_owned()));
-        state.tries.push(tries);
+        for letter in &*letters {
+            assert_eq!(state.records[letter.offset as usize].borrow(), letter.record());
+            state.aside.push((letter.offset, letter.reason.clone()));
+            state.tries.push(letter.tries);
+        }
+        state.commits += 1;
         Ok(())
     }
 
