@@ -42,17 +42,33 @@ const ENVIRONMENT: [(&str, &str); 3] =
 const MEMORY_MAX: u64 = 128 << 20;
 /// Of `sessions.redb`, in bytes: three times what sessions are owed, what is retained, wills and subscriptions at the most.
 const SESSIONS_FILE_MAX: u64 = (3 * (12 + 16 + 4 + 12)) << 20;
-/// How long the innocent device is measured, alone and beside the attackers.
+/// How long the innocent device is measured: alone, while the attackers fill every bound as fast as they can, and while they keep it
+/// full.
 const ALONE: Duration = Duration::from_secs(6);
-const ATTACK: Duration = Duration::from_secs(15);
+const FILLING: Duration = Duration::from_secs(12);
+const HOLDING: Duration = Duration::from_secs(8);
+/// Attackers that hold a bound wait so many times longer between two attempts: on two cores that they share with the gateway, what is
+/// measured is then what full bounds cost, and not who gets the processor.
+const HOLDING_FACTOR: u32 = 10;
 /// The innocent device is judged by windows of this length, and by the median of them: other programs may disturb one.
 const WINDOW: Duration = Duration::from_secs(2);
 /// Between two publishes of the innocent device.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(10);
 /// Between two connections of an attacker.
 const ROUND_PAUSE: Duration = Duration::from_millis(150);
-/// The 99th percentile of an innocent device's wait, beside attackers that take the same two cores as the gateway.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+/// The 99th percentile of an innocent device's wait at the most, with much to spare: how long it is in fact is a benchmark, see
+/// `docs/benchmarks.md`.
+const FILLING_WAIT_MAX: Duration = Duration::from_secs(1);
+const HOLDING_WAIT_MAX: Duration = Duration::from_millis(100);
+/// What the attackers come to at the least, if they are attackers: a part of what they were seen to.
+const REACHED: [(&str, f64); 6] = [
+    ("tidegate_local_sessions", 200.0),
+    ("tidegate_local_dropped_total", 1_000.0),
+    ("tidegate_retained_messages", 1_000.0),
+    ("tidegate_commands_pending", 50.0),
+    ("tidegate_dead_letters", 1_000.0),
+    ("tidegate_devices", 1_000.0),
+];
 const LIMIT: Duration = Duration::from_secs(60);
 /// MQTT 5: a session that never expires.
 const FOR_EVER: u32 = u32::MAX;
@@ -119,42 +135,29 @@ struct Attacker {
     mqtt: SocketAddr,
     http: SocketAddr,
     stop: Arc<AtomicBool>,
+    /// The bounds are full: keep them so.
+    holds: Arc<AtomicBool>,
     /// Rounds of all attackers of its kind.
     rounds: Arc<AtomicU64>,
-}
-
-fn text(out: &mut BytesMut, text: &str) {
-    out.put_u16(text.len() as u16);
-    out.put_slice(text.as_bytes());
-}
-
-fn length(out: &mut BytesMut, mut value: usize) {
-    while value > 0x7f {
-        out.put_u8(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
 }
 
 /// CONNECT of MQTT 5 with a session that is kept, a Receive Maximum of 65,535, and a will of so many bytes that waits for a day.
 fn connect(client_id: &str, expiry_s: u32, will_bytes: usize) -> BytesMut {
     let mut body = BytesMut::new();
-    text(&mut body, "MQTT");
+    codec::put_text(&mut body, "MQTT");
     let flags = if will_bytes > 0 { 0b0000_1100 } else { 0 } | u8::from(expiry_s == 0) << 1;
     body.put_slice(&[5, flags, 0, 0, 8, 0x11]);
     body.put_u32(expiry_s);
     body.put_slice(&[0x21, 0xff, 0xff]);
-    text(&mut body, client_id);
+    codec::put_text(&mut body, client_id);
     if will_bytes > 0 {
         body.put_slice(&[5, 0x18]);
         body.put_u32(86_400);
-        text(&mut body, "will");
-        text(&mut body, &"w".repeat(will_bytes));
+        codec::put_text(&mut body, "will");
+        codec::put_text(&mut body, &"w".repeat(will_bytes));
     }
     let mut out = BytesMut::new();
-    out.put_u8(0x10);
-    length(&mut out, body.len());
-    out.unsplit(body);
+    codec::put_packet(&mut out, 0x10, &body);
     out
 }
 
@@ -233,7 +236,16 @@ impl Attacker {
                 () = self.stopped() => return,
             };
             self.rounds.fetch_add(1, Ordering::Relaxed);
-            sleep(ROUND_PAUSE).await;
+            self.pause(ROUND_PAUSE).await;
+        }
+    }
+
+    async fn pause(&self, pause: Duration) {
+        let holds = self.holds.load(Ordering::Relaxed);
+        let pause = if holds { pause * HOLDING_FACTOR } else { pause };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.stopped() => {}
         }
     }
 
@@ -368,8 +380,10 @@ impl Attacker {
                 }
                 Kind::Retains => {
                     let topic = format!("retained/{number}/{burst}");
-                    put(&mut out, &topic, 1, packet_id, &[b'r'; 1600], &[]);
-                    out[0] |= 1;
+                    let payload = &[b'r'; 1600];
+                    let (qos, dup, user_properties) = (1, false, &[][..]);
+                    let publish = Publish { topic: &topic, payload, qos, packet_id, dup, user_properties };
+                    codec::put_retained(&mut out, Version::V5, &publish);
                     5
                 }
                 Kind::AddsProperties => {
@@ -391,7 +405,10 @@ impl Attacker {
             };
             writer.write_all(&out).await?;
             out.clear();
-            sleep(Duration::from_millis(pause_ms)).await;
+            self.pause(Duration::from_millis(pause_ms)).await;
+            if self.stop.load(Ordering::Relaxed) {
+                break;
+            }
         }
         Ok(())
     }
@@ -408,7 +425,9 @@ impl Attacker {
                 let mut stream = TcpStream::connect(self.mqtt).await?;
                 stream.write_all(&connect(&client_id, 0, 0)).await?;
                 stream.read_exact(&mut [0; 5]).await?;
-                stream.write_all(&[0xe0, 0]).await?;
+                let mut out = BytesMut::new();
+                codec::put_disconnect(&mut out);
+                stream.write_all(&out).await?;
                 drain(stream).await
             });
         }
@@ -489,20 +508,16 @@ fn bytes_of(folder: &Path, name: &str) -> u64 {
 
 /// Bytes of the files beside the log, by name.
 fn side_files(gateway: &Gateway) -> String {
-    let names = ["sessions.redb", "fleet.redb", "commands.redb", "dead-letters.redb"];
+    let names = ["sessions.redb", "fleet.redb", "commands.redb", "state.redb"];
     names.map(|name| format!("{name} {} KiB", bytes_of(&gateway.data_dir(), name) >> 10)).join(", ")
-}
-
-fn files(gateway: &Gateway) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).expect("the gateway runs").count()
 }
 
 fn start() -> (Sink, Gateway) {
     let address = ports::free_address();
     let sink = Sink::start(address);
     let mut setup = Setup::new(Uplink::new(&format!("mqtt://{address}"), Version::V311));
-    // The default configuration, with an uplink that decodes as well: what no birth explains becomes a dead letter.
-    setup.store = String::new();
+    // The default configuration, with an uplink that decodes as well: what no birth explains becomes a dead letter. But for the budget of
+    // a card's wear: once the attackers have used it up, commits linger for everybody, as they are to.
     setup.environment.extend(ENVIRONMENT.map(|(name, value)| (name.into(), value.into())));
     setup.uplinks.push(Uplink { name: "lake".into(), format: "json".into(), ..setup.uplinks[0].clone() });
     (sink, Gateway::start(setup))
@@ -517,7 +532,7 @@ fn show(when: &str, gateway: &Gateway) {
          devices {}, store {} MiB in {} segments",
         usage.resident_bytes >> 20,
         usage.resident_peak_bytes >> 20,
-        files(gateway),
+        gateway.open_files(),
         side_files(gateway),
         metric("local_sessions"),
         metric("local_queued"),
@@ -535,35 +550,41 @@ async fn a_hundred_attackers_stay_within_the_bounds_and_leave_nothing_behind() {
     let (_sink, gateway) = start();
     let alone = innocent(gateway.mqtt, ALONE).await;
     show("before", &gateway);
-    let quiet_files = files(&gateway);
+    let quiet_files = gateway.open_files();
 
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, holds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (mut attack, mut attackers) = (JoinSet::new(), vec![]);
     for (kind, count) in ATTACKERS {
         for number in 0..count {
             let (mqtt, http, rounds) = (gateway.mqtt, gateway.http, Arc::default());
-            let attacker = Attacker { kind, number, mqtt, http, stop: stop.clone(), rounds };
+            let (stop, holds) = (stop.clone(), holds.clone());
+            let attacker = Attacker { kind, number, mqtt, http, stop, holds, rounds };
             attack.spawn(attacker.clone().run());
             attackers.push(attacker);
         }
     }
     assert_eq!(attackers.len(), 100);
-    let beside = innocent(gateway.mqtt, ATTACK).await;
-    show("under attack", &gateway);
-    let sessions_bytes = bytes_of(&gateway.data_dir(), "sessions.redb");
+    let filling = innocent(gateway.mqtt, FILLING).await;
+    show("filled", &gateway);
+    let filled_bytes = bytes_of(&gateway.data_dir(), "sessions.redb");
+    holds.store(true, Ordering::Relaxed);
+    sleep(ROUND_PAUSE * HOLDING_FACTOR).await;
+    let holding = innocent(gateway.mqtt, HOLDING).await;
+    show("held", &gateway);
+    for (name, least) in REACHED {
+        let reached = gateway.metric(name);
+        assert!(reached >= least, "the attackers came to {reached} {name}");
+    }
+    let sessions_bytes = filled_bytes.max(bytes_of(&gateway.data_dir(), "sessions.redb"));
     for (kind, count) in ATTACKERS {
         let of_kind =
             attackers.iter().filter(|attacker| format!("{:?}", attacker.kind) == format!("{kind:?}"));
         let rounds: u64 = of_kind.map(|attacker| attacker.rounds.load(Ordering::Relaxed)).sum();
         eprintln!("    {count:>2} {kind:?}: {rounds} rounds");
     }
-    eprintln!(
-        "innocent device: p50 {:?}, p99 {:?} alone; p50 {:?}, p99 {:?} beside them",
-        alone.p(50),
-        alone.p(99),
-        beside.p(50),
-        beside.p(99)
-    );
+    for (when, waits) in [("alone", &alone), ("while they fill", &filling), ("while they hold", &holding)] {
+        eprintln!("innocent device {when}: p50 {:?}, p99 {:?}", waits.p(50), waits.p(99));
+    }
     let peak = gateway.usage().resident_peak_bytes;
     assert_eq!(gateway.metric("tidegate_store_failures_total"), 0.0, "{}", gateway.log());
 
@@ -579,12 +600,13 @@ async fn a_hundred_attackers_stay_within_the_bounds_and_leave_nothing_behind() {
     wait_for("their queues and descriptors to be free", LIMIT, || {
         gateway.metric("tidegate_local_queued") == 0.0
             && gateway.metric("tidegate_local_sessions") == 0.0
-            && files(&gateway) < quiet_files + 16
+            && gateway.open_files() < quiet_files + 16
     })
     .await;
     show(&format!("{:.1} s after", start.elapsed().as_secs_f64()), &gateway);
     innocent(gateway.mqtt, Duration::from_secs(1)).await;
     assert!(peak <= MEMORY_MAX, "{} MiB of memory", peak >> 20);
     assert!(sessions_bytes <= SESSIONS_FILE_MAX, "{} MiB of sessions.redb", sessions_bytes >> 20);
-    assert!(beside.p(99) <= WAIT_MAX, "the innocent device waits too long");
+    assert!(filling.p(99) <= FILLING_WAIT_MAX, "the innocent device waits too long");
+    assert!(holding.p(99) <= HOLDING_WAIT_MAX, "full bounds slow the innocent device down");
 }

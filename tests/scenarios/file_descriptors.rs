@@ -77,10 +77,6 @@ async fn publish(client: &mut Client, packet_id: u16, payload: &[u8]) {
     assert_eq!(answer, Packet::Ack { ack: Ack::PubAck, packet_id, reason: 0 });
 }
 
-fn files(gateway: &Gateway) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).expect("the gateway runs").count()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_at_both_ports_leave_the_store_its_files() {
     crowd::raise_file_limit().expect("the system allows more files");
@@ -94,7 +90,7 @@ async fn idle_connections_at_both_ports_leave_the_store_its_files() {
     let mut device = connect(&gateway, "device").await;
     publish(&mut device, u16::MAX, b"before").await;
 
-    let quiet = files(&gateway);
+    let quiet = gateway.open_files();
 
     let stop = Arc::new(AtomicBool::new(false));
     let door = attack(gateway.mqtt, b"\x10", &stop);
@@ -106,7 +102,7 @@ async fn idle_connections_at_both_ports_leave_the_store_its_files() {
     let mut most = 0;
     for packet_id in 1..=EVENTS {
         within("a PUBACK beside them", LIMIT, publish(&mut device, packet_id, &payload)).await;
-        most = most.max(files(&gateway));
+        most = most.max(gateway.open_files());
     }
     let mut other = connect(&gateway, "another").await;
     within("a PUBACK for one that came late", LIMIT, publish(&mut other, 1, &payload)).await;
@@ -122,7 +118,7 @@ async fn idle_connections_at_both_ports_leave_the_store_its_files() {
     assert!(!gateway.log().contains("os error 24"), "{}", gateway.log());
 
     stop.store(true, Ordering::Relaxed);
-    let before = files(&gateway);
-    wait_for("the attackers' descriptors to be free again", LIMIT, || files(&gateway) < quiet + 8).await;
-    eprintln!("{before} file descriptors at the end of the attack, {} after it", files(&gateway));
+    let before = gateway.open_files();
+    wait_for("the attackers' descriptors to be free again", LIMIT, || gateway.open_files() < quiet + 8).await;
+    eprintln!("{before} file descriptors at the end of the attack, {} after it", gateway.open_files());
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use parking_lot::Mutex;
 use tidegate_tests::{
     client::Client,
@@ -118,27 +118,21 @@ impl<'a> Hello<'a> {
     }
 
     fn put(&self, client: &mut Client) {
-        let mut body = vec![];
-        let text = |body: &mut Vec<u8>, text: &str| {
-            body.put_u16(text.len() as u16);
-            body.put_slice(text.as_bytes());
-        };
-        text(&mut body, "MQTT");
+        let mut body = BytesMut::new();
+        codec::put_text(&mut body, "MQTT");
         let will = if self.will.is_some() { 0b0000_1100 } else { 0 };
         // User name and password, a keep-alive of a minute, Session Expiry Interval: MQTT 5.0 section 3.1.2.
         body.put_slice(&[5, 0b1100_0000 | will, 0, 60, 5, 0x11]);
         body.put_u32(self.expiry_s);
-        text(&mut body, self.id);
+        codec::put_text(&mut body, self.id);
         if let Some(payload) = self.will {
             body.put_u8(0);
-            text(&mut body, "wills");
-            text(&mut body, payload);
+            codec::put_text(&mut body, "wills");
+            codec::put_text(&mut body, payload);
         }
-        text(&mut body, self.owner);
-        text(&mut body, PASSWORD);
-        assert!(body.len() < 128, "its length is one byte");
-        client.output.put_slice(&[0x10, body.len() as u8]);
-        client.output.put_slice(&body);
+        codec::put_text(&mut body, self.owner);
+        codec::put_text(&mut body, PASSWORD);
+        codec::put_packet(&mut client.output, 0x10, &body);
     }
 }
 
@@ -213,7 +207,7 @@ async fn after_a_restart_the_will_is_published_of_a_client_that_does_not_come_ba
         let clients = [site.connect(&back).await, site.connect(&gone).await];
         let mut client = site.connect(&left).await;
         // DISCONNECT takes the will along.
-        client.output.put_slice(&[0xe0, 0]);
+        codec::put_disconnect(&mut client.output);
         client.flush().await.expect("the connection is open");
         client.until_closed().await;
         site.end_and_start(end);

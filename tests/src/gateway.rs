@@ -269,6 +269,14 @@ impl Gateway {
         meter::usage(self.pid())
     }
 
+    /// Descriptors that the process has open.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the gateway runs").count()
+    }
+
     /// SIGKILL, and waits for the end.
     ///
     /// # Panics

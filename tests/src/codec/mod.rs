@@ -298,13 +298,15 @@ pub fn put_disconnect(out: &mut BytesMut) {
     out.put_slice(&[0xE0, 0]);
 }
 
-fn put_packet(out: &mut BytesMut, first: u8, body: &[u8]) {
+/// Appends a packet: its first byte, its length, its body.
+pub fn put_packet(out: &mut BytesMut, first: u8, body: &[u8]) {
     out.put_u8(first);
     put_length(out, body.len());
     out.put_slice(body);
 }
 
-fn put_text(out: &mut BytesMut, text: &str) {
+/// Appends a text behind its length.
+pub fn put_text(out: &mut BytesMut, text: &str) {
     out.put_u16(text.len() as u16);
     out.put_slice(text.as_bytes());
 }

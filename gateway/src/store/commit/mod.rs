@@ -196,7 +196,7 @@ impl Committer {
         } else {
             self.commit(taken, now);
         }
-        self.count_written();
+        self.count_written(now);
         self.tidy(now);
         match &self.stuck {
             Some(_) => self.is_stuck(),
@@ -293,12 +293,13 @@ impl Committer {
         }
     }
 
-    fn count_written(&mut self) {
+    fn count_written(&mut self, now: Now) {
         let written = self.log.files.plug().written_bytes();
         let new = written - self.counted_written_bytes;
         self.counted_written_bytes = written;
         self.pacer.spend(new);
         metrics::counter!(telemetry::WRITTEN_BYTES).increment(new);
+        metrics::gauge!(telemetry::LINGER_SECONDS).set(self.pacer.linger(now.at).as_secs_f64());
     }
 }
 
