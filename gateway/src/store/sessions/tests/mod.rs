@@ -82,7 +82,7 @@ fn what_sessions_are_owed_is_shared_out_only_where_all_of_it_is_more_than_the_li
     let mut changes = vec![session("full".into())];
     changes.extend((0..MESSAGES).map(|number| Change::Owed("full".into(), number, owed.clone())));
     changes.extend((0..EMPTY_SESSIONS).map(|number| session(format!("empty-{number}"))));
-    file.save(&changes, 5).unwrap();
+    file.save(changes, 5).unwrap();
     let load = |limit_bytes| {
         let kept = file.load(&now, limit_bytes).unwrap().unwrap();
         assert_eq!(kept.sessions.len(), EMPTY_SESSIONS + 1);
