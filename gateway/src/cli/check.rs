@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Failure, files};
+use super::{Failure, exposed, files};
 use crate::config;
 
 /// Check a configuration and say what it means
@@ -39,6 +39,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     say!("http      {}", settings.http.address);
     if let Some(why) = files::look(&settings) {
         say!("files     {why}");
+    }
+    for why in exposed::look(&settings) {
+        say!("exposed   {why}");
     }
     Ok(())
 }

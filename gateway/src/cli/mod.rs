@@ -16,6 +16,7 @@ mod dead_letters;
 #[cfg(feature = "demo")]
 mod demo;
 mod devices;
+mod exposed;
 mod failure;
 mod files;
 mod fleet;

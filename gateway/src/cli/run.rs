@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Failure, files, runtime, stop_signal};
+use super::{Failure, exposed, files, runtime, stop_signal};
 use crate::{config, supervisor::Gateway};
 
 /// How long the runtime waits for blocking work after everything has stopped.
@@ -22,6 +22,9 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut settings = config::load(&arguments.config, &|name| std::env::var(name).ok())?;
     files::prepare(&mut settings);
+    for why in exposed::look(&settings) {
+        tracing::warn!("{why}");
+    }
     let runtime = runtime()?;
     let outcome = runtime.block_on(until_stopped(settings));
     runtime.shutdown_timeout(RUNTIME_GRACE);

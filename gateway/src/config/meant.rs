@@ -56,7 +56,7 @@ pub(super) struct Surroundings<'a> {
 
 /// Judges all of it.
 pub(super) fn check(typed: typed::File, around: &Surroundings<'_>) -> Result<Settings, Vec<Problem>> {
-    let mut judge = Judge { problems: Vec::new(), around };
+    let mut judge = Judge { problems: Vec::new(), password_files: Vec::new(), around };
     let gateway_id = judge.name(&typed.gateway.id);
     let settings = Settings {
         store: judge.store(&typed.gateway, &typed.store),
@@ -70,12 +70,14 @@ pub(super) fn check(typed: typed::File, around: &Surroundings<'_>) -> Result<Set
         uplinks: judge.uplinks(&typed.uplink, &gateway_id),
         http: judge.http(&typed.http),
         gateway_id,
+        password_files: judge.password_files,
     };
     if judge.problems.is_empty() { Ok(settings) } else { Err(judge.problems) }
 }
 
 pub(super) struct Judge<'a> {
     problems: Vec<Problem>,
+    password_files: Vec<PathBuf>,
     pub(super) around: &'a Surroundings<'a>,
 }
 
@@ -270,6 +272,7 @@ impl Judge<'_> {
             return password;
         };
         let path = self.around.folder.join(file.get_ref());
+        self.password_files.push(path.clone());
         match std::fs::read_to_string(&path).map(|text| text.trim_end_matches(['\r', '\n']).to_owned()) {
             Ok(password) if (1..=uplink::PASSWORD_BYTES_MAX).contains(&password.len()) => Some(password),
             Ok(password) => {

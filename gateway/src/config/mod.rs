@@ -54,6 +54,8 @@ pub struct Settings {
     pub uplinks: Vec<uplink::Settings>,
     /// The window.
     pub http: http::Settings,
+    /// Files with passwords of uplinks, which nobody else should be able to read.
+    pub password_files: Vec<PathBuf>,
 }
 
 /// Reads and checks a configuration file. `variable` looks up the environment.

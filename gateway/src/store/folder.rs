@@ -7,13 +7,15 @@
 //! nothing about what reached the disk, and the system may go on showing bytes that never will: what is read after
 //! [`Folder::forget_cached`] is what the disk holds.
 //!
-//! Files are named by their plain names; there are no folders within the folder.
+//! Files are named by their plain names; there are no folders within the folder. A file that is made is a new one, for its
+//! owner alone whatever the umask: what had its name, such as a link that somebody planted there, is unlinked and never
+//! written through.
 
 use std::{
     fmt,
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -25,6 +27,8 @@ use super::home::Home;
 
 /// `st_blocks` counts in these, whatever the file system's block size is.
 const BLOCK_BYTES: u64 = 512;
+/// Permission bits of every file that is made.
+pub(super) const MODE: u32 = 0o600;
 
 /// A folder of files.
 pub trait Folder: fmt::Debug + Send + Sync + 'static {
@@ -37,7 +41,7 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
     /// The system's reason.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// Makes a file, or cuts it to nothing, for reading and writing. Its name is durable after [`Folder::sync`].
+    /// Makes a file in place of whatever has its name, for reading and writing. Its name is durable after [`Folder::sync`].
     ///
     /// # Errors
     /// The system's reason: there may be an empty file.
@@ -123,9 +127,12 @@ impl OsFolder {
     }
 
     fn file(&self, name: &str, options: &OpenOptions) -> io::Result<Box<dyn StorageBackend>> {
-        let file = options.open(self.path.join(name))?;
-        Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
+        backend(options.open(self.path.join(name))?)
     }
+}
+
+fn backend(file: File) -> io::Result<Box<dyn StorageBackend>> {
+    Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
 }
 
 impl Folder for OsFolder {
@@ -140,7 +147,19 @@ impl Folder for OsFolder {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
-        self.file(name, OpenOptions::new().read(true).write(true).create(true).truncate(true))
+        let path = self.path.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // `create_new` is O_EXCL: it fails at a link, wherever that leads.
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(&path)?;
+        let made = file.metadata()?;
+        if made.mode() & 0o7777 != MODE && made.uid() == rustix::process::geteuid().as_raw() {
+            // A umask may take bits away; a file system without modes keeps its own.
+            let _ = file.set_permissions(std::fs::Permissions::from_mode(MODE));
+        }
+        backend(file)
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
@@ -190,5 +209,37 @@ impl Folder for OsFolder {
             return Ok(());
         }
         Err(io::Error::other("another folder is in its place"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_made_goes_through_no_link_and_is_its_owners_alone() {
+        let (outside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let victim = outside.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let files = OsFolder::new(folder.path().to_owned());
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink(&victim, at("link.new")).unwrap();
+        std::fs::hard_link(&victim, at("hard.new")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("nothing"), at("dangling.new")).unwrap();
+        std::fs::write(at("left.new"), "by a crash").unwrap();
+        for name in ["link.new", "hard.new", "dangling.new", "left.new", "fresh.new"] {
+            let made = files.create(name).unwrap();
+            made.set_len(3).unwrap();
+            made.write(0, b"abc").unwrap();
+            let found = std::fs::symlink_metadata(at(name)).unwrap();
+            assert!(found.is_file(), "{name} is a file of its own");
+            assert_eq!((found.mode() & 0o7777, found.len(), found.nlink()), (0o600, 3, 1), "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(std::fs::metadata(&victim).unwrap().mode() & 0o7777, 0o644);
+        assert!(!outside.path().join("nothing").exists());
+        std::fs::create_dir(at("folder.new")).unwrap();
+        assert!(files.create("folder.new").is_err());
     }
 }

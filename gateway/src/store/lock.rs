@@ -4,15 +4,18 @@
 //! locked as well, because older versions look at that alone, and because some file systems lock no folders.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
 };
+
+use rustix::fs::OFlags;
 
 use super::{
     dead_letters,
     delivered::Delivered,
     error::StoreError,
-    folder::{Folder, OsFolder},
+    folder::{Folder, MODE, OsFolder},
     segment,
 };
 
@@ -21,9 +24,12 @@ const LOCK_FILE: &str = "LOCK";
 /// Neither the store's data nor somebody else's: the lock, and what a file system may put into a folder by itself.
 pub const NOT_FOREIGN: [&str; 2] = [LOCK_FILE, "lost+found"];
 
+/// Permission bits of a folder that is made.
+const FOLDER_MODE: u32 = 0o755;
+
 /// Makes the folder if need be, checks that it is ours or empty, and locks it.
 pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
-    std::fs::create_dir_all(folder).map_err(|error| StoreError::io(folder, error))?;
+    make(folder).map_err(|error| StoreError::io(folder, error))?;
     sync_above(folder)?;
     let names = names_in(folder)?;
     let ours = |name: &String| {
@@ -41,9 +47,24 @@ pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
     let mut lock = Lock { held: Vec::new() };
     lock.add(folder, File::open(folder), File::try_lock)?;
     let path = folder.join(LOCK_FILE);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .open(&path);
     lock.add(&path, file, File::try_lock)?;
     Ok(lock)
+}
+
+/// Makes the folder, and those above it, if need be: never such that others can write in them, whatever the umask.
+///
+/// # Errors
+/// The system's reason.
+pub fn make(folder: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
 }
 
 /// Keeps a gateway from starting in the folder for as long as it is looked at. Nothing is written.

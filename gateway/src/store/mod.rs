@@ -80,6 +80,7 @@ pub use home::Home;
 pub use ids::{Prefixes, StoreIds};
 pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use kept::{ForgetError, UPLINKS_KEPT_MAX, forget_uplink_in};
+pub use lock::make as make_folder;
 pub use outbox::{
     Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE, DEVICE_PENDING_MAX,
     ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX as COMMAND_ID_BYTES_MAX,

@@ -316,7 +316,7 @@ async fn open(settings: &Settings) -> Result<(Store, Knowledge), StartError> {
     let store = settings.store.clone();
     let names: Vec<String> = settings.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
     let opening = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&store.data_dir)
+        crate::store::make_folder(&store.data_dir)
             .map_err(|cause| StartError::DataDir { path: store.data_dir.clone(), cause })?;
         let store = Store::open(store, &names)?;
         let catalog = Catalog::default();

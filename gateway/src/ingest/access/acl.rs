@@ -103,7 +103,8 @@ impl Acl {
     /// # Errors
     /// [`LoadError`]
     pub fn load(file: &Path) -> Result<Self, LoadError> {
-        Self::parse(&read(file, FILE_BYTES_MAX)?, file)
+        let opened = std::fs::File::open(file).map_err(|cause| LoadError::unreadable(file, &cause))?;
+        Self::parse(&read(&opened, file, FILE_BYTES_MAX)?, file)
     }
 
     /// Checks the text of a file; `file` stands in the errors.

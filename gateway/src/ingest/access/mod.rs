@@ -28,6 +28,8 @@ pub mod users;
 
 use std::{
     fmt,
+    fs::File,
+    io::Read as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -298,13 +300,15 @@ fn tell_changes(before: &Policy, after: &Policy) {
 /// Users whose change is told by name at one reload.
 const CHANGES_TOLD_MAX: usize = 100;
 
-/// The text of a file of at most `bytes_max`.
-fn read(file: &Path, bytes_max: u64) -> Result<String, LoadError> {
+/// The text of a file that is open, of at most `bytes_max`; `file` stands in the errors.
+fn read(mut opened: &File, file: &Path, bytes_max: u64) -> Result<String, LoadError> {
     let unreadable = |cause: std::io::Error| LoadError::unreadable(file, &cause);
-    let bytes = std::fs::metadata(file).map_err(unreadable)?.len();
+    let bytes = opened.metadata().map_err(unreadable)?.len();
     if bytes > bytes_max {
         let reason = format!("{bytes} bytes are too many ({bytes_max} at most)");
         return Err(LoadError::Unreadable { file: file.to_owned(), reason });
     }
-    std::fs::read_to_string(file).map_err(unreadable)
+    let mut text = String::new();
+    opened.read_to_string(&mut text).map_err(unreadable)?;
+    Ok(text)
 }

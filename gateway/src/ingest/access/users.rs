@@ -11,7 +11,10 @@
 //! (CVE-2018-12551). Limits: [`FILE_BYTES_MAX`], [`USERS_MAX`], [`ROLES_MAX`]. The file has to be its owner's alone; see
 //! [`edit`](mod@super::edit) for writing it.
 
-use std::{collections::BTreeMap, fmt::Write as _, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap, fmt::Write as _, fs::File, os::unix::fs::PermissionsExt as _, path::Path,
+    sync::Arc,
+};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -96,12 +99,21 @@ impl Users {
     /// # Errors
     /// [`LoadError`]
     pub fn load(file: &Path) -> Result<Self, LoadError> {
+        let opened = File::open(file).map_err(|cause| LoadError::unreadable(file, &cause))?;
+        Self::load_opened(&opened, file)
+    }
+
+    /// The same, of a file that is open; `file` stands in the errors.
+    ///
+    /// # Errors
+    /// [`LoadError`]
+    pub fn load_opened(opened: &File, file: &Path) -> Result<Self, LoadError> {
         let unreadable = |cause: std::io::Error| LoadError::unreadable(file, &cause);
-        let mode = std::fs::metadata(file).map_err(unreadable)?.permissions().mode() & 0o7777;
+        let mode = opened.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
         if mode & OTHERS != 0 {
             return Err(LoadError::Exposed { file: file.to_owned(), mode });
         }
-        Self::parse(&read(file, FILE_BYTES_MAX)?, file)
+        Self::parse(&read(opened, file, FILE_BYTES_MAX)?, file)
     }
 
     /// Checks the text of a file; `file` stands in the errors.
