@@ -1,5 +1,5 @@
 //! Clients and brokers that know nothing of Tidegate: mosquitto's tools and paho-mqtt before it, mosquitto and rumqttd
-//! behind it, MQTT 3.1.1 and 5.
+//! behind it, MQTT 3.1.1 and 5; mosquitto's tools on MQTT 3.1, and mosquitto as a bridge.
 
 use std::{
     io::{BufRead, BufReader},
@@ -33,12 +33,17 @@ struct Subscriber {
 
 impl Subscriber {
     fn start(upstream: SocketAddr, filter: &str) -> Self {
+        Self::start_with(upstream, filter, &["-V", "mqttv5", "-x", "3600"])
+    }
+
+    fn start_with(broker: SocketAddr, filter: &str, arguments: &[&str]) -> Self {
         // Line by line, though its output is no terminal.
         let mut child = Command::new(tools::find("stdbuf"))
             .arg("-oL")
             .arg(tools::find("mosquitto_sub"))
-            .args(["-h", "127.0.0.1", "-p", &upstream.port().to_string(), "-V", "mqttv5", "-d"])
-            .args(["-q", "1", "-t", filter, "-F", "%j", "-i", "watcher", "-x", "3600", "-c"])
+            .args(["-h", "127.0.0.1", "-p", &broker.port().to_string(), "-d"])
+            .args(["-q", "1", "-t", filter, "-F", "%j", "-i", "watcher", "-c"])
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -56,12 +61,12 @@ impl Subscriber {
             }
         });
         let subscriber = Self { child, messages };
-        granted.recv_timeout(LIMIT).expect("the upstream grants the subscription");
+        granted.recv_timeout(LIMIT).expect("the broker grants the subscription");
         subscriber
     }
 
     fn next(&self) -> Value {
-        self.messages.recv_timeout(LIMIT).expect("a message arrives upstream")
+        self.messages.recv_timeout(LIMIT).expect("a message arrives")
     }
 }
 
@@ -73,8 +78,12 @@ impl Drop for Subscriber {
 }
 
 fn mosquitto_pub(gateway: &Gateway, arguments: &[&str]) {
+    mosquitto_pub_to(gateway.mqtt, arguments);
+}
+
+fn mosquitto_pub_to(broker: SocketAddr, arguments: &[&str]) {
     let output = Command::new(tools::find("mosquitto_pub"))
-        .args(["-h", "127.0.0.1", "-p", &gateway.mqtt.port().to_string()])
+        .args(["-h", "127.0.0.1", "-p", &broker.port().to_string()])
         .args(arguments)
         .output()
         .expect("mosquitto_pub can be started");
@@ -206,4 +215,50 @@ async fn a_publish_that_no_route_takes_is_acknowledged_with_no_matching_subscrib
     })
     .await;
     assert_eq!(gateway.log().matches("barn/7/door").count(), 1, "said once per topic: {}", gateway.log());
+}
+
+/// A gateway for local clients: its upstream is not there.
+fn gateway_for_the_site() -> Gateway {
+    Gateway::start(Setup::new(Uplink::new("mqtt://127.0.0.1:1", Version::V5)))
+}
+
+#[test]
+fn mosquittos_tools_are_served_on_mqtt_3_1() {
+    let gateway = gateway_for_the_site();
+    let subscriber = Subscriber::start_with(gateway.mqtt, "barn/#", &["-V", "mqttv31"]);
+    for qos in ["0", "1", "2"] {
+        mosquitto_pub(&gateway, &["-V", "mqttv31", "-q", qos, "-t", "barn/plc", "-m", qos]);
+        assert_eq!(subscriber.next()["payload"], qos);
+    }
+    drop(subscriber);
+    mosquitto_pub(&gateway, &["-V", "mqttv31", "-q", "1", "-t", "barn/plc", "-m", "while it was away"]);
+    let subscriber = Subscriber::start_with(gateway.mqtt, "barn/#", &["-V", "mqttv31"]);
+    assert_eq!(subscriber.next()["payload"], "while it was away");
+}
+
+#[test]
+fn a_mosquitto_with_a_default_bridge_to_the_gateway_has_each_message_once() {
+    let gateway = gateway_for_the_site();
+    mosquitto_pub(&gateway, &["-q", "1", "-r", "-t", "barn/there", "-m", "before the bridge"]);
+    let site = Mosquitto::start_with(|_| {
+        format!("connection tide\naddress 127.0.0.1:{}\ntopic barn/# both 1", gateway.mqtt.port())
+    });
+    let at_mosquitto = Subscriber::start_with(site.address, "barn/#", &[]);
+    // The bridge is there, and has subscribed.
+    assert_eq!(at_mosquitto.next()["payload"], "before the bridge");
+    let at_gateway = Subscriber::start_with(gateway.mqtt, "barn/#", &["-i", "gateway's watcher"]);
+    assert_eq!(at_gateway.next()["payload"], "before the bridge");
+    for payload in ["1", "2", "3"] {
+        mosquitto_pub_to(site.address, &["-q", "1", "-t", "barn/up", "-m", payload]);
+        assert_eq!(at_gateway.next()["payload"], payload);
+        mosquitto_pub(&gateway, &["-q", "1", "-r", "-t", "barn/down", "-m", payload]);
+        assert_eq!(at_gateway.next()["payload"], payload);
+        // What came back from the gateway would be in between.
+        assert_eq!(at_mosquitto.next()["topic"], "barn/up");
+        assert_eq!(at_mosquitto.next()["topic"], "barn/down");
+    }
+    // Retained here, retained there.
+    let later = Subscriber::start_with(site.address, "barn/down", &["-i", "later"]);
+    let kept = later.next();
+    assert_eq!((&kept["payload"], &kept["retain"]), (&"3".into(), &1.into()));
 }

@@ -2,7 +2,7 @@
 //!
 //! Read here: CONNECT, PUBREL, DISCONNECT. Written here: CONNACK, DISCONNECT. `subscribe` has SUBSCRIBE and UNSUBSCRIBE.
 //! The codec checks lengths, text encoding and the properties allowed; this file adds what it leaves out: reserved
-//! flags, bytes behind the packet's end, NUL in texts, packet id 0, a will's topic, and both versions on one port.
+//! flags, bytes behind the packet's end, NUL in texts, packet id 0, a will's topic, and all versions on one port (`level`).
 //! Not here: PUBLISH and the acknowledgements (`publish`, `packet`), AUTH, which is never allowed.
 
 use std::borrow::Cow;
@@ -15,7 +15,8 @@ use mqtt_protocol_core::mqtt::{
 use super::{
     access::Password,
     error::Fault,
-    packet::Version,
+    level,
+    packet::{Dialect, Version},
     parse::{NUL, check_texts, fault, whole},
     publish::Qos,
     settings::{Settings, TOPIC_ALIAS_MAX},
@@ -26,8 +27,10 @@ use crate::store::record::{NAME_BYTES_MAX, PROPERTIES_BYTES_MAX};
 /// A CONNECT, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connect {
-    /// The version it asks for.
+    /// The version in whose packets it speaks.
     pub version: Version,
+    /// What its protocol level says beside that.
+    pub dialect: Dialect,
     /// As given: may be empty.
     pub client_id: String,
     /// Clean start (MQTT 5) or clean session (3.1.1).
@@ -91,31 +94,17 @@ const FLAGS_AT: usize = 7;
 /// # Errors
 /// [`Refused`]: answer with [`refusal`] and close.
 pub fn connect(body: &[u8]) -> Result<Connect, Refused> {
-    let version = version(body)?;
+    let (version, dialect) = level::read(body).map_err(|(version, fault)| Refused {
+        version,
+        fault,
+        packet_bytes_max: usize::MAX,
+    })?;
     let refused = |fault, packet_bytes_max| Refused { version, fault, packet_bytes_max };
-    let connect = connect_of(version, body).map_err(|fault| refused(fault, usize::MAX))?;
+    let body = level::plain(dialect, body);
+    let connect = connect_of(version, &body).map_err(|fault| refused(fault, usize::MAX))?;
+    let connect = Connect { dialect, ..connect };
     check(&connect).map_err(|fault| refused(fault, connect.packet_bytes_max))?;
     Ok(connect)
-}
-
-fn version(body: &[u8]) -> Result<Version, Refused> {
-    let name = body
-        .split_first_chunk::<2>()
-        .and_then(|(length, rest)| rest.split_at_checked(u16::from_be_bytes(*length).into()));
-    match name {
-        Some((b"MQTT", [4, ..])) => Ok(Version::V311),
-        Some((b"MQTT", [5, ..])) => Ok(Version::V5),
-        Some((b"MQTT", &[level, ..])) => {
-            let version = if level > 5 { Version::V5 } else { Version::V311 };
-            Err(Refused { version, fault: Fault::Version(level), packet_bytes_max: usize::MAX })
-        }
-        Some((b"MQIsdp", &[level, ..])) => Err(Refused {
-            version: Version::V311,
-            fault: Fault::Version(level),
-            packet_bytes_max: usize::MAX,
-        }),
-        _ => Err(Refused { version: Version::V311, fault: Fault::NotConnect, packet_bytes_max: usize::MAX }),
-    }
 }
 
 fn connect_of(version: Version, body: &[u8]) -> Result<Connect, Fault> {
@@ -158,6 +147,7 @@ fn connect_v311(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
     });
     Ok(Connect {
         version: Version::V311,
+        dialect: Dialect::default(),
         client_id: packet.client_id().to_owned(),
         clean: packet.clean_session(),
         keep_alive_s: packet.keep_alive(),
@@ -203,6 +193,7 @@ fn connect_v5(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
     };
     Ok(Connect {
         version: Version::V5,
+        dialect: Dialect::default(),
         client_id: packet.client_id().to_owned(),
         clean: flags & CLEAN != 0,
         keep_alive_s: packet.keep_alive(),

@@ -22,11 +22,11 @@ pub enum Fault {
     /// The first packet is no CONNECT: perhaps no MQTT at all.
     #[error("the first packet is no CONNECT")]
     NotConnect,
-    /// A protocol level other than 4 (3.1.1) and 5. Set the client to MQTT 3.1.1 or 5.
-    #[error("MQTT protocol level {0} is not served, only 3.1.1 and 5 are")]
+    /// A protocol level other than 3 (3.1), 4 (3.1.1) and 5. Set the client to MQTT 3.1.1 or 5.
+    #[error("MQTT protocol level {0} is not served, only 3.1, 3.1.1 and 5 are")]
     Version(u8),
-    /// An empty client id without a clean session, or one that is too long. Give the client a shorter id.
-    #[error("the client id is empty without a clean session, or too long")]
+    /// An empty client id without a clean session or on MQTT 3.1, or one that is too long. Give the client a shorter id.
+    #[error("the client id is empty without a clean session or on MQTT 3.1, or too long")]
     ClientId,
     /// As many clients as `connections_max` allows. Try again later.
     #[error("as many clients are connected as are allowed")]

@@ -24,6 +24,7 @@ pub mod codec;
 mod connection;
 pub mod error;
 mod inlet;
+mod level;
 pub mod listener;
 pub mod meters;
 mod origin;

@@ -18,6 +18,16 @@ pub enum Version {
     V5,
 }
 
+/// What a client's protocol level says beside the [`Version`] in whose packets it speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dialect {
+    /// MQTT 3.1, protocol level 3: 3.1.1 without "session present", and with DUP on more packets.
+    pub is_v31: bool,
+    /// The level has its highest bit set, as mosquitto's bridges have it: no subscription gives the client what it published
+    /// itself, and the retain flag stays as published.
+    pub is_bridge: bool,
+}
+
 /// Longest fixed header, in bytes.
 pub const HEADER_BYTES_MAX: usize = 5;
 
@@ -43,6 +53,9 @@ pub const PINGREQ: u8 = 12;
 pub const DISCONNECT: u8 = 14;
 /// AUTH's packet type.
 pub const AUTH: u8 = 15;
+
+/// The flag of a packet that is sent again.
+const DUP: u8 = 8;
 
 /// PINGRESP, whole.
 pub const PINGRESP: [u8; 2] = [0xd0, 0];
@@ -95,13 +108,19 @@ impl Header {
         self.first >> 4
     }
 
-    /// Checks the flags of a packet other than PUBLISH: PUBREL, SUBSCRIBE and UNSUBSCRIBE have 2, the others 0.
+    /// Checks the flags of a packet other than PUBLISH: PUBREL, SUBSCRIBE and UNSUBSCRIBE have 2, the others 0. On MQTT 3.1 these
+    /// three may have DUP as well (MQTT 3.1 section 2.1).
     ///
     /// # Errors
     /// [`Fault::Malformed`] `[MQTT-2.2.2-2]`, `[MQTT-2.1.3-1]`
-    pub fn check_flags(&self) -> Result<(), Fault> {
+    pub fn check_flags(&self, dialect: Dialect) -> Result<(), Fault> {
         let wanted = if matches!(self.kind(), PUBREL | SUBSCRIBE | UNSUBSCRIBE) { 2 } else { 0 };
-        if self.first & 0x0f == wanted { Ok(()) } else { Err(Fault::Malformed("reserved header flags")) }
+        let ignored = if dialect.is_v31 && wanted != 0 { DUP } else { 0 };
+        if self.first & 0x0f & !ignored == wanted {
+            Ok(())
+        } else {
+            Err(Fault::Malformed("reserved header flags"))
+        }
     }
 }
 
@@ -242,11 +261,21 @@ mod tests {
 
     #[test]
     fn reserved_flags_are_refused() {
-        for (first, good) in
-            [(0x62, true), (0x60, false), (0x82, true), (0x83, false), (0xc0, true), (0xc1, false)]
-        {
+        let v31 = Dialect { is_v31: true, ..Dialect::default() };
+        for (first, good, good_on_v31) in [
+            (0x62, true, true),
+            (0x60, false, false),
+            (0x6a, false, true),
+            (0x82, true, true),
+            (0x83, false, false),
+            (0x8a, false, true),
+            (0xc0, true, true),
+            (0xc1, false, false),
+            (0xc8, false, false),
+        ] {
             let header = Header { first, bytes: 2, body_bytes: 0 };
-            assert_eq!(header.check_flags().is_ok(), good, "{first:02x}");
+            assert_eq!(header.check_flags(Dialect::default()).is_ok(), good, "{first:02x}");
+            assert_eq!(header.check_flags(v31).is_ok(), good_on_v31, "{first:02x} on MQTT 3.1");
         }
     }
 

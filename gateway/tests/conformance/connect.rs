@@ -6,7 +6,7 @@ use tidegate::ingest::Settings;
 use tokio::time::timeout;
 
 use super::{
-    client::{Client, Connect, LIMIT, QOS1, connect, packet, publish, subscribe, text},
+    client::{Client, Connect, DUP, LIMIT, QOS1, connect, packet, publish, subscribe, text},
     door::{BOTH, Door},
 };
 
@@ -43,9 +43,61 @@ async fn a_protocol_that_is_not_served_is_refused_by_name_and_level() {
     };
     assert_eq!(door.refusal(4, &with("MQTX", 4)).await, None);
     assert_eq!(door.refusal(4, &with("mqtt", 4)).await, None);
-    assert_eq!(door.refusal(4, &with("MQIsdp", 3)).await, Some(1));
+    assert_eq!(door.refusal(4, &with("MQIsdp", 4)).await, Some(1));
     assert_eq!(door.refusal(4, &with("MQTT", 3)).await, Some(1));
     assert_eq!(door.refusal(5, &with("MQTT", 6)).await, Some(0x84));
+    assert_eq!(door.refusal(5, &with("MQTT", 0x85)).await, Some(0x84), "no bridge speaks MQTT 5 like that");
+}
+
+/// A CONNECT in the form of MQTT 3.1.1 under any name and level.
+fn under(name: &str, level: u8, flags: u8, id: &str) -> Vec<u8> {
+    packet(0x10, &[&text(name), &[level, flags, 0, 60], &text(id)])
+}
+
+const BRIDGES: [(&str, u8); 2] = [("MQTT", 0x84), ("MQIsdp", 0x83)];
+
+/// 5: [MQTT-3.1.2-1] [MQTT-3.1.2-2]
+/// 3.1.1: [MQTT-3.1.2-1] [MQTT-3.1.2-2]
+#[tokio::test]
+async fn mqtt_3_1_is_served_with_the_packets_of_3_1_1_and_without_session_present() {
+    let door = Door::open().await;
+    for level in [3, 0x83] {
+        let id = format!("longer-than-the-23-characters-of-the-standard-{level}");
+        let mut client = door.send(4, &under("MQIsdp", level, 0, &id)).await;
+        assert_eq!(client.packet().await.body, [0, 0]);
+        let mut subscribe_again = subscribe(4, 7, &[], &[("t/a", 1)]);
+        subscribe_again[0] |= DUP;
+        client.send(&subscribe_again).await;
+        assert_eq!(client.wait(9).await.body, [0, 7, 1]);
+        client.leave().await;
+        let mut other = door.client(5, "other").await;
+        other.publish("t/a", 1, "while it was away").await;
+        let mut client = door.send(4, &under("MQIsdp", level, 0, &id)).await;
+        assert_eq!(client.packet().await.body, [0, 0], "the first byte is reserved");
+        assert_eq!(client.take().await.payload, "while it was away");
+    }
+    assert_eq!(door.refusal(4, &under("MQIsdp", 3, 2, "")).await, Some(2), "a client id is a must");
+}
+
+/// 5: [MQTT-3.1.2-1] [MQTT-3.1.2-2]
+/// 3.1.1: [MQTT-3.1.2-1] [MQTT-3.1.2-2]
+#[tokio::test]
+async fn a_bridge_gets_nothing_back_that_it_brought_and_the_retain_flag_as_published() {
+    let door = Door::open().await;
+    for (name, level) in BRIDGES {
+        let mut bridge = door.send(4, &under(name, level, 0, "bridge")).await;
+        assert_eq!(bridge.packet().await.body[1], 0, "{name} {level:02x}");
+        bridge.subscribe(&format!("{level}/#"), 1).await;
+        bridge.publish(&format!("{level}/own"), 1, "brought by itself").await;
+        let mut other = door.client(5, "other").await;
+        other.retain(&format!("{level}/state"), 1, "state").await;
+        let got = bridge.take().await;
+        assert_eq!((&*got.payload, got.retain), ("state", true), "{name} {level:02x}");
+        bridge.leave().await;
+        let mut clean = door.send(4, &under(name, level, 2, "bridge")).await;
+        assert_eq!(clean.packet().await.body, [0, 0]);
+        clean.leave().await;
+    }
 }
 
 /// What MQTT 5 says to a malformed CONNECT; MQTT 3.1.1 has nothing to say.

@@ -91,7 +91,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     }
 
     async fn try_accept(&mut self, mut connect: Connect) -> Result<(), NotAccepted> {
-        if connect.client_id.is_empty() && connect.version == Version::V311 && !connect.clean {
+        let Connect { version, dialect, clean, .. } = connect;
+        if connect.client_id.is_empty() && version == Version::V311 && (!clean || dialect.is_v31) {
             return Err(Fault::ClientId.into());
         }
         let admitted = self.authenticate(&connect).await?;

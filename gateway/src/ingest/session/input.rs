@@ -227,7 +227,7 @@ impl Session {
         if matches!(self.phase, Phase::Fresh) {
             return self.take_first(now, header, body);
         }
-        header.check_flags()?;
+        header.check_flags(self.dialect)?;
         match header.kind() {
             packet::PUBREL => {
                 let packet_id = codec::pubrel(self.version, body)?;
@@ -257,7 +257,7 @@ impl Session {
         if header.kind() != packet::CONNECT {
             return Err(Fault::NotConnect);
         }
-        header.check_flags()?;
+        header.check_flags(self.dialect)?;
         match codec::connect(body) {
             Ok(Connect { version, will: Some(will), packet_bytes_max, .. })
                 if !self.settings.topics.allow(&will.topic) =>

@@ -32,7 +32,9 @@ impl Session {
         let mut save = None;
         let mut codes = Vec::with_capacity(request.filters.len());
         for (filter, options) in &request.filters {
-            let subscription = Subscription { options: Options(*options), id: request.id };
+            let options =
+                if self.dialect.is_bridge { Options(*options).of_bridge(filter) } else { Options(*options) };
+            let subscription = Subscription { options, id: request.id };
             codes.push(match self.subscribe(filter, subscription) {
                 Ok(number) => {
                     save = save.max(number);

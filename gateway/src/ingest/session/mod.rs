@@ -37,7 +37,7 @@ use super::{
     bus::{Bus, Mailbox},
     codec::{self, Connect, Will},
     error::Fault,
-    packet::Version,
+    packet::{Dialect, Version},
     settings::Settings,
 };
 use crate::store::Watermark;
@@ -80,6 +80,7 @@ pub struct Session {
     bus: Bus,
     phase: Phase,
     version: Version,
+    dialect: Dialect,
     /// Empty until accepted.
     client: Arc<str>,
     /// Whose it is; empty until accepted.
@@ -137,6 +138,7 @@ impl Session {
             bus,
             phase: Phase::Fresh,
             version: Version::V311,
+            dialect: Dialect::default(),
             client: Arc::from(""),
             identity: Arc::from(""),
             acks: Acks::default(),

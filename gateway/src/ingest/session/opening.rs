@@ -41,7 +41,7 @@ impl Session {
     /// Accepts the client. Gives the save that has its session: CONNACK is in the output, to be written after that.
     pub fn accept(&mut self, now: Now, connect: Connect, opening: Opening) -> Option<u64> {
         let Opening { client, identity, present, mailbox } = opening;
-        self.version = connect.version;
+        (self.version, self.dialect) = (connect.version, connect.dialect);
         self.client = client;
         self.identity = identity;
         self.packet_bytes_max = connect.packet_bytes_max;
@@ -60,7 +60,8 @@ impl Session {
         let settings = self.settings.clone();
         let connack = codec::connack(&Accepted {
             version: connect.version,
-            session_present: present,
+            // The byte is reserved on MQTT 3.1.
+            session_present: present && !connect.dialect.is_v31,
             assigned_client_id: connect.client_id.is_empty().then_some(&*self.client),
             session_expiry_s: ends.then_some(0),
             server_keep_alive_s: lowered_s,

@@ -41,7 +41,7 @@ fn refused_connects_are_told_in_their_version() {
     };
     let level =
         |name: &str, level: u8| packet(0x10, &[&text(name)[..], &[level, 2, 0, 0], &text("c")].concat());
-    assert_eq!(refuse(&level("MQIsdp", 3)), (Some(Fault::Version(3)), vec![0x20, 2, 0, 1]));
+    assert_eq!(refuse(&level("MQIsdp", 4)), (Some(Fault::Version(4)), vec![0x20, 2, 0, 1]));
     assert_eq!(refuse(&level("MQTT", 3)), (Some(Fault::Version(3)), vec![0x20, 2, 0, 1]));
     let (fault, out) = refuse(&level("MQTT", 6));
     assert_eq!((fault, out[0], out[3]), (Some(Fault::Version(6)), 0x20, 0x84));
