@@ -12,16 +12,18 @@ use std::{
 /// The rooms of the gateway, and which others each may use. `main.rs` and `lib.rs` stand above the rooms.
 const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
-    ("telemetry", &["clock"]),
+    // What may be shown of a text from outside.
+    ("printable", &[]),
+    ("telemetry", &["clock", "printable"]),
     ("store", &["clock", "telemetry"]),
     // Pure: the rows that it wants kept are others' to write.
     ("catalog", &[]),
     // Follows the log.
     ("fleet", &["store", "catalog", "clock", "telemetry"]),
-    ("ingest", &["store", "catalog", "clock", "telemetry"]),
+    ("ingest", &["store", "catalog", "clock", "telemetry", "printable"]),
     ("uplink", &["store", "catalog", "fleet", "clock", "telemetry"]),
     // The read side of the rooms.
-    ("http", &["store", "uplink", "catalog", "fleet", "clock", "telemetry"]),
+    ("http", &["store", "uplink", "catalog", "fleet", "clock", "telemetry", "printable"]),
     // Composes the rooms' settings types; no room imports it.
     ("config", &["ingest", "store", "uplink", "http", "clock"]),
     (
@@ -29,7 +31,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["ingest", "store", "uplink", "http", "config", "catalog", "fleet", "clock", "telemetry"],
     ),
     // `status` reads what `http` writes, by the same type; `users` writes the file that `ingest` reads.
-    ("cli", &["config", "ingest", "store", "supervisor", "http", "catalog", "clock", "telemetry"]),
+    (
+        "cli",
+        &["config", "ingest", "store", "supervisor", "http", "catalog", "clock", "telemetry", "printable"],
+    ),
     ("main", &["cli"]),
 ];
 

@@ -8,14 +8,14 @@
 //! Limits: those of the fleet.
 
 use axum::{
-    Json, Router,
+    Router,
     extract::{Path, State},
     routing::get,
 };
 
 use super::{
     Rooms,
-    answer::{Refused, blocking},
+    answer::{Json, Refused, blocking},
 };
 use crate::{
     clock,

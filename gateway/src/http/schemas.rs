@@ -6,9 +6,12 @@
 //!
 //! Limits: those of the catalog.
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::{Router, extract::State, routing::get};
 
-use super::{Rooms, answer::Refused};
+use super::{
+    Rooms,
+    answer::{Json, Refused},
+};
 use crate::catalog::{Entry, Lock};
 
 /// The path.

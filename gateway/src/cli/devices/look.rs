@@ -8,6 +8,7 @@ use super::super::{
 use crate::{
     clock,
     http::{BootItem, DeviceItem, DeviceList, DeviceSheet, Presence, Run},
+    printable,
 };
 
 /// List the devices: whether they are there, their firmware, and what they lost
@@ -82,7 +83,7 @@ fn table(list: &DeviceList, now_ms: u64) -> String {
     for item in &list.items {
         text += &format!(
             "{:<32}  {:<8}  {:>8}  {:<24}  {:>7}  {:>13}  {:>9}  {:>9}  {:>7}\n",
-            item.device,
+            printable::line(&item.device),
             presence(item.presence),
             ago(item.last_seen_ms, now_ms),
             firmware(item),
@@ -103,7 +104,7 @@ fn table(list: &DeviceList, now_ms: u64) -> String {
 fn page(sheet: &DeviceSheet, now_ms: u64) -> String {
     let item = &sheet.item;
     let mut lines = vec![
-        ("device", item.device.clone()),
+        ("device", printable::line(&item.device).into_owned()),
         ("is", format!("{}, seen {} ago", presence(item.presence), ago(item.last_seen_ms, now_ms))),
     ];
     if let Some(next_ms) = item.next_contact_ms {
@@ -115,7 +116,7 @@ fn page(sheet: &DeviceSheet, now_ms: u64) -> String {
         lines.push(("kinds", format!("{kinds}, schema set {schema_set:08x}")));
     }
     let resets: Vec<String> =
-        sheet.resets.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+        sheet.resets.iter().map(|(reason, count)| format!("{} {count}", printable::line(reason))).collect();
     lines.push(("boots", people::count(item.boots)));
     if !resets.is_empty() {
         lines.push(("resets", resets.join(", ")));
@@ -148,7 +149,7 @@ fn boots(boots: &[BootItem]) -> String {
         text += &format!(
             "{:>10}  {:<10}  {:<20}  {:>12}  {:>9}  {:>9}  {:>7}\n",
             boot.boot,
-            boot.reset.as_deref().unwrap_or("-"),
+            printable::line(boot.reset.as_deref().unwrap_or("-")),
             boot.first_ms.map_or_else(|| "-".into(), when::show),
             people::count(boot.events),
             people::count(boot.lost_events),
@@ -180,7 +181,7 @@ fn firmware(item: &DeviceItem) -> String {
     let parts = [&item.firmware, &item.version, &item.build];
     let parts: Vec<&str> =
         parts.into_iter().flatten().map(String::as_str).filter(|part| !part.is_empty()).collect();
-    parts.join(" ")
+    printable::line(&parts.join(" ")).into_owned()
 }
 
 fn ago(ms: Option<u64>, now_ms: u64) -> String {
@@ -265,6 +266,26 @@ mod tests {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         assert!(!text.contains("signal"), "{text}");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(crate::printable::hostile::cases())]
+
+        #[test]
+        fn no_name_that_a_device_gives_itself_adds_a_line(text in printable::hostile::text()) {
+            let mut sheet = sheet();
+            let lines = page(&sheet, 0).lines().count();
+            sheet.item.device = text.clone();
+            sheet.item.firmware = Some(text.clone());
+            sheet.item.version = Some(text.clone());
+            sheet.item.build = Some(text.clone());
+            sheet.resets[0].0 = text.clone();
+            sheet.latest_boots[0].reset = Some(text);
+            sheet.item.firmware = Some("x".to_owned() + &sheet.item.firmware.unwrap_or_default());
+            printable::hostile::assert_lines(&page(&sheet, 0), lines);
+            let list = DeviceList { items: vec![sheet.item], untracked_records: 0 };
+            printable::hostile::assert_lines(&table(&list, 0), 2);
+        }
     }
 
     #[test]

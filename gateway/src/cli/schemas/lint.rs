@@ -9,7 +9,10 @@ use super::{
     super::Failure,
     source::{damaged, lock, read},
 };
-use crate::catalog::{Entry, Finding, Lock, Severity, lint_birth, lint_entries};
+use crate::{
+    catalog::{Entry, Finding, Lock, Severity, lint_birth, lint_entries},
+    printable::line,
+};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -86,7 +89,7 @@ fn show(file: &Path, finding: &Finding, json: bool) {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
-    say!("{}: {severity}: {}: {}", file.display(), finding.place, finding.text);
+    say!("{}: {severity}: {}: {}", file.display(), line(&finding.place), line(&finding.text));
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     clock,
     http::{CAT_RECORDS_MAX, CatNote},
+    printable,
     store::{
         Kind,
         inspect::{CatFilter, CatItem, CatLimits},
@@ -109,7 +110,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => pages(&arguments.place.http, filter, arguments.kind, records, &mut unreadable)?,
     };
     if let Some(next) = next {
-        eprintln!("there may be more: go on with --offset {next}");
+        remark!("there may be more: go on with --offset {next}");
     }
     match unreadable {
         0 => Ok(()),
@@ -169,6 +170,6 @@ fn path(filter: &CatFilter, kind: Option<KindName>, limit: u64) -> String {
 fn tell(note: &CatNote, unreadable: &mut u64) {
     if let CatNote::Unreadable { offsets, why } = note {
         *unreadable += 1;
-        eprintln!("records from {} on cannot be read: {why}", offsets.from);
+        remark!("records from {} on cannot be read: {}", offsets.from, printable::line(why));
     }
 }

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     http::{VerifyLine, VerifyNote},
+    printable,
     store::inspect::{FileKind, FileReport, Summary, Verdict},
 };
 
@@ -84,7 +85,7 @@ fn row(report: &FileReport) -> String {
     let count = |n| if has_records { people::count(n) } else { "-".into() };
     let mut text = format!(
         "{:<38} {:>12}  {:>14}  {:>11}  {}\n",
-        report.file,
+        printable::line(&report.file),
         count(report.records),
         count(report.events),
         people::bytes(report.file_bytes),
@@ -92,9 +93,9 @@ fn row(report: &FileReport) -> String {
     );
     let mut advice = "";
     for finding in &report.findings {
-        text += &format!("  {}\n", finding.what);
+        text += &format!("  {}\n", printable::line(&finding.what));
         if !finding.advice.is_empty() && finding.advice != advice {
-            text += &format!("  -> {}\n", finding.advice);
+            text += &format!("  -> {}\n", printable::line(&finding.advice));
             advice = &finding.advice;
         }
     }
