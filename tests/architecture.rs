@@ -12,18 +12,16 @@ use std::{
 /// The rooms of the gateway, and which others each may use. `main.rs` and `lib.rs` stand above the rooms.
 const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
-    // What may be shown of a text from outside.
-    ("printable", &[]),
-    ("telemetry", &["clock", "printable"]),
+    ("telemetry", &["clock"]),
     ("store", &["clock", "telemetry"]),
     // Pure: the rows that it wants kept are others' to write.
     ("catalog", &[]),
     // Follows the log.
     ("fleet", &["store", "catalog", "clock", "telemetry"]),
-    ("ingest", &["store", "catalog", "clock", "telemetry", "printable"]),
+    ("ingest", &["store", "catalog", "clock", "telemetry"]),
     ("uplink", &["store", "catalog", "fleet", "clock", "telemetry"]),
     // The read side of the rooms.
-    ("http", &["store", "uplink", "catalog", "fleet", "clock", "telemetry", "printable"]),
+    ("http", &["store", "uplink", "catalog", "fleet", "clock", "telemetry"]),
     // Composes the rooms' settings types; no room imports it.
     ("config", &["ingest", "store", "uplink", "http", "clock"]),
     (
@@ -31,10 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["ingest", "store", "uplink", "http", "config", "catalog", "fleet", "clock", "telemetry"],
     ),
     // `status` reads what `http` writes, by the same type; `users` writes the file that `ingest` reads.
-    (
-        "cli",
-        &["config", "ingest", "store", "supervisor", "http", "catalog", "clock", "telemetry", "printable"],
-    ),
+    ("cli", &["config", "ingest", "store", "supervisor", "http", "catalog", "clock", "telemetry"]),
     ("main", &["cli"]),
 ];
 

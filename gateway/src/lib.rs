@@ -13,7 +13,6 @@ pub mod config;
 pub mod fleet;
 pub mod http;
 pub mod ingest;
-pub mod printable;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

@@ -267,9 +267,9 @@ impl Attacker {
         match self.kind {
             Kind::SaysConnectSlowly => self.slowly(self.mqtt, &connect("slow", 0, 0)).await,
             Kind::IdlesOverHttp => self.slowly(self.http, b"").await,
-            Kind::AsksSlowly => self.slowly(self.http, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n").await,
+            Kind::AsksSlowly => self.slowly(self.http, b"GET /metrics HTTP/1.1\r\nHost: a\r\n").await,
             Kind::PostsSlowly => {
-                let head = "POST /api/commands HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n";
+                let head = "POST /api/commands HTTP/1.1\r\nHost: a\r\nContent-Length: 500000\r\n\r\n";
                 let mut stream = TcpStream::connect(self.http).await?;
                 stream.write_all(head.as_bytes()).await?;
                 stream.write_all(&vec![b' '; 499_999]).await?;
@@ -296,7 +296,7 @@ impl Attacker {
             "c".repeat(60_000)
         );
         let request = format!(
-            "POST /api/commands HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n\
+            "POST /api/commands HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );

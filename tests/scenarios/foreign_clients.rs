@@ -262,3 +262,60 @@ fn a_mosquitto_with_a_default_bridge_to_the_gateway_has_each_message_once() {
     let kept = later.next();
     assert_eq!((&kept["payload"], &kept["retain"]), (&"3".into(), &1.into()));
 }
+
+#[test]
+fn mosquitto_sub_is_granted_as_many_filters_as_home_assistant_has() {
+    let gateway = gateway_for_the_site();
+    let filters: Vec<_> = (0..1103).map(|n| format!("zigbee/lamp-{n}/state")).collect();
+    let mut arguments = vec!["-V", "mqttv311"];
+    filters.iter().for_each(|filter| arguments.extend(["-t", filter]));
+    let subscriber = Subscriber::start_with(gateway.mqtt, "barn/#", &arguments);
+    for (n, filter) in filters.iter().enumerate() {
+        if n % 100 == 2 {
+            mosquitto_pub(&gateway, &["-q", "1", "-t", filter, "-m", filter]);
+            assert_eq!(subscriber.next()["payload"], **filter);
+        }
+    }
+    assert!(!gateway.log().contains("is refused"), "{}", gateway.log());
+}
+
+#[test]
+fn a_client_that_is_refused_for_want_of_room_is_named_in_the_log_with_the_key_that_raises_it() {
+    let limits = "subscriptions = 3\nretained_messages = 1\nqueued_messages = 2\npacket_bytes = \"4 KiB\"\n";
+    let uplink = Uplink::new("mqtt://127.0.0.1:1", Version::V5);
+    let gateway = Gateway::start(Setup { limits: limits.into(), ..Setup::new(uplink) });
+    let told = |words: &[&str]| {
+        let is_told = |line: &str| line.contains("WARN") && words.iter().all(|word| line.contains(word));
+        wait_blocking(&format!("the log to tell {words:?}"), LIMIT, || gateway.log().lines().any(is_told));
+    };
+    let filters: Vec<_> = (0..10).map(|n| format!("lamp/{n}")).collect();
+    let mut arguments = vec!["-i", "hoarder"];
+    filters.iter().for_each(|filter| arguments.extend(["-t", filter]));
+    drop(Subscriber::start_with(gateway.mqtt, "barn/#", &arguments));
+    let key = "[limits] subscriptions = 3";
+    for (filter, times) in [("lamp/2", "times=1"), ("lamp/3", "times=2"), ("lamp/5", "times=4")] {
+        told(&["a subscription is refused", key, "client=hoarder", &format!("topic=\"{filter}\""), times]);
+    }
+    assert_eq!(gateway.log().matches(key).count(), 4, "8 in all: {}", gateway.log());
+    // The hoarder is away, and its session is kept.
+    for n in 0..4 {
+        mosquitto_pub(&gateway, &["-q", "1", "-t", "barn/door", "-m", &n.to_string()]);
+    }
+    told(&[
+        "loses a message",
+        "[limits] queued_messages = 2",
+        "client=hoarder",
+        "topic=\"barn/door\"",
+        "times=2",
+    ]);
+    for topic in ["barn/a", "barn/b"] {
+        mosquitto_pub(&gateway, &["-q", "1", "-r", "-t", topic, "-m", "x", "-i", "keeper"]);
+    }
+    told(&["not retained", "[limits] retained_messages = 1", "client=keeper", "topic=\"barn/b\"", "times=1"]);
+    let camera = Command::new(tools::find("mosquitto_pub"))
+        .args(["-h", "127.0.0.1", "-p", &gateway.mqtt.port().to_string(), "-i", "camera"])
+        .args(["-q", "1", "-t", "barn/picture", "-m", &"x".repeat(5000)])
+        .output();
+    assert!(camera.is_ok_and(|camera| !camera.status.success()), "it is too long");
+    told(&["a packet of 5019 bytes", "[limits] packet_bytes = 4096", "client=camera", "times=1"]);
+}

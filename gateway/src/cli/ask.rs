@@ -65,7 +65,7 @@ impl Gateway {
         match answer.status().as_u16() {
             200..300 => Ok(body),
             // The gateway's own sentence says what to do.
-            400 | 403 | 404 | 409 | 413 | 415 | 422 if !said.is_empty() => Err(Failure::Usage(said)),
+            400 | 404 | 409 | 413 | 415 | 422 if !said.is_empty() => Err(Failure::Usage(said)),
             status => Err(Failure::Unavailable(format!(
                 "the gateway at http://{} answers {status}: {said}",
                 self.address

@@ -1,22 +1,11 @@
 //! The command line: one file per command. Results go to standard output, errors to standard error in a plain
 //! line or two, and the exit code says of which kind it was ([`Failure`]).
 
-/// Prints a line, or several. A reader that has gone away (`tidegate demo | head`) is no error: the command goes on.
-///
-/// Nothing that a terminal obeys comes out, whoever chose it. Only a newline is left, so a name within a row goes through
-/// [`line`](crate::printable::line) by itself.
+/// Prints a line. A reader that has gone away (`tidegate demo | head`) is no error: the command goes on.
 macro_rules! say {
     ($($words:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), "{}", crate::printable::page(&format!($($words)*)));
-    }};
-}
-
-/// The same beside the results, to standard error.
-macro_rules! remark {
-    ($($words:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), "{}", crate::printable::page(&format!($($words)*)));
+        let _ = writeln!(std::io::stdout(), $($words)*);
     }};
 }
 
@@ -107,7 +96,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match command(arguments.command) {
         Ok(()) => 0,
         Err(failure) => {
-            remark!("{failure}");
+            eprintln!("{failure}");
             failure.exit_code()
         }
     }

@@ -5,7 +5,7 @@ use super::{
     ask::{ANSWER_MAX, Gateway, HTTP_DEFAULT},
     people,
 };
-use crate::{clock, http::Snapshot, printable::line};
+use crate::{clock, http::Snapshot};
 
 /// Show what a running gateway is doing
 #[derive(Debug, clap::Args)]
@@ -35,13 +35,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 fn table(snapshot: &Snapshot, now_ms: u64) -> String {
     let up = people::age(now_ms.saturating_sub(snapshot.started_ms) as f64 / 1000.0);
-    let state = if snapshot.ready {
-        "ready".into()
-    } else {
-        format!("NOT READY: {}", line(&snapshot.not_ready.join("; ")))
-    };
-    let mut text =
-        format!("gateway  {}, tidegate {}, up {up}, {state}\n", line(&snapshot.id), line(&snapshot.version));
+    let state =
+        if snapshot.ready { "ready".into() } else { format!("NOT READY: {}", snapshot.not_ready.join("; ")) };
+    let mut text = format!("gateway  {}, tidegate {}, up {up}, {state}\n", snapshot.id, snapshot.version);
     if let Some(store) = &snapshot.store {
         let dropped = match store.dropped_events {
             0 => String::new(),
@@ -58,13 +54,13 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
         );
     }
     for warning in &snapshot.warnings {
-        text += &format!("WARNING  {}\n", line(warning));
+        text += &format!("WARNING  {warning}\n");
     }
     text += "\nuplink                            connected   backlog events         bytes    oldest\n";
     for uplink in &snapshot.uplinks {
         text += &format!(
             "{:<32}  {:<9}  {:>15}  {:>12}  {:>8}\n",
-            line(&uplink.name),
+            uplink.name,
             match (uplink.kept, uplink.connected) {
                 (true, _) => "KEPT",
                 (false, true) => "yes",
@@ -75,10 +71,10 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
             people::age(uplink.backlog_age_seconds)
         );
         if let Some(error) = uplink.last_error.as_ref().filter(|_| !uplink.connected) {
-            text += &format!("  {}: {}\n", line(&uplink.upstream), line(error));
+            text += &format!("  {}: {error}\n", uplink.upstream);
         }
         if let Some(error) = uplink.commands_error.as_ref().filter(|_| uplink.connected) {
-            text += &format!("  no commands from {}: {}\n", line(&uplink.upstream), line(error));
+            text += &format!("  no commands from {}: {error}\n", uplink.upstream);
         }
     }
     if snapshot.uplinks.iter().all(|uplink| uplink.kept) {

@@ -14,7 +14,6 @@ use super::{
 use crate::{
     clock,
     http::{Forgotten, UplinkView},
-    printable,
     store::{ForgetError, forget_uplink_in, inspect::UplinkStat},
 };
 
@@ -121,7 +120,7 @@ fn forget_one(arguments: &ForgetArguments) -> Result<(), Failure> {
         return json(&forgotten);
     }
     let (events, bytes) = (people::count(forgotten.events), people::bytes(forgotten.bytes));
-    say!("{} is forgotten: {events} events waited for it, {bytes}", printable::line(name));
+    say!("{name} is forgotten: {events} events waited for it, {bytes}");
     Ok(())
 }
 
@@ -171,7 +170,7 @@ fn row(item: &Item) -> String {
     };
     format!(
         "{:<32}  {configured:<10}  {:>15}  {:>12}  {:>8}",
-        printable::line(&item.name),
+        item.name,
         item.backlog_events.map_or_else(|| "?".into(), people::count),
         item.backlog_bytes.map_or_else(|| "?".into(), people::bytes),
         people::age(item.backlog_age_seconds)

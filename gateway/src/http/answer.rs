@@ -4,9 +4,8 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
 
-use crate::{printable, store::StoreError};
+use crate::store::StoreError;
 
 /// The only body that a request which changes something may have.
 const JSON: &str = "application/json";
@@ -36,25 +35,9 @@ impl From<StoreError> for Refused {
     }
 }
 
-/// What was asked for, as JSON that a terminal may be shown.
-#[derive(Debug)]
-pub(super) struct Json<T>(pub T);
-
-impl<T: Serialize> IntoResponse for Json<T> {
-    fn into_response(self) -> Response {
-        match serde_json::to_string(&self.0) {
-            Ok(json) => ([(header::CONTENT_TYPE, JSON)], printable::page(&json).into_owned()).into_response(),
-            Err(error) => {
-                let why = format!("the answer cannot be written as JSON: {error}");
-                Refused { status: StatusCode::INTERNAL_SERVER_ERROR, why }.into_response()
-            }
-        }
-    }
-}
-
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.status, format!("{}\n", printable::line(&self.why))).into_response()
+        (self.status, format!("{}\n", self.why)).into_response()
     }
 }
 
@@ -85,28 +68,4 @@ pub(super) async fn blocking<T: Send + 'static>(
 pub(super) fn failed(error: &tokio::task::JoinError) -> Refused {
     let why = format!("the store cannot be asked: {error}");
     Refused { status: StatusCode::INTERNAL_SERVER_ERROR, why }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    async fn body(answer: Response) -> String {
-        let bytes = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-        String::from_utf8(bytes.to_vec()).unwrap()
-    }
-
-    proptest::proptest! {
-        #![proptest_config(crate::printable::hostile::cases())]
-
-        #[test]
-        fn an_answer_shows_what_a_terminal_would_obey_and_means_the_same(text in printable::hostile::text()) {
-            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let json = runtime.block_on(body(Json(&text).into_response()));
-            printable::hostile::assert_lines(&json, 1);
-            proptest::prop_assert_eq!(&serde_json::from_str::<String>(&json).unwrap(), &text);
-            let why = runtime.block_on(body(Refused::bad(text).into_response()));
-            printable::hostile::assert_lines(&why, 1);
-        }
-    }
 }

@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use axum::{
-    Router,
+    Json, Router,
     body::Bytes,
     extract::{Path, RawQuery, State},
     http::{HeaderMap, StatusCode},
@@ -26,7 +26,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
     Rooms,
-    answer::{Json, Refused, demand_json},
+    answer::{Refused, demand_json},
     command::{CommandItem, CommandList, CommandRequest},
 };
 use crate::{

@@ -13,7 +13,7 @@
 //! Limits: a page of [`PAGE_LETTERS_MAX`] letters or about 1 MiB of them.
 
 use axum::{
-    Router,
+    Json, Router,
     body::Bytes,
     extract::{Path, RawQuery, State},
     http::HeaderMap,
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Rooms,
-    answer::{Json, Refused, blocking, demand_json},
+    answer::{Refused, blocking, demand_json},
     letter::{LetterItem, LetterPage},
 };
 use crate::store::{DEAD_LETTER_PAGE_MAX as PAGE_LETTERS_MAX, DeadLetterFilter, Kind};

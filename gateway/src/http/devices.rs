@@ -8,14 +8,14 @@
 //! Limits: those of the fleet.
 
 use axum::{
-    Router,
+    Json, Router,
     extract::{Path, State},
     routing::get,
 };
 
 use super::{
     Rooms,
-    answer::{Json, Refused, blocking},
+    answer::{Refused, blocking},
 };
 use crate::{
     clock,

@@ -24,15 +24,13 @@
 //! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
 //! connect to the machine's loopback may read it, drop dead letters, forget an uplink that is not configured, start a replay and
 //! send commands to devices. A request that changes something has to say
-//! `Content-Type: application/json`: no page in a browser on this machine can send that by itself. Nor does one get here under
-//! a name of its own, or from another site: see `host.rs`.
+//! `Content-Type: application/json`: no page in a browser on this machine can send that by itself.
 
 mod answer;
 mod command;
 mod commands;
 mod dead_letters;
 mod devices;
-mod host;
 mod letter;
 mod pages;
 mod replay;

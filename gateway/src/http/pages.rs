@@ -1,15 +1,15 @@
 //! What each path answers. Every answer is made from one [`Snapshot`]; gauges are set when they are asked for.
 
 use axum::{
-    Router,
+    Json, Router,
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
 
-use super::{Rooms, Snapshot, Source, UplinkView, answer::Json, commands, dead_letters, replay, turns};
-use crate::{printable, telemetry};
+use super::{Rooms, Snapshot, Source, UplinkView, commands, dead_letters, replay, turns};
+use crate::telemetry;
 
 /// The text format that Prometheus scrapes, by its own name.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -48,13 +48,10 @@ async fn readyz(State(rooms): State<Rooms>) -> (StatusCode, String) {
     let snapshot = look(rooms.snapshot).await;
     let warnings: String = snapshot.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     if snapshot.ready {
-        (StatusCode::OK, printable::page(&format!("ready\n{warnings}")).into_owned())
+        (StatusCode::OK, format!("ready\n{warnings}"))
     } else {
         let reasons: String = snapshot.not_ready.iter().map(|reason| format!("{reason}\n")).collect();
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            printable::page(&format!("not ready\n{reasons}{warnings}")).into_owned(),
-        )
+        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{reasons}{warnings}"))
     }
 }
 

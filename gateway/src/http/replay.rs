@@ -10,7 +10,7 @@
 //! sentence.
 
 use axum::{
-    Router,
+    Json, Router,
     body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
@@ -19,7 +19,7 @@ use axum::{
 
 use super::{
     Rooms,
-    answer::{Json, Refused, demand_json},
+    answer::{Refused, demand_json},
 };
 use crate::uplink::{self, Progress, REMEMBERED_MAX, Request};
 

@@ -6,12 +6,9 @@
 //!
 //! Limits: those of the catalog.
 
-use axum::{Router, extract::State, routing::get};
+use axum::{Json, Router, extract::State, routing::get};
 
-use super::{
-    Rooms,
-    answer::{Json, Refused},
-};
+use super::{Rooms, answer::Refused};
 use crate::catalog::{Entry, Lock};
 
 /// The path.

@@ -1,7 +1,7 @@
 //! The HTTP port, served: how many connections there are, and how long each may keep the gateway waiting.
 //!
 //! ```text
-//!   accept ─▶ seat ─▶ head, 10 s ─▶ host ─▶ body, 10 s, 512 KiB ─▶ answer, some of it read every 30 s ─▶ head …
+//!   accept ─▶ seat ─▶ head, 10 s ─▶ body, 10 s, 512 KiB ─▶ answer, some of it read every 30 s ─▶ head …
 //!              └ all taken: the connection that has waited for its client longest is closed
 //! ```
 //! Whoever may connect to loopback may hold connections open, and each costs a file descriptor that the store might need. So
@@ -10,7 +10,7 @@
 //!
 //! Limits: [`Limits`]; a head of [`HEAD_BYTES_MAX`]. It knows no path: see `pages`.
 
-use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -38,7 +38,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Bound,
     answer::Refused,
-    host,
     seats::{Seat, Seats, Watched},
 };
 use crate::telemetry;
@@ -161,12 +160,11 @@ async fn connection(
     limits: Limits,
     shutdown: CancellationToken,
 ) {
-    let local = stream.local_addr().ok().map(|address| address.ip());
     let pages = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
         let (seat, pages) = (seat.clone(), pages.clone());
         async move {
-            let answer = match whole(request, local, limits.body_timeout).await {
+            let answer = match whole(request, limits.body_timeout).await {
                 Ok(request) => {
                     let _working = seat.working();
                     hyper::service::Service::call(&pages, request).await
@@ -202,22 +200,17 @@ async fn connection(
     }
 }
 
-/// The request with its body, which is read before anything is done for it, and after it is known that no foreign page sent it.
-async fn whole(
-    request: Request<Incoming>,
-    local: Option<IpAddr>,
-    limit: Duration,
-) -> Result<Request, Response> {
+/// The request with its body, which is read before anything is done for it.
+async fn whole(request: Request<Incoming>, limit: Duration) -> Result<Request, Response> {
     let (parts, body) = request.into_parts();
-    let refused = |refused: Refused| {
-        let mut answer = refused.into_response();
+    let refused = |status, why: String| {
+        let mut answer = Refused { status, why }.into_response();
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         answer
     };
-    host::judge(local, &parts.method, &parts.uri, &parts.headers).map_err(refused)?;
     let too_long = || {
         let why = format!("the body cannot be read, or is longer than {BODY_BYTES_MAX} bytes");
-        refused(Refused { status: StatusCode::PAYLOAD_TOO_LARGE, why })
+        refused(StatusCode::PAYLOAD_TOO_LARGE, why)
     };
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(too_long());
@@ -227,8 +220,7 @@ async fn whole(
         Ok(Err(_)) => Err(too_long()),
         Err(_) => {
             closed("body_timeout");
-            let why = format!("the body did not come within {limit:?}");
-            Err(refused(Refused { status: StatusCode::REQUEST_TIMEOUT, why }))
+            Err(refused(StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {limit:?}")))
         }
     }
 }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use axum::{
-    Extension, Router,
+    Extension, Json, Router,
     body::Body,
     extract::{RawQuery, State},
     http::{StatusCode, header},
@@ -31,10 +31,10 @@ use tokio_util::io::{ReaderStream, SyncIoBridge};
 
 use super::{
     Rooms,
-    answer::{Json, Refused, blocking},
+    answer::{Refused, blocking},
 };
 use crate::{
-    clock, printable,
+    clock,
     store::{
         Kind,
         inspect::{CatFilter, CatItem, CatLimits, FileReport, Inspector, Missing, Stat, Summary},
@@ -179,8 +179,8 @@ impl From<io::Error> for Ended {
 }
 
 fn line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
-    let json = serde_json::to_string(value)?;
-    writeln!(out, "{}", printable::page(&json))
+    serde_json::to_writer(&mut *out, value)?;
+    out.write_all(b"\n")
 }
 
 /// An answer that is written on a thread that may block, and goes out as it is written.

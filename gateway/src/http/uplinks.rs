@@ -7,7 +7,7 @@
 //! 404 for a name of which no place is kept, 409 for an uplink that is configured, 503 where the store cannot save it.
 
 use axum::{
-    Router,
+    Json, Router,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
     routing::{get, post},
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Rooms, UplinkView,
-    answer::{Json, Refused, demand_json, failed},
+    answer::{Refused, demand_json, failed},
     pages::{look, set_backlog},
 };
 use crate::store::ForgetError;

@@ -50,8 +50,13 @@ pub enum Fault {
     #[error("the topic cannot be published on: empty, too long, or with a wildcard or NUL in it")]
     Topic,
     /// A packet longer than `packet_bytes_max`: nothing of it was kept.
-    #[error("the packet is longer than allowed")]
-    PacketTooLarge,
+    #[error("a packet of {bytes} bytes, and [limits] packet_bytes = {bytes_max}")]
+    PacketTooLarge {
+        /// Its length, header included.
+        bytes: usize,
+        /// What is allowed.
+        bytes_max: usize,
+    },
     /// More publishes in flight than the Receive Maximum.
     #[error("more publishes in flight than the receive maximum")]
     ReceiveMaximum,
@@ -109,7 +114,7 @@ impl Fault {
             Fault::NotAuthorized => (Some(0x05), Some(0x87)),
             Fault::ForeignClientId => (Some(0x02), Some(0x85)),
             Fault::Topic => (None, Some(0x90)),
-            Fault::PacketTooLarge => (None, Some(0x95)),
+            Fault::PacketTooLarge { .. } => (None, Some(0x95)),
             Fault::Quota => (None, Some(0x97)),
             Fault::Stopping | Fault::StoreClosed | Fault::TakenOver => (Some(0x03), Some(0x88)),
             Fault::NotConnect
@@ -142,7 +147,7 @@ impl Fault {
             Fault::Topic => Some(0x90),
             Fault::ReceiveMaximum => Some(0x93),
             Fault::TopicAlias => Some(0x94),
-            Fault::PacketTooLarge => Some(0x95),
+            Fault::PacketTooLarge { .. } => Some(0x95),
             Fault::Quota | Fault::NoRoom | Fault::Unacknowledged | Fault::Unreleased | Fault::StoreClosed => {
                 Some(0x97)
             }
@@ -164,7 +169,7 @@ impl Fault {
                 | Fault::Protocol(_)
                 | Fault::NotConnect
                 | Fault::Topic
-                | Fault::PacketTooLarge
+                | Fault::PacketTooLarge { .. }
                 | Fault::ReceiveMaximum
                 | Fault::TopicAlias
         )
@@ -186,7 +191,7 @@ impl Fault {
             Fault::NotAuthorized => "not_authorized",
             Fault::ForeignClientId => "foreign_client_id",
             Fault::Topic => "topic",
-            Fault::PacketTooLarge => "packet_too_large",
+            Fault::PacketTooLarge { .. } => "packet_too_large",
             Fault::ReceiveMaximum => "receive_maximum",
             Fault::TopicAlias => "topic_alias",
             Fault::Quota => "quota",

@@ -1,10 +1,11 @@
 //! The door's metrics, with their handles kept, and what the log is told only once.
 //!
 //! Counted in batches: a handle is touched once per socket read, never per event. Limits: [`TOLD_MAX`] things are
-//! remembered as told; after that the log says so, once, and stays quiet about new ones.
+//! remembered as told; after that the log says so, once, and stays quiet about new ones. [`Repeats`] remembers as many, and counts
+//! all others as one.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet, hash_map::Entry},
     hash::{DefaultHasher, Hash, Hasher},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -115,14 +116,17 @@ impl Meters {
 
 /// What the log was told.
 #[derive(Debug, Default)]
-pub struct Told(Mutex<HashSet<u64>>);
+pub struct Told {
+    once: Mutex<HashSet<u64>>,
+    repeats: Repeats,
+}
 
 impl Told {
     /// Whether `thing` is told for the first time, and so has to be.
     pub fn is_new(&self, thing: impl Hash) -> bool {
         let mut hasher = DefaultHasher::new();
         thing.hash(&mut hasher);
-        let mut told = self.0.lock();
+        let mut told = self.once.lock();
         if told.len() >= TOLD_MAX || !told.insert(hasher.finish()) {
             return false;
         }
@@ -132,6 +136,11 @@ impl Told {
             );
         }
         true
+    }
+
+    /// `thing` happened once more. Gives how often it has by now, if that has to be told: as [`Repeats::more`].
+    pub fn more(&self, thing: impl Hash) -> Option<u64> {
+        self.repeats.more(thing)
     }
 }
 
@@ -148,6 +157,33 @@ impl Doublings {
     }
 }
 
+/// [`Doublings`] of each of several things that outsiders name, such as a client beside a limit: [`TOLD_MAX`] of them, and all others
+/// together.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    each: Mutex<HashMap<u64, u64>>,
+    others: Doublings,
+}
+
+impl Repeats {
+    /// `thing` happened once more. Gives how often it has by now, if that has to be told.
+    pub fn more(&self, thing: impl Hash) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        thing.hash(&mut hasher);
+        let mut each = self.each.lock();
+        let is_full = each.len() >= TOLD_MAX;
+        let times = match each.entry(hasher.finish()) {
+            Entry::Vacant(_) if is_full => {
+                drop(each);
+                return self.others.more(1);
+            }
+            entry => entry.or_insert(0),
+        };
+        *times += 1;
+        times.is_power_of_two().then_some(*times)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +194,18 @@ mod tests {
         let told: Vec<_> = (0..1000).filter_map(|_| doublings.more(1)).collect();
         assert_eq!(told, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
         assert_eq!((doublings.more(0), doublings.more(20), doublings.more(4)), (None, None, Some(1024)));
+    }
+
+    #[test]
+    fn what_each_client_repeats_is_told_in_doublings_and_not_without_end() {
+        let repeats = Repeats::default();
+        for client in ["a", "b"] {
+            let told: Vec<_> = (0..100).filter_map(|_| repeats.more((client, 1))).collect();
+            assert_eq!(told, [1, 2, 4, 8, 16, 32, 64], "{client}");
+        }
+        let told = (0..100 * TOLD_MAX).filter_map(|i| repeats.more(i)).count();
+        assert!(told < TOLD_MAX + 64, "{told} of those that made up names");
+        assert_eq!(repeats.more(("a", 1)), None);
     }
 
     #[test]

@@ -85,7 +85,8 @@ impl Header {
             if byte & 0x80 == 0 {
                 let bytes = i + 2;
                 if bytes + body_bytes > packet_bytes_max {
-                    return Err(Fault::PacketTooLarge);
+                    let bytes = bytes + body_bytes;
+                    return Err(Fault::PacketTooLarge { bytes, bytes_max: packet_bytes_max });
                 }
                 return Ok(Some(Header { first, bytes, body_bytes }));
             }
@@ -245,7 +246,10 @@ mod tests {
             (&[0x30, 0x05], Ok(Some(7))),
             (&[0x30, 0x80, 0x01, 9, 9], Ok(Some(131))),
             (&[0x30, 0x80, 0x80, 0x80, 0x80], Err(Fault::Malformed("the remaining length has no end"))),
-            (&[0x30, 0xff, 0xff, 0xff, 0x7f], Err(Fault::PacketTooLarge)),
+            (
+                &[0x30, 0xff, 0xff, 0xff, 0x7f],
+                Err(Fault::PacketTooLarge { bytes: 5 + 0x0fff_ffff, bytes_max: 1000 }),
+            ),
         ];
         for (input, wanted) in table {
             let got = Header::parse(input, 1000).map(|header| header.map(|h| h.packet_bytes()));
@@ -256,7 +260,10 @@ mod tests {
     #[test]
     fn the_size_limit_holds_from_the_header_alone() {
         assert!(Header::parse(&[0x30, 98], 100).is_ok());
-        assert_eq!(Header::parse(&[0x30, 99], 100), Err(Fault::PacketTooLarge));
+        assert_eq!(
+            Header::parse(&[0x30, 99], 100),
+            Err(Fault::PacketTooLarge { bytes: 101, bytes_max: 100 })
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What the log and the metrics are told of a connection's end and of its limits: each thing once for each client, for one
-//! client can cause any number of them.
+//! client can cause any number of them, or the first time and whenever there are twice as many.
 
 use std::sync::Arc;
 
@@ -18,7 +18,11 @@ pub(super) fn end(shared: &Shared, client: &Arc<str>, had_seat: bool, end: End) 
     } else {
         shared.meters.refused(fault);
     }
-    if fault.breaks_rules() && shared.told.is_new((client, fault.label())) {
+    if let Fault::PacketTooLarge { .. } = fault {
+        if let Some(times) = shared.told.more((client, fault.label())) {
+            tracing::warn!(%client, times, "connection closed: {fault}; raise it in the configuration if such packets are meant");
+        }
+    } else if fault.breaks_rules() && shared.told.is_new((client, fault.label())) {
         tracing::warn!(%client, "connection closed: {fault} (said once for this client)");
     } else if matches!(fault, Fault::Busy | Fault::PushedOut) && shared.told.is_new(fault.label()) {
         tracing::warn!("a client was refused: {fault} (said once)");

@@ -19,7 +19,6 @@ use super::{
 use crate::{
     clock,
     http::{LetterItem, LetterPage},
-    printable,
 };
 
 /// How long an answer may take: to drop many letters takes many commits, each of some ten milliseconds on a card.
@@ -314,12 +313,12 @@ fn row(item: &LetterItem) -> String {
         "{:>8}  {:<20}  {:<12}  {:<16}  {:<6}  {:>5}  {:>10}  {}",
         item.id,
         when::show(item.received_ms),
-        printable::line(&item.uplink),
-        printable::line(&item.device),
-        printable::line(&item.kind),
+        item.uplink,
+        printable(&item.device),
+        item.kind,
         item.tries,
         people::bytes(item.payload_bytes),
-        printable::line(&item.reason)
+        printable(&item.reason)
     )
 }
 
@@ -330,15 +329,15 @@ fn sheet(item: &LetterItem) -> String {
         "id         {}\nuplink     {}\nreason     {}\ntries      {}\nset aside  {}\nreceived   {}\ntopic      {}\n\
          device     {}\nclient     {}\nkind       {}, events {}{}{}\noffset     {}\npayload    {}\n",
         item.id,
-        printable::line(&item.uplink),
-        printable::line(&item.reason),
+        item.uplink,
+        printable(&item.reason),
         item.tries,
         when::show(item.set_aside_ms),
         when::show(item.received_ms),
-        printable::line(&item.topic),
-        printable::line(&item.device),
-        printable::line(&item.client),
-        printable::line(&item.kind),
+        printable(&item.topic),
+        printable(&item.device),
+        printable(&item.client),
+        item.kind,
         item.events,
         if flags.is_empty() { "" } else { ", " },
         flags.join(", "),
@@ -348,7 +347,7 @@ fn sheet(item: &LetterItem) -> String {
     match (&item.text, &item.payload_base64) {
         (Some(payload), _) => {
             text.push('\n');
-            payload.lines().for_each(|line| text += &format!("{}\n", printable::line(line)));
+            payload.lines().for_each(|line| text += &format!("{}\n", printable(line)));
         }
         (None, Some(payload)) => text += &format!("\nbase64 {payload}\n"),
         (None, None) => {}
@@ -356,9 +355,17 @@ fn sheet(item: &LetterItem) -> String {
     text
 }
 
+/// What came from a device may hold what a terminal obeys: control characters are shown, not sent.
+pub(super) fn printable(text: &str) -> String {
+    let shown = |c: char| match c {
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 fn json_of(item: &LetterItem) -> Result<String, Failure> {
     serde_json::to_string(item)
-        .map(|json| printable::page(&json).into_owned())
         .map_err(|cause| Failure::Io(format!("a dead letter cannot be written as JSON: {cause}")))
 }
 

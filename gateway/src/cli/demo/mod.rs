@@ -342,7 +342,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            remark!("{} is left behind: {error}", self.0.display());
+            eprintln!("{} is left behind: {error}", self.0.display());
         }
     }
 }

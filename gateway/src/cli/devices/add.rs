@@ -128,7 +128,7 @@ fn warn_of_rules(credentials: &Credentials, settings: &config::Settings) {
     let permit = acl.permit(&subject);
     let denied = credentials.publish.iter().filter(|topic| !permit.may_publish(topic));
     for topic in denied.chain(credentials.subscribe.iter().filter(|topic| !permit.may_subscribe(topic))) {
-        remark!("warning: the access file does not allow {topic} to {}; add a rule", credentials.device);
+        eprintln!("warning: the access file does not allow {topic} to {}; add a rule", credentials.device);
     }
 }
 

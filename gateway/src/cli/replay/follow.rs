@@ -12,10 +12,7 @@ use super::{
     super::{Failure, ask::Gateway, runtime, stop_signal},
     show::{bar, line, verdict},
 };
-use crate::{
-    http::{Progress, ReplayRequest, ReplayState},
-    printable,
-};
+use crate::http::{Progress, ReplayRequest, ReplayState};
 
 /// How often the gateway is asked while somebody looks on.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -97,9 +94,9 @@ impl Screen {
         }
         // Without somebody who looks on there is nobody to tell.
         if self.terminal {
-            let _ = write!(out, "\r{}\x1b[K", printable::line(&bar(progress)));
+            let _ = write!(out, "\r{}\x1b[K", bar(progress));
         } else if self.looks.is_multiple_of(LOOKS_A_LINE) {
-            let _ = writeln!(out, "{}", printable::line(&line(progress)));
+            let _ = writeln!(out, "{}", line(progress));
         }
         let _ = out.flush();
         self.looks += 1;
@@ -110,7 +107,7 @@ impl Screen {
             return;
         }
         if self.terminal {
-            let _ = writeln!(std::io::stderr(), "\r{}\x1b[K", printable::line(&bar(progress)));
+            let _ = writeln!(std::io::stderr(), "\r{}\x1b[K", bar(progress));
         }
         say!("{}", super::show::summary(progress).trim_end());
     }

@@ -1,10 +1,7 @@
 //! A replay's progress as people read it. Pure.
 
 use super::super::people;
-use crate::{
-    http::{KindName, Progress, ReplayState},
-    printable,
-};
+use crate::http::{KindName, Progress, ReplayState};
 
 /// Characters of the bar.
 const BAR_WIDTH: u64 = 24;
@@ -43,7 +40,7 @@ pub(super) fn line(progress: &Progress) -> String {
     }
     let waits = progress.state == ReplayState::Running && !progress.connected && !progress.request.dry_run;
     if let Some(error) = progress.last_error.as_ref().filter(|_| waits) {
-        text += &format!(", no connection: {}", printable::line(error));
+        text += &format!(", no connection: {error}");
     }
     text
 }
@@ -65,7 +62,8 @@ pub(super) fn summary(progress: &Progress) -> String {
             KindName::Json => "json",
             KindName::Opaque => "opaque",
         };
-        let device = printable::line(&found.device);
+        // A name may hold what a terminal obeys.
+        let device: String = found.device.chars().flat_map(char::escape_debug).collect();
         text += &format!("  {device:<32}  {kind:<6}  {:>12}\n", people::count(found.events));
     }
     if counted.found_other_events > 0 {
@@ -87,7 +85,7 @@ pub(super) fn verdict(progress: &Progress) -> Option<String> {
     }
     let missing = counted.matched_events.saturating_sub(counted.acknowledged_events);
     Some(match (progress.state, &progress.failure) {
-        (_, Some(failure)) => format!("the replay could not go on: {}", printable::line(failure)),
+        (_, Some(failure)) => format!("the replay could not go on: {failure}"),
         (ReplayState::Cancelled, _) => {
             format!(
                 "the replay was cancelled: {} events found so far were not acknowledged",
@@ -185,7 +183,7 @@ mod tests {
         let counted = Counted { found, found_other_events: 5, matched_events: 1_205, ..half() };
         let expected = format!(
             "replay abc would send: 1,205 events found\n  {:<32}  frame          1,200\n  {:<32}                     5\n",
-            "s\\u001b3", "others"
+            "s\\u{1b}3", "others"
         );
         assert_eq!(summary(&progress(ReplayState::Complete, true, counted)), expected);
     }

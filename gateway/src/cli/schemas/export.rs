@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{super::Failure, Source, asyncapi, html, json_schema};
-use crate::{catalog::Entry, printable};
+use crate::catalog::Entry;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -82,9 +82,9 @@ fn schema_file(entry: &Entry) -> (String, String) {
     (format!("{}.{}{hash}.schema.json", entry.name, entry.version), pretty(&schema))
 }
 
-pub(super) fn pretty(value: &Value) -> String {
+fn pretty(value: &Value) -> String {
     // A value is JSON already.
-    printable::page(&serde_json::to_string_pretty(value).unwrap_or_default()).into_owned() + "\n"
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
 fn tell(folder: &Path, files: &[(String, String)], json: bool) {

@@ -1,9 +1,6 @@
 //! The types as a page for people: one file, nothing from elsewhere, readable without a script.
 
-use crate::{
-    catalog::{Entry, Shape},
-    printable,
-};
+use crate::catalog::{Entry, Shape};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1b2a33;background:#fff}\
 h1{font-size:1.6rem}h2{margin-top:2.5rem;font-size:1.2rem;border-top:1px solid #cdd8de;padding-top:1rem}\
@@ -76,11 +73,7 @@ fn rows(shape: &Shape, before: &str, out: &mut String) {
 
 /// Text within an element or a quoted attribute.
 fn escape(text: &str) -> String {
-    printable::line(text)
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

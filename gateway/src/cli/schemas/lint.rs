@@ -9,10 +9,7 @@ use super::{
     super::Failure,
     source::{damaged, lock, read},
 };
-use crate::{
-    catalog::{Entry, Finding, Lock, Severity, lint_birth, lint_entries},
-    printable::line,
-};
+use crate::catalog::{Entry, Finding, Lock, Severity, lint_birth, lint_entries};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -89,7 +86,7 @@ fn show(file: &Path, finding: &Finding, json: bool) {
         Severity::Error => "error",
         Severity::Warning => "warning",
     };
-    say!("{}: {severity}: {}: {}", file.display(), line(&finding.place), line(&finding.text));
+    say!("{}: {severity}: {}: {}", file.display(), finding.place, finding.text);
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use super::{
 use crate::{
     clock,
     http::{CAT_RECORDS_MAX, CatNote},
-    printable,
     store::{
         Kind,
         inspect::{CatFilter, CatItem, CatLimits},
@@ -110,7 +109,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => pages(&arguments.place.http, filter, arguments.kind, records, &mut unreadable)?,
     };
     if let Some(next) = next {
-        remark!("there may be more: go on with --offset {next}");
+        eprintln!("there may be more: go on with --offset {next}");
     }
     match unreadable {
         0 => Ok(()),
@@ -170,6 +169,6 @@ fn path(filter: &CatFilter, kind: Option<KindName>, limit: u64) -> String {
 fn tell(note: &CatNote, unreadable: &mut u64) {
     if let CatNote::Unreadable { offsets, why } = note {
         *unreadable += 1;
-        remark!("records from {} on cannot be read: {}", offsets.from, printable::line(why));
+        eprintln!("records from {} on cannot be read: {why}", offsets.from);
     }
 }

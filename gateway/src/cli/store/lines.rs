@@ -32,7 +32,7 @@ pub fn each(
         let said: Vec<String> = reader.lines().map_while(Result::ok).collect();
         let said = said.join("\n");
         return Err(match status {
-            400 | 403 => Failure::Usage(said),
+            400 => Failure::Usage(said),
             _ => Failure::Unavailable(format!("the gateway at http://{address} answers {status}: {said}")),
         });
     }

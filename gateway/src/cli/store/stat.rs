@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     clock,
-    printable::line,
     store::{
         WhenFull,
         inspect::{CardLife, Part, RunStat, Stat},
@@ -64,7 +63,7 @@ fn table(stat: &Stat) -> String {
         text += &format!("missing  records {} to {}\n", people::count(from), people::count(to));
     }
     for other in stat.others.iter().filter(|other| other.is_set_aside) {
-        text += &format!("damaged  {}, {}, set aside\n", line(&other.file), people::bytes(other.file_bytes));
+        text += &format!("damaged  {}, {}, set aside\n", other.file, people::bytes(other.file_bytes));
     }
     text += &stat.run.as_ref().map_or_else(String::new, run_lines);
     text + &uplinks(stat) + &segments(stat)
@@ -90,7 +89,7 @@ fn run_lines(run: &RunStat) -> String {
     if run.dropped_events > 0 {
         text += &format!("DROPPED  {} events: gap records say which\n", people::count(run.dropped_events));
     }
-    text += &run.failure.as_ref().map_or_else(String::new, |why| format!("FAILING  {}\n", line(why)));
+    text += &run.failure.as_ref().map_or_else(String::new, |why| format!("FAILING  {why}\n"));
     text + &run.card.as_ref().map_or_else(String::new, card)
 }
 
@@ -122,7 +121,7 @@ fn uplinks(stat: &Stat) -> String {
         let age_ms = uplink.oldest_ms.map_or(0, |oldest| stat.at_ms.saturating_sub(oldest));
         text += &format!(
             "{:<32}  {:>12}  {:>15}  {:>12}  {:>8}\n",
-            line(&uplink.name),
+            uplink.name,
             people::count(uplink.cursor),
             uplink.lag_events.map_or_else(|| "?".into(), people::count),
             uplink.lag_bytes.map_or_else(|| "?".into(), people::bytes),
@@ -155,7 +154,7 @@ fn segments(stat: &Stat) -> String {
             time(segment.newest_ms)
         );
         if let Some(problem) = &segment.problem {
-            text += &format!("  {}\n  -> tidegate store verify\n", line(problem));
+            text += &format!("  {problem}\n  -> tidegate store verify\n");
         }
     }
     text

@@ -6,7 +6,6 @@ use super::{
 };
 use crate::{
     http::{VerifyLine, VerifyNote},
-    printable,
     store::inspect::{FileKind, FileReport, Summary, Verdict},
 };
 
@@ -85,7 +84,7 @@ fn row(report: &FileReport) -> String {
     let count = |n| if has_records { people::count(n) } else { "-".into() };
     let mut text = format!(
         "{:<38} {:>12}  {:>14}  {:>11}  {}\n",
-        printable::line(&report.file),
+        report.file,
         count(report.records),
         count(report.events),
         people::bytes(report.file_bytes),
@@ -93,9 +92,9 @@ fn row(report: &FileReport) -> String {
     );
     let mut advice = "";
     for finding in &report.findings {
-        text += &format!("  {}\n", printable::line(&finding.what));
+        text += &format!("  {}\n", finding.what);
         if !finding.advice.is_empty() && finding.advice != advice {
-            text += &format!("  -> {}\n", printable::line(&finding.advice));
+            text += &format!("  -> {}\n", finding.advice);
             advice = &finding.advice;
         }
     }

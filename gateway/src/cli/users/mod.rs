@@ -230,7 +230,7 @@ fn change(
 fn said(what: &str, password: Option<&str>) {
     match password {
         Some(password) => {
-            remark!("{what}; its password, which is shown this once:");
+            eprintln!("{what}; its password, which is shown this once:");
             say!("{password}");
         }
         None => say!("{what}"),

@@ -48,8 +48,7 @@ async fn rest(mut stream: TcpStream) -> String {
 
 async fn healthz(address: SocketAddr) -> bool {
     let answer =
-        rest(send(address, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await)
-            .await;
+        rest(send(address, "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await).await;
     answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n")
 }
 
@@ -86,8 +85,7 @@ async fn a_head_and_a_body_that_do_not_come_to_an_end_are_given_up() {
     for head in ["", "GET /healthz HTTP/1.1\r\nHost:"] {
         assert!(!rest(send(address, head).await).await.contains("200"), "{head:?}");
     }
-    let post =
-        |length| format!("POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\nabc");
+    let post = |length| format!("POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nabc");
     let answer = rest(send(address, &post(4)).await).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     let answer = rest(send(address, &post(serving::BODY_BYTES_MAX + 1)).await).await;
@@ -102,7 +100,7 @@ async fn a_head_and_a_body_that_do_not_come_to_an_end_are_given_up() {
 async fn large_answers_take_turns_and_one_that_is_not_read_is_given_up() {
     let limits = Limits { write_timeout: Duration::from_secs(2), ..Limits::default() };
     let (address, _up) = serve(limits).await;
-    let ask = "GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let ask = "GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let mut deaf = vec![];
     for _ in 0..turns::ANSWERS_MAX {
         deaf.push(send(address, ask).await);
@@ -128,33 +126,8 @@ async fn a_stop_waits_for_no_idle_connection() {
     let address = bound.address();
     let serving = tokio::spawn(serving::serve(bound, Router::new(), shutdown.clone()));
     let _silent = send(address, "").await;
-    let served = send(address, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let served = send(address, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     timeout(LIMIT, served.readable()).await.unwrap().unwrap();
     shutdown.cancel();
     timeout(LIMIT, serving).await.expect("it ends by itself").unwrap();
-}
-
-#[tokio::test]
-async fn a_page_that_gave_its_own_name_our_address_is_refused_with_words() {
-    let (address, _up) = serve(Limits::default()).await;
-    let ask = async |head: &str| {
-        let text = format!("{head}Content-Length: 2\r\nConnection: close\r\n\r\n{{}}");
-        rest(send(address, &text).await).await
-    };
-    let port = address.port();
-    let answer = ask(&format!("POST /healthz HTTP/1.1\r\nHost: evil.example:{port}\r\n")).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 403") && answer.contains("ask for 127.0.0.1 or localhost"),
-        "{answer}"
-    );
-    let answer = ask(&format!(
-        "POST /healthz HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nOrigin: http://evil.example:{port}\r\n"
-    ))
-    .await;
-    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("may change nothing here"), "{answer}");
-    for good in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), "[::1]".into()] {
-        let answer =
-            ask(&format!("POST /healthz HTTP/1.1\r\nHost: {good}\r\nOrigin: http://{good}\r\n")).await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{good}: {answer}");
-    }
 }

@@ -10,10 +10,7 @@ use std::fmt;
 use parking_lot::Mutex;
 
 use super::{Admitted, identity::Proof, refusal::Refusal};
-use crate::{
-    ingest::{origin::Origin, packet::Version},
-    printable,
-};
+use crate::ingest::{origin::Origin, packet::Version};
 
 /// The target of every line, for the log filter: `TIDEGATE_LOG=warn,tidegate::audit=info`.
 pub const TARGET: &str = "tidegate::audit";
@@ -28,7 +25,7 @@ pub(super) struct Shown<'a>(pub &'a str);
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.0.char_indices().nth(SHOWN_CHARS_MAX).map_or(self.0.len(), |(at, _)| at);
-        f.write_str(&printable::line(&self.0[..end]))?;
+        write!(f, "{}", self.0[..end].escape_debug())?;
         if end < self.0.len() { f.write_str("...") } else { Ok(()) }
     }
 }
@@ -184,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_a_client_chose_can_not_forge_a_line() {
-        assert_eq!(Shown("a\n2026-11-24 \u{1b}[31mx\"").to_string(), "a\\n2026-11-24 \\u001b[31mx\"");
+        assert_eq!(Shown("a\n2026-11-24 \u{1b}[31mx\"").to_string(), "a\\n2026-11-24 \\u{1b}[31mx\\\"");
         let long = "ä".repeat(SHOWN_CHARS_MAX + 1);
         assert_eq!(Shown(&long).to_string(), "ä".repeat(SHOWN_CHARS_MAX) + "...");
         assert_eq!(Shown(&long[2..]).to_string(), "ä".repeat(SHOWN_CHARS_MAX));

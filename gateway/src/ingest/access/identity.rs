@@ -17,10 +17,7 @@ use super::{
     refusal::{Reason, Refusal},
     users::ClientIds,
 };
-use crate::{
-    ingest::{error::Fault, origin::Origin},
-    printable::is_unprintable,
-};
+use crate::ingest::{error::Fault, origin::Origin};
 
 /// Longest name of a user or role, in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -67,8 +64,13 @@ pub(super) fn check_level(name: &str) -> Result<(), BadName> {
     if name.len() > NAME_BYTES_MAX {
         return Err(BadName::TooLong);
     }
-    let bad = |c: char| c.is_whitespace() || is_unprintable(c) || FORBIDDEN.contains(&c);
+    let bad = |c: char| c.is_control() || c.is_whitespace() || is_invisible(c) || FORBIDDEN.contains(&c);
     if name.starts_with('$') || name.chars().any(bad) { Err(BadName::Character) } else { Ok(()) }
+}
+
+/// Characters without a width, and those that turn the direction of writing: two names that look alike.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// How an identity was shown.

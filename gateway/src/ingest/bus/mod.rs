@@ -22,6 +22,7 @@ mod mailbox;
 mod message;
 mod outbound;
 mod outgoing;
+mod refusals;
 mod replay;
 mod retained;
 mod route;
@@ -48,12 +49,16 @@ pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
 pub use outbound::{Peer, Received, Written};
 pub(super) use outgoing::{put_number, put_pubrel};
+pub use refusals::Bound;
 pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
 pub(super) use task::{restore, run};
 pub use wills::Publication;
 
-use super::{meters::Doublings, settings::Settings};
+use super::{
+    meters::{Doublings, Repeats},
+    settings::Settings,
+};
 use crate::store::SessionChange;
 use route::Takers;
 
@@ -157,6 +162,8 @@ struct Warned {
     sessions_ended: Doublings,
     sessions_revoked: Doublings,
     copies_shed: Doublings,
+    /// By client and bound.
+    refusals: Repeats,
 }
 
 /// What the end of a subscription came to.
@@ -180,7 +187,7 @@ pub enum Subscribed {
         save: Option<u64>,
     },
     /// The session has as many as it may, or all sessions together take what they may.
-    TooMany,
+    TooMany(Bound),
 }
 
 impl Bus {
@@ -251,12 +258,11 @@ impl Bus {
             let mut takers = self.0.takers.write();
             let mut state = mailbox.state();
             let is_new = !state.subscriptions.contains_key(filter);
-            let too_many = || {
-                state.subscriptions.len() >= self.0.settings.subscriptions_max
-                    || takers.bytes_with(filter) > SUBSCRIPTIONS_BYTES_MAX
-            };
-            if is_new && too_many() {
-                return Subscribed::TooMany;
+            if is_new && state.subscriptions.len() >= self.0.settings.subscriptions_max {
+                return Subscribed::TooMany(Bound::Subscriptions);
+            }
+            if is_new && takers.bytes_with(filter) > SUBSCRIPTIONS_BYTES_MAX {
+                return Subscribed::TooMany(Bound::AllSubscriptions);
             }
             self.count_subscriber(mailbox);
             state.subscriptions.insert(filter.into(), subscription);

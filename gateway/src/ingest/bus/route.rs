@@ -15,6 +15,7 @@ use super::{
     filters::Filters,
     mailbox::{Mailbox, Subscription},
     message::Message,
+    refusals::{Bound, Refusal},
     retained::{Outcome, Retained},
     share,
 };
@@ -184,24 +185,28 @@ impl Bus {
     /// Puts `message` where it belongs: into the mailboxes of its takers, and among the retained.
     pub(super) fn route(&self, message: &Arc<Message>) {
         // Under one lock, or who subscribes in between would get it twice.
+        let mut not_retained = None;
         let takers = match message.retain {
             true => {
                 let mut takers = self.0.takers.write();
-                self.retain(&mut takers, message);
+                not_retained = self.retain(&mut takers, message);
                 RwLockWriteGuard::downgrade(takers)
             }
             false => self.0.takers.read(),
         };
         let limits = self.limits();
+        let mut refusals = Vec::new();
         for copy in takers.copies(&message.topic, &message.publisher, message.qos) {
             let retain = message.retain && copy.keeps_retain;
-            let (is_taken, keeps) = {
+            let (is_taken, keeps, held) = {
                 let mut state = copy.mailbox.state();
                 let is_taken = state.outbound.push(message, copy.qos, retain, &copy.ids, limits);
-                (is_taken, state.outbound.keeps() && copy.qos > 0)
+                (is_taken, state.outbound.keeps() && copy.qos > 0, state.outbound.held())
             };
             if !is_taken {
                 self.0.counts.queue_full.fetch_add(1, Ordering::Relaxed);
+                let bound = Bound::of_queue(held, limits, &self.0.settings);
+                refusals.extend(self.note_refused(copy.mailbox.client(), message, bound));
                 continue;
             }
             if keeps {
@@ -210,10 +215,13 @@ impl Bus {
             copy.mailbox.ring();
         }
         drop(takers);
+        refusals.extend(not_retained);
+        refusals.iter().for_each(|refusal| self.tell(refusal));
         self.keep_to_shares();
     }
 
-    fn retain(&self, takers: &mut Takers, message: &Arc<Message>) {
+    /// Gives what is to be told.
+    fn retain(&self, takers: &mut Takers, message: &Arc<Message>) -> Option<Refusal> {
         let (messages_max, bytes_max) = (self.0.settings.retained_messages_max, self.retained_bytes_max());
         match takers.retained.put(message, messages_max, bytes_max) {
             Outcome::Same => {}
@@ -222,9 +230,13 @@ impl Bus {
                 if was_there {
                     self.0.unsaved.lock().note_retained(&message.topic, messages_max);
                 }
+                let messages = takers.retained.len() + usize::from(was_there);
+                let bound = Bound::of_retained(messages, bytes_max, &self.0.settings);
+                return self.note_refused(&message.publisher, message, bound);
             }
             Outcome::Changed => self.0.unsaved.lock().note_retained(&message.topic, messages_max),
         }
+        None
     }
 
     /// Ends the retained messages whose time is over.

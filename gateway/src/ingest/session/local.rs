@@ -12,7 +12,7 @@ use std::{cell::Cell, sync::Arc};
 use super::{Now, Phase, Session};
 use crate::ingest::{
     access::audit::Action,
-    bus::{Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed, put_pubrel},
+    bus::{Bound, Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed, put_pubrel},
     error::Fault,
     packet::ClientAck,
     subscribe::{self, FILTER_INVALID, NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA_EXCEEDED},
@@ -54,16 +54,23 @@ impl Session {
     /// Gives the save that makes it durable, or the code that refuses it.
     fn subscribe(&mut self, filter: &str, subscription: Subscription) -> Result<Option<u64>, u8> {
         if !subscribe::is_filter(filter, self.settings.topics) {
+            self.bus.tell_refused(&self.client, filter, Bound::Filter);
             return Err(FILTER_INVALID);
         }
         if !self.permit.may_subscribe(filter) {
             self.note_denied(Action::Subscribe, filter);
             return Err(NOT_AUTHORIZED);
         }
-        let mailbox = self.mailbox_or_begin().ok_or(QUOTA_EXCEEDED)?;
-        match self.bus.subscribe(&mailbox, filter, subscription) {
+        let subscribed = match self.mailbox_or_begin() {
+            Some(mailbox) => self.bus.subscribe(&mailbox, filter, subscription),
+            None => Subscribed::TooMany(Bound::Sessions),
+        };
+        match subscribed {
             Subscribed::Yes { save } => Ok(save),
-            Subscribed::TooMany => Err(QUOTA_EXCEEDED),
+            Subscribed::TooMany(bound) => {
+                self.bus.tell_refused(&self.client, filter, bound);
+                Err(QUOTA_EXCEEDED)
+            }
         }
     }
 

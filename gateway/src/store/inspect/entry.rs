@@ -95,9 +95,9 @@ fn label(kind: Kind) -> &'static str {
     }
 }
 
-/// `text` on one line, if it is JSON: between its tokens a line break or a tab is as good as a blank, and within them there is none.
+/// `text` on one line, if it is JSON: between its tokens a line break is as good as a blank, and within them there is none.
 fn json(text: &str) -> Option<Box<RawValue>> {
-    let line = text.trim().replace(['\n', '\r', '\t'], " ");
+    let line = text.trim().replace(['\n', '\r'], " ");
     RawValue::from_string(line).ok()
 }
 
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_payload_is_shown_as_what_it_is_and_on_one_line() {
-        let json = line(Kind::Json, b" {\"z\":\t1.50,\r\n\"a\":123456789012345678901234567890}\n");
+        let json = line(Kind::Json, b" {\"z\": 1.50,\r\n\"a\":123456789012345678901234567890}\n");
         let payload = "\"payload\":{\"z\": 1.50,  \"a\":123456789012345678901234567890}}";
         assert!(json.ends_with(payload), "{json}");
         assert!(line(Kind::Opaque, b"{open").ends_with("\"payload_text\":\"{open\"}"));

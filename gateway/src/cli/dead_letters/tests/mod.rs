@@ -253,27 +253,8 @@ fn a_row_says_what_and_why_and_nothing_that_a_terminal_obeys() {
         payload_bytes: 1536,
         ..LetterItem::default()
     };
-    let expected = "      17  2026-11-24T08:00:00Z  cloud         s3\\u001b[2J       frame       1     1.5 KiB  \
+    let expected = "      17  2026-11-24T08:00:00Z  cloud         s3\\u{1b}[2J       frame       1     1.5 KiB  \
                     the upstream refused it: not authorized (0x87)";
     assert_eq!(row(&item), expected);
     assert_eq!(HEADING.find("reason"), expected.find("the upstream"));
-}
-
-proptest::proptest! {
-    #![proptest_config(crate::printable::hostile::cases())]
-
-    #[test]
-    fn no_text_of_a_letter_adds_a_line(text in printable::hostile::text()) {
-        let item = LetterItem {
-            uplink: text.clone(),
-            reason: text.clone(),
-            topic: text.clone(),
-            device: text.clone(),
-            client: text.clone(),
-            kind: text,
-            ..LetterItem::default()
-        };
-        printable::hostile::assert_lines(&row(&item), 1);
-        printable::hostile::assert_lines(&sheet(&item), 12);
-    }
 }

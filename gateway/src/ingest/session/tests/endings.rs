@@ -1,6 +1,7 @@
 //! Refusals, subscriptions, wills, limits, a full store, and how a session ends.
 
 use super::*;
+use crate::ingest::settings::PACKET_BYTES_MAX;
 
 #[test]
 fn what_may_not_come_ends_the_session_by_cause() {
@@ -15,7 +16,10 @@ fn what_may_not_come_ends_the_session_by_cause() {
         (&packet(0xf0, &[]), Fault::Protocol("AUTH without an authentication method")),
         (&packet(0x20, &[0, 0, 0]), Fault::Protocol("a packet that a client may not send here")),
         (&packet(0xc1, &[]), Fault::Malformed("reserved header flags")),
-        (&[0x30, 0xff, 0xff, 0x7f], Fault::PacketTooLarge),
+        (
+            &[0x30, 0xff, 0xff, 0x7f],
+            Fault::PacketTooLarge { bytes: 4 + 0x1f_ffff, bytes_max: PACKET_BYTES_MAX },
+        ),
         (&packet(0x82, &[0, 1, 0]), Fault::Protocol("a field or property that is not allowed there")),
         (&expiry, Fault::Protocol("a session expiry in DISCONNECT and none in CONNECT")),
     ];
