@@ -5,7 +5,10 @@ use std::{
     io::Write,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    sync::{Arc, Mutex, OnceLock, atomic::Ordering},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,7 +23,7 @@ use tidegate::{
 use tidegate_board_host::{DeviceCounters, DevicePassword, DeviceSettings, run_device};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -109,6 +112,8 @@ fn users() -> Users {
     users.add(user("barn-3", ClientIds::Own));
     users.add(user("barn-4", ClientIds::Own));
     users.add(user("tool", ClientIds::Any));
+    users.add(user("barn-5", ClientIds::Own));
+    users.add(user("barn-6", ClientIds::Own));
     users.add(User { password: None, ..user("only-cert", ClientIds::Own) });
     users
 }
@@ -240,7 +245,13 @@ struct Client(TcpStream);
 
 impl Client {
     async fn connect(port: u16, hello: &Hello<'_>) -> (Self, u8) {
-        let mut client = Client(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        Self::connect_from([127, 0, 0, 1], port, hello).await
+    }
+
+    async fn connect_from(from: [u8; 4], port: u16, hello: &Hello<'_>) -> (Self, u8) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut client = Client(socket.connect(([127, 0, 0, 1], port).into()).await.unwrap());
         client.0.set_nodelay(true).unwrap();
         client.send(&hello.packet()).await;
         let connack = client.packet().await;
@@ -534,17 +545,79 @@ async fn many_failures_slow_an_address_down_and_who_was_known_before_is_not_held
     let house = House::open(policy()).await;
     house.user(&hello(5, "barn-3", SECRET)).await;
     let began = tokio::time::Instant::now();
-    for _ in 0..8 {
+    for _ in 0..9 {
         assert_eq!(house.try_user(&hello(5, "barn-4", WRONG)).await.1, 0x86);
     }
-    assert!(began.elapsed() >= Duration::from_millis(300), "the seventh and eighth wait 100 and 200 ms");
-    // The next wait of this address is 400 ms at least, and longer with each failure.
+    assert!(began.elapsed() >= Duration::from_millis(700), "the last three wait 100, 200 and 400 ms");
+    // The next try is 800 ms after the last one.
     let began = tokio::time::Instant::now();
     let (_, known) = house.try_user(&hello(5, "barn-3", SECRET)).await;
     let known_took = began.elapsed();
     let (_, new) = house.try_user(&hello(5, "barn-4", SECRET)).await;
     assert_eq!((known, new), (0, 0));
     assert!(began.elapsed() >= Duration::from_millis(400) && known_took < began.elapsed() / 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_hundred_that_guess_get_less_than_one_guess_a_second_and_hold_no_honest_device_up() {
+    const GUESSERS: usize = 200;
+    const WATCHED: Duration = Duration::from_secs(10);
+    let house = House::open(policy()).await;
+    // The one beside the guessers has been there since before; the others never were.
+    house.user(&hello(5, "barn-3", SECRET)).await;
+    let (guesses, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut guessers = tokio::task::JoinSet::new();
+    for i in 0..GUESSERS {
+        let (port, guesses, refused) = (house.closed, guesses.clone(), refused.clone());
+        guessers.spawn(async move {
+            // Names that are there, names that are not, and one each.
+            let own = format!("u{i}");
+            let name = ["barn-3", "barn-4", "tool", "nobody", &own][i % 5];
+            loop {
+                let (_, code) = Client::connect(port, &hello(5, name, WRONG)).await;
+                match code {
+                    0x86 => guesses.fetch_add(1, Ordering::Relaxed),
+                    0x89 => refused.fetch_add(1, Ordering::Relaxed),
+                    code => panic!("{code:02x}"),
+                };
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+    }
+    let begin = tokio::time::Instant::now();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let first = guesses.load(Ordering::Relaxed);
+    assert!((6..=12).contains(&first), "{first} guesses in the first seconds");
+    let (mut beside, mut elsewhere, mut new) = (vec![], vec![], vec![]);
+    let mut others = ["barn-4", "tool", "barn-5", "barn-6"].into_iter();
+    while begin.elapsed() < Duration::from_secs(4) + WATCHED {
+        let connect = async |from: [u8; 4], name: &'static str, taken: &mut Vec<Duration>| {
+            let began = tokio::time::Instant::now();
+            let (_, code) = Client::connect_from(from, house.closed, &hello(5, name, SECRET)).await;
+            assert_eq!(code, 0, "{name} from {from:?}");
+            taken.push(began.elapsed());
+        };
+        connect([127, 0, 0, 1], "barn-3", &mut beside).await;
+        connect([127, 0, 0, 2], "barn-3", &mut elsewhere).await;
+        if let Some(name) = others.next() {
+            // Its password has to be hashed.
+            connect([127, 0, 0, 3], name, &mut new).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(guessers.try_join_next().is_none(), "a guesser ended");
+    let (late, refused) = (guesses.load(Ordering::Relaxed) - first, refused.load(Ordering::Relaxed));
+    let shown = format!(
+        "{first} guesses in 4 s, {late} in the next {WATCHED:?}, {refused} refused as busy; slowest beside {:?}, elsewhere {:?}, new {new:?}",
+        beside.iter().max(),
+        elsewhere.iter().max()
+    );
+    println!("{shown}");
+    assert!(late <= WATCHED.as_secs() as usize && refused > GUESSERS, "{shown}");
+    assert!(beside.len() > 10 && new.len() == 4, "{shown}");
+    for taken in [beside, elsewhere, new] {
+        assert!(taken.iter().all(|taken| *taken < Duration::from_secs(1)), "{shown}");
+    }
 }
 
 #[tokio::test]

@@ -2,22 +2,23 @@
 //!
 //! ```text
 //!   known? ──yes──▶ in                       a keyed tag of (user, stored hash, password)
-//!     └no─▶ wait after failures ─▶ queue ─▶ argon2id, two at a time ─▶ in, and known; or a failure noted
+//!     └no─▶ room ─▶ turn ─▶ a try of its address and name? ──yes──▶ argon2id, two at a time ─▶ in, and known; or a failure
+//!                     ▲        └ not now: waits until then
+//!                     └────────┘
 //! ```
 //! Hashing takes 20 ms and 19 MiB on purpose, so that 10,000 devices that come back after an outage must not pay it again:
 //! what was right is remembered as a keyed hash, whose key lives and dies with the process. The tag holds the stored hash,
-//! so a password that was changed is unknown again. Without random bytes for a key nothing is remembered.
+//! so a password that was changed is unknown again. Without random bytes for a key nothing is remembered. What is known is
+//! let in whatever others do.
 //!
-//! An unknown user costs what a wrong password costs. Limits: [`RUNNING_MAX`] at a time, [`WAITING_MAX`] in the queue and
-//! [`DELAYED_MAX`] that wait after failures; more are refused as "server busy". [`KNOWN_MAX`] tags, the oldest making room.
+//! An unknown user costs what a wrong password costs. Limits: [`RUNNING_MAX`] at a time, [`WAITING_MAX`] in the room, of these
+//! [`ADDRESS_WAITING_MAX`] from one address and [`SLOWED_WAITING_MAX`] from one whose tries have to wait for each other: so an
+//! address that guesses leaves the room to others. More are refused as "server busy". [`KNOWN_MAX`] tags, the oldest making room.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
 
 use blake2::{
@@ -25,10 +26,13 @@ use blake2::{
     digest::{FixedOutput as _, KeyInit as _, Update as _},
 };
 use parking_lot::Mutex;
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
 
 use super::{
-    failures::Failures,
+    failures::{Failures, Taken, network},
     hash::{self, Stored},
     password::Password,
 };
@@ -36,17 +40,19 @@ use crate::{clock, ingest::places};
 
 /// Passwords hashed at a time: 38 MiB.
 pub const RUNNING_MAX: usize = 2;
-/// Clients that wait for it: on a small board the last one waits some seconds.
+/// Clients that wait for it, or for a try: on a small board the last one waits some seconds. Fewer than the
+/// [`places::WAITING_MAX`], whose places they hold.
 pub const WAITING_MAX: usize = 128;
-/// Clients that wait because of failures from their address. Fewer than the [`places::WAITING_MAX`], whose places
-/// they hold.
-pub const DELAYED_MAX: usize = 64;
+/// Of these from one address, such as a network behind a router that comes back.
+pub const ADDRESS_WAITING_MAX: usize = 64;
+/// Of these from one address that failed so often that its tries wait for each other: the last one waits some seconds.
+pub const SLOWED_WAITING_MAX: usize = 4;
 /// Tags of right passwords remembered, 32 bytes each.
 pub const KNOWN_MAX: usize = 20_000;
 const TAG_BYTES: usize = 32;
 
 // Even when all clients are connected, those that are being looked at leave the listener places to refuse others.
-const _: () = assert!(RUNNING_MAX + WAITING_MAX + DELAYED_MAX < places::WAITING_MAX);
+const _: () = assert!(RUNNING_MAX + WAITING_MAX < places::WAITING_MAX);
 
 type Tag = [u8; TAG_BYTES];
 
@@ -65,10 +71,26 @@ pub(super) enum Proven {
 pub(super) struct Prover {
     key: Option<[u8; TAG_BYTES]>,
     running: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    delayed: AtomicUsize,
+    waiting: Mutex<Waiting>,
     known: Mutex<Known>,
     failures: Mutex<Failures>,
+    /// Woken when a try was given back: there may be one for those that wait.
+    given_back: Notify,
+}
+
+/// Clients that wait, in all and by address.
+#[derive(Debug, Default)]
+struct Waiting {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// What a client waited for.
+enum Turn {
+    /// To hash its password, which counts as a failure until it is right.
+    Try(OwnedSemaphorePermit, Taken),
+    /// Another client came with the same password meanwhile, and it was right.
+    Known,
 }
 
 #[derive(Debug, Default)]
@@ -83,10 +105,10 @@ impl Prover {
         Prover {
             key: getrandom::fill(&mut key).is_ok().then_some(key),
             running: Arc::new(Semaphore::new(RUNNING_MAX)),
-            waiting: AtomicUsize::new(0),
-            delayed: AtomicUsize::new(0),
+            waiting: Mutex::default(),
             known: Mutex::default(),
-            failures: Mutex::default(),
+            failures: Mutex::new(Failures::new()),
+            given_back: Notify::new(),
         }
     }
 
@@ -99,17 +121,14 @@ impl Prover {
         password: &Password,
     ) -> Proven {
         let tag = stored.as_ref().and_then(|stored| self.tag(user, stored, password));
-        if tag.is_some_and(|tag| self.known.lock().tags.contains(&tag)) {
+        if self.is_known(tag) {
             return Proven::Right;
         }
-        let delay = self.failures.lock().delay(peer, clock::monotonic());
-        if !delay.is_zero() {
-            let Some(_place) = Place::take(&self.delayed, DELAYED_MAX) else { return Proven::Busy };
-            sleep(delay).await;
-        }
-        let Some(place) = Place::take(&self.waiting, WAITING_MAX) else { return Proven::Busy };
-        let Ok(turn) = self.running.clone().acquire_owned().await else { return Proven::Busy };
-        drop(place);
+        let (turn, taken) = match self.wait(network(peer), user, tag).await {
+            Some(Turn::Try(turn, taken)) => (turn, taken),
+            Some(Turn::Known) => return Proven::Right,
+            None => return Proven::Busy,
+        };
         let password = password.clone();
         let hashing = tokio::task::spawn_blocking(move || {
             let is_right = match &stored {
@@ -127,15 +146,47 @@ impl Prover {
                 if let Some(tag) = tag {
                     self.known.lock().remember(tag);
                 }
+                self.failures.lock().give_back(taken);
+                self.given_back.notify_waiters();
                 Proven::Right
             }
-            Ok(false) => {
-                self.failures.lock().note(peer, clock::monotonic());
-                Proven::Wrong
-            }
+            Ok(false) => Proven::Wrong,
             // The runtime stops.
             Err(_) => Proven::Busy,
         }
+    }
+
+    /// Waits in the room until the password may be hashed. `None`: the room has no place.
+    async fn wait(&self, peer: IpAddr, user: &str, tag: Option<Tag>) -> Option<Turn> {
+        let is_slowed = self.failures.lock().is_slowed(peer, clock::monotonic());
+        let place = Place::take(
+            &self.waiting,
+            peer,
+            if is_slowed { SLOWED_WAITING_MAX } else { ADDRESS_WAITING_MAX },
+        )?;
+        loop {
+            let turn = self.running.clone().acquire_owned().await.ok()?;
+            if self.is_known(tag) {
+                return Some(Turn::Known);
+            }
+            let taken = self.failures.lock().take(peer, user, clock::monotonic());
+            let delay = match taken {
+                Ok(taken) => return Some(Turn::Try(turn, taken)),
+                Err(delay) => delay,
+            };
+            drop(turn);
+            if place.of_address() > SLOWED_WAITING_MAX {
+                return None;
+            }
+            tokio::select! {
+                () = sleep(delay) => {}
+                () = self.given_back.notified() => {}
+            }
+        }
+    }
+
+    fn is_known(&self, tag: Option<Tag>) -> bool {
+        tag.is_some_and(|tag| self.known.lock().tags.contains(&tag))
     }
 
     /// Lengths precede the texts, so that no two triples run together.
@@ -163,20 +214,41 @@ impl Known {
     }
 }
 
-/// A place among a limited number, given back when dropped.
-struct Place<'a>(&'a AtomicUsize);
+/// A place in the room, given back when dropped.
+struct Place<'a> {
+    waiting: &'a Mutex<Waiting>,
+    peer: IpAddr,
+}
 
 impl<'a> Place<'a> {
-    fn take(taken: &'a AtomicUsize, most: usize) -> Option<Self> {
-        let one_more = |n| (n < most).then_some(n + 1);
-        taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
-        Some(Place(taken))
+    /// One of [`WAITING_MAX`], of which `peer` may have `most`.
+    fn take(waiting: &'a Mutex<Waiting>, peer: IpAddr, most: usize) -> Option<Self> {
+        let mut state = waiting.lock();
+        if state.all >= WAITING_MAX || state.by_address.get(&peer).is_some_and(|taken| *taken >= most) {
+            return None;
+        }
+        state.all += 1;
+        *state.by_address.entry(peer).or_default() += 1;
+        drop(state);
+        Some(Place { waiting, peer })
+    }
+
+    /// Places that its address has.
+    fn of_address(&self) -> usize {
+        self.waiting.lock().by_address.get(&self.peer).copied().unwrap_or_default()
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let mut state = self.waiting.lock();
+        state.all -= 1;
+        if let Some(taken) = state.by_address.get_mut(&self.peer) {
+            *taken -= 1;
+            if *taken == 0 {
+                state.by_address.remove(&self.peer);
+            }
+        }
     }
 }
 
@@ -214,21 +286,83 @@ mod tests {
         assert_eq!(prover.prove(PEER, "nobody", None, &password("right")).await, Proven::Wrong);
     }
 
+    fn peer(i: usize) -> IpAddr {
+        [10, 1, 0, u8::try_from(i).unwrap()].into()
+    }
+
+    async fn poll_once(waiting: &mut std::pin::Pin<Box<impl Future<Output = Proven>>>) -> Option<Proven> {
+        std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(match waiting.as_mut().poll(cx) {
+                std::task::Poll::Ready(proven) => Some(proven),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
+    }
+
     #[tokio::test]
     async fn a_full_queue_is_busy_and_its_places_come_back() {
         let prover = Prover::new();
         let turns = prover.running.clone().acquire_many_owned(RUNNING_MAX as u32).await.unwrap();
         let secret = password("x");
-        let mut waiting: Vec<_> =
-            (0..WAITING_MAX).map(|_| Box::pin(prover.prove(PEER, "a", None, &secret))).collect();
-        for one in &mut waiting {
-            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(one.as_mut().poll(cx))).await;
-            assert!(polled.is_pending());
+        let mut waiting = vec![];
+        for i in 0..WAITING_MAX {
+            // Half of them from one address, which then has no more than that; the others from one each.
+            let peer = if i < ADDRESS_WAITING_MAX { PEER } else { peer(i) };
+            let mut one = Box::pin(prover.prove(peer, "a", None, &secret));
+            assert_eq!(poll_once(&mut one).await, None, "{i}");
+            waiting.push(one);
+            if i + 1 == ADDRESS_WAITING_MAX {
+                assert_eq!(prover.prove(PEER, "a", None, &secret).await, Proven::Busy);
+            }
         }
-        assert_eq!(prover.prove(PEER, "a", None, &secret).await, Proven::Busy);
+        assert_eq!(prover.prove(peer(1), "a", None, &secret).await, Proven::Busy);
         drop((waiting, turns));
-        assert_eq!(prover.waiting.load(Ordering::Acquire), 0);
+        assert!(prover.waiting.lock().all == 0 && prover.waiting.lock().by_address.is_empty());
         assert_eq!(prover.prove(PEER, "a", None, &secret).await, Proven::Wrong);
+    }
+
+    #[tokio::test]
+    async fn many_guesses_at_once_are_few_and_leave_the_room_to_others() {
+        let prover = Arc::new(Prover::new());
+        let mut guesses = tokio::task::JoinSet::new();
+        for i in 0..200 {
+            let prover = prover.clone();
+            guesses
+                .spawn(async move { prover.prove(PEER, &format!("u{}", i % 7), None, &password("x")).await });
+        }
+        let (mut wrong, mut busy) = (0, 0);
+        let until = tokio::time::Instant::now() + std::time::Duration::from_secs(2);
+        while let Ok(Some(proven)) = tokio::time::timeout_at(until, guesses.join_next()).await {
+            match proven.unwrap() {
+                Proven::Wrong => wrong += 1,
+                Proven::Busy => busy += 1,
+                Proven::Right => panic!("there is no such user"),
+            }
+        }
+        assert!((6..=10).contains(&wrong), "{wrong} guesses in two seconds");
+        assert!(busy >= 200 - 10 - SLOWED_WAITING_MAX, "{busy} were refused at once");
+        assert!(prover.waiting.lock().all <= SLOWED_WAITING_MAX);
+        let stored = Stored::make(&password("right")).unwrap();
+        assert_eq!(prover.prove(peer(1), "u1", Some(stored), &password("right")).await, Proven::Right);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_with_right_passwords_is_let_in_from_one_address_and_holds_none_of_its_tries() {
+        let prover = Arc::new(Prover::new());
+        let stored = Stored::make(&password("right")).unwrap();
+        let mut crowd = tokio::task::JoinSet::new();
+        for i in 0..ADDRESS_WAITING_MAX {
+            let (prover, stored) = (prover.clone(), stored.clone());
+            crowd.spawn(async move {
+                prover.prove(PEER, &format!("u{}", i % 20), Some(stored), &password("right")).await
+            });
+        }
+        while let Some(proven) = crowd.join_next().await {
+            assert_eq!(proven.unwrap(), Proven::Right);
+        }
+        assert_eq!(prover.known.lock().tags.len(), 20);
+        assert!(!prover.failures.lock().is_slowed(PEER, clock::monotonic()));
     }
 
     #[test]
