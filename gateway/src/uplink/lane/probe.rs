@@ -136,10 +136,10 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         let plan = self.trial.plan.take();
         let causes = self.shared.suspect.causes();
         let is_foreseen = causes.foresees(&Features::of(record), self.now)
-            || (causes.knows(Fault::Ignored, self.now) && self.shared.carried.is_overtaken(offset));
+            || (causes.knows(Fault::Ignored, self.now) && self.shared.carried.is_unanswered(offset));
         if plan.is_none() && !is_foreseen {
             // Nothing is learnt on this connection: once what is known is out of date, the rest is sent as ever.
-            self.is_careful = causes.is_recent(self.now) || self.shared.carried.is_overtaken(offset);
+            self.is_careful = causes.is_recent(self.now) || self.shared.carried.is_unanswered(offset);
             return Ok(None);
         }
         self.put_alone(offset, record, plan).await.map(Some)
@@ -190,6 +190,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         self.deadlines.set_alone(None);
         self.trial.is_alone = false;
         if !self.shared.carried.is_counted(offset) {
+            self.shared.carried.set_unanswered(None);
             self.shared.suspect.causes_mut().refute(&Features::of(record));
         }
         Ok(true)
@@ -217,6 +218,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             return Ok(true);
         }
         self.trial.control = Some(id);
+        self.deadlines.set_alone(Some(record.size()));
         if !self.settle_all().await? {
             return Ok(false);
         }
@@ -332,6 +334,9 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         };
         let head = self.shared.source.released();
         let carried = &mut self.shared.carried;
+        if matches!(broken, Broken::Unanswered(_) | Broken::AckTimeout(_)) {
+            carried.set_unanswered(self.window.back_offset());
+        }
         carried.add_acked(self.window.acknowledged_records());
         for block in self.settled_block.iter().chain(self.blocks.front()) {
             let taken = S::records_from(block, self.began_at).filter(|(offset, record)| {
@@ -355,7 +360,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
                 let is_head = |refused: &Refusal| Some(refused.offset) == self.window.front_offset();
                 self.trial.refused.filter(is_head).map(|_| Fault::Refused(*reason))
             }
-            Broken::Overtaken(_) => Some(Fault::Ignored),
+            Broken::Overtaken(_) | Broken::Unanswered(_) => Some(Fault::Ignored),
             Broken::AckTimeout(_) if !self.deadlines.awaits_pong() => Some(Fault::Ignored),
             Broken::AckTimeout(_) | Broken::PingTimeout(_) | Broken::Silent(_) => Some(Fault::Silent),
             _ => None,
