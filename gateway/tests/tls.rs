@@ -396,15 +396,23 @@ async fn a_certificates_identity_owns_its_client_id_whoever_took_it_before() {
 #[tokio::test]
 async fn a_user_that_is_removed_is_disconnected_though_only_a_certificate_let_it_in() {
     let house = House::open().await;
-    let mut stays =
-        house.enter(house.config(&TLS13, Some(&house.device("stall-3", 31))), b'r').await.unwrap();
-    let mut removed = house.enter(house.config(&TLS13, Some(&house.device("kept", 32))), b's').await.unwrap();
-    let mut policy = policy();
-    assert!(policy.users.as_mut().unwrap().remove("kept"));
-    house.access.replace(policy);
+    let config = |name, serial| house.config(&TLS13, Some(&house.device(name, serial)));
+    let listed = |names: &str| {
+        let user = |name| format!("[[user]]\nname = \"{name}\"\ncertificate_only = true\n");
+        let users = names.chars().map(user).collect::<String>();
+        Policy { users: Some(Users::parse(&users, Path::new("users.toml")).unwrap()), ..policy() }
+    };
+    house.access.replace(listed("rs"));
+    // Each has its own name as its client id, which its certificate alone would give it.
+    let mut stays = house.enter(config("r", 31), b'r').await.unwrap();
+    let mut removed = house.enter(config("s", 32), b's').await.unwrap();
+    let mut never_listed = house.enter(config("t", 33), b't').await.unwrap();
+    house.access.replace(listed("r"));
     let mut rest = vec![];
     timeout(LIMIT, removed.read_to_end(&mut rest)).await.unwrap().unwrap();
     ping(&mut stays).await;
+    ping(&mut never_listed).await;
+    house.enter(config("s", 32), b's').await.unwrap();
 }
 
 #[tokio::test]
