@@ -420,7 +420,7 @@ mod tests {
         let settings = Arc::new(Settings::default());
         let registry = Arc::new(Registry::new(settings.connections_max));
         let shutdown = CancellationToken::new();
-        let seat = registry.enter("c".into(), &ANONYMOUS.into(), Kick::new(&shutdown)).unwrap();
+        let seat = registry.enter("c".into(), &ANONYMOUS.into(), false, Kick::new(&shutdown)).unwrap();
         let shared = Arc::new(Shared {
             bus: Bus::new(settings.clone()),
             settings,
