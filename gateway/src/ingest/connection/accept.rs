@@ -129,6 +129,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
         // Another may have come and gone since then.
         self.check_owner(&client, &admitted)?;
+        if let Some(will) = &connect.will {
+            self.will_place = Some(self.shared.bus.place_will(&client, will).ok_or(Fault::Busy)?);
+        }
         self.open(connect, client, permit, &admitted, seat).await?;
         self.admitted = Some(admitted);
         // What changed while it waited for its predecessor.

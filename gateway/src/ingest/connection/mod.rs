@@ -32,7 +32,7 @@ use tokio::{
 use super::{
     access::{Admitted, Policy},
     buffer::InputBuffer,
-    bus::Bus,
+    bus::{Bus, WillPlace},
     error::Fault,
     inlet::{Inlet, Last},
     meters::{Meters, Told},
@@ -97,6 +97,7 @@ pub(crate) async fn serve<Io>(
         active_at: clock::monotonic(),
         is_small: true,
         seat: None,
+        will_place: None,
         place,
         admitted: None,
         kick,
@@ -122,6 +123,8 @@ struct Connection<Io> {
     is_small: bool,
     /// From accepting to the end.
     seat: Option<Seat>,
+    /// Room for the will of its client.
+    will_place: Option<WillPlace>,
     place: Place,
     /// Who the client is, from accepting on.
     admitted: Option<Admitted>,
