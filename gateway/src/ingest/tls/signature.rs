@@ -1,0 +1,61 @@
+//! Whether a key signed a certificate or a list of the revoked: what tells two CAs of one name apart.
+//!
+//! Both are a sequence of what is signed, the algorithm and the signature (RFC 5280, 4.1 and 5.1), and are checked as the TLS
+//! library checks them, with the algorithms that it has. It judges nothing else: no date, no purpose, no chain.
+
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use x509_cert::der::{
+    self, Decode as _, Reader as _, SliceReader,
+    asn1::{AnyRef, BitStringRef},
+};
+
+/// A public key, as the DER of its SubjectPublicKeyInfo.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct PublicKey(pub Box<[u8]>);
+
+impl PublicKey {
+    /// Whether this key signed what `der` is.
+    pub fn signed(&self, der: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> bool {
+        self.check(der, algorithms).unwrap_or(false)
+    }
+
+    fn check(&self, der: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> der::Result<bool> {
+        let mut parts = SliceReader::new(AnyRef::from_der(der)?.value())?;
+        let message = parts.tlv_bytes()?;
+        let by = AnyRef::from_der(parts.tlv_bytes()?)?.value();
+        let signature = BitStringRef::from_der(parts.tlv_bytes()?)?;
+        let mut parts = SliceReader::new(AnyRef::from_der(&self.0)?.value())?;
+        let kind = AnyRef::from_der(parts.tlv_bytes()?)?.value();
+        let key = BitStringRef::from_der(parts.tlv_bytes()?)?;
+        let (Some(signature), Some(key)) = (signature.as_bytes(), key.as_bytes()) else { return Ok(false) };
+        let mut fitting = algorithms.all.iter().filter(|algorithm| {
+            algorithm.public_key_alg_id().as_ref() == kind && algorithm.signature_alg_id().as_ref() == by
+        });
+        Ok(fitting.any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::crypto::ring;
+
+    use super::*;
+    use crate::ingest::tls::certificate;
+
+    #[test]
+    fn a_key_signed_what_it_signed_and_nothing_else() {
+        let algorithms = ring::default_provider().signature_verification_algorithms;
+        let made = || CertificateParams::default().self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let (mine, other) = (made(), made());
+        let key = certificate::facts(mine.der()).unwrap().key;
+        assert!(key.signed(mine.der(), &algorithms));
+        assert!(!key.signed(other.der(), &algorithms), "the same name, and another key");
+        // Behind the tag and the length of the whole.
+        for at in 4..mine.der().len() {
+            let mut bad = mine.der().to_vec();
+            bad[at] ^= 1;
+            assert!(!key.signed(&bad, &algorithms), "byte {at}");
+        }
+    }
+}
