@@ -5,9 +5,12 @@
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use x509_cert::der::{
-    self, Decode as _, Reader as _, SliceReader,
+    Decode as _, Reader as _, SliceReader,
     asn1::{AnyRef, BitStringRef},
 };
+
+/// Tag of a SEQUENCE in DER.
+const SEQUENCE: u8 = 0x30;
 
 /// A public key, as the DER of its SubjectPublicKeyInfo.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -19,20 +22,26 @@ impl PublicKey {
         self.check(der, algorithms).unwrap_or(false)
     }
 
-    fn check(&self, der: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> der::Result<bool> {
-        let mut parts = SliceReader::new(AnyRef::from_der(der)?.value())?;
-        let message = parts.tlv_bytes()?;
-        let by = AnyRef::from_der(parts.tlv_bytes()?)?.value();
-        let signature = BitStringRef::from_der(parts.tlv_bytes()?)?;
-        let mut parts = SliceReader::new(AnyRef::from_der(&self.0)?.value())?;
-        let kind = AnyRef::from_der(parts.tlv_bytes()?)?.value();
-        let key = BitStringRef::from_der(parts.tlv_bytes()?)?;
-        let (Some(signature), Some(key)) = (signature.as_bytes(), key.as_bytes()) else { return Ok(false) };
+    /// `None`: it cannot be read.
+    fn check(&self, der: &[u8], algorithms: &WebPkiSupportedAlgorithms) -> Option<bool> {
+        let mut parts = SliceReader::new(sequence(der)?).ok()?;
+        let message = parts.tlv_bytes().ok()?;
+        let by = sequence(parts.tlv_bytes().ok()?)?;
+        let signature = BitStringRef::from_der(parts.tlv_bytes().ok()?).ok()?.as_bytes()?;
+        let mut parts = SliceReader::new(sequence(&self.0)?).ok()?;
+        let kind = sequence(parts.tlv_bytes().ok()?)?;
+        let key = BitStringRef::from_der(parts.tlv_bytes().ok()?).ok()?.as_bytes()?;
         let mut fitting = algorithms.all.iter().filter(|algorithm| {
             algorithm.public_key_alg_id().as_ref() == kind && algorithm.signature_alg_id().as_ref() == by
         });
-        Ok(fitting.any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok()))
+        Some(fitting.any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok()))
     }
+}
+
+/// What is in a sequence.
+fn sequence(der: &[u8]) -> Option<&[u8]> {
+    let is_sequence = der.first() == Some(&SEQUENCE);
+    is_sequence.then(|| AnyRef::from_der(der).ok()).flatten().map(|any| any.value())
 }
 
 #[cfg(test)]
@@ -40,7 +49,6 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
     use rustls::crypto::ring;
 
-    use super::*;
     use crate::ingest::tls::certificate;
 
     #[test]
@@ -51,8 +59,7 @@ mod tests {
         let key = certificate::facts(mine.der()).unwrap().key;
         assert!(key.signed(mine.der(), &algorithms));
         assert!(!key.signed(other.der(), &algorithms), "the same name, and another key");
-        // Behind the tag and the length of the whole.
-        for at in 4..mine.der().len() {
+        for at in 0..mine.der().len() {
             let mut bad = mine.der().to_vec();
             bad[at] ^= 1;
             assert!(!key.signed(&bad, &algorithms), "byte {at}");
