@@ -61,7 +61,7 @@ const SEEN_BYTES_LEAST: u64 = 192 * 1024;
 const DELETED_AT_ONCE_MAX: usize = 16;
 
 /// What all files take, and may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Room {
     used_bytes: u64,
     max_bytes: u64,
@@ -81,6 +81,10 @@ impl Room {
 impl Committer {
     /// Makes room for `bytes` of rows, as far as the policy allows.
     pub(super) fn make_room(&mut self, bytes: u64, now: Now) {
+        // As of the last look, which every turn ends with: the system is not asked again while there is plenty.
+        if !self.room.is_low() && self.room.free_bytes() >= bytes_on_disk(bytes) {
+            return;
+        }
         while bytes > 0 && self.stuck.is_none() && self.room().free_bytes() < bytes_on_disk(bytes) {
             let delivered = self.wanted_delivered();
             let is_freed = self.delete_delivered(delivered, Duration::ZERO)
@@ -217,6 +221,7 @@ impl Committer {
                 room = self.room();
             }
         }
+        self.room = room;
         self.segment_bytes_max = segment_bytes_max(self.settings.segment_bytes, room.max_bytes);
         self.log.meter.set_room_bytes(room.max_bytes);
         // The ids of clients that are connected are not forgotten, so they have to fit the room that there is.

@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Committer, mend};
+use super::{Committer, mend, room::Room};
 use crate::{
     clock::Now,
     store::{
@@ -144,6 +144,8 @@ impl Committer {
                 // Whoever reads it opens it anew, and reads what was committed.
                 self.active = None;
                 self.log.segments.abandon();
+                // Nor is it believed that there is room.
+                self.room = Room::default();
                 let wait = AGAIN_MIN.saturating_mul(1 << tries.min(5)).min(AGAIN_MAX);
                 if tries.is_power_of_two() || tries == 0 {
                     tracing::error!(%error, "writing fails: nothing is acknowledged until it works again, next try in {wait:?}");
