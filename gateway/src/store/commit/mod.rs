@@ -91,6 +91,8 @@ pub struct Committer {
     /// What all files take and may take, as of the last look.
     room: room::Room,
     told_of_letters_at: Option<Instant>,
+    /// Told in a durable gap record, which their own file does not know yet.
+    letters_told: Option<mend::LostLetters>,
     /// Nothing is left that the policy for a full store may drop.
     nothing_to_drop: bool,
 }
@@ -148,6 +150,7 @@ impl Committer {
             other_bytes: 0,
             room: room::Room::default(),
             told_of_letters_at: None,
+            letters_told: None,
             nothing_to_drop: false,
             settings,
         };

@@ -108,7 +108,8 @@ impl Committer {
         // A device's urgent records would have to be written elsewhere, and there is no room: then it waits for a delivery.
         // Gap records go along with the write.
         let is_gap = |block: &Arc<Block>| block.records_from(0).all(|(_, record)| record.topic == gap::TOPIC);
-        if let Ok(Some(plan)) = self.plan_drop(now)
+        // The write may hold the record of a drop that was cut short.
+        if let Ok(Some(plan)) = self.plan_drop(&self.gaps_with(write), now)
             && plan.kept.iter().filter(|block| block.first() >= plan.range.start).all(is_gap)
         {
             // Gone before it is written down: should that not come to be, a reader finds it missing.
@@ -121,7 +122,9 @@ impl Committer {
                     write.blocks.push(seal(&mut self.end, head.records, head.events, head.base_ms, row));
                 }
                 write.moved.extend(plan.moved);
-                self.add_gap(write, plan.gap, [plan.range].into_iter());
+                if let Some(gap) = plan.gap {
+                    self.add_gap(write, gap, [plan.range].into_iter());
+                }
                 return true;
             }
         }

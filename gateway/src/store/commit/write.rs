@@ -24,7 +24,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Committer, mend, room::Room};
+use super::{
+    Committer,
+    mend::{self, LostLetters},
+    room::Room,
+};
 use crate::{
     clock::Now,
     store::{
@@ -58,6 +62,8 @@ pub struct Write {
     pub moved: Vec<(usize, Mark)>,
     /// What is missing from now on, and the records in `blocks` that say so.
     pub gaps: Option<(Gaps, Vec<Gap>)>,
+    /// The lost dead letters that a record in `blocks` tells of.
+    pub letters: Option<LostLetters>,
 }
 
 impl Write {
@@ -238,7 +244,7 @@ impl Committer {
             cursors,
             pending: &pending,
             seen: &self.seen.snapshot(),
-            gaps: &write.gaps.as_ref().map_or_else(|| self.log.gaps(), |(gaps, _)| gaps.clone()),
+            gaps: &self.gaps_with(write),
         };
         fail::fail_point!("store-before-commit", |_| std::process::abort());
         let segment = Segment::create(&self.log.files, &beginning, |filler| {
@@ -253,6 +259,11 @@ impl Committer {
         })?;
         fail::fail_point!("store-after-commit", |_| std::process::abort());
         Ok(Arc::new(segment))
+    }
+
+    /// What is missing once `write` is durable.
+    pub(super) fn gaps_with(&self, write: &Write) -> Gaps {
+        write.gaps.as_ref().map_or_else(|| self.log.gaps(), |(gaps, _)| gaps.clone())
     }
 
     /// The cursors as `write` leaves them.
@@ -283,6 +294,9 @@ impl Committer {
             self.log.meter.lost(records.iter().map(mend::tell).sum());
         }
         self.log.extend(write.blocks, self.end);
+        if let Some(letters) = write.letters {
+            self.confirm_letters(letters, now);
+        }
         if let Some(end_ticket) = write.end_ticket {
             self.intake.committed(end_ticket);
         }
