@@ -249,6 +249,11 @@ impl Client {
     }
 
     async fn connect_from(from: [u8; 4], port: u16, hello: &Hello<'_>) -> (Self, u8) {
+        let (client, connack) = Self::connect_whole(from, port, hello).await;
+        (client, connack[3])
+    }
+
+    async fn connect_whole(from: [u8; 4], port: u16, hello: &Hello<'_>) -> (Self, Vec<u8>) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
         let mut client = Client(socket.connect(([127, 0, 0, 1], port).into()).await.unwrap());
@@ -256,7 +261,7 @@ impl Client {
         client.send(&hello.packet()).await;
         let connack = client.packet().await;
         assert_eq!(connack.first(), Some(&0x20), "{hello:?}: {connack:02x?}");
-        (client, connack[3])
+        (client, connack)
     }
 
     async fn send(&mut self, bytes: &[u8]) {
@@ -391,6 +396,37 @@ async fn a_session_is_not_taken_over_by_another_identity_not_even_while_its_owne
         Log::get().audit(&["disconnected", "tool", &id]).await;
         assert_eq!(Client::connect(house.open, &theirs).await.1, code(version, 2, 0x85));
         house.user(&mine).await.ping().await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_a_client_id_is_the_name_of_gets_it_from_whoever_took_it() {
+    let mut known = users();
+    assert!(known.remove("barn-3"));
+    let house = House::open(Policy { users: Some(known), acl: None }).await;
+    for version in VERSIONS {
+        house.access.replace(Policy {
+            users: Some({
+                let mut without = users();
+                without.remove("barn-3");
+                without
+            }),
+            acl: None,
+        });
+        let squat = Hello { client_id: "barn-3", clean: false, ..hello(version, "tool", SECRET) };
+        let own = Hello { clean: false, ..hello(version, "barn-3", SECRET) };
+        // Its session stays when it leaves, and is nobody's that comes with the name.
+        let mut tool = house.user(&squat).await;
+        tool.send(&[0xe0, 0]).await;
+        assert_eq!(tool.packet().await, Vec::<u8>::new());
+        house.access.replace(Policy { users: Some(users()), acl: None });
+        let (mut barn, connack) = Client::connect_whole([127, 0, 0, 1], house.closed, &own).await;
+        assert_eq!((connack[2], connack[3]), (0, 0), "a session of its own: {connack:02x?}");
+        assert_eq!(house.try_user(&squat).await.1, code(version, 2, 0x85));
+        barn.ping().await;
+        barn.send(&[0xe0, 0]).await;
+        assert_eq!(barn.packet().await, Vec::<u8>::new());
+        house.user(&Hello { clean: true, ..own }).await.send(&[0xe0, 0]).await;
     }
 }
 

@@ -54,6 +54,7 @@ struct House {
     server_ca: Ca,
     devices_ca: Ca,
     port: u16,
+    access: Arc<Access>,
     reload: Reload,
     _store: Store,
     _door: JoinHandle<()>,
@@ -108,13 +109,14 @@ impl House {
         let shutdown = CancellationToken::new();
         tokio::spawn(reload.clone().run(shutdown.clone()));
         let access = Arc::new(Access::new(policy()));
-        let settings = Settings { tls_timeout, access, ..Settings::default() };
+        let settings = Settings { tls_timeout, access: access.clone(), ..Settings::default() };
         let door = tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, shutdown.clone()));
         House {
             folder,
             server_ca,
             devices_ca,
             port,
+            access,
             reload,
             _store: store,
             _door: door,
@@ -229,6 +231,8 @@ async fn whoever_has_no_good_certificate_is_refused_by_its_cause() {
         ("revoked", sign(client(666))),
         ("no_certificate", None),
         ("no_identity", sign(Wish { name: Some("a/#"), ..client(8) })),
+        ("no_identity", sign(Wish { name: Some("two words"), ..client(8) })),
+        ("no_identity", sign(Wish { name: Some("anonymous"), ..client(8) })),
     ] {
         for version in VERSIONS {
             let before = failures(reason);
@@ -355,6 +359,60 @@ async fn a_certificate_that_becomes_revoked_ends_its_connection_and_no_other() {
     assert_eq!((disconnect[0], disconnect[2]), (0xe0, 0x87), "{disconnect:02x?}");
     ping(&mut other).await;
     assert!(house.enter(config, b'i').await.is_err());
+}
+
+#[tokio::test]
+async fn a_certificates_identity_owns_its_client_id_whoever_took_it_before() {
+    let house = House::open().await;
+    // One that may choose its client id, and a device that is in no file and whose name is that id.
+    let (squatter, owner) = (house.device("good", 21), house.device("q", 22));
+    let (squatter, owner) = (house.config(&TLS13, Some(&squatter)), house.config(&TLS13, Some(&owner)));
+    let mut kept = connect(b'q');
+    kept[9] = 0;
+    let first_byte = |connack: [u8; 4]| (connack[2], connack[3]);
+    let enter = async |config: &Arc<ClientConfig>, connect: &[u8]| {
+        let mut stream = house.dial(config.clone()).await.unwrap();
+        stream.write_all(connect).await.unwrap();
+        let mut connack = [0; 4];
+        timeout(LIMIT, stream.read_exact(&mut connack)).await.unwrap().unwrap();
+        (stream, first_byte(connack))
+    };
+    let (mut squatting, code) = enter(&squatter, &kept).await;
+    assert_eq!(code, (0, 0));
+    ping(&mut squatting).await;
+    // While the other one is connected, and after it left a session behind.
+    let (mut owning, code) = enter(&owner, &kept).await;
+    assert_eq!(code, (0, 0), "a session of its own");
+    let mut rest = vec![];
+    timeout(LIMIT, squatting.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(enter(&squatter, &kept).await.1, (0, 2), "the id is its owner's");
+    ping(&mut owning).await;
+    owning.write_all(&[0xe0, 0]).await.unwrap();
+    timeout(LIMIT, owning.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(enter(&squatter, &kept).await.1, (0, 2), "while it is away as well");
+    assert_eq!(enter(&owner, &kept).await.1, (1, 0), "its session is there");
+}
+
+#[tokio::test]
+async fn a_user_that_is_removed_is_disconnected_though_only_a_certificate_let_it_in() {
+    let house = House::open().await;
+    let config = |name, serial| house.config(&TLS13, Some(&house.device(name, serial)));
+    let listed = |names: &str| {
+        let user = |name| format!("[[user]]\nname = \"{name}\"\ncertificate_only = true\n");
+        let users = names.chars().map(user).collect::<String>();
+        Policy { users: Some(Users::parse(&users, Path::new("users.toml")).unwrap()), ..policy() }
+    };
+    house.access.replace(listed("rs"));
+    // Each has its own name as its client id, which its certificate alone would give it.
+    let mut stays = house.enter(config("r", 31), b'r').await.unwrap();
+    let mut removed = house.enter(config("s", 32), b's').await.unwrap();
+    let mut never_listed = house.enter(config("t", 33), b't').await.unwrap();
+    house.access.replace(listed("r"));
+    let mut rest = vec![];
+    timeout(LIMIT, removed.read_to_end(&mut rest)).await.unwrap().unwrap();
+    ping(&mut stays).await;
+    ping(&mut never_listed).await;
+    house.enter(config("s", 32), b's').await.unwrap();
 }
 
 #[tokio::test]

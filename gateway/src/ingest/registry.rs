@@ -81,13 +81,20 @@ impl Registry {
     }
 
     /// Gives `client`, whose identity is `owner`, a seat, and tells the connection that had it to leave: wait for
-    /// [`Seat::predecessor`].
+    /// [`Seat::predecessor`]. With `is_own` the client id is the identity's by name, and whoever else sits there leaves as well.
     ///
     /// # Errors
     /// [`Fault::Busy`]: all seats are taken. [`Fault::ForeignClientId`]: another identity is connected with the client id.
-    pub fn enter(self: &Arc<Self>, client: Arc<str>, owner: &Arc<str>, kick: Kick) -> Result<Seat, Fault> {
+    pub fn enter(
+        self: &Arc<Self>,
+        client: Arc<str>,
+        owner: &Arc<str>,
+        is_own: bool,
+        kick: Kick,
+    ) -> Result<Seat, Fault> {
         let mut state = self.state.lock();
-        if state.seats.get(&client).is_some_and(|seated| seated.owner != *owner) {
+        let is_foreign = state.seats.get(&client).is_some_and(|seated| seated.owner != *owner);
+        if is_foreign && !is_own {
             return Err(Fault::ForeignClientId);
         }
         if state.seats.len() >= self.connections_max && !state.seats.contains_key(&client) {
@@ -101,7 +108,7 @@ impl Registry {
             .insert(client.clone(), Seated { serial, kick, gone: gone.clone(), owner: owner.clone() });
         drop(state);
         let predecessor = before.map(|before| {
-            before.kick.leave(Fault::TakenOver);
+            before.kick.leave(if is_foreign { Fault::ForeignClientId } else { Fault::TakenOver });
             before.gone
         });
         Ok(Seat { registry: self.clone(), client, serial, gone, predecessor })
@@ -162,9 +169,9 @@ mod tests {
     fn a_second_connection_of_a_client_tells_the_first_to_leave_and_knows_when_it_is_gone() {
         let registry = Arc::new(Registry::new(1));
         let (first_kick, second_kick) = (kick(), kick());
-        let first = registry.enter("a".into(), &"o".into(), first_kick.clone()).unwrap();
-        assert_eq!(registry.enter("b".into(), &"o".into(), kick()).err(), Some(Fault::Busy));
-        let mut second = registry.enter("a".into(), &"o".into(), second_kick.clone()).unwrap();
+        let first = registry.enter("a".into(), &"o".into(), false, first_kick.clone()).unwrap();
+        assert_eq!(registry.enter("b".into(), &"o".into(), false, kick()).err(), Some(Fault::Busy));
+        let mut second = registry.enter("a".into(), &"o".into(), false, second_kick.clone()).unwrap();
         assert_eq!(first_kick.cause(), Some(Fault::TakenOver));
         assert_eq!(second_kick.cause(), None);
         let predecessor = second.predecessor().unwrap();
@@ -181,12 +188,14 @@ mod tests {
         let registry = Arc::new(Registry::new(9));
         let (mine, other): (Arc<str>, Arc<str>) = ("mine".into(), "other".into());
         let first_kick = kick();
-        let seat = registry.enter("a".into(), &mine, first_kick.clone()).unwrap();
-        let stolen = registry.enter("a".into(), &other, kick());
+        let seat = registry.enter("a".into(), &mine, false, first_kick.clone()).unwrap();
+        let stolen = registry.enter("a".into(), &other, false, kick());
         assert_eq!(stolen.err(), Some(Fault::ForeignClientId));
         assert_eq!(first_kick.cause(), None, "the owner's connection stays");
-        drop(seat);
-        assert!(registry.enter("a".into(), &other, kick()).is_ok(), "nobody is connected with it");
+        let own = registry.enter("a".into(), &other, true, kick()).unwrap();
+        assert_eq!(first_kick.cause(), Some(Fault::ForeignClientId), "unless the id is the other's by name");
+        drop((seat, own));
+        assert!(registry.enter("a".into(), &other, false, kick()).is_ok(), "nobody is connected with it");
     }
 
     #[test]

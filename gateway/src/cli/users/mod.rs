@@ -197,8 +197,14 @@ fn json(users: &Users) -> serde_json::Value {
 
 fn run_remove(arguments: &Remove) -> Result<(), Failure> {
     let (name, file) = (&arguments.name, arguments.place.users_file()?);
-    change(&file, |users| users.remove(name).then_some(()), name)?;
-    said(&format!("{name} was removed from {}", file.display()), None);
+    let mut by_certificate = false;
+    let remove = |users: &mut Users| {
+        by_certificate = users.get(name).is_some_and(|user| user.password.is_none());
+        users.remove(name).then_some(())
+    };
+    change(&file, remove, name)?;
+    let still = if by_certificate { "; its certificate lets it in until that is revoked" } else { "" };
+    said(&format!("{name} was removed from {}{still}", file.display()), None);
     Ok(())
 }
 

@@ -89,6 +89,10 @@ impl Policy {
         Ok(Policy { users, acl })
     }
 
+    fn has_user(&self, name: &str) -> bool {
+        self.users.as_ref().is_some_and(|users| users.get(name).is_some())
+    }
+
     /// What one client may do.
     fn permit(&self, identity: &str, proof: Proof, client_id: &str) -> Permit {
         let user = self.users.as_ref().and_then(|users| users.get(identity));
@@ -110,6 +114,15 @@ pub struct Admitted {
     pub proof: Proof,
     /// The hash that its password matched.
     stored: Option<Stored>,
+    /// The users file had it.
+    is_listed: bool,
+}
+
+impl Admitted {
+    /// Whether `client` is its own by name: whoever else has it gives way.
+    pub(crate) fn owns(&self, client: &str) -> bool {
+        self.proof != Proof::Nothing && *self.identity == *client
+    }
 }
 
 /// Users and rules, shared by all connections and replaced as one.
@@ -194,13 +207,18 @@ impl Access {
         let policy = self.policy.borrow().clone();
         let (user, stored, password) =
             match claim(origin, connect.user.as_deref(), connect.password.as_ref(), &policy)? {
-                Claim::Shown { name, proof } => return Ok(Admitted { identity: name, proof, stored: None }),
+                Claim::Shown { name, proof } => {
+                    let is_listed = proof == Proof::Certificate && policy.has_user(&name);
+                    return Ok(Admitted { identity: name, proof, stored: None, is_listed });
+                }
                 Claim::ToProve { user, password, stored } => (user, stored, password),
             };
         let proving = self.prover.prove(origin.peer.ip(), user, stored.clone(), password);
-        let is_known = policy.users.as_ref().is_some_and(|users| users.get(user).is_some());
+        let is_known = policy.has_user(user);
         match timeout(AUTHENTICATION_TIMEOUT, proving).await {
-            Ok(Proven::Right) => Ok(Admitted { identity: user.into(), proof: Proof::Password, stored }),
+            Ok(Proven::Right) => {
+                Ok(Admitted { identity: user.into(), proof: Proof::Password, stored, is_listed: true })
+            }
             Ok(Proven::Wrong) => {
                 let reason = match (is_known, stored.is_some()) {
                     (false, _) => Reason::UnknownUser,
@@ -229,6 +247,10 @@ impl Access {
             if user.is_none_or(|user| user.password != admitted.stored) {
                 return Err(Refusal::new(Fault::NotAuthorized, Reason::UnknownUser));
             }
+        }
+        // Whoever was removed is told so, whatever else lets it in: its certificate, on a connection of its own.
+        if admitted.is_listed && !policy.has_user(&admitted.identity) {
+            return Err(Refusal::new(Fault::NotAuthorized, Reason::UnknownUser));
         }
         if !may_use(&admitted.identity, admitted.proof, client, &policy) {
             return Err(Refusal::new(Fault::ForeignClientId, Reason::ClientId));

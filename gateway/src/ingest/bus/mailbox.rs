@@ -16,7 +16,10 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::{outbound::Outbound, replay::Replays};
-use crate::store::{SessionRow, SubscriptionRow};
+use crate::{
+    ingest::access::identity::ANONYMOUS,
+    store::{SessionRow, SubscriptionRow},
+};
 
 /// A client that comes back is told at once that its session goes on if the file would keep the session for so long from now on, in
 /// seconds: time for a restart, and for the client to come back once more.
@@ -249,6 +252,11 @@ impl State {
     /// Nothing but its being there: it subscribes to nothing and is owed nothing.
     pub(super) fn is_bare(&self) -> bool {
         self.subscriptions.is_empty() && self.outbound.is_empty()
+    }
+
+    /// Whether somebody else than `identity` began it; nobody in particular is nobody else.
+    pub(super) fn is_of_another(&self, identity: &str) -> bool {
+        *self.identity != *identity && *self.identity != *ANONYMOUS
     }
 
     /// Whether its time is over.

@@ -23,7 +23,7 @@ use super::{
     outbound::Outbound,
     replay::Replays,
 };
-use crate::{ingest::access::identity::ANONYMOUS, store::SessionChange};
+use crate::store::SessionChange;
 
 /// What a client comes back to.
 #[derive(Debug, Default)]
@@ -52,7 +52,8 @@ impl Bus {
         let sessions = self.0.sessions.lock();
         let Some(mailbox) = sessions.get(client).cloned() else { return Resumed::default() };
         let mut state = mailbox.state();
-        let present = !is_clean && !state.is_over(now_ms);
+        // Whose id it is by name comes to a session that somebody else began with it: that one is over.
+        let present = !is_clean && !state.is_over(now_ms) && !state.is_of_another(identity);
         // What has nothing to be forgotten but packet ids is a new session as it is, and the file need not be told.
         let is_new = !present && expiry_s > 0 && state.is_bare();
         if !present && !is_new {
@@ -76,7 +77,7 @@ impl Bus {
     pub fn is_foreign(&self, client: &str, identity: &str, now_ms: u64) -> bool {
         let Some(mailbox) = self.0.sessions.lock().get(client).cloned() else { return false };
         let state = mailbox.state();
-        *state.identity != *identity && *state.identity != *ANONYMOUS && !state.is_over(now_ms)
+        state.is_of_another(identity) && !state.is_over(now_ms)
     }
 
     /// Makes a session for a client that has none; `None` if there are as many as there may be.
@@ -149,7 +150,8 @@ impl Bus {
         None
     }
 
-    /// The session is over: nobody is owed anything any more. Gives the save that has it, if the file knows of the session.
+    /// The session is over: nobody is owed anything any more. Gives the save that has it, which its client waits for, if the file knows
+    /// of the session.
     pub fn end(&self, mailbox: &Arc<Mailbox>) -> Option<u64> {
         {
             let mut sessions = self.0.sessions.lock();
@@ -158,7 +160,9 @@ impl Bus {
                 sessions.remove(mailbox.client());
             }
         }
-        self.forget(mailbox)
+        let save = self.forget(mailbox)?;
+        self.urge();
+        Some(save)
     }
 
     pub(super) fn forget(&self, mailbox: &Arc<Mailbox>) -> Option<u64> {

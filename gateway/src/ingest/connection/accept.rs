@@ -109,7 +109,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             return Err(Refusal { fault: Fault::NotAuthorized, reason: Reason::Will }.into());
         }
         self.check_owner(&client, &admitted)?;
-        let entered = self.shared.registry.enter(client.clone(), &admitted.identity, self.kick.clone());
+        let entered = self.shared.registry.enter(
+            client.clone(),
+            &admitted.identity,
+            admitted.owns(&client),
+            self.kick.clone(),
+        );
         let mut seat = entered.map_err(|fault| match fault {
             Fault::ForeignClientId => Refusal { fault, reason: Reason::SessionOfAnother }.into(),
             other => NotAccepted::Fault(other),
@@ -124,6 +129,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
         // Another may have come and gone since then.
         self.check_owner(&client, &admitted)?;
+        if let Some(will) = &connect.will {
+            self.will_place = Some(self.shared.bus.place_will(&client, will).ok_or(Fault::Busy)?);
+        }
         self.open(connect, client, permit, &admitted, seat).await?;
         self.admitted = Some(admitted);
         // What changed while it waited for its predecessor.
@@ -132,7 +140,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     }
 
     fn check_owner(&self, client: &str, admitted: &Admitted) -> Result<(), Refusal> {
-        match self.shared.bus.is_foreign(client, &admitted.identity, clock::steady_ms()) {
+        let is_foreign = || self.shared.bus.is_foreign(client, &admitted.identity, clock::steady_ms());
+        match !admitted.owns(client) && is_foreign() {
             true => Err(Refusal { fault: Fault::ForeignClientId, reason: Reason::SessionOfAnother }),
             false => Ok(()),
         }

@@ -32,7 +32,7 @@ use tokio::{
 use super::{
     access::{Admitted, Policy},
     buffer::InputBuffer,
-    bus::Bus,
+    bus::{Bus, WillPlace},
     error::Fault,
     inlet::{Inlet, Last},
     meters::{Meters, Told},
@@ -97,6 +97,7 @@ pub(crate) async fn serve<Io>(
         active_at: clock::monotonic(),
         is_small: true,
         seat: None,
+        will_place: None,
         place,
         admitted: None,
         kick,
@@ -122,6 +123,8 @@ struct Connection<Io> {
     is_small: bool,
     /// From accepting to the end.
     seat: Option<Seat>,
+    /// Room for the will of its client.
+    will_place: Option<WillPlace>,
     place: Place,
     /// Who the client is, from accepting on.
     admitted: Option<Admitted>,
@@ -420,7 +423,7 @@ mod tests {
         let settings = Arc::new(Settings::default());
         let registry = Arc::new(Registry::new(settings.connections_max));
         let shutdown = CancellationToken::new();
-        let seat = registry.enter("c".into(), &ANONYMOUS.into(), Kick::new(&shutdown)).unwrap();
+        let seat = registry.enter("c".into(), &ANONYMOUS.into(), false, Kick::new(&shutdown)).unwrap();
         let shared = Arc::new(Shared {
             bus: Bus::new(settings.clone()),
             settings,

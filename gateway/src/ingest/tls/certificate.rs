@@ -1,9 +1,8 @@
 //! What a certificate or a list of the revoked says, as far as the door wants to know it.
 //!
 //! Signatures, chains and purposes are judged by the TLS library; nothing read here is believed before it has done so. A
-//! client's identity is its subject's common name, or, where there is none, the first DNS name. Limits:
-//! [`IDENTITY_CHARS_MAX`], no wildcard and no `/` of a topic, nothing that cannot be printed: an identity becomes part of
-//! topics and of log lines.
+//! client's identity is its subject's common name, or, where there is none, the first DNS name. It is judged by the rule of
+//! all names ([`check_name`]), here and nowhere else in another way: an identity becomes part of topics and of log lines.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,8 +16,7 @@ use x509_cert::{
     name::Name,
 };
 
-/// Longest identity, in characters.
-pub const IDENTITY_CHARS_MAX: usize = 64;
+use crate::ingest::access::identity::{BadName, check_name};
 
 /// Which certificate: serial numbers are their issuer's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -65,8 +63,8 @@ pub(super) enum NoIdentity {
     Nameless,
     #[error("it has more than one common name")]
     Ambiguous,
-    #[error("its name {0:?} is no identity: 1 to {IDENTITY_CHARS_MAX} printable characters without + # /")]
-    Unusable(String),
+    #[error("its name {0:?} is no identity: {1}")]
+    Unusable(String, BadName),
     #[error("it cannot be read: {0}")]
     Unreadable(String),
 }
@@ -101,8 +99,8 @@ pub(super) fn peer(der: &[u8]) -> Result<Peer, NoIdentity> {
         }
         (None, _) => dns_name(tbs)?.ok_or(NoIdentity::Nameless)?,
     };
-    if !is_identity(&name) {
-        return Err(NoIdentity::Unusable(name));
+    if let Err(cause) = check_name(&name) {
+        return Err(NoIdentity::Unusable(name, cause));
     }
     let issuer = name_der(tbs.issuer()).map_err(NoIdentity::Unreadable)?;
     let serial = tbs.serial_number().as_bytes().into();
@@ -141,16 +139,6 @@ fn dns_name(tbs: &TbsCertificate) -> Result<Option<String>, NoIdentity> {
     }))
 }
 
-fn is_identity(name: &str) -> bool {
-    (1..=IDENTITY_CHARS_MAX).contains(&name.chars().count())
-        && name.chars().all(|c| is_printable(c) && !matches!(c, '+' | '#' | '/'))
-}
-
-/// What the standard library would print as it is, or escape only because it stands in quotes.
-fn is_printable(c: char) -> bool {
-    c.escape_debug().count() == 1 || matches!(c, '"' | '\'' | '\\')
-}
-
 fn extension<'a, T: x509_cert::der::Decode<'a, Error = x509_cert::der::Error> + AssociatedOid>(
     tbs: &'a TbsCertificate,
 ) -> Result<Option<T>, String> {
@@ -170,6 +158,7 @@ mod tests {
     use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
 
     use super::*;
+    use crate::ingest::access::identity::NAME_BYTES_MAX;
 
     fn certificate(names: &[&str], dns: &[&str]) -> Vec<u8> {
         let key = KeyPair::generate().unwrap();
@@ -184,20 +173,25 @@ mod tests {
 
     #[test]
     fn the_identity_is_the_common_name_else_the_first_dns_name_and_has_to_be_usable() {
-        let long = "x".repeat(IDENTITY_CHARS_MAX + 1);
+        let (long, wide) = ("x".repeat(NAME_BYTES_MAX + 1), "ü".repeat(NAME_BYTES_MAX / 2 + 1));
+        let unusable = |name: &str, cause| Err(NoIdentity::Unusable(name.into(), cause));
         for (names, dns, expected) in [
             (&["stall-3"][..], &["other.example"][..], Ok("stall-3")),
             (&[], &["a.example", "b.example"], Ok("a.example")),
-            (&["Kühlraum 1"], &[], Ok("Kühlraum 1")),
-            (&["it's"], &[], Ok("it's")),
+            (&["Kühlraum-1"], &[], Ok("Kühlraum-1")),
             (&[], &[], Err(NoIdentity::Nameless)),
-            (&["a/b"], &["a.example"], Err(NoIdentity::Unusable("a/b".into()))),
-            (&["+"], &[], Err(NoIdentity::Unusable("+".into()))),
-            (&["a#"], &[], Err(NoIdentity::Unusable("a#".into()))),
-            (&["a\0"], &[], Err(NoIdentity::Unusable("a\0".into()))),
-            (&["a\n"], &[], Err(NoIdentity::Unusable("a\n".into()))),
-            (&["a\u{202e}b"], &[], Err(NoIdentity::Unusable("a\u{202e}b".into()))),
-            (&[long.as_str()], &[], Err(NoIdentity::Unusable(long.clone()))),
+            (&["Kühlraum 1"], &[], unusable("Kühlraum 1", BadName::Character)),
+            (&["it's"], &[], unusable("it's", BadName::Character)),
+            (&["anonymous"], &[], unusable("anonymous", BadName::Reserved)),
+            (&["$SYS"], &[], unusable("$SYS", BadName::Character)),
+            (&["a/b"], &["a.example"], unusable("a/b", BadName::Character)),
+            (&["+"], &[], unusable("+", BadName::Character)),
+            (&["a#"], &[], unusable("a#", BadName::Character)),
+            (&["a\0"], &[], unusable("a\0", BadName::Character)),
+            (&["a\n"], &[], unusable("a\n", BadName::Character)),
+            (&["a\u{202e}b"], &[], unusable("a\u{202e}b", BadName::Character)),
+            (&[long.as_str()], &[], unusable(&long, BadName::TooLong)),
+            (&[wide.as_str()], &[], unusable(&wide, BadName::TooLong)),
         ] {
             let found = peer(&certificate(names, dns)).map(|peer| peer.identity.to_string());
             assert_eq!(found, expected.map(str::to_owned), "{names:?} {dns:?}");

@@ -23,7 +23,6 @@ use parking_lot::{Mutex, RwLock};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-pub use certificate::IDENTITY_CHARS_MAX;
 pub use files::{TlsCause, TlsError, TlsFile};
 
 use super::{

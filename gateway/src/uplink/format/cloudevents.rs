@@ -36,6 +36,7 @@ pub fn put_properties(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str) {
             property::put_content_type(out, json::CONTENT_TYPE);
         }
         Data::Bytes(_) => property::put_content_type(out, BINARY),
+        Data::Deletion => {}
     }
     each_attribute(facts, gateway, |name, write| property::put(out, name, write));
 }
@@ -52,7 +53,7 @@ pub fn write_structured(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str) {
     });
     let content_type = match facts.data {
         Data::Json(_) => json::CONTENT_TYPE,
-        Data::Bytes(_) => BINARY,
+        Data::Bytes(_) | Data::Deletion => BINARY,
     };
     out.extend_from_slice(b",\"datacontenttype\":\"");
     out.extend_from_slice(content_type.as_bytes());

@@ -5,7 +5,8 @@
 //! ```
 //! A frame whose birth nobody has seen, or that is damaged, gives no message and a reason: it is set aside whole. An event
 //! whose body is not what its kind says is left out, the others go, and the frame is set aside whole for its sake:
-//! sent again, they are copies with the same ids.
+//! sent again, they are copies with the same ids. An empty retained message stays one, whatever the format: nothing else takes
+//! away what the upstream retains on that topic.
 //!
 //! Limits: the messages of one record, [`EVENTS_MAX`](tidegate_protocol::limits::EVENTS_MAX) at the most, are held in one buffer, which
 //! shrinks back to [`KEPT_BYTES`]. Properties of a foreign publisher, its content type for one, are not passed on: the format says what the
@@ -101,7 +102,7 @@ impl Described {
         }
     }
 
-    /// The same for a replay: every event says that this one sends it again.
+    /// The same for a replay: every event says that this one sends it again, and none is to be retained, for it is not the latest.
     #[must_use]
     pub fn marked(mut self, replay: &str) -> Self {
         self.style.replay = Some(replay.to_owned());
@@ -113,7 +114,7 @@ impl Described {
     pub fn prepare(&mut self, offset: u64, record: &Record<'_>, limits: &Limits) -> (usize, Option<String>) {
         self.prepared.clear();
         let bytes_max = limits.packet_bytes_max.min(self.packet_bytes_max);
-        let retain = record.retain && limits.retain_available;
+        let retain = record.retain && limits.retain_available && self.style.replay.is_none();
         match record.kind {
             Kind::Frame => self.prepare_frame(offset, record, bytes_max),
             Kind::Json | Kind::Opaque => self.prepare_whole(offset, record, retain, bytes_max),
@@ -202,6 +203,7 @@ impl Described {
             (_, Kind::Json) => text("json"),
             _ => ("opaque", bytes),
         };
+        let data = if retain && record.payload.is_empty() { Data::Deletion } else { data };
         let received_ms = self.knowledge.fleet.received(offset, record.received_ms);
         let facts = Facts {
             identity: Identity::Stored { prefix: self.foreign_ids.at(offset), offset },
@@ -293,8 +295,10 @@ impl Style {
             (Version::V311, _) => {}
             (Version::V5, FormatName::CloudEvents) => cloudevents::put_properties(out, facts, &self.gateway),
             (Version::V5, _) => {
-                out.extend_from_slice(&property::TEXT_PAYLOAD);
-                property::put_content_type(out, json::CONTENT_TYPE);
+                if facts.data != Data::Deletion {
+                    out.extend_from_slice(&property::TEXT_PAYLOAD);
+                    property::put_content_type(out, json::CONTENT_TYPE);
+                }
                 property::put(out, "tidegate-id", |out| facts.put_id(out));
             }
         }
@@ -302,6 +306,7 @@ impl Style {
 
     fn put_payload(&self, out: &mut Vec<u8>, facts: &Facts<'_>) {
         match (self.format, self.version, facts.data) {
+            (_, _, Data::Deletion) => {}
             (FormatName::CloudEvents, Version::V5, Data::Json(bytes) | Data::Bytes(bytes)) => {
                 out.extend_from_slice(bytes);
             }

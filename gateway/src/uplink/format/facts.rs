@@ -53,12 +53,14 @@ pub enum Identity<'a> {
 }
 
 /// What an event says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Data<'a> {
     /// A JSON text.
     Json(&'a [u8]),
     /// Bytes of which nothing is known.
     Bytes(&'a [u8]),
+    /// Nothing: an empty retained message, which takes the retained message of its topic away.
+    Deletion,
 }
 
 impl Facts<'_> {

@@ -74,6 +74,7 @@ pub fn put_data(out: &mut Vec<u8>, data: Data<'_>) {
             out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
             out.push(b'"');
         }
+        Data::Deletion => {}
     }
 }
 

@@ -83,7 +83,7 @@ impl Format {
         }
     }
 
-    /// The same for a replay: every event says that this one sends it again.
+    /// The same for a replay: every event says that this one sends it again, and none is to be retained.
     #[must_use]
     pub fn marked(self, replay: &str) -> Self {
         match self {

@@ -67,7 +67,7 @@ impl Raw {
         }
     }
 
-    /// The same for a replay: every event says that this one sends it again.
+    /// The same for a replay: every event says that this one sends it again, and none is to be retained, for it is not the latest.
     #[must_use]
     pub fn marked(mut self, replay: &str) -> Self {
         put(&mut self.mark, REPLAYED, |out| out.extend_from_slice(replay.as_bytes()));
@@ -96,7 +96,7 @@ impl Raw {
             Version::V311 => None,
             Version::V5 => Some([&self.properties[..], record.split_expiry().1]),
         };
-        let retain = record.retain && limits.retain_available;
+        let retain = record.retain && limits.retain_available && self.mark.is_empty();
         let publish = Publish { topic, id, retain, properties, payload: record.payload };
         check_size(&publish, limits.packet_bytes_max.min(self.packet_bytes_max))?;
         publish.write(out);

@@ -6,7 +6,7 @@
 //!              └ short looks, picked by time, device, kind
 //! ```
 //! Every event goes out with the id that it had, and on MQTT 5 with `tidegate-replayed` and the replay's own id. MQTT 3.1.1 has no
-//! room for a mark. An event that the upstream cannot take becomes a dead letter, like any other. A connection that breaks is made
+//! room for a mark. None goes out with RETAIN: the upstream may have a newer state by now. An event that the upstream cannot take becomes a dead letter, like any other. A connection that breaks is made
 //! again with the uplink's back-off.
 //!
 //! Limits: [`REPLAYS_MAX`] at a time; the last [`REMEMBERED_MAX`] that ended can be asked for. Crash story: a replay lives in

@@ -99,6 +99,38 @@ async fn an_upstream_without_retained_messages_is_not_sent_the_flag() {
 }
 
 #[tokio::test]
+async fn an_empty_retained_message_stays_one_in_every_format() {
+    use super::super::FormatName::{CloudEvents, Json, Raw};
+    let deletion = |kind| Owned { kind, retain: true, ..Owned::new("house/mode", b"") };
+    let mut table = vec![];
+    for (version, connack) in [(Version::V5, ACCEPTED_V5), (Version::V311, ACCEPTED_V311)] {
+        for format in [Raw, Json, CloudEvents] {
+            table.extend([Kind::Json, Kind::Opaque].map(|kind| (version, connack, format, kind)));
+        }
+    }
+    for (version, connack, format, kind) in table {
+        let settings = |settings: &mut Settings| {
+            (settings.version, settings.format) = (version, format);
+            settings.topic = Template::parse("up/{topic}").unwrap();
+        };
+        let (arrivals, log) = send(settings, connack, &[deletion(kind)]).await;
+        let case = format!("{version:?} {format:?} {kind:?}: {arrivals:?}");
+        assert_eq!((arrivals.len(), log.aside().len()), (1, 0), "{case}");
+        assert_eq!((arrivals[0].head, &*arrivals[0].topic), (0x33, "up/house/mode"), "{case}");
+        assert!(arrivals[0].payload.is_empty(), "{case}");
+        let id = if format == CloudEvents { "id" } else { "tidegate-id" };
+        if version == Version::V5 {
+            let properties = user_properties(&arrivals[0].properties, &[]);
+            assert!(properties.contains(&(id, "barn-7/0badcafe-0")), "{case}");
+        }
+    }
+    // Where nothing is retained there is nothing to take away: it is an event like any other.
+    let settings = |settings: &mut Settings| (settings.version, settings.format) = (Version::V5, Json);
+    let (arrivals, _) = send(settings, &[0x20, 5, 0, 0, 2, 0x25, 0], &[deletion(Kind::Opaque)]).await;
+    assert_eq!((arrivals[0].head, arrivals[0].payload[0]), (0x32, b'{'));
+}
+
+#[tokio::test]
 async fn the_template_makes_the_topic_and_what_is_no_topic_is_set_aside() {
     let settings = |settings: &mut Settings| {
         settings.topic = Template::parse("sites/{gateway}/{device}/{topic}").unwrap();

@@ -5,8 +5,8 @@ use std::{num::NonZeroU32, path::Path};
 
 use super::{
     super::{
-        KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused, Replays, Request, State, Stored,
-        Version, What,
+        FormatName, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused, Replays, Request,
+        State, Stored, Version, What,
     },
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
     formats::user_properties,
@@ -121,6 +121,42 @@ async fn exactly_what_was_asked_for_is_sent_with_its_old_id_and_the_mark_of_the_
             assert_eq!(value("tidegate-replayed"), id);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_sent_again_is_to_be_retained() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for payload in [&b"on"[..], b"off", b""] {
+        let mut batch = Batch::default();
+        let record = Owned { retain: true, ..Owned::new("house/mode", payload) };
+        batch.push(&Record { received_ms: T0_MS, ..record.borrow() });
+        store.intake().append(&mut batch).unwrap();
+    }
+    eventually(|| store.view().end().offset == 3, || format!("{:?}", store.status())).await;
+    let refusing = Broker::start(ACCEPTED_V5, |_, _| Reply::Refuse(0x90)).await;
+    let refused = replays(&store, refusing.port);
+    let id = refused.start(request(asked(0..1))).unwrap().id;
+    ended(&refused, &id).await;
+    assert_eq!(letters(&store).len(), 3);
+    for format in [FormatName::Raw, FormatName::Json, FormatName::CloudEvents] {
+        for (version, connack) in [(Version::V5, ACCEPTED_V5), (Version::V311, ACCEPTED_V311)] {
+            let broker = Broker::start(connack, |_, _| Reply::Ack).await;
+            let mut settings = settings(broker.port);
+            (settings.version, settings.format) = (version, format);
+            let replays = Replays::new(store.view(), vec![settings], Knowledge::default());
+            let id = replays.start(request(asked(0..1))).unwrap().id;
+            assert!(ended(&replays, &id).await.is_whole());
+            let heads: Vec<_> = broker.arrivals().iter().map(|(_, arrival)| arrival.head).collect();
+            assert_eq!(heads, [0x32; 3], "{format:?}, {version:?}");
+        }
+    }
+    let broker = Broker::start(ACCEPTED_V5, |_, _| Reply::Ack).await;
+    let replays = replays(&store, broker.port);
+    let id = replays.start(of_letters(Letters::default())).unwrap().id;
+    ended(&replays, &id).await;
+    let heads: Vec<_> = broker.arrivals().iter().map(|(_, arrival)| arrival.head).collect();
+    assert_eq!((heads, letters(&store).len()), (vec![0x32; 3], 0), "dead letters alike");
 }
 
 /// A minute after its boot, on a machine whose clock begins in 1970 or is right.
