@@ -83,6 +83,8 @@ pub struct Setup {
     pub environment: Vec<(String, String)>,
     /// File descriptors that the system lets it have, if fewer than it lets the test have.
     pub files_max: Option<u32>,
+    /// Largest file that the system lets it write, in blocks of 512 bytes, if there is a limit.
+    pub file_blocks_max: Option<u32>,
 }
 
 impl Setup {
@@ -102,6 +104,7 @@ impl Setup {
             listener: "anonymous = true\n".into(),
             environment: vec![],
             files_max: None,
+            file_blocks_max: None,
         }
     }
 
@@ -211,13 +214,19 @@ impl Gateway {
             std::fs::write(&config, text).expect("the folder is writable");
         }
         let program = program::gateway(self.setup.build);
-        let mut command = match self.setup.files_max {
-            None => Command::new(program),
-            Some(files) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(program);
-                shell
+        let limits = [("-n", self.setup.files_max), ("-f", self.setup.file_blocks_max)];
+        let mut script = String::new();
+        for (option, most) in limits {
+            if let Some(most) = most {
+                script += &format!("ulimit {option} {most} && ");
             }
+        }
+        let mut command = if script.is_empty() {
+            Command::new(program)
+        } else {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &(script + "exec \"$0\" \"$@\"")]).arg(program);
+            shell
         };
         command.arg("run").arg("--config").arg(config).stdin(Stdio::null());
         command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));

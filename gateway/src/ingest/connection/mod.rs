@@ -97,7 +97,6 @@ pub(crate) async fn serve<Io>(
         active_at: clock::monotonic(),
         is_small: true,
         seat: None,
-        will_place: None,
         place,
         admitted: None,
         kick,
@@ -121,10 +120,8 @@ struct Connection<Io> {
     active_at: Instant,
     /// Memory was given back since then.
     is_small: bool,
-    /// From accepting to the end.
-    seat: Option<Seat>,
-    /// Room for the will of its client.
-    will_place: Option<WillPlace>,
+    /// From accepting to the end, with room for the client's will.
+    seat: Option<(Seat, Option<WillPlace>)>,
     place: Place,
     /// Who the client is, from accepting on.
     admitted: Option<Admitted>,
