@@ -21,9 +21,10 @@ use std::{
 };
 
 use redb::{StorageBackend, backends::FileBackend};
-use rustix::fs::{Advice, fadvise, statvfs};
+use rustix::fs::{Advice, fadvise, fstatvfs, statvfs};
 
 use super::home::Home;
+use crate::regular_file;
 
 /// `st_blocks` counts in these, whatever the file system's block size is.
 const BLOCK_BYTES: u64 = 512;
@@ -114,8 +115,10 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct OsFolder {
     path: PathBuf,
-    /// The folder itself, whatever becomes of its path.
+    /// The folder itself, whatever becomes of its path: while it is held, no other has its numbers.
     held: Option<Arc<File>>,
+    /// Its device and inode.
+    held_as: Option<(u64, u64)>,
 }
 
 impl OsFolder {
@@ -123,11 +126,13 @@ impl OsFolder {
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         let held = File::open(&path).ok().map(Arc::new);
-        Self { path, held }
+        let held_as =
+            held.as_ref().and_then(|held| held.metadata().ok()).map(|held| (held.dev(), held.ino()));
+        Self { path, held, held_as }
     }
 
-    fn file(&self, name: &str, options: &OpenOptions) -> io::Result<Box<dyn StorageBackend>> {
-        backend(options.open(self.path.join(name))?)
+    fn file(&self, name: &str, options: &mut OpenOptions) -> io::Result<Box<dyn StorageBackend>> {
+        backend(regular_file::open(&self.path.join(name), options)?)
     }
 }
 
@@ -187,25 +192,26 @@ impl Folder for OsFolder {
     }
 
     fn available_bytes(&self) -> io::Result<u64> {
-        let system = statvfs(&self.path)?;
+        let system = self.held.as_ref().map_or_else(|| statvfs(&self.path), fstatvfs)?;
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
     fn forget_cached(&self, name: &str) -> io::Result<()> {
-        let file = File::open(self.path.join(name))?;
+        let file = regular_file::open(&self.path.join(name), OpenOptions::new().read(true))?;
         Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
     }
 
     fn home(&self, name: &str) -> Home {
         let Some(held) = &self.held else { return Home::default() };
         let home = Home::of_folder(held);
-        File::open(self.path.join(name)).map_or(home, |file| home.with_file(&file))
+        let file = regular_file::open(&self.path.join(name), OpenOptions::new().read(true));
+        file.map_or(home, |file| home.with_file(&file))
     }
 
     fn check(&self) -> io::Result<()> {
-        let Some(held) = &self.held else { return Ok(()) };
-        let (held, found) = (held.metadata()?, std::fs::metadata(&self.path)?);
-        if held.nlink() > 0 && (found.dev(), found.ino()) == (held.dev(), held.ino()) {
+        let Some(held_as) = self.held_as else { return Ok(()) };
+        let found = std::fs::metadata(&self.path)?;
+        if found.nlink() > 0 && (found.dev(), found.ino()) == held_as {
             return Ok(());
         }
         Err(io::Error::other("another folder is in its place"))
