@@ -14,18 +14,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     // What may be shown of a text from outside.
     ("printable", &[]),
+    // What has to be a file and may be something else.
+    ("regular_file", &[]),
     ("telemetry", &["clock", "printable"]),
-    ("store", &["clock", "telemetry"]),
+    ("store", &["clock", "telemetry", "regular_file"]),
     // Pure: the rows that it wants kept are others' to write.
     ("catalog", &[]),
     // Follows the log.
     ("fleet", &["store", "catalog", "clock", "telemetry"]),
-    ("ingest", &["store", "catalog", "clock", "telemetry", "printable"]),
+    ("ingest", &["store", "catalog", "clock", "telemetry", "printable", "regular_file"]),
     ("uplink", &["store", "catalog", "fleet", "clock", "telemetry"]),
     // The read side of the rooms.
     ("http", &["store", "uplink", "catalog", "fleet", "clock", "telemetry", "printable"]),
     // Composes the rooms' settings types; no room imports it.
-    ("config", &["ingest", "store", "uplink", "http", "clock"]),
+    ("config", &["ingest", "store", "uplink", "http", "clock", "regular_file"]),
     (
         "supervisor",
         &["ingest", "store", "uplink", "http", "config", "catalog", "fleet", "clock", "telemetry"],

@@ -14,6 +14,7 @@ pub mod fleet;
 pub mod http;
 pub mod ingest;
 pub mod printable;
+pub mod regular_file;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

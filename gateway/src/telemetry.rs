@@ -188,6 +188,8 @@ where
         .with_writer(writer)
         .with_ansi(ansi)
         .with_target(false)
+        // A log that cannot be written stops nobody: its own complaint about it goes to the standard error, and panics if that is gone.
+        .log_internal_errors(false)
         .finish()
 }
 

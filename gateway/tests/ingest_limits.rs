@@ -6,7 +6,9 @@ use std::{path::Path, time::Duration};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate::{
     clock,
-    ingest::{self, ListenerSettings, Payload, Route, Settings, places::WAITING_MAX},
+    ingest::{
+        self, ListenerSettings, Payload, Route, Settings, bus::CONNECTED_WILLS_BYTES_MAX, places::WAITING_MAX,
+    },
     store::{self, Store},
 };
 use tokio::{
@@ -210,6 +212,40 @@ async fn connections_beyond_the_rate_wait_and_are_all_served() {
         clients.push(house.client(id + 32).await.unwrap());
     }
     assert!(start.elapsed() >= Duration::from_millis(900), "{:?}", start.elapsed());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_client_whose_will_finds_no_room_is_told_so_and_one_that_leaves_makes_room() {
+    const WILL_BYTES: usize = 60_000;
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path(), Settings::default()).await;
+    let with_will = async |id: usize| {
+        let mut stream = house.dial().await;
+        let head = [&[0, 4][..], b"MQTT", &[4, 0b0000_0110, 0, 60, 0, 3]].concat();
+        let body = [&head[..], format!("{id:03}").as_bytes(), &[0, 1, b'w']].concat();
+        let will = [&(WILL_BYTES as u16).to_be_bytes()[..], &vec![b'x'; WILL_BYTES]].concat();
+        let bytes = body.len() + will.len();
+        let length = [bytes as u8 | 0x80, (bytes >> 7) as u8 | 0x80, (bytes >> 14) as u8];
+        stream.write_all(&[&[0x10][..], &length, &body, &will].concat()).await.unwrap();
+        let mut connack = [0; 4];
+        timeout(LIMIT, stream.read_exact(&mut connack)).await.unwrap().unwrap();
+        (stream, connack)
+    };
+    let (mut clients, most) = (vec![], CONNECTED_WILLS_BYTES_MAX / WILL_BYTES);
+    for id in 0..=most {
+        let (stream, connack) = with_will(id).await;
+        // "Server unavailable".
+        if connack != CONNECTED {
+            assert_eq!(connack, [0x20, 2, 0, 3]);
+            break;
+        }
+        clients.push(stream);
+    }
+    assert!((most - 2..=most).contains(&clients.len()), "{} of {most}", clients.len());
+    drop(clients.pop());
+    let one_more = async { while with_will(255).await.1 != CONNECTED {} };
+    timeout(LIMIT, one_more).await.unwrap();
     house.close().await;
 }
 

@@ -11,7 +11,7 @@ use tidegate::{
     clock::{self, Now},
     store::{
         Batch, Committer, Folder, Kind, Letter, MessageRow, OsFolder, OwedRow, Record, SESSIONS_FILE,
-        SessionChange, SessionRow, Settings, Store,
+        SessionChange, SessionRow, Settings, Store, StoreError,
         inspect::{FileKind, Inspector},
     },
 };
@@ -220,4 +220,17 @@ fn record<'a>() -> Record<'a> {
         properties: &[],
         payload: &[],
     }
+}
+
+#[test]
+fn what_is_saved_after_the_plug_was_pulled_finds_a_closed_store_and_not_a_failing_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(Settings::new(folder.path()), &[]).unwrap();
+    let view = store.view();
+    view.save_sessions(large(1), 1).unwrap();
+    store.pull_plug();
+    for _ in 0..2 {
+        assert!(matches!(view.save_sessions(gone(), 2), Err(StoreError::Closed)));
+    }
+    store.crash();
 }

@@ -312,3 +312,22 @@ async fn a_port_in_use_is_told_with_its_address() {
     }
     assert!(gateway.is_ready());
 }
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_stops_nobody() {
+    let inbox = Arc::<Mutex<Inbox>>::default();
+    let upstream = Upstream::start(inbox.clone()).await;
+    let uplink = Uplink::new(&upstream.url(), Version::V311);
+    // Every write to it fails for want of space.
+    let mut gateway = Gateway::start(Setup { log: Some("/dev/full".into()), ..Setup::new(uplink) });
+    let hello = Connect { version: Version::V311, client_id: "c", clean: true, keep_alive_s: 60 };
+    let mut client = Client::connect(gateway.mqtt, &hello).await.expect("the door is open");
+    let publish =
+        Publish { topic: "t", payload: b"told", qos: 1, packet_id: 1, dup: false, user_properties: &[] };
+    client.put_publish(&publish);
+    client.flush().await.expect("the connection is open");
+    let answer = within("a PUBACK", LIMIT, client.next()).await;
+    assert_eq!(answer, Packet::Ack { ack: Ack::PubAck, packet_id: 1, reason: 0 });
+    wait_for("the event", LIMIT, || !inbox.lock().messages.is_empty()).await;
+    assert!(gateway.is_running());
+}

@@ -83,7 +83,7 @@ struct Damage {
     reason: &'static str,
 }
 
-const OF_A_SEGMENT: [Damage; 10] = [
+const OF_A_SEGMENT: [Damage; 12] = [
     Damage { what: "a flipped bit in a payload", act: flip_payload, reason: "damaged" },
     Damage { what: "many flipped bytes", act: flip_many, reason: "damaged" },
     Damage { what: "a flipped bit in the first page", act: flip_head, reason: "damaged" },
@@ -93,6 +93,8 @@ const OF_A_SEGMENT: [Damage; 10] = [
     Damage { what: "cut to nothing", act: cut_to_nothing, reason: "damaged" },
     Damage { what: "deleted", act: delete, reason: "missing" },
     Damage { what: "a foreign file under its name", act: put_foreign, reason: "damaged" },
+    Damage { what: "a folder in its place", act: put_folder, reason: "damaged" },
+    Damage { what: "a pipe in its place", act: put_pipe, reason: "damaged" },
     Damage { what: "another store's segment under its name", act: put_others, reason: "damaged" },
 ];
 
@@ -150,6 +152,16 @@ fn delete(path: &Path) {
 
 fn put_foreign(path: &Path) {
     std::fs::write(path, "a photograph, for all that anybody knows\n".repeat(1_000)).unwrap();
+}
+
+fn put_folder(path: &Path) {
+    delete(path);
+    std::fs::create_dir(path).unwrap();
+}
+
+fn put_pipe(path: &Path) {
+    delete(path);
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
 /// A sealed segment from a store with another identity.

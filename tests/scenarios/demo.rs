@@ -28,6 +28,7 @@ fn the_demo_ends_with_nothing_lost() {
     let story = std::fs::read_to_string(out).unwrap() + &std::fs::read_to_string(err).unwrap();
     assert!(ended.is_some_and(|status| status.success()), "{story}");
     assert!(!story.contains("panicked at"), "{story}");
+    assert!(!story.contains("ERROR") && !story.contains("WARN"), "{story}");
     let words: String = story.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     assert!(words.contains("lost 0") || words.contains("lost: 0"), "{story}");
 }

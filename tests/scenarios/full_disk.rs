@@ -202,3 +202,29 @@ async fn filled_by_somebody_else_it_takes_in_again_once_there_is_space() {
     end(&chain, fleet).await;
     assert_eq!(chain.gateway.starts(), 1, "without a restart");
 }
+
+/// In blocks of 512 bytes: 4 MiB.
+const FILE_BLOCKS_MAX: u32 = 8192;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_limit_of_file_sizes_is_an_error_of_the_write_and_not_the_end_of_the_process() {
+    let mut chain = Chain::prepare(|setup| setup.file_blocks_max = Some(FILE_BLOCKS_MAX)).await;
+    chain.proxy.set(Link::Cut);
+    chain.gateway.restart();
+    let fleet = load(&chain);
+    wait_for("a write to reach the limit", FULL_LIMIT, || {
+        assert!(chain.gateway.is_running(), "it ended: {}", chain.gateway.log());
+        chain.gateway.log().contains("File too large")
+    })
+    .await;
+    holds_for("the gateway to go on", WATCHED, || {
+        chain.gateway.get("/healthz").is_ok_and(|(status, _)| status == 200)
+    })
+    .await;
+    chain.gateway.terminate();
+    chain.gateway.setup.file_blocks_max = None;
+    chain.gateway.restart();
+    chain.proxy.set(Link::Open);
+    wait_flow(&chain, &fleet).await;
+    end(&chain, fleet).await;
+}

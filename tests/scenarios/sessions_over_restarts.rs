@@ -102,11 +102,12 @@ impl Site {
     }
 }
 
-/// A CONNECT of MQTT 5 without clean start.
+/// A CONNECT of MQTT 5.
 #[derive(Clone, Copy)]
 struct Hello<'a> {
     owner: &'a str,
     id: &'a str,
+    is_clean: bool,
     expiry_s: u32,
     /// The payload of a will of QoS 1.
     will: Option<&'a str>,
@@ -114,7 +115,7 @@ struct Hello<'a> {
 
 impl<'a> Hello<'a> {
     fn new(owner: &'a str, id: &'a str) -> Self {
-        Self { owner, id, expiry_s: 3600, will: None }
+        Self { owner, id, is_clean: false, expiry_s: 3600, will: None }
     }
 
     fn put(&self, client: &mut Client) {
@@ -122,7 +123,8 @@ impl<'a> Hello<'a> {
         codec::put_text(&mut body, "MQTT");
         let will = if self.will.is_some() { 0b0000_1100 } else { 0 };
         // User name and password, a keep-alive of a minute, Session Expiry Interval: MQTT 5.0 section 3.1.2.
-        body.put_slice(&[5, 0b1100_0000 | will, 0, 60, 5, 0x11]);
+        let clean = u8::from(self.is_clean) << 1;
+        body.put_slice(&[5, 0b1100_0000 | will | clean, 0, 60, 5, 0x11]);
         body.put_u32(self.expiry_s);
         codec::put_text(&mut body, self.id);
         if let Some(payload) = self.will {
@@ -194,6 +196,21 @@ async fn a_session_that_goes_on_after_a_restart_has_its_packet_ids_and_its_owner
         release(&mut client, 7).await;
         site.wait_arrived("next").await;
         assert_eq!((site.arrived("once"), site.arrived("next")), (1, 1));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_session_that_a_clean_start_has_ended_does_not_come_back() {
+    with_each_end(|mut site, end| async move {
+        let hello = Hello::new("one", "publisher");
+        drop(site.connect(&hello).await);
+        let client = site.connect(&Hello { is_clean: true, expiry_s: 0, ..hello }).await;
+        assert!(!client.session_present);
+        site.end_and_start(end);
+        let client = site.connect(&hello).await;
+        assert!(!client.session_present, "CONNACK said that it was over");
+        assert!(!site.gateway.log().contains("not saved in time"), "{}", site.gateway.log());
     })
     .await;
 }

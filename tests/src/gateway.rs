@@ -69,6 +69,8 @@ pub struct Setup {
     pub urgent: Vec<String>,
     /// Where the store lies, if not in the gateway's own folder.
     pub data_dir: Option<PathBuf>,
+    /// Where its log goes, if not into the gateway's own folder: nobody reads it there.
+    pub log: Option<PathBuf>,
     /// Lines of `[store]`.
     pub store: String,
     /// Lines of `[limits]`.
@@ -81,6 +83,8 @@ pub struct Setup {
     pub environment: Vec<(String, String)>,
     /// File descriptors that the system lets it have, if fewer than it lets the test have.
     pub files_max: Option<u32>,
+    /// Largest file that the system lets it write, in blocks of 512 bytes, if there is a limit.
+    pub file_blocks_max: Option<u32>,
 }
 
 impl Setup {
@@ -93,12 +97,14 @@ impl Setup {
             routes: vec![("#".into(), "opaque".into())],
             urgent: vec![],
             data_dir: None,
+            log: None,
             store: "wear_budget = \"unlimited\"\n".into(),
             limits: String::new(),
             access: String::new(),
             listener: "anonymous = true\n".into(),
             environment: vec![],
             files_max: None,
+            file_blocks_max: None,
         }
     }
 
@@ -208,13 +214,19 @@ impl Gateway {
             std::fs::write(&config, text).expect("the folder is writable");
         }
         let program = program::gateway(self.setup.build);
-        let mut command = match self.setup.files_max {
-            None => Command::new(program),
-            Some(files) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]).arg(program);
-                shell
+        let limits = [("-n", self.setup.files_max), ("-f", self.setup.file_blocks_max)];
+        let mut script = String::new();
+        for (option, most) in limits {
+            if let Some(most) = most {
+                script += &format!("ulimit {option} {most} && ");
             }
+        }
+        let mut command = if script.is_empty() {
+            Command::new(program)
+        } else {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &(script + "exec \"$0\" \"$@\"")]).arg(program);
+            shell
         };
         command.arg("run").arg("--config").arg(config).stdin(Stdio::null());
         command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));
@@ -234,12 +246,16 @@ impl Gateway {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.folder.path().join(format!("run-{}.log", self.starts))
+        let own = || self.folder.path().join(format!("run-{}.log", self.starts));
+        self.setup.log.clone().unwrap_or_else(own)
     }
 
     /// What the last run has said on standard error.
     #[must_use]
     pub fn log(&self) -> String {
+        if self.setup.log.is_some() {
+            return String::new();
+        }
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 

@@ -36,6 +36,11 @@ async fn until_stopped(settings: config::Settings) -> Result<(), Failure> {
     tokio::pin!(stopped);
     // From here on SIGHUP does not end the process.
     let mut hangup = signal(SignalKind::hangup());
+    // Nor does SIGXFSZ: a write beyond a limit of file sizes (RLIMIT_FSIZE, ulimit -f) is an error of that write, as on a full
+    // disk. The handler stays for as long as the process runs, though nobody waits for the signal.
+    if let Err(cause) = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())) {
+        tracing::warn!("a limit of file sizes would end this process: {cause}");
+    }
     let gateway = tokio::select! {
         started = Gateway::start(settings) => started?,
         _ = &mut stopped => return Ok(()),

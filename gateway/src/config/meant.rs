@@ -11,8 +11,10 @@ use super::{
     quantity,
     typed::{self, Text},
 };
-use crate::{http, ingest, store, uplink};
+use crate::{http, ingest, regular_file, store, uplink};
 
+/// Longest password file that is read, in bytes: more than any password, so that one that is too long is told by its length.
+const PASSWORD_FILE_BYTES_MAX: u64 = 1 << 20;
 const DATA_DIR_DEFAULT: &str = "/var/lib/tidegate";
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// Bounds of a segment: below, sealing costs more than storing; above, restart time and damage grow.
@@ -273,7 +275,8 @@ impl Judge<'_> {
         };
         let path = self.around.folder.join(file.get_ref());
         self.password_files.push(path.clone());
-        match std::fs::read_to_string(&path).map(|text| text.trim_end_matches(['\r', '\n']).to_owned()) {
+        let read = regular_file::read_text(&path, PASSWORD_FILE_BYTES_MAX);
+        match read.map(|text| text.trim_end_matches(['\r', '\n']).to_owned()) {
             Ok(password) if (1..=uplink::PASSWORD_BYTES_MAX).contains(&password.len()) => Some(password),
             Ok(password) => {
                 self.wrong(

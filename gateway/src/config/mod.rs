@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 pub use access::users_file;
 pub use error::{ConfigError, Problem};
 
-use crate::{http, ingest, store, uplink};
+use crate::{http, ingest, regular_file, store, uplink};
 
 /// Longest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -68,14 +68,7 @@ pub fn load(file: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Result<Se
 
 fn read(file: &Path) -> Result<String, ConfigError> {
     let unreadable = |cause: std::io::Error| ConfigError::unreadable(file, &cause);
-    let size = std::fs::metadata(file).map_err(unreadable)?.len();
-    if size > CONFIG_BYTES_MAX {
-        return Err(ConfigError::Unreadable {
-            file: file.to_owned(),
-            reason: format!("{size} bytes are too many for a configuration ({CONFIG_BYTES_MAX} at most)"),
-        });
-    }
-    std::fs::read_to_string(file).map_err(unreadable)
+    regular_file::read_text(file, CONFIG_BYTES_MAX).map_err(unreadable)
 }
 
 fn read_typed(file: &Path) -> Result<(String, typed::File), ConfigError> {

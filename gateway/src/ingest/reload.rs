@@ -15,9 +15,9 @@
 use std::{
     collections::HashSet,
     fmt,
-    fs::{File, Metadata},
+    fs::Metadata,
     hash::{DefaultHasher, Hasher as _},
-    io::{self, Read as _},
+    io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock, telemetry};
+use crate::{clock, regular_file, telemetry};
 
 /// Time between two looks at the files.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -56,17 +56,12 @@ pub trait Reloadable: Send + Sync {
     }
 }
 
-/// Reads a file of at most [`FILE_BYTES_MAX`].
+/// Reads a regular file of at most [`FILE_BYTES_MAX`].
 ///
 /// # Errors
 /// The system's reason, or that it is too long.
 pub fn read(file: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other(format!("it has more than {FILE_BYTES_MAX} bytes")));
-    }
-    Ok(bytes)
+    regular_file::read(file, FILE_BYTES_MAX)
 }
 
 /// All that is loaded from files. Clones are one.
@@ -353,7 +348,7 @@ mod tests {
     fn a_file_that_is_too_long_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("long");
-        File::create(&file).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+        std::fs::File::create(&file).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
         assert!(read(&file).unwrap_err().to_string().contains("16777216 bytes"));
     }
 

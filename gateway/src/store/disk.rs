@@ -73,6 +73,15 @@ impl Files {
         &self.plug
     }
 
+    /// What `error` says of the disk: nothing, if it came after the plug was pulled. Whoever wrote is to end then, as with a store
+    /// that is closed, and not to complain and try on.
+    pub fn failed(&self, error: StoreError) -> StoreError {
+        match self.plug.check() {
+            Ok(()) => error,
+            Err(_) => StoreError::Closed,
+        }
+    }
+
     /// A file's full path, for messages.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

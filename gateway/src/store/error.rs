@@ -181,5 +181,6 @@ impl StoreError {
 }
 
 fn is_damage(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::NotFound)
+    use ErrorKind::{InvalidData, IsADirectory, NotFound, UnexpectedEof};
+    matches!(kind, InvalidData | IsADirectory | NotFound | UnexpectedEof)
 }

@@ -24,6 +24,7 @@ use redb::{StorageBackend, backends::FileBackend};
 use rustix::fs::{Advice, fadvise, statvfs};
 
 use super::home::Home;
+use crate::regular_file;
 
 /// `st_blocks` counts in these, whatever the file system's block size is.
 const BLOCK_BYTES: u64 = 512;
@@ -126,8 +127,8 @@ impl OsFolder {
         Self { path, held }
     }
 
-    fn file(&self, name: &str, options: &OpenOptions) -> io::Result<Box<dyn StorageBackend>> {
-        backend(options.open(self.path.join(name))?)
+    fn file(&self, name: &str, options: &mut OpenOptions) -> io::Result<Box<dyn StorageBackend>> {
+        backend(regular_file::open(&self.path.join(name), options)?)
     }
 }
 
@@ -192,14 +193,15 @@ impl Folder for OsFolder {
     }
 
     fn forget_cached(&self, name: &str) -> io::Result<()> {
-        let file = File::open(self.path.join(name))?;
+        let file = regular_file::open(&self.path.join(name), OpenOptions::new().read(true))?;
         Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
     }
 
     fn home(&self, name: &str) -> Home {
         let Some(held) = &self.held else { return Home::default() };
         let home = Home::of_folder(held);
-        File::open(self.path.join(name)).map_or(home, |file| home.with_file(&file))
+        let file = regular_file::open(&self.path.join(name), OpenOptions::new().read(true));
+        file.map_or(home, |file| home.with_file(&file))
     }
 
     fn check(&self) -> io::Result<()> {

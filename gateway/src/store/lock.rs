@@ -18,6 +18,7 @@ use super::{
     folder::{Folder, MODE, OsFolder},
     segment,
 };
+use crate::regular_file;
 
 /// The file that a running gateway holds locked.
 const LOCK_FILE: &str = "LOCK";
@@ -72,7 +73,7 @@ pub fn lock_to_read(folder: &Path) -> Result<Lock, StoreError> {
     let mut lock = Lock { held: Vec::new() };
     lock.add(folder, File::open(folder), File::try_lock_shared)?;
     let path = folder.join(LOCK_FILE);
-    match File::open(&path) {
+    match regular_file::open(&path, OpenOptions::new().read(true)) {
         // Such as in a copy.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         file => lock.add(&path, file, File::try_lock_shared)?,

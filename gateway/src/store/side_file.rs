@@ -290,7 +290,7 @@ impl Keeper {
     ) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         if let State::Shut = *state {
-            *state = State::Open(self.open_or_make()?);
+            *state = State::Open(self.open_or_make().map_err(|error| self.files.failed(error))?);
         }
         let State::Open(db) = &*state else { return Err(StoreError::Closed) };
         let saved = guarded_redb(|| {
@@ -301,7 +301,7 @@ impl Keeper {
         saved.map_err(|error| {
             // redb answers none of the calls after an error.
             *state = State::Shut;
-            StoreError::disk(&self.files.path_of(self.file.name), error)
+            self.files.failed(StoreError::disk(&self.files.path_of(self.file.name), error))
         })
     }
 

@@ -248,3 +248,26 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
         assert_eq!(problems(&text), expected, "{text}");
     }
 }
+
+#[test]
+fn what_is_no_regular_file_is_refused_with_words_wherever_a_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let main = folder.path().join("g.toml");
+    for (path, why) in regular_file::impostors::all(folder.path()) {
+        let said = load(&path, &|_| None).unwrap_err().to_string();
+        assert_eq!(said, format!("{}: {why}", path.display()));
+        let path = path.display();
+        for text in [
+            uplink(&format!("user = \"u\"\npassword_file = \"{path}\"\n")),
+            id_and(&format!("[access]\nusers = \"{path}\"\n")),
+            id_and(&format!("[access]\nacl = \"{path}\"\n")),
+            id_and(&format!(
+                "[[listener]]\naddress = \"127.0.0.1:0\"\n[listener.tls]\ncert = \"{path}\"\nkey = \"{path}\"\n"
+            )),
+        ] {
+            std::fs::write(&main, &text).unwrap();
+            let said = load(&main, &|_| None).unwrap_err().to_string();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+}

@@ -147,7 +147,7 @@ fn a_file_that_can_not_be_read_says_why() {
     std::fs::write(&file, [0xff; 9]).unwrap();
     assert_eq!(reason(&file), "the file is not UTF-8 text");
     std::fs::write(&file, " ".repeat(CONFIG_BYTES_MAX as usize + 1)).unwrap();
-    assert_eq!(reason(&file), "1048577 bytes are too many for a configuration (1048576 at most)");
+    assert_eq!(reason(&file), "the file cannot be read: it has more than 1048576 bytes");
 }
 
 #[test]

@@ -26,7 +26,7 @@ use super::{
     permit::Permit,
     read,
 };
-use crate::ingest::topics;
+use crate::{ingest::topics, regular_file};
 
 /// Longest access file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -103,7 +103,8 @@ impl Acl {
     /// # Errors
     /// [`LoadError`]
     pub fn load(file: &Path) -> Result<Self, LoadError> {
-        let opened = std::fs::File::open(file).map_err(|cause| LoadError::unreadable(file, &cause))?;
+        let opened = regular_file::open(file, std::fs::OpenOptions::new().read(true))
+            .map_err(|cause| LoadError::unreadable(file, &cause))?;
         Self::parse(&read(&opened, file, FILE_BYTES_MAX)?, file)
     }
 

@@ -39,7 +39,10 @@ impl LoadError {
     pub(super) fn unreadable(file: &Path, cause: &std::io::Error) -> Self {
         let reason = match cause.kind() {
             std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-            std::io::ErrorKind::InvalidData => "the file is not UTF-8 text".to_owned(),
+            std::io::ErrorKind::InvalidData if cause.get_ref().is_none() => {
+                "the file is not UTF-8 text".to_owned()
+            }
+            std::io::ErrorKind::InvalidData => cause.to_string(),
             _ => format!("the file cannot be read: {cause}"),
         };
         Self::Unreadable { file: file.to_owned(), reason }

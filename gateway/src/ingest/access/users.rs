@@ -12,7 +12,11 @@
 //! [`edit`](mod@super::edit) for writing it.
 
 use std::{
-    collections::BTreeMap, fmt::Write as _, fs::File, os::unix::fs::PermissionsExt as _, path::Path,
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs::{File, OpenOptions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     sync::Arc,
 };
 
@@ -25,6 +29,7 @@ use super::{
     identity::check_name,
     read,
 };
+use crate::regular_file;
 
 /// Longest users file, in bytes.
 pub const FILE_BYTES_MAX: u64 = 8 << 20;
@@ -99,7 +104,8 @@ impl Users {
     /// # Errors
     /// [`LoadError`]
     pub fn load(file: &Path) -> Result<Self, LoadError> {
-        let opened = File::open(file).map_err(|cause| LoadError::unreadable(file, &cause))?;
+        let opened = regular_file::open(file, OpenOptions::new().read(true))
+            .map_err(|cause| LoadError::unreadable(file, &cause))?;
         Self::load_opened(&opened, file)
     }
 

@@ -43,7 +43,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use tidegate_protocol::{Leaf, Topic};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
@@ -53,7 +53,7 @@ pub use refusals::Bound;
 pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
 pub(super) use task::{restore, run};
-pub use wills::Publication;
+pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
 
 use super::{
     meters::{Doublings, Repeats},
@@ -91,6 +91,8 @@ struct Inner {
     bell: Notify,
     unsaved: Mutex<Unsaved>,
     wills: Mutex<wills::Wills>,
+    /// Room for the wills of clients that are connected, in bytes.
+    will_room: Arc<Semaphore>,
     /// What devices made of commands.
     answers: Mutex<Vec<commands::Answer>>,
     /// A session came for which commands may wait.
@@ -158,6 +160,7 @@ struct Counts {
 #[derive(Debug, Default)]
 struct Warned {
     wills_not_kept: Doublings,
+    wills_refused: Doublings,
     wills_lost: Doublings,
     sessions_ended: Doublings,
     sessions_revoked: Doublings,
@@ -206,6 +209,7 @@ impl Bus {
             bell: Notify::new(),
             unsaved: Mutex::new(Unsaved { number: 1, ..Unsaved::default() }),
             wills: Mutex::default(),
+            will_room: Arc::new(Semaphore::new(wills::CONNECTED_BYTES_MAX)),
             answers: Mutex::default(),
             has_arrivals: AtomicBool::new(false),
             saved: watch::Sender::new(0),
@@ -408,6 +412,13 @@ impl Bus {
             self.0.bell.notify_one();
         }
         number
+    }
+
+    /// Somebody waits for the next save.
+    fn urge(&self) {
+        if !std::mem::replace(&mut self.0.unsaved.lock().is_urgent, true) {
+            self.0.bell.notify_one();
+        }
     }
 
     /// Follows the saves: what was given a number is durable once this has reached it.

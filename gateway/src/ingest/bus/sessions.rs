@@ -150,7 +150,8 @@ impl Bus {
         None
     }
 
-    /// The session is over: nobody is owed anything any more. Gives the save that has it, if the file knows of the session.
+    /// The session is over: nobody is owed anything any more. Gives the save that has it, which its client waits for, if the file knows
+    /// of the session.
     pub fn end(&self, mailbox: &Arc<Mailbox>) -> Option<u64> {
         {
             let mut sessions = self.0.sessions.lock();
@@ -159,7 +160,9 @@ impl Bus {
                 sessions.remove(mailbox.client());
             }
         }
-        self.forget(mailbox)
+        let save = self.forget(mailbox)?;
+        self.urge();
+        Some(save)
     }
 
     pub(super) fn forget(&self, mailbox: &Arc<Mailbox>) -> Option<u64> {

@@ -11,7 +11,7 @@
 //! between the two publishes it twice at worst, and never not at all. A client that comes back waits for that record, as its next will, or
 //! none, takes the place of that one in the file.
 //!
-//! Limits: one will for each client; [`KEPT_BYTES_MAX`] in all, less where `sessions.redb` has little room. One that finds no room is
+//! Limits: one will for each client, [`CONNECTED_BYTES_MAX`] of those that are connected: one more is not let in. [`KEPT_BYTES_MAX`] in all, less where `sessions.redb` has little room. One that finds no room is
 //! published when its connection ends, without a delay, and a restart forgets it. While the store takes nothing, [`DUE_BYTES_MAX`] of
 //! such wills wait; what finds no room there is lost, and counted.
 
@@ -20,6 +20,8 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, atomic::Ordering},
 };
+
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Bus, Message};
 use crate::{
@@ -35,6 +37,8 @@ pub const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of the wills that are to be published and are not kept: of those whose session is over, or for which there was no room. They are
 /// taken out every second unless the store is full.
 pub const DUE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of the wills of clients that are connected, kept or not.
+pub const CONNECTED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What one weighs beside its own bytes.
 const ENTRY_BYTES: usize = 160;
 
@@ -49,6 +53,9 @@ pub(super) struct Wills {
     /// Clients of whose will the file may not say what it should.
     dirty: HashSet<Arc<str>>,
 }
+
+/// The room that the will of a client takes while it is connected.
+pub type WillPlace = OwnedSemaphorePermit;
 
 /// A will, and whose it is.
 type Left = (Arc<str>, Arc<Will>);
@@ -247,6 +254,23 @@ impl Wills {
 }
 
 impl Bus {
+    /// Room for a client's will, for as long as it is connected. `None` if there is none: the client cannot be let in.
+    pub fn place_will(&self, client: &str, will: &Will) -> Option<WillPlace> {
+        let bytes = u32::try_from(size(client, will)).ok()?;
+        let place = self.0.will_room.clone().try_acquire_many_owned(bytes).ok();
+        if place.is_none()
+            && let Some(wills) = self.0.warned.wills_refused.more(1)
+        {
+            tracing::warn!(
+                wills,
+                client,
+                bytes,
+                "the wills of connected clients take {CONNECTED_BYTES_MAX} bytes at the most: some clients are not let in with theirs"
+            );
+        }
+        place
+    }
+
     /// The publication of the will that the client left. It has to be durable before the file may have another in its place.
     pub fn will_publication(&self, client: &str, now_ms: u64) -> Option<Publication> {
         let wills = self.0.wills.lock();

@@ -28,7 +28,7 @@ use crate::{
             audit::Action,
             refusal::{Reason, Refusal},
         },
-        bus::{Bus, Publication, Resumed},
+        bus::{Bus, Publication, Resumed, WillPlace},
         codec::{Connect, Refused},
         error::Fault,
         packet::Version,
@@ -130,7 +130,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
         // Another may have come and gone since then.
         self.check_owner(&client, &admitted)?;
-        self.open(connect, client, permit, &admitted, seat).await?;
+        let will_place = match &connect.will {
+            Some(will) => Some(self.shared.bus.place_will(&client, will).ok_or(Fault::Busy)?),
+            None => None,
+        };
+        self.open(connect, client, permit, &admitted, (seat, will_place)).await?;
         self.admitted = Some(admitted);
         // What changed while it waited for its predecessor.
         self.review();
@@ -156,7 +160,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         client: Arc<str>,
         permit: Permit,
         admitted: &Admitted,
-        seat: Seat,
+        seat: (Seat, Option<WillPlace>),
     ) -> Result<(), Fault> {
         self.inlet.attach(client.clone());
         let (identity, expiry_s) = (admitted.identity.clone(), connect.session_expiry_s);

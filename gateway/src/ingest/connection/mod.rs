@@ -32,7 +32,7 @@ use tokio::{
 use super::{
     access::{Admitted, Policy},
     buffer::InputBuffer,
-    bus::Bus,
+    bus::{Bus, WillPlace},
     error::Fault,
     inlet::{Inlet, Last},
     meters::{Meters, Told},
@@ -120,8 +120,8 @@ struct Connection<Io> {
     active_at: Instant,
     /// Memory was given back since then.
     is_small: bool,
-    /// From accepting to the end.
-    seat: Option<Seat>,
+    /// From accepting to the end, with room for the client's will.
+    seat: Option<(Seat, Option<WillPlace>)>,
     place: Place,
     /// Who the client is, from accepting on.
     admitted: Option<Admitted>,

@@ -140,12 +140,13 @@ impl Committer {
                 }
             }
             Err(error) => {
-                let error = self.log.files.check().err().unwrap_or(error);
+                let error = self.log.files.failed(self.log.files.check().err().unwrap_or(error));
                 // Whoever reads it opens it anew, and reads what was committed.
                 self.active = None;
                 self.log.segments.abandon();
                 let wait = AGAIN_MIN.saturating_mul(1 << tries.min(5)).min(AGAIN_MAX);
-                if tries.is_power_of_two() || tries == 0 {
+                let is_stopped = matches!(error, StoreError::Closed);
+                if !is_stopped && (tries.is_power_of_two() || tries == 0) {
                     tracing::error!(%error, "writing fails: nothing is acknowledged until it works again, next try in {wait:?}");
                 }
                 self.log.fail(error.to_string());

@@ -210,7 +210,7 @@ impl DeadLetters {
         let State::Open(db) = &*state else { return Err(StoreError::Closed) };
         guarded(|| act(db.get()?)).map_err(|error| {
             *state = State::Shut;
-            StoreError::disk(&self.files.path_of(FILE), error)
+            self.files.failed(StoreError::disk(&self.files.path_of(FILE), error))
         })
     }
 

@@ -257,7 +257,7 @@ impl Outbox {
         };
         if let Err(error) = written {
             *file = State::Shut;
-            return Err(error);
+            return Err(shared.files.failed(error));
         }
         self.show(&touched, book);
         Ok(done)
