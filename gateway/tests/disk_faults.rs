@@ -7,8 +7,8 @@ mod simulated_disk;
 mod store_world;
 
 use simulated_disk::{Fault, Kind};
-use store_world::{World, settings};
-use tidegate::store::{Settings, Step, WhenFull};
+use store_world::{UPLINK, World, settings};
+use tidegate::store::{DeadLetterFilter, Letter, Settings, Step, WhenFull, gap::Reason};
 
 const SEED: u64 = 7;
 const ROUNDS: u64 = 14;
@@ -264,9 +264,9 @@ fn a_full_disk_drops_the_oldest_where_that_is_the_policy_and_counts_them() {
     demand_that_nothing_is_lost_twice(&mut world);
 }
 
-fn world_that_drops() -> World {
+fn world_that_drops(seed: u64) -> World {
     let settings = Settings { when_full: WhenFull::DropOldest, max_bytes: DROPPING_BYTES, ..settings() };
-    let mut world = World::new(SEED, settings);
+    let mut world = World::new(seed, settings);
     world.book.never_urgent = true;
     world.open().unwrap();
     world
@@ -288,7 +288,7 @@ fn until_something_is_dropped(world: &mut World, killed_behind: u64) {
 
 #[test]
 fn a_drop_that_is_cut_short_is_finished_and_not_told_twice() {
-    let mut world = world_that_drops();
+    let mut world = world_that_drops(SEED);
     let opened = world.disk.operations();
     until_something_is_dropped(&mut world, u64::MAX);
     let is_exchange = |n: &u64| {
@@ -298,7 +298,7 @@ fn a_drop_that_is_cut_short_is_finished_and_not_told_twice() {
     let exchanges: Vec<_> = (opened + 1..=world.disk.operations()).filter(is_exchange).collect();
     assert!(exchanges.len() > 3, "{exchanges:?}");
     for n in exchanges {
-        let mut world = world_that_drops();
+        let mut world = world_that_drops(SEED);
         world.disk.fail_at(n - opened, Fault::Io);
         until_something_is_dropped(&mut world, n);
         world.wait(60_000);
@@ -319,4 +319,80 @@ fn demand_that_nothing_is_lost_twice(world: &mut World) {
     world.settle();
     world.check();
     assert_eq!(world.gaps, known);
+}
+
+#[test]
+fn what_is_dropped_while_others_fill_the_disk_again_and_again_is_told_once() {
+    let mut told = 0;
+    for seed in 0..6 {
+        let mut world = world_that_drops(seed);
+        for round in 0..4 * DROPPING_ROUNDS {
+            // Others have all that is free, for less than the wait before the next try and for more.
+            if round % 4 == seed % 4 {
+                world.disk.set_capacity_bytes(Some(world.disk.all_used_bytes()));
+            }
+            world.append(40);
+            world.step();
+            world.wait(300 * (1 + round % 5));
+            world.step();
+            world.disk.set_capacity_bytes(None);
+        }
+        world.settle();
+        world.check();
+        told += world.gaps.len();
+    }
+    assert!(told > 60, "{told}");
+}
+
+/// A store that has just dropped dead letters, and how many events they held.
+fn world_that_dropped_letters() -> (World, u64) {
+    let mut world = World::new(SEED, Settings { dead_letters_max_bytes: 4 * 1024, ..settings() });
+    world.open().unwrap();
+    world.append(60);
+    world.settle();
+    let block = world.read().unwrap();
+    let letter = |(offset, record)| Letter {
+        uplink: UPLINK,
+        offset,
+        reason: "an upstream that cannot take it",
+        set_aside_ms: 1,
+        tries: 1,
+        record,
+    };
+    let letters: Vec<_> = block.records_from(0).map(letter).collect();
+    world.life().store.view().set_aside(&letters).unwrap();
+    let kept = world.life().store.view().dead_letters(&DeadLetterFilter::default(), 0, 100).unwrap();
+    let kept: u64 = kept.letters.iter().map(|letter| u64::from(letter.record().events)).sum();
+    let events: u64 = letters.iter().map(|letter| u64::from(letter.record.events)).sum();
+    assert!(kept < events);
+    (world, events - kept)
+}
+
+/// Steps for longer than it takes until dropped letters are told again.
+fn half_a_minute(world: &mut World) {
+    for _ in 0..10 {
+        world.step();
+        world.wait(3_000);
+    }
+}
+
+#[test]
+fn dead_letters_that_are_dropped_are_told_once_though_the_disk_is_full_meanwhile() {
+    let (mut world, _) = world_that_dropped_letters();
+    let before = world.disk.operations();
+    world.step();
+    let operations = world.disk.operations() - before;
+    assert!(operations > 3);
+    for n in 1..=operations {
+        let (mut world, dropped) = world_that_dropped_letters();
+        world.disk.fail_from(n, Fault::NoSpace);
+        half_a_minute(&mut world);
+        world.disk.heal();
+        half_a_minute(&mut world);
+        half_a_minute(&mut world);
+        world.settle();
+        world.check();
+        let told: Vec<_> = world.gaps.iter().map(|gap| (gap.reason, gap.events)).collect();
+        assert_eq!(told, [(Reason::DeadLettersFull, Some(dropped))], "no space from operation {n} on");
+    }
 }
