@@ -121,7 +121,7 @@ impl SideFile {
     /// Makes the file, with what `fill` puts into it: durable, under its own name, when this returns.
     ///
     /// # Errors
-    /// [`StoreError`]: the file that has the name, if there is one, is as it was.
+    /// [`StoreError`]: the file that has the name, if there is one, is whole: the one before, or this.
     pub fn make(
         &self,
         files: &Files,
@@ -199,7 +199,10 @@ impl SideFile {
             }
             Err(error) => {
                 *last = Some(before);
-                tracing::warn!(file = self.name, "takes more room than it needs, for now: {error}");
+                let error = files.failed(error);
+                if !matches!(error, StoreError::Closed) {
+                    tracing::warn!(file = self.name, "takes more room than it needs, for now: {error}");
+                }
                 None
             }
         }
