@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Failure, exposed, files};
-use crate::{config, ingest::ClientCert};
+use crate::{clock, config, ingest::ClientCert};
 
 /// Check a configuration and say what it means
 #[derive(Debug, clap::Args)]
@@ -22,6 +22,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         say!("listener  {}{over}", listener.address);
         if listener.is_overheard() {
             say!("          without TLS, passwords and events travel in the clear: give it tls");
+        }
+        // What is wrong with the files was said already.
+        let looked = listener.tls.as_ref().and_then(|tls| tls.check(clock::wall_ms()).ok());
+        for warning in looked.into_iter().flatten() {
+            say!("          {warning}");
         }
     }
     let files = settings.ingest.access.files();
