@@ -8,7 +8,9 @@ mod store_world;
 
 use simulated_disk::{Fault, Kind};
 use store_world::{UPLINK, World, settings};
-use tidegate::store::{DeadLetterFilter, Letter, Settings, Step, WhenFull, gap::Reason};
+use tidegate::store::{
+    DeadLetterFilter, Kind as RecordKind, Letter, Record, Settings, Step, WhenFull, gap::Reason,
+};
 
 const SEED: u64 = 7;
 const ROUNDS: u64 = 14;
@@ -395,4 +397,114 @@ fn dead_letters_that_are_dropped_are_told_once_though_the_disk_is_full_meanwhile
         let told: Vec<_> = world.gaps.iter().map(|gap| (gap.reason, gap.events)).collect();
         assert_eq!(told, [(Reason::DeadLettersFull, Some(dropped))], "no space from operation {n} on");
     }
+}
+
+/// The file of the dead letters.
+const LETTERS_FILE: &str = "state.redb";
+/// Letters that are set aside together.
+const LETTERS_AT_ONCE: u64 = 64;
+
+/// A store whose dead letters may take what the configuration allows by default.
+fn world_with_letters() -> World {
+    let mut world = World::new(SEED, Settings { dead_letters_max_bytes: 64 << 20, ..settings() });
+    world.open().unwrap();
+    world.append(40);
+    world.settle();
+    world
+}
+
+/// Sets events of 1 KiB aside, as far as the disk takes them; gives how many it took.
+fn set_aside(world: &mut World, rounds: u64) -> u64 {
+    let record = Record {
+        kind: RecordKind::Opaque,
+        events: 1,
+        retain: false,
+        qos: 1,
+        local: false,
+        urgent: false,
+        received_ms: 1,
+        client: "barn",
+        topic: "barn/door",
+        properties: &[],
+        payload: &[7; 1024],
+    };
+    let reason = "the upstream refused it";
+    let mut taken = 0;
+    for round in 0..rounds {
+        let letter = |offset| Letter { uplink: UPLINK, offset, reason, set_aside_ms: 1, tries: 1, record };
+        let offsets = round * LETTERS_AT_ONCE..(round + 1) * LETTERS_AT_ONCE;
+        let letters: Vec<_> = offsets.map(letter).collect();
+        taken += world.life().store.view().set_aside(&letters).map_or(0, |()| LETTERS_AT_ONCE);
+        world.wait(1_000);
+        world.step();
+    }
+    taken
+}
+
+fn used_bytes(world: &World, name: &str) -> u64 {
+    world.disk.folder().used_bytes(name).unwrap()
+}
+
+#[test]
+fn dead_letters_leave_a_small_disk_to_the_log_and_the_oldest_are_dropped_and_told() {
+    const DISK_BYTES: u64 = 12 << 20;
+    for (capacity, max_bytes) in [(Some(DISK_BYTES), 1 << 40), (None, DISK_BYTES)] {
+        let mut world = world_with_letters();
+        world.close();
+        world.disk.set_capacity_bytes(capacity);
+        world.settings.max_bytes = max_bytes;
+        world.open().unwrap();
+        let taken = set_aside(&mut world, 200);
+        half_a_minute(&mut world);
+        assert!(world.append(40), "dead letters have stopped the intake");
+        world.settle();
+        world.check();
+        assert_eq!((taken, world.book.unacknowledged()), (200 * LETTERS_AT_ONCE, vec![]));
+        let used = used_bytes(&world, LETTERS_FILE);
+        assert!(used < DISK_BYTES / 2, "{used} bytes of letters");
+        let told: u64 = world.gaps.iter().filter_map(|gap| gap.events).sum();
+        let kept = world.life().store.status().dead_letters;
+        assert_eq!(told + kept, taken);
+        assert!(kept > 1_000, "{kept}");
+    }
+}
+
+#[test]
+fn what_is_removed_of_the_dead_letters_goes_back_to_the_disk_at_once() {
+    let mut world = world_with_letters();
+    let taken = set_aside(&mut world, 100);
+    let full = used_bytes(&world, LETTERS_FILE);
+    assert!(full > 6 << 20, "{full}");
+    let view = world.life().store.view();
+    let numbers: Vec<u64> = (1..=taken - 10).collect();
+    assert_eq!(view.remove_dead_letters_numbered(&numbers).unwrap(), taken - 10);
+    let few = used_bytes(&world, LETTERS_FILE);
+    assert!(few < 2 << 20, "{few} of {full} bytes are left");
+    let page = view.dead_letters(&DeadLetterFilter::default(), 0, 100).unwrap();
+    let left: Vec<u64> = page.letters.iter().map(|letter| letter.id).collect();
+    assert_eq!(left, (taken - 9..=taken).collect::<Vec<_>>());
+    set_aside(&mut world, 100);
+    world.kill();
+    world.open().unwrap();
+    let view = world.life().store.view();
+    assert_eq!(view.remove_dead_letters(&DeadLetterFilter::default()).unwrap(), taken);
+    let none = used_bytes(&world, LETTERS_FILE);
+    assert!(none < 2 << 20, "{none} bytes are left");
+    world.check();
+}
+
+#[test]
+fn a_disk_that_dead_letters_have_filled_has_room_for_the_log_after_a_start() {
+    let mut world = world_with_letters();
+    let taken = set_aside(&mut world, 150);
+    world.close();
+    world.disk.set_capacity_bytes(Some(world.disk.all_used_bytes() + 512 * 1024));
+    world.open().unwrap();
+    half_a_minute(&mut world);
+    assert!(world.append(40), "dead letters have stopped the intake");
+    world.settle();
+    world.check();
+    assert_eq!(world.book.unacknowledged(), [0; 0]);
+    let told: u64 = world.gaps.iter().filter_map(|gap| gap.events).sum();
+    assert_eq!(told + world.life().store.status().dead_letters, taken);
 }

@@ -227,6 +227,7 @@ impl Committer {
         self.room = room;
         self.segment_bytes_max = segment_bytes_max(self.settings.segment_bytes, room.max_bytes);
         self.log.meter.set_room_bytes(room.max_bytes);
+        self.log.dead_letters.set_room_bytes(room.max_bytes);
         // The ids of clients that are connected are not forgotten, so they have to fit the room that there is.
         let takes_ids = self.intake.pending().connected_bytes() <= pending_bytes_max(self.segment_bytes_max);
         let quota = quota(self.settings.when_full, room, self.nothing_to_drop);
