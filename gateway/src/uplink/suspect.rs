@@ -31,7 +31,7 @@ const UNCONTROLLED_MAX: u32 = 2;
 const UNCONTROLLED_AT_ONCE_MAX: u32 = 3;
 
 /// After so many connections more that showed nothing, an event has twice the time.
-const IN_VAIN_MAX: u32 = 4;
+const DOUBLED_AFTER: u32 = 4;
 
 /// How the upstream failed over an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl Suspect {
     /// How often the time of an event that is sent alone, or of its control, is doubled: nothing shows that the upstream is not slow.
     #[must_use]
     pub fn doublings(&self) -> u32 {
-        (self.failed.saturating_sub(UNCONTROLLED_AT_ONCE_MAX) + self.controls_failed) / IN_VAIN_MAX
+        (self.failed.saturating_sub(UNCONTROLLED_AT_ONCE_MAX) + self.controls_failed) / DOUBLED_AFTER
     }
 
     /// An event is suspected, or one was the matter not long ago.
