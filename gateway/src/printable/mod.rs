@@ -89,7 +89,7 @@ impl Write for Escape<'_> {
         if self.is_cut {
             return Ok(());
         }
-        // An escaped character takes up to twelve times as much: the limit is of what is read, near enough.
+        // An escaped character takes up to six times as much: the limit is of what is read, near enough.
         let end = text.floor_char_boundary(self.room_bytes);
         self.room_bytes -= end;
         self.out.write_str(&line(&text[..end]))?;

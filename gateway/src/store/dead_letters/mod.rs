@@ -11,7 +11,7 @@
 //! Limits: `dead_letters_max_bytes` of the room that letters take in the file, which is itself up to twice as large, or one part in
 //! [`STORE_PART`] of the room of the store, as configured and as the disk has it, if that is less. When they are full the oldest are
 //! dropped, and a letter that is larger than all of the room is dropped itself: what is behind it goes on. Where others leave less of
-//! the disk, each letter that is put makes room for one more than itself until they fit; a start drops all that is too much. A file
+//! the disk, each letter that is put makes room for half as much again as it takes until they fit; a start drops all that is too much. A file
 //! that takes much more than it holds is made smaller by whoever put or removed the last letter.
 //!
 //! Failures: after any error the file is closed, and the next operation opens it again, checked. One that
@@ -113,7 +113,7 @@ impl DeadLetters {
             has_dropped: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),
         };
-        let opened = letters.reopen(&mut letters.state.lock());
+        let opened = letters.reopen(&mut letters.state.lock(), letters.max_bytes_now());
         match opened {
             Ok(()) => Ok(letters),
             Err(error @ StoreError::Format { .. }) => Err(error),
@@ -247,7 +247,8 @@ impl DeadLetters {
     /// Runs `act` on the open file. Any error shuts it: redb answers none of the calls after one.
     fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let mut state = self.state.lock();
-        self.reopen(&mut state)?;
+        // What is shut after a failure, on a disk that may be full for a moment only, loses nothing by it.
+        self.reopen(&mut state, self.max_bytes)?;
         let State::Open(db) = &*state else { return Err(StoreError::Closed) };
         guarded(|| act(db.get()?)).map_err(|error| {
             *state = State::Shut;
@@ -255,9 +256,10 @@ impl DeadLetters {
         })
     }
 
-    fn reopen(&self, state: &mut State) -> Result<(), StoreError> {
+    /// Opens the file if it is shut, and drops what is more than `max_bytes`.
+    fn reopen(&self, state: &mut State, max_bytes: u64) -> Result<(), StoreError> {
         if let State::Shut = state {
-            let (db, found, dropped) = file::open(&self.files, self.told, self.max_bytes_now())?;
+            let (db, found, dropped) = file::open(&self.files, self.told, max_bytes)?;
             self.note(&found);
             self.note_dropped(dropped);
             *state = State::Open(db);

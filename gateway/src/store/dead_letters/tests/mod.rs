@@ -10,6 +10,8 @@ use std::{
 use failing_disk::{Failing, Fault};
 use redb::{Builder, TableDefinition};
 
+use std::time::Duration;
+
 use super::*;
 use crate::store::{
     folder::OsFolder,
@@ -335,7 +337,8 @@ fn a_flipped_byte_anywhere_is_damage_or_harmless_and_never_a_panic() {
         let list = || letters.list(&DeadLetterFilter::default(), 0, 1000);
         // A process that another test has just begun holds the lock of all files that are open, until it runs its own program.
         let is_locked = |page: &Result<_, StoreError>| matches!(page, Err(StoreError::Disk { cause, .. }) if matches!(**cause, redb::Error::DatabaseAlreadyOpen));
-        let page = std::iter::repeat_with(list).find(|page| !is_locked(page)).unwrap().unwrap();
+        let tries = std::iter::repeat_with(list).inspect(|_| std::thread::sleep(Duration::from_millis(1)));
+        let page = tries.take(10_000).find(|page| !is_locked(page)).unwrap().unwrap();
         if letters.is_damaged() {
             damaged += 1;
         } else {
@@ -411,6 +414,9 @@ fn where_others_take_the_disk_each_letter_costs_one_more_until_they_fit() {
     (0..900).for_each(put);
     assert_eq!(letters.count(), 900);
     letters.set_room_bytes(0);
+    *letters.state.lock() = State::Shut;
+    assert!(letters.get(900).unwrap().is_some());
+    assert_eq!(letters.count(), 900, "opened again after a failure, it holds what it held");
     (900..905).for_each(put);
     assert!((894..=900).contains(&letters.count()), "{}", letters.count());
     (905..2_000).for_each(put);
