@@ -66,7 +66,7 @@ const REACHED: [(&str, f64); 6] = [
     ("tidegate_local_dropped_total", 1_000.0),
     ("tidegate_retained_messages", 1_000.0),
     ("tidegate_commands_pending", 50.0),
-    ("tidegate_dead_letters", 1.0),
+    ("tidegate_dead_letters", 1_000.0),
     ("tidegate_devices", 1_000.0),
 ];
 const LIMIT: Duration = Duration::from_secs(60);

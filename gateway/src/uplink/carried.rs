@@ -143,6 +143,12 @@ impl Carried {
         self.controls.drain(..excess);
     }
 
+    /// How many controls there are, those in `more` among them.
+    #[must_use]
+    pub fn controls(&self, more: &[Control]) -> u32 {
+        (self.controls.len() + more.len()) as u32
+    }
+
     /// The control for an event on `topic` after so many that failed: those on other topics first, of these the carried ones
     /// before `more`, and then again from the beginning.
     #[must_use]

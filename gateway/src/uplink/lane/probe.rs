@@ -169,11 +169,14 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         };
         if let Some(failed) = controls_failed {
             let more = std::mem::take(&mut self.trial.more_controls);
-            let control = self.shared.carried.control(record.topic, &more, failed);
-            if let Some(control) = control
-                && !self.put_control(offset, &control).await?
-            {
-                return Ok(false);
+            for nth in failed..failed.saturating_add(self.shared.carried.controls(&more)) {
+                let Some(control) = self.shared.carried.control(record.topic, &more, nth) else { break };
+                match self.put_control(offset, &control).await? {
+                    Some(true) => break,
+                    Some(false) => return Ok(false),
+                    // The next one may be.
+                    None => {}
+                }
             }
         }
         self.trial.is_alone = true;
@@ -196,9 +199,12 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         Ok(true)
     }
 
-    /// Sends the control before the record at `head`, and waits for its acknowledgement. False on shutdown.
-    async fn put_control(&mut self, head: u64, control: &Control) -> Result<bool, Broken> {
-        let Some(record) = control.record() else { return Ok(true) };
+    /// Sends the control before the record at `head`, and waits for its acknowledgement. False on shutdown; `None` if it cannot be
+    /// sent in this format, so that it shows nothing.
+    async fn put_control(&mut self, head: u64, control: &Control) -> Result<Option<bool>, Broken> {
+        let Some(record) = control.record() else { return Ok(None) };
+        // A copy of what was taken before does not set back what the upstream has retained since then.
+        let record = Record { retain: record.retain && control.offset > head, ..record };
         // It releases nothing, whatever becomes of it.
         let id = self.window.push_part(head, 0, false, self.now).expect(ROOM);
         let out = self.link.outbox();
@@ -215,19 +221,19 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         if !is_written {
             self.window.set_aside(id);
             self.release();
-            return Ok(true);
+            return Ok(None);
         }
         self.trial.control = Some(id);
         self.deadlines.set_alone(Some(record.size()));
         if !self.settle_all().await? {
-            return Ok(false);
+            return Ok(Some(false));
         }
         self.trial.control = None;
         if is_whole && control.offset > head {
             self.shared.carried.add_acked(std::iter::once(control.offset));
         }
         self.shared.carried.keep(control.clone());
-        Ok(true)
+        Ok(Some(true))
     }
 
     /// Waits until nothing is in flight. False on shutdown.
