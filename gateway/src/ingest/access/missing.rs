@@ -4,7 +4,8 @@
 
 use std::{fmt, path::Path};
 
-use super::audit::{Action, Shown};
+use super::audit::{Action, SHOWN_CHARS_MAX};
+use crate::printable;
 
 /// The rule that is missing.
 pub(super) struct Missing<'a> {
@@ -33,8 +34,16 @@ impl fmt::Display for Missing<'_> {
             Action::Publish | Action::Will => "publish",
             Action::Subscribe | Action::Receive => "subscribe",
         };
-        write!(f, " [[rule]], who = \"{}\", {key} = [\"{}\"]", Shown(self.identity), Shown(self.topic))
+        write!(f, " [[rule]], who = {}, {key} = [{}]", quoted(self.identity), quoted(self.topic))
     }
+}
+
+/// A string of TOML, cut like all that a client chose: a quotation mark in it ends nothing.
+fn quoted(text: &str) -> String {
+    let end = text.char_indices().nth(SHOWN_CHARS_MAX).map_or(text.len(), |(at, _)| at);
+    let string = serde_json::Value::from(&text[..end]).to_string();
+    let rest = if end < text.len() { "..." } else { "" };
+    format!("{}{rest}", printable::line(&string))
 }
 
 #[cfg(test)]
@@ -64,5 +73,14 @@ mod tests {
         ] {
             assert!(said.contains(wanted), "{said}");
         }
+    }
+
+    #[test]
+    fn a_topic_writes_no_rule_of_its_own() {
+        let topic = "x\", \"#\n\u{9b}";
+        let missing =
+            Missing { identity: "i\\", action: Action::Publish, topic, has_rules: true, file: None };
+        let said = missing.to_string();
+        assert!(said.ends_with(r##"who = "i\\", publish = ["x\", \"#\n\u009b"]"##), "{said}");
     }
 }
