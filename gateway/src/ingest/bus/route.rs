@@ -114,6 +114,12 @@ impl Takers {
         self.plain.any(topic, |_| true) || self.shared.any(topic, |_| true)
     }
 
+    /// Whether a session that outlives its connection takes what `publisher` publishes on `topic` with QoS 1 or 2, and so keeps it.
+    pub fn keep(&self, topic: &str, publisher: &str) -> bool {
+        self.plain.any(topic, |taker| !taker.is_own(publisher) && taker.keeps())
+            || self.shared.any(topic, |group| group.members.iter().any(Taker::keeps))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.shared.is_empty()
     }
@@ -127,8 +133,7 @@ impl Takers {
     fn copies<'t>(&'t self, topic: &str, publisher: &str, qos: u8) -> Vec<Copy<'t>> {
         let mut copies = Vec::new();
         self.plain.for_each(topic, |taker| {
-            let is_own = || **taker.mailbox.client() == *publisher;
-            if !(taker.subscription.options.is_no_local() && is_own()) {
+            if !taker.is_own(publisher) {
                 copies.push(taker.copy(qos));
             }
         });
@@ -149,6 +154,16 @@ impl Takers {
 }
 
 impl Taker {
+    /// Whether what `publisher` publishes is its own, and it does not want that.
+    fn is_own(&self, publisher: &str) -> bool {
+        self.subscription.options.is_no_local() && **self.mailbox.client() == *publisher
+    }
+
+    /// Whether its session keeps what it takes with QoS 1 or 2.
+    fn keeps(&self) -> bool {
+        self.subscription.options.qos() > 0 && self.mailbox.state().outbound.keeps()
+    }
+
     /// Its copy of a message that was published with `qos`.
     fn copy(&self, qos: u8) -> Copy<'_> {
         let Subscription { options, id } = self.subscription;

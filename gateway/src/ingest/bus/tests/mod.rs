@@ -4,6 +4,7 @@ mod clock_set_later;
 mod limits;
 mod sessions;
 mod subscriptions;
+mod ways;
 mod wills;
 
 use std::sync::Arc;
@@ -19,9 +20,9 @@ use crate::{
     store::Record,
 };
 
-/// Takes records, as the store would.
+/// Takes records, as the store would, and counts those that somebody waits for.
 #[derive(Debug, Default)]
-struct Rows(Vec<(String, bool)>);
+struct Rows(Vec<(String, bool)>, usize);
 
 impl Sink for Rows {
     fn push(&mut self, record: &Record<'_>) {
@@ -30,7 +31,12 @@ impl Sink for Rows {
     fn push_exactly_once(&mut self, record: &Record<'_>, _packet_id: u16) {
         self.push(record);
     }
-    fn push_release(&mut self, _client: &str, _packet_id: u16) {}
+    fn push_release(&mut self, _client: &str, _packet_id: u16) {
+        self.0.push((String::new(), false));
+    }
+    fn hurry(&mut self) {
+        self.1 += 1;
+    }
 }
 
 /// Some clients on one bus.
