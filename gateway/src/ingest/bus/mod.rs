@@ -31,6 +31,7 @@ mod share;
 mod task;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod wills;
 
 use std::{
