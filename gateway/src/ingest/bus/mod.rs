@@ -35,6 +35,7 @@ mod share;
 mod task;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod wills;
 
 use std::{
@@ -58,6 +59,7 @@ pub use refusals::Bound;
 pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
 pub(super) use task::{restore, run};
+pub(super) use turn::COPIES_IN_A_TURN;
 pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
 
 use super::{
@@ -244,9 +246,10 @@ impl Bus {
         }
     }
 
-    /// Passes on a message that is not stored: it is in the queues of those who take it when this returns.
-    pub fn pass(&self, message: Message) {
-        self.route(&Arc::new(message));
+    /// Passes on a message that is not stored: it is in the queues of those who take it when this returns. Gives the copies that it has: whoever
+    /// passes on [`COPIES_IN_A_TURN`] gives way to others.
+    pub fn pass(&self, message: Message) -> usize {
+        self.route(&Arc::new(message))
     }
 
     /// Subscribes the session to `filter`, which was checked, and gives it what is retained.

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, keep::Save, message::Message};
+use super::{Bus, keep::Save, message::Message, turn::Turn};
 use crate::{
     clock,
     ingest::listener::Ends,
@@ -204,7 +204,6 @@ impl AtWork {
                     Ok(block) => {
                         self.route(&block, from).await;
                         self.note_routed();
-                        // Connections and the uplinks get their turn.
                         tokio::task::yield_now().await;
                     }
                     Err(ReadError::Closed) => return,
@@ -222,6 +221,7 @@ impl AtWork {
         if is_idle && !self.awaits_replies && !block.has_retained() {
             return;
         }
+        let mut turn = Turn::default();
         // Looked at for the first message whose time is limited.
         let mut reading = None;
         for (offset, record) in block.records_from(from) {
@@ -230,7 +230,7 @@ impl AtWork {
                     let reading = reading.get_or_insert_with(clock::reading);
                     self.view.timeline().received_ms(offset, record.received_ms, reading)
                 });
-                self.bus.route(&Arc::new(Message::of(&record, received_ms)));
+                turn.took(self.bus.route(&Arc::new(Message::of(&record, received_ms)))).await;
             }
             if self.is_reply(&record) {
                 self.note_reply(&record).await;

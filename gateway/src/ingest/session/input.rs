@@ -184,7 +184,7 @@ impl Session {
                 Taken::Dropped
             }
             Wanted::Passed => {
-                self.bus.pass(Message::of(&record, now.steady_ms));
+                self.passed_copies += self.bus.pass(Message::of(&record, now.steady_ms));
                 Taken::Passed
             }
             Wanted::Stored { pair, is_hurried } => {

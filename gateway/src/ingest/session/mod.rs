@@ -35,7 +35,7 @@ use std::{
 use super::{
     access::{Permit, audit::Action},
     acks::Acks,
-    bus::{Bus, Mailbox, Staged},
+    bus::{Bus, COPIES_IN_A_TURN, Mailbox, Staged},
     codec::{self, Connect, Will},
     error::Fault,
     packet::{Dialect, Version},
@@ -108,6 +108,8 @@ pub struct Session {
     subacks: VecDeque<(u64, Vec<u8>)>,
     /// Bytes of the records in the batch.
     batched_bytes: usize,
+    /// Copies that it has passed on in this turn.
+    passed_copies: usize,
     /// What the batch has for local subscribers alone.
     staged: Staged,
     /// Since when nothing is read for want of room.
@@ -157,6 +159,7 @@ impl Session {
             mailbox: None,
             subacks: VecDeque::new(),
             batched_bytes: 0,
+            passed_copies: 0,
             staged: Staged::default(),
             blocked_since: None,
             will: None,
@@ -198,6 +201,13 @@ impl Session {
     pub fn handle_in_log(&mut self, durable_at: u64) {
         if !self.staged.is_empty() {
             self.bus.note_in_log(self.staged.drain(), durable_at);
+        }
+    }
+
+    /// Lets others have their turn if so much was passed on that no more input is taken before.
+    pub async fn give_way(&mut self) {
+        if std::mem::take(&mut self.passed_copies) >= COPIES_IN_A_TURN {
+            tokio::task::yield_now().await;
         }
     }
 
@@ -244,6 +254,7 @@ impl Session {
         matches!(self.phase, Phase::Fresh | Phase::Open)
             && self.blocked_since.is_none()
             && self.batched_bytes < BATCH_BYTES_MAX
+            && self.passed_copies < COPIES_IN_A_TURN
             && self.acks.owed() < owed_max
             && self.subacks.len() < local::SUBACKS_MAX
             && self.out.len() - self.written < OUT_BYTES_MAX
