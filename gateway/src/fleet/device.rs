@@ -169,12 +169,12 @@ impl Device {
         boot.time.note_bound(uptime_ms, received);
     }
 
-    /// The time of an event; `None` where nothing is known but its receipt.
-    pub fn stamp(&mut self, boot: u32, uptime_ms: u64, journal: &Journal) -> Option<Stamp> {
+    /// The time of an event that was received at `received_ms`, in milliseconds since 1970; `None` where nothing is known but that.
+    pub fn stamp(&mut self, boot: u32, uptime_ms: u64, received_ms: u64, journal: &Journal) -> Option<Stamp> {
         let before = boot.checked_sub(1).and_then(|number| self.boot(number));
         let end_before_ms = before.and_then(|before| before.time.earliest_ms(before.uptime_ms, journal));
         let boot = self.boots.iter_mut().find(|known| known.boot == boot)?;
-        boot.time.stamp(uptime_ms, journal, end_before_ms)
+        boot.time.stamp(uptime_ms, received_ms, journal, end_before_ms)
     }
 
     /// Whether it is there.

@@ -140,13 +140,11 @@ impl State {
 
     /// The time of an event.
     pub fn stamp(&mut self, device: &str, boot: u32, uptime_ms: u64, offset: u64, received_ms: u64) -> Stamp {
+        let received_ms = self.received(offset, received_ms);
         let Self { devices, journal, .. } = self;
-        let known = devices.get_mut(device).and_then(|device| device.stamp(boot, uptime_ms, journal));
-        known.unwrap_or_else(|| Stamp {
-            time_ms: self.received(offset, received_ms),
-            uncertainty_ms: None,
-            quality: Quality::Received,
-        })
+        let known =
+            devices.get_mut(device).and_then(|device| device.stamp(boot, uptime_ms, received_ms, journal));
+        known.unwrap_or(Stamp { time_ms: received_ms, uncertainty_ms: None, quality: Quality::Received })
     }
 
     /// When a record was received, by what is known of the gateway's clock now.
