@@ -17,6 +17,7 @@ use tidegate_protocol::{
 };
 
 use super::{
+    faults::{Faults, Sent},
     gaps::Gaps,
     presence::{Presence, Said},
     time::{BootTime, Stamp},
@@ -49,6 +50,9 @@ pub struct Device {
     pub boots: VecDeque<Boot>,
     /// The boots before them.
     pub older: Older,
+    /// What could not be read. A row of its own part: see `saved`.
+    #[serde(skip)]
+    pub faults: Option<Box<Faults>>,
 }
 
 /// One boot of a device.
@@ -129,6 +133,14 @@ impl Device {
             boot.note_live(status.connection, status.uptime_ms, status.wall_ms, received);
             self.hear(received);
         }
+    }
+
+    /// Something came that cannot be read. Gives how often that happened by now.
+    pub fn note_fault(&mut self, sent: Sent, why: String, received: Option<Located>) -> u64 {
+        self.hear(received);
+        let count = self.faults.as_ref().map_or(0, |faults| faults.count).saturating_add(1);
+        self.faults = Some(Box::new(Faults { count, sent, why: why.into(), at: moment(received) }));
+        count
     }
 
     /// A frame came. `has_past`: whether its boot is known from its first number on.
