@@ -167,7 +167,7 @@ async fn a_frame_of_a_schema_set_that_was_not_announced_names_the_one_that_was()
     let birth = head.write(&mut birth).expect("a birth that may be written");
     let mut writer = FrameWriter::new(&mut frame, 1, 0, 0xdead_beef, false);
     writer.push(10, 1, b"x").expect("it fits");
-    for (topic, payload) in [("tg/clay-2/b", &*birth), ("tg/clay-2/e", writer.finish())] {
+    for (topic, payload) in [("tg/clay-2/b", birth), ("tg/clay-2/e", writer.finish())] {
         client.put_publish(&Publish {
             topic,
             payload,
