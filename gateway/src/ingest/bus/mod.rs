@@ -25,6 +25,7 @@ mod mailbox;
 mod message;
 mod outbound;
 mod outgoing;
+mod patience;
 mod publish;
 mod refusals;
 mod replay;
@@ -55,7 +56,9 @@ pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
 pub use outbound::{Peer, Received, Written};
 pub(super) use outgoing::{put_number, put_pubrel};
+pub use patience::{PATIENCE_MAX, PATIENCE_PART, Patience, WAIT_MAX};
 pub use refusals::Bound;
+pub use route::Routed;
 pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
 pub(super) use task::{restore, run};
@@ -248,7 +251,7 @@ impl Bus {
 
     /// Passes on a message that is not stored: it is in the queues of those who take it when this returns. Gives the copies that it has: whoever
     /// passes on [`COPIES_IN_A_TURN`] gives way to others.
-    pub fn pass(&self, message: Message) -> usize {
+    pub fn pass(&self, message: Message) -> Routed {
         self.route(&Arc::new(message))
     }
 
@@ -350,6 +353,7 @@ impl Bus {
         if keeps && written != Written::default() {
             self.soil(mailbox, written.waits_for_file);
         }
+        self.note_progress(mailbox);
         written
     }
 
@@ -389,6 +393,7 @@ impl Bus {
         if keeps {
             self.soil(mailbox, is_urgent);
         }
+        self.note_progress(mailbox);
         mailbox.ring();
     }
 

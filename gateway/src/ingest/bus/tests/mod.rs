@@ -2,6 +2,7 @@
 
 mod clock_set_later;
 mod limits;
+mod readers;
 mod sessions;
 mod subscriptions;
 mod ways;
