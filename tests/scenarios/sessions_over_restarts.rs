@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tidegate_tests::{
     client::Client,
     clock::{holds_for, now, wait_for},
-    codec::{self, Ack, Packet, Publish, Version},
+    codec::{self, Ack, Connect, Packet, Publish, Version},
     gateway::{Gateway, Setup, Uplink},
     oracle::ID_PROPERTY,
     program,
@@ -243,4 +243,55 @@ async fn after_a_restart_the_will_is_published_of_a_client_that_does_not_come_ba
         assert_eq!(site.arrived("gone is gone"), 1);
     })
     .await;
+}
+
+/// A store that has run for days stands at its size: what is delivered is deleted as new events come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_owed_and_retained_outlives_a_kill_where_what_is_delivered_makes_room() {
+    let upstream = Upstream::start(Arc::<Mutex<Inbox>>::default()).await;
+    let mut setup = Setup::new(Uplink::new(&upstream.url(), Version::V5));
+    setup.store += "max_bytes = \"8 MiB\"\nsegment_bytes = \"1 MiB\"\n";
+    setup.routes = vec![("z/#".into(), "opaque".into())];
+    let mut gateway = Gateway::start(setup);
+    let connect = |gateway: &Gateway, client_id: &'static str, clean: bool| {
+        let (mqtt, version) = (gateway.mqtt, Version::V311);
+        async move {
+            let connect = Connect { version, client_id, clean, keep_alive_s: 60 };
+            Client::connect(mqtt, &connect).await.expect("it is let in")
+        }
+    };
+    connect(&gateway, "keeper", false).await.subscribe("q/#").await;
+    for round in 0..4 {
+        let text = format!("round {round}");
+        let mut publisher = connect(&gateway, "publisher", true).await;
+        let mut packet_id = 0;
+        let mut publish = async |topic: &str, payload: &[u8], is_retained: bool| {
+            packet_id = packet_id % 1000 + 1;
+            let (qos, dup, user_properties) = (1, false, &[][..]);
+            let publish = Publish { topic, payload, qos, packet_id, dup, user_properties };
+            if is_retained {
+                codec::put_retained(&mut publisher.output, Version::V311, &publish);
+            } else {
+                publisher.put_publish(&publish);
+            }
+            publisher.flush().await.expect("it is not cut off");
+            assert_eq!(publisher.next().await, Packet::Ack { ack: Ack::PubAck, packet_id, reason: 0 });
+        };
+        publish("kept", text.as_bytes(), true).await;
+        publish("q/a", text.as_bytes(), false).await;
+        let begin = now();
+        while begin.elapsed() < Duration::from_millis(1500) {
+            publish("z/b", &[7; 3000], false).await;
+        }
+        gateway.kill();
+        gateway.restart();
+        let mut keeper = connect(&gateway, "keeper", false).await;
+        // What was acknowledged just before the kill may come again.
+        while keeper.next_publish().await.payload != text {}
+        let mut late = connect(&gateway, "late", true).await;
+        late.subscribe("kept").await;
+        assert_eq!(late.next_publish().await.payload, text, "what is retained");
+    }
+    let deleted = gateway.metric("tidegate_segments");
+    assert!(deleted < 9.0, "segments are deleted: {deleted}");
 }

@@ -36,7 +36,7 @@ use crate::{
         self,
         journal::{LOOK_EVERY_MS, Seen},
     },
-    store::{Block, Follower, NewCommand, NewId, Outbox, PENDING_MAX, ReadError, StoreError, View},
+    store::{Block, Follower, Holder, NewCommand, NewId, Outbox, PENDING_MAX, ReadError, StoreError, View},
     telemetry,
 };
 
@@ -188,7 +188,8 @@ impl AtWork {
             self.count(&reading);
         }
         let behind = self.follower.position() - self.saved_position;
-        let is_urgent = is_journal_changed || !self.rows.is_empty() || self.view.is_hold_in_the_way();
+        let is_urgent =
+            is_journal_changed || !self.rows.is_empty() || self.view.is_hold_in_the_way(Holder::Fleet);
         let is_due = behind > 0 && (self.ticks >= SAVE_AFTER_TICKS || behind >= SAVE_AFTER_RECORDS);
         if is_urgent || is_due {
             self.save();
@@ -237,8 +238,8 @@ impl AtWork {
         if self.failures.is_power_of_two() {
             tracing::error!("what is known of the devices cannot be saved: {error}; trying on");
         }
-        if self.view.is_hold_in_the_way() {
-            self.view.hold(self.follower.position());
+        if self.view.is_hold_in_the_way(Holder::Fleet) {
+            self.view.hold(Holder::Fleet, self.follower.position());
         }
     }
 

@@ -41,7 +41,7 @@ pub use view::{BootItem, DeviceItem, DeviceList, DeviceSheet, FaultItem, Run};
 use crate::{
     catalog::Catalog,
     clock::Reading,
-    store::{StoreError, View},
+    store::{Holder, StoreError, View},
 };
 
 /// What is known of the devices. Clones are the same fleet.
@@ -79,7 +79,7 @@ impl Fleet {
     /// [`StoreError`]: a newer version wrote what was kept, which is as it was, or the store cannot be read.
     pub fn open(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Self, StoreError> {
         let (mut state, position) = saved::load(view, catalog, reading)?;
-        view.hold(position);
+        view.hold(Holder::Fleet, position);
         let save = saved::gather(&mut state, &[], position);
         if let Err(error) = view.save_fleet(&save.changes, position) {
             tracing::warn!("the look at the clocks is not saved: {error}; trying on");

@@ -56,7 +56,21 @@ pub struct Log {
     gaps: Mutex<Gaps>,
     troubles: Mutex<Vec<Trouble>>,
     failure: Mutex<Option<String>>,
-    hold: Hold,
+    holds: [Hold; Holder::ALL.len()],
+}
+
+/// Who follows the log and saves what it made of it, with its place: what lies behind that place is not deleted because the uplinks have
+/// it, or a crash would lose what it made of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// What is known of the devices.
+    Fleet,
+    /// What local subscribers are owed, and what is retained.
+    Sessions,
+}
+
+impl Holder {
+    const ALL: [Self; 2] = [Self::Fleet, Self::Sessions];
 }
 
 /// Up to where the log may be deleted although every uplink has it.
@@ -123,6 +137,7 @@ impl Log {
         end: Mark,
     ) -> Self {
         let timeline = Timeline::default();
+        let free = |_| Hold { offset: AtomicU64::new(u64::MAX), is_in_the_way: AtomicBool::new(false) };
         Self {
             store,
             ids: StoreIds::one(store),
@@ -141,31 +156,32 @@ impl Log {
             gaps: Mutex::new(gaps),
             troubles: Mutex::default(),
             failure: Mutex::default(),
-            hold: Hold { offset: AtomicU64::new(u64::MAX), is_in_the_way: AtomicBool::new(false) },
+            holds: Holder::ALL.map(free),
         }
     }
 
     /// From now on nothing behind `offset` is deleted because it is delivered.
-    pub fn set_hold(&self, offset: u64) {
-        self.hold.offset.store(offset, Ordering::Release);
-        self.hold.is_in_the_way.store(false, Ordering::Release);
+    pub fn set_hold(&self, holder: Holder, offset: u64) {
+        let hold = &self.holds[holder as usize];
+        hold.offset.store(offset, Ordering::Release);
+        hold.is_in_the_way.store(false, Ordering::Release);
     }
 
     /// Up to where what is delivered may be deleted.
     pub fn hold(&self) -> u64 {
-        self.hold.offset.load(Ordering::Acquire)
+        self.holds.iter().map(|hold| hold.offset.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
     }
 
-    /// Says that the room is needed which lies behind the hold and before `delivered`.
+    /// Says that the room is needed which lies behind a hold and before `delivered`.
     pub fn ask_hold(&self, delivered: u64) {
-        if delivered > self.hold() {
-            self.hold.is_in_the_way.store(true, Ordering::Release);
+        for hold in self.holds.iter().filter(|hold| delivered > hold.offset.load(Ordering::Acquire)) {
+            hold.is_in_the_way.store(true, Ordering::Release);
         }
     }
 
     /// Whether the hold was asked to move since it was set.
-    pub fn is_hold_in_the_way(&self) -> bool {
-        self.hold.is_in_the_way.load(Ordering::Acquire)
+    pub fn is_hold_in_the_way(&self, holder: Holder) -> bool {
+        self.holds[holder as usize].is_in_the_way.load(Ordering::Acquire)
     }
 
     /// Says that `blocks` are durable.

@@ -82,6 +82,7 @@ pub use ids::{Prefixes, StoreIds};
 pub use intake::{AppendError, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use kept::{ForgetError, UPLINKS_KEPT_MAX, forget_uplink_in};
 pub use lock::make as make_folder;
+pub use log::Holder;
 pub use outbox::{
     Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE, DEVICE_PENDING_MAX,
     ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX as COMMAND_ID_BYTES_MAX,
@@ -264,8 +265,11 @@ impl Store {
         let outbox = Outbox::open(&of_log.files, of_log.store, max_bytes, of_log.timeline.clone())?;
         let log = Arc::new(opened.log);
         // Before the first deletion. One that cannot be read now is looked at again by who takes it up, and says so.
-        if let Ok(Some(position)) = log.fleet.position() {
-            log.set_hold(position);
+        let places = [(Holder::Fleet, log.fleet.position()), (Holder::Sessions, log.sessions.position())];
+        for (holder, place) in places {
+            if let Ok(Some(position)) = place {
+                log.set_hold(holder, position);
+            }
         }
         if let Ok(Some(retention)) = log.fleet.retention() {
             *log.retention.lock() = retention;

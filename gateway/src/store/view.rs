@@ -9,7 +9,7 @@ use super::{
     dead_letters::Letter,
     error::StoreError,
     fleet,
-    log::Log,
+    log::{Holder, Log},
     sessions::{self, Change, Kept},
 };
 use crate::clock::{Reading, Timeline};
@@ -66,12 +66,15 @@ impl View {
         sessions::held_bytes_max(self.log.meter.room_bytes())
     }
 
-    /// Keeps changes of local subscribers' sessions, and that the log up to `position` is in them: durable when this returns.
+    /// Keeps changes of local subscribers' sessions, and that the log up to `position` is in them: durable when this returns, and what
+    /// lies before may be deleted.
     ///
     /// # Errors
     /// [`StoreError`]: nothing of it is kept.
     pub fn save_sessions(&self, changes: Vec<Change>, position: u64) -> Result<(), StoreError> {
-        self.log.sessions.save(changes, position)
+        self.log.sessions.save(changes, position)?;
+        self.hold(Holder::Sessions, position);
+        Ok(())
     }
 
     /// What is kept of the devices; `None` where there is nothing.
@@ -90,18 +93,18 @@ impl View {
     pub fn save_fleet(&self, changes: &[fleet::Change], position: u64) -> Result<(), StoreError> {
         let retention = self.log.retention.lock().clone();
         self.log.fleet.save(changes, position, &retention)?;
-        self.hold(position);
+        self.hold(Holder::Fleet, position);
         Ok(())
     }
 
     /// Keeps the store from deleting what is delivered from this offset on.
-    pub fn hold(&self, offset: u64) {
-        self.log.set_hold(offset);
+    pub fn hold(&self, holder: Holder, offset: u64) {
+        self.log.set_hold(holder, offset);
     }
 
     /// Whether the store needs the room of what is held.
     #[must_use]
-    pub fn is_hold_in_the_way(&self) -> bool {
-        self.log.is_hold_in_the_way()
+    pub fn is_hold_in_the_way(&self, holder: Holder) -> bool {
+        self.log.is_hold_in_the_way(holder)
     }
 }

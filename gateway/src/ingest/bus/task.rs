@@ -29,7 +29,7 @@ use super::{Bus, keep::Save, message::Message, patience::Patience, route::Routed
 use crate::{
     clock,
     ingest::listener::Ends,
-    store::{Block, Follower, Intake, Outbox, ReadError, StoreError, View, Watermark},
+    store::{Block, Follower, Holder, Intake, Outbox, ReadError, StoreError, View, Watermark},
     telemetry,
 };
 
@@ -78,6 +78,7 @@ pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown:
 /// whose session might be among what was kept.
 pub(in super::super) async fn restore(bus: &Bus, ends: &Ends) -> u64 {
     let position = load(bus, &ends.view).await;
+    ends.view.hold(Holder::Sessions, position);
     bus.expire_sessions(clock::steady_ms());
     // What "session present" would not be said of begins anew.
     let known: HashSet<_> = bus.0.sessions.lock().keys().cloned().collect();
@@ -290,9 +291,11 @@ impl AtWork {
         self.count();
         self.ticks += 1;
         let behind = self.follower.position() - self.saved_position;
-        let is_due = (self.ticks >= SAVE_AFTER_TICKS && self.bus.has_unsaved())
-            || (behind > 0
-                && (self.ticks >= SAVE_POSITION_AFTER_TICKS || behind >= SAVE_POSITION_AFTER_RECORDS));
+        let is_place_due = self.ticks >= SAVE_POSITION_AFTER_TICKS
+            || behind >= SAVE_POSITION_AFTER_RECORDS
+            || self.view.is_hold_in_the_way(Holder::Sessions);
+        let is_due =
+            (self.ticks >= SAVE_AFTER_TICKS && self.bus.has_unsaved()) || (behind > 0 && is_place_due);
         if is_due || self.bus.is_save_urgent() {
             self.save();
         }
@@ -324,6 +327,13 @@ impl AtWork {
             Err(error) => {
                 if !matches!(error, StoreError::Closed) {
                     tracing::error!("local subscribers' sessions cannot be saved: {error}; trying on");
+                }
+                if self.view.is_hold_in_the_way(Holder::Sessions) {
+                    // What devices send comes before what a crash would take from local subscribers now.
+                    tracing::warn!(
+                        "the store needs the room: should the gateway be killed now, local subscribers lose what it deletes"
+                    );
+                    self.view.hold(Holder::Sessions, position);
                 }
                 self.bus.note_not_saved();
             }

@@ -203,7 +203,7 @@ impl Committer {
         if self.stuck.is_none() && room.is_low() {
             let mut is_written = self.seal_delivered(now);
             let delivered = self.delivered_now();
-            self.log.ask_hold(delivered);
+            self.ask_hold(delivered);
             let has_done = |delivered| self.log.segments.has_done(delivered);
             if self.stuck.is_none() && has_done(delivered) && !has_done(self.delivered()) {
                 self.save_cursors(CURSORS_SAVED_EVERY, now);
@@ -280,8 +280,16 @@ impl Committer {
 
     /// The same where there is need of room: who holds more is asked to let go of it.
     fn wanted_delivered(&self) -> u64 {
-        self.log.ask_hold(self.delivered());
+        self.ask_hold(self.delivered());
         self.saved_delivered()
+    }
+
+    /// Asks for the room of what is `delivered` if it would be a segment's, and there is none but that.
+    fn ask_hold(&self, delivered: u64) {
+        let has_done = |offset| self.log.segments.has_done(offset);
+        if has_done(delivered) && !has_done(delivered.min(self.log.hold())) {
+            self.log.ask_hold(delivered);
+        }
     }
 
     /// Up to where everything is delivered, by the cursors as they are.

@@ -110,6 +110,14 @@ impl SessionFile {
         Ok(Some(kept))
     }
 
+    /// The position that was saved last; `None` as with [`SessionFile::load`].
+    ///
+    /// # Errors
+    /// As [`SessionFile::load`].
+    pub fn position(&self) -> Result<Option<u64>, StoreError> {
+        self.keeper.look(|db| number(db, POSITION)).map(Option::flatten)
+    }
+
     /// Makes `changes` and the position durable, together.
     ///
     /// # Errors
