@@ -464,7 +464,8 @@ async fn a_publish_that_is_not_allowed_is_told_by_version_and_quality_of_service
         }
     }
     assert_eq!(house.records(2).await, ["s/barn-3/x 5", "s/barn-3/x 4"]);
-    Log::get().audit(&["denied", "barn-3", "publish", stolen]).await;
+    let rule = "the access file has no [[rule]], who = \"barn-3\", publish = [\"s/barn-4/x\"]";
+    Log::get().audit(&["denied", "barn-3", "publish", stolen, rule]).await;
 }
 
 #[tokio::test]
@@ -689,6 +690,37 @@ async fn the_firmware_connects_as_its_own_user_and_publishes_where_a_device_may(
     timeout(LIMIT, running).await.unwrap().unwrap();
     shutdown.cancel();
     timeout(LIMIT, wrong).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_device_that_is_denied_for_want_of_an_access_file_has_its_rule_in_the_log_and_check_says_so() {
+    let house = House::open(Policy { users: Some(users()), acl: None }).await;
+    let mut client = house.user(&hello(5, "barn-5", SECRET)).await;
+    client.send(&publish(5, QOS1, "s/plug", 1, "on")).await;
+    assert_eq!(client.packet().await, [0x40, 3, 0, 1, 0x87]);
+    let told = "[access] acl names no file, so a user has its own tg/ topics alone: name one, with [[rule]]";
+    let log = Log::get();
+    log.audit(&["denied", told, "who = \"barn-5\", publish = [\"s/plug\"]"]).await;
+    let will = Hello { will: Some("s/will"), ..hello(5, "barn-6", SECRET) };
+    assert_eq!(house.try_user(&will).await.1, 0x87);
+    log.audit(&["denied", "action=\"will\"", told, "who = \"barn-6\", publish = [\"s/will\"]"]).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("gateway.toml");
+    change(&folder.path().join("users.toml"), |all| assert!(all.add(user("barn-5", ClientIds::Own))));
+    std::fs::write(
+        &config,
+        "[gateway]\nid = \"g\"\ndata_dir = \"data\"\n[access]\nusers = \"users.toml\"\n[[listener]]\n\
+         address = \"127.0.0.1:1\"\n[[route]]\nfilter = \"s/#\"\n",
+    )
+    .unwrap();
+    let check = std::process::Command::new(env!("CARGO_BIN_EXE_tidegate")).arg("check").arg(&config).output();
+    let said = String::from_utf8(check.unwrap().stdout).unwrap();
+    for wanted in
+        ["rules     none: [access] acl names no file", "with [[rule]], who = \"*\", publish = [\"s/#\"]"]
+    {
+        assert!(said.contains(wanted), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -7,8 +7,10 @@ mod simulated_disk;
 mod store_world;
 
 use simulated_disk::{Fault, Kind};
-use store_world::{World, settings};
-use tidegate::store::{Settings, Step, WhenFull};
+use store_world::{UPLINK, World, settings};
+use tidegate::store::{
+    DeadLetterFilter, Kind as RecordKind, Letter, Record, Settings, Step, WhenFull, gap::Reason,
+};
 
 const SEED: u64 = 7;
 const ROUNDS: u64 = 14;
@@ -264,9 +266,9 @@ fn a_full_disk_drops_the_oldest_where_that_is_the_policy_and_counts_them() {
     demand_that_nothing_is_lost_twice(&mut world);
 }
 
-fn world_that_drops() -> World {
+fn world_that_drops(seed: u64) -> World {
     let settings = Settings { when_full: WhenFull::DropOldest, max_bytes: DROPPING_BYTES, ..settings() };
-    let mut world = World::new(SEED, settings);
+    let mut world = World::new(seed, settings);
     world.book.never_urgent = true;
     world.open().unwrap();
     world
@@ -288,7 +290,7 @@ fn until_something_is_dropped(world: &mut World, killed_behind: u64) {
 
 #[test]
 fn a_drop_that_is_cut_short_is_finished_and_not_told_twice() {
-    let mut world = world_that_drops();
+    let mut world = world_that_drops(SEED);
     let opened = world.disk.operations();
     until_something_is_dropped(&mut world, u64::MAX);
     let is_exchange = |n: &u64| {
@@ -298,7 +300,7 @@ fn a_drop_that_is_cut_short_is_finished_and_not_told_twice() {
     let exchanges: Vec<_> = (opened + 1..=world.disk.operations()).filter(is_exchange).collect();
     assert!(exchanges.len() > 3, "{exchanges:?}");
     for n in exchanges {
-        let mut world = world_that_drops();
+        let mut world = world_that_drops(SEED);
         world.disk.fail_at(n - opened, Fault::Io);
         until_something_is_dropped(&mut world, n);
         world.wait(60_000);
@@ -319,4 +321,190 @@ fn demand_that_nothing_is_lost_twice(world: &mut World) {
     world.settle();
     world.check();
     assert_eq!(world.gaps, known);
+}
+
+#[test]
+fn what_is_dropped_while_others_fill_the_disk_again_and_again_is_told_once() {
+    let mut told = 0;
+    for seed in 0..6 {
+        let mut world = world_that_drops(seed);
+        for round in 0..4 * DROPPING_ROUNDS {
+            // Others have all that is free, for less than the wait before the next try and for more.
+            if round % 4 == seed % 4 {
+                world.disk.set_capacity_bytes(Some(world.disk.all_used_bytes()));
+            }
+            world.append(40);
+            world.step();
+            world.wait(300 * (1 + round % 5));
+            world.step();
+            world.disk.set_capacity_bytes(None);
+        }
+        world.settle();
+        world.check();
+        told += world.gaps.len();
+    }
+    assert!(told > 60, "{told}");
+}
+
+/// A store that has just dropped dead letters, and how many events they held.
+fn world_that_dropped_letters() -> (World, u64) {
+    let mut world = World::new(SEED, Settings { dead_letters_max_bytes: 4 * 1024, ..settings() });
+    world.open().unwrap();
+    world.append(60);
+    world.settle();
+    let block = world.read().unwrap();
+    let letter = |(offset, record)| Letter {
+        uplink: UPLINK,
+        offset,
+        reason: "an upstream that cannot take it",
+        set_aside_ms: 1,
+        tries: 1,
+        record,
+    };
+    let letters: Vec<_> = block.records_from(0).map(letter).collect();
+    world.life().store.view().set_aside(&letters).unwrap();
+    let kept = world.life().store.view().dead_letters(&DeadLetterFilter::default(), 0, 100).unwrap();
+    let kept: u64 = kept.letters.iter().map(|letter| u64::from(letter.record().events)).sum();
+    let events: u64 = letters.iter().map(|letter| u64::from(letter.record.events)).sum();
+    assert!(kept < events);
+    (world, events - kept)
+}
+
+/// Steps for longer than it takes until dropped letters are told again.
+fn half_a_minute(world: &mut World) {
+    for _ in 0..10 {
+        world.step();
+        world.wait(3_000);
+    }
+}
+
+#[test]
+fn dead_letters_that_are_dropped_are_told_once_though_the_disk_is_full_meanwhile() {
+    let (mut world, _) = world_that_dropped_letters();
+    let before = world.disk.operations();
+    world.step();
+    let operations = world.disk.operations() - before;
+    assert!(operations > 3);
+    for n in 1..=operations {
+        let (mut world, dropped) = world_that_dropped_letters();
+        world.disk.fail_from(n, Fault::NoSpace);
+        half_a_minute(&mut world);
+        world.disk.heal();
+        half_a_minute(&mut world);
+        half_a_minute(&mut world);
+        world.settle();
+        world.check();
+        let told: Vec<_> = world.gaps.iter().map(|gap| (gap.reason, gap.events)).collect();
+        assert_eq!(told, [(Reason::DeadLettersFull, Some(dropped))], "no space from operation {n} on");
+    }
+}
+
+/// The file of the dead letters.
+const LETTERS_FILE: &str = "state.redb";
+/// Letters that are set aside together.
+const LETTERS_AT_ONCE: u64 = 64;
+
+/// A store whose dead letters may take what the configuration allows by default.
+fn world_with_letters() -> World {
+    let mut world = World::new(SEED, Settings { dead_letters_max_bytes: 64 << 20, ..settings() });
+    world.open().unwrap();
+    world.append(40);
+    world.settle();
+    world
+}
+
+/// Sets events of 1 KiB aside, as far as the disk takes them; gives how many it took.
+fn set_aside(world: &mut World, rounds: u64) -> u64 {
+    let record = Record {
+        kind: RecordKind::Opaque,
+        events: 1,
+        retain: false,
+        qos: 1,
+        local: false,
+        urgent: false,
+        received_ms: 1,
+        client: "barn",
+        topic: "barn/door",
+        properties: &[],
+        payload: &[7; 1024],
+    };
+    let reason = "the upstream refused it";
+    let mut taken = 0;
+    for round in 0..rounds {
+        let letter = |offset| Letter { uplink: UPLINK, offset, reason, set_aside_ms: 1, tries: 1, record };
+        let offsets = round * LETTERS_AT_ONCE..(round + 1) * LETTERS_AT_ONCE;
+        let letters: Vec<_> = offsets.map(letter).collect();
+        taken += world.life().store.view().set_aside(&letters).map_or(0, |()| LETTERS_AT_ONCE);
+        world.wait(1_000);
+        world.step();
+    }
+    taken
+}
+
+fn used_bytes(world: &World, name: &str) -> u64 {
+    world.disk.folder().used_bytes(name).unwrap()
+}
+
+#[test]
+fn dead_letters_leave_a_small_disk_to_the_log_and_the_oldest_are_dropped_and_told() {
+    const DISK_BYTES: u64 = 12 << 20;
+    for (capacity, max_bytes) in [(Some(DISK_BYTES), 1 << 40), (None, DISK_BYTES)] {
+        let mut world = world_with_letters();
+        world.close();
+        world.disk.set_capacity_bytes(capacity);
+        world.settings.max_bytes = max_bytes;
+        world.open().unwrap();
+        let taken = set_aside(&mut world, 200);
+        half_a_minute(&mut world);
+        assert!(world.append(40), "dead letters have stopped the intake");
+        world.settle();
+        world.check();
+        assert_eq!((taken, world.book.unacknowledged()), (200 * LETTERS_AT_ONCE, vec![]));
+        let used = used_bytes(&world, LETTERS_FILE);
+        assert!(used < DISK_BYTES / 2, "{used} bytes of letters");
+        let told: u64 = world.gaps.iter().filter_map(|gap| gap.events).sum();
+        let kept = world.life().store.status().dead_letters;
+        assert_eq!(told + kept, taken);
+        assert!(kept > 1_000, "{kept}");
+    }
+}
+
+#[test]
+fn what_is_removed_of_the_dead_letters_goes_back_to_the_disk_at_once() {
+    let mut world = world_with_letters();
+    let taken = set_aside(&mut world, 100);
+    let full = used_bytes(&world, LETTERS_FILE);
+    assert!(full > 6 << 20, "{full}");
+    let view = world.life().store.view();
+    let numbers: Vec<u64> = (1..=taken - 10).collect();
+    assert_eq!(view.remove_dead_letters_numbered(&numbers).unwrap(), taken - 10);
+    let few = used_bytes(&world, LETTERS_FILE);
+    assert!(few < 2 << 20, "{few} of {full} bytes are left");
+    let page = view.dead_letters(&DeadLetterFilter::default(), 0, 100).unwrap();
+    let left: Vec<u64> = page.letters.iter().map(|letter| letter.id).collect();
+    assert_eq!(left, (taken - 9..=taken).collect::<Vec<_>>());
+    set_aside(&mut world, 100);
+    world.kill();
+    world.open().unwrap();
+    let view = world.life().store.view();
+    assert_eq!(view.remove_dead_letters(&DeadLetterFilter::default()).unwrap(), taken);
+    let none = used_bytes(&world, LETTERS_FILE);
+    assert!(none < 2 << 20, "{none} bytes are left");
+    world.check();
+}
+
+#[test]
+fn a_disk_that_dead_letters_have_filled_has_room_for_the_log_after_a_start() {
+    let mut world = world_with_letters();
+    let taken = set_aside(&mut world, 150);
+    world.close();
+    world.disk.set_capacity_bytes(Some(world.disk.all_used_bytes() + 512 * 1024));
+    world.open().unwrap();
+    half_a_minute(&mut world);
+    assert!(world.append(40), "dead letters have stopped the intake");
+    world.settle();
+    world.check();
+    assert_eq!(world.book.unacknowledged(), [0; 0]);
+    let told: u64 = world.gaps.iter().filter_map(|gap| gap.events).sum();
+    assert_eq!(told + world.life().store.status().dead_letters, taken);
 }

@@ -417,7 +417,8 @@ async fn the_log_keeps_what_lies_behind_the_saved_position_although_all_of_it_is
 async fn a_file_that_can_be_neither_read_nor_written_stops_nothing_and_keeps_nothing_that_is_in_the_way() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("fleet.redb");
-    std::fs::create_dir(&file).unwrap();
+    // A link that leads to itself.
+    std::os::unix::fs::symlink(&file, &file).unwrap();
     let (mut random, mut announced) = (Random(1), BTreeSet::new());
     let mut sender = Sender::new(0);
     let mut life =
@@ -433,6 +434,6 @@ async fn a_file_that_can_be_neither_read_nor_written_stops_nothing_and_keeps_not
         }
     };
     timeout(LIMIT, until_deleted).await.expect("what is delivered is deleted when the room is needed");
-    assert!(file.is_dir(), "it is what it was");
+    assert!(file.is_symlink(), "it is what it was");
     life.kill().await;
 }

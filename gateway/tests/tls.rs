@@ -15,9 +15,11 @@ use std::{
 use ca::{Ca, Pair, Wish};
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::{
-    ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion,
+    ClientConfig, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::ring,
-    pki_types::ServerName,
+    pki_types::{CertificateDer, ServerName, UnixTime},
     version::{TLS12, TLS13},
 };
 use tempfile::TempDir;
@@ -496,7 +498,8 @@ fn changes() -> Vec<Change> {
         (
             "expired",
             Box::new(serve(Wish { valid: (-20, -10), ..Wish::server(1) })),
-            "tls.cert: /f/server.pem: the certificate expired on 2",
+            // It is served with a warning.
+            "",
         ),
         ("not valid yet", Box::new(serve(Wish { valid: (10, 20), ..Wish::server(1) })), ""),
         (
@@ -565,6 +568,29 @@ fn changes() -> Vec<Change> {
             "tls.crl: /f/revoked.pem: no list of the CA CN=devices; every CA of client_ca needs its list",
         ),
         (
+            "a list that the CA did not sign",
+            Box::new(|folder, _, _| {
+                fs::write(folder.join("revoked.pem"), Ca::new("devices", (-1, 90)).revoke(&[1], 10)).unwrap()
+            }),
+            "tls.crl: /f/revoked.pem: the list of the CA CN=devices is not signed by its key in client_ca",
+        ),
+        (
+            "a list that the CA did not sign beside one that it did",
+            Box::new(|folder, _, devices| {
+                let lists = Ca::new("devices", (-1, 90)).revoke(&[1], 10) + &devices.revoke(&[1], 10);
+                fs::write(folder.join("revoked.pem"), lists).unwrap()
+            }),
+            "",
+        ),
+        (
+            "two CAs of one name and a list of one of them",
+            Box::new(|folder, _, devices| {
+                let cas = devices.certificate.pem() + &Ca::new("devices", (-1, 90)).certificate.pem();
+                fs::write(folder.join("devices-ca.pem"), cas).unwrap()
+            }),
+            "tls.crl: /f/revoked.pem: no list of the CA CN=devices; every CA of client_ca needs its list",
+        ),
+        (
             "an old list",
             Box::new(|folder, _, devices| {
                 fs::write(folder.join("revoked.pem"), devices.revoke(&[1], -1)).unwrap()
@@ -622,4 +648,167 @@ async fn what_runs_out_is_warned_of_in_time() {
     assert!(expiry.contains(line), "{expiry}");
     // A list that is out of date, and a CA beside one that is not: the others get in.
     house.enter(house.config(&TLS13, Some(&house.device("stall-3", 7))), b'l').await.unwrap();
+}
+
+#[tokio::test]
+async fn two_cas_of_one_name_each_have_their_own_list_in_whatever_order() {
+    for is_new_first in [false, true] {
+        let house = House::open().await;
+        let new = Ca::new("devices", (-1, 900));
+        let both = |old: String, new: String| if is_new_first { new + &old } else { old + &new };
+        let cas = both(house.devices_ca.certificate.pem(), new.certificate.pem());
+        fs::write(house.path("devices-ca.pem"), cas).unwrap();
+        let lists = |old: &[u64], of_new: &[u64]| {
+            fs::write(
+                house.path("revoked.pem"),
+                both(house.devices_ca.revoke(old, 30), new.revoke(of_new, 30)),
+            )
+            .unwrap();
+        };
+        let of_old = |serial| house.config(&TLS13, Some(&house.device("good", serial)));
+        let of_new = |serial| house.config(&TLS12, Some(&new.sign(Wish::client("good", serial))));
+        let mut waits = house.enter(of_old(40), b'n').await.unwrap();
+        lists(&[41], &[42]);
+        house.reload.ask();
+        let until = clock::monotonic() + LIMIT;
+        let mut stays = loop {
+            match house.enter(of_new(41), b'o').await {
+                Ok(stream) => break stream,
+                Err(error) => assert!(clock::monotonic() < until, "the new CA's device stays out: {error}"),
+            }
+            sleep(Duration::from_millis(50)).await;
+        };
+        // The same numbers, each the other one's.
+        let mut ends = house.enter(of_old(42), b'p').await.unwrap();
+        let mut other = house.enter(of_new(40), b'u').await.unwrap();
+        for revoked in [of_old(41), of_new(42)] {
+            let before = failures("revoked");
+            assert!(house.enter(revoked, b'v').await.is_err(), "a revoked one got in");
+            wait_for("a refusal", || failures("revoked") > before).await;
+        }
+        let stranger = Ca::new("devices", (-1, 90)).sign(Wish::client("good", 43));
+        assert!(house.enter(house.config(&TLS13, Some(&stranger)), b'w').await.is_err());
+        // Connections end by the key of their CA as well.
+        lists(&[41, 42], &[42]);
+        house.reload.ask();
+        let mut rest = vec![];
+        timeout(LIMIT, ends.read_to_end(&mut rest)).await.unwrap().unwrap();
+        for stream in [&mut waits, &mut stays, &mut other] {
+            ping(stream).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_no_ca_signed_changes_nothing_and_is_told() {
+    let house = House::open().await;
+    let forged = Ca::new("devices", (-1, 90)).revoke(&[50], 30);
+    fs::write(house.path("revoked.pem"), &forged).unwrap();
+    house.reload.ask();
+    wait_for("a warning", || house.reload.warnings().len() == 1).await;
+    let warnings = house.reload.warnings();
+    assert!(
+        warnings[0].contains("the old ones are used") && warnings[0].contains("is not signed by its key")
+    );
+    house.enter(house.config(&TLS13, Some(&house.device("good", 50))), b'x').await.unwrap();
+    assert!(house.enter(house.config(&TLS13, Some(&house.device("good", 666))), b'x').await.is_err());
+    // Beside a good one it is left out.
+    fs::write(house.path("revoked.pem"), forged + &house.devices_ca.revoke(&[51], 30)).unwrap();
+    house.reload.ask();
+    wait_for("another warning", || {
+        house.reload.warnings().iter().any(|said| said.contains("crl has a list of CN=devices that no CA"))
+    })
+    .await;
+    house.enter(house.config(&TLS13, Some(&house.device("good", 50))), b'x').await.unwrap();
+    assert!(house.enter(house.config(&TLS13, Some(&house.device("good", 51))), b'x').await.is_err());
+}
+
+/// A device that does not look at the gateway's certificate.
+fn careless(pair: &Pair) -> Arc<ClientConfig> {
+    #[derive(Debug)]
+    struct Anybody;
+    impl ServerCertVerifier for Anybody {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            ring::default_provider().signature_verification_algorithms.supported_schemes()
+        }
+    }
+    let (certificate, key) = pair.der();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody));
+    Arc::new(builder.with_client_auth_cert(vec![certificate], key).unwrap())
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_served_with_a_warning_and_new_lists_are_loaded_beside_it() {
+    let expired = |house: &House, serial| {
+        let wish = Wish { valid: (-20, -10), ..Wish::server(serial) };
+        house.server_ca.sign(wish).write(house.folder.path(), "server");
+        house.reload.ask();
+    };
+    // One that is good is not given up for it.
+    let house = House::open().await;
+    expired(&house, 60);
+    wait_for("a warning", || !house.reload.warnings().is_empty()).await;
+    let warnings = house.reload.warnings();
+    assert!(
+        warnings[0].contains("the old ones are used: ") && warnings[0].contains("expired on"),
+        "{warnings:?}"
+    );
+    house.enter(house.config(&TLS13, Some(&house.device("good", 61))), b'y').await.unwrap();
+
+    // A start with it.
+    let folder = tempfile::tempdir().unwrap();
+    let (servers, devices) = (Ca::new("servers", (-1, 900)), Ca::new("devices", (-1, 900)));
+    let listener = listener(folder.path(), &servers, &devices, ClientCert::Required);
+    servers.sign(Wish { valid: (-20, -10), ..Wish::server(62) }).write(folder.path(), "server");
+    let house = House::open_at(folder, servers, devices, listener, LIMIT).await;
+    wait_for("a warning", || {
+        house.reload.warnings().iter().any(|said| said.contains("server.pem expired on"))
+    })
+    .await;
+    let (stays, lost) = (careless(&house.device("good", 63)), careless(&house.device("good", 64)));
+    let mut stays = house.enter(stays, b'z').await.unwrap();
+    let mut ends = house.enter(lost.clone(), b'1').await.unwrap();
+    // A device that looks does not connect.
+    assert!(house.enter(house.config(&TLS13, Some(&house.device("good", 65))), b'2').await.is_err());
+    fs::write(house.path("revoked.pem"), house.devices_ca.revoke(&[64], 30)).unwrap();
+    house.reload.ask();
+    let mut rest = vec![];
+    timeout(LIMIT, ends.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert!(house.enter(lost, b'1').await.is_err(), "its certificate is revoked");
+    ping(&mut stays).await;
+    // And a new one ends the trouble.
+    house.server_ca.sign(Wish::server(66)).write(house.folder.path(), "server");
+    house.reload.ask();
+    wait_for("no warning", || house.reload.warnings().is_empty()).await;
+    house.enter(house.config(&TLS13, Some(&house.device("good", 65))), b'2').await.unwrap();
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Failure, exposed, files};
-use crate::config;
+use crate::{clock, config, ingest::ClientCert};
 
 /// Check a configuration and say what it means
 #[derive(Debug, clap::Args)]
@@ -23,12 +23,20 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         if listener.is_overheard() {
             say!("          without TLS, passwords and events travel in the clear: give it tls");
         }
+        // What is wrong with the files was said already.
+        let looked = listener.tls.as_ref().and_then(|tls| tls.check(clock::wall_ms()).ok());
+        for warning in looked.into_iter().flatten() {
+            say!("          {warning}");
+        }
     }
     let files = settings.ingest.access.files();
     for (thing, file) in [("users", &files.users), ("rules", &files.acl)] {
         if let Some(file) = file {
             say!("{thing:<9} {}", file.display());
         }
+    }
+    for line in missing_rules(&settings) {
+        say!("{line}");
     }
     for uplink in &settings.uplinks {
         say!("uplink    {} to {}:{}", uplink.name, uplink.host, uplink.port);
@@ -44,4 +52,30 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         say!("exposed   {why}");
     }
     Ok(())
+}
+
+/// What users cannot do for want of an access file, and the rule that lets them reach the routes.
+fn missing_rules(settings: &config::Settings) -> Vec<String> {
+    let files = settings.ingest.access.files();
+    let knows_clients = files.users.is_some()
+        || settings
+            .listeners
+            .iter()
+            .any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.client_cert != ClientCert::None));
+    if files.acl.is_some() || !knows_clients {
+        return Vec::new();
+    }
+    let mut lines = vec![
+        "rules     none: [access] acl names no file, so a user NAME may publish on tg/NAME/e, b, s and r, subscribe to \
+         tg/NAME/c, and nothing else"
+            .to_owned(),
+    ];
+    let filters: Vec<_> = settings.ingest.routes.iter().map(|route| format!("{:?}", route.filter)).collect();
+    if !filters.is_empty() {
+        lines.push(format!(
+            "          no user reaches the routes: name a file in [access] acl, with [[rule]], who = \"*\", publish = [{}]",
+            filters.join(", ")
+        ));
+    }
+    lines
 }

@@ -5,7 +5,7 @@
 //! look like another. Such a character is shown as JSON would escape it (`\n`, `\u001b`), so the result of a whole JSON
 //! text means what it meant before. A backslash is left as it is: the result is for reading, not for reading back.
 //!
-//! Who uses what: [`line`] for a name within a line or a table's row; [`page`] for text that has lines of its own and for
+//! Who uses what: [`line()`] for a name within a line or a table's row; [`page`] for text that has lines of its own and for
 //! JSON, as the last step before it leaves; [`Escape`] beneath the log's formatter.
 
 use std::{
@@ -70,7 +70,7 @@ fn write_escaped(out: &mut dyn Write, c: char) -> fmt::Result {
     }
 }
 
-/// Writes on what is written to it, as [`line`] would, and no more than so many bytes of it.
+/// Writes on what is written to it, as [`line()`] would, and no more than so many bytes of it.
 pub struct Escape<'a> {
     out: &'a mut dyn Write,
     room_bytes: usize,
@@ -89,7 +89,7 @@ impl Write for Escape<'_> {
         if self.is_cut {
             return Ok(());
         }
-        // An escaped character takes up to twelve times as much: the limit is of what is read, near enough.
+        // An escaped character takes up to six times as much: the limit is of what is read, near enough.
         let end = text.floor_char_boundary(self.room_bytes);
         self.room_bytes -= end;
         self.out.write_str(&line(&text[..end]))?;

@@ -21,7 +21,7 @@ use std::{
 };
 
 use redb::{StorageBackend, backends::FileBackend};
-use rustix::fs::{Advice, fadvise, statvfs};
+use rustix::fs::{Advice, fadvise, fstatvfs, statvfs};
 
 use super::home::Home;
 use crate::regular_file;
@@ -115,8 +115,10 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct OsFolder {
     path: PathBuf,
-    /// The folder itself, whatever becomes of its path.
+    /// The folder itself, whatever becomes of its path: while it is held, no other has its numbers.
     held: Option<Arc<File>>,
+    /// Its device and inode.
+    held_as: Option<(u64, u64)>,
 }
 
 impl OsFolder {
@@ -124,7 +126,9 @@ impl OsFolder {
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         let held = File::open(&path).ok().map(Arc::new);
-        Self { path, held }
+        let held_as =
+            held.as_ref().and_then(|held| held.metadata().ok()).map(|held| (held.dev(), held.ino()));
+        Self { path, held, held_as }
     }
 
     fn file(&self, name: &str, options: &mut OpenOptions) -> io::Result<Box<dyn StorageBackend>> {
@@ -188,7 +192,7 @@ impl Folder for OsFolder {
     }
 
     fn available_bytes(&self) -> io::Result<u64> {
-        let system = statvfs(&self.path)?;
+        let system = self.held.as_ref().map_or_else(|| statvfs(&self.path), fstatvfs)?;
         Ok(system.f_bavail.saturating_mul(system.f_frsize))
     }
 
@@ -205,9 +209,9 @@ impl Folder for OsFolder {
     }
 
     fn check(&self) -> io::Result<()> {
-        let Some(held) = &self.held else { return Ok(()) };
-        let (held, found) = (held.metadata()?, std::fs::metadata(&self.path)?);
-        if held.nlink() > 0 && (found.dev(), found.ino()) == (held.dev(), held.ino()) {
+        let Some(held_as) = self.held_as else { return Ok(()) };
+        let found = std::fs::metadata(&self.path)?;
+        if found.nlink() > 0 && (found.dev(), found.ino()) == held_as {
             return Ok(());
         }
         Err(io::Error::other("another folder is in its place"))

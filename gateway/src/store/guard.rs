@@ -42,6 +42,14 @@ impl Guarded {
     pub fn get(&self) -> Result<&Database, redb::Error> {
         self.0.as_ref().ok_or(redb::Error::DatabaseClosed)
     }
+
+    /// The database, for what nobody else may be in.
+    ///
+    /// # Errors
+    /// Never: it is there until this goes.
+    pub fn get_mut(&mut self) -> Result<&mut Database, redb::Error> {
+        self.0.as_mut().ok_or(redb::Error::DatabaseClosed)
+    }
 }
 
 impl Drop for Guarded {

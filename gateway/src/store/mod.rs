@@ -120,7 +120,7 @@ pub struct Settings {
     pub max_bytes: u64,
     /// What happens when they do.
     pub when_full: WhenFull,
-    /// Bytes of dead letters: when there are more, the oldest are dropped.
+    /// Bytes of dead letters, or a part of the room if that is less: when there are more, the oldest are dropped.
     pub dead_letters_max_bytes: u64,
 }
 
@@ -254,7 +254,8 @@ impl Store {
         unconfigured: Unconfigured,
         now: Now,
     ) -> Result<(Store, Committer), StoreError> {
-        let opened = open::open(folder, uplinks, unconfigured, settings.dead_letters_max_bytes)?;
+        let letters_max_bytes = dead_letters::max_bytes(settings.dead_letters_max_bytes, settings.max_bytes);
+        let opened = open::open(folder, uplinks, unconfigured, letters_max_bytes)?;
         let (of_log, max_bytes) = (&opened.log, settings.max_bytes);
         let outbox = Outbox::open(&of_log.files, of_log.store, max_bytes, of_log.timeline.clone())?;
         let log = Arc::new(opened.log);

@@ -8,7 +8,7 @@
 //! ```
 //! A [`Keeper`] has one at hand for whoever keeps what the log could give again: opened when it is needed, begun anew when it is
 //! damaged, and copied into a new file when it takes several times the room of what it holds: redb gives hardly any of it back, and
-//! copying costs what is held, not what is taken.
+//! copying costs what is held, not what is taken. Where the disk has no room for the copy, the file is made smaller where it is.
 //!
 //! Its table `meta` holds numbers by name, `format` and `store` among them. Limits: the check at opening reads the whole file, which
 //! whoever fills it bounds; on the disk it takes up to [`SPARSE_FACTOR`] times what it holds and [`SPARSE_BYTES_MIN`], and twice what one
@@ -40,7 +40,7 @@ const ROW_BYTES: u64 = 64;
 
 /// What a file takes on the disk and what it holds, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Size {
+pub struct Size {
     used: u64,
     held: u64,
 }
@@ -121,7 +121,7 @@ impl SideFile {
     /// Makes the file, with what `fill` puts into it: durable, under its own name, when this returns.
     ///
     /// # Errors
-    /// [`StoreError`]: at most an unfinished file is there.
+    /// [`StoreError`]: the file that has the name, if there is one, is whole: the one before, or this.
     pub fn make(
         &self,
         files: &Files,
@@ -142,9 +142,11 @@ impl SideFile {
             transaction.commit()?;
             Ok(db)
         };
-        let db = guarded(&path, || make().map_err(|error| StoreError::disk(&path, error)))?;
-        files.rename(self.new_name, self.name)?;
-        Ok(db)
+        let made = guarded(&path, || make().map_err(|error| StoreError::disk(&path, error)));
+        made.and_then(|db| files.rename(self.new_name, self.name).map(|()| db)).inspect_err(|_| {
+            // What it takes may be all that a full disk had left.
+            let _ = files.remove(self.new_name);
+        })
     }
 
     /// Copies what `old` holds into a new file, which takes its place.
@@ -169,26 +171,52 @@ impl SideFile {
         })
     }
 
-    /// An open file, copied into a new one if it takes much more than the `held` bytes that it holds: for who has no [`Keeper`].
-    ///
-    /// # Errors
-    /// [`StoreError`]: as [`SideFile::open`].
+    /// Gives back to the disk what an open file takes for nothing, if it is worth it after a copy that came to `last`, now that it holds
+    /// so many bytes. `None`: that failed, which was said, and the file is to be opened anew; nothing is lost.
     pub fn tidied(
         &self,
-        files: &Files,
-        store: u32,
+        (files, store): (&Files, u32),
         db: Guarded,
         held: u64,
+        last: &mut Option<Size>,
         copy: impl FnOnce(&ReadTransaction, &WriteTransaction) -> Result<(), redb::Error>,
-    ) -> Result<Guarded, StoreError> {
-        let size = Size { used: files.used_bytes(self.name), held };
-        if !size.is_sparse(None) {
-            return Ok(db);
+    ) -> Option<Guarded> {
+        let size = || Size { used: files.used_bytes(self.name), held };
+        let before = size();
+        if !before.is_sparse(*last) {
+            return Some(db);
         }
-        self.copy(files, store, db, copy).or_else(|error| {
-            tracing::warn!(file = self.name, "takes more room than it needs, for now: {error}");
-            self.open(files, store)
-        })
+        let copied = self.copy(files, store, db, copy).or_else(|error| match error.is_no_space() {
+            true => self.compacted(files, store),
+            false => Err(error),
+        });
+        match copied {
+            Ok(new) => {
+                let now = size();
+                *last = Some(now);
+                tracing::debug!(file = self.name, before = before.used, now = now.used, "takes less now");
+                Some(new)
+            }
+            Err(error) => {
+                *last = Some(before);
+                let error = files.failed(error);
+                if !matches!(error, StoreError::Closed) {
+                    tracing::warn!(file = self.name, "takes more room than it needs, for now: {error}");
+                }
+                None
+            }
+        }
+    }
+
+    /// Makes the file itself smaller, page by page, where the disk has no room for a copy.
+    fn compacted(&self, files: &Files, store: u32) -> Result<Guarded, StoreError> {
+        let mut db = self.open(files, store)?;
+        let path = files.path_of(self.name);
+        guarded(&path, || {
+            let done = db.get_mut().and_then(|db| Ok(db.compact()?));
+            done.map_err(|error| StoreError::disk(&path, error))
+        })?;
+        Ok(db)
     }
 
     /// Puts a damaged one out of the way; one that was there before it is gone.
@@ -309,28 +337,14 @@ impl Keeper {
     /// and left for the next time: nothing is lost.
     pub fn tidy(&self, held: u64) {
         let mut state = self.state.lock();
-        let size = || Size { used: self.files.used_bytes(self.file.name), held };
-        let before = size();
-        if !matches!(*state, State::Open(_)) || !before.is_sparse(*self.copied.lock()) {
-            return;
-        }
-        let State::Open(old) = std::mem::replace(&mut *state, State::Shut) else { return };
-        match self.file.copy(&self.files, self.store, old, self.tables.copy) {
-            Ok(new) => {
-                *state = State::Open(new);
-                *self.copied.lock() = Some(size());
-                let (before, now) = (before.used, size().used);
-                tracing::debug!(
-                    file = self.file.name,
-                    before,
-                    now,
-                    "copied into a new file, which takes less"
-                );
-            }
-            Err(error) => {
-                *self.copied.lock() = Some(before);
-                tracing::warn!(file = self.file.name, "takes more room than it needs, for now: {error}");
-            }
+        if let State::Open(_) = *state
+            && let State::Open(db) = std::mem::replace(&mut *state, State::Shut)
+        {
+            let (whose, mut last) = ((&self.files, self.store), self.copied.lock());
+            *state = self
+                .file
+                .tidied(whose, db, held, &mut last, self.tables.copy)
+                .map_or(State::Shut, State::Open);
         }
     }
 

@@ -25,6 +25,8 @@ const CONTROL_BYTES_MAX: usize = 16 * 1024;
 pub struct Carried {
     /// Behind the released offset, and acknowledged.
     acked: BTreeSet<u64>,
+    /// The last of those that were in flight when none was acknowledged, or next to one that was set aside for it.
+    unanswered_to: Option<u64>,
     /// Set aside and counted, not long ago.
     counted: BTreeSet<u64>,
     /// Acknowledged not long ago, the newest last.
@@ -84,10 +86,17 @@ impl Carried {
         self.acked.contains(&offset)
     }
 
-    /// Whether the record at `offset`, which is to be sent again, was overtaken by one that is acknowledged.
+    /// Whether the record at `offset`, which is to be sent, may be one that the upstream never acknowledges: it was overtaken by one
+    /// that is acknowledged, or was in flight when none was, or lies next to one that was set aside.
     #[must_use]
-    pub fn is_overtaken(&self, offset: u64) -> bool {
+    pub fn is_unanswered(&self, offset: u64) -> bool {
         self.acked.last().is_some_and(|last| offset < *last)
+            || self.unanswered_to.is_some_and(|last| offset <= last)
+    }
+
+    /// The records up to this one may be such; `None`: one of them was acknowledged.
+    pub fn set_unanswered(&mut self, last: Option<u64>) {
+        self.unanswered_to = last.and_then(|last| self.unanswered_to.max(Some(last)));
     }
 
     /// The records at these offsets are acknowledged.
@@ -134,6 +143,12 @@ impl Carried {
         self.controls.drain(..excess);
     }
 
+    /// How many controls there are, those in `more` among them.
+    #[must_use]
+    pub fn controls(&self, more: &[Control]) -> u32 {
+        (self.controls.len() + more.len()) as u32
+    }
+
     /// The control for an event on `topic` after so many that failed: those on other topics first, of these the carried ones
     /// before `more`, and then again from the beginning.
     #[must_use]
@@ -177,7 +192,12 @@ mod tests {
         assert!(carried.count(4) && !carried.count(4) && carried.count(7));
         carried.begin(6);
         assert_eq!([4, 5, 6, 9].map(|offset| carried.is_acked(offset)), [false, false, true, true]);
-        assert_eq!([8, 9, 10].map(|offset| carried.is_overtaken(offset)), [true, false, false]);
+        assert_eq!([8, 9, 10].map(|offset| carried.is_unanswered(offset)), [true, false, false]);
+        carried.set_unanswered(Some(9));
+        carried.set_unanswered(Some(8));
+        assert_eq!([8, 9, 10].map(|offset| carried.is_unanswered(offset)), [true, true, false]);
+        carried.set_unanswered(None);
+        assert!(!carried.is_unanswered(9));
         assert!(!carried.is_counted(4) && carried.is_counted(7));
     }
 }

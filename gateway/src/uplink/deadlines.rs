@@ -3,9 +3,11 @@
 //! An acknowledgement is waited for from the sending of the head, from its last move, or from the last write that the
 //! link held up, whichever is latest: what is on its way through a slow link is late for no fault of the upstream.
 //!
-//! Two limits are shorter, and show a bad event before the whole time is over: a head that waits while events behind it are
-//! acknowledged, and a head that waits while the upstream says nothing at all and answers no ping. Both keep well above the
-//! slowest acknowledgement that was seen, so that a slow upstream is not taken for one that a single event has stopped.
+//! Three limits are shorter, and show a bad event before the whole time is over: a head that waits while events behind it are
+//! acknowledged; a head that nothing can overtake, as nothing in flight is acknowledged, while a ping behind it was
+//! answered; and a head that waits while the upstream says nothing at all and answers no ping. All keep well above the
+//! slowest acknowledgement that was seen, so that a slow upstream is not taken for one that a single event has stopped;
+//! and where that cannot be known, as none was seen, they grow while nothing shows whose fault it is.
 //!
 //! It reads no clock: `now` is an argument.
 
@@ -13,13 +15,15 @@ use std::time::{Duration, Instant};
 
 /// The head may wait so long while events behind it are acknowledged.
 const OVERTAKEN_MAX: Duration = Duration::from_secs(4);
+/// The head may wait so long while nothing is acknowledged and a ping behind it was answered.
+const UNANSWERED_MAX: Duration = Duration::from_secs(10);
 /// The head may wait so long for an upstream that says nothing; a ping goes out after half of it.
 const SILENCE_MAX: Duration = Duration::from_secs(8);
 /// A head that is sent alone may wait so long.
 const ALONE_MAX: Duration = Duration::from_secs(5);
-/// All three, once the upstream is known to ignore an event in this way.
+/// All four, once the upstream is known to ignore an event in this way.
 const KNOWN_MAX: Duration = Duration::from_millis(1500);
-/// None of the four is less than the slowest acknowledgement times this.
+/// None of these is less than the slowest acknowledgement times this.
 const SLOWEST_FACTOR: u32 = 4;
 
 /// A link slower than this is not told from an upstream that has stopped.
@@ -35,6 +39,8 @@ pub struct Patience {
     pub ack_timeout: Duration,
     /// The slowest acknowledgement that was seen lately.
     pub slowest_ack: Duration,
+    /// How often the time that an event has without others to compare it with is doubled.
+    pub doublings: u32,
     /// An event was proven lately that the upstream never acknowledges, though it acknowledges others.
     pub knows_ignored: bool,
     /// An event was proven lately upon which the upstream falls silent.
@@ -45,7 +51,13 @@ impl Patience {
     /// Without any experience.
     #[must_use]
     pub fn new(ack_timeout: Duration) -> Self {
-        Self { ack_timeout, slowest_ack: Duration::ZERO, knows_ignored: false, knows_silent: false }
+        Self {
+            ack_timeout,
+            slowest_ack: Duration::ZERO,
+            doublings: 0,
+            knows_ignored: false,
+            knows_silent: false,
+        }
     }
 
     fn limit(&self, usual: Duration, is_known: bool) -> Duration {
@@ -53,8 +65,18 @@ impl Patience {
         (if is_known { KNOWN_MAX } else { usual }).max(least).min(self.ack_timeout)
     }
 
+    /// The same where nothing shows that the upstream is not slow.
+    fn growing(&self, usual: Duration, is_known: bool) -> Duration {
+        let factor = 1_u32.checked_shl(self.doublings).unwrap_or(u32::MAX);
+        self.limit(usual, is_known).saturating_mul(factor).min(self.ack_timeout)
+    }
+
     fn overtaken(&self) -> Duration {
         self.limit(OVERTAKEN_MAX, self.knows_ignored)
+    }
+
+    fn unanswered(&self) -> Duration {
+        self.growing(UNANSWERED_MAX, self.knows_ignored)
     }
 
     fn silence(&self) -> Duration {
@@ -62,7 +84,7 @@ impl Patience {
     }
 
     fn alone(&self) -> Duration {
-        self.limit(ALONE_MAX, self.knows_ignored || self.knows_silent)
+        self.growing(ALONE_MAX, self.knows_ignored || self.knows_silent)
     }
 }
 
@@ -80,6 +102,10 @@ pub struct Deadlines {
     pinged_at: Option<Instant>,
     /// Pings that are not answered.
     pings: u32,
+    /// When the last of the pings was sent, the last time that all were answered.
+    answered_ping_at: Option<Instant>,
+    /// The head moved on this connection.
+    is_measured: bool,
     /// Bytes of what is sent alone.
     alone_bytes: Option<usize>,
 }
@@ -104,6 +130,8 @@ pub enum Due {
     Ack(Duration),
     /// The same, while events behind the head were acknowledged.
     Overtaken(Duration),
+    /// The same, while nothing was acknowledged and a ping behind the head was answered.
+    Unanswered(Duration),
     /// A word from the upstream, which answers no ping either: the connection is given up.
     Silence(Duration),
     /// The answer to a ping: the connection is given up.
@@ -123,6 +151,8 @@ impl Deadlines {
             overtaken_at: None,
             pinged_at: None,
             pings: 0,
+            answered_ping_at: None,
+            is_measured: false,
             alone_bytes: None,
         }
     }
@@ -155,6 +185,8 @@ impl Deadlines {
     pub fn released(&mut self, ack: Duration, now: Instant) {
         self.moved_at = now;
         self.overtaken_at = None;
+        self.is_measured = true;
+        self.patience.doublings = 0;
         self.patience.slowest_ack = self.patience.slowest_ack.max(ack);
     }
 
@@ -163,10 +195,11 @@ impl Deadlines {
         self.alone_bytes = bytes;
     }
 
-    /// The slowest acknowledgement so far.
+    /// The slowest acknowledgement, as far as the next connection is to know it: what was slow once is forgotten as connections
+    /// that show it go by.
     #[must_use]
     pub fn slowest_ack(&self) -> Duration {
-        self.patience.slowest_ack
+        self.patience.slowest_ack / if self.is_measured { 2 } else { 1 }
     }
 
     /// A ping was sent.
@@ -179,7 +212,7 @@ impl Deadlines {
     pub fn answered(&mut self) {
         self.pings = self.pings.saturating_sub(1);
         if self.pings == 0 {
-            self.pinged_at = None;
+            self.answered_ping_at = self.pinged_at.take().or(self.answered_ping_at);
         }
     }
 
@@ -195,6 +228,7 @@ impl Deadlines {
         let limits = [
             self.ack(in_flight),
             self.overtaken_limit(in_flight),
+            self.unanswered(in_flight),
             self.silence(in_flight),
             self.pong(),
             self.ping(in_flight),
@@ -209,6 +243,7 @@ impl Deadlines {
         match () {
             () if is_over(self.ack(in_flight)) => Due::Ack(self.ack_limit()),
             () if is_over(self.overtaken_limit(in_flight)) => Due::Overtaken(self.patience.overtaken()),
+            () if is_over(self.unanswered(in_flight)) => Due::Unanswered(self.patience.unanswered()),
             () if is_over(self.silence(in_flight)) => Due::Silence(self.silence_limit()),
             () if is_over(self.pong()) => Due::Pong,
             () if is_over(self.ping(in_flight)) => Due::Ping,
@@ -241,6 +276,17 @@ impl Deadlines {
         Some(self.overtaken_at?.max(self.moved_at) + self.patience.overtaken())
     }
 
+    /// Since when the head waits that nothing overtook.
+    fn unanswered_since(&self, in_flight: InFlight) -> Option<Instant> {
+        let since = in_flight.head_sent_at?.max(self.moved_at);
+        self.overtaken_at.is_none().then_some(since)
+    }
+
+    fn unanswered(&self, in_flight: InFlight) -> Option<Instant> {
+        let since = self.unanswered_since(in_flight)?;
+        (self.answered_ping_at? >= since).then(|| since + self.patience.unanswered())
+    }
+
     /// Since when the head waits and nothing came.
     fn silent_since(&self, in_flight: InFlight) -> Option<Instant> {
         Some(in_flight.head_sent_at?.max(self.moved_at).max(self.heard_at))
@@ -260,10 +306,14 @@ impl Deadlines {
             return None;
         }
         let silent = self.silent_since(in_flight).map(|since| since + self.patience.silence() / 2);
+        let unanswered = self
+            .unanswered_since(in_flight)
+            .filter(|since| self.answered_ping_at.is_none_or(|at| at < *since))
+            .map(|since| since + self.patience.unanswered() / 2);
         // Bytes that wait for the link show that we are alive as soon as they can.
         let idle = (!in_flight.pending && !self.keep_alive.is_zero())
             .then(|| self.written_at + self.keep_alive * PING_AFTER.0 / PING_AFTER.1);
-        [silent, idle].into_iter().flatten().min()
+        [silent, unanswered, idle].into_iter().flatten().min()
     }
 }
 
@@ -281,12 +331,22 @@ mod tests {
     }
 
     fn start() -> (Deadlines, Instant) {
+        start_with(patience())
+    }
+
+    fn start_with(patience: Patience) -> (Deadlines, Instant) {
         let now = crate::clock::monotonic();
-        (Deadlines::new(patience(), s(60), now), now)
+        (Deadlines::new(patience, s(60), now), now)
+    }
+
+    /// As slow that no limit is shorter than the whole time.
+    fn start_slow() -> (Deadlines, Instant) {
+        start_with(Patience { slowest_ack: s(20), ..patience() })
     }
 
     /// The upstream answers pings all the while.
     fn answer_pings(deadlines: &mut Deadlines, now: Instant) {
+        deadlines.pinged(now);
         deadlines.heard(now);
         deadlines.answered();
     }
@@ -307,7 +367,7 @@ mod tests {
 
     #[test]
     fn the_head_has_its_time_from_its_sending_or_from_the_last_move() {
-        let (mut deadlines, t0) = start();
+        let (mut deadlines, t0) = start_slow();
         let sent = InFlight { head_sent_at: Some(t0 + s(10)), pending: false };
         answer_pings(&mut deadlines, t0 + s(39));
         assert_eq!(deadlines.next(sent), Some(t0 + s(40)));
@@ -322,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_slow_link_is_not_taken_for_a_silent_upstream() {
-        let (mut deadlines, t0) = start();
+        let (mut deadlines, t0) = start_slow();
         let held_up = InFlight { head_sent_at: Some(t0), pending: true };
         deadlines.wrote(true, t0 + s(25));
         assert_eq!(deadlines.judge(held_up, t0 + s(28)), Due::Nothing);
@@ -347,6 +407,44 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_nothing_overtakes_is_late_once_a_ping_behind_it_was_answered() {
+        let (mut deadlines, t0) = start();
+        let sent = InFlight { head_sent_at: Some(t0 + s(2)), pending: false };
+        answer_pings(&mut deadlines, t0 + s(1));
+        assert_eq!(deadlines.next(sent), Some(t0 + s(6)), "that ping was before the head");
+        answer_pings(&mut deadlines, t0 + s(6));
+        assert_eq!(deadlines.judge(sent, t0 + s(11)), Due::Ping);
+        assert_eq!(deadlines.judge(sent, t0 + s(12)), Due::Unanswered(s(10)));
+        deadlines.overtaken(t0 + s(9));
+        assert_eq!(deadlines.judge(sent, t0 + s(12)), Due::Ping, "something behind it is acknowledged");
+        deadlines.released(s(0), t0 + s(12));
+        assert_eq!(deadlines.judge(sent, t0 + s(22)), Due::Ping, "no ping was answered since it moved");
+
+        let (mut deadlines, t0) = start_with(Patience { knows_ignored: true, ..patience() });
+        let sent = InFlight { head_sent_at: Some(t0), pending: false };
+        assert_eq!(deadlines.next(sent), Some(t0 + KNOWN_MAX / 2), "the ping");
+        answer_pings(&mut deadlines, t0 + s(1));
+        assert_eq!(deadlines.next(sent), Some(t0 + KNOWN_MAX));
+        assert_eq!(deadlines.judge(sent, t0 + KNOWN_MAX), Due::Unanswered(KNOWN_MAX));
+    }
+
+    #[test]
+    fn where_nothing_shows_that_the_upstream_is_not_slow_the_limits_grow() {
+        let (mut deadlines, t0) = start_with(Patience { doublings: 1, ..patience() });
+        let sent = InFlight { head_sent_at: Some(t0), pending: false };
+        deadlines.set_alone(Some(100));
+        assert_eq!(deadlines.judge(sent, t0 + s(10)), Due::Ack(s(10)));
+        deadlines.released(s(1), t0);
+        assert_eq!(deadlines.judge(sent, t0 + s(5)), Due::Ack(s(5)), "an acknowledgement shows it");
+        let patience = Patience { doublings: u32::MAX, ..patience() };
+        assert_eq!(
+            (patience.alone(), patience.unanswered()),
+            (s(30), s(30)),
+            "never more than the whole time"
+        );
+    }
+
+    #[test]
     fn an_upstream_that_says_nothing_is_pinged_and_then_left() {
         let (mut deadlines, t0) = start();
         let sent = InFlight { head_sent_at: Some(t0), pending: false };
@@ -364,17 +462,17 @@ mod tests {
         let slow = |seconds| Patience { slowest_ack: s(seconds), ..patience() };
         let known = Patience { knows_ignored: true, ..patience() };
         let known_silent = Patience { knows_silent: true, ..patience() };
-        for (patience, overtaken, silence, alone, why) in [
-            (patience(), s(4), s(8), s(5), "at first"),
-            (slow(3), s(12), s(12), s(12), "four times the slowest"),
-            (slow(20), s(30), s(30), s(30), "never more than the whole time"),
-            (known, KNOWN_MAX, s(8), KNOWN_MAX, "a known fault"),
-            (known_silent, s(4), KNOWN_MAX, KNOWN_MAX, "each fault for itself"),
-            (Patience { knows_ignored: true, ..slow(2) }, s(8), s(8), s(8), "a known fault, slowly"),
+        for (patience, overtaken, unanswered, silence, alone, why) in [
+            (patience(), s(4), s(10), s(8), s(5), "at first"),
+            (slow(3), s(12), s(12), s(12), s(12), "four times the slowest"),
+            (slow(20), s(30), s(30), s(30), s(30), "never more than the whole time"),
+            (known, KNOWN_MAX, KNOWN_MAX, s(8), KNOWN_MAX, "a known fault"),
+            (known_silent, s(4), s(10), KNOWN_MAX, KNOWN_MAX, "each fault for itself"),
+            (Patience { knows_ignored: true, ..slow(2) }, s(8), s(8), s(8), s(8), "a known fault, slowly"),
         ] {
             assert_eq!(
-                (patience.overtaken(), patience.silence(), patience.alone()),
-                (overtaken, silence, alone),
+                (patience.overtaken(), patience.unanswered(), patience.silence(), patience.alone()),
+                (overtaken, unanswered, silence, alone),
                 "{why}"
             );
         }

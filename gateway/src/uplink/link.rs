@@ -62,6 +62,9 @@ pub enum Broken {
     /// The event that is first in line was not acknowledged in time, though events behind it were.
     #[error("no acknowledgement of an event within {0:?}, while those behind it were acknowledged")]
     Overtaken(std::time::Duration),
+    /// Nothing was acknowledged in time, though a ping behind the event that is first in line was answered.
+    #[error("no acknowledgement within {0:?}, while a ping was answered")]
+    Unanswered(std::time::Duration),
     /// The upstream said nothing at all while an event waited, and answered no ping.
     #[error("not a word from the upstream within {0:?}")]
     Silent(std::time::Duration),

@@ -238,8 +238,7 @@ impl<S: Source> Uplink<'_, S> {
         let slowest_ack = self.slowest_ack;
         let lane = Lane::new(self.shared(shutdown), link, limits, slowest_ack);
         let (ended, trace) = Box::pin(lane.run(plan)).await;
-        // What was slow once is forgotten as connections go by.
-        self.slowest_ack = trace.slowest_ack / 2;
+        self.slowest_ack = trace.slowest_ack;
         self.suspect.ended(self.source.released(), trace.ending, clock::monotonic());
         (ended, trace)
     }
@@ -259,6 +258,10 @@ impl<S: Source> Uplink<'_, S> {
         let letter = NewLetter::new(offset, &record, fault.to_string(), tries);
         lane::set_aside(&mut self.shared(shutdown), vec![letter]).await?;
         self.source.release(offset + 1);
+        if fault == Fault::Ignored {
+            // Bad events often lie side by side: the next one goes out alone.
+            self.carried.set_unanswered(Some(offset + 1));
+        }
         self.suspect.set_aside(&Features::of(&record), fault, clock::monotonic());
         Ok(())
     }

@@ -30,6 +30,9 @@ use super::{
 const UNCONTROLLED_MAX: u32 = 2;
 const UNCONTROLLED_AT_ONCE_MAX: u32 = 3;
 
+/// After so many connections more that showed nothing, an event has twice the time.
+const DOUBLED_AFTER: u32 = 4;
+
 /// How the upstream failed over an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -165,6 +168,12 @@ impl Suspect {
         self.causes.prove(features, fault, now);
     }
 
+    /// How often the time of an event that is sent alone, or of its control, is doubled: nothing shows that the upstream is not slow.
+    #[must_use]
+    pub fn doublings(&self) -> u32 {
+        (self.failed.saturating_sub(UNCONTROLLED_AT_ONCE_MAX) + self.controls_failed) / DOUBLED_AFTER
+    }
+
     /// An event is suspected, or one was the matter not long ago.
     #[must_use]
     pub fn is_wary(&self, now: Instant) -> bool {
@@ -261,6 +270,22 @@ mod tests {
             }
             assert_eq!(suspect.plan(*head, now), *plan, "{why}");
         }
+    }
+
+    #[test]
+    fn what_is_tried_in_vain_again_and_again_has_more_time() {
+        let now = crate::clock::monotonic();
+        let mut suspect = Suspect::default();
+        let doublings: Vec<u32> = (0..11)
+            .map(|n| {
+                let alone = failed(Fault::Ignored, false);
+                suspect.ended(5, if n < 2 { alone } else { Ending::ControlFailed }, now);
+                suspect.doublings()
+            })
+            .collect();
+        assert_eq!(doublings, [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]);
+        suspect.ended(6, failed(Fault::Ignored, false), now);
+        assert_eq!(suspect.doublings(), 0, "another head");
     }
 
     #[test]

@@ -98,6 +98,12 @@ impl Window {
         Some(self.entries.front()?.offset)
     }
 
+    /// The offset of the last that was sent.
+    #[must_use]
+    pub fn back_offset(&self) -> Option<u64> {
+        Some(self.entries.back()?.offset)
+    }
+
     /// Entries in flight that wait for their acknowledgement.
     #[must_use]
     pub fn waiting(&self) -> usize {

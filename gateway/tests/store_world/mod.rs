@@ -282,6 +282,11 @@ impl World {
         assert_eq!(self.life().reader.position().max(from), end, "not all could be read");
         let released = self.life().reader.released();
         self.life().reader.seek(released);
+        let told = |gap: &gap::Gap| (gap.reason == gap::Reason::StoreFull).then(|| gap.range());
+        for (n, gap) in self.gaps.iter().enumerate() {
+            let again = self.gaps[..n].iter().find(|before| told(gap).is_some() && told(before) == told(gap));
+            assert_eq!(again, None, "told again: {gap:?}");
+        }
         self.book.check(&found, &self.gaps);
     }
 }

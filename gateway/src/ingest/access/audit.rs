@@ -9,7 +9,7 @@ use std::fmt;
 
 use parking_lot::Mutex;
 
-use super::{Admitted, identity::Proof, refusal::Refusal};
+use super::{Admitted, identity::Proof, missing::Missing, refusal::Refusal};
 use crate::{
     ingest::{origin::Origin, packet::Version},
     printable,
@@ -152,19 +152,20 @@ impl Audit {
         }
     }
 
-    pub(crate) fn denied(
+    pub(super) fn denied(
         &self,
         wall_ms: u64,
         admitted: &Admitted,
         client: &str,
         action: Action,
         topic: &str,
+        missing: &Missing<'_>,
     ) {
         if self.may_write(wall_ms) {
             let (identity, client, topic) = (Shown(&admitted.identity), Shown(client), Shown(topic));
             let action = action.label();
             tracing::warn!(
-                target: TARGET, %identity, %client, action, %topic,
+                target: TARGET, %identity, %client, action, %topic, %missing,
                 "denied (the first of its kind on this connection; more are counted)"
             );
         }

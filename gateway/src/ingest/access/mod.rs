@@ -20,6 +20,7 @@ mod error;
 mod failures;
 pub mod hash;
 pub mod identity;
+mod missing;
 pub mod password;
 pub mod permit;
 mod prove;
@@ -51,6 +52,7 @@ use self::{
     acl::Subject,
     audit::{Action, Audit, TARGET},
     identity::{Claim, claim, client_ids, may_use},
+    missing::Missing,
     prove::{Proven, Prover},
     refusal::{Reason, Refusal},
 };
@@ -256,6 +258,13 @@ impl Access {
             return Err(Refusal::new(Fault::ForeignClientId, Reason::ClientId));
         }
         Ok(policy.permit(&admitted.identity, admitted.proof, client))
+    }
+
+    /// Writes down what a client was denied, and the rule that is missing.
+    pub(crate) fn tell_denied(&self, admitted: &Admitted, client: &str, action: Action, topic: &str) {
+        let (has_rules, file) = (self.policy.borrow().acl.is_some(), self.files.acl.as_deref());
+        let missing = Missing { identity: &admitted.identity, action, topic, has_rules, file };
+        self.audit.denied(clock::wall_ms(), admitted, client, action, topic, &missing);
     }
 
     /// Writes down and counts that a client is not let in.

@@ -106,7 +106,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             id => id.into(),
         };
         let permit = access.permit(&admitted, &client)?;
-        if connect.will.as_ref().is_some_and(|will| !permit.may_publish(&will.topic)) {
+        if let Some(will) = connect.will.as_ref().filter(|will| !permit.may_publish(&will.topic)) {
+            access.tell_denied(&admitted, &client, Action::Will, &will.topic);
             return Err(Refusal { fault: Fault::NotAuthorized, reason: Reason::Will }.into());
         }
         self.check_owner(&client, &admitted)?;
@@ -270,8 +271,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// The first of its kind that is denied on this connection.
     pub(super) fn tell_denied(&self, action: Action, topic: &str) {
         if let Some(admitted) = &self.admitted {
-            let audit = &self.shared.settings.access.audit;
-            audit.denied(clock::wall_ms(), admitted, self.session.client(), action, topic);
+            self.shared.settings.access.tell_denied(admitted, self.session.client(), action, topic);
         }
     }
 

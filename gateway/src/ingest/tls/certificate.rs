@@ -16,13 +16,23 @@ use x509_cert::{
     name::Name,
 };
 
+use super::signature::PublicKey;
 use crate::ingest::access::identity::{BadName, check_name};
 
 /// Which certificate: serial numbers are their issuer's own.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct CertificateId {
-    issuer: Box<[u8]>,
+    pub issuer: Box<[u8]>,
     serial: Box<[u8]>,
+    /// The CA in `client_ca` that signed it: two CAs may have one name.
+    signer: Option<PublicKey>,
+}
+
+impl CertificateId {
+    /// The same, by its issuer's key.
+    pub fn of(self, signer: Option<PublicKey>) -> Self {
+        CertificateId { signer, ..self }
+    }
 }
 
 /// A certificate of our own or of a CA.
@@ -38,6 +48,7 @@ pub(super) struct Facts {
     pub is_for_servers: bool,
     /// It says of itself that it is a CA.
     pub is_ca: bool,
+    pub key: PublicKey,
 }
 
 /// Who a client is.
@@ -51,6 +62,8 @@ pub(super) struct Peer {
 #[derive(Debug)]
 pub(super) struct Revoked {
     pub issuer: Box<[u8]>,
+    /// For people.
+    pub issuer_text: String,
     /// When the next list was promised for, in seconds since 1970.
     pub next_update_s: Option<u64>,
     pub certificates: Vec<CertificateId>,
@@ -82,6 +95,7 @@ pub(super) fn facts(der: &[u8]) -> Result<Facts, String> {
         not_before_s: validity.not_before.to_unix_duration().as_secs(),
         not_after_s: validity.not_after.to_unix_duration().as_secs(),
         is_for_servers: usage.is_none_or(|usage| usage.0.iter().any(|purpose| purposes.contains(purpose))),
+        key: PublicKey(tbs.subject_public_key_info().to_der().map_err(text)?.into()),
         is_ca: extension::<BasicConstraints>(tbs)?.is_some_and(|constraints| constraints.ca),
     })
 }
@@ -104,7 +118,7 @@ pub(super) fn peer(der: &[u8]) -> Result<Peer, NoIdentity> {
     }
     let issuer = name_der(tbs.issuer()).map_err(NoIdentity::Unreadable)?;
     let serial = tbs.serial_number().as_bytes().into();
-    Ok(Peer { identity: name.into(), id: CertificateId { issuer, serial } })
+    Ok(Peer { identity: name.into(), id: CertificateId { issuer, serial, signer: None } })
 }
 
 /// Reads a list of the revoked.
@@ -119,9 +133,11 @@ pub(super) fn revoked(der: &[u8]) -> Result<Revoked, String> {
             .map(|entry| CertificateId {
                 issuer: issuer.clone(),
                 serial: entry.serial_number.as_bytes().into(),
+                signer: None,
             })
             .collect(),
         issuer,
+        issuer_text: list.issuer.to_string(),
     })
 }
 

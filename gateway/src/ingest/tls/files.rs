@@ -1,18 +1,16 @@
 //! From files to a configuration of the TLS library, with everything checked that can be before a client comes.
 //!
 //! ```text
-//!   cert ─▶ chain, valid, for servers ─┐
+//!   cert ─▶ chain, for servers ────────┐
 //!   key  ─▶ not for everybody to read ─┴▶ belong together ─┐
-//!   client_ca ─▶ CAs, those that are expired left out ─┐   ├─▶ ServerConfig
-//!   crl  ─▶ a list for each of these CAs ──────────────┴───┘
+//!   client_ca, crl ─▶ see `clients` ───────────────────────┴─▶ ServerConfig
 //! ```
 //! Nothing of a key is in an error. A certificate that is not valid yet is taken, as a machine without network time starts
-//! with a wrong clock; so is a list of the revoked that is out of date, as a gateway that nobody brings a new one must not
-//! lock everybody out. Both are warned of. Sessions are resumed on listeners without client certificates only: the library
-//! would not ask again whether a certificate is still good.
+//! with a wrong clock; so is one that has expired, as everything else has to go on: a client that looks refuses it, and new
+//! lists of the revoked are loaded beside it. Both are warned of. Sessions are resumed on listeners without client certificates
+//! only: the library would not ask again whether a certificate is still good.
 
 use std::{
-    collections::HashSet,
     fs::Metadata,
     io,
     os::unix::fs::MetadataExt as _,
@@ -21,21 +19,21 @@ use std::{
 };
 
 use rustls::{
-    RootCertStore, ServerConfig,
+    ServerConfig,
     crypto::{CryptoProvider, ring},
     pki_types::{
-        CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
+        CertificateDer, PrivateKeyDer,
         pem::{PemObject, SectionKind},
     },
-    server::{
-        NoServerSessionStorage, ServerSessionMemoryCache, WebPkiClientVerifier, danger::ClientCertVerifier,
-    },
+    server::{NoServerSessionStorage, ServerSessionMemoryCache},
     version::{TLS12, TLS13},
 };
 
 use super::{
     ClientCert, TlsSettings,
-    certificate::{self, CertificateId, Facts, date},
+    certificate::{self, Facts},
+    clients::{Clients, clients},
+    signature::PublicKey,
 };
 use crate::ingest::reload;
 
@@ -91,7 +89,7 @@ pub enum TlsCause {
     /// Broken DER.
     #[error("its {0} cannot be read: {1}; make it anew")]
     Der(&'static str, String),
-    /// Clients would refuse it.
+    /// Clients would refuse it, and the one before it is good.
     #[error("the certificate expired on {0}; renew it, see \"TLS\" in docs/operating.md")]
     Expired(String),
     /// Clients would refuse it.
@@ -120,17 +118,17 @@ pub enum TlsCause {
     /// Every client of this CA would be refused.
     #[error("no list of the CA {0}; every CA of client_ca needs its list here, one after the other")]
     NoList(String),
+    /// It may be anybody's, and no device of this CA would get in with it.
+    #[error("the list of the CA {0} is not signed by its key in client_ca; get the list anew from this CA")]
+    ForgedList(String),
 }
 
 /// What is used until the next load.
 pub(super) struct Loaded {
     pub config: Arc<ServerConfig>,
     pub own: Facts,
-    /// The CAs of the clients, the expired ones included.
-    pub cas: Vec<Facts>,
-    pub revoked: HashSet<CertificateId>,
-    /// When the first of the lists should have been renewed, in seconds since 1970.
-    pub next_update_s: Option<u64>,
+    pub clients: Clients,
+    provider: Arc<CryptoProvider>,
     /// The group may read the key.
     pub is_key_shared: bool,
 }
@@ -138,7 +136,7 @@ pub(super) struct Loaded {
 /// Reads and checks all files.
 pub(super) fn load(settings: &TlsSettings, wall_ms: u64) -> Result<Loaded, TlsError> {
     let now_s = wall_ms / 1000;
-    let (chain, own) = own(&settings.cert, now_s)?;
+    let (chain, own) = own(&settings.cert)?;
     let (key, is_key_shared) = key(&settings.key)?;
     let provider = Arc::new(ring::default_provider());
     let clients = match &settings.client_ca {
@@ -153,7 +151,7 @@ pub(super) fn load(settings: &TlsSettings, wall_ms: u64) -> Result<Loaded, TlsEr
         }
         error => settings.error(TlsFile::Key, TlsCause::Rejected(error.to_string())),
     };
-    let builder = ServerConfig::builder_with_provider(provider)
+    let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(rejected)?;
     let builder = match &clients {
@@ -170,24 +168,30 @@ pub(super) fn load(settings: &TlsSettings, wall_ms: u64) -> Result<Loaded, TlsEr
         config.send_tls13_tickets = 1;
     }
     let (_, clients) = clients.unzip();
-    let clients = clients.unwrap_or_default();
     Ok(Loaded {
         config: Arc::new(config),
         own,
-        cas: clients.cas,
-        revoked: clients.revoked,
-        next_update_s: clients.next_update_s,
+        clients: clients.unwrap_or_default(),
+        provider,
         is_key_shared,
     })
 }
 
-fn own(file: &Path, now_s: u64) -> Result<(Vec<CertificateDer<'static>>, Facts), TlsError> {
+impl Loaded {
+    /// The CA that signed a certificate whose issuer has this name: a signature is looked at only if two CAs have it.
+    pub fn signer(&self, certificate: &[u8], issuer: &[u8]) -> Option<PublicKey> {
+        let named: Vec<_> = self.clients.cas.iter().filter(|ca| *ca.subject_der == *issuer).collect();
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let signed = || named.iter().find(|ca| ca.key.signed(certificate, algorithms));
+        let signer = if let [only] = &named[..] { Some(only) } else { signed() };
+        signer.map(|ca| ca.key.clone())
+    }
+}
+
+fn own(file: &Path) -> Result<(Vec<CertificateDer<'static>>, Facts), TlsError> {
     let error = |cause| TlsError { file: TlsFile::Cert, path: file.into(), cause };
     let chain = certificates(file).map_err(error)?;
     let facts = certificate::facts(&chain[0]).map_err(|e| error(TlsCause::Der("certificate", e)))?;
-    if facts.not_after_s < now_s {
-        return Err(error(TlsCause::Expired(date(facts.not_after_s).to_string())));
-    }
     if !facts.is_for_servers {
         return Err(error(TlsCause::Usage));
     }
@@ -215,92 +219,14 @@ fn is_shared(key: &Metadata) -> bool {
     key.mode() & MODE_GROUP_READ != 0 && key.uid() != 0
 }
 
-/// What is known of the clients' CAs.
-#[derive(Default)]
-struct Clients {
-    cas: Vec<Facts>,
-    revoked: HashSet<CertificateId>,
-    next_update_s: Option<u64>,
-}
-
-fn clients(
-    settings: &TlsSettings,
-    file: &Path,
-    now_s: u64,
-    provider: &Arc<CryptoProvider>,
-) -> Result<(Arc<dyn ClientCertVerifier>, Clients), TlsError> {
-    let (roots, cas) = roots(file, now_s)?;
-    let mut lists = Vec::new();
-    let (mut revoked, mut next_update_s) = (HashSet::new(), None);
-    if let Some(file) = &settings.crl {
-        let read = read_lists(file)?;
-        let valid = cas.iter().filter(|ca| ca.not_after_s >= now_s);
-        for ca in valid {
-            if !read.iter().any(|(_, list)| list.issuer == ca.subject_der) {
-                return Err(settings.error(TlsFile::Crl, TlsCause::NoList(ca.subject.clone())));
-            }
-        }
-        for (der, list) in read {
-            lists.push(der);
-            next_update_s = next_update_s.into_iter().chain(list.next_update_s).min();
-            revoked.extend(list.certificates);
-        }
-    }
-    let builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).with_crls(lists);
-    let builder = match settings.client_cert {
-        ClientCert::Required => builder,
-        ClientCert::Optional | ClientCert::None => builder.allow_unauthenticated(),
-    };
-    let verifier =
-        builder.build().map_err(|e| settings.error(TlsFile::Crl, TlsCause::Rejected(e.to_string())))?;
-    Ok((verifier, Clients { cas, revoked, next_update_s }))
-}
-
-fn roots(file: &Path, now_s: u64) -> Result<(RootCertStore, Vec<Facts>), TlsError> {
-    let error = |cause| TlsError { file: TlsFile::ClientCa, path: file.into(), cause };
-    let (mut roots, mut cas) = (RootCertStore::empty(), Vec::new());
-    for der in certificates(file).map_err(error)? {
-        let facts = certificate::facts(&der).map_err(|e| error(TlsCause::Der("certificate", e)))?;
-        // What is trusted may sign, whatever it says of itself: a device's certificate here could make more of them.
-        if !facts.is_ca {
-            return Err(error(TlsCause::NoCa(facts.subject)));
-        }
-        // The library does not look at the validity of a CA that it is told to trust.
-        if facts.not_after_s >= now_s {
-            roots.add(der).map_err(|e| error(TlsCause::Rejected(e.to_string())))?;
-        }
-        cas.push(facts);
-    }
-    if roots.is_empty() {
-        let last = cas.iter().map(|ca| ca.not_after_s).max().unwrap_or_default();
-        return Err(error(TlsCause::NoValidCa(date(last).to_string())));
-    }
-    Ok((roots, cas))
-}
-
-type Lists = Vec<(CertificateRevocationListDer<'static>, certificate::Revoked)>;
-
-fn read_lists(file: &Path) -> Result<Lists, TlsError> {
-    let error = |cause| TlsError { file: TlsFile::Crl, path: file.into(), cause };
-    let bytes = reload::read(file).map_err(|e| error(TlsCause::Unreadable(e)))?;
-    let lists = sections(&bytes, WANTED_LIST, CertificateRevocationListDer::from_pem).map_err(error)?;
-    let read = lists.into_iter().map(|der| {
-        let list = certificate::revoked(&der).map_err(|e| error(TlsCause::Der(WANTED_LIST, e)))?;
-        Ok((der, list))
-    });
-    read.collect()
-}
-
-const WANTED_LIST: &str = "list of revoked certificates (X509 CRL)";
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsCause> {
+/// All certificates of a file, one at least.
+pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsCause> {
     let bytes = reload::read(file).map_err(TlsCause::Unreadable)?;
     sections(&bytes, "certificate", CertificateDer::from_pem)
 }
 
 /// All sections of one kind, one at least.
-fn sections<T>(
+pub(super) fn sections<T>(
     bytes: &[u8],
     wanted: &'static str,
     take: impl Fn(SectionKind, Vec<u8>) -> Option<T>,

@@ -5,7 +5,7 @@
 //!                                                            └ under tls_timeout; a failure is counted and told
 //!   reload ──▶ load ──▶ the next handshakes; connections whose certificate is now revoked are ended
 //! ```
-//! Reading order: here, `files`, `certificate`, `failure`. Handshakes under way go on with what was loaded when they began; a
+//! Reading order: here, `files`, `clients`, `certificate`, `signature`, `failure`. Handshakes under way go on with what was loaded when they began; a
 //! client that is revoked meanwhile is found afterwards, because it is listed before the revoked are looked at. Connections
 //! stay when certificates, keys and CAs are replaced: only a certificate's revocation ends them.
 //!
@@ -14,8 +14,10 @@
 //! writes no file and keeps nothing over a restart. It does not judge what an identity may do.
 
 mod certificate;
+mod clients;
 mod failure;
 mod files;
+mod signature;
 
 use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -35,7 +37,7 @@ use super::{
     socket::linger,
 };
 use crate::{clock, store::Intake, telemetry};
-use certificate::{CertificateId, Peer, date};
+use certificate::{CertificateId, NoIdentity, Peer, date};
 use failure::{Failure, Throttle};
 use files::Loaded;
 
@@ -73,12 +75,13 @@ pub struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// Reads and checks all files, at the time `wall_ms`, and uses nothing. May block.
+    /// Reads and checks all files, at the time `wall_ms`, and uses nothing. May block. Gives what is wrong, or going to be, and is
+    /// used all the same.
     ///
     /// # Errors
     /// [`TlsError`]: the first file that cannot be used.
-    pub fn check(&self, wall_ms: u64) -> Result<(), TlsError> {
-        files::load(self, wall_ms).map(drop)
+    pub fn check(&self, wall_ms: u64) -> Result<Vec<String>, TlsError> {
+        Ok(warnings(self, &files::load(self, wall_ms)?, wall_ms / 1000))
     }
 
     fn error(&self, file: TlsFile, cause: TlsCause) -> TlsError {
@@ -156,9 +159,15 @@ impl Tls {
             }
         };
         let certificates = stream.get_ref().1.peer_certificates();
-        let peer =
-            certificates.and_then(|chain| chain.first()).map(|own| certificate::peer(own)).transpose()?;
+        let peer = certificates.and_then(|chain| chain.first()).map(|own| self.peer(own)).transpose()?;
         Ok((Box::new(stream), peer))
+    }
+
+    /// Who a client is, and by which CA.
+    fn peer(&self, der: &[u8]) -> Result<Peer, NoIdentity> {
+        let Peer { identity, id } = certificate::peer(der)?;
+        let signer = self.loaded.read().signer(der, &id.issuer);
+        Ok(Peer { identity, id: id.of(signer) })
     }
 
     fn failed(&self, origin: &Origin, failure: &Failure) {
@@ -184,13 +193,13 @@ impl Tls {
         certified.connections.insert(number, (id.clone(), kick.clone()));
         drop(certified);
         let entry = Entry { tls: self.clone(), number };
-        (!self.loaded.read().revoked.contains(&id)).then_some(entry)
+        (!self.loaded.read().clients.revoked.contains(&id)).then_some(entry)
     }
 
     fn end_revoked(&self) {
         let loaded = self.loaded.read();
         let certified = self.certified.lock();
-        let revoked = certified.connections.values().filter(|(id, _)| loaded.revoked.contains(id));
+        let revoked = certified.connections.values().filter(|(id, _)| loaded.clients.revoked.contains(id));
         let mut ended = 0;
         for (_, kick) in revoked {
             kick.leave(Fault::NotAuthorized);
@@ -262,6 +271,12 @@ impl Reloadable for Tls {
 
     fn load(&self, wall_ms: u64) -> Result<(), String> {
         let loaded = files::load(&self.settings, wall_ms).map_err(|error| error.to_string())?;
+        let ends_s = loaded.own.not_after_s;
+        // One that has expired is served if there is none better.
+        if ends_s < wall_ms / 1000 && ends_s < self.loaded.read().own.not_after_s {
+            let cause = TlsCause::Expired(date(ends_s).to_string());
+            return Err(self.settings.error(TlsFile::Cert, cause).to_string());
+        }
         *self.loaded.write() = loaded;
         self.set_expiry();
         self.end_revoked();
@@ -269,28 +284,34 @@ impl Reloadable for Tls {
     }
 
     fn warnings(&self, wall_ms: u64) -> Vec<String> {
-        let loaded = self.loaded.read();
-        let now_s = wall_ms / 1000;
-        let mut said = Vec::new();
-        let cert = self.settings.cert.display();
-        said.extend(expiry(&format!("the certificate {cert}"), loaded.own.not_after_s, now_s));
-        if loaded.own.not_before_s > now_s {
-            let from = date(loaded.own.not_before_s);
-            said.push(format!(
-                "the certificate {cert} is not valid before {from}: is this machine's clock right?"
-            ));
-        }
-        for ca in &loaded.cas {
-            said.extend(expiry(&format!("the CA {} in client_ca", ca.subject), ca.not_after_s, now_s));
-        }
-        if let Some(due) = loaded.next_update_s.filter(|due| *due < now_s) {
-            said.push(format!("crl was to be renewed by {}: the old list is used on", date(due)));
-        }
-        if loaded.is_key_shared {
-            said.push(format!("its group may read the key {}: chmod 600 it", self.settings.key.display()));
-        }
+        let said = warnings(&self.settings, &self.loaded.read(), wall_ms / 1000);
         said.iter().map(|warning| format!("listener {}: {warning}", self.listener)).collect()
     }
+}
+
+fn warnings(settings: &TlsSettings, loaded: &Loaded, now_s: u64) -> Vec<String> {
+    let mut said = Vec::new();
+    let cert = settings.cert.display();
+    said.extend(expiry(&format!("the certificate {cert}"), loaded.own.not_after_s, now_s));
+    if loaded.own.not_before_s > now_s {
+        let from = date(loaded.own.not_before_s);
+        said.push(format!(
+            "the certificate {cert} is not valid before {from}: is this machine's clock right?"
+        ));
+    }
+    for ca in &loaded.clients.cas {
+        said.extend(expiry(&format!("the CA {} in client_ca", ca.subject), ca.not_after_s, now_s));
+    }
+    if let Some(due) = loaded.clients.next_update_s.filter(|due| *due < now_s) {
+        said.push(format!("crl was to be renewed by {}: the old list is used on", date(due)));
+    }
+    for issuer in &loaded.clients.unsigned {
+        said.push(format!("crl has a list of {issuer} that no CA in client_ca signed: it is not used"));
+    }
+    if loaded.is_key_shared {
+        said.push(format!("its group may read the key {}: chmod 600 it", settings.key.display()));
+    }
+    said
 }
 
 /// The number of days is part of the words, so that they are new, and logged, every day.

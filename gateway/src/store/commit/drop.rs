@@ -39,14 +39,14 @@ pub(super) struct Plan {
     pub kept: Vec<Arc<Block>>,
     /// Places of uplinks that stand in it.
     pub moved: Vec<(usize, Mark)>,
-    /// What is lost.
-    pub gap: Gap,
+    /// What is lost; `None` where all of it was told before.
+    pub gap: Option<Gap>,
 }
 
 impl Committer {
     /// Drops the oldest segment but for its urgent records. Whether there was one.
     pub(super) fn drop_oldest(&mut self, now: Now) -> bool {
-        let plan = match self.plan_drop(now) {
+        let plan = match self.plan_drop(&self.log.gaps(), now) {
             Ok(plan) => plan,
             Err(fault) => {
                 self.note_fault("could not drop the oldest segment", fault);
@@ -57,8 +57,7 @@ impl Committer {
         let Some(Plan { range, first, kept, moved, gap }) = plan else { return false };
         let dropped = self.prepare_kept(first, &kept).and_then(|()| {
             let mut write = Write { moved, cursors: true, ..Write::default() };
-            // All of it was told before, if a drop was cut short between its record and its files.
-            if gap.events != Some(0) || !self.log.is_gap(&range) {
+            if let Some(gap) = gap {
                 self.add_gap(&mut write, gap, [range.clone()].into_iter());
             }
             self.write(write, now);
@@ -111,8 +110,9 @@ impl Committer {
         Ok(())
     }
 
-    /// What dropping the oldest segment would come to; `None` if there is none to drop.
-    pub(super) fn plan_drop(&self, now: Now) -> Result<Option<Plan>, Fault> {
+    /// What dropping the oldest segment would come to; `None` if there is none to drop. What `told` covers was counted in a gap record
+    /// that is durable, or waits in the write that is stuck: a drop may be cut short between its record and its files.
+    pub(super) fn plan_drop(&self, told: &Gaps, now: Now) -> Result<Option<Plan>, Fault> {
         let Some((before, place)) = self.log.segments.oldest_to_drop()? else { return Ok(None) };
         let fail = |cause| Fault { first: place.first, cause };
         let head = place.segment.head().map_err(fail)?;
@@ -123,7 +123,7 @@ impl Committer {
             received_ms: None,
         };
         let end = place.end.unwrap_or(self.log.totals().offset);
-        let mut sorter = Sorter::new(self);
+        let mut sorter = Sorter::new(self, told);
         let rows = place.segment.for_each_row(|block| {
             if block.first() < end {
                 sorter.sort(&block);
@@ -136,6 +136,7 @@ impl Committer {
         let (first, mut kept) =
             if urgent.is_empty() { (own, Vec::new()) } else { self.with_urgent_of(before, own)? };
         kept.extend(urgent);
+        let gap = (gap.events != Some(0) || !told.covers(&gap.range())).then_some(gap);
         Ok(Some(Plan { range: place.first..end, first, kept, moved, gap }))
     }
 
@@ -168,7 +169,7 @@ impl Committer {
 /// Sorts the records of a segment that is dropped into those that stay and those that are lost.
 struct Sorter<'a> {
     committer: &'a Committer,
-    gaps: Gaps,
+    told: &'a Gaps,
     places: Vec<u64>,
     /// Whose places they are.
     uplinks: Vec<usize>,
@@ -180,11 +181,11 @@ struct Sorter<'a> {
 }
 
 impl<'a> Sorter<'a> {
-    fn new(committer: &'a Committer) -> Self {
+    fn new(committer: &'a Committer, told: &'a Gaps) -> Self {
         let (uplinks, places): (Vec<usize>, Vec<u64>) =
             committer.log.live_cursors().map(|(index, cursor)| (index, cursor.mark().offset)).unzip();
         Self {
-            gaps: committer.log.gaps(),
+            told,
             tallies: places.iter().map(|_| Tally::default()).collect(),
             committer,
             places,
@@ -209,7 +210,7 @@ impl<'a> Sorter<'a> {
                 row.extend_from_slice(&block.row()[place.clone()]);
             } else {
                 self.keep(run.take(), block.head().base_ms);
-                if !self.gaps.covers(&(offset..offset + 1)) {
+                if !self.told.covers(&(offset..offset + 1)) {
                     self.events += u64::from(record.events);
                     let losers = self.tallies.iter_mut().zip(&self.places).filter(|(_, at)| **at <= offset);
                     losers.for_each(|(tally, _)| tally.add(&record));

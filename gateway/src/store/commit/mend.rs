@@ -33,6 +33,15 @@ use crate::{
 /// Dead letters that are dropped are counted durably at once, and told together so often.
 const LETTERS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
+/// Dead letters that are gone, and told in a gap record.
+#[derive(Debug)]
+pub(super) enum LostLetters {
+    /// With a damaged file.
+    Damaged,
+    /// For want of room.
+    Dropped(Dropped),
+}
+
 /// A stretch of the log of which nothing is there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hole {
@@ -92,8 +101,11 @@ impl Committer {
 
     /// Makes gap records of the dead letters that are gone: dropped for want of room, or lost with a damaged file.
     pub(super) fn tell_of_dead_letters(&mut self, now: Now) {
-        if self.stuck.is_some() {
-            return;
+        let is_due = self
+            .told_of_letters_at
+            .is_none_or(|told_at| now.at.saturating_duration_since(told_at) >= LETTERS_TOLD_EVERY);
+        if is_due && let Some(told) = self.letters_told.take() {
+            self.confirm_letters(told, now);
         }
         let log = self.log.clone();
         let gap = |reason, from, to, events, file, uplinks| Gap {
@@ -105,37 +117,45 @@ impl Committer {
             file,
             uplinks,
         };
-        if log.dead_letters.is_damaged() {
+        if self.may_tell_of_letters() && log.dead_letters.is_damaged() {
             let file = Some(DAMAGED_FILE.to_owned());
-            self.write_gap(gap(Reason::DeadLettersDamaged, 0, self.end.offset, None, file, Vec::new()), now);
-            if self.stuck.is_none() {
-                note(log.dead_letters.confirm_damaged());
-            }
+            let gap = gap(Reason::DeadLettersDamaged, 0, self.end.offset, None, file, Vec::new());
+            self.write_gap(gap, LostLetters::Damaged, now);
         }
-        let is_due = self
-            .told_of_letters_at
-            .is_none_or(|told_at| now.at.saturating_duration_since(told_at) >= LETTERS_TOLD_EVERY);
         if is_due
-            && self.stuck.is_none()
+            && self.may_tell_of_letters()
             && let Ok(Some(dropped)) = log.dead_letters.take_dropped()
         {
             self.told_of_letters_at = Some(now.at);
             let from = dropped.by.iter().map(|by| by.from).min().unwrap_or_default();
             let to = dropped.by.iter().map(|by| by.to).max().unwrap_or_default();
             let uplinks = lost_letters(&dropped);
-            self.write_gap(
-                gap(Reason::DeadLettersFull, from, to, Some(dropped.events()), None, uplinks),
-                now,
-            );
-            if self.stuck.is_none() {
-                note(log.dead_letters.confirm_dropped(&dropped));
-            }
+            let gap = gap(Reason::DeadLettersFull, from, to, Some(dropped.events()), None, uplinks);
+            self.write_gap(gap, LostLetters::Dropped(dropped), now);
         }
     }
 
-    /// A gap record of what is not in the log.
-    fn write_gap(&mut self, gap: Gap, now: Now) {
-        let mut write = Write::default();
+    /// What was told is not told again: not while its record waits to be written, nor before the letters' file knows of it.
+    fn may_tell_of_letters(&self) -> bool {
+        self.stuck.is_none() && self.letters_told.is_none()
+    }
+
+    /// A gap record of `told` is durable: says so to the letters' file, now or later.
+    pub(super) fn confirm_letters(&mut self, told: LostLetters, now: Now) {
+        let letters = &self.log.dead_letters;
+        let confirmed = match &told {
+            LostLetters::Damaged => letters.confirm_damaged(),
+            LostLetters::Dropped(dropped) => letters.confirm_dropped(dropped),
+        };
+        if let Err(error) = confirmed {
+            tracing::warn!(%error, "should the gateway stop now, a gap record of dead letters is written once more");
+            (self.letters_told, self.told_of_letters_at) = (Some(told), Some(now.at));
+        }
+    }
+
+    /// A gap record of dead letters, which are not in the log.
+    fn write_gap(&mut self, gap: Gap, letters: LostLetters, now: Now) {
+        let mut write = Write { letters: Some(letters), ..Write::default() };
         self.add_gap(&mut write, gap, std::iter::empty());
         self.write(write, now);
     }
@@ -279,7 +299,8 @@ impl Committer {
         let mut row = vec![0; HEAD_BYTES];
         gap.write(&mut row);
         write.blocks.push(seal(&mut self.end, 1, 1, gap.at_ms, row));
-        let (mut gaps, mut records) = write.gaps.take().unwrap_or_else(|| (self.log.gaps(), Vec::new()));
+        let mut gaps = self.gaps_with(write);
+        let mut records = write.gaps.take().map(|(_, records)| records).unwrap_or_default();
         missing.for_each(|range| gaps.add(range));
         if let Some(oldest) = self.log.segments.ranges(0).first() {
             gaps.forget_before(oldest.start.min(gap.from));
@@ -322,12 +343,6 @@ fn lost_letters(dropped: &Dropped) -> Vec<Lost> {
         }
     }
     uplinks
-}
-
-fn note(confirmed: Result<(), StoreError>) {
-    if let Err(error) = confirmed {
-        tracing::warn!(%error, "a gap record of dead letters may be written once more");
-    }
 }
 
 /// Says in log and metrics what is missing, and gives how many events some uplink will not get.

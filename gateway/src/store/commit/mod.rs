@@ -88,7 +88,11 @@ pub struct Committer {
     evicted_ids: u64,
     /// Bytes of files that are no segments, as of the last look.
     other_bytes: u64,
+    /// What all files take and may take, as of the last look.
+    room: room::Room,
     told_of_letters_at: Option<Instant>,
+    /// Told in a durable gap record, which their own file does not know yet.
+    letters_told: Option<mend::LostLetters>,
     /// Nothing is left that the policy for a full store may drop.
     nothing_to_drop: bool,
 }
@@ -144,7 +148,9 @@ impl Committer {
             is_marked: start.is_marked,
             evicted_ids: 0,
             other_bytes: 0,
+            room: room::Room::default(),
             told_of_letters_at: None,
+            letters_told: None,
             nothing_to_drop: false,
             settings,
         };

@@ -61,7 +61,7 @@ const SEEN_BYTES_LEAST: u64 = 192 * 1024;
 const DELETED_AT_ONCE_MAX: usize = 16;
 
 /// What all files take, and may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Room {
     used_bytes: u64,
     max_bytes: u64,
@@ -81,6 +81,10 @@ impl Room {
 impl Committer {
     /// Makes room for `bytes` of rows, as far as the policy allows.
     pub(super) fn make_room(&mut self, bytes: u64, now: Now) {
+        // As of the last look, which every turn ends with: the system is not asked again while there is plenty.
+        if !self.room.is_low() && self.room.free_bytes() >= bytes_on_disk(bytes) {
+            return;
+        }
         while bytes > 0 && self.stuck.is_none() && self.room().free_bytes() < bytes_on_disk(bytes) {
             let delivered = self.wanted_delivered();
             let is_freed = self.delete_delivered(delivered, Duration::ZERO)
@@ -104,7 +108,8 @@ impl Committer {
         // A device's urgent records would have to be written elsewhere, and there is no room: then it waits for a delivery.
         // Gap records go along with the write.
         let is_gap = |block: &Arc<Block>| block.records_from(0).all(|(_, record)| record.topic == gap::TOPIC);
-        if let Ok(Some(plan)) = self.plan_drop(now)
+        // The write may hold the record of a drop that was cut short.
+        if let Ok(Some(plan)) = self.plan_drop(&self.gaps_with(write), now)
             && plan.kept.iter().filter(|block| block.first() >= plan.range.start).all(is_gap)
         {
             // Gone before it is written down: should that not come to be, a reader finds it missing.
@@ -117,7 +122,9 @@ impl Committer {
                     write.blocks.push(seal(&mut self.end, head.records, head.events, head.base_ms, row));
                 }
                 write.moved.extend(plan.moved);
-                self.add_gap(write, plan.gap, [plan.range].into_iter());
+                if let Some(gap) = plan.gap {
+                    self.add_gap(write, gap, [plan.range].into_iter());
+                }
                 return true;
             }
         }
@@ -217,8 +224,10 @@ impl Committer {
                 room = self.room();
             }
         }
+        self.room = room;
         self.segment_bytes_max = segment_bytes_max(self.settings.segment_bytes, room.max_bytes);
         self.log.meter.set_room_bytes(room.max_bytes);
+        self.log.dead_letters.set_room_bytes(room.max_bytes);
         // The ids of clients that are connected are not forgotten, so they have to fit the room that there is.
         let takes_ids = self.intake.pending().connected_bytes() <= pending_bytes_max(self.segment_bytes_max);
         let quota = quota(self.settings.when_full, room, self.nothing_to_drop);

@@ -24,7 +24,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Committer, mend};
+use super::{
+    Committer,
+    mend::{self, LostLetters},
+    room::Room,
+};
 use crate::{
     clock::Now,
     store::{
@@ -58,6 +62,8 @@ pub struct Write {
     pub moved: Vec<(usize, Mark)>,
     /// What is missing from now on, and the records in `blocks` that say so.
     pub gaps: Option<(Gaps, Vec<Gap>)>,
+    /// The lost dead letters that a record in `blocks` tells of.
+    pub letters: Option<LostLetters>,
 }
 
 impl Write {
@@ -144,6 +150,8 @@ impl Committer {
                 // Whoever reads it opens it anew, and reads what was committed.
                 self.active = None;
                 self.log.segments.abandon();
+                // Nor is it believed that there is room.
+                self.room = Room::default();
                 let wait = AGAIN_MIN.saturating_mul(1 << tries.min(5)).min(AGAIN_MAX);
                 let is_stopped = matches!(error, StoreError::Closed);
                 if !is_stopped && (tries.is_power_of_two() || tries == 0) {
@@ -237,7 +245,7 @@ impl Committer {
             cursors,
             pending: &pending,
             seen: &self.seen.snapshot(),
-            gaps: &write.gaps.as_ref().map_or_else(|| self.log.gaps(), |(gaps, _)| gaps.clone()),
+            gaps: &self.gaps_with(write),
         };
         fail::fail_point!("store-before-commit", |_| std::process::abort());
         let segment = Segment::create(&self.log.files, &beginning, |filler| {
@@ -252,6 +260,11 @@ impl Committer {
         })?;
         fail::fail_point!("store-after-commit", |_| std::process::abort());
         Ok(Arc::new(segment))
+    }
+
+    /// What is missing once `write` is durable.
+    pub(super) fn gaps_with(&self, write: &Write) -> Gaps {
+        write.gaps.as_ref().map_or_else(|| self.log.gaps(), |(gaps, _)| gaps.clone())
     }
 
     /// The cursors as `write` leaves them.
@@ -282,6 +295,9 @@ impl Committer {
             self.log.meter.lost(records.iter().map(mend::tell).sum());
         }
         self.log.extend(write.blocks, self.end);
+        if let Some(letters) = write.letters {
+            self.confirm_letters(letters, now);
+        }
         if let Some(end_ticket) = write.end_ticket {
             self.intake.committed(end_ticket);
         }

@@ -25,7 +25,7 @@ use super::{
         guard::{Guarded, guarded_redb as guarded, is_damage},
         overlay::Overlay,
         record::Record,
-        side_file::SideFile,
+        side_file::{SideFile, Size},
     },
     letter::Letter,
     tables::{self, DAMAGED, Found, META, Tables},
@@ -118,8 +118,22 @@ fn open_existing(files: &Files, told: Told, max_bytes: u64) -> Result<(Guarded, 
     }
     let (found, dropped) =
         guarded(|| prepare(db.get()?, format == Some(FORMAT_ASIDE), max_bytes)).map_err(judge)?;
-    let db = SIDE_FILE.tidied(files, told.store, db, found.bytes, tables::copy).map_err(Refusal::Error)?;
+    let db = match tidied(files, told, db, found.bytes, &mut None) {
+        Some(db) => db,
+        None => SIDE_FILE.open(files, told.store).map_err(Refusal::Error)?,
+    };
     Ok((db, found, dropped))
+}
+
+/// See [`SideFile::tidied`].
+pub(super) fn tidied(
+    files: &Files,
+    told: Told,
+    db: Guarded,
+    held: u64,
+    last: &mut Option<Size>,
+) -> Option<Guarded> {
+    SIDE_FILE.tidied((files, told.store), db, held, last, tables::copy)
 }
 
 /// The store that the file says it belongs to, if it can be read. Writes nothing.

@@ -67,6 +67,12 @@ impl DeadLetters {
     /// # Errors
     /// [`StoreError`]: none of them is taken away.
     pub fn remove(&self, ids: &[u64]) -> Result<u64, StoreError> {
+        let removed = self.remove_some(ids)?;
+        self.tidy();
+        Ok(removed)
+    }
+
+    fn remove_some(&self, ids: &[u64]) -> Result<u64, StoreError> {
         self.change(|tables| {
             let mut removed = 0;
             for id in ids {
@@ -86,13 +92,15 @@ impl DeadLetters {
             let page = self.list(filter, after, REMOVE_LETTERS_MAX)?;
             if !page.letters.is_empty() {
                 let ids: Vec<u64> = page.letters.iter().map(|letter| letter.id).collect();
-                removed += self.remove(&ids)?;
+                removed += self.remove_some(&ids)?;
             }
             match page.next {
                 Some(next) => after = next,
-                None => return Ok(removed),
+                None => break,
             }
         }
+        self.tidy();
+        Ok(removed)
     }
 }
 

@@ -8,8 +8,11 @@
 //! A dead letter is durable before its event counts as delivered, so an event is never in neither place. The file also
 //! carries the store's identity: a folder with it is ours.
 //!
-//! Limits: `dead_letters_max_bytes` of the room that letters take in the file, which is itself up to twice as large. When they are full the oldest are dropped, and a letter that is larger than all of the room is
-//! dropped itself: what is behind it goes on.
+//! Limits: `dead_letters_max_bytes` of the room that letters take in the file, which is itself up to twice as large, or one part in
+//! [`STORE_PART`] of the room of the store, as configured and as the disk has it, if that is less. When they are full the oldest are
+//! dropped, and a letter that is larger than all of the room is dropped itself: what is behind it goes on. Where others leave less of
+//! the disk, each letter that is put makes room for half as much again as it takes until they fit; a start drops all that is too much. A file
+//! that takes much more than it holds is made smaller by whoever put or removed the last letter.
 //!
 //! Failures: after any error the file is closed, and the next operation opens it again, checked. One that
 //! is damaged gets another name and a new one is made: [`DeadLetters::is_damaged`] says so until it is confirmed. One that cannot
@@ -44,15 +47,26 @@ use super::{
     disk::Files,
     error::StoreError,
     guard::{Guarded, guarded_redb as guarded},
+    side_file::Size,
 };
 use crate::telemetry;
+
+/// One part in this of the room of the store is what letters may take; the file takes up to twice that.
+const STORE_PART: u64 = 8;
+/// They may always take so many bytes: some letters, however small the disk is.
+const BYTES_LEAST: u64 = 256 * 1024;
 
 /// The dead letters of an open store.
 pub struct DeadLetters {
     files: Files,
     told: Told,
+    /// As configured.
     max_bytes: u64,
+    /// Bytes that all files of the store may take now.
+    room_bytes: AtomicU64,
     state: Mutex<State>,
+    /// What the file came to when it was last made smaller.
+    copied: Mutex<Option<Size>>,
     letters: AtomicU64,
     bytes: AtomicU64,
     /// Dropped by this process.
@@ -90,14 +104,16 @@ impl DeadLetters {
             files: files.clone(),
             told: Told { store, holds_events },
             max_bytes,
+            room_bytes: AtomicU64::new(disk_bytes(files)),
             state: Mutex::new(State::Shut),
+            copied: Mutex::new(None),
             letters: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             has_dropped: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),
         };
-        let opened = letters.reopen(&mut letters.state.lock());
+        let opened = letters.reopen(&mut letters.state.lock(), letters.max_bytes_now());
         match opened {
             Ok(()) => Ok(letters),
             Err(error @ StoreError::Format { .. }) => Err(error),
@@ -114,7 +130,20 @@ impl DeadLetters {
     /// # Errors
     /// [`StoreError`]: none of them is kept, so their events must not be released.
     pub fn put(&self, letters: &[Letter<'_>]) -> Result<(), StoreError> {
-        self.change(|tables| letters.iter().try_for_each(|letter| tables.put(letter, self.max_bytes)))
+        let max_bytes = self.max_bytes_now();
+        self.change(|tables| letters.iter().try_for_each(|letter| tables.put(letter, max_bytes)))?;
+        self.tidy();
+        Ok(())
+    }
+
+    /// All files of the store may take so many bytes from now on, as configured and as the disk has them.
+    pub fn set_room_bytes(&self, room_bytes: u64) {
+        self.room_bytes.store(room_bytes, Ordering::Relaxed);
+    }
+
+    /// What letters may take now.
+    fn max_bytes_now(&self) -> u64 {
+        max_bytes(self.max_bytes, self.room_bytes.load(Ordering::Relaxed))
     }
 
     /// How many there are.
@@ -184,6 +213,18 @@ impl DeadLetters {
         *self.state.lock() = State::Closed;
     }
 
+    /// Gives back to the disk what the file takes for nothing, if it is worth it. It costs a copy of what is held, with the lock: not on
+    /// the thread of the log.
+    fn tidy(&self) {
+        let mut state = self.state.lock();
+        if let State::Open(_) = *state
+            && let State::Open(db) = std::mem::replace(&mut *state, State::Shut)
+        {
+            let tidied = file::tidied(&self.files, self.told, db, self.bytes(), &mut self.copied.lock());
+            *state = tidied.map_or(State::Shut, State::Open);
+        }
+    }
+
     /// Changes something in a transaction of its own.
     fn change<T>(
         &self,
@@ -206,7 +247,8 @@ impl DeadLetters {
     /// Runs `act` on the open file. Any error shuts it: redb answers none of the calls after one.
     fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let mut state = self.state.lock();
-        self.reopen(&mut state)?;
+        // What is shut after a failure, on a disk that may be full for a moment only, loses nothing by it.
+        self.reopen(&mut state, self.max_bytes)?;
         let State::Open(db) = &*state else { return Err(StoreError::Closed) };
         guarded(|| act(db.get()?)).map_err(|error| {
             *state = State::Shut;
@@ -214,9 +256,10 @@ impl DeadLetters {
         })
     }
 
-    fn reopen(&self, state: &mut State) -> Result<(), StoreError> {
+    /// Opens the file if it is shut, and drops what is more than `max_bytes`.
+    fn reopen(&self, state: &mut State, max_bytes: u64) -> Result<(), StoreError> {
         if let State::Shut = state {
-            let (db, found, dropped) = file::open(&self.files, self.told, self.max_bytes)?;
+            let (db, found, dropped) = file::open(&self.files, self.told, max_bytes)?;
             self.note(&found);
             self.note_dropped(dropped);
             *state = State::Open(db);
@@ -242,9 +285,21 @@ impl DeadLetters {
         if before.checked_ilog2() != after.checked_ilog2() {
             tracing::warn!(
                 dropped = after,
-                max_bytes = self.max_bytes,
-                "the dead letters are full: the oldest are dropped; see \"tidegate dead-letters\", or raise dead_letters_max_bytes"
+                max_bytes = self.max_bytes_now(),
+                "the dead letters are full: the oldest are dropped; see \"tidegate dead-letters\", or raise dead_letters_max_bytes or the room of the store"
             );
         }
     }
+}
+
+/// Bytes that letters may take in a store that has so much room.
+#[must_use]
+pub fn max_bytes(configured: u64, room_bytes: u64) -> u64 {
+    configured.min((room_bytes / STORE_PART).max(BYTES_LEAST))
+}
+
+/// What the disk has for the store: what its files take, and what is free.
+fn disk_bytes(files: &Files) -> u64 {
+    let used = files.names().unwrap_or_default().iter().map(|name| files.used_bytes(name)).sum::<u64>();
+    used.saturating_add(files.available_bytes())
 }

@@ -19,7 +19,7 @@
 
 use std::collections::BTreeSet;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{
     super::{
@@ -124,7 +124,11 @@ fn open_existing(files: &Files, store: u32, book: &mut Book) -> Result<Guarded, 
     guarded(&path, || {
         db.get().and_then(|db| read(db, book)).map_err(|error| StoreError::disk(&path, error))
     })?;
-    SIDE_FILE.tidied(files, store, db, book.bytes(), |old, new| copy_table(old, new, COMMANDS))
+    let copy = |old: &ReadTransaction, new: &WriteTransaction| copy_table(old, new, COMMANDS);
+    match SIDE_FILE.tidied((files, store), db, book.bytes(), &mut None, copy) {
+        Some(db) => Ok(db),
+        None => SIDE_FILE.open(files, store),
+    }
 }
 
 /// A row; in format 1 nothing lay behind the command.

@@ -143,6 +143,7 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         let patience = Patience {
             ack_timeout: shared.settings.ack_timeout,
             slowest_ack,
+            doublings: shared.suspect.doublings(),
             knows_ignored: causes.knows(Fault::Ignored, now),
             knows_silent: causes.knows(Fault::Silent, now),
         };
@@ -359,6 +360,7 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         match self.deadlines.judge(self.in_flight(), self.now) {
             Due::Ack(limit) => return Err(Broken::AckTimeout(limit)),
             Due::Overtaken(limit) => return Err(Broken::Overtaken(limit)),
+            Due::Unanswered(limit) => return Err(Broken::Unanswered(limit)),
             Due::Silence(limit) => return Err(Broken::Silent(limit)),
             Due::Pong => return Err(Broken::PingTimeout(self.shared.settings.ack_timeout)),
             Due::Ping => self.ping(),

@@ -136,10 +136,10 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         let plan = self.trial.plan.take();
         let causes = self.shared.suspect.causes();
         let is_foreseen = causes.foresees(&Features::of(record), self.now)
-            || (causes.knows(Fault::Ignored, self.now) && self.shared.carried.is_overtaken(offset));
+            || (causes.knows(Fault::Ignored, self.now) && self.shared.carried.is_unanswered(offset));
         if plan.is_none() && !is_foreseen {
             // Nothing is learnt on this connection: once what is known is out of date, the rest is sent as ever.
-            self.is_careful = causes.is_recent(self.now) || self.shared.carried.is_overtaken(offset);
+            self.is_careful = causes.is_recent(self.now) || self.shared.carried.is_unanswered(offset);
             return Ok(None);
         }
         self.put_alone(offset, record, plan).await.map(Some)
@@ -169,11 +169,14 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         };
         if let Some(failed) = controls_failed {
             let more = std::mem::take(&mut self.trial.more_controls);
-            let control = self.shared.carried.control(record.topic, &more, failed);
-            if let Some(control) = control
-                && !self.put_control(offset, &control).await?
-            {
-                return Ok(false);
+            for nth in failed..failed.saturating_add(self.shared.carried.controls(&more)) {
+                let Some(control) = self.shared.carried.control(record.topic, &more, nth) else { break };
+                match self.put_control(offset, &control).await? {
+                    Some(true) => break,
+                    Some(false) => return Ok(false),
+                    // The next one may be.
+                    None => {}
+                }
             }
         }
         self.trial.is_alone = true;
@@ -190,14 +193,18 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         self.deadlines.set_alone(None);
         self.trial.is_alone = false;
         if !self.shared.carried.is_counted(offset) {
+            self.shared.carried.set_unanswered(None);
             self.shared.suspect.causes_mut().refute(&Features::of(record));
         }
         Ok(true)
     }
 
-    /// Sends the control before the record at `head`, and waits for its acknowledgement. False on shutdown.
-    async fn put_control(&mut self, head: u64, control: &Control) -> Result<bool, Broken> {
-        let Some(record) = control.record() else { return Ok(true) };
+    /// Sends the control before the record at `head`, and waits for its acknowledgement. False on shutdown; `None` if it cannot be
+    /// sent in this format, so that it shows nothing.
+    async fn put_control(&mut self, head: u64, control: &Control) -> Result<Option<bool>, Broken> {
+        let Some(record) = control.record() else { return Ok(None) };
+        // A copy of what was taken before does not set back what the upstream has retained since then.
+        let record = Record { retain: record.retain && control.offset > head, ..record };
         // It releases nothing, whatever becomes of it.
         let id = self.window.push_part(head, 0, false, self.now).expect(ROOM);
         let out = self.link.outbox();
@@ -214,18 +221,19 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         if !is_written {
             self.window.set_aside(id);
             self.release();
-            return Ok(true);
+            return Ok(None);
         }
         self.trial.control = Some(id);
+        self.deadlines.set_alone(Some(record.size()));
         if !self.settle_all().await? {
-            return Ok(false);
+            return Ok(Some(false));
         }
         self.trial.control = None;
         if is_whole && control.offset > head {
             self.shared.carried.add_acked(std::iter::once(control.offset));
         }
         self.shared.carried.keep(control.clone());
-        Ok(true)
+        Ok(Some(true))
     }
 
     /// Waits until nothing is in flight. False on shutdown.
@@ -332,6 +340,9 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         };
         let head = self.shared.source.released();
         let carried = &mut self.shared.carried;
+        if matches!(broken, Broken::Unanswered(_) | Broken::AckTimeout(_)) {
+            carried.set_unanswered(self.window.back_offset());
+        }
         carried.add_acked(self.window.acknowledged_records());
         for block in self.settled_block.iter().chain(self.blocks.front()) {
             let taken = S::records_from(block, self.began_at).filter(|(offset, record)| {
@@ -355,7 +366,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
                 let is_head = |refused: &Refusal| Some(refused.offset) == self.window.front_offset();
                 self.trial.refused.filter(is_head).map(|_| Fault::Refused(*reason))
             }
-            Broken::Overtaken(_) => Some(Fault::Ignored),
+            Broken::Overtaken(_) | Broken::Unanswered(_) => Some(Fault::Ignored),
             Broken::AckTimeout(_) if !self.deadlines.awaits_pong() => Some(Fault::Ignored),
             Broken::AckTimeout(_) | Broken::PingTimeout(_) | Broken::Silent(_) => Some(Fault::Silent),
             _ => None,

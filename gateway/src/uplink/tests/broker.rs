@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
     task::JoinHandle,
 };
 
@@ -42,6 +42,8 @@ pub enum Reply {
     Ack,
     /// PUBACK after some time, in which nothing else is read.
     AckAfter(Duration),
+    /// PUBACK after some time, in which everything else is answered.
+    AckMeanwhile(Duration),
     /// PUBACK of MQTT 5 with a reason.
     Refuse(u8),
     /// Nothing.
@@ -113,7 +115,7 @@ impl Broker {
 }
 
 async fn serve(
-    mut socket: TcpStream,
+    socket: TcpStream,
     connack: &[u8],
     connection: usize,
     script: &mut (impl FnMut(usize, &Came) -> Reply + Send),
@@ -121,6 +123,8 @@ async fn serve(
 ) -> std::io::Result<()> {
     // Or a close right after would take acknowledgements with it that were said to be sent.
     socket.set_nodelay(true)?;
+    let (mut socket, answers) = socket.into_split();
+    let answers = Arc::new(tokio::sync::Mutex::new(answers));
     let mut version = 4;
     loop {
         let head = socket.read_u8().await?;
@@ -148,17 +152,26 @@ async fn serve(
             tokio::time::sleep(delay).await;
         }
         match reply {
-            Reply::Ack if ping => socket.write_all(&[0xD0, 0]).await?,
-            Reply::Ack | Reply::AckAfter(_) => socket.write_all(&[0x40, 2, id[0], id[1]]).await?,
-            Reply::Refuse(reason) => socket.write_all(&[0x40, 3, id[0], id[1], reason]).await?,
+            Reply::Ack if ping => answers.lock().await.write_all(&[0xD0, 0]).await?,
+            Reply::Ack | Reply::AckAfter(_) => {
+                answers.lock().await.write_all(&[0x40, 2, id[0], id[1]]).await?
+            }
+            Reply::AckMeanwhile(delay) => {
+                let answers = answers.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let _ = answers.lock().await.write_all(&[0x40, 2, id[0], id[1]]).await;
+                });
+            }
+            Reply::Refuse(reason) => answers.lock().await.write_all(&[0x40, 3, id[0], id[1], reason]).await?,
             Reply::Silence => {}
-            Reply::Bytes(bytes) => socket.write_all(&bytes).await?,
+            Reply::Bytes(bytes) => answers.lock().await.write_all(&bytes).await?,
             Reply::Close => return Ok(()),
         }
     }
 }
 
-async fn read_length(socket: &mut TcpStream) -> std::io::Result<usize> {
+async fn read_length(socket: &mut OwnedReadHalf) -> std::io::Result<usize> {
     let (mut length, mut shift) = (0, 0);
     loop {
         let byte = socket.read_u8().await?;

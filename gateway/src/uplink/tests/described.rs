@@ -135,6 +135,22 @@ async fn a_frame_that_no_birth_explains_is_set_aside_whole_and_what_is_behind_it
 }
 
 #[tokio::test]
+async fn an_event_over_which_the_upstream_closes_is_set_aside_though_no_birth_explains_those_before_it() {
+    let unborn = (0..12).map(|n| Owned { topic: format!("tg/s-{n}/e"), ..frame(0, &[climate(n)]) });
+    let behind = ["bad", "door", "door"].map(|topic| Owned::new(topic, b"open"));
+    let records: Vec<_> = unborn.chain(behind).collect();
+    let closes = |_: usize, came: &broker::Came| match came {
+        broker::Came::Publish(arrival) if arrival.topic == "bad" => Reply::Close,
+        _ => Reply::Ack,
+    };
+    let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &Knowledge::default(), closes).await;
+    assert!(arrivals.iter().any(|arrival| arrival.topic == "door"));
+    let (bad, unexplained): (Vec<_>, Vec<_>) = aside.iter().partition(|(offset, _)| *offset == 12);
+    assert_eq!((unexplained.len(), bad.len()), (12, 1), "{aside:?}");
+    assert_eq!(bad[0].1, "the upstream closed the connection over it");
+}
+
+#[tokio::test]
 async fn an_event_that_is_not_what_its_kind_says_is_left_out_and_the_others_of_its_frame_go() {
     let records = [frame(7, &[climate(1), vec![0xff; 3], climate(3)])];
     let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &informed(), acks).await;

@@ -269,3 +269,75 @@ async fn a_dead_letter_that_cannot_be_written_is_tried_at_intervals_and_not_at_o
     assert_eq!(log.aside().len(), 1);
     uplink.stop().await;
 }
+
+/// A CONNACK of MQTT 5 with this Receive Maximum.
+fn accepted_with(receive_max: u16) -> Vec<u8> {
+    let [high, low] = receive_max.to_be_bytes();
+    vec![0x20, 6, 0, 0, 3, 0x21, high, low]
+}
+
+/// Bad events that are never acknowledged, each on a topic of its own: `bursts` times `bad` in a row, and a good one behind them, at
+/// the patience that an uplink has by default. Gives how long each burst held up the good one.
+async fn held_up_by(receive_max: u16, bad: usize, bursts: usize) -> Vec<Duration> {
+    let is_bad = |payload: &str| payload.starts_with("bad");
+    let broker = Broker::start(&accepted_with(receive_max), except(is_bad, |_| Reply::Silence)).await;
+    let log = Log::default();
+    (0..20).for_each(|n| log.push(Owned::new(&format!("good/{n}"), b"good")));
+    let mut settings = Settings::new("cloud", "127.0.0.1", "barn-7");
+    (settings.port, settings.version) = (broker.port, Version::V5);
+    let uplink = Running::start(settings, log.clone());
+    uplink.released(20).await;
+    let (mut count, mut held_up) = (20, Vec::new());
+    for burst in 0..bursts {
+        for n in 0..bad {
+            log.push(Owned::new(&format!("t/{burst}/{n}"), format!("bad {burst} {n}").as_bytes()));
+        }
+        log.push(Owned::new("good/0", b"good"));
+        count += bad as u64 + 1;
+        let began = crate::clock::monotonic();
+        while log.released() < count && began.elapsed() < Duration::from_secs(120) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        held_up.push(began.elapsed());
+    }
+    assert_eq!(uplink.log.aside().len(), bad * bursts, "{receive_max} {held_up:?}");
+    assert_eq!(uplink.log.released(), count, "{receive_max} {held_up:?}");
+    assert_eq!(uplink.health.view().delivered_events, count - (bad * bursts) as u64);
+    assert!(broker.arrivals().iter().filter(|(_, came)| came.payload == b"good").count() >= 20 + bursts);
+    uplink.stop().await;
+    held_up
+}
+
+#[tokio::test]
+async fn unanswered_events_that_fill_the_window_hold_up_the_first_time_for_half_a_minute_and_then_for_seconds()
+ {
+    let s = Duration::from_secs;
+    let (one, ten, burst) = tokio::join!(held_up_by(1, 1, 3), held_up_by(10, 12, 1), held_up_by(1, 12, 1));
+    assert!(one[0] < s(30) && one[1..].iter().all(|held_up| *held_up < s(8)), "{one:?}");
+    for held_up in [ten, burst] {
+        assert!(held_up[0] < s(30 + 11 * 5 / 2), "{held_up:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_acknowledges_slowly_is_not_taken_for_one_that_ignores_an_event() {
+    let script = |_, came: &Came| match came {
+        Came::Publish(Arrival { payload, .. }) if payload == b"2" => Reply::Silence,
+        Came::Publish(_) => Reply::AckMeanwhile(Duration::from_secs(2)),
+        _ => Reply::Ack,
+    };
+    let broker = Broker::start(&accepted_with(1), script).await;
+    let mut settings = settings(broker.port);
+    settings.version = Version::V5;
+    let uplink = Running::start(settings, Log::numbered(5));
+    tokio::time::timeout(Duration::from_secs(120), async {
+        while uplink.log.released() < 5 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("the uplink goes on");
+    let aside: Vec<u64> = uplink.log.aside().into_iter().map(|(offset, _)| offset).collect();
+    assert_eq!(aside, [2]);
+    uplink.stop().await;
+}

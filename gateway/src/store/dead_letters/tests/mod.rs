@@ -10,6 +10,8 @@ use std::{
 use failing_disk::{Failing, Fault};
 use redb::{Builder, TableDefinition};
 
+use std::time::Duration;
+
 use super::*;
 use crate::store::{
     folder::OsFolder,
@@ -335,7 +337,8 @@ fn a_flipped_byte_anywhere_is_damage_or_harmless_and_never_a_panic() {
         let list = || letters.list(&DeadLetterFilter::default(), 0, 1000);
         // A process that another test has just begun holds the lock of all files that are open, until it runs its own program.
         let is_locked = |page: &Result<_, StoreError>| matches!(page, Err(StoreError::Disk { cause, .. }) if matches!(**cause, redb::Error::DatabaseAlreadyOpen));
-        let page = std::iter::repeat_with(list).find(|page| !is_locked(page)).unwrap().unwrap();
+        let tries = std::iter::repeat_with(list).inspect(|_| std::thread::sleep(Duration::from_millis(1)));
+        let page = tries.take(10_000).find(|page| !is_locked(page)).unwrap().unwrap();
         if letters.is_damaged() {
             damaged += 1;
         } else {
@@ -387,4 +390,39 @@ fn after_closing_everything_says_closed() {
     letters.close();
     assert!(matches!(letters.put(&[letter(0, record("c", b"x"))]), Err(StoreError::Closed)));
     assert!(matches!(letters.get(1), Err(StoreError::Closed)));
+}
+
+#[test]
+fn letters_take_what_is_configured_or_a_part_of_the_room() {
+    const MIB: u64 = 1 << 20;
+    for (configured, room, wanted) in [
+        (64 * MIB, 8 << 30, 64 * MIB),
+        (64 * MIB, 24 * MIB, 3 * MIB),
+        (64 * MIB, MIB, BYTES_LEAST),
+        (64 * MIB, 0, BYTES_LEAST),
+        (4_096, 0, 4_096),
+    ] {
+        assert_eq!(max_bytes(configured, room), wanted, "{configured} in {room}");
+    }
+}
+
+#[test]
+fn where_others_take_the_disk_each_letter_costs_one_more_until_they_fit() {
+    let bench = Bench::new();
+    let letters = bench.begin();
+    let put = |offset| letters.put(&[letter(offset, record("c", &[7; 1_000]))]).unwrap();
+    (0..900).for_each(put);
+    assert_eq!(letters.count(), 900);
+    letters.set_room_bytes(0);
+    *letters.state.lock() = State::Shut;
+    assert!(letters.get(900).unwrap().is_some());
+    assert_eq!(letters.count(), 900, "opened again after a failure, it holds what it held");
+    (900..905).for_each(put);
+    assert!((894..=900).contains(&letters.count()), "{}", letters.count());
+    (905..2_000).for_each(put);
+    assert!(letters.bytes() <= BYTES_LEAST, "{}", letters.bytes());
+    let kept = letters.count();
+    letters.set_room_bytes(u64::MAX);
+    (2_000..2_100).for_each(put);
+    assert_eq!(letters.count(), kept + 100);
 }
