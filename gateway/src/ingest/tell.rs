@@ -1,19 +1,48 @@
-//! What the log and the metrics are told of a connection's end and of its limits: each thing once for each client, for one
-//! client can cause any number of them, or the first time and whenever there are twice as many.
+//! What the log and the metrics are told of a connection's end and of its limits: each thing once for each client, or for the
+//! address of one that was not let in, or the first time and whenever there are twice as many: one of them can cause any number.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use super::{
     connection::Shared,
     error::Fault,
+    places::network,
     quota::Limit,
     registry::{TURN_MAX, Turns},
     session::End,
     settings::UNRELEASED_PER_INFLIGHT,
 };
 
-/// A connection from `peer` ended; `had_seat` says that its client was accepted. One that ended before its client had said who it
-/// is is known by its address.
+/// Of whom something is told once: a client by its id, and one that has not said it, or was not let in, by its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Whom<'a> {
+    Client(&'a str),
+    Address(IpAddr),
+}
+
+impl<'a> Whom<'a> {
+    fn new(client: &'a str, peer: SocketAddr) -> Self {
+        match client {
+            "" => Whom::Address(network(peer.ip())),
+            client => Whom::Client(client),
+        }
+    }
+}
+
+impl fmt::Display for Whom<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Whom::Client(_) => "client",
+            Whom::Address(_) => "address",
+        })
+    }
+}
+
+/// A connection from `peer` ended; `had_seat` says that its client was accepted.
 pub(super) fn end(shared: &Shared, client: &Arc<str>, peer: SocketAddr, had_seat: bool, end: End) {
     let End::Fault(fault) = end else {
         tracing::debug!(%client, ?end, "connection ended");
@@ -24,20 +53,12 @@ pub(super) fn end(shared: &Shared, client: &Arc<str>, peer: SocketAddr, had_seat
     } else {
         shared.meters.refused(fault);
     }
-    let is_new = || match client.is_empty() {
-        true => shared.told.is_new((peer.ip().to_canonical(), fault.label())),
-        false => shared.told.is_new((client, fault.label())),
-    };
+    let whom = Whom::new(client, peer);
     if let Fault::PacketTooLarge { .. } = fault {
-        let times = match client.is_empty() {
-            true => shared.told.more((peer.ip().to_canonical(), fault.label())),
-            false => shared.told.more((client, fault.label())),
-        };
-        if let Some(times) = times {
+        if let Some(times) = shared.told.more((whom, fault.label())) {
             tracing::warn!(%client, %peer, times, "connection closed: {fault}; raise it in the configuration if such packets are meant");
         }
-    } else if fault.breaks_rules() && is_new() {
-        let whom = if client.is_empty() { "address" } else { "client" };
+    } else if fault.breaks_rules() && shared.told.is_new((whom, fault.label())) {
         tracing::warn!(%client, %peer, "connection closed: {fault} (said once for this {whom})");
     } else if matches!(fault, Fault::Busy | Fault::PushedOut) && shared.told.is_new(fault.label()) {
         tracing::warn!("a client was refused: {fault} (said once)");
