@@ -30,6 +30,7 @@ use crate::{
     ingest::{
         admission::{self, Verdict},
         listener::Ends,
+        topics,
     },
     store::{AppendError, Batch, Block, Follower, Intake, Outbox, ReadError, Record, StoreError, View},
     telemetry,
@@ -249,6 +250,10 @@ impl AtWork {
     /// Publishes a will as its client would have, and gives the watermark at which it is durable. `None` if there is no room for it
     /// now.
     fn publish(&self, will: &Message, now: Now) -> Option<u64> {
+        // One that an earlier version took.
+        if topics::is_reserved(&will.topic) {
+            return Some(0);
+        }
         let routes = &self.bus.0.settings.routes;
         let properties = will.all_properties();
         let published = will.record(now.wall_ms, &properties);
