@@ -892,3 +892,65 @@ async fn what_is_published_on_the_gateways_own_topics_from_outside_is_refused_to
     records.retain(|record| record != "s/open before");
     assert_eq!(records, ["seen last", "s/open after"]);
 }
+
+/// Topic and payload of the next message, and whether it comes as a retained one.
+async fn figure(client: &mut Client) -> (String, String, bool) {
+    let packet = client.packet().await;
+    assert_eq!(packet[0] & 0xf6, 0x30, "QoS 0: {packet:02x?}");
+    let (topic, payload) = packet[4..].split_at(usize::from(packet[3]));
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(topic), text(payload), packet[0] & 1 != 0)
+}
+
+async fn subscribe(client: &mut Client, filter: &str) -> u8 {
+    client.send(&packet(0x82, &[&[0, 1], &text(filter), &[0]])).await;
+    client.packet().await[4]
+}
+
+#[tokio::test]
+async fn a_health_check_finds_the_gateways_figures_below_sys_and_gets_them_anew_while_it_looks() {
+    let house = House::open(Policy::default()).await;
+    let (mut device, _) = Client::connect(house.open, &nobody(5, "device")).await;
+    device.send(&publish(5, QOS1, "s/open", 1, "x")).await;
+    device.packet().await;
+    let (mut all, _) = Client::connect(house.open, &nobody(4, "all")).await;
+    assert_eq!(subscribe(&mut all, "#").await, 0);
+    let (mut check, _) = Client::connect(house.open, &nobody(4, "check")).await;
+    assert_eq!(subscribe(&mut check, "$SYS/#").await, 0);
+    let mut found = std::collections::BTreeMap::new();
+    for _ in 0..12 {
+        let (topic, value, is_retained) = figure(&mut check).await;
+        assert!(is_retained, "{topic}");
+        found.insert(topic, value);
+    }
+    let of = |name: &str| found.get(&format!("$SYS/broker/{name}")).map(String::as_str);
+    assert!(of("version").is_some_and(|version| version.starts_with("tidegate version 0.")), "{found:?}");
+    assert!(of("uptime").is_some_and(|uptime| uptime.ends_with(" seconds")), "{found:?}");
+    for name in ["clients/connected", "clients/total"] {
+        assert_eq!(of(name), Some("3"), "{name}: {found:?}");
+    }
+    assert_eq!((of("clients/disconnected"), of("publish/messages/received")), (Some("0"), Some("1")));
+    // CONNECT, PUBLISH; CONNECT, SUBSCRIBE; CONNECT, and what is under way.
+    let received: u64 = of("messages/received").unwrap().parse().unwrap();
+    assert!((5..=6).contains(&received), "{found:?}");
+    for name in ["messages/sent", "publish/messages/sent", "subscriptions/count", "retained messages/count"] {
+        assert!(of(name).is_some_and(|n| n.parse::<u64>().is_ok()), "{name}: {found:?}");
+    }
+    // Anew, and not as retained ones, for it subscribes already.
+    let (mut uptime, mut anew) = (None, vec![]);
+    while uptime.is_none() {
+        let (topic, value, is_retained) = figure(&mut check).await;
+        assert!(!is_retained, "{topic}");
+        uptime = (topic == "$SYS/broker/uptime").then_some(value);
+        anew.push(topic);
+    }
+    assert!(uptime.as_deref() != of("uptime"), "{uptime:?}");
+    // A wildcard in the first level takes none of them.
+    device.send(&publish(5, QOS1, "s/open", 2, "last")).await;
+    assert_eq!(figure(&mut all).await.0, "s/open");
+
+    // The access rules hold as for any other topic.
+    let house = House::open(policy()).await;
+    let mut barn = house.user(&hello(4, "barn-3", SECRET)).await;
+    assert_eq!(subscribe(&mut barn, "$SYS/broker/uptime").await, 0x80);
+}

@@ -16,6 +16,12 @@ pub const SYSTEM: &str = "$SYS/";
 /// lets clients publish on.
 const BRIDGE_STATE: &str = "$SYS/broker/connection/+/state";
 
+/// Whether a topic is, or a filter takes, what the gateway says of itself.
+#[must_use]
+pub fn is_system(text: &str) -> bool {
+    text.starts_with(SYSTEM)
+}
+
 /// Whether nobody but the gateway publishes on `topic`: what is read there is its own word.
 #[must_use]
 #[inline]

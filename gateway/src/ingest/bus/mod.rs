@@ -28,6 +28,7 @@ mod retained;
 mod route;
 mod sessions;
 mod share;
+mod system;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -52,12 +53,14 @@ pub(super) use outgoing::{put_number, put_pubrel};
 pub use refusals::Bound;
 pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
+pub use system::Traffic;
 pub(super) use task::{restore, run};
 pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
 
 use super::{
     meters::{Doublings, Repeats},
     settings::Settings,
+    topics,
 };
 use crate::store::SessionChange;
 use route::Takers;
@@ -106,6 +109,9 @@ struct Inner {
     /// How long the machine was off before its boot, in milliseconds, as far as the times here count it.
     off_ms: AtomicU64,
     counts: Counts,
+    /// What is seen below `$SYS/`.
+    traffic: Arc<Traffic>,
+    figures_at: system::Times,
     warned: Warned,
 }
 
@@ -217,6 +223,8 @@ impl Bus {
             catches_up: AtomicBool::new(false),
             off_ms: AtomicU64::new(0),
             counts: Counts::default(),
+            traffic: Arc::default(),
+            figures_at: system::Times::default(),
             warned: Warned::default(),
         }))
     }
@@ -257,6 +265,9 @@ impl Bus {
 
     /// Subscribes the session to `filter`, which was checked, and gives it what is retained.
     pub fn subscribe(&self, mailbox: &Arc<Mailbox>, filter: &str, subscription: Subscription) -> Subscribed {
+        if topics::is_system(filter) {
+            self.look_at_figures();
+        }
         let has_retained;
         {
             let mut takers = self.0.takers.write();

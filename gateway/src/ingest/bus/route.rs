@@ -19,6 +19,7 @@ use super::{
     retained::{Outcome, Retained},
     share,
 };
+use crate::ingest::topics;
 
 /// What a subscription takes beside its filter, in bytes: in its session, and on its node.
 const ENTRY_BYTES: usize = 256;
@@ -31,6 +32,8 @@ pub(super) struct Takers {
     /// What subscriptions take beside the nodes of their filters.
     entries_bytes: usize,
     pub retained: Retained,
+    /// What the gateway says of itself, which is not saved.
+    figures: Retained,
 }
 
 #[derive(Debug, Clone)]
@@ -116,6 +119,28 @@ impl Takers {
 
     pub fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.shared.is_empty()
+    }
+
+    /// The retained messages that a filter takes, by topic; those behind the topic `after`, if there is one.
+    pub fn retained_for<'a>(
+        &'a self,
+        filter: &'a str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<Message>> + use<'a> {
+        let is_system = topics::is_system(filter);
+        let mut figures =
+            is_system.then(|| self.figures.matching(filter, after)).into_iter().flatten().peekable();
+        let mut others = self.retained.matching(filter, after).peekable();
+        std::iter::from_fn(move || match (figures.peek(), others.peek()) {
+            (Some(figure), Some(other)) if figure.topic > other.topic => others.next(),
+            (Some(_), _) => figures.next(),
+            (None, _) => others.next(),
+        })
+    }
+
+    /// Keeps what the gateway says of itself for those that subscribe later.
+    pub fn keep_figure(&mut self, message: &Arc<Message>) {
+        self.figures.put(message, usize::MAX, usize::MAX);
     }
 
     /// Those that subscribe to this very topic, without wildcards.
@@ -222,6 +247,10 @@ impl Bus {
 
     /// Gives what is to be told.
     fn retain(&self, takers: &mut Takers, message: &Arc<Message>) -> Option<Refusal> {
+        if topics::is_reserved(&message.topic) {
+            takers.keep_figure(message);
+            return None;
+        }
         let (messages_max, bytes_max) = (self.0.settings.retained_messages_max, self.retained_bytes_max());
         match takers.retained.put(message, messages_max, bytes_max) {
             Outcome::Same => {}

@@ -284,6 +284,7 @@ impl AtWork {
         self.bus.publish_wills(now.steady_ms, |will| self.publish(will, now));
         self.bus.expire_retained(now.steady_ms);
         self.count();
+        self.bus.say_figures(now.steady_ms);
         self.ticks += 1;
         let behind = self.follower.position() - self.saved_position;
         let is_due = (self.ticks >= SAVE_AFTER_TICKS && self.bus.has_unsaved())
@@ -353,7 +354,9 @@ impl AtWork {
     fn count(&mut self) {
         let counts = &self.bus.0.counts;
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
-        counter!(telemetry::LOCAL_DELIVERED).increment(take(&counts.delivered));
+        let delivered = take(&counts.delivered);
+        counter!(telemetry::LOCAL_DELIVERED).increment(delivered);
+        let mut dropped = 0;
         counter!(telemetry::LOST_WILLS).increment(take(&counts.wills_lost));
         for (reason, count) in [
             ("queue-full", take(&counts.queue_full)),
@@ -366,8 +369,10 @@ impl AtWork {
         ] {
             if count > 0 {
                 counter!(telemetry::LOCAL_DROPPED, "reason" => reason).increment(count);
+                dropped += count;
             }
         }
+        self.bus.0.traffic.delivered(delivered, dropped);
         self.passed_over = self.follower.passed_over();
         let sessions = self.bus.0.sessions.lock();
         let queued: usize = sessions.values().map(|mailbox| mailbox.state().outbound.queued()).sum();

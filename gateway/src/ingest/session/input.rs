@@ -229,6 +229,7 @@ impl Session {
         body: &[u8],
         sink: &mut S,
     ) -> Result<(), Fault> {
+        self.counts.other_packets += 1;
         if matches!(self.phase, Phase::Fresh) {
             return self.take_first(now, header, body);
         }

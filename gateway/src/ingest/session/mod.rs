@@ -199,7 +199,9 @@ impl Session {
     pub fn handle_watermark(&mut self, now: Now, watermark: Watermark) {
         let wanted = self.wants_input();
         if matches!(self.phase, Phase::Open | Phase::Draining) {
+            let owed = self.acks.owed();
             self.acks.write_due(watermark.committed, self.version, &mut self.out);
+            self.counts.answers += (owed - self.acks.owed()) as u64;
         }
         if !wanted && self.wants_input() {
             self.heard = now.at;
@@ -413,6 +415,7 @@ impl Session {
     fn emit(&mut self, packet: &[u8]) {
         // A packet that the client does not take is left out, as if it had been sent [MQTT-3.1.2-25].
         if packet.len() <= self.packet_bytes_max {
+            self.counts.answers += 1;
             self.out.extend_from_slice(packet);
         }
     }
