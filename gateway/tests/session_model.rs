@@ -201,7 +201,8 @@ impl Case {
         (session.expiry_s, session.away) = (hello.expiry_s, None);
         if let Some((will, seconds)) = will.zip(will_delay_s) {
             let delay_ms = u64::from(u32::from(seconds).min(hello.expiry_s)) * 1000;
-            let will = KeptWill { payload: will.payload, delay_ms, due_ms: None, ends_with_session: false };
+            let (payload, due_ms) = (will.payload, None);
+            let will = KeptWill { payload, delay_ms, due_ms, ends_with_session: false, is_unsure: false };
             self.book.wills.insert(id, will);
         }
         self.clients.insert(id, client);

@@ -2,8 +2,8 @@
 //! from another site. Pure.
 //!
 //! ```text
-//!   Host    ─▶ loopback by name or address, the address that the connection came in at, or none ─┐ else 403
-//!   Origin  ─▶ none, or the same as Host, for what changes something ────────────────────────────┴▶ the pages
+//!   Host    ─▶ loopback by name or address, or none ──────────────────┐ else 403
+//!   Origin  ─▶ none, or the same as Host, for what changes something ─┴▶ the pages
 //! ```
 //! A browser always names both, and a page cannot choose them. Programs such as scrapers ask by address, and some of HTTP/1.0
 //! name no host: they go on.
@@ -14,21 +14,16 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority};
 
 use super::answer::Refused;
 
-/// Refuses a request to an address of ours, `local`, that a page of another site may have made.
-pub(super) fn judge(
-    local: Option<IpAddr>,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<(), Refused> {
+/// Refuses a request that a page of another site may have made.
+pub(super) fn judge(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
     let hosts = || {
         let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
         uri.authority().map(Authority::as_str).into_iter().chain(named)
     };
-    if let Some(foreign) = hosts().find(|host| !is_ours(host, local)) {
+    if let Some(foreign) = hosts().find(|host| !is_ours(host)) {
         return Err(refused(format!(
-            "the request is for the host {foreign:?}, which is neither this machine's loopback nor the address that it came in \
-             at: ask for 127.0.0.1 or localhost (a page in a browser could reach this port under a name of its own)"
+            "the request is for the host {foreign:?}, which is not this machine's loopback: ask for 127.0.0.1 or localhost (a page in \
+             a browser could reach this port under a name of its own)"
         )));
     }
     let changes_nothing = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
@@ -51,14 +46,14 @@ fn refused(why: String) -> Refused {
 }
 
 /// Whether `host`, with or without a port, is this machine by a name or an address that nobody else can have.
-fn is_ours(host: &str, local: Option<IpAddr>) -> bool {
+fn is_ours(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     if authority.as_str().contains('@') {
         return false;
     }
     match name.parse::<IpAddr>().map(|address| address.to_canonical()) {
-        Ok(address) => address.is_loopback() || local.is_some_and(|local| local.to_canonical() == address),
+        Ok(address) => address.is_loopback(),
         Err(_) => {
             let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
             name == "localhost" || name.ends_with(".localhost")
@@ -73,15 +68,14 @@ mod tests {
     fn judged(method: &Method, uri: &str, headers: &[(header::HeaderName, &str)]) -> Option<String> {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
-        let local = Some([192, 168, 7, 1].into());
-        judge(local, method, &uri.parse().unwrap(), &headers).err().map(|refused| {
+        judge(method, &uri.parse().unwrap(), &headers).err().map(|refused| {
             assert_eq!(refused.status, StatusCode::FORBIDDEN);
             refused.why
         })
     }
 
     #[test]
-    fn a_host_is_loopback_or_the_address_that_the_request_came_in_at() {
+    fn a_host_is_loopback() {
         for good in [
             "localhost",
             "LOCALHOST:8080",
@@ -91,8 +85,6 @@ mod tests {
             "127.8.0.1:9",
             "[::1]:8080",
             "[::ffff:127.0.0.1]",
-            "192.168.7.1",
-            "192.168.7.1:8080",
         ] {
             assert_eq!(judged(&Method::POST, "/", &[(header::HOST, good)]), None, "{good}");
         }
@@ -101,7 +93,7 @@ mod tests {
             "evil.example:8080",
             "localhost.evil.example",
             "notlocalhost",
-            "192.168.7.2",
+            "192.168.7.1:8080",
             "",
             "127.0.0.1.",
             "localhost@evil.example",

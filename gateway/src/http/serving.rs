@@ -10,7 +10,7 @@
 //!
 //! Limits: [`Limits`]; a head of [`HEAD_BYTES_MAX`]. It knows no path: see `pages`.
 
-use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -161,12 +161,11 @@ async fn connection(
     limits: Limits,
     shutdown: CancellationToken,
 ) {
-    let local = stream.local_addr().ok().map(|address| address.ip());
     let pages = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
         let (seat, pages) = (seat.clone(), pages.clone());
         async move {
-            let answer = match whole(request, local, limits.body_timeout).await {
+            let answer = match whole(request, limits.body_timeout).await {
                 Ok(request) => {
                     let _working = seat.working();
                     hyper::service::Service::call(&pages, request).await
@@ -203,18 +202,14 @@ async fn connection(
 }
 
 /// The request with its body, which is read before anything is done for it, and after it is known that no foreign page sent it.
-async fn whole(
-    request: Request<Incoming>,
-    local: Option<IpAddr>,
-    limit: Duration,
-) -> Result<Request, Response> {
+async fn whole(request: Request<Incoming>, limit: Duration) -> Result<Request, Response> {
     let (parts, body) = request.into_parts();
     let refused = |refused: Refused| {
         let mut answer = refused.into_response();
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         answer
     };
-    host::judge(local, &parts.method, &parts.uri, &parts.headers).map_err(refused)?;
+    host::judge(&parts.method, &parts.uri, &parts.headers).map_err(refused)?;
     let too_long = || {
         let why = format!("the body cannot be read, or is longer than {BODY_BYTES_MAX} bytes");
         refused(Refused { status: StatusCode::PAYLOAD_TOO_LARGE, why })

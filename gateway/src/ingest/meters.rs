@@ -155,7 +155,7 @@ impl Told {
 
     /// `thing` happened once more. Gives how often it has by now, if that has to be told: as [`Repeats::more`].
     pub fn more(&self, thing: impl Hash) -> Option<u64> {
-        self.repeats.more(thing)
+        self.repeats.more(thing, 1)
     }
 }
 
@@ -167,9 +167,13 @@ impl Doublings {
     /// It happened `times` more. Gives how many there are by now, if that has to be told.
     pub fn more(&self, times: u64) -> Option<u64> {
         let before = self.0.fetch_add(times, Ordering::Relaxed);
-        let now = before.wrapping_add(times);
-        (before.checked_ilog2() != now.checked_ilog2()).then_some(now)
+        doubled(before, before.wrapping_add(times))
     }
+}
+
+/// `now`, if it has reached a power of two that `before` had not.
+fn doubled(before: u64, now: u64) -> Option<u64> {
+    (before.checked_ilog2() != now.checked_ilog2()).then_some(now)
 }
 
 /// [`Doublings`] of each of several things that outsiders name, such as a client beside a limit: [`TOLD_MAX`] of them, and all others
@@ -181,21 +185,22 @@ pub struct Repeats {
 }
 
 impl Repeats {
-    /// `thing` happened once more. Gives how often it has by now, if that has to be told.
-    pub fn more(&self, thing: impl Hash) -> Option<u64> {
+    /// `thing` happened `times` more. Gives how often it has by now, if that has to be told.
+    pub fn more(&self, thing: impl Hash, times: u64) -> Option<u64> {
         let mut hasher = DefaultHasher::new();
         thing.hash(&mut hasher);
         let mut each = self.each.lock();
         let is_full = each.len() >= TOLD_MAX;
-        let times = match each.entry(hasher.finish()) {
+        let all = match each.entry(hasher.finish()) {
             Entry::Vacant(_) if is_full => {
                 drop(each);
-                return self.others.more(1);
+                return self.others.more(times);
             }
             entry => entry.or_insert(0),
         };
-        *times += 1;
-        times.is_power_of_two().then_some(*times)
+        let before = *all;
+        *all += times;
+        doubled(before, *all)
     }
 }
 
@@ -215,12 +220,12 @@ mod tests {
     fn what_each_client_repeats_is_told_in_doublings_and_not_without_end() {
         let repeats = Repeats::default();
         for client in ["a", "b"] {
-            let told: Vec<_> = (0..100).filter_map(|_| repeats.more((client, 1))).collect();
+            let told: Vec<_> = (0..100).filter_map(|_| repeats.more((client, 1), 1)).collect();
             assert_eq!(told, [1, 2, 4, 8, 16, 32, 64], "{client}");
         }
-        let told = (0..100 * TOLD_MAX).filter_map(|i| repeats.more(i)).count();
+        let told = (0..100 * TOLD_MAX).filter_map(|i| repeats.more(i, 1)).count();
         assert!(told < TOLD_MAX + 64, "{told} of those that made up names");
-        assert_eq!(repeats.more(("a", 1)), None);
+        assert_eq!(repeats.more(("a", 1), 1), None);
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //! come within the uplink's `wait_for_birth`. An event that waited arrives behind those that did not.
 //!
 //! Limits: one replay at a time for each uplink, and [`DEVICES_AT_ONCE_MAX`] devices looked for in one go. A look reads the dead letters
-//! through, so it comes only with a birth, and every [`LOOK_EVERY`].
+//! through, so it comes only with a birth, and every [`LOOK_EVERY`]; then it rests for [`REST_FACTOR`] times as long as it took, so that
+//! births that come one after the other, and many letters, keep nobody else from a core.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -31,6 +32,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// How long to wait before a replay is asked for again that was refused, or is under way.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
+/// What a look takes, at the most one part in so many and one of all time.
+const REST_FACTOR: u32 = 9;
+
 /// Works for the uplinks of `uplinks` that describe events, until `stop`.
 pub async fn send_awaited(
     uplinks: Vec<Settings>,
@@ -53,10 +57,16 @@ pub async fn send_awaited(
             () = tokio::time::sleep(wait) => {}
         }
         wait = LOOK_EVERY;
+        let began = clock::monotonic();
         for uplink in &uplinks {
             if !send(uplink, &view, &replays, &knowledge).await {
                 wait = TRY_AGAIN_AFTER;
             }
+        }
+        let took = clock::monotonic().saturating_duration_since(began);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(took * REST_FACTOR) => {}
         }
     }
 }

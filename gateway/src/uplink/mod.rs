@@ -239,8 +239,20 @@ impl<S: Source> Uplink<'_, S> {
         let lane = Lane::new(self.shared(shutdown), link, limits, slowest_ack);
         let (ended, trace) = Box::pin(lane.run(plan)).await;
         self.slowest_ack = trace.slowest_ack;
+        let doublings = self.suspect.doublings();
         self.suspect.ended(self.source.released(), trace.ending, clock::monotonic());
+        self.tell_of_standstill(doublings);
         (ended, trace)
+    }
+
+    /// Says that nothing goes on, at the 1st, 2nd, 4th … time that the head is given twice the time; it was given it `before` times.
+    fn tell_of_standstill(&self, before: u32) {
+        if before.checked_ilog2() < self.suspect.doublings().checked_ilog2() {
+            tracing::warn!(
+                uplink = %self.settings.name, offset = self.source.released(),
+                "the upstream fails over this event and over others as well: nothing is set aside, and the uplink waits until it takes one of them"
+            );
+        }
     }
 
     /// Sets the record at the head aside: the upstream failed over it on `tries` connections, in this way in the end.

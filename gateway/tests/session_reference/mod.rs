@@ -50,6 +50,8 @@ pub struct Will {
     pub due_ms: Option<(u64, u64)>,
     /// The session's end is its delay's end.
     pub ends_with_session: bool,
+    /// A kill may have lost that its client had gone before: then it is known as one whose client was connected.
+    pub is_unsure: bool,
 }
 
 #[derive(Debug, Default)]
@@ -177,10 +179,11 @@ impl Reference {
 
     /// The client is let in, with or without the session that it left.
     pub fn back(&mut self, id: &'static str, present: bool) {
-        if let Some(Will { payload, due_ms, ends_with_session, .. }) = self.wills.get(id).cloned() {
-            let (earliest, latest) = due_ms.unwrap_or((u64::MAX, u64::MAX));
+        if let Some(Will { payload, due_ms, ends_with_session, is_unsure, .. }) = self.wills.get(id).cloned()
+        {
+            let (earliest, _) = due_ms.unwrap_or((u64::MAX, u64::MAX));
             let is_published = ends_with_session && !present;
-            if is_published && earliest == latest {
+            if is_published && !is_unsure {
                 self.publish_will(id);
             } else if is_published || earliest <= self.now_ms {
                 self.wants(&payload, 0, 1 + self.kills);
@@ -220,9 +223,9 @@ impl Reference {
         for will in self.wills.values_mut() {
             let returns_ms = self.now_ms + will.delay_ms.max(GRACE_MS);
             match &mut will.due_ms {
-                Some((earliest, latest)) if will.ends_with_session => {
-                    // It may be known as one whose client was connected.
-                    if is_kill || earliest < latest {
+                Some((_, latest)) if will.ends_with_session => {
+                    will.is_unsure |= is_kill;
+                    if will.is_unsure {
                         *latest = returns_ms.max(*latest);
                     }
                 }

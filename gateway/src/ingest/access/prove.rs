@@ -169,6 +169,8 @@ impl Prover {
             if self.is_known(tag) {
                 return Some(Turn::Known);
             }
+            // From here on: a try that is given back while one is asked for wakes it as well.
+            let given_back = self.given_back.notified();
             let taken = self.failures.lock().take(peer, user, clock::monotonic());
             let delay = match taken {
                 Ok(taken) => return Some(Turn::Try(turn, taken)),
@@ -180,7 +182,7 @@ impl Prover {
             }
             tokio::select! {
                 () = sleep(delay) => {}
-                () = self.given_back.notified() => {}
+                () = given_back => {}
             }
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::{outbound::Outbound, replay::Replays};
 use crate::{
-    ingest::access::identity::ANONYMOUS,
+    ingest::{access::identity::ANONYMOUS, meters::Doublings},
     store::{SessionRow, SubscriptionRow},
 };
 
@@ -92,6 +92,8 @@ pub struct Mailbox {
     is_revoked: AtomicBool,
     /// It has subscribed: it may be owed something.
     is_subscriber: AtomicBool,
+    /// Messages that it had no room for.
+    refused: Doublings,
     state: Mutex<State>,
 }
 
@@ -130,8 +132,15 @@ impl Mailbox {
             is_dirty: AtomicBool::new(false),
             is_revoked: AtomicBool::new(false),
             is_subscriber: AtomicBool::new(false),
+            refused: Doublings::default(),
             state: Mutex::new(state),
         }
+    }
+
+    /// It had no room for one message more. Gives those since the last that were given, if they are to be told: one that is refused
+    /// everything costs those that publish next to nothing.
+    pub(super) fn refuses(&self) -> Option<u64> {
+        self.refused.more(1).map(|all| all - all / 2)
     }
 
     /// The client id.

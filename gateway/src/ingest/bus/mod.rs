@@ -32,6 +32,7 @@ mod system;
 mod task;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod wills;
 
 use std::{

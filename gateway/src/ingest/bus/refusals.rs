@@ -112,15 +112,21 @@ impl Bus {
     /// A subscription of `client` is refused.
     #[cold]
     pub fn tell_refused(&self, client: &str, filter: &str, bound: Bound) {
-        if let Some(times) = self.0.warned.refusals.more((client, bound)) {
+        if let Some(times) = self.0.warned.refusals.more((client, bound), 1) {
             self.tell(&Refusal { client: client.into(), topic: filter.into(), bound, times });
         }
     }
 
-    /// `message` is refused, on account of `client`; gives what is to be told.
+    /// `message` is refused, on account of `client`, as others were: so many `times`, with it. Gives what is to be told.
     #[cold]
-    pub(super) fn note_refused(&self, client: &str, message: &Message, bound: Bound) -> Option<Refusal> {
-        let times = self.0.warned.refusals.more((client, bound))?;
+    pub(super) fn note_refused(
+        &self,
+        client: &str,
+        message: &Message,
+        bound: Bound,
+        times: u64,
+    ) -> Option<Refusal> {
+        let times = self.0.warned.refusals.more((client, bound), times)?;
         Some(Refusal { client: client.into(), topic: message.topic.clone(), bound, times })
     }
 

@@ -207,8 +207,9 @@ impl Bus {
         self.0.takers.read().is_taken(topic)
     }
 
-    /// Puts `message` where it belongs: into the mailboxes of its takers, and among the retained.
-    pub(super) fn route(&self, message: &Arc<Message>) {
+    /// Puts `message` where it belongs: into the mailboxes of its takers, and among the retained. Gives the copies that it has, taken or
+    /// refused.
+    pub(super) fn route(&self, message: &Arc<Message>) -> usize {
         // Under one lock, or who subscribes in between would get it twice.
         let mut not_retained = None;
         let takers = match message.retain {
@@ -220,8 +221,9 @@ impl Bus {
             false => self.0.takers.read(),
         };
         let limits = self.limits();
-        let mut refusals = Vec::new();
+        let (mut refusals, mut copies) = (Vec::new(), 0);
         for copy in takers.copies(&message.topic, &message.publisher, message.qos) {
+            copies += 1;
             let retain = message.retain && copy.keeps_retain;
             let (is_taken, keeps, held) = {
                 let mut state = copy.mailbox.state();
@@ -230,8 +232,10 @@ impl Bus {
             };
             if !is_taken {
                 self.0.counts.queue_full.fetch_add(1, Ordering::Relaxed);
-                let bound = Bound::of_queue(held, limits, &self.0.settings);
-                refusals.extend(self.note_refused(copy.mailbox.client(), message, bound));
+                refusals.extend(copy.mailbox.refuses().and_then(|times| {
+                    let bound = Bound::of_queue(held, limits, &self.0.settings);
+                    self.note_refused(copy.mailbox.client(), message, bound, times)
+                }));
                 continue;
             }
             if keeps {
@@ -243,6 +247,7 @@ impl Bus {
         refusals.extend(not_retained);
         refusals.iter().for_each(|refusal| self.tell(refusal));
         self.keep_to_shares();
+        copies
     }
 
     /// Gives what is to be told.
@@ -261,7 +266,7 @@ impl Bus {
                 }
                 let messages = takers.retained.len() + usize::from(was_there);
                 let bound = Bound::of_retained(messages, bytes_max, &self.0.settings);
-                return self.note_refused(&message.publisher, message, bound);
+                return self.note_refused(&message.publisher, message, bound, 1);
             }
             Outcome::Changed => self.0.unsaved.lock().note_retained(&message.topic, messages_max),
         }

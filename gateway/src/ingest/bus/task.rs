@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, Wanted, keep::Save, message::Message};
+use super::{Bus, Wanted, keep::Save, message::Message, turn::Turn};
 use crate::{
     clock::{self, Now},
     ingest::{
@@ -193,7 +193,6 @@ impl AtWork {
                 block = self.follower.next() => match block {
                     Ok(block) => {
                         self.route(&block, from).await;
-                        // Connections and the uplinks get their turn.
                         tokio::task::yield_now().await;
                     }
                     Err(ReadError::Closed) => return,
@@ -211,6 +210,7 @@ impl AtWork {
         if is_idle && !self.awaits_replies && !block.has_retained() {
             return;
         }
+        let mut turn = Turn::default();
         // Looked at for the first message whose time is limited.
         let mut reading = None;
         for (offset, record) in block.records_from(from) {
@@ -219,7 +219,7 @@ impl AtWork {
                     let reading = reading.get_or_insert_with(clock::reading);
                     self.view.timeline().received_ms(offset, record.received_ms, reading)
                 });
-                self.bus.route(&Arc::new(Message::of(&record, received_ms)));
+                turn.took(self.bus.route(&Arc::new(Message::of(&record, received_ms)))).await;
             }
             if self.is_reply(&record) {
                 self.note_reply(&record).await;
@@ -235,8 +235,9 @@ impl AtWork {
     async fn rung(&mut self) {
         self.forget_packet_ids();
         let passed = std::mem::take(&mut *self.bus.0.passed.lock());
+        let mut turn = Turn::default();
         for message in passed.messages {
-            self.bus.route(&Arc::new(message));
+            turn.took(self.bus.route(&Arc::new(message))).await;
         }
         if self.bus.is_save_urgent() {
             self.save();

@@ -314,17 +314,22 @@ impl Committer {
         }
     }
 
-    /// Deletes the oldest of the files that were set aside as damaged: what they held was given up for lost long ago.
+    /// Deletes the oldest that can be deleted of the files that were set aside as damaged: what they held was given up for lost long
+    /// ago.
     fn delete_damaged(&mut self) -> bool {
-        let names = self.log.files.names().unwrap_or_default();
-        let Some(oldest) = names.iter().filter(|name| segment::is_damaged(name)).min() else { return false };
-        let deleted = self.log.files.remove(oldest).and_then(|()| self.log.files.sync());
-        match &deleted {
-            Ok(()) => tracing::warn!(file = %oldest, "deleted a damaged file to make room"),
-            Err(error) => tracing::warn!(file = %oldest, %error, "could not delete a damaged file"),
-        }
+        let mut names = self.log.files.names().unwrap_or_default();
+        names.retain(|name| segment::is_damaged(name));
+        names.sort_unstable();
+        let is_deleted = names.iter().any(|name| {
+            let deleted = self.log.files.remove(name).and_then(|()| self.log.files.sync());
+            match &deleted {
+                Ok(()) => tracing::warn!(file = %name, "deleted a damaged file to make room"),
+                Err(error) => tracing::warn!(file = %name, %error, "could not delete a damaged file"),
+            }
+            deleted.is_ok()
+        });
         self.look_at_other_files();
-        deleted.is_ok()
+        is_deleted
     }
 
     pub(super) fn note_fault(&self, what: &str, fault: Fault) {

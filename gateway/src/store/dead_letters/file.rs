@@ -220,24 +220,14 @@ fn letter_of_old<'a>((uplink, offset): (&'a str, u64), value: &'a [u8]) -> Resul
 
 /// Makes the file: durable, under its own name, when this returns.
 fn make(files: &Files, told: Told) -> Result<(Guarded, Found, u64), StoreError> {
-    let fail = |error: redb::Error| StoreError::disk(&files.path_of(NEW_FILE), error);
-    let disk = files.create(NEW_FILE)?;
-    let made = guarded(|| {
-        let db = Guarded::new(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?);
-        let transaction = db.get()?.begin_write()?;
-        let found = {
-            let mut tables = Tables::open(&transaction)?;
-            tables.set("format", FORMAT)?;
-            tables.set("store", told.store.into())?;
-            if told.holds_events {
-                tables.set(DAMAGED, 1)?;
-            }
-            tables.found()?
-        };
-        transaction.commit()?;
-        Ok((db, found, 0))
-    });
-    let made = made.map_err(fail)?;
-    files.rename(NEW_FILE, FILE)?;
-    Ok(made)
+    let mut found = Found::default();
+    let made = SIDE_FILE.make(files, told.store, |transaction| {
+        let mut tables = Tables::open(transaction)?;
+        if told.holds_events {
+            tables.set(DAMAGED, 1)?;
+        }
+        found = tables.found()?;
+        Ok(())
+    })?;
+    Ok((made, found, 0))
 }

@@ -65,6 +65,8 @@ pub struct DeadLetters {
     /// Bytes that all files of the store may take now.
     room_bytes: AtomicU64,
     state: Mutex<State>,
+    /// Where the newest segment begins; 0 where this process has made none.
+    newest_segment: AtomicU64,
     /// What the file came to when it was last made smaller.
     copied: Mutex<Option<Size>>,
     letters: AtomicU64,
@@ -106,6 +108,7 @@ impl DeadLetters {
             max_bytes,
             room_bytes: AtomicU64::new(disk_bytes(files)),
             state: Mutex::new(State::Shut),
+            newest_segment: AtomicU64::new(0),
             copied: Mutex::new(None),
             letters: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -169,12 +172,17 @@ impl DeadLetters {
         self.change(|tables| tables.confirm_damaged())
     }
 
-    /// Notes where the newest segment begins: should its file be gone one day, that is how it is known.
+    /// Notes where the newest segment begins: should its file be gone one day, that is how it is known. While somebody else has the file,
+    /// nobody waits for it: the next change notes it.
     ///
     /// # Errors
     /// [`StoreError`]: it is not noted.
     pub fn note_newest_segment(&self, first: u64) -> Result<(), StoreError> {
-        self.change(|tables| tables.note_newest_segment(first))
+        self.newest_segment.store(first, Ordering::Relaxed);
+        match self.state.try_lock() {
+            Some(mut state) => self.change_in(&mut state, |_| Ok(())),
+            None => Ok(()),
+        }
     }
 
     /// Where the newest segment began that was noted; 0 where nothing can be told.
@@ -189,15 +197,18 @@ impl DeadLetters {
         newest.ok().flatten().unwrap_or_default()
     }
 
-    /// What was dropped to make room and nobody has confirmed yet. Reads the disk only if there is something.
+    /// What was dropped to make room and nobody has confirmed yet. Reads the disk only if there is something; while somebody else
+    /// has the file, nobody waits for it, and there is nothing yet.
     ///
     /// # Errors
     /// [`StoreError`]
     pub fn take_dropped(&self) -> Result<Option<Dropped>, StoreError> {
-        if !self.has_dropped.load(Ordering::Relaxed) {
-            return Ok(None);
+        match self.state.try_lock() {
+            Some(mut state) if self.has_dropped.load(Ordering::Relaxed) => {
+                self.with_in(&mut state, dropped::read).map(Some)
+            }
+            _ => Ok(None),
         }
-        self.with(dropped::read).map(Some)
     }
 
     /// A gap record of `dropped` is durable: what was dropped since it was taken stays.
@@ -230,11 +241,20 @@ impl DeadLetters {
         &self,
         act: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        self.with(|db| {
+        self.change_in(&mut self.state.lock(), act)
+    }
+
+    fn change_in<T>(
+        &self,
+        state: &mut State,
+        act: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        self.with_in(state, |db| {
             let transaction = db.begin_write()?;
             let (done, after, dropped) = {
                 let mut tables = Tables::open(&transaction)?;
                 let done = act(&mut tables)?;
+                tables.note_newest_segment(self.newest_segment.load(Ordering::Relaxed))?;
                 (done, tables.found()?, tables.dropped_now())
             };
             transaction.commit()?;
@@ -246,9 +266,16 @@ impl DeadLetters {
 
     /// Runs `act` on the open file. Any error shuts it: redb answers none of the calls after one.
     fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        let mut state = self.state.lock();
+        self.with_in(&mut self.state.lock(), act)
+    }
+
+    fn with_in<T>(
+        &self,
+        state: &mut State,
+        act: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
         // What is shut after a failure, on a disk that may be full for a moment only, loses nothing by it.
-        self.reopen(&mut state, self.max_bytes)?;
+        self.reopen(state, self.max_bytes)?;
         let State::Open(db) = &*state else { return Err(StoreError::Closed) };
         guarded(|| act(db.get()?)).map_err(|error| {
             *state = State::Shut;

@@ -38,7 +38,7 @@ pub(super) struct Tables<'t> {
 }
 
 /// What the file holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Found {
     pub letters: u64,
     pub bytes: u64,
@@ -137,7 +137,9 @@ impl<'t> Tables<'t> {
     }
 
     pub(super) fn note_newest_segment(&mut self, first: u64) -> Result<(), redb::Error> {
-        self.meta.insert(NEWEST_SEGMENT, first)?;
+        if first > self.number(NEWEST_SEGMENT)? {
+            self.meta.insert(NEWEST_SEGMENT, first)?;
+        }
         Ok(())
     }
 

@@ -21,10 +21,12 @@ mod rows;
 mod tests;
 mod times;
 
+use std::collections::BTreeMap;
+
 use parking_lot::Mutex;
 use redb::{
-    AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition, WriteTransaction,
+    AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -89,7 +91,7 @@ impl SessionFile {
     }
 
     /// All that is kept; `None` where nothing ever was, or where it was damaged. If sessions are owed more than `owed_bytes_max`
-    /// in all, each gets an equal share of that and the rest is left out. `now` is the time of it, for what is kept by the wall
+    /// in all, those that are owed least get all of it, the others an equal share of what is left, and the rest is left out. `now` is the time of it, for what is kept by the wall
     /// clock alone.
     ///
     /// # Errors
@@ -183,11 +185,13 @@ fn read(db: &Database, owed_bytes_max: u64) -> Result<(Kept, u64), redb::Error> 
     let mut kept = Kept { position, is_old, ..Kept::default() };
     let owed = transaction.open_table(OWED)?;
     let sessions = transaction.open_table(SESSIONS)?;
-    let mut held = 0;
+    let mut wanted = BTreeMap::<String, u64>::new();
     for entry in owed.iter()? {
-        held += row_bytes(entry?.1.value().len());
+        let (key, row) = entry?;
+        *wanted.entry(key.value().0.to_owned()).or_default() += row_bytes(row.value().len());
     }
-    let share = if held > owed_bytes_max { owed_bytes_max / sessions.len()?.max(1) } else { u64::MAX };
+    let mut held = wanted.values().sum();
+    let share = share(wanted.into_values().collect(), owed_bytes_max);
     for entry in sessions.iter()? {
         let (client, row) = entry?;
         held += row_bytes(row.value().len());
@@ -223,6 +227,20 @@ fn read(db: &Database, owed_bytes_max: u64) -> Result<(Kept, u64), redb::Error> 
         kept.retained.push(decode(row.value())?);
     }
     Ok((kept, held))
+}
+
+/// The most that each may have, where together they have at most `max`: who wants less leaves the rest to the others.
+fn share(mut wanted: Vec<u64>, max: u64) -> u64 {
+    wanted.sort_unstable();
+    let (mut left, mut others) = (max, wanted.len() as u64);
+    for wanted in wanted {
+        if wanted > left / others {
+            return left / others;
+        }
+        left -= wanted;
+        others -= 1;
+    }
+    u64::MAX
 }
 
 /// Makes a change, and keeps `held` right where it is known.

@@ -175,6 +175,20 @@ fn a_letter_larger_than_the_room_is_dropped_itself_and_a_lowered_limit_holds_fro
 }
 
 #[test]
+fn the_thread_of_the_log_waits_for_nobody_who_has_the_file_and_the_next_change_notes_the_segment() {
+    let bench = Bench::new();
+    let letters = bench.begin();
+    let busy = letters.state.lock();
+    letters.note_newest_segment(7).unwrap();
+    assert_eq!(letters.take_dropped().unwrap(), None);
+    drop(busy);
+    assert_eq!(letters.newest_segment(), 0);
+    letters.put(&[letter(0, record("small", b"x"))]).unwrap();
+    drop(letters);
+    assert_eq!(bench.open().newest_segment(), 7);
+}
+
+#[test]
 fn devices_are_counted_by_name_up_to_a_limit_and_the_others_together() {
     let bench = Bench::new();
     let letters = bench.open_with(100);

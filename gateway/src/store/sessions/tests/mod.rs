@@ -91,5 +91,22 @@ fn what_sessions_are_owed_is_shared_out_only_where_all_of_it_is_more_than_the_li
     };
     assert_eq!(load(LIMIT_BYTES), (MESSAGES, 0), "1 MiB of 2 MiB");
     let (read, left_out) = load(LIMIT_BYTES / 2);
+    assert!(read > MESSAGES * 9 / 10, "those that are owed nothing take no share: {read} read");
     assert!(left_out > 0 && read + left_out == MESSAGES, "{read} read, {left_out} left out");
+}
+
+#[test]
+fn who_wants_less_than_a_share_leaves_the_rest_to_the_others() {
+    for (wanted, max, most) in [
+        (vec![], 0, u64::MAX),
+        (vec![5, 5], 10, u64::MAX),
+        (vec![6, 5], 10, 5),
+        (vec![1, 2, 100], 53, 50),
+        (vec![100, 1, 100, 2], 53, 25),
+        (vec![3, 3, 3], 2, 0),
+    ] {
+        assert_eq!(share(wanted.clone(), max), most, "{wanted:?} of {max}");
+        let taken: u64 = wanted.iter().map(|wanted| most.min(*wanted)).sum();
+        assert!(taken <= max.max(wanted.iter().sum()), "{wanted:?} of {max}");
+    }
 }
