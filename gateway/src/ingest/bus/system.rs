@@ -103,7 +103,9 @@ impl Bus {
         }
         times.said.store(now_ms, Ordering::Relaxed);
         times.looked.store(now_ms, Ordering::Relaxed);
-        self.figures().iter().for_each(|message| self.route(message));
+        for message in self.figures() {
+            self.route(&message);
+        }
     }
 
     /// Makes the figures that one gets who subscribes now, unless they are new.
