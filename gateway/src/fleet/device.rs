@@ -17,6 +17,7 @@ use tidegate_protocol::{
 };
 
 use super::{
+    faults::{Faults, Sent},
     gaps::Gaps,
     presence::{Presence, Said},
     time::{BootTime, Stamp},
@@ -49,6 +50,9 @@ pub struct Device {
     pub boots: VecDeque<Boot>,
     /// The boots before them.
     pub older: Older,
+    /// What could not be read. A row of its own part: see `saved`.
+    #[serde(skip)]
+    pub faults: Option<Box<Faults>>,
 }
 
 /// One boot of a device.
@@ -131,6 +135,14 @@ impl Device {
         }
     }
 
+    /// Something came that cannot be read. Gives how often that happened by now.
+    pub fn note_fault(&mut self, sent: Sent, why: String, received: Option<Located>) -> u64 {
+        self.hear(received);
+        let count = self.faults.as_ref().map_or(0, |faults| faults.count).saturating_add(1);
+        self.faults = Some(Box::new(Faults { count, sent, why: why.into(), at: moment(received) }));
+        count
+    }
+
     /// A frame came. `has_past`: whether its boot is known from its first number on.
     pub fn note_frame(&mut self, frame: &[u8], received: Option<Located>, has_past: bool) {
         let Ok(mut reader) = FrameReader::new(frame) else { return };
@@ -169,12 +181,12 @@ impl Device {
         boot.time.note_bound(uptime_ms, received);
     }
 
-    /// The time of an event; `None` where nothing is known but its receipt.
-    pub fn stamp(&mut self, boot: u32, uptime_ms: u64, journal: &Journal) -> Option<Stamp> {
+    /// The time of an event that was received at `received_ms`, in milliseconds since 1970; `None` where nothing is known but that.
+    pub fn stamp(&mut self, boot: u32, uptime_ms: u64, received_ms: u64, journal: &Journal) -> Option<Stamp> {
         let before = boot.checked_sub(1).and_then(|number| self.boot(number));
         let end_before_ms = before.and_then(|before| before.time.earliest_ms(before.uptime_ms, journal));
         let boot = self.boots.iter_mut().find(|known| known.boot == boot)?;
-        boot.time.stamp(uptime_ms, journal, end_before_ms)
+        boot.time.stamp(uptime_ms, received_ms, journal, end_before_ms)
     }
 
     /// Whether it is there.

@@ -154,8 +154,16 @@ impl AtWork {
                         self.asks.want(device, schema_set, boot_ms);
                     }
                 }
-                Applied::Malformed { device, why } => {
-                    tracing::debug!(device, "a birth or status cannot be read: {why}");
+                Applied::Malformed { device, sent, why, times } => {
+                    counter!(telemetry::DEVICE_FAULTS, "sent" => sent.as_str()).increment(1);
+                    if times.is_power_of_two() {
+                        tracing::warn!(
+                            device,
+                            times,
+                            "a {} cannot be read: {why}; it goes on as it came, and \"tidegate devices show\" has it",
+                            sent.as_str()
+                        );
+                    }
                 }
             }
         }

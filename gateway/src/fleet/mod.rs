@@ -4,7 +4,8 @@
 //!            ┌─ births ───▶ the catalog of kinds
 //!  log ──────┼─ births, statuses ─▶ presence, boots, times ┐
 //!  followed  └─ frames ───▶ numbers: lost, missing, late   ┴─▶ Fleet ─▶ uplinks (times), HTTP (devices)
-//!                 └─ of kinds that nobody announced: the device is asked for its birth, by a command
+//!                 ├─ of kinds that nobody announced: the device is asked for its birth, by a command
+//!                 └─ what cannot be read: told, counted, shown with the device
 //! ```
 //! The log is the truth: what is known here is saved with the position that it belongs to, and made again from there after a
 //! crash. Until then the store keeps what lies behind that position. See `gaps.rs` for what counts as lost, `time.rs` for the
@@ -13,6 +14,7 @@
 //! Limits: [`DEVICES_MAX`] devices, [`BOOTS_MAX`] boots of each, [`RUNS_MAX`] runs of missing numbers of each.
 
 mod device;
+mod faults;
 mod follow;
 mod gaps;
 mod presence;
@@ -28,12 +30,13 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use device::{BOOTS_MAX, Device};
+pub use faults::{Faults, Sent};
 pub use follow::run;
 pub use gaps::RUNS_MAX;
 pub use presence::{Presence, SILENT_AFTER_MS};
 pub use state::{Applied, DEVICES_MAX, State, Totals};
 pub use time::{DRIFT_PPM_MAX, LIVE_LATENCY_MS_MAX, Quality, SET_CLOCK_MS_MAX, Stamp};
-pub use view::{BootItem, DeviceItem, DeviceList, DeviceSheet, Run};
+pub use view::{BootItem, DeviceItem, DeviceList, DeviceSheet, FaultItem, Run};
 
 use crate::{
     catalog::Catalog,
@@ -104,6 +107,12 @@ impl Fleet {
     #[must_use]
     pub fn received(&self, offset: u64, received_ms: u64) -> u64 {
         self.shared.state.lock().received(offset, received_ms)
+    }
+
+    /// The fingerprint of the kinds that the last birth of a device announced.
+    #[must_use]
+    pub fn announced(&self, device: &str) -> Option<u32> {
+        self.shared.state.lock().devices().get(device)?.kinds.map(|(_, schema_set)| schema_set)
     }
 
     /// Every device at a glance, by name.

@@ -1,7 +1,8 @@
 //! What is kept of the fleet, and how it comes back: rows of the store's `fleet.redb`.
 //!
 //! A row of a device or of a machine boot is postcard of the types here. A field is never changed or moved: what is added goes
-//! behind the others, in a format of its own number.
+//! behind the others, in a format of its own number. The faults of a device stand behind its row, where they are any: a version that knows
+//! nothing of them reads the row without.
 //!
 //! Crash story: rows, the catalog's rows and the position they belong to are one transaction. What is not in it is made again
 //! from the log behind the position. A file that is damaged is set aside, and what the log still holds is followed anew: then
@@ -53,7 +54,7 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State,
     let KeptFleet { position, has_past, devices, machine_boots, definitions, sets, announced } = kept;
     let mut wrong = 0;
     let known = devices.into_iter().filter_map(|(name, row)| {
-        let device: Option<Device> = decode(&row);
+        let device = device_of(&row);
         wrong += usize::from(device.is_none());
         Some((name.into_boxed_str(), device?))
     });
@@ -87,7 +88,7 @@ pub fn gather(state: &mut State, rows: &[Row], position: u64) -> Save {
     changes.extend(rows.iter().map(change));
     for name in &devices {
         if let Some(device) = state.devices().get(name) {
-            changes.push(FleetChange::Device(name.to_string(), encode(device)));
+            changes.push(FleetChange::Device(name.to_string(), row_of(device)));
         }
     }
     // Every look is kept: the next process has to know how old the last one is.
@@ -112,6 +113,19 @@ fn change(row: &Row) -> FleetChange {
             FleetChange::Announced(device.to_string(), *schema_set, *set)
         }
     }
+}
+
+fn row_of(device: &Device) -> Vec<u8> {
+    let mut row = encode(device);
+    if let Some(faults) = &device.faults {
+        row.extend(encode(faults));
+    }
+    row
+}
+
+fn device_of(row: &[u8]) -> Option<Device> {
+    let (device, rest) = postcard::take_from_bytes::<Device>(row).ok()?;
+    Some(Device { faults: decode(rest), ..device })
 }
 
 fn encode<T: Serialize>(row: &T) -> Vec<u8> {

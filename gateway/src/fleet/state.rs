@@ -12,11 +12,15 @@ use tidegate_protocol::{Birth, FrameHead, Leaf, Status, Topic};
 
 use super::{
     device::Device,
+    faults::Sent,
     presence::Presence,
     time::{Quality, Stamp},
 };
 use crate::{
-    clock::{Journal, Reading, Timeline, journal::Seen},
+    clock::{
+        Journal, Reading, Timeline,
+        journal::{Located, Seen},
+    },
     store::{Kind, Record},
 };
 
@@ -57,12 +61,16 @@ pub enum Applied<'a> {
         /// The fingerprint of its kinds.
         schema_set: u32,
     },
-    /// A birth or a status that cannot be read.
+    /// Something that cannot be read.
     Malformed {
         /// Whose.
         device: &'a str,
-        /// Why.
-        why: tidegate_protocol::MessageError,
+        /// What it should be.
+        sent: Sent,
+        /// What is wrong with it, and where.
+        why: String,
+        /// How often that happened with this device; 0 of one beyond the limit.
+        times: u64,
     },
 }
 
@@ -120,33 +128,47 @@ impl State {
                 }
                 // A retained message is taken away by an empty one.
                 Err(_) if record.payload.is_empty() => Applied::Nothing,
-                Err(why) => Applied::Malformed { device: name, why },
+                Err(why) => self.malformed(name, Sent::Birth, &why, received),
             },
             Leaf::Status => match Status::parse(record.payload) {
                 Ok(status) => {
                     self.with_device(name, |device| device.note_status(&status, received));
                     Applied::Nothing
                 }
-                Err(why) => Applied::Malformed { device: name, why },
+                Err(_) if record.payload.is_empty() => Applied::Nothing,
+                Err(why) => self.malformed(name, Sent::Status, &why, received),
             },
-            Leaf::Events if record.kind == Kind::Frame => {
-                let Ok((head, _)) = FrameHead::parse(record.payload) else { return Applied::Nothing };
-                self.with_device(name, |device| device.note_frame(record.payload, received, has_past));
-                Applied::Frame { device: name, schema_set: head.schema_set }
-            }
-            Leaf::Events | Leaf::Command | Leaf::Reply => Applied::Nothing,
+            Leaf::Events => match FrameHead::parse(record.payload) {
+                Ok((head, _)) if record.kind == Kind::Frame => {
+                    self.with_device(name, |device| device.note_frame(record.payload, received, has_past));
+                    Applied::Frame { device: name, schema_set: head.schema_set }
+                }
+                Ok(_) => Applied::Nothing,
+                Err(why) => self.malformed(name, Sent::Frame, &why, received),
+            },
+            Leaf::Command | Leaf::Reply => Applied::Nothing,
         }
+    }
+
+    fn malformed<'a>(
+        &mut self,
+        device: &'a str,
+        sent: Sent,
+        why: &dyn std::fmt::Display,
+        received: Option<Located>,
+    ) -> Applied<'a> {
+        let (why, mut times) = (why.to_string(), 0);
+        self.with_device(device, |known| times = known.note_fault(sent, why.clone(), received));
+        Applied::Malformed { device, sent, why, times }
     }
 
     /// The time of an event.
     pub fn stamp(&mut self, device: &str, boot: u32, uptime_ms: u64, offset: u64, received_ms: u64) -> Stamp {
+        let received_ms = self.received(offset, received_ms);
         let Self { devices, journal, .. } = self;
-        let known = devices.get_mut(device).and_then(|device| device.stamp(boot, uptime_ms, journal));
-        known.unwrap_or_else(|| Stamp {
-            time_ms: self.received(offset, received_ms),
-            uncertainty_ms: None,
-            quality: Quality::Received,
-        })
+        let known =
+            devices.get_mut(device).and_then(|device| device.stamp(boot, uptime_ms, received_ms, journal));
+        known.unwrap_or(Stamp { time_ms: received_ms, uncertainty_ms: None, quality: Quality::Received })
     }
 
     /// When a record was received, by what is known of the gateway's clock now.

@@ -17,6 +17,7 @@
 //! | synced | the device's own clock, which agrees with the gateway's | a device that says its clock is set has it right to 0.5 s |
 //! | mapped | live messages of the boot | a live message took at most 2 s; clocks drift by at most 200 ppm |
 //! | bounded | frames alone, and the end of the boot before | boots in a row have numbers in a row |
+//! | bounded | the receipt, for an uptime that is ahead of it: no clock does that | none is stated |
 //! | received | nothing: it is when the gateway took the event in | none is stated |
 //!
 //! All of it is against the gateway's clock: where that was never set, no uncertainty is stated.
@@ -76,6 +77,22 @@ pub struct Stamp {
     pub uncertainty_ms: Option<u64>,
     /// How it came about.
     pub quality: Quality,
+}
+
+impl Stamp {
+    /// Nothing is received before it was. What is ahead of its receipt by more than it may be off comes from an uptime that does not do what
+    /// clocks do; a gateway whose clock was not set cannot tell.
+    fn received_at(self, received_ms: u64) -> Self {
+        let ahead_ms = self.time_ms.saturating_sub(received_ms);
+        if ahead_ms == 0 || received_ms < WALL_SET_MS_MIN as u64 {
+            return self;
+        }
+        let at_receipt = Self { time_ms: received_ms, ..self };
+        match self.uncertainty_ms {
+            Some(uncertainty_ms) if ahead_ms <= uncertainty_ms => at_receipt,
+            _ => Self { uncertainty_ms: None, quality: Quality::Bounded, ..at_receipt },
+        }
+    }
 }
 
 /// What is known of the time of one boot.
@@ -139,13 +156,19 @@ impl BootTime {
         }
     }
 
-    /// The time of an event of this boot; `None` where nothing is known but its receipt. `end_before_ms` is a time by the wall
-    /// clock before which the boot cannot have begun.
-    pub fn stamp(&mut self, uptime_ms: u64, journal: &Journal, end_before_ms: Option<i64>) -> Option<Stamp> {
+    /// The time of an event of this boot that was received at `received_ms`, in milliseconds since 1970; `None` where nothing is known
+    /// but that. `end_before_ms` is a time by the wall clock before which the boot cannot have begun.
+    pub fn stamp(
+        &mut self,
+        uptime_ms: u64,
+        received_ms: u64,
+        journal: &Journal,
+        end_before_ms: Option<i64>,
+    ) -> Option<Stamp> {
         if uptime_ms > TIME_MS_MAX {
             return None;
         }
-        let mut stamp = self.judge(uptime_ms, journal, end_before_ms)?;
+        let mut stamp = self.judge(uptime_ms, journal, end_before_ms)?.received_at(received_ms);
         let time_ms = self.keep_order(uptime_ms, stamp.time_ms as i64, journal.generation());
         let moved_ms = stamp.time_ms.abs_diff(time_ms as u64);
         stamp.time_ms = time_ms as u64;
@@ -364,7 +387,7 @@ mod tests {
     }
 
     fn stamp(time: &mut BootTime, uptime_ms: u64, journal: &Journal) -> (i64, Option<u64>, Quality) {
-        let stamp = time.stamp(uptime_ms, journal, None).unwrap();
+        let stamp = time.stamp(uptime_ms, u64::MAX, journal, None).unwrap();
         (stamp.time_ms as i64 - NOW_MS, stamp.uncertainty_ms, stamp.quality)
     }
 
@@ -399,7 +422,7 @@ mod tests {
         let (journal, mut time) = (journal(NOW_MS), BootTime::default());
         time.note_bound(5_000, at(100_000));
         assert_eq!(stamp(&mut time, 5_000, &journal), (100_000, None, Quality::Bounded));
-        let bounded = time.stamp(5_000, &journal, Some(NOW_MS + 60_000)).unwrap();
+        let bounded = time.stamp(5_000, u64::MAX, &journal, Some(NOW_MS + 60_000)).unwrap();
         assert_eq!(bounded.uncertainty_ms, Some(100_000 - 65_000 + 1 + 20));
     }
 
@@ -428,13 +451,40 @@ mod tests {
     }
 
     #[test]
+    fn no_event_is_later_than_its_receipt_and_an_uptime_that_runs_ahead_of_it_is_said_to_be_bounded_by_it() {
+        let (journal, unset) = (journal(NOW_MS), journal(0));
+        let live = |wall_ms| {
+            let mut time = BootTime::default();
+            time.note_live(1_000, wall_ms, at(51_000));
+            time
+        };
+        let received_at = |mut time: BootTime, uptime_ms, journal: &Journal, received_ms: i64| {
+            let stamp = time.stamp(uptime_ms, (NOW_MS + received_ms) as u64, journal, None).unwrap();
+            (stamp.time_ms as i64 - NOW_MS, stamp.uncertainty_ms, stamp.quality)
+        };
+        let of_device = |wall_ms: i64| live(Some((NOW_MS + wall_ms) as u64));
+        let early = received_at(live(None), 1_500, &journal, 52_000);
+        assert_eq!(early, (51_500, Some(2_021), Quality::Mapped));
+        let near = received_at(live(None), 2_500, &journal, 52_000);
+        assert_eq!(near, (52_000, Some(2_021), Quality::Mapped), "within what it may be off");
+        let ahead = received_at(live(None), 60_000, &journal, 52_000);
+        assert_eq!(ahead, (52_000, None, Quality::Bounded), "58 s");
+        let set = received_at(of_device(51_300), 1_000, &journal, 51_000);
+        assert_eq!(set, (51_000, Some(520), Quality::Synced), "a set clock may be half a second off");
+        let set_ahead = received_at(of_device(51_300), 9_000, &journal, 51_000);
+        assert_eq!(set_ahead, (51_000, None, Quality::Bounded));
+        let unknown = received_at(of_device(51_300), 1_000, &unset, 40_000 - NOW_MS);
+        assert_eq!(unknown, (51_300, None, Quality::Synced), "a clock that was not set tells nothing");
+    }
+
+    #[test]
     fn times_move_with_the_gateways_clock_and_without_one_nothing_is_claimed() {
         let (mut journal, mut time) = (journal(0), BootTime::default());
         time.note_live(1_000, None, at(51_000));
-        let unset = time.stamp(1_000, &journal, None).unwrap();
+        let unset = time.stamp(1_000, u64::MAX, &journal, None).unwrap();
         assert_eq!((unset.time_ms, unset.uncertainty_ms, unset.quality), (51_000, None, Quality::Received));
         journal.look(&Reading { boot_id: [1; 16], boot_ms: 60_000, wall_ms: NOW_MS + 60_000 }, 9);
         assert_eq!(stamp(&mut time, 1_000, &journal).0, 51_000);
-        assert_eq!(time.stamp(u64::MAX, &journal, None), None, "no uptime");
+        assert_eq!(time.stamp(u64::MAX, u64::MAX, &journal, None), None, "no uptime");
     }
 }

@@ -10,6 +10,7 @@ use tidegate_protocol::ResetReason;
 
 use super::{
     device::{Boot, Device},
+    faults::Sent,
     presence::Presence,
     state::State,
     time::Quality,
@@ -64,6 +65,9 @@ pub struct DeviceItem {
     pub battery_percent: Option<u8>,
     /// The strength of its radio signal, in dBm.
     pub signal_dbm: Option<i8>,
+    /// Births, statuses and frames that could not be read, ever.
+    #[serde(default)]
+    pub faults: u64,
     /// How the times of its events come about.
     pub time_quality: Quality,
 }
@@ -80,8 +84,22 @@ pub struct DeviceSheet {
     pub schema_set: Option<u32>,
     /// How often it began anew, by reason; reasons that never were are left out.
     pub resets: Vec<(String, u32)>,
+    /// The last that could not be read.
+    #[serde(default)]
+    pub last_fault: Option<FaultItem>,
     /// Its boots that are known each by itself, the latest first.
     pub latest_boots: Vec<BootItem>,
+}
+
+/// Something of a device that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultItem {
+    /// What it should be.
+    pub sent: Sent,
+    /// What is wrong with it, and where.
+    pub why: String,
+    /// When it came.
+    pub at_ms: Option<u64>,
 }
 
 /// A boot of a device.
@@ -147,6 +165,11 @@ pub(super) fn show(state: &State, name: &str, reading: &Reading) -> Option<Devic
         kinds: device.kinds.map(|(count, _)| count),
         schema_set: device.kinds.map(|(_, schema_set)| schema_set),
         resets: device.resets.iter().enumerate().map(reset).filter(|(_, count)| *count > 0).collect(),
+        last_fault: device.faults.as_ref().map(|faults| FaultItem {
+            sent: faults.sent,
+            why: faults.why.to_string(),
+            at_ms: wall_ms(journal, faults.at),
+        }),
         latest_boots: device.boots.iter().rev().map(|boot| boot_item(boot, journal)).collect(),
     })
 }
@@ -175,6 +198,7 @@ fn item(name: &str, device: &Device, journal: &Journal, now: Option<Moment>) -> 
         late_events: sums.late,
         battery_percent: device.battery_percent,
         signal_dbm: device.signal_dbm,
+        faults: device.faults.as_ref().map_or(0, |faults| faults.count),
         time_quality: device.boots.back().map_or(Quality::Received, |boot| boot.time.quality(journal)),
     }
 }

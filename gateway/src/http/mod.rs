@@ -59,7 +59,9 @@ pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 pub use uplinks::Forgotten;
 
 /// What is known of devices, as JSON.
-pub use crate::fleet::{BootItem, DeviceItem, DeviceList, DeviceSheet, Presence, Quality, Run};
+pub use crate::fleet::{
+    BootItem, DeviceItem, DeviceList, DeviceSheet, FaultItem, Presence, Quality, Run, Sent,
+};
 /// What a replay is asked for and how far it is, as JSON both ways.
 pub use crate::uplink::{
     Counted, Found, KindName, Letters, Progress, Request as ReplayRequest, State as ReplayState, Stored, What,

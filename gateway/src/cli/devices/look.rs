@@ -7,7 +7,7 @@ use super::super::{
 };
 use crate::{
     clock,
-    http::{BootItem, DeviceItem, DeviceList, DeviceSheet, Presence, Run},
+    http::{BootItem, DeviceItem, DeviceList, DeviceSheet, FaultItem, Presence, Run},
     printable,
 };
 
@@ -132,6 +132,12 @@ fn page(sheet: &DeviceSheet, now_ms: u64) -> String {
     if let Some(dbm) = item.signal_dbm {
         lines.push(("signal", format!("{dbm} dBm")));
     }
+    if let Some(fault) = &sheet.last_fault {
+        let FaultItem { sent, why, at_ms } = fault;
+        let (at, why) = (ago(*at_ms, now_ms), printable::line(why));
+        lines.push(("unreadable", people::count(item.faults)));
+        lines.push(("", format!("the last one, {at} ago, was a {}: {why}", sent.as_str())));
+    }
     let mut text: String = lines.iter().map(|(what, value)| format!("{what:<14}{value}\n")).collect();
     text += &boots(&sheet.latest_boots);
     text
@@ -202,7 +208,7 @@ fn presence(presence: Presence) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Quality;
+    use crate::http::{Quality, Sent};
 
     fn sheet() -> DeviceSheet {
         let run = |first_seq, count| Run { first_seq, count };
@@ -224,11 +230,17 @@ mod tests {
                 late_events: 4,
                 battery_percent: Some(87),
                 signal_dbm: None,
+                faults: 2,
                 time_quality: Quality::Mapped,
             },
             kinds: Some(4),
             schema_set: Some(0x23a0_711c),
             resets: vec![("power-on".into(), 2), ("watchdog".into(), 1)],
+            last_fault: Some(FaultItem {
+                sent: Sent::Birth,
+                why: "byte 87: the message is cut short".into(),
+                at_ms: Some(1_700_000_000_000),
+            }),
             latest_boots: vec![BootItem {
                 boot: 17,
                 reset: Some("watchdog".into()),
@@ -260,6 +272,8 @@ mod tests {
             "resets        power-on 2, watchdog 1\n",
             "missing       1\n",
             "battery       87 %\n",
+            "unreadable    2\n",
+            "the last one, 12 s ago, was a birth: byte 87: the message is cut short\n",
             "            lost: 120-179\n",
             "            missing: 200\n",
         ] {
@@ -280,6 +294,7 @@ mod tests {
             sheet.item.version = Some(text.clone());
             sheet.item.build = Some(text.clone());
             sheet.resets[0].0 = text.clone();
+            sheet.last_fault.as_mut().unwrap().why = text.clone();
             sheet.latest_boots[0].reset = Some(text);
             sheet.item.firmware = Some("x".to_owned() + &sheet.item.firmware.unwrap_or_default());
             printable::hostile::assert_lines(&page(&sheet, 0), lines);

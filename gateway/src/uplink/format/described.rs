@@ -137,7 +137,10 @@ impl Described {
         let head = reader.head();
         let Some(kinds) = self.knowledge.catalog.kinds(device, head.schema_set) else {
             let set = head.schema_set;
-            return self.prepared.give_up(format!("{UNKNOWN_SCHEMA} (schema set {set:08x})"));
+            let announced = fleet.announced(device);
+            let announced =
+                announced.map_or_else(String::new, |set| format!("; its last birth announced {set:08x}"));
+            return self.prepared.give_up(format!("{UNKNOWN_SCHEMA} (schema set {set:08x}{announced})"));
         };
         let received = rfc3339(fleet.received(offset, record.received_ms));
         while let Some(event) = reader.next_event() {
