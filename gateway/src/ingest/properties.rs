@@ -9,13 +9,11 @@
 //! Limits: [`PROPERTIES_BYTES_MAX`] bytes forwarded. Nothing is copied unless something has to be moved or left out.
 
 use super::{error::Fault, settings::TOPIC_ALIAS_MAX, topics};
-use crate::store::record::{MESSAGE_EXPIRY, PROPERTIES_BYTES_MAX};
+use crate::store::record::{CORRELATION_DATA, MESSAGE_EXPIRY, PROPERTIES_BYTES_MAX};
 
 const PAYLOAD_FORMAT: u8 = 0x01;
 const CONTENT_TYPE: u8 = 0x03;
 const RESPONSE_TOPIC: u8 = 0x08;
-/// Correlation data: what a reply belongs to.
-pub const CORRELATION_DATA: u8 = 0x09;
 const TOPIC_ALIAS: u8 = 0x23;
 const USER_PROPERTY: u8 = 0x26;
 /// A message expiry interval with its identifier, in bytes.
@@ -83,19 +81,6 @@ pub fn walk<'a>(raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Walked<'a>, F
         return Err(Fault::Quota);
     }
     Ok(Walked { forwarded, alias: alias.map(|(_, alias)| alias) })
-}
-
-/// The correlation data in properties that [`walk`] forwards.
-#[must_use]
-pub fn correlation(forwarded: &[u8]) -> Option<&[u8]> {
-    let mut rest = forwarded;
-    while let Some((&id, value)) = rest.split_first() {
-        if id == CORRELATION_DATA {
-            return binary(value).ok();
-        }
-        rest = value.get(value_bytes(id, value).ok()?..)?;
-    }
-    None
 }
 
 fn alias_of(value: &[u8]) -> Result<u16, Fault> {

@@ -86,7 +86,7 @@ pub use outbox::{
     Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE, DEVICE_PENDING_MAX,
     ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX as COMMAND_ID_BYTES_MAX,
     NewCommand, NewId, Outbox, PAYLOAD_BYTES_MAX as COMMAND_BYTES_MAX, PENDING_MAX, Put, PutError,
-    REPLY_BYTES_MAX, RESENT_AMONG_MAX, Reply, count_refused as count_refused_command,
+    REPLY_BYTES_MAX, RESENT_AMONG_MAX, Reply, count_refused as count_refused_command, is_command_id,
 };
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};

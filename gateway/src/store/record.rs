@@ -33,6 +33,10 @@ const FLAG_LOCAL: u8 = 1 << 5;
 
 /// The MQTT 5 property of that name (section 3.3.2.3.3).
 pub const MESSAGE_EXPIRY: u8 = 0x02;
+/// The MQTT 5 property of that name (section 3.3.2.3.6).
+pub const CORRELATION_DATA: u8 = 0x09;
+const PAYLOAD_FORMAT: u8 = 0x01;
+const USER_PROPERTY: u8 = 0x26;
 
 /// What a payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +122,26 @@ impl<'a> Record<'a> {
             [MESSAGE_EXPIRY, a, b, c, d, rest @ ..] => (Some(u32::from_be_bytes([*a, *b, *c, *d])), rest),
             properties => (None, properties),
         }
+    }
+
+    /// The correlation data in its properties: in a device's reply, the id of the command that it belongs to.
+    #[must_use]
+    pub fn correlation(&self) -> Option<&'a [u8]> {
+        let field = |bytes: &'a [u8]| {
+            let (length, rest) = bytes.split_first_chunk::<2>()?;
+            rest.split_at_checked(u16::from_be_bytes(*length).into())
+        };
+        let mut rest = self.split_expiry().1;
+        while let Some((&id, value)) = rest.split_first() {
+            rest = match id {
+                CORRELATION_DATA => return field(value).map(|(data, _)| data),
+                PAYLOAD_FORMAT => value.get(1..)?,
+                USER_PROPERTY => field(field(value)?.1)?.1,
+                // A content type or a response topic: no other is kept.
+                _ => field(value)?.1,
+            };
+        }
+        None
     }
 
     /// Whether the record that starts `bytes` has the retain flag.

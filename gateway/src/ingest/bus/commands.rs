@@ -18,8 +18,7 @@ use tidegate_protocol::{DeviceName, Leaf, Topic, limits::TOPIC_BYTES_MAX};
 use super::{Bus, Mailbox, Message, task::AtWork};
 use crate::{
     clock::{self, Now},
-    ingest::properties,
-    store::{Change, Command, CommandFilter, CommandState, Record, StoreError},
+    store::{Change, Command, CommandFilter, CommandState, Record, StoreError, record::CORRELATION_DATA},
 };
 
 const CONTENT_TYPE: u8 = 0x03;
@@ -142,7 +141,7 @@ impl AtWork {
     pub(super) async fn note_reply(&self, record: &Record<'_>) {
         let Ok(Topic { device, .. }) = Topic::parse(record.topic) else { return };
         let device = device.as_str().to_owned();
-        let correlation = properties::correlation(record.split_expiry().1).map(<[u8]>::to_vec);
+        let correlation = record.correlation().map(<[u8]>::to_vec);
         let (payload, received_ms) = (record.payload.to_vec(), record.received_ms);
         let outbox = self.outbox.clone();
         let note = move || -> Result<(), StoreError> {
@@ -195,7 +194,7 @@ fn message_of(command: &Command, topic: &str, left_ms: u64, now: Now) -> Message
     if let Some(reply_to) = topic_of(&command.device, Leaf::Reply) {
         put(RESPONSE_TOPIC, reply_to.as_bytes());
     }
-    put(properties::CORRELATION_DATA, command.id.as_bytes());
+    put(CORRELATION_DATA, command.id.as_bytes());
     Message {
         topic: topic.into(),
         payload: command.payload.as_slice().into(),

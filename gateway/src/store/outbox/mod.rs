@@ -34,7 +34,7 @@ pub use self::{
     book::{DEVICE_PENDING_MAX, ENDED_KEPT_MS, ENDED_MAX, PENDING_MAX, RESENT_AMONG_MAX},
     command::{
         Change, Command, CommandState, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX, NewCommand,
-        NewId, PAYLOAD_BYTES_MAX, Put, PutError, REPLY_BYTES_MAX, Reply,
+        NewId, PAYLOAD_BYTES_MAX, Put, PutError, REPLY_BYTES_MAX, Reply, is_id as is_command_id,
     },
     file::{CHECKED, DAMAGED_FILE, FILE},
 };

@@ -15,6 +15,7 @@
 //! | `timequality`, `uncertaintyms` | how the time is known, and how well |
 //! | `boot`, `sequence`, `uptimems` | the device's own numbers |
 //! | `receivedtime` | when the gateway took it in |
+//! | `commandid` | of a reply: the id of its command |
 //! | `replayed` | which replay sends it again |
 //!
 //! Extension attributes are strings of digits where they are numbers: the type Integer has 32 bits. (CloudEvents 1.0.2, type system)
@@ -95,6 +96,9 @@ fn each_attribute(facts: &Facts<'_>, gateway: &str, mut put: impl FnMut(&str, &m
         if let Some(value) = value {
             put(name, &mut |out| put_decimal(out, value));
         }
+    }
+    if let Some(command) = facts.command {
+        put("commandid", &mut |out| out.extend_from_slice(command.as_bytes()));
     }
     if let Some(replay) = facts.replay {
         put("replayed", &mut |out| out.extend_from_slice(replay.as_bytes()));

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     catalog::Values,
     fleet::{Quality, Stamp},
-    store::{Kind, Prefixes, Record, StoreIds, gap},
+    store::{Kind, Prefixes, Record, StoreIds, gap, is_command_id},
     uplink::{
         settings::{Settings, Version},
         template::{Names, Template},
@@ -168,6 +168,7 @@ impl Described {
                 stamp: fleet.stamp(device, head.boot, event.uptime_ms, offset, record.received_ms),
                 uptime_ms: Some(event.uptime_ms),
                 received: &received,
+                command: None,
                 replay: self.style.replay.as_deref(),
                 data: Data::Json(&self.data),
             };
@@ -217,6 +218,7 @@ impl Described {
             stamp: Stamp { time_ms: received_ms, uncertainty_ms: None, quality: Quality::Received },
             uptime_ms: None,
             received: &rfc3339(received_ms),
+            command: record.correlation().filter(|_| leaf == Some(Leaf::Reply)).and_then(command_id),
             replay: self.style.replay.as_deref(),
             data,
         };
@@ -226,6 +228,11 @@ impl Described {
             self.prepared.leave_out(why.to_string());
         }
     }
+}
+
+/// The id of a command that a device's correlation data is.
+fn command_id(correlation: &[u8]) -> Option<&str> {
+    std::str::from_utf8(correlation).ok().filter(|id| is_command_id(id))
 }
 
 impl Prepared {

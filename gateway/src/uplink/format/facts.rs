@@ -32,6 +32,8 @@ pub struct Facts<'a> {
     pub uptime_ms: Option<u64>,
     /// When the gateway took it in, corrected, as RFC 3339: written once for all events of a frame.
     pub received: &'a [u8; TEXT_BYTES],
+    /// The command that it is the reply to.
+    pub command: Option<&'a str>,
     /// The replay that sends it again.
     pub replay: Option<&'a str>,
     /// What it says.

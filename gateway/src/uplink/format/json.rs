@@ -5,8 +5,8 @@
 //!  "time":"2026-11-24T16:05:07.123Z","time_quality":"mapped","uncertainty_ms":2000,"uptime_ms":3600123,
 //!  "received":"2026-11-24T16:05:09.001Z","data":{"temperature":23.45,"humidity":45.2,"pressure":101325}}
 //! ```
-//! What does not come from an event type of ours has `topic` in place of `boot`, `seq`, `version` and `uptime_ms`. Payloads that
-//! are no JSON are in `data_base64` in place of `data`.
+//! What does not come from an event type of ours has `topic` in place of `boot`, `seq`, `version` and `uptime_ms`; a reply has the id of
+//! its `command`. Payloads that are no JSON are in `data_base64` in place of `data`.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -34,6 +34,10 @@ pub fn write(out: &mut Vec<u8>, facts: &Facts<'_>) {
             out.extend_from_slice(b",\"topic\":");
             put_text(out, facts.topic);
         }
+    }
+    if let Some(command) = facts.command {
+        out.extend_from_slice(b",\"command\":");
+        put_text(out, command);
     }
     out.extend_from_slice(b",\"type\":");
     put_text(out, facts.kind);

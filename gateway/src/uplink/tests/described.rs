@@ -250,6 +250,7 @@ async fn what_is_no_event_type_of_ours_goes_as_json_or_in_base64() {
     let mut buffer = [0; 1024];
     let born = birth().write(&mut buffer).unwrap().to_vec();
     let status = status.write(&mut buffer).unwrap().to_vec();
+    let reply = |topic: &str| Owned::new(topic, b"\"done\"");
     let json_of = |topic: &str, payload: &[u8]| Owned { kind: Kind::Json, ..Owned::new(topic, payload) };
     let records = [
         json_of("zigbee/door", b" {\"open\": true}"),
@@ -258,14 +259,19 @@ async fn what_is_no_event_type_of_ours_goes_as_json_or_in_base64() {
         json_of(gap::TOPIC, b"{\"reason\":\"store-full\"}"),
         Owned::new("tg/stall-3/b", &born),
         Owned::new("tg/stall-3/s", &status),
-        Owned::new("tg/stall-3/r", b"\"done\""),
+        Owned { properties: b"\x26\0\x01a\0\x01b\x01\x01\x09\0\x06fan-17".to_vec(), ..reply("tg/stall-3/r") },
         Owned::new("tg/stall-3/s", b"no status"),
+        reply("tg/stall-3/r"),
+        Owned { properties: b"\x09\0\x02\xff\0".to_vec(), ..reply("tg/stall-3/r") },
     ];
     let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &Knowledge::default(), acks).await;
     assert_eq!(aside, []);
     let found: Vec<_> = arrivals.iter().map(parsed).collect();
     let types: Vec<_> = found.iter().map(|event| event["type"].as_str().unwrap()).collect();
-    assert_eq!(types, ["json", "json", "opaque", "gap", "birth", "status", "reply", "status"]);
+    assert_eq!(
+        types,
+        ["json", "json", "opaque", "gap", "birth", "status", "reply", "status", "reply", "reply"]
+    );
     assert_eq!(found[0]["data"], json!({"open": true}));
     assert_eq!((&found[1]["data"], &found[1]["data_base64"]), (&Value::Null, &json!("e2Jyb2tlbg==")));
     assert_eq!(found[2]["id"], "barn-7/0badcafe-2");
@@ -274,7 +280,12 @@ async fn what_is_no_event_type_of_ours_goes_as_json_or_in_base64() {
     assert_eq!(found[4]["data"]["reset"], "power-on");
     assert_eq!(found[5]["data"]["state"], "sleeping");
     assert_eq!(found[5]["data"]["signal_dbm"], -70);
-    assert_eq!(found[6]["data"], "done");
+    assert_eq!((&found[6]["data"], &found[6]["command"]), (&json!("done"), &json!("fan-17")));
+    assert_eq!(
+        (&found[8]["command"], &found[9]["command"]),
+        (&Value::Null, &Value::Null),
+        "no id of a command"
+    );
     assert_eq!(found[7]["data_base64"], "bm8gc3RhdHVz");
 }
 
