@@ -105,6 +105,7 @@ metrics! {
     SYNC_SECONDS Histogram "tidegate_sync_seconds" "Time that a sync took.";
     WRITTEN_BYTES Counter "tidegate_written_bytes_total" "Bytes written to disk by the store.";
     LINGER_SECONDS Gauge "tidegate_linger_seconds" "How long a commit waits for company: above 0 while more is written than the wear budget gives.";
+    WEAR_BUDGET_LEFT_BYTES Gauge "tidegate_wear_budget_left_bytes" "Bytes that the wear budget has left; below 0 they were written already. 0 without a budget.";
     STORE_BYTES Gauge "tidegate_store_bytes" "Bytes of the store's files.";
     SEGMENTS Gauge "tidegate_segments" "Segments of the store.";
     STORE_MAX_BYTES Gauge "tidegate_store_max_bytes" "Bytes that the store's files may take.";

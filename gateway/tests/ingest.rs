@@ -376,3 +376,134 @@ async fn a_port_that_can_not_be_had_is_refused_with_the_reason() {
     let error = ingest::bind(&listen(&taken)).await.unwrap_err().to_string();
     assert!(error.contains(&taken) && error.contains("another program listens there"), "{error}");
 }
+
+/// A store whose wear budget is spent with its first commit: everything else lingers for an hour.
+async fn frugal_house(folder: &Path) -> House {
+    let frugal = store::Settings {
+        wear_budget_bytes_per_day: Some(1),
+        linger_max: Duration::from_secs(3_600),
+        ..store_settings(folder)
+    };
+    let house = House::open_with(frugal, settings()).await;
+    let mut client = house.client(4, "spender", true).await;
+    client.send(&publish(4, QOS1, "s/first", 1, "spends the budget")).await;
+    assert_eq!(client.packet().await, puback(1));
+    house
+}
+
+/// One that subscribes to `filter` with QoS 1, and keeps nothing if `clean`.
+async fn subscriber(house: &House, id: &str, clean: bool, filter: &str) -> Client {
+    let mut client = house.client(4, id, clean).await;
+    client.send(&packet(0x82, &[&[0, 1], &text(filter), &[1]])).await;
+    assert_eq!(client.packet().await, [0x90, 3, 0, 1, 1]);
+    client
+}
+
+/// The payload of the PUBLISH that comes next.
+async fn payload(client: &mut Client) -> String {
+    let got = client.packet().await;
+    assert_eq!(got[0] >> 4, 3, "{got:02x?}");
+    let topic_bytes = usize::from(u16::from_be_bytes([got[2], got[3]]));
+    let at = 4 + topic_bytes + if got[0] & 6 == 0 { 0 } else { 2 };
+    String::from_utf8_lossy(&got[at..]).into_owned()
+}
+
+#[tokio::test]
+async fn what_nobody_keeps_waits_for_no_commit_and_for_what_its_connection_is_owed_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = frugal_house(folder.path()).await;
+    let mut now = subscriber(&house, "now", true, "lamp/#").await;
+    let mut client = house.client(4, "c", true).await;
+    let stored = house.store.status();
+    for id in 1..=50 {
+        client.send(&publish(4, QOS1, "lamp/1", id, &id.to_string())).await;
+        assert_eq!(client.packet().await, puback(id));
+        assert_eq!(payload(&mut now).await, id.to_string());
+    }
+    client.send(&publish(4, QOS2, "lamp/2", 60, "on")).await;
+    assert_eq!(client.packet().await, [0x50, 2, 0, 60]);
+    assert_eq!(payload(&mut now).await, "on");
+    client.send(&[0x62, 2, 0, 60]).await;
+    assert_eq!(client.packet().await, [0x70, 2, 0, 60]);
+    let after = house.store.status();
+    assert_eq!((after.next_offset, after.written_bytes), (stored.next_offset, stored.written_bytes));
+
+    // It is delivered at once all the same, and acknowledged in its place.
+    client.send(&publish(4, QOS1, "s/a", 61, "lingers")).await;
+    client.send(&publish(4, QOS1, "lamp/1", 62, "off")).await;
+    assert_eq!(payload(&mut now).await, "off");
+    client.ping().await;
+    client.send(&publish(4, QOS1, "urgent/a", 63, "commits all")).await;
+    for id in 61..=63 {
+        assert_eq!(client.packet().await, puback(id));
+    }
+}
+
+#[tokio::test]
+async fn what_a_session_keeps_is_acknowledged_when_it_is_on_disk_and_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = frugal_house(folder.path()).await;
+    let mut kept = subscriber(&house, "kept", false, "lamp/#").await;
+    let mut client = house.client(4, "c", true).await;
+    for id in 1..=10 {
+        client.send(&publish(4, QOS1, "lamp/1", id, &id.to_string())).await;
+        assert_eq!(client.packet().await, puback(id));
+        assert_eq!(payload(&mut kept).await, id.to_string());
+    }
+    drop(kept);
+    for id in 11..=20 {
+        client.send(&publish(4, QOS1, "lamp/1", id, &id.to_string())).await;
+        assert_eq!(client.packet().await, puback(id));
+    }
+    house.store.crash();
+    let house = House::open(folder.path()).await;
+    let mut kept = house.client(4, "kept", false).await;
+    assert!(kept.session_present);
+    for id in 1..=20 {
+        assert_eq!(payload(&mut kept).await, id.to_string());
+    }
+}
+
+#[tokio::test]
+async fn messages_of_one_client_on_one_topic_come_in_their_order_whichever_way_they_take() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = frugal_house(folder.path()).await;
+    let mut now = subscriber(&house, "now", true, "lamp/#").await;
+    let mut client = house.client(4, "c", true).await;
+    const RETAIN: u8 = 1;
+    let qos0 = |first: u8, payload: &str| packet(0x30 | first, &[&text("lamp/1"), payload.as_bytes()]);
+    for round in 0..20 {
+        let texts: Vec<_> = (0..5).map(|n| format!("{round}-{n}")).collect();
+        client.send(&qos0(RETAIN, &texts[0])).await;
+        client.send(&qos0(0, &texts[1])).await;
+        client.send(&publish(4, QOS1, "lamp/1", 5, &texts[2])).await;
+        client.send(&publish(4, QOS1 | RETAIN, "lamp/1", 6, &texts[3])).await;
+        client.send(&qos0(0, &texts[4])).await;
+        for text in &texts {
+            assert_eq!(&payload(&mut now).await, text);
+        }
+        assert_eq!([client.packet().await, client.packet().await], [puback(5), puback(6)]);
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_is_back_is_shown_as_there_and_not_as_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = frugal_house(folder.path()).await;
+    let mut now = subscriber(&house, "now", true, "there/#").await;
+    let mut connect = connect(4, "device", true, Some(("there/device", "away")));
+    // The will is retained, and so goes through the log.
+    connect[9] |= 0x20;
+    let mut devices = vec![];
+    for round in 0..20 {
+        let mut device = Client::dial(house.port).await;
+        device.send(&connect).await;
+        assert_eq!(device.packet().await, [0x20, 2, 0, 0]);
+        if round > 0 {
+            // It took over from itself, and its will is on its way.
+            device.send(&packet(0x30, &[&text("there/device"), b"there"])).await;
+            assert_eq!([payload(&mut now).await, payload(&mut now).await], ["away", "there"], "{round}");
+        }
+        devices.push(device);
+    }
+}

@@ -5,7 +5,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use tidegate::store::{
-    Batch, Block, INTAKE_BYTES_MAX, Kind, NewLetter, Reader, Record, Settings, Store, StoreError,
+    Batch, Block, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Kind, NewLetter, Reader, Record, Settings, Store,
+    StoreError,
 };
 use tidegate_protocol::{DeviceName, FrameWriter, Leaf, Topic};
 
@@ -463,4 +464,34 @@ async fn a_spent_wear_budget_shares_commits_and_urgent_records_do_not_wait() {
     let ticket = append_when_room(&intake, &mut batch).await;
     wait_durable(&store, ticket).await;
     assert_eq!(store.status().events, 3);
+}
+
+#[tokio::test]
+async fn a_commit_that_somebody_waits_for_lingers_but_a_moment_and_takes_along_what_lingered() {
+    let folder = tempfile::tempdir().unwrap();
+    let frugal = Settings {
+        wear_budget_bytes_per_day: Some(1),
+        linger_max: Duration::from_secs(3_600),
+        ..settings(folder.path())
+    };
+    let store = Store::open(frugal, &[UPLINK.into()]).unwrap();
+    append(&store, ["first".to_owned()]).await;
+    let (intake, mut batch) = (store.intake(), Batch::default());
+    batch.push(&record("t", b"lingers"));
+    let ticket = append_when_room(&intake, &mut batch).await;
+    for hurried in ["while another lingers", "by itself"] {
+        batch.push(&record("t", hurried.as_bytes()));
+        batch.hurry();
+        let ticket = append_when_room(&intake, &mut batch).await;
+        wait_durable(&store, ticket).await;
+    }
+    wait_durable(&store, ticket).await;
+    // And it is the batch that is hurried, not what its connection sends next.
+    batch.push(&record("t", b"lingers"));
+    let ticket = append_when_room(&intake, &mut batch).await;
+    tokio::time::sleep(10 * HURRIED_LINGER_MAX).await;
+    assert!(intake.watermark().borrow().committed < ticket);
+    let budget = store.status().wear_budget.unwrap();
+    assert!(budget.linger > Duration::from_secs(3_000) && budget.lingers_since_ms.is_some(), "{budget:?}");
+    assert!(budget.left_bytes <= 0, "{budget:?}");
 }

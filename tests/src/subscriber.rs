@@ -122,6 +122,10 @@ impl Worker {
             }
         }
         loop {
+            // Before anything is waited for: some may have come with the CONNACK.
+            while let Some(packet) = client.take_packet()? {
+                self.hear(packet, &mut client)?;
+            }
             client.flush().await?;
             tokio::select! {
                 read = client.fill() => read?,
@@ -129,9 +133,6 @@ impl Worker {
                     drop(away);
                     return Ok(());
                 }
-            }
-            while let Some(packet) = client.take_packet()? {
-                self.hear(packet, &mut client)?;
             }
         }
     }

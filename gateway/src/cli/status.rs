@@ -5,7 +5,11 @@ use super::{
     ask::{ANSWER_MAX, Gateway, HTTP_DEFAULT},
     people,
 };
-use crate::{clock, http::Snapshot, printable::line};
+use crate::{
+    clock,
+    http::{Snapshot, WearBudgetView},
+    printable::line,
+};
 
 /// Show what a running gateway is doing
 #[derive(Debug, clap::Args)]
@@ -56,6 +60,7 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
             people::count(store.dead_letters),
             dropped
         );
+        text += &store.wear_budget.as_ref().map_or(String::new(), |budget| wear(budget, now_ms));
     }
     for warning in &snapshot.warnings {
         text += &format!("WARNING  {}\n", line(warning));
@@ -85,6 +90,20 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
         text += "none: events are stored and go nowhere\n";
     }
     text
+}
+
+fn wear(budget: &WearBudgetView, now_ms: u64) -> String {
+    let per_day = people::bytes(budget.bytes_per_day);
+    let left = people::bytes(budget.left_bytes.unsigned_abs());
+    let left = if budget.left_bytes < 0 { format!("{left} OVER") } else { format!("{left} left") };
+    let linger = match budget.lingers_since_ms {
+        None => "commits go at once".to_owned(),
+        Some(since_ms) => {
+            let since = people::age(now_ms.saturating_sub(since_ms) as f64 / 1000.0);
+            format!("commits WAIT {} ms for company, for {since} now", budget.linger_ms)
+        }
+    };
+    format!("wear     {per_day} per day: {left}, {linger}\n")
 }
 
 #[cfg(test)]
@@ -136,5 +155,21 @@ lake                              NO                   4,200       2.0 KiB      
 old                               KEPT                     7           0 B         -
 ";
         assert_eq!(table(&snapshot, 5_000), expected);
+    }
+
+    #[test]
+    fn the_wear_budget_is_shown_with_what_is_left_and_since_when_commits_wait() {
+        let budget =
+            WearBudgetView { bytes_per_day: 20 << 30, left_bytes: 3 << 20, ..WearBudgetView::default() };
+        assert_eq!(wear(&budget, 9), "wear     20.0 GiB per day: 3.0 MiB left, commits go at once\n");
+        let spent = WearBudgetView {
+            left_bytes: -(5 << 20),
+            linger_ms: 287,
+            lingers_since_ms: Some(1_000),
+            ..budget
+        };
+        let expected =
+            "wear     20.0 GiB per day: 5.0 MiB OVER, commits WAIT 287 ms for company, for 3 min now\n";
+        assert_eq!(wear(&spent, 181_000), expected);
     }
 }

@@ -54,7 +54,7 @@ use tokio_util::sync::CancellationToken;
 pub use command::{CommandItem, CommandList, CommandRequest};
 pub use letter::{LetterItem, LetterPage};
 pub use serving::Limits;
-pub use snapshot::{Snapshot, StoreView, UplinkView};
+pub use snapshot::{Snapshot, StoreView, UplinkView, WearBudgetView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 pub use uplinks::Forgotten;
 

@@ -49,12 +49,28 @@ pub struct StoreView {
     pub dropped_events: u64,
     /// Bytes written to disk by this process.
     pub written_bytes: u64,
+    /// How the wear budget stands; `null` without one.
+    #[serde(default)]
+    pub wear_budget: Option<WearBudgetView>,
     /// Dead letters: records that an upstream could not take.
     pub dead_letters: u64,
     /// Their bytes.
     pub dead_letter_bytes: u64,
     /// Why nothing more can be stored, if so.
     pub failure: Option<String>,
+}
+
+/// The wear budget at a glance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WearBudgetView {
+    /// Bytes that may be written per day.
+    pub bytes_per_day: u64,
+    /// Bytes that may be written now; below 0 they were written already.
+    pub left_bytes: i64,
+    /// How long a commit waits for company, in milliseconds, rounded up; 0 while it goes at once.
+    pub linger_ms: u64,
+    /// Since when commits wait, wall clock, milliseconds since 1970.
+    pub lingers_since_ms: Option<u64>,
 }
 
 /// An uplink at a glance.
@@ -96,9 +112,21 @@ impl From<&store::Status> for StoreView {
             max_bytes: status.max_bytes,
             dropped_events: status.dropped_events,
             written_bytes: status.written_bytes,
+            wear_budget: status.wear_budget.map(WearBudgetView::from),
             dead_letters: status.dead_letters,
             dead_letter_bytes: status.dead_letter_bytes,
             failure: status.failure.clone(),
+        }
+    }
+}
+
+impl From<store::WearBudget> for WearBudgetView {
+    fn from(budget: store::WearBudget) -> Self {
+        Self {
+            bytes_per_day: budget.bytes_per_day,
+            left_bytes: budget.left_bytes,
+            linger_ms: budget.linger.as_micros().div_ceil(1000) as u64,
+            lingers_since_ms: budget.lingers_since_ms,
         }
     }
 }

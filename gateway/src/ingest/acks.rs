@@ -60,6 +60,8 @@ enum InFlight {
     Storing,
     /// QoS 2, PUBREC sent, PUBREL awaited.
     Received,
+    /// QoS 2, passed on and not stored, PUBREL awaited: the store does not know the id.
+    Passed,
     /// QoS 2, PUBREL received, PUBCOMP pending.
     Releasing,
 }
@@ -79,7 +81,7 @@ impl Acks {
         match (state, *known.get()) {
             (InFlight::Qos1, InFlight::Qos1) if dup => Arrival::Resend,
             (InFlight::Storing, InFlight::Storing) => Arrival::Resend,
-            (InFlight::Storing, InFlight::Received) => Arrival::Received,
+            (InFlight::Storing, InFlight::Received | InFlight::Passed) => Arrival::Received,
             (InFlight::Storing, InFlight::Releasing) => {
                 known.insert(state);
                 Arrival::New
@@ -92,11 +94,21 @@ impl Acks {
         }
     }
 
-    /// Notes a PUBREL.
-    pub fn release(&mut self, packet_id: u16) {
-        if let Some(state @ (InFlight::Storing | InFlight::Received)) = self.in_flight.get_mut(&packet_id) {
+    /// The QoS 2 publish that just arrived with this id is not stored, and its id ends with the connection.
+    pub fn pass(&mut self, packet_id: u16) {
+        if let Some(state @ InFlight::Storing) = self.in_flight.get_mut(&packet_id) {
+            *state = InFlight::Passed;
+        }
+    }
+
+    /// Notes a PUBREL. Whether the store may know the id.
+    pub fn release(&mut self, packet_id: u16) -> bool {
+        let Some(state) = self.in_flight.get_mut(&packet_id) else { return true };
+        let was_passed = *state == InFlight::Passed;
+        if matches!(state, InFlight::Storing | InFlight::Received | InFlight::Passed) {
             *state = InFlight::Releasing;
         }
+        !was_passed
     }
 
     /// Notes that something was pushed into the batch, which takes one ticket.
@@ -143,6 +155,12 @@ impl Acks {
         }
         gone += refused.filter(|(_, fate)| *fate == Fate::Gone).count() as u64;
         self.pushed -= gone;
+    }
+
+    /// The watermark at which everything appended is durable.
+    #[must_use]
+    pub fn last_due_at(&self) -> u64 {
+        self.last_due_at
     }
 
     /// Writes all that is due to `out`.
@@ -303,6 +321,23 @@ mod tests {
         acks.release(8);
         assert_eq!(acks.arrive(8, two, false), New, "after PUBREL the id names a new publish");
         assert_eq!(acks.in_flight(), 2);
+    }
+
+    #[test]
+    fn an_id_that_the_store_does_not_know_is_known_here_until_its_release() {
+        let mut acks = Acks::default();
+        acks.arrive(8, Qos::ExactlyOnce, false);
+        acks.pass(8);
+        acks.stage(8, Reply::Pubrec);
+        acks.appended(0);
+        due(&mut acks, 0);
+        assert_eq!(acks.arrive(8, Qos::ExactlyOnce, true), Arrival::Received);
+        assert!(!acks.has_exactly_once());
+        assert!(!acks.release(8) && acks.release(9), "nothing is known of the other");
+        acks.stage(8, Reply::Pubcomp);
+        acks.appended(0);
+        due(&mut acks, 0);
+        assert_eq!(acks.in_flight(), 0);
     }
 
     #[test]

@@ -159,6 +159,10 @@ impl Inlet {
                 Err(AppendError::Closed) => return Err(AppendError::Closed),
             }
         }
+        if let Last::Appended { committed_at } = last {
+            // Before its client is back, and publishes on its will's topic.
+            session.handle_in_log(committed_at);
+        }
         Ok(last)
     }
 

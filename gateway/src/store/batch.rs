@@ -31,6 +31,8 @@ pub struct Batch {
     urgent_bytes: usize,
     /// QoS 2 records that may be new.
     ids: usize,
+    /// Somebody at hand waits for a record of it.
+    is_hurried: bool,
     /// What those before it took of the intake.
     pub(super) share: Share,
 }
@@ -173,6 +175,17 @@ impl Batch {
         self.urgent_bytes > 0
     }
 
+    /// Its commit lingers for [`HURRIED_LINGER_MAX`](super::HURRIED_LINGER_MAX) at most, whatever the wear budget says: a local
+    /// subscriber waits for a record of it.
+    pub fn hurry(&mut self) {
+        self.is_hurried = true;
+    }
+
+    /// Whether it was hurried.
+    pub(super) fn is_hurried(&self) -> bool {
+        self.is_hurried
+    }
+
     /// See [`Intake::refuse`](super::Intake::refuse).
     pub(super) fn refuse(&mut self, is_pending: impl Fn(&str, u16) -> bool) -> Refusal {
         let keeps_urgent = self.plain_bytes > 0;
@@ -239,7 +252,7 @@ impl Batch {
         self.bytes.clear();
         self.ops.clear();
         (self.records, self.events, self.frames, self.tickets) = (0, 0, 0, 0);
-        (self.plain_bytes, self.urgent_bytes, self.ids) = (0, 0, 0);
+        (self.plain_bytes, self.urgent_bytes, self.ids, self.is_hurried) = (0, 0, 0, false);
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     batch::{Batch, Op, Refusal, Size},
     pending::Pending,
+    quota::Quota,
     record::Record,
     row,
 };
@@ -27,6 +28,8 @@ use crate::clock;
 
 /// Bytes that wait for a commit at most; a single larger batch passes into an empty intake.
 pub const INTAKE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest linger of a commit that a local subscriber waits for: too short to be noticed, and long enough for company.
+pub const HURRIED_LINGER_MAX: Duration = Duration::from_millis(20);
 /// A record's time is kept as its low 32 bits, in milliseconds: it has to be nearer to its row's base than half of that.
 const BASE_REACH_MS: u64 = 1 << 30;
 
@@ -82,42 +85,15 @@ struct Queue {
     quota: Quota,
 }
 
-/// A store that takes less than this is full: no batch of some events fits.
-const QUOTA_BYTES_MIN: u64 = 4096;
-
-/// What the store may still take, in bytes of batches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Quota {
-    /// For everything.
-    pub bytes: u64,
-    /// For batches with nothing but urgent records in them: a part of the store is kept for these.
-    pub urgent_bytes: u64,
-    /// Whether it takes more QoS 2 packet ids: those of the clients that are connected may fill the room for them.
-    pub takes_ids: bool,
-}
-
-impl Default for Quota {
-    fn default() -> Self {
-        Self { bytes: u64::MAX, urgent_bytes: u64::MAX, takes_ids: true }
-    }
-}
-
 impl Queue {
     /// Whether a batch of this size is taken in. A closed queue refuses at once, so it lets nobody wait.
     fn has_room(&self, size: Size) -> bool {
         self.closed || self.taken.is_empty() || size.fits(self.filling, self.taken.bytes)
     }
 
-    /// Whether the store may hold a batch of this size: one with both kinds of records is judged by the smaller quota.
+    /// Whether the store may hold a batch of this size.
     fn is_within_quota(&self, size: Size) -> bool {
-        let quota = match size {
-            _ if self.closed => return true,
-            Size { ids: 1.., .. } if !self.quota.takes_ids => return false,
-            Size { plain_bytes: 0, urgent_bytes: 0, .. } => return true,
-            Size { plain_bytes: 0, .. } => self.quota.urgent_bytes,
-            _ => self.quota.bytes,
-        };
-        (self.taken.bytes + size.plain_bytes + size.urgent_bytes) as u64 <= quota
+        self.closed || self.quota.takes(self.taken.bytes, size)
     }
 }
 
@@ -133,6 +109,8 @@ pub(super) struct Taken {
     /// What it weighs.
     pub bytes: usize,
     urgent: bool,
+    /// It lingers for [`HURRIED_LINGER_MAX`] at most.
+    hurried: bool,
 }
 
 /// A row to be.
@@ -197,10 +175,12 @@ impl Intake {
         let first = queue.next_ticket;
         queue.next_ticket += batch.tickets;
         let end_ticket = queue.next_ticket;
+        let is_first_hurried = batch.is_hurried() && !queue.taken.hurried;
         queue.taken.take_in(batch, first, size.bytes);
         queue.taken.end_ticket = end_ticket;
         batch.share.add(queue.filling, size.bytes);
-        let wake = std::mem::take(&mut queue.idle) || queue.taken.urgent || queue.taken.is_full_row();
+        let is_due = queue.taken.urgent || is_first_hurried || queue.taken.is_full_row();
+        let wake = std::mem::take(&mut queue.idle) || is_due;
         drop(queue);
         if wake {
             self.shared.arrived.notify_one();
@@ -243,7 +223,7 @@ impl Intake {
 
     /// Whether the store refuses everything that is not urgent.
     pub(super) fn is_store_full(&self) -> bool {
-        self.shared.queue.lock().quota.bytes < QUOTA_BYTES_MIN
+        self.shared.queue.lock().quota.is_full()
     }
 
     /// Says what the store may still take.
@@ -279,8 +259,11 @@ impl Intake {
             }
         }
         let now = clock::monotonic();
-        let linger_until = now + linger(now);
+        let (mut linger_until, mut is_hurried) = (now + linger(now), false);
         while linger_until > now && !queue.taken.urgent && !queue.taken.is_full_row() && !queue.closed {
+            if queue.taken.hurried && !std::mem::replace(&mut is_hurried, true) {
+                linger_until = linger_until.min(clock::monotonic() + HURRIED_LINGER_MAX);
+            }
             if self.shared.arrived.wait_until(&mut queue, linger_until).timed_out() {
                 break;
             }
@@ -316,6 +299,15 @@ impl Intake {
         self.shared.watermark.send_modify(|watermark| watermark.committed = committed);
     }
 
+    /// Somebody at hand waits for what is in it: it lingers for [`HURRIED_LINGER_MAX`] at most from now on.
+    pub fn hurry(&self) {
+        let mut queue = self.shared.queue.lock();
+        if !queue.taken.is_empty() && !std::mem::replace(&mut queue.taken.hurried, true) {
+            drop(queue);
+            self.shared.arrived.notify_one();
+        }
+    }
+
     /// Takes nothing more. What is in it can still be taken out.
     pub(super) fn close(&self) {
         self.shared.queue.lock().closed = true;
@@ -338,6 +330,7 @@ impl Taken {
     fn take_in(&mut self, batch: &mut Batch, first_ticket: u64, bytes: usize) {
         self.bytes += bytes;
         self.urgent |= batch.is_urgent();
+        self.hurried |= batch.is_hurried();
         if batch.records > 0 {
             self.take_records(batch, first_ticket);
         }

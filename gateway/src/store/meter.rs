@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Settings, WhenFull};
+use super::{Settings, WhenFull, pace::WearBudget};
 
 /// How far back the recent rate of commits goes.
 pub const RECENT_SECONDS: usize = 60;
@@ -26,6 +26,7 @@ pub struct Meter {
     lost_events: AtomicU64,
     room_bytes: AtomicU64,
     recent: Mutex<Recent>,
+    wear_budget: Mutex<Option<WearBudget>>,
 }
 
 /// How the run began.
@@ -78,6 +79,16 @@ impl Meter {
     /// Bytes that all files may take, or that the disk has for them if that is less.
     pub fn room_bytes(&self) -> u64 {
         self.room_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How the wear budget stands by now.
+    pub fn set_wear_budget(&self, budget: Option<WearBudget>) {
+        *self.wear_budget.lock() = budget;
+    }
+
+    /// How the wear budget stood when the commit thread looked last, which is every second at least; `None` without one.
+    pub fn wear_budget(&self) -> Option<WearBudget> {
+        *self.wear_budget.lock()
     }
 
     /// A commit with so many events was made.

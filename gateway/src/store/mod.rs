@@ -46,6 +46,7 @@ mod outbox;
 mod overlay;
 pub mod pace;
 mod pending;
+mod quota;
 mod reader;
 pub mod record;
 mod retention;
@@ -79,7 +80,7 @@ pub use folder::{Folder, OsFolder};
 pub use follow::Follower;
 pub use home::Home;
 pub use ids::{Prefixes, StoreIds};
-pub use intake::{AppendError, INTAKE_BYTES_MAX, Intake, Watermark};
+pub use intake::{AppendError, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use kept::{ForgetError, UPLINKS_KEPT_MAX, forget_uplink_in};
 pub use lock::make as make_folder;
 pub use outbox::{
@@ -88,6 +89,7 @@ pub use outbox::{
     NewCommand, NewId, Outbox, PAYLOAD_BYTES_MAX as COMMAND_BYTES_MAX, PENDING_MAX, Put, PutError,
     REPLY_BYTES_MAX, RESENT_AMONG_MAX, Reply, count_refused as count_refused_command, is_command_id,
 };
+pub use pace::WearBudget;
 pub use reader::{ReadError, Reader};
 pub use record::{Kind, Record};
 pub use row::{BadRow, Block, Records, RowHead};
@@ -190,6 +192,8 @@ pub struct Status {
     pub dropped_events: u64,
     /// Bytes written to disk by this process.
     pub written_bytes: u64,
+    /// How the wear budget stands; `None` without one.
+    pub wear_budget: Option<WearBudget>,
     /// Dead letters: records that an upstream could not take.
     pub dead_letters: u64,
     /// Their bytes.
@@ -319,6 +323,7 @@ impl Store {
             room_bytes: self.log.meter.room_bytes(),
             dropped_events: self.log.meter.lost_events(),
             written_bytes: self.log.files.plug().written_bytes(),
+            wear_budget: self.log.meter.wear_budget(),
             dead_letters: self.log.dead_letters.count(),
             dead_letter_bytes: self.log.dead_letters.bytes(),
             failure: self.log.failure(),

@@ -20,6 +20,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::clock::Now;
+
 /// A process begins with what the budget gives in this time.
 const START_SECONDS: f64 = 3_600.0;
 /// What is saved at most: what the budget gives in this time.
@@ -31,6 +33,19 @@ const OWED_SECONDS_MAX: f64 = 1_800.0;
 const SHORT_SECONDS: f64 = 900.0;
 const DAY_SECONDS: f64 = 86_400.0;
 
+/// The wear budget now, for whoever looks in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WearBudget {
+    /// Bytes that may be written per day.
+    pub bytes_per_day: u64,
+    /// Bytes that may be written now; below 0 they were written already.
+    pub left_bytes: i64,
+    /// How long a commit lingers for company.
+    pub linger: Duration,
+    /// Since when commits linger, wall clock, milliseconds since 1970; `None` while they go at once.
+    pub lingers_since_ms: Option<u64>,
+}
+
 /// The token bucket of the wear budget.
 #[derive(Debug)]
 pub struct Pacer {
@@ -40,6 +55,7 @@ pub struct Pacer {
     tokens: f64,
     filled_at: Instant,
     linger_max: Duration,
+    lingers_since_ms: Option<u64>,
 }
 
 impl Pacer {
@@ -47,7 +63,13 @@ impl Pacer {
     #[must_use]
     pub fn new(budget_bytes_per_day: Option<u64>, linger_max: Duration, now: Instant) -> Self {
         let rate = budget_bytes_per_day.map(|bytes| bytes as f64 / DAY_SECONDS);
-        Self { rate, tokens: rate.unwrap_or(0.0) * START_SECONDS, filled_at: now, linger_max }
+        Self {
+            rate,
+            tokens: rate.unwrap_or(0.0) * START_SECONDS,
+            filled_at: now,
+            linger_max,
+            lingers_since_ms: None,
+        }
     }
 
     /// How long what arrived just now may wait for company.
@@ -61,6 +83,19 @@ impl Pacer {
             return Duration::ZERO;
         }
         self.linger_max.mul_f64(1.0 - (self.tokens / short).max(0.0))
+    }
+
+    /// How the budget stands; `None` without one.
+    pub fn look(&mut self, now: Now) -> Option<WearBudget> {
+        let linger = self.linger(now.at);
+        self.lingers_since_ms =
+            (linger > Duration::ZERO).then(|| self.lingers_since_ms.unwrap_or(now.wall_ms));
+        Some(WearBudget {
+            bytes_per_day: (self.rate? * DAY_SECONDS).round() as u64,
+            left_bytes: self.tokens as i64,
+            linger,
+            lingers_since_ms: self.lingers_since_ms,
+        })
     }
 
     /// Takes what was written from the bucket.
@@ -155,6 +190,27 @@ mod tests {
         assert_eq!(pacer.linger(later), Duration::ZERO, "an hour's worth is left of a day's");
         pacer.spend(GB);
         assert_eq!(pacer.linger(later), MAX, "no more than a day's worth was saved");
+    }
+
+    #[test]
+    fn whoever_looks_in_sees_what_is_left_how_long_commits_linger_and_since_when() {
+        let at = |ms: u64| {
+            let at = crate::clock::monotonic() + Duration::from_millis(ms);
+            Now { at, wall_ms: 1_000_000 + ms, steady_ms: ms }
+        };
+        let mut pacer = Pacer::new(Some(24 * GB), MAX, at(0).at);
+        let look = pacer.look(at(0)).unwrap();
+        assert_eq!((look.bytes_per_day, look.linger, look.lingers_since_ms), (24 * GB, Duration::ZERO, None));
+        assert!(look.left_bytes.abs_diff(GB as i64) < GB / 100, "{look:?}");
+        pacer.spend(GB + GB / 10);
+        for ms in [5, 9] {
+            let look = pacer.look(at(ms)).unwrap();
+            assert_eq!((look.linger, look.lingers_since_ms), (MAX, Some(1_000_005)), "{ms}");
+            assert!(look.left_bytes < 0, "{look:?}");
+        }
+        let look = pacer.look(at(3_600_000)).unwrap();
+        assert_eq!((look.linger, look.lingers_since_ms), (Duration::ZERO, None));
+        assert_eq!(Pacer::new(None, MAX, at(0).at).look(at(0)), None);
     }
 
     #[test]

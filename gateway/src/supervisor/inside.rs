@@ -68,6 +68,13 @@ impl Inside {
             }
         }
         let mut warnings = self.reload.warnings();
+        let budget = status.as_ref().and_then(|status| status.wear_budget);
+        if let Some(budget) = budget.filter(|budget| budget.lingers_since_ms.is_some()) {
+            warnings.push(format!(
+                "more was written than [store] wear_budget gives: commits wait {:.0?} for company, and acknowledgements with them",
+                budget.linger
+            ));
+        }
         let backlogs = status.as_ref().map(|status| status.backlogs.as_slice()).unwrap_or_default();
         // Behind those that are configured come those that are not.
         let (nowhere, unknown) = (String::new(), Arc::default());

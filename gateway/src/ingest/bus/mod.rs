@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   log ──follow──▶ bus task ──route──▶ mailboxes ─ ring ─▶ connections
-//!   passed (QoS 0 that is not stored) ─▶ │  └▶ retained
-//!                                        └─ save, some seconds later ─▶ sessions.redb
+//!                     │  └▶ retained         ▲
+//!                     └─ save, some seconds later ─▶ sessions.redb
+//!   publisher ── passed on: no route stores it, and nobody keeps it ─┘
 //! ```
 //! What is stored reaches local subscribers out of the log, after its commit: fan-out delays no PUBACK and no commit, and a subscriber
-//! sees nothing that a power cut could take back. What no route stores goes through the log all the same if it was published
-//! with QoS 1 or 2 and somebody subscribes to it (`local` records, which no uplink gets), so a PUBACK always means: on disk. With
-//! QoS 0 it is passed on in memory, unless it is to be retained: the last one published is the one retained, whatever its QoS.
+//! sees nothing that a power cut could take back. What no route stores goes through the log all the same (`local` records, which no
+//! uplink gets) if somebody keeps it: a session that outlives its connection and takes it with QoS 1 or 2, or the retained messages. Then
+//! PUBACK means: on disk. Where only sessions take it that end with their connections, a crash would end these as well, so its
+//! publisher's task puts it into their queues at once: see [`Bus::wants`] for which way, and `in_log` for the order of the two.
 //!
 //! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes that each is owed, in its queue and in flight, retained
 //! messages and bytes. All sessions together have [`QUEUED_BYTES_MAX`], of which each may use an equal share: a slow one loses its own copies.
@@ -17,11 +19,13 @@
 mod commands;
 mod ended;
 pub mod filters;
+pub(super) mod in_log;
 mod keep;
 mod mailbox;
 mod message;
 mod outbound;
 mod outgoing;
+mod publish;
 mod refusals;
 mod replay;
 mod retained;
@@ -47,6 +51,7 @@ use parking_lot::{Mutex, RwLock};
 use tidegate_protocol::{Leaf, Topic};
 use tokio::sync::{Notify, Semaphore, watch};
 
+pub use in_log::{Pair, Staged};
 pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
 pub use outbound::{Peer, Received, Written};
@@ -56,6 +61,7 @@ pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
 pub use system::Traffic;
 pub(super) use task::{restore, run};
+pub(super) use turn::COPIES_IN_A_TURN;
 pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
 
 use super::{
@@ -66,8 +72,6 @@ use super::{
 use crate::store::SessionChange;
 use route::Takers;
 
-/// Bytes that wait to be passed on at most: what does not fit is lost, as QoS 0 may be.
-pub const PASSED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of all subscriptions together: ten thousand devices with one of their own each.
 pub const SUBSCRIPTIONS_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// What a shared subscription begins with: section 4.8.2.
@@ -90,8 +94,8 @@ struct Inner {
     held_bytes: Arc<AtomicUsize>,
     /// What the file has room for, in bytes.
     file_bytes_max: AtomicUsize,
-    passed: Mutex<Passed>,
-    /// Something was passed, or is to be saved at once.
+    in_log: in_log::InLog,
+    /// Something is to be saved at once, or follows through the log.
     bell: Notify,
     unsaved: Mutex<Unsaved>,
     wills: Mutex<wills::Wills>,
@@ -114,13 +118,6 @@ struct Inner {
     traffic: Arc<Traffic>,
     figures_at: system::Times,
     warned: Warned,
-}
-
-/// Messages that wait to be passed on.
-#[derive(Debug, Default)]
-struct Passed {
-    messages: Vec<Message>,
-    bytes: usize,
 }
 
 /// What the file is to be told.
@@ -155,7 +152,6 @@ impl Unsaved {
 struct Counts {
     delivered: AtomicU64,
     queue_full: AtomicU64,
-    passed_full: AtomicU64,
     retained_full: AtomicU64,
     too_large: AtomicU64,
     expired: AtomicU64,
@@ -212,7 +208,7 @@ impl Bus {
             ended: Mutex::default(),
             held_bytes: Arc::default(),
             file_bytes_max: AtomicUsize::new(usize::MAX),
-            passed: Mutex::default(),
+            in_log: in_log::InLog::default(),
             bell: Notify::new(),
             unsaved: Mutex::new(Unsaved { number: 1, ..Unsaved::default() }),
             wills: Mutex::default(),
@@ -230,38 +226,38 @@ impl Bus {
         }))
     }
 
-    /// Whether a message on `topic` that no route stores is for somebody, and if so, whether it has to go through the log.
+    /// Which way a message goes that no route stores. `staged` says what waits to be appended before it.
     #[must_use]
-    pub fn wants(&self, topic: &str, qos: u8, retain: bool) -> Wanted {
-        let is_wanted = retain || {
+    pub fn wants(&self, incoming: &Incoming<'_>, staged: &Staged) -> Wanted {
+        let Incoming { client, topic, qos, retain, is_id_kept } = *incoming;
+        let (is_kept, is_taken) = {
             let takers = self.0.takers.read();
-            takers.is_taken(topic)
+            let is_kept = qos > 0 && takers.keep(topic, client);
+            (is_kept, is_kept || takers.is_taken(topic))
         };
-        match (is_wanted, qos) {
-            (false, _) => Wanted::No,
-            // One to be retained must not overtake another that goes through the log.
-            (true, 0) if !retain => Wanted::Passed,
-            (true, _) => Wanted::Stored,
+        if !is_taken && !retain {
+            return Wanted::No;
+        }
+        let pair = self.0.in_log.pair(client, topic);
+        let follows = staged.contains(&pair) || self.0.in_log.holds(pair);
+        match is_kept || retain || follows || (qos == 2 && is_id_kept) {
+            // Where nobody waits for it but those to come, it waits for company like an event.
+            true => Wanted::Stored { pair, is_hurried: is_kept || (is_taken && !retain) },
+            false => Wanted::Passed,
         }
     }
 
-    /// Passes on a message that is not stored. False if there is no room: it is lost, as QoS 0 may be.
-    pub fn pass(&self, message: Message) -> bool {
-        let size = message.size();
-        let mut passed = self.0.passed.lock();
-        if passed.bytes + size > PASSED_BYTES_MAX {
-            drop(passed);
-            self.0.counts.passed_full.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        passed.bytes += size;
-        passed.messages.push(message);
-        let is_first = passed.messages.len() == 1;
-        drop(passed);
-        if is_first {
+    /// Messages of these pairs are in the intake, durable once the watermark has reached `durable_at`.
+    pub fn note_in_log(&self, pairs: impl IntoIterator<Item = Pair>, durable_at: u64) {
+        if self.0.in_log.note(pairs, durable_at) {
             self.0.bell.notify_one();
         }
-        true
+    }
+
+    /// Passes on a message that is not stored: it is in the queues of those who take it when this returns. Gives the copies that it has: whoever
+    /// passes on [`COPIES_IN_A_TURN`] gives way to others.
+    pub fn pass(&self, message: Message) -> usize {
+        self.route(&Arc::new(message))
     }
 
     /// Subscribes the session to `filter`, which was checked, and gives it what is retained.
@@ -472,15 +468,35 @@ impl Bus {
     }
 }
 
+/// A message that no route stores, as it comes in.
+#[derive(Debug, Clone, Copy)]
+pub struct Incoming<'a> {
+    /// The client id of its publisher.
+    pub client: &'a str,
+    /// Its topic.
+    pub topic: &'a str,
+    /// Its QoS.
+    pub qos: u8,
+    /// It is to be retained.
+    pub retain: bool,
+    /// With QoS 2: its packet id outlives the connection, and so has to be stored.
+    pub is_id_kept: bool,
+}
+
 /// What becomes of a message that no route stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// Nobody wants it.
     No,
-    /// Passed on in memory.
+    /// Passed on in memory: whoever takes it is connected, and keeps nothing.
     Passed,
-    /// Stored for local subscribers.
-    Stored,
+    /// Stored for local subscribers: to be told with [`Bus::note_in_log`] when it is appended.
+    Stored {
+        /// Its client and topic.
+        pair: Pair,
+        /// Somebody waits for it, so its commit lingers but a moment.
+        is_hurried: bool,
+    },
 }
 
 /// The share name and the filter of `$share/<name>/<filter>`; `None` for any other filter.

@@ -1,7 +1,9 @@
 //! Which sessions a message goes to, with what QoS and by which subscriptions. Pure but for the mailboxes it puts into.
 //!
-//! A client with several subscriptions that take the topic gets one copy, with the greatest QoS of them and all their identifiers
-//! (section 3.3.4). Of a shared subscription one member gets it, in turn, and one that is connected before one that is not.
+//! A client with several subscriptions that take the topic gets a copy for each identifier that they have, with that one alone, and one for
+//! those without any; each with the greatest QoS of the subscriptions that it is for (section 3.3.4). So a client that tells its handlers
+//! apart by identifier gets each message for each of them, and one that has none, as with MQTT 3.1.1, gets it once. Of a shared
+//! subscription one member gets it, in turn, and one that is connected before one that is not.
 
 use std::sync::{
     Arc,
@@ -55,7 +57,8 @@ struct Copy<'t> {
     mailbox: &'t Arc<Mailbox>,
     qos: u8,
     keeps_retain: bool,
-    ids: Vec<u32>,
+    /// The identifier of the subscriptions that it is for.
+    id: Option<u32>,
 }
 
 impl Takers {
@@ -117,6 +120,12 @@ impl Takers {
         self.plain.any(topic, |_| true) || self.shared.any(topic, |_| true)
     }
 
+    /// Whether a session that outlives its connection takes what `publisher` publishes on `topic` with QoS 1 or 2, and so keeps it.
+    pub fn keep(&self, topic: &str, publisher: &str) -> bool {
+        self.plain.any(topic, |taker| !taker.is_own(publisher) && taker.keeps())
+            || self.shared.any(topic, |group| group.members.iter().any(Taker::keeps))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.shared.is_empty()
     }
@@ -148,23 +157,21 @@ impl Takers {
         self.plain.of(topic).iter().map(|taker| &taker.mailbox)
     }
 
-    /// The copies that go out, one a client.
+    /// The copies that go out, one for each client and identifier.
     fn copies<'t>(&'t self, topic: &str, publisher: &str, qos: u8) -> Vec<Copy<'t>> {
         let mut copies = Vec::new();
         self.plain.for_each(topic, |taker| {
-            let is_own = || **taker.mailbox.client() == *publisher;
-            if !(taker.subscription.options.is_no_local() && is_own()) {
+            if !taker.is_own(publisher) {
                 copies.push(taker.copy(qos));
             }
         });
-        // Copies of one client lie side by side then, and are made one.
-        copies.sort_by_key(|copy| Arc::as_ptr(copy.mailbox));
+        // Copies of one client and identifier lie side by side then, and are made one.
+        copies.sort_by_key(|copy| (Arc::as_ptr(copy.mailbox), copy.id));
         copies.dedup_by(|again, first| {
-            let is_same = Arc::ptr_eq(again.mailbox, first.mailbox);
+            let is_same = Arc::ptr_eq(again.mailbox, first.mailbox) && again.id == first.id;
             if is_same {
                 first.qos = first.qos.max(again.qos);
                 first.keeps_retain |= again.keeps_retain;
-                first.ids.append(&mut again.ids);
             }
             is_same
         });
@@ -174,15 +181,20 @@ impl Takers {
 }
 
 impl Taker {
+    /// Whether what `publisher` publishes is its own, and it does not want that.
+    fn is_own(&self, publisher: &str) -> bool {
+        self.subscription.options.is_no_local() && **self.mailbox.client() == *publisher
+    }
+
+    /// Whether its session keeps what it takes with QoS 1 or 2.
+    fn keeps(&self) -> bool {
+        self.subscription.options.qos() > 0 && self.mailbox.state().outbound.keeps()
+    }
+
     /// Its copy of a message that was published with `qos`.
     fn copy(&self, qos: u8) -> Copy<'_> {
         let Subscription { options, id } = self.subscription;
-        Copy {
-            mailbox: &self.mailbox,
-            qos: options.qos().min(qos),
-            keeps_retain: options.keeps_retain(),
-            ids: id.into_iter().collect(),
-        }
+        Copy { mailbox: &self.mailbox, qos: options.qos().min(qos), keeps_retain: options.keeps_retain(), id }
     }
 }
 
@@ -227,7 +239,7 @@ impl Bus {
             let retain = message.retain && copy.keeps_retain;
             let (is_taken, keeps, held) = {
                 let mut state = copy.mailbox.state();
-                let is_taken = state.outbound.push(message, copy.qos, retain, &copy.ids, limits);
+                let is_taken = state.outbound.push(message, copy.qos, retain, copy.id.as_slice(), limits);
                 (is_taken, state.outbound.keeps() && copy.qos > 0, state.outbound.held())
             };
             if !is_taken {

@@ -1,10 +1,10 @@
 //! The bus at work: follows the log, passes on, saves, and looks after what is over. One task for all subscribers.
 //!
 //! ```text
-//!   select: shutdown │ a save ended │ a block of the log │ the bell: passed on, or a save that cannot wait │ every second
+//!   select: shutdown │ a save ended │ a block of the log │ a commit, while one is waited for │ the bell │ every second
 //! ```
 //! It never waits for a subscriber, and nobody waits for it: where it is behind, the log holds what it has not seen. A crash
-//! loses what was passed on (QoS 0) and not yet delivered, and nothing else: the log behind the saved position is followed again.
+//! loses what was passed on and not yet delivered, and nothing else: the log behind the saved position is followed again.
 //! That is done before the door opens, so that nobody is taken for new, and no old message comes to who is new.
 
 use std::{
@@ -24,15 +24,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, Wanted, keep::Save, message::Message, turn::Turn};
+use super::{Bus, keep::Save, message::Message, turn::Turn};
 use crate::{
-    clock::{self, Now},
-    ingest::{
-        admission::{self, Verdict},
-        listener::Ends,
-        topics,
-    },
-    store::{AppendError, Batch, Block, Follower, Intake, Outbox, ReadError, Record, StoreError, View},
+    clock,
+    ingest::listener::Ends,
+    store::{Block, Follower, Intake, Outbox, ReadError, StoreError, View, Watermark},
     telemetry,
 };
 
@@ -59,7 +55,9 @@ pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown:
         follower,
         bus,
         view,
+        watermark: intake.watermark(),
         intake,
+        mark: None,
         saving: None,
         ticks: 0,
         passed_over: 0,
@@ -130,13 +128,22 @@ pub(super) struct AtWork {
     /// A reply may come.
     pub(super) awaits_replies: bool,
     view: View,
-    intake: Intake,
+    pub(super) intake: Intake,
+    watermark: watch::Receiver<Watermark>,
+    /// Not routed yet.
+    mark: Option<Mark>,
     follower: Follower,
     saving: Option<Saving>,
     saved_position: u64,
     /// Since the last save.
     ticks: u32,
     passed_over: u64,
+}
+
+/// How far the log was at a time, by tickets and by offsets.
+struct Mark {
+    committed: u64,
+    end: u64,
 }
 
 struct Saving {
@@ -182,10 +189,13 @@ impl AtWork {
                 ended = ended(&mut self.saving) => self.saved(ended),
                 _ = tick.tick() => {
                     self.tick();
+                    self.note_routed();
                     self.settle().await;
                     self.hand_out();
                 }
                 () = self.bus.0.bell.notified() => self.rung().await,
+                // The sender is in the intake, which is here: this ends with a commit.
+                _ = self.watermark.changed(), if self.bus.0.in_log.is_waiting() => self.note_routed(),
                 changed = self.commands.changed() => match changed {
                     Ok(()) => self.hand_out(),
                     Err(_) => return,
@@ -193,6 +203,7 @@ impl AtWork {
                 block = self.follower.next() => match block {
                     Ok(block) => {
                         self.route(&block, from).await;
+                        self.note_routed();
                         tokio::task::yield_now().await;
                     }
                     Err(ReadError::Closed) => return,
@@ -227,6 +238,24 @@ impl AtWork {
         }
     }
 
+    /// Lets go of those who wait for what is routed by now.
+    fn note_routed(&mut self) {
+        let (position, in_log) = (self.follower.position(), &self.bus.0.in_log);
+        if let Some(mark) = self.mark.take_if(|mark| mark.end <= position) {
+            in_log.note_routed(mark.committed);
+        }
+        if self.mark.is_none() && in_log.is_waiting() {
+            // In this order: what is durable below it lies before the end.
+            let committed = self.watermark.borrow_and_update().committed;
+            let mark = Mark { committed, end: self.view.end().offset };
+            if mark.end <= position {
+                in_log.note_routed(committed);
+            } else {
+                self.mark = Some(mark);
+            }
+        }
+    }
+
     /// What finds no room is tried again at the next tick.
     fn forget_packet_ids(&self) {
         let _ = self.bus.forget_packet_ids(&self.intake);
@@ -234,46 +263,13 @@ impl AtWork {
 
     async fn rung(&mut self) {
         self.forget_packet_ids();
-        let passed = std::mem::take(&mut *self.bus.0.passed.lock());
-        let mut turn = Turn::default();
-        for message in passed.messages {
-            turn.took(self.bus.route(&Arc::new(message))).await;
-        }
+        self.note_routed();
         if self.bus.is_save_urgent() {
             self.save();
         }
         self.settle().await;
         if self.bus.0.has_arrivals.load(Ordering::Acquire) {
             self.hand_out();
-        }
-    }
-
-    /// Publishes a will as its client would have, and gives the watermark at which it is durable. `None` if there is no room for it
-    /// now.
-    fn publish(&self, will: &Message, now: Now) -> Option<u64> {
-        // One that an earlier version took.
-        if topics::is_reserved(&will.topic) {
-            return Some(0);
-        }
-        let routes = &self.bus.0.settings.routes;
-        let properties = will.all_properties();
-        let published = will.record(now.wall_ms, &properties);
-        let record = match admission::judge(&will.topic, &will.payload, routes) {
-            Verdict::Store { kind, events, urgent, .. } => Record { kind, events, urgent, ..published },
-            Verdict::NoRoute => match self.bus.wants(&will.topic, will.qos, will.retain) {
-                Wanted::No => return Some(0),
-                Wanted::Stored => Record { local: true, events: 0, ..published },
-                Wanted::Passed => {
-                    self.bus.route(&Arc::new(Message::of(&published, now.steady_ms)));
-                    return Some(0);
-                }
-            },
-        };
-        let mut batch = Batch::default();
-        batch.push(&record);
-        match self.intake.append(&mut batch) {
-            Ok(ticket) => Some(ticket + 1),
-            Err(AppendError::Full | AppendError::StoreFull | AppendError::Closed) => None,
         }
     }
 
@@ -361,7 +357,6 @@ impl AtWork {
         counter!(telemetry::LOST_WILLS).increment(take(&counts.wills_lost));
         for (reason, count) in [
             ("queue-full", take(&counts.queue_full)),
-            ("passed-full", take(&counts.passed_full)),
             ("retained-full", take(&counts.retained_full)),
             ("too-large", take(&counts.too_large)),
             ("expired", take(&counts.expired)),

@@ -1,8 +1,8 @@
-//! The bus gives way: one block of the log may hold a thousand messages, each for many subscribers, and whoever has nothing to do
-//! with them is not to wait until all are routed.
+//! Routing gives way: one block of the log, or one read of a socket, may hold a thousand messages, each for many subscribers, and whoever
+//! has nothing to do with them is not to wait until all are routed.
 
 /// Copies that are routed before others get their turn: some 0.1 ms.
-const COPIES_IN_A_TURN: usize = 512;
+pub const COPIES_IN_A_TURN: usize = 512;
 
 /// How long the bus has had a thread of the runtime.
 #[derive(Debug, Default)]

@@ -36,7 +36,7 @@ use crate::{
         session::{End, Opening},
         tell,
     },
-    store::AppendError,
+    store::{AppendError, Watermark},
 };
 
 /// Longest wait until the packet ids of a session that is over are forgotten.
@@ -210,24 +210,33 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 }
             }
         };
-        let mut watermark = self.watermark.clone();
-        let durable = watermark.wait_for(|watermark| watermark.closed || watermark.committed >= committed_at);
+        let durable = self.durable(committed_at);
         match self.unless_kicked(timeout_at(until.into(), durable)).await? {
-            Ok(Ok(watermark)) if watermark.committed >= committed_at => Ok(()),
+            Ok(Some(watermark)) if watermark.committed >= committed_at => Ok(()),
             Ok(_) => Err(Fault::StoreClosed),
             Err(_) => Err(Fault::Busy),
         }
     }
 
+    /// Waits until the log is durable up to this watermark, or closed; the client waits for it and for no company. `None` if there is no log.
+    async fn durable(&self, committed_at: u64) -> Option<Watermark> {
+        let mut watermark = self.watermark.clone();
+        if watermark.borrow().committed < committed_at {
+            self.inlet.intake().hurry();
+        }
+        let durable = watermark.wait_for(|now| now.closed || now.committed >= committed_at);
+        durable.await.ok().map(|watermark| *watermark)
+    }
+
     /// Waits until a will that the client left is durable in the log, if its time has come: with CONNACK the file forgets it. A log that
     /// takes nothing keeps nobody out.
     async fn wait_published(&self, client: &str) {
-        let (bus, mut watermark) = (&self.shared.bus, self.watermark.clone());
+        let bus = &self.shared.bus;
         let publication = || bus.will_publication(client, clock::steady_ms());
         let durable = async {
             Bus::saved_until(self.saved.clone(), |_| publication() != Some(Publication::Due)).await;
             if let Some(Publication::Made { committed_at }) = publication() {
-                let _ = watermark.wait_for(|now| now.closed || now.committed >= committed_at).await;
+                self.durable(committed_at).await;
             }
         };
         let _ = self.unless_kicked(timeout(PUBLISH_TIMEOUT, durable)).await;

@@ -234,6 +234,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             self.input.consume(taken);
             let stopped = !self.session.wants_input();
             self.append(now);
+            self.session.give_way().await;
             if let Some(connect) = self.session.take_connect() {
                 self.decide(*connect).await;
                 now = clock::now();
@@ -274,10 +275,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             return;
         }
         match self.inlet.append(now, &mut self.session) {
-            Ok(true) => {
-                let watermark = *self.watermark.borrow_and_update();
-                self.session.handle_watermark(now, watermark);
-            }
+            Ok(true) => self.session.handle_watermark(now, *self.watermark.borrow_and_update()),
             Ok(false) => {}
             Err(_) => self.session.fail(now, self.kick.cause().unwrap_or(Fault::StoreClosed)),
         }

@@ -11,7 +11,7 @@ use crate::{
         access::audit::Action,
         acks::Arrival,
         admission::{self, Verdict},
-        bus::{Message, Wanted},
+        bus::{Incoming, Message, Wanted},
         codec::{self, Connect, Refused, Will},
         error::Fault,
         packet::{self, Header, Reply, Version},
@@ -21,6 +21,17 @@ use crate::{
     },
     store::{Kind, Record},
 };
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// Nobody wants it.
+    Dropped,
+    /// It is with those who take it, and not stored.
+    Passed,
+    /// It is in the batch.
+    Stored,
+}
 
 /// Topics without a route that one session tells of.
 const UNROUTED_TOLD_MAX: usize = 64;
@@ -111,9 +122,11 @@ impl Session {
             Qos::AtLeastOnce => (Some(Reply::Puback), Some(Reply::PubackUnrouted)),
             Qos::ExactlyOnce => (Some(Reply::Pubrec), Some(Reply::PubrecUnrouted)),
         };
-        let is_stored = self.store(now, publish, sink);
-        if let Some(reply) = if is_stored { stored } else { unrouted } {
-            self.acks.stage(publish.packet_id, reply);
+        let taken = self.store(now, publish, sink);
+        let Some(reply) = (if taken == Taken::Dropped { unrouted } else { stored }) else { return };
+        self.acks.stage(publish.packet_id, reply);
+        if taken != Taken::Stored && publish.qos == Qos::ExactlyOnce && self.session_expiry_s == 0 {
+            self.acks.pass(publish.packet_id);
         }
     }
 
@@ -143,9 +156,9 @@ impl Session {
         }
     }
 
-    /// Pushes what a route or a local subscriber takes, or passes it on; gives whether anybody takes it.
+    /// Pushes what a route or a local subscriber takes, or passes it on.
     #[inline]
-    fn store<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) -> bool {
+    fn store<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) -> Taken {
         let verdict = admission::judge(publish.topic, publish.payload, &self.settings.routes);
         let Verdict::Store { kind, events, urgent, malformed } = verdict else {
             return self.store_for_subscribers(now, publish, sink);
@@ -156,27 +169,39 @@ impl Session {
         self.counts.events += u64::from(events);
         self.counts.bytes += (publish.topic.len() + publish.payload.len()) as u64;
         self.counts.malformed_frames += u64::from(malformed);
-        true
+        Taken::Stored
     }
 
     /// What no route takes: for local subscribers, if there are any.
     #[cold]
-    fn store_for_subscribers<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) -> bool {
+    fn store_for_subscribers<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) -> Taken {
         let record = Record { local: true, events: 0, ..record(&self.client, now, publish) };
-        match self.bus.wants(publish.topic, record.qos, publish.retain) {
+        let incoming = Incoming {
+            client: &self.client,
+            topic: publish.topic,
+            qos: record.qos,
+            retain: publish.retain,
+            is_id_kept: publish.packet_id != 0 && self.session_expiry_s > 0,
+        };
+        match self.bus.wants(&incoming, &self.staged) {
             Wanted::No => {
                 self.note_unrouted(publish.topic);
-                return false;
+                Taken::Dropped
             }
             Wanted::Passed => {
-                self.bus.pass(Message::of(&record, now.steady_ms));
+                self.passed_copies += self.bus.pass(Message::of(&record, now.steady_ms));
+                Taken::Passed
             }
-            Wanted::Stored => {
+            Wanted::Stored { pair, is_hurried } => {
                 let bytes = push(&record, publish, sink);
+                if is_hurried {
+                    sink.hurry();
+                }
                 self.note_pushed(bytes);
+                self.staged.insert(pair);
+                Taken::Stored
             }
         }
-        true
     }
 
     #[inline]
@@ -237,9 +262,10 @@ impl Session {
         match header.kind() {
             packet::PUBREL => {
                 let packet_id = codec::pubrel(self.version, body)?;
-                sink.push_release(&self.client, packet_id);
-                self.acks.pushed();
-                self.acks.release(packet_id);
+                if self.acks.release(packet_id) {
+                    sink.push_release(&self.client, packet_id);
+                    self.acks.pushed();
+                }
                 self.acks.stage(packet_id, Reply::Pubcomp);
                 Ok(())
             }

@@ -15,6 +15,8 @@ pub trait Sink {
     fn push_exactly_once(&mut self, record: &Record<'_>, packet_id: u16);
     /// PUBREL.
     fn push_release(&mut self, client: &str, packet_id: u16);
+    /// Somebody waits for what was pushed last.
+    fn hurry(&mut self) {}
 }
 
 impl Sink for Batch {
@@ -26,6 +28,9 @@ impl Sink for Batch {
     }
     fn push_release(&mut self, client: &str, packet_id: u16) {
         Batch::push_release(self, client, packet_id);
+    }
+    fn hurry(&mut self) {
+        Batch::hurry(self);
     }
 }
 

@@ -7,7 +7,8 @@
 //!                                                                        handle_end: will, detach
 //! ```
 //! Guarantees: PUBACK, PUBREC and PUBCOMP of what is stored come from [`Session::handle_watermark`] and from nothing
-//! else, in the order received; PINGRESP and SUBACK wait for nothing. A publish sent again while its packet id is in
+//! else, in the order received; what is passed on and not stored (see `bus`) has its own in their places. PINGRESP and SUBACK
+//! wait for nothing. A publish sent again while its packet id is in
 //! flight (DUP, or QoS 2) is stored once. If the id is used again without DUP under QoS 1, what that is cannot be
 //! told, so it is stored as well: a copy at worst, where leaving it out might lose an event.
 //!
@@ -34,7 +35,7 @@ use std::{
 use super::{
     access::{Permit, audit::Action},
     acks::Acks,
-    bus::{Bus, Mailbox},
+    bus::{Bus, COPIES_IN_A_TURN, Mailbox, Staged},
     codec::{self, Connect, Will},
     error::Fault,
     packet::{Dialect, Version},
@@ -107,6 +108,10 @@ pub struct Session {
     subacks: VecDeque<(u64, Vec<u8>)>,
     /// Bytes of the records in the batch.
     batched_bytes: usize,
+    /// Copies that it has passed on in this turn.
+    passed_copies: usize,
+    /// What the batch has for local subscribers alone.
+    staged: Staged,
     /// Since when nothing is read for want of room.
     blocked_since: Option<Instant>,
     will: Option<Arc<Will>>,
@@ -154,6 +159,8 @@ impl Session {
             mailbox: None,
             subacks: VecDeque::new(),
             batched_bytes: 0,
+            passed_copies: 0,
+            staged: Staged::default(),
             blocked_since: None,
             will: None,
             permit: Permit::none(),
@@ -187,6 +194,21 @@ impl Session {
     pub fn handle_appended(&mut self, first: u64) {
         self.batched_bytes = 0;
         self.acks.appended(first);
+        self.handle_in_log(self.acks.last_due_at());
+    }
+
+    /// What was staged for local subscribers is in the intake, durable once the watermark has reached `durable_at`.
+    pub fn handle_in_log(&mut self, durable_at: u64) {
+        if !self.staged.is_empty() {
+            self.bus.note_in_log(self.staged.drain(), durable_at);
+        }
+    }
+
+    /// Lets others have their turn if so much was passed on that no more input is taken before.
+    pub async fn give_way(&mut self) {
+        if std::mem::take(&mut self.passed_copies) >= COPIES_IN_A_TURN {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Whether records or replies wait for the batch to be appended.
@@ -234,6 +256,7 @@ impl Session {
         matches!(self.phase, Phase::Fresh | Phase::Open)
             && self.blocked_since.is_none()
             && self.batched_bytes < BATCH_BYTES_MAX
+            && self.passed_copies < COPIES_IN_A_TURN
             && self.acks.owed() < owed_max
             && self.subacks.len() < local::SUBACKS_MAX
             && self.out.len() - self.written < OUT_BYTES_MAX
@@ -406,6 +429,7 @@ impl Session {
     pub fn shrink(&mut self) {
         self.acks.shrink();
         self.scratch.shrink_to(0);
+        self.staged.shrink_to(0);
         self.news.shrink_to(0);
         if self.out.is_empty() {
             self.out.shrink_to(OUT_BYTES_IDLE);

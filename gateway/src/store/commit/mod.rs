@@ -95,6 +95,7 @@ pub struct Committer {
     letters_told: Option<mend::LostLetters>,
     /// Nothing is left that the policy for a full store may drop.
     nothing_to_drop: bool,
+    told_of_linger: bool,
 }
 
 /// How a run begins.
@@ -152,6 +153,7 @@ impl Committer {
             told_of_letters_at: None,
             letters_told: None,
             nothing_to_drop: false,
+            told_of_linger: false,
             settings,
         };
         committer.look_at_other_files();
@@ -305,7 +307,18 @@ impl Committer {
         self.counted_written_bytes = written;
         self.pacer.spend(new);
         metrics::counter!(telemetry::WRITTEN_BYTES).increment(new);
-        metrics::gauge!(telemetry::LINGER_SECONDS).set(self.pacer.linger(now.at).as_secs_f64());
+        let budget = self.pacer.look(now);
+        self.log.meter.set_wear_budget(budget);
+        let Some(budget) = budget else { return };
+        metrics::gauge!(telemetry::LINGER_SECONDS).set(budget.linger.as_secs_f64());
+        metrics::gauge!(telemetry::WEAR_BUDGET_LEFT_BYTES).set(budget.left_bytes as f64);
+        if budget.linger > Duration::ZERO && !std::mem::replace(&mut self.told_of_linger, true) {
+            tracing::warn!(
+                bytes_per_day = budget.bytes_per_day,
+                "more was written than [store] wear_budget gives: commits wait for company, [store] linger_max = {:?} at most, and acknowledgements with them (said once; \"tidegate status\" shows it)",
+                self.settings.linger_max
+            );
+        }
     }
 }
 

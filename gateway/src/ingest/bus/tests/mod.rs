@@ -5,6 +5,7 @@ mod figures;
 mod limits;
 mod sessions;
 mod subscriptions;
+mod ways;
 mod wills;
 
 use std::sync::Arc;
@@ -20,9 +21,9 @@ use crate::{
     store::Record,
 };
 
-/// Takes records, as the store would.
+/// Takes records, as the store would, and counts those that somebody waits for.
 #[derive(Debug, Default)]
-struct Rows(Vec<(String, bool)>);
+struct Rows(Vec<(String, bool)>, usize);
 
 impl Sink for Rows {
     fn push(&mut self, record: &Record<'_>) {
@@ -31,7 +32,12 @@ impl Sink for Rows {
     fn push_exactly_once(&mut self, record: &Record<'_>, _packet_id: u16) {
         self.push(record);
     }
-    fn push_release(&mut self, _client: &str, _packet_id: u16) {}
+    fn push_release(&mut self, _client: &str, _packet_id: u16) {
+        self.0.push((String::new(), false));
+    }
+    fn hurry(&mut self) {
+        self.1 += 1;
+    }
 }
 
 /// Some clients on one bus.
@@ -178,17 +184,37 @@ fn a_message_goes_to_whoever_takes_its_topic_with_the_lesser_qos() {
 }
 
 #[test]
-fn overlapping_subscriptions_give_one_copy_with_all_their_identifiers() {
+fn overlapping_subscriptions_give_a_copy_for_each_identifier_with_that_one_alone() {
     let mut house = House::new(Settings::default());
     let mut a = house.connect("a");
-    for (id, filter, options) in [(1, "x/#", 0), (2, "x/y", 1)] {
+    for (id, filter, options) in [(7, "x/#", 0), (9, "x/y", 1), (7, "+/y", 1)] {
         house.input(&mut a, &packet(0x82, &[&[0, 9, 2, 0x0b, id][..], &text(filter), &[options]].concat()));
     }
-    house.bus.route(&message("x/y", "1", 1, false));
     house.save(&mut a);
-    let got = out(&mut a, house.now);
-    let publish = [0x32, 13, 0, 3, b'x', b'/', b'y', 0, 1, 4, 0x0b, 1, 0x0b, 2, b'1'];
-    assert!(got.ends_with(&publish), "{got:02x?}");
+    out(&mut a, house.now);
+    house.bus.route(&message("x/y", "1", 1, false));
+    let copy = |packet_id, id| [0x32, 11, 0, 3, b'x', b'/', b'y', 0, packet_id, 2, 0x0b, id, b'1'];
+    assert_eq!(out(&mut a, house.now), [copy(1, 7), copy(2, 9)].concat());
+    // Those without one share a copy, with the greatest QoS of them.
+    for (filter, options) in [("#", 0), ("x/+", 1)] {
+        house.subscribe(&mut a, filter, options);
+    }
+    house.bus.route(&message("x/y", "2", 2, false));
+    let without = [0x32, 9, 0, 3, b'x', b'/', b'y', 0, 3, 0, b'2'];
+    assert!(out(&mut a, house.now).starts_with(&without));
+    house.bus.route(&message("x/z", "3", 0, false));
+    assert_eq!(payloads(&out(&mut a, house.now)), ["3", "3"], "one for #, and one for x/#");
+}
+
+#[test]
+fn a_client_without_identifiers_gets_one_copy_however_many_of_its_subscriptions_take_it() {
+    let mut house = House::new(Settings::default());
+    let mut a = house.connect("a");
+    for (filter, options) in [("x/#", 0), ("x/y", 1), ("#", 0)] {
+        house.subscribe(&mut a, filter, options);
+    }
+    house.bus.route(&message("x/y", "1", 2, false));
+    assert_eq!(publishes(&out(&mut a, house.now)), [(0x32, 1, "1".to_owned())]);
 }
 
 #[test]
