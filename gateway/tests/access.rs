@@ -889,8 +889,8 @@ async fn what_is_published_on_the_gateways_own_topics_from_outside_is_refused_to
     // Of 3.1.1's what was read with the refused ones may be lost with the connection: it was not acknowledged then.
     let mut records =
         house.records_until(|records| records.last().is_some_and(|last| last == "s/open after")).await;
-    records.retain(|record| record != "s/open before");
-    assert_eq!(records, ["seen last", "s/open after"]);
+    records.retain(|record| !["s/open before", "seen last"].contains(&record.as_str()));
+    assert_eq!(records, ["s/open after"]);
 }
 
 /// Topic and payload of the next message, and whether it comes as a retained one.

@@ -91,17 +91,18 @@ impl Bus {
         let times = &self.0.figures_at;
         let _ = times.started.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
         times.now.store(now_ms, Ordering::Relaxed);
-        if now_ms < times.said.load(Ordering::Relaxed) + SAY_MS {
-            return;
-        }
         let is_taken = {
             let takers = self.0.takers.read();
             NAMES.iter().any(|name| takers.is_taken(&topic(name)))
         };
-        if !is_taken {
+        // Who subscribes gets them at once: the next time is a whole interval later.
+        if is_taken && now_ms < times.said.load(Ordering::Relaxed) + SAY_MS {
             return;
         }
         times.said.store(now_ms, Ordering::Relaxed);
+        if !is_taken {
+            return;
+        }
         times.looked.store(now_ms, Ordering::Relaxed);
         for message in self.figures() {
             self.route(&message);
