@@ -2,7 +2,7 @@
 //! behind it, MQTT 3.1.1 and 5; mosquitto's tools on MQTT 3.1, and mosquitto as a bridge.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write as _},
     net::SocketAddr,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -277,6 +277,71 @@ fn mosquitto_sub_is_granted_as_many_filters_as_home_assistant_has() {
         }
     }
     assert!(!gateway.log().contains("is refused"), "{}", gateway.log());
+}
+
+/// `mosquitto_pub -l`: a message with QoS 0 for each line, as fast as it can.
+fn publish_lines(broker: SocketAddr, topic: &str, lines: &str) {
+    let mut child = Command::new(tools::find("mosquitto_pub"))
+        .args(["-h", "127.0.0.1", "-p", &broker.port().to_string(), "-t", topic, "-l"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("mosquitto_pub can be started");
+    let mut stdin = child.stdin.take().expect("standard input is a pipe");
+    stdin.write_all(lines.as_bytes()).expect("mosquitto_pub reads its input");
+    drop(stdin);
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
+fn five_thousand_lines_of_mosquitto_pub_reach_mosquitto_sub_whole_and_in_order_as_at_mosquitto() {
+    let mosquitto = Mosquitto::start();
+    let mut setup = Setup::new(Uplink::new("mqtt://127.0.0.1:1", Version::V5));
+    setup.routes = vec![("stored/#".into(), "opaque".into())];
+    let gateway = Gateway::start(setup);
+    let lines: String = (1..=5000).map(|n| format!("{n}\n")).collect();
+    for (who, broker, topic) in [
+        ("mosquitto", mosquitto.address, "local/n"),
+        ("the gateway, and no route stores it", gateway.mqtt, "local/n"),
+        ("the gateway, and a route stores it", gateway.mqtt, "stored/n"),
+    ] {
+        let subscriber = Subscriber::start_with(broker, topic, &["-q", "0"]);
+        publish_lines(broker, topic, &lines);
+        for n in 1..=5000 {
+            assert_eq!(subscriber.next()["payload"], n.to_string(), "{who}");
+        }
+    }
+    assert_eq!(gateway.metric("tidegate_local_dropped_total"), 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_on_as_many_topics_as_a_victron_gx_has_reaches_a_subscriber_that_reads() {
+    let mut setup = Setup::new(Uplink::new("mqtt://127.0.0.1:1", Version::V5));
+    setup.routes = vec![("stored/#".into(), "opaque".into())];
+    let gateway = Gateway::start(setup);
+    for place in ["local", "stored"] {
+        let subscriber =
+            Subscriber::start_with(gateway.mqtt, &format!("{place}/N/#"), &["-q", "0", "-i", place]);
+        let connect = Connect { version: Version::V311, client_id: "gx", clean: true, keep_alive_s: 60 };
+        let mut gx = Client::connect(gateway.mqtt, &connect).await.expect("the gateway accepts");
+        let topics: Vec<_> =
+            (0..1501).map(|n| format!("{place}/N/c0619ab1/system/{n}/Dc/Battery/Soc")).collect();
+        for topic in &topics {
+            let payload = b"{\"value\":93.4}";
+            gx.put_publish(&Publish {
+                topic,
+                payload,
+                qos: 0,
+                packet_id: 0,
+                dup: false,
+                user_properties: &[],
+            });
+        }
+        gx.flush().await.expect("the connection is open");
+        for topic in &topics {
+            assert_eq!(subscriber.next()["topic"], **topic);
+        }
+    }
+    assert_eq!(gateway.metric("tidegate_local_dropped_total"), 0.0);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use super::{outbound::Outbound, replay::Replays};
 use crate::{
@@ -92,6 +92,9 @@ pub struct Mailbox {
     is_revoked: AtomicBool,
     /// It has subscribed: it may be owed something.
     is_subscriber: AtomicBool,
+    /// Somebody waits for it to read.
+    is_waited_for: AtomicBool,
+    progress: Notify,
     /// Messages that it had no room for.
     refused: Doublings,
     state: Mutex<State>,
@@ -105,6 +108,8 @@ pub(super) struct State {
     pub outbound: Outbound,
     pub subscriptions: BTreeMap<Box<str>, Subscription>,
     pub replays: Replays,
+    /// It was waited for in vain, and has not caught up since.
+    pub is_slow: bool,
     pub expiry_s: u32,
     /// By the steady clock, in milliseconds.
     pub away_since_ms: Option<u64>,
@@ -132,6 +137,8 @@ impl Mailbox {
             is_dirty: AtomicBool::new(false),
             is_revoked: AtomicBool::new(false),
             is_subscriber: AtomicBool::new(false),
+            is_waited_for: AtomicBool::new(false),
+            progress: Notify::new(),
             refused: Doublings::default(),
             state: Mutex::new(state),
         }
@@ -194,6 +201,24 @@ impl Mailbox {
     pub(super) fn revoke(&self) {
         self.is_revoked.store(true, Ordering::Release);
         self.ring();
+    }
+
+    /// The next progress of whoever reads.
+    pub(super) fn progress(&self) -> Notified<'_> {
+        self.progress.notified()
+    }
+
+    pub(super) fn wake_waiting(&self) {
+        self.progress.notify_waiters();
+    }
+
+    pub(super) fn set_waited_for(&self) {
+        self.is_waited_for.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether somebody waited, who is woken now.
+    pub(super) fn take_waited_for(&self) -> bool {
+        self.is_waited_for.load(Ordering::SeqCst) && self.is_waited_for.swap(false, Ordering::SeqCst)
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -25,6 +25,7 @@ mod mailbox;
 mod message;
 mod outbound;
 mod outgoing;
+mod patience;
 mod publish;
 mod refusals;
 mod replay;
@@ -56,7 +57,9 @@ pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
 pub use outbound::{Peer, Received, Written};
 pub(super) use outgoing::{put_number, put_pubrel};
+pub use patience::{PATIENCE_MAX, PATIENCE_PART, Patience, WAIT_MAX};
 pub use refusals::Bound;
+pub use route::Routed;
 pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
 pub use system::Traffic;
@@ -256,7 +259,7 @@ impl Bus {
 
     /// Passes on a message that is not stored: it is in the queues of those who take it when this returns. Gives the copies that it has: whoever
     /// passes on [`COPIES_IN_A_TURN`] gives way to others.
-    pub fn pass(&self, message: Message) -> usize {
+    pub fn pass(&self, message: Message) -> Routed {
         self.route(&Arc::new(message))
     }
 
@@ -361,6 +364,7 @@ impl Bus {
         if keeps && written != Written::default() {
             self.soil(mailbox, written.waits_for_file);
         }
+        self.note_progress(mailbox);
         written
     }
 
@@ -400,6 +404,7 @@ impl Bus {
         if keeps {
             self.soil(mailbox, is_urgent);
         }
+        self.note_progress(mailbox);
         mailbox.ring();
     }
 

@@ -17,7 +17,7 @@ pub enum Bound {
     AllSubscriptions,
     /// Sessions, and nobody is away whose might end.
     Sessions,
-    /// Messages that a session is owed.
+    /// Messages of QoS 1 and 2 that a session is owed.
     QueuedMessages,
     /// Bytes that a session is owed.
     QueuedBytes,
@@ -42,8 +42,8 @@ pub(super) struct Refusal {
 
 impl Bound {
     /// What keeps a session that is owed so many messages and bytes from one more.
-    pub(super) fn of_queue(held: (usize, usize), limits: Limits, settings: &Settings) -> Self {
-        match held.0 >= limits.messages_max {
+    pub(super) fn of_queue(qos: u8, held: (usize, usize), limits: Limits, settings: &Settings) -> Self {
+        match qos > 0 && held.0 >= limits.messages_max {
             true => Bound::QueuedMessages,
             false if limits.bytes_max < settings.queued_bytes_max => Bound::ShareOfQueued,
             false => Bound::QueuedBytes,
@@ -146,7 +146,7 @@ mod tests {
         let settings = Settings { queued_messages_max: 5, retained_messages_max: 7, ..Settings::default() };
         let limits = |messages_max, bytes_max| Limits { messages_max, bytes_max, is_again: false };
         let all = settings.queued_bytes_max;
-        let queue = |held, limits| Bound::of_queue(held, limits, &settings).words(&settings);
+        let queue = |held, limits| Bound::of_queue(1, held, limits, &settings).words(&settings);
         let retained = |n, bytes_max| Bound::of_retained(n, bytes_max, &settings).words(&settings);
         for (words, key) in [
             (queue((5, 10), limits(5, all)), "[limits] queued_messages = 5"),

@@ -71,7 +71,7 @@ impl Bus {
                 // Its own, too, are not local.
                 let is_own = options.is_no_local() && *message.publisher == **mailbox.client();
                 if !is_own && !outbound.push(message, message.qos.min(options.qos()), true, ids, limits) {
-                    if outbound.held().0 > 0 {
+                    if outbound.copies() > 0 {
                         return has_any;
                     }
                     self.0.counts.queue_full.fetch_add(1, Ordering::Relaxed);

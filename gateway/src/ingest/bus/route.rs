@@ -15,8 +15,10 @@ use parking_lot::RwLockWriteGuard;
 use super::{
     Bus,
     filters::Filters,
-    mailbox::{Mailbox, Subscription},
+    mailbox::{Mailbox, State, Subscription},
     message::Message,
+    outbound::Limits,
+    patience::{CAUGHT_UP_PART, WAITED_FOR_PART},
     refusals::{Bound, Refusal},
     retained::{Outcome, Retained},
     share,
@@ -50,6 +52,15 @@ struct Group {
     name: Box<str>,
     members: Vec<Taker>,
     turn: AtomicUsize,
+}
+
+/// What routing a message came to.
+#[derive(Debug, Default)]
+pub struct Routed {
+    /// Copies that it has, taken or refused.
+    pub copies: usize,
+    /// One of those who read and should be waited for before there is more: see `patience`.
+    pub reader: Option<Arc<Mailbox>>,
 }
 
 /// One copy.
@@ -198,6 +209,22 @@ impl Taker {
     }
 }
 
+impl Copy<'_> {
+    /// Whether its session reads and is owed so much that whoever has more for it should wait.
+    fn should_be_waited_for(&self, state: &mut State, message: &Message, limits: Limits) -> bool {
+        if state.is_slow {
+            state.is_slow = state.outbound.is_above(CAUGHT_UP_PART, limits);
+        }
+        let waits_for_save = self.qos == 2 && state.outbound.keeps();
+        let waits_for_itself = self.qos > 0 && **self.mailbox.client() == *message.publisher;
+        !state.is_slow
+            && state.replays.is_empty()
+            && !waits_for_save
+            && !waits_for_itself
+            && state.outbound.is_above(WAITED_FOR_PART, limits)
+    }
+}
+
 impl Group {
     /// Whose turn it is: of those that are connected, if any is.
     fn next(&self) -> Option<&Taker> {
@@ -219,9 +246,8 @@ impl Bus {
         self.0.takers.read().is_taken(topic)
     }
 
-    /// Puts `message` where it belongs: into the mailboxes of its takers, and among the retained. Gives the copies that it has, taken or
-    /// refused.
-    pub(super) fn route(&self, message: &Arc<Message>) -> usize {
+    /// Puts `message` where it belongs: into the mailboxes of its takers, and among the retained.
+    pub(super) fn route(&self, message: &Arc<Message>) -> Routed {
         // Under one lock, or who subscribes in between would get it twice.
         let mut not_retained = None;
         let takers = match message.retain {
@@ -233,19 +259,22 @@ impl Bus {
             false => self.0.takers.read(),
         };
         let limits = self.limits();
-        let (mut refusals, mut copies) = (Vec::new(), 0);
+        let (mut refusals, mut routed) = (Vec::new(), Routed::default());
         for copy in takers.copies(&message.topic, &message.publisher, message.qos) {
-            copies += 1;
+            routed.copies += 1;
             let retain = message.retain && copy.keeps_retain;
             let (is_taken, keeps, held) = {
                 let mut state = copy.mailbox.state();
                 let is_taken = state.outbound.push(message, copy.qos, retain, copy.id.as_slice(), limits);
+                if routed.reader.is_none() && copy.should_be_waited_for(&mut state, message, limits) {
+                    routed.reader = Some(copy.mailbox.clone());
+                }
                 (is_taken, state.outbound.keeps() && copy.qos > 0, state.outbound.held())
             };
             if !is_taken {
                 self.0.counts.queue_full.fetch_add(1, Ordering::Relaxed);
                 refusals.extend(copy.mailbox.refuses().and_then(|times| {
-                    let bound = Bound::of_queue(held, limits, &self.0.settings);
+                    let bound = Bound::of_queue(copy.qos, held, limits, &self.0.settings);
                     self.note_refused(copy.mailbox.client(), message, bound, times)
                 }));
                 continue;
@@ -259,7 +288,7 @@ impl Bus {
         refusals.extend(not_retained);
         refusals.iter().for_each(|refusal| self.tell(refusal));
         self.keep_to_shares();
-        copies
+        routed
     }
 
     /// Gives what is to be told.

@@ -146,6 +146,7 @@ impl Bus {
             state.outbound.detach(true);
             (state.expiry_s, state.away_since_ms, state.is_changed) = (expiry_s, Some(now_ms), true);
         }
+        self.note_progress(mailbox);
         self.soil(mailbox, false);
         None
     }
@@ -177,6 +178,7 @@ impl Bus {
             state.replays = Replays::default();
             (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.in_file))
         };
+        self.note_progress(mailbox);
         if !filters.is_empty() {
             let mut takers = self.0.takers.write();
             for filter in filters.keys() {

@@ -114,7 +114,10 @@ impl Bus {
 
     /// Ends the sessions with most in flight until all hold no more than they may. Gives how many copies are lost.
     fn end_largest(&self, sessions: &mut Sessions, share: usize, ended: &mut Vec<Arc<Mailbox>>) -> usize {
-        let held = |mailbox: &Arc<Mailbox>| mailbox.state().outbound.held();
+        let held = |mailbox: &Arc<Mailbox>| {
+            let state = mailbox.state();
+            (state.outbound.copies(), state.outbound.held().1)
+        };
         let mut largest: Vec<_> = sessions.values().map(|mailbox| (held(mailbox), mailbox.clone())).collect();
         largest.retain(|((_, bytes), _)| *bytes > share);
         largest.sort_by_key(|((_, bytes), _)| Reverse(*bytes));

@@ -3,7 +3,8 @@
 //! ```text
 //!   select: shutdown │ a save ended │ a block of the log │ a commit, while one is waited for │ the bell │ every second
 //! ```
-//! It never waits for a subscriber, and nobody waits for it: where it is behind, the log holds what it has not seen. A crash
+//! It waits for subscribers that read within the bounds of `patience`, and nobody waits for it: where it is behind, the log holds what it
+//! has not seen. A crash
 //! loses what was passed on and not yet delivered, and nothing else: the log behind the saved position is followed again.
 //! That is done before the door opens, so that nobody is taken for new, and no old message comes to who is new.
 
@@ -24,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, keep::Save, message::Message, turn::Turn};
+use super::{Bus, keep::Save, message::Message, patience::Patience, route::Routed, turn::Turn};
 use crate::{
     clock,
     ingest::listener::Ends,
@@ -58,6 +59,7 @@ pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown:
         watermark: intake.watermark(),
         intake,
         mark: None,
+        patience: Patience::default(),
         saving: None,
         ticks: 0,
         passed_over: 0,
@@ -132,6 +134,7 @@ pub(super) struct AtWork {
     watermark: watch::Receiver<Watermark>,
     /// Not routed yet.
     mark: Option<Mark>,
+    patience: Patience,
     follower: Follower,
     saving: Option<Saving>,
     saved_position: u64,
@@ -216,7 +219,7 @@ impl AtWork {
         }
     }
 
-    async fn route(&self, block: &Block, from: u64) {
+    async fn route(&mut self, block: &Block, from: u64) {
         let is_idle = self.bus.is_idle();
         if is_idle && !self.awaits_replies && !block.has_retained() {
             return;
@@ -230,7 +233,11 @@ impl AtWork {
                     let reading = reading.get_or_insert_with(clock::reading);
                     self.view.timeline().received_ms(offset, record.received_ms, reading)
                 });
-                turn.took(self.bus.route(&Arc::new(Message::of(&record, received_ms)))).await;
+                let Routed { copies, reader } = self.bus.route(&Arc::new(Message::of(&record, received_ms)));
+                turn.took(copies).await;
+                if let Some(reader) = reader {
+                    self.patience.wait_for(&self.bus, &reader).await;
+                }
             }
             if self.is_reply(&record) {
                 self.note_reply(&record).await;

@@ -140,6 +140,7 @@ enum Step {
     Rung,
     /// Subscriptions are durable.
     Saved,
+    CaughtUp,
     Policy(watch::Receiver<Arc<Policy>>),
     Room,
     Pause,
@@ -169,6 +170,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 () = self.session.rung() => Step::Rung,
                 // The sender is in the bus, which the connection holds: this ends with a save.
                 _ = self.saved.changed(), if self.session.awaits_save() => Step::Saved,
+                () = self.session.caught_up(), if self.session.is_held_up() => Step::CaughtUp,
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
                     Step::Committed { store_gone: changed.is_err() },
                 changes = &mut policy => Step::Policy(changes),
@@ -185,7 +187,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 Step::Exchanged(exchange) => self.exchanged(exchange).await,
                 Step::Committed { store_gone } => self.committed(store_gone),
                 Step::Rung => {}
-                Step::Saved => self.saved(),
+                Step::Saved => {
+                    let number = *self.saved.borrow_and_update();
+                    self.session.handle_saved(now(), number);
+                }
+                Step::CaughtUp => self.session.handle_caught_up(now()),
                 Step::Policy(changes) => {
                     policy.set(next_policy(changes));
                     self.review();
@@ -286,11 +292,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         let mut watermark = *self.watermark.borrow_and_update();
         watermark.closed |= store_gone;
         self.session.handle_watermark(now(), watermark);
-    }
-
-    fn saved(&mut self) {
-        let number = *self.saved.borrow_and_update();
-        self.session.handle_saved(now(), number);
     }
 
     fn shrink_at(&self) -> Option<Instant> {

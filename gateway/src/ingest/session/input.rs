@@ -11,7 +11,7 @@ use crate::{
         access::audit::Action,
         acks::Arrival,
         admission::{self, Verdict},
-        bus::{Incoming, Message, Wanted},
+        bus::{Incoming, Message, Routed, Wanted},
         codec::{self, Connect, Refused, Will},
         error::Fault,
         packet::{self, Header, Reply, Version},
@@ -189,7 +189,11 @@ impl Session {
                 Taken::Dropped
             }
             Wanted::Passed => {
-                self.passed_copies += self.bus.pass(Message::of(&record, now.steady_ms));
+                let Routed { copies, reader } = self.bus.pass(Message::of(&record, now.steady_ms));
+                self.passed_copies += copies;
+                if let Some(reader) = reader {
+                    self.hold_up(now, reader);
+                }
                 Taken::Passed
             }
             Wanted::Stored { pair, is_hurried } => {

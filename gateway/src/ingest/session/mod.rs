@@ -19,6 +19,7 @@
 //! wait for anything.
 
 mod full;
+mod held_up;
 mod input;
 mod interface;
 mod local;
@@ -35,7 +36,7 @@ use std::{
 use super::{
     access::{Permit, audit::Action},
     acks::Acks,
-    bus::{Bus, COPIES_IN_A_TURN, Mailbox, Staged},
+    bus::{Bus, COPIES_IN_A_TURN, Mailbox, Patience, Staged},
     codec::{self, Connect, Will},
     error::Fault,
     packet::{Dialect, Version},
@@ -112,6 +113,9 @@ pub struct Session {
     passed_copies: usize,
     /// What the batch has for local subscribers alone.
     staged: Staged,
+    /// Nothing is read until somebody else has read.
+    held_up: Option<held_up::HeldUp>,
+    patience: Patience,
     /// Since when nothing is read for want of room.
     blocked_since: Option<Instant>,
     will: Option<Arc<Will>>,
@@ -161,6 +165,8 @@ impl Session {
             batched_bytes: 0,
             passed_copies: 0,
             staged: Staged::default(),
+            held_up: None,
+            patience: Patience::default(),
             blocked_since: None,
             will: None,
             permit: Permit::none(),
@@ -255,6 +261,7 @@ impl Session {
         };
         matches!(self.phase, Phase::Fresh | Phase::Open)
             && self.blocked_since.is_none()
+            && self.held_up.is_none()
             && self.batched_bytes < BATCH_BYTES_MAX
             && self.passed_copies < COPIES_IN_A_TURN
             && self.acks.owed() < owed_max
@@ -316,7 +323,7 @@ impl Session {
             Phase::Open => self.keep_alive.map(|keep_alive| self.heard + keep_alive),
             _ => None,
         };
-        write.into_iter().chain(read).chain(self.held_until()).min()
+        write.into_iter().chain(read).chain(self.held_until()).chain(self.held_up_until()).min()
     }
 
     /// Ends the session if a time limit is over.
@@ -326,6 +333,7 @@ impl Session {
             self.discard_output();
             return;
         }
+        self.go_on(now);
         if self.poll_timeout().is_none_or(|limit| limit > now.at) {
             return;
         }

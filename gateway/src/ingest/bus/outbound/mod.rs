@@ -9,7 +9,8 @@
 //! that no message is delivered twice after a crash. What is sent again after a reconnect keeps its packet id and its order
 //! `[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`.
 //!
-//! Limits: messages and bytes, of the queue and in flight together; what finds no room is the session's own loss, and counted.
+//! Limits: messages of QoS 1 and 2, and bytes of all, of the queue and in flight together; what finds no room is the session's own loss, and
+//! counted. Before that, whoever is a reader that reads is waited for: see `patience`.
 
 mod owed;
 mod write;
@@ -19,7 +20,7 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use self::owed::{Account, Owed};
+use self::owed::{Account, Load, Owed};
 pub use self::write::{Peer, Written};
 use super::message::Message;
 use crate::store::{OwedRow, SessionChange};
@@ -74,7 +75,7 @@ enum Keep {
 /// How much a session may be owed, in the queue and in flight together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Messages.
+    /// Messages of QoS 1 and 2.
     pub messages_max: usize,
     /// Their bytes.
     pub bytes_max: usize,
@@ -160,7 +161,7 @@ impl Outbound {
             true => (held.messages, held.bytes),
             false => (held.messages - again.messages, held.bytes - again.bytes),
         };
-        if messages >= limits.messages_max || bytes + owed.size() > limits.bytes_max {
+        if (qos > 0 && messages >= limits.messages_max) || bytes + owed.size() > limits.bytes_max {
             return false;
         }
         self.account.add(&owed);
@@ -316,10 +317,23 @@ impl Outbound {
         self.queue.len()
     }
 
-    /// Messages and bytes that are owed, in the queue and in flight.
+    /// Messages of QoS 1 and 2, and bytes of all that is owed, in the queue and in flight.
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
         (self.account.held.messages, self.account.held.bytes)
+    }
+
+    /// Messages that are owed, whatever their QoS.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        self.queue.len() + self.flight.len()
+    }
+
+    /// Whether a client that is there is owed more than one part in so many of what it may be owed.
+    #[must_use]
+    pub fn is_above(&self, part: usize, limits: Limits) -> bool {
+        let Load { messages, bytes } = self.account.held;
+        self.is_attached() && (bytes > limits.bytes_max / part || messages > limits.messages_max / part)
     }
 
     fn take_first(&mut self) -> Option<Owed> {

@@ -25,10 +25,12 @@ pub(super) struct Owed {
     pub is_again: bool,
 }
 
-/// Messages and their bytes.
+/// How much is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Load {
+    /// Messages of QoS 1 and 2: those of QoS 0 are gone with the next write.
     pub messages: usize,
+    /// Bytes of all messages.
     pub bytes: usize,
 }
 
@@ -79,12 +81,12 @@ impl Drop for Account {
 
 impl Load {
     fn add(&mut self, owed: &Owed) {
-        self.messages += 1;
+        self.messages += usize::from(owed.qos > 0);
         self.bytes += owed.size();
     }
 
     fn remove(&mut self, owed: &Owed) {
-        self.messages -= 1;
+        self.messages -= usize::from(owed.qos > 0);
         self.bytes -= owed.size();
     }
 }

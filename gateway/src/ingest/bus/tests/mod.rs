@@ -3,6 +3,7 @@
 mod clock_set_later;
 mod figures;
 mod limits;
+mod readers;
 mod sessions;
 mod subscriptions;
 mod ways;
