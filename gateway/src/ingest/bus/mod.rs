@@ -6,11 +6,13 @@
 //!                     └─ save, some seconds later ─▶ sessions.redb
 //!   publisher ── passed on: no route stores it, and nobody keeps it ─┘
 //! ```
-//! What is stored reaches local subscribers out of the log, after its commit: fan-out delays no PUBACK and no commit, and a subscriber
-//! sees nothing that a power cut could take back. What no route stores goes through the log all the same (`local` records, which no
-//! uplink gets) if somebody keeps it: a session that outlives its connection and takes it with QoS 1 or 2, or the retained messages. Then
-//! PUBACK means: on disk. Where only sessions take it that end with their connections, a crash would end these as well, so its
-//! publisher's task puts it into their queues at once: see [`Bus::wants`] for which way, and `in_log` for the order of the two.
+//! What is stored reaches local subscribers out of the log, after its commit: fan-out delays no
+//! PUBACK and no commit, and a subscriber sees nothing that a power cut could take back. What no
+//! route stores goes through the log all the same (`local` records, which no uplink gets) if
+//! somebody keeps it: a session that outlives its connection and takes it with QoS 1 or 2, or the
+//! retained messages. Then PUBACK means: on disk. Where only sessions take it that end with their
+//! connections, a crash would end these as well, so its publisher's task puts it into their queues
+//! at once: see [`Bus::wants`] for which way, and `in_log` for the order of the two.
 //!
 //! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes that each is owed, in its queue and in flight, retained
 //! messages and bytes. All sessions together have [`QUEUED_BYTES_MAX`], of which each may use an equal share: a slow one loses its own copies.
@@ -229,7 +231,8 @@ impl Bus {
         }))
     }
 
-    /// Which way a message goes that no route stores. `staged` says what waits to be appended before it.
+    /// Which way a message goes that no route stores. `staged` says what waits to be appended
+    /// before it.
     #[must_use]
     pub fn wants(&self, incoming: &Incoming<'_>, staged: &Staged) -> Wanted {
         let Incoming { client, topic, qos, retain, is_id_kept } = *incoming;
@@ -250,15 +253,17 @@ impl Bus {
         }
     }
 
-    /// Messages of these pairs are in the intake, durable once the watermark has reached `durable_at`.
+    /// Messages of these pairs are in the intake, durable once the watermark has reached
+    /// `durable_at`.
     pub fn note_in_log(&self, pairs: impl IntoIterator<Item = Pair>, durable_at: u64) {
         if self.0.in_log.note(pairs, durable_at) {
             self.0.bell.notify_one();
         }
     }
 
-    /// Passes on a message that is not stored: it is in the queues of those who take it when this returns. Gives the copies that it has: whoever
-    /// passes on [`COPIES_IN_A_TURN`] gives way to others.
+    /// Passes on a message that is not stored: it is in the queues of those who take it when this
+    /// returns. Gives the copies that it has: whoever passes on [`COPIES_IN_A_TURN`] gives way to
+    /// others.
     pub fn pass(&self, message: Message) -> Routed {
         self.route(&Arc::new(message))
     }

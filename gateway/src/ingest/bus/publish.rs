@@ -11,8 +11,8 @@ use crate::{
 };
 
 impl AtWork {
-    /// Publishes a will as its client would have, and gives the watermark at which it is durable. `None` if there is no room for it
-    /// now.
+    /// Publishes a will as its client would have, and gives the watermark at which it is durable.
+    /// `None` if there is no room for it now.
     pub(super) fn publish(&self, will: &Message, now: Now) -> Option<u64> {
         // One that an earlier version took.
         if topics::is_reserved(&will.topic) {

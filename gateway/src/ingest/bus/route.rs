@@ -1,9 +1,11 @@
 //! Which sessions a message goes to, with what QoS and by which subscriptions. Pure but for the mailboxes it puts into.
 //!
-//! A client with several subscriptions that take the topic gets a copy for each identifier that they have, with that one alone, and one for
-//! those without any; each with the greatest QoS of the subscriptions that it is for (section 3.3.4). So a client that tells its handlers
-//! apart by identifier gets each message for each of them, and one that has none, as with MQTT 3.1.1, gets it once. Of a shared
-//! subscription one member gets it, in turn, and one that is connected before one that is not.
+//! A client with several subscriptions that take the topic gets a copy for each identifier that
+//! they have, with that one alone, and one for those without any; each with the greatest QoS of the
+//! subscriptions that it is for (section 3.3.4). So a client that tells its handlers apart by
+//! identifier gets each message for each of them, and one that has none, as with MQTT 3.1.1, gets
+//! it once. Of a shared subscription one member gets it, in turn, and one that is connected before
+//! one that is not.
 
 use std::sync::{
     Arc,
@@ -131,7 +133,8 @@ impl Takers {
         self.plain.any(topic, |_| true) || self.shared.any(topic, |_| true)
     }
 
-    /// Whether a session that outlives its connection takes what `publisher` publishes on `topic` with QoS 1 or 2, and so keeps it.
+    /// Whether a session that outlives its connection takes what `publisher` publishes on `topic`
+    /// with QoS 1 or 2, and so keeps it.
     pub fn keep(&self, topic: &str, publisher: &str) -> bool {
         self.plain.any(topic, |taker| !taker.is_own(publisher) && taker.keeps())
             || self.shared.any(topic, |group| group.members.iter().any(Taker::keeps))
@@ -141,7 +144,8 @@ impl Takers {
         self.plain.is_empty() && self.shared.is_empty()
     }
 
-    /// The retained messages that a filter takes, by topic; those behind the topic `after`, if there is one.
+    /// The retained messages that a filter takes, by topic; those behind the topic `after`, if
+    /// there is one.
     pub fn retained_for<'a>(
         &'a self,
         filter: &'a str,

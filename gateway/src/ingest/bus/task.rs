@@ -3,10 +3,11 @@
 //! ```text
 //!   select: shutdown │ a save ended │ a block of the log │ a commit, while one is waited for │ the bell │ every second
 //! ```
-//! It waits for subscribers that read within the bounds of `patience`, and nobody waits for it: where it is behind, the log holds what it
-//! has not seen. A crash
-//! loses what was passed on and not yet delivered, and nothing else: the log behind the saved position is followed again.
-//! That is done before the door opens, so that nobody is taken for new, and no old message comes to who is new.
+//! It waits for subscribers that read within the bounds of `patience`, and nobody waits for it:
+//! where it is behind, the log holds what it has not seen. A crash loses what was passed on and not
+//! yet delivered, and nothing else: the log behind the saved position is followed again. That is
+//! done before the door opens, so that nobody is taken for new, and no old message comes to who is
+//! new.
 
 use std::{
     collections::HashSet,
@@ -43,7 +44,6 @@ const SAVE_POSITION_AFTER_TICKS: u32 = 60;
 const SAVE_POSITION_AFTER_RECORDS: u64 = 1_000_000;
 /// Pause after the log could not be read.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
 /// Longest wait at the end for the commit of what the last save depends on.
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -218,7 +218,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// Waits until the log is durable up to this watermark, or closed; the client waits for it and for no company. `None` if there is no log.
+    /// Waits until the log is durable up to this watermark, or closed; the client waits for it and
+    /// for no company. `None` if there is no log.
     async fn durable(&self, committed_at: u64) -> Option<Watermark> {
         let mut watermark = self.watermark.clone();
         if watermark.borrow().committed < committed_at {

@@ -130,9 +130,10 @@ impl Session {
         }
     }
 
-    /// Drops a publish that the client may not make, and tells it so. MQTT 3.1.1 has no word for it but the connection's
-    /// end: an acknowledgement would be a lie. But a bridge brings what another gateway published on a topic of its own as well,
-    /// cannot leave it out, and would be held up by it for ever: that is acknowledged and dropped, as what no route takes.
+    /// Drops a publish that the client may not make, and tells it so. MQTT 3.1.1 has no word for it
+    /// but the connection's end: an acknowledgement would be a lie. But a bridge brings what
+    /// another gateway published on a topic of its own as well, cannot leave it out, and would be
+    /// held up by it for ever: that is acknowledged and dropped, as what no route takes.
     #[cold]
     fn deny(&mut self, publish: &Publish<'_>) -> Result<(), Fault> {
         self.note_denied(Action::Publish, publish.topic);
