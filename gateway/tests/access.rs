@@ -59,6 +59,24 @@ impl Write for Log {
 }
 
 impl Log {
+    /// The lines with all of `words` in them, once there are `wanted`.
+    async fn lines(&self, words: &[&str], wanted: usize) -> Vec<String> {
+        let found = || -> Vec<String> {
+            let text = self.text();
+            let lines = text.lines().filter(|line| words.iter().all(|word| line.contains(word)));
+            lines.map(str::to_owned).collect()
+        };
+        let waiting = async {
+            while found().len() < wanted {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(LIMIT, waiting)
+            .await
+            .unwrap_or_else(|_| panic!("not {wanted} with {words:?}: {:?}", found()));
+        found()
+    }
+
     fn get() -> &'static Log {
         static LOG: OnceLock<Log> = OnceLock::new();
         LOG.get_or_init(|| {
@@ -151,7 +169,7 @@ impl House {
         let store = store::Settings::new(folder.path());
         let store = Store::open(store, &[UPLINK.into()]).unwrap();
         let access = Arc::new(access);
-        let routes = ["s/#", "c/#", "will"].map(|f| Route {
+        let routes = ["s/#", "c/#", "will", "tidegate/#"].map(|f| Route {
             filter: f.into(),
             payload: Payload::Opaque,
             urgent: false,
@@ -189,9 +207,13 @@ impl House {
 
     /// `topic payload` of all records, in order.
     async fn records(&self, wanted: usize) -> Vec<String> {
+        self.records_until(|records| records.len() >= wanted).await
+    }
+
+    async fn records_until(&self, is_enough: impl Fn(&[String]) -> bool) -> Vec<String> {
         let mut reader = self.store.reader(UPLINK).unwrap();
         let mut records = vec![];
-        while records.len() < wanted {
+        while !is_enough(&records) {
             let position = reader.position();
             let block = timeout(LIMIT, reader.next()).await.unwrap().unwrap();
             records.extend(
@@ -769,4 +791,166 @@ async fn no_secret_is_in_any_log_line_or_metric_and_the_audit_log_tells_who_and_
     for name in ["barn-3", "127.0.0.1"] {
         assert!(!metrics.contains(name), "{name} is a label");
     }
+}
+
+/// A connection from `from`, which sends `bytes` and waits for the door to close it.
+async fn send_and_be_closed(from: [u8; 4], port: u16, bytes: &[u8]) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let _ = timeout(LIMIT, stream.read_to_end(&mut vec![])).await.unwrap();
+}
+
+#[tokio::test]
+async fn five_devices_in_error_before_connect_at_five_addresses_are_five_lines() {
+    let house = House::open(policy()).await;
+    let addresses = (61..66).map(|last| [127, 0, 0, last]);
+    for address in addresses.clone().chain(addresses.clone()) {
+        // PINGREQ in place of CONNECT, and a packet that is longer than any.
+        send_and_be_closed(address, house.open, &[0xc0, 0]).await;
+        send_and_be_closed(address, house.open, &[0x10, 0xff, 0xff, 0xff, 0x7f]).await;
+    }
+    for address in addresses {
+        let peer = format!("peer=127.0.0.{}:", address[3]);
+        let lines = Log::get().lines(&["WARN", &peer, "no CONNECT"], 1).await;
+        assert!(lines.len() == 1 && lines[0].contains("said once for this address"), "{lines:?}");
+        let lines = Log::get().lines(&["WARN", &peer, "[limits] packet_bytes"], 2).await;
+        assert!(lines[0].contains("times=1") && lines[1].contains("times=2"), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_devices_with_one_client_id_are_told_of_with_both_addresses_and_not_with_every_turn() {
+    let house = House::open(policy()).await;
+    let mut clients = vec![];
+    for turn in 0..10 {
+        let from = [127, 0, 0, 71 + turn % 2];
+        clients.push(Client::connect_from(from, house.open, &nobody(5, "twin")).await);
+    }
+    let lines = Log::get().lines(&["WARN", "client=twin", "take it from each other"], 2).await;
+    assert_eq!(lines.len(), 2, "at 4 and at 8: {lines:?}");
+    for (line, count) in lines.iter().zip(["count=4", "count=8"]) {
+        let has = |word: &str| line.contains(word);
+        assert!(has(count) && has("peer=127.0.0.71:") && has("before=127.0.0.72:"), "{line}");
+    }
+}
+
+/// Publishes on the gateway's own topics with every quality of service, behind another, and gives what came back.
+async fn publish_forged(house: &House, hello: &Hello<'_>, version: u8) -> Vec<Vec<u8>> {
+    let (mut client, code) = Client::connect(house.open, hello).await;
+    assert_eq!(code, 0);
+    client.send(&publish(version, 0, "tidegate/gap", 0, "forged")).await;
+    client.send(&publish(version, 0, "$SYS/forged", 0, "forged")).await;
+    client.send(&publish(version, QOS1, "s/open", 1, "before")).await;
+    client.send(&publish(version, QOS1, "tidegate/gap", 2, "forged")).await;
+    client.send(&publish(version, QOS2, "tidegate/gap", 3, "forged")).await;
+    let mut answers = vec![];
+    for _ in 0..3 {
+        answers.push(client.packet().await);
+    }
+    answers
+}
+
+#[tokio::test]
+async fn what_is_published_on_the_gateways_own_topics_from_outside_is_refused_told_and_not_stored() {
+    let house = House::open(Policy::default()).await;
+    let (mut subscriber, _) = Client::connect(house.open, &nobody(4, "reads")).await;
+    let filters = [text("tidegate/#"), vec![1], text("$SYS/forged"), vec![1], text("seen"), vec![1]];
+    subscriber.send(&packet(0x82, &[&[0, 1], &filters.concat()])).await;
+    assert_eq!(subscriber.packet().await, [0x90, 5, 0, 1, 1, 1, 1], "subscribing stays as it is");
+
+    let v5 = publish_forged(&house, &nobody(5, "forger-5"), 5).await;
+    assert_eq!(v5, [vec![0x40, 2, 0, 1], vec![0x40, 3, 0, 2, 0x87], vec![0x50, 3, 0, 3, 0x87]]);
+    // MQTT 3.1.1 has no word for it but the connection's end.
+    let v311 = publish_forged(&house, &nobody(4, "forger-4"), 4).await;
+    assert!(v311[1..].iter().all(Vec::is_empty), "{v311:02x?}");
+    // A bridge may bring what another gateway said, and must not be held up by it.
+    let bridge = publish_forged(&house, &nobody(0x84, "bridge"), 4).await;
+    assert_eq!(bridge, [vec![0x40, 2, 0, 1], vec![0x40, 2, 0, 2], vec![0x50, 2, 0, 3]]);
+    for (version, code) in [(4, 5), (5, 0x87)] {
+        let forger = Hello { will: Some("tidegate/gap"), ..nobody(version, "will") };
+        assert_eq!(Client::connect(house.open, &forger).await.1, code);
+    }
+    // By default mosquitto's bridges say there whether they are connected.
+    let bridge = Hello { will: Some("$SYS/broker/connection/barn.home/state"), ..nobody(0x84, "bridge") };
+    assert_eq!(Client::connect(house.open, &bridge).await.1, 0);
+
+    for client in ["client=forger-5", "client=forger-4", "client=bridge"] {
+        let words = [client, "denied", "action=\"publish\"", "topic=tidegate/gap", "no rule opens tidegate/"];
+        Log::get().audit(&words).await;
+    }
+    let (mut last, _) = Client::connect(house.open, &nobody(5, "last")).await;
+    last.send(&publish(5, QOS1, "seen", 1, "last")).await;
+    assert_eq!(last.packet().await[..2], [0x40, 2]);
+    assert_eq!(subscriber.packet().await[4..8], *b"seen", "nothing came before it");
+    last.send(&publish(5, QOS1, "s/open", 2, "after")).await;
+    last.packet().await;
+    // Of 3.1.1's what was read with the refused ones may be lost with the connection: it was not acknowledged then.
+    let mut records =
+        house.records_until(|records| records.last().is_some_and(|last| last == "s/open after")).await;
+    records.retain(|record| !["s/open before", "seen last"].contains(&record.as_str()));
+    assert_eq!(records, ["s/open after"]);
+}
+
+/// Topic and payload of the next message, and whether it comes as a retained one.
+async fn figure(client: &mut Client) -> (String, String, bool) {
+    let packet = client.packet().await;
+    assert_eq!(packet[0] & 0xf6, 0x30, "QoS 0: {packet:02x?}");
+    let (topic, payload) = packet[4..].split_at(usize::from(packet[3]));
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (text(topic), text(payload), packet[0] & 1 != 0)
+}
+
+async fn subscribe(client: &mut Client, filter: &str) -> u8 {
+    client.send(&packet(0x82, &[&[0, 1], &text(filter), &[0]])).await;
+    client.packet().await[4]
+}
+
+#[tokio::test]
+async fn a_health_check_finds_the_gateways_figures_below_sys_and_gets_them_anew_while_it_looks() {
+    let house = House::open(Policy::default()).await;
+    let (mut device, _) = Client::connect(house.open, &nobody(5, "device")).await;
+    device.send(&publish(5, QOS1, "s/open", 1, "x")).await;
+    device.packet().await;
+    let (mut all, _) = Client::connect(house.open, &nobody(4, "all")).await;
+    assert_eq!(subscribe(&mut all, "#").await, 0);
+    let (mut check, _) = Client::connect(house.open, &nobody(4, "check")).await;
+    assert_eq!(subscribe(&mut check, "$SYS/#").await, 0);
+    let mut found = std::collections::BTreeMap::new();
+    for _ in 0..12 {
+        let (topic, value, is_retained) = figure(&mut check).await;
+        assert!(is_retained, "{topic}");
+        found.insert(topic, value);
+    }
+    let of = |name: &str| found.get(&format!("$SYS/broker/{name}")).map(String::as_str);
+    assert!(of("version").is_some_and(|version| version.starts_with("tidegate version 0.")), "{found:?}");
+    assert!(of("uptime").is_some_and(|uptime| uptime.ends_with(" seconds")), "{found:?}");
+    for name in ["clients/connected", "clients/total"] {
+        assert_eq!(of(name), Some("3"), "{name}: {found:?}");
+    }
+    assert_eq!((of("clients/disconnected"), of("publish/messages/received")), (Some("0"), Some("1")));
+    // CONNECT, PUBLISH; CONNECT, SUBSCRIBE; CONNECT, and what is under way.
+    let received: u64 = of("messages/received").unwrap().parse().unwrap();
+    assert!((5..=6).contains(&received), "{found:?}");
+    for name in ["messages/sent", "publish/messages/sent", "subscriptions/count", "retained messages/count"] {
+        assert!(of(name).is_some_and(|n| n.parse::<u64>().is_ok()), "{name}: {found:?}");
+    }
+    // Anew, and not as retained ones, for it subscribes already.
+    let (mut uptime, mut anew) = (None, vec![]);
+    while uptime.is_none() {
+        let (topic, value, is_retained) = figure(&mut check).await;
+        assert!(!is_retained, "{topic}");
+        uptime = (topic == "$SYS/broker/uptime").then_some(value);
+        anew.push(topic);
+    }
+    assert!(uptime.as_deref() != of("uptime"), "{uptime:?}");
+    // A wildcard in the first level takes none of them.
+    device.send(&publish(5, QOS1, "s/open", 2, "last")).await;
+    assert_eq!(figure(&mut all).await.0, "s/open");
+
+    // The access rules hold as for any other topic.
+    let house = House::open(policy()).await;
+    let mut barn = house.user(&hello(4, "barn-3", SECRET)).await;
+    assert_eq!(subscribe(&mut barn, "$SYS/broker/uptime").await, 0x80);
 }

@@ -13,7 +13,8 @@ use std::{
 use tidegate::{
     clock::{self, Now},
     store::{
-        Batch, Committer, Kind, OsFolder, Record, Settings, Step, Store, StoreError,
+        Batch, Committer, FleetChange, Kind, MessageRow, NewCommand, NewId, OsFolder, Put, Record,
+        SessionChange, SessionRow, Settings, Step, Store, StoreError,
         inspect::{
             CatFilter, CatItem, CatLimits, FileKind, FileReport, Inspector, Part, Stat, Summary, Verdict,
         },
@@ -422,6 +423,103 @@ fn other_files_are_named_and_the_state_is_checked() {
     assert!(troubles(&verify_files(folder.path()).0).contains(&("state.redb", Verdict::Damaged)));
     std::fs::copy(closed_store().path().join("state.redb"), &state).unwrap();
     assert!(troubles(&verify_files(folder.path()).0).contains(&("state.redb", Verdict::Damaged)));
+}
+
+/// A stopped store with something in every file that a gateway keeps.
+fn store_with_every_file() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, mut committer) = open(folder.path());
+    fill(&store, &mut committer, 3);
+    let payload = |of: &str| format!("kept in {of}").into_bytes();
+    let message =
+        MessageRow { topic: "t".into(), payload: payload("sessions.redb").into(), ..MessageRow::default() };
+    let sessions = vec![
+        SessionChange::Session("c".into(), SessionRow { expiry_s: 9, ..SessionRow::default() }),
+        SessionChange::Retained("t".into(), Some(message)),
+    ];
+    store.view().save_sessions(sessions, 0).unwrap();
+    let device = FleetChange::Device("barn-1".into(), payload("fleet.redb"));
+    store.view().save_fleet(&[device], 0).unwrap();
+    let payload = payload("commands.redb");
+    let command = NewCommand {
+        device: "barn-1",
+        id: NewId::Given("1"),
+        payload: &payload,
+        content_type: None,
+        expires_ms: None,
+        origin: "http",
+    };
+    assert!(matches!(store.outbox().put(&command, 1), Ok(Put::Taken(_))));
+    committer.finish(clock::now());
+    store.close();
+    folder
+}
+
+#[test]
+fn every_file_of_a_stopped_store_is_named_and_checked_and_damage_says_what_to_do() {
+    let (folder, other) = (store_with_every_file(), store_with_every_file());
+    let kinds = [
+        ("state.redb", FileKind::State),
+        ("commands.redb", FileKind::Commands),
+        ("sessions.redb", FileKind::Sessions),
+        ("fleet.redb", FileKind::Fleet),
+    ];
+    let (reports, summary) = verify_files(folder.path());
+    assert_eq!((summary.verdict, troubles(&reports)), (Verdict::Good, vec![]));
+    for (file, kind) in kinds {
+        assert!(reports.iter().any(|report| report.file == file && report.kind == kind), "{file}");
+        let path = folder.path().join(file);
+        let whole = std::fs::read(&path).unwrap();
+        let mut harmed = vec![
+            ("cut to a half", whole[..whole.len() / 2].to_vec()),
+            ("empty", vec![]),
+            ("a photograph", b"not a database, for all that anybody knows".repeat(200)),
+            ("of another store", std::fs::read(other.path().join(file)).unwrap()),
+        ];
+        let marker = format!("kept in {file}").into_bytes();
+        let places: Vec<_> = (0..whole.len()).filter(|at| whole[*at..].starts_with(&marker)).collect();
+        assert_eq!(places.is_empty(), file == "state.redb", "{file}");
+        if !places.is_empty() {
+            let mut flipped = whole.clone();
+            places.iter().for_each(|at| flipped[at + 3] ^= 1);
+            harmed.push(("a flipped bit in what it keeps", flipped));
+        }
+        for (what, bytes) in harmed {
+            std::fs::write(&path, bytes).unwrap();
+            let before = contents(folder.path());
+            let (reports, summary) = verify_files(folder.path());
+            assert_eq!(troubles(&reports), [(file, Verdict::Damaged)], "{file}, {what}");
+            assert_eq!(summary.damaged, 1);
+            let finding = &reports.iter().find(|report| report.file == file).unwrap().findings[0];
+            assert!(["start the gateway", "put the file"].iter().any(|word| finding.advice.contains(word)));
+            assert!(before == contents(folder.path()), "{file}, {what}: something was written");
+        }
+        std::fs::write(&path, whole).unwrap();
+    }
+    assert_eq!(verify_files(folder.path()).1.verdict, Verdict::Good);
+}
+
+#[test]
+fn a_mark_and_what_was_set_aside_beside_the_segments_are_named_for_what_they_are() {
+    let folder = closed_store_of(3);
+    let mark = "delivered-00000000000000000009-0000000a-9-9";
+    for name in [mark, "fleet.redb.damaged", "sessions.redb.new"] {
+        std::fs::write(folder.path().join(name), "").unwrap();
+    }
+    let (reports, summary) = verify_files(folder.path());
+    assert_eq!(summary.verdict, Verdict::Noted);
+    let of = |name: &str| {
+        let report = reports.iter().find(|report| report.file == name).unwrap();
+        (report.kind, format!("{} {}", report.findings[0].what, report.findings[0].advice))
+    };
+    for (name, kind, words) in [
+        (mark, FileKind::Delivered, "how far everything is delivered"),
+        ("fleet.redb.damaged", FileKind::SetAside, "what was in it is gone"),
+        ("sessions.redb.new", FileKind::Unfinished, "takes its place"),
+    ] {
+        let (found, said) = of(name);
+        assert!(found == kind && said.contains(words), "{name}: {found:?}, {said}");
+    }
 }
 
 #[test]

@@ -8,7 +8,12 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -33,7 +38,7 @@ use tidegate::{
     telemetry,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
     task::JoinHandle,
     time::{sleep, timeout},
@@ -179,6 +184,7 @@ fn listener(folder: &Path, server_ca: &Ca, devices_ca: &Ca, client_cert: ClientC
         client_ca: has_clients.then(|| folder.join("devices-ca.pem")),
         client_cert,
         crl: has_clients.then(|| folder.join("revoked.pem")),
+        max_record_bytes: None,
     };
     ListenerSettings { tls: Some(tls), ..ListenerSettings::new("127.0.0.1:0".parse().unwrap()) }
 }
@@ -811,4 +817,102 @@ async fn an_expired_certificate_is_served_with_a_warning_and_new_lists_are_loade
     house.reload.ask();
     wait_for("no warning", || house.reload.warnings().is_empty()).await;
     house.enter(house.config(&TLS13, Some(&house.device("good", 65))), b'2').await.unwrap();
+}
+
+/// A connection whose incoming TLS records are measured.
+struct Measured {
+    stream: TcpStream,
+    seen: Vec<u8>,
+    longest: Arc<AtomicUsize>,
+}
+
+impl Measured {
+    /// The longest of the records in what was seen, without its head.
+    fn measure(&mut self) {
+        while let Some(head) = self.seen.first_chunk::<5>() {
+            let bytes = usize::from(u16::from_be_bytes([head[3], head[4]]));
+            if self.seen.len() < 5 + bytes {
+                return;
+            }
+            self.longest.fetch_max(bytes, Ordering::Relaxed);
+            self.seen.drain(..5 + bytes);
+        }
+    }
+}
+
+impl AsyncRead for Measured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        self.seen.extend_from_slice(&into.filled()[before..]);
+        self.measure();
+        read
+    }
+}
+
+impl AsyncWrite for Measured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// Subscribes, has itself sent a message of 5,000 bytes, and gives the longest record that came, handshake included.
+async fn longest_record(house: &House, version: &'static SupportedProtocolVersion) -> usize {
+    const PAYLOAD_BYTES: usize = 5_000;
+    let longest = Arc::new(AtomicUsize::new(0));
+    let stream = TcpStream::connect(("127.0.0.1", house.port)).await.unwrap();
+    let measured = Measured { stream, seen: vec![], longest: longest.clone() };
+    let connector = TlsConnector::from(house.config(version, None));
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = timeout(LIMIT, connector.connect(name, measured)).await.unwrap().unwrap();
+    stream.write_all(&[&connect(b'm')[..], b"\x82\x06\x00\x01\x00\x01t\x00"].concat()).await.unwrap();
+    let mut answers = [0; 9];
+    timeout(LIMIT, stream.read_exact(&mut answers)).await.unwrap().unwrap();
+    assert_eq!(answers, [0x20, 2, 0, 0, 0x90, 3, 0, 1, 0]);
+    let bytes = 3 + PAYLOAD_BYTES;
+    let publish =
+        [&[0x30, bytes as u8 | 0x80, (bytes >> 7) as u8, 0, 1, b't'][..], &[7; PAYLOAD_BYTES]].concat();
+    stream.write_all(&publish).await.unwrap();
+    let mut message = vec![0; publish.len()];
+    timeout(LIMIT, stream.read_exact(&mut message)).await.unwrap().unwrap();
+    assert_eq!(message, publish);
+    longest.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn a_client_with_a_small_buffer_gets_no_tls_record_that_is_longer_than_the_listener_says() {
+    /// What a record has beside what is encrypted in it: 17 bytes of TLS 1.3 and 24 of TLS 1.2 with AES-GCM.
+    const SEALED_BYTES_MOST: usize = 24;
+    for version in VERSIONS {
+        for max_record_bytes in [None, Some(512)] {
+            let folder = tempfile::tempdir().unwrap();
+            let (server_ca, devices_ca) = (Ca::new("servers", (-1, 900)), Ca::new("devices", (-1, 900)));
+            let mut listener = listener(folder.path(), &server_ca, &devices_ca, ClientCert::None);
+            listener.tls.as_mut().unwrap().max_record_bytes = max_record_bytes;
+            let timeout = ingest::settings::TLS_TIMEOUT;
+            let house = House::open_at(folder, server_ca, devices_ca, listener, timeout).await;
+            house.access.replace(Policy::default());
+            let longest = longest_record(&house, version).await;
+            match max_record_bytes {
+                None => assert!(longest > 5_000, "{version:?}: {longest}"),
+                Some(bytes) => {
+                    assert!((bytes..=bytes + SEALED_BYTES_MOST).contains(&longest), "{version:?}: {longest}");
+                }
+            }
+        }
+    }
 }

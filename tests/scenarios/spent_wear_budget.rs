@@ -1,7 +1,9 @@
-//! Local traffic while the wear budget is spent: what nobody keeps waits for no commit, what a session keeps waits for one but a
-//! moment, and whoever wonders why events are acknowledged late is told.
+//! Local traffic while the wear budget is spent: what nobody keeps waits for no commit, what a
+//! session keeps waits for one but a moment, and whoever wonders why events are acknowledged late
+//! is told.
 //!
-//! The budget is the smallest that there is, and the longest linger: what waits for it waits for 10 s.
+//! The budget is the smallest that there is, and the longest linger: what waits for it waits for 10
+//! s.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -58,7 +60,8 @@ async fn spent() -> Gateway {
     gateway
 }
 
-/// How long 300 publishes took from one client to another that keeps nothing, acknowledgement and delivery, the quickest first.
+/// How long 300 publishes took from one client to another that keeps nothing, acknowledgement and
+/// delivery, the quickest first.
 async fn pass(gateway: &Gateway) -> Vec<Duration> {
     let mut subscriber = connect(gateway.mqtt, "now").await;
     subscriber.subscribe("lamp/#").await;

@@ -123,7 +123,7 @@ impl Judge<'_> {
     }
 
     /// A number that has none.
-    fn given<T: TryFrom<i64>>(
+    pub(super) fn given<T: TryFrom<i64>>(
         &mut self,
         typed: Option<&Spanned<i64>>,
         bounds: RangeInclusive<i64>,

@@ -8,7 +8,10 @@ use toml::Spanned;
 use super::{LISTENERS_MAX, meant::Judge, typed};
 use crate::{
     clock,
-    ingest::{self, ClientCert, TlsSettings, tls::TlsFile},
+    ingest::{
+        self, ClientCert, TlsSettings,
+        tls::{RECORD_BYTES_LEAST, RECORD_BYTES_MOST, TlsFile},
+    },
 };
 
 const LISTENER_ADDRESS_DEFAULT: SocketAddr =
@@ -27,7 +30,7 @@ impl Judge<'_> {
             let span = fields.address.as_ref().map_or(listener.span(), Spanned::span);
             let settings = ingest::ListenerSettings {
                 anonymous: fields.anonymous.as_ref().is_none_or(|anonymous| *anonymous.get_ref()),
-                tls: fields.tls.as_ref().map(|tls| self.tls(tls.get_ref())),
+                tls: self.tls_of(fields),
                 ..ingest::ListenerSettings::new(address)
             };
             if !address.ip().to_canonical().is_loopback() && !settings.knows_its_clients() {
@@ -45,6 +48,19 @@ impl Judge<'_> {
             listeners.push(settings);
         }
         listeners
+    }
+
+    fn tls_of(&mut self, listener: &typed::Listener) -> Option<TlsSettings> {
+        let typed = listener.max_record_bytes.as_ref();
+        let max_record_bytes = self.given(typed, RECORD_BYTES_LEAST as i64..=RECORD_BYTES_MOST as i64);
+        if let (Some(bytes), None) = (typed, &listener.tls) {
+            self.wrong(
+                &bytes.span(),
+                "records are TLS's, and this listener has none; add \"tls\", or remove this",
+            );
+        }
+        let tls = listener.tls.as_ref()?;
+        Some(TlsSettings { max_record_bytes, ..self.tls(tls.get_ref()) })
     }
 
     fn tls(&mut self, typed: &typed::Tls) -> TlsSettings {
@@ -79,6 +95,7 @@ impl Judge<'_> {
             client_ca: typed.client_ca.as_ref().map(path),
             client_cert,
             crl: typed.crl.as_ref().map(path),
+            max_record_bytes: None,
         };
         if is_whole && let Err(error) = settings.check(clock::wall_ms()) {
             let key = match error.file {

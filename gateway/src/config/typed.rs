@@ -84,6 +84,7 @@ pub(super) struct Listener {
     pub address: Option<Text>,
     pub anonymous: Option<Spanned<bool>>,
     pub tls: Option<Spanned<Tls>>,
+    pub max_record_bytes: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -146,7 +146,7 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         registry: Arc::new(Registry::new(settings.connections_max)),
         settings,
         bus: bus.clone(),
-        meters: Meters::default(),
+        meters: Meters::new(bus.traffic()),
         told: Told::default(),
     });
     let position = bus::restore(&bus, &store).await;

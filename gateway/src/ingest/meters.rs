@@ -7,13 +7,16 @@
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use metrics::{Counter, Gauge, counter, gauge};
 use parking_lot::Mutex;
 
-use super::{access::audit::Action, error::Fault, quota::Limit, session::Counts};
+use super::{access::audit::Action, bus::Traffic, error::Fault, quota::Limit, session::Counts};
 use crate::telemetry;
 
 /// Things remembered as told.
@@ -33,6 +36,8 @@ pub struct Meters {
     throttled_bytes: Counter,
     connects: Counter,
     connections: Gauge,
+    /// The same for `$SYS/`.
+    traffic: Arc<Traffic>,
 }
 
 impl Default for Meters {
@@ -50,13 +55,21 @@ impl Default for Meters {
             throttled_bytes: counter!(telemetry::THROTTLED, "limit" => "bytes_per_second"),
             connects: counter!(telemetry::CONNECTS),
             connections: gauge!(telemetry::CONNECTIONS),
+            traffic: Arc::default(),
         }
     }
 }
 
 impl Meters {
+    /// Those that are seen below `$SYS/` as well.
+    #[must_use]
+    pub fn new(traffic: Arc<Traffic>) -> Self {
+        Meters { traffic, ..Meters::default() }
+    }
+
     /// What one read held.
     pub fn count(&self, counts: Counts) {
+        self.traffic.count(&counts);
         let pairs = [
             (&self.received_events, counts.events),
             (&self.received_bytes, counts.bytes),
@@ -73,12 +86,14 @@ impl Meters {
 
     /// A client was accepted.
     pub fn connected(&self) {
+        self.traffic.connected();
         self.connects.increment(1);
         self.connections.increment(1.0);
     }
 
     /// A client that was accepted is gone.
     pub fn disconnected(&self) {
+        self.traffic.disconnected();
         self.connections.decrement(1.0);
     }
 

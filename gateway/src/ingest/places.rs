@@ -130,7 +130,8 @@ impl Addresses {
     }
 }
 
-fn network(address: IpAddr) -> IpAddr {
+/// What counts as one address.
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             Ipv6Addr::from_bits(address.to_bits() >> (128 - NETWORK_BITS) << (128 - NETWORK_BITS)).into()

@@ -257,7 +257,14 @@ mod tests {
     fn clients_are_known_by_users_or_by_certificates_that_are_required() {
         let tls = |client_cert| {
             let none = std::path::PathBuf::new;
-            Some(TlsSettings { cert: none(), key: none(), client_ca: None, client_cert, crl: None })
+            Some(TlsSettings {
+                cert: none(),
+                key: none(),
+                client_ca: None,
+                client_cert,
+                crl: None,
+                max_record_bytes: None,
+            })
         };
         for (anonymous, tls, known) in [
             (true, None, false),

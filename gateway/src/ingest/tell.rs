@@ -1,14 +1,49 @@
-//! What the log and the metrics are told of a connection's end and of its limits: each thing once for each client, for one
-//! client can cause any number of them, or the first time and whenever there are twice as many.
+//! What the log and the metrics are told of a connection's end and of its limits: each thing once for each client, or for the
+//! address of one that was not let in, or the first time and whenever there are twice as many: one of them can cause any number.
 
-use std::sync::Arc;
-
-use super::{
-    connection::Shared, error::Fault, quota::Limit, session::End, settings::UNRELEASED_PER_INFLIGHT,
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
-/// A connection ended; `had_seat` says that its client was accepted.
-pub(super) fn end(shared: &Shared, client: &Arc<str>, had_seat: bool, end: End) {
+use super::{
+    connection::Shared,
+    error::Fault,
+    places::network,
+    quota::Limit,
+    registry::{TURN_MAX, Turns},
+    session::End,
+    settings::UNRELEASED_PER_INFLIGHT,
+};
+
+/// Of whom something is told once: a client by its id, and one that has not said it, or was not let in, by its address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Whom<'a> {
+    Client(&'a str),
+    Address(IpAddr),
+}
+
+impl<'a> Whom<'a> {
+    fn new(client: &'a str, peer: SocketAddr) -> Self {
+        match client {
+            "" => Whom::Address(network(peer.ip())),
+            client => Whom::Client(client),
+        }
+    }
+}
+
+impl fmt::Display for Whom<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Whom::Client(_) => "client",
+            Whom::Address(_) => "address",
+        })
+    }
+}
+
+/// A connection from `peer` ended; `had_seat` says that its client was accepted.
+pub(super) fn end(shared: &Shared, client: &Arc<str>, peer: SocketAddr, had_seat: bool, end: End) {
     let End::Fault(fault) = end else {
         tracing::debug!(%client, ?end, "connection ended");
         return;
@@ -18,16 +53,17 @@ pub(super) fn end(shared: &Shared, client: &Arc<str>, had_seat: bool, end: End) 
     } else {
         shared.meters.refused(fault);
     }
+    let whom = Whom::new(client, peer);
     if let Fault::PacketTooLarge { .. } = fault {
-        if let Some(times) = shared.told.more((client, fault.label())) {
-            tracing::warn!(%client, times, "connection closed: {fault}; raise it in the configuration if such packets are meant");
+        if let Some(times) = shared.told.more((whom, fault.label())) {
+            tracing::warn!(%client, %peer, times, "connection closed: {fault}; raise it in the configuration if such packets are meant");
         }
-    } else if fault.breaks_rules() && shared.told.is_new((client, fault.label())) {
-        tracing::warn!(%client, "connection closed: {fault} (said once for this client)");
+    } else if fault.breaks_rules() && shared.told.is_new((whom, fault.label())) {
+        tracing::warn!(%client, %peer, "connection closed: {fault} (said once for this {whom})");
     } else if matches!(fault, Fault::Busy | Fault::PushedOut) && shared.told.is_new(fault.label()) {
         tracing::warn!("a client was refused: {fault} (said once)");
     } else {
-        tracing::debug!(%client, "connection closed: {fault}");
+        tracing::debug!(%client, %peer, "connection closed: {fault}");
     }
 }
 
@@ -47,4 +83,14 @@ pub(super) fn throttled(shared: &Shared, client: &Arc<str>, limit: Limit) {
     if shared.told.is_new(("throttled", client)) {
         tracing::warn!(%client, "the client is above its {limit} per second: it is read from more slowly (said once for it)");
     }
+}
+
+/// Connections of one client id take it from each other in quick turns: two clients have the same, or one does not wait for an
+/// answer.
+pub(super) fn turns(client: &Arc<str>, peer: SocketAddr, turns: Turns) {
+    let Turns { before, count } = turns;
+    tracing::warn!(
+        %client, %peer, %before, count,
+        "connections with this client id take it from each other, each within {TURN_MAX:?} of the one before: give every client an id of its own, or let it wait before it connects again (said again when there were twice as many)"
+    );
 }

@@ -8,6 +8,27 @@ use crate::store::record::NAME_BYTES_MAX;
 /// Most levels of a topic or filter.
 pub const TOPIC_LEVELS_MAX: usize = 64;
 
+/// What the topics begin with on which the gateway publishes records of its own, such as gap records.
+pub const OWN: &str = "tidegate/";
+/// What the topics begin with on which it says how it does.
+pub const SYSTEM: &str = "$SYS/";
+/// Where bridges of mosquitto say whether they are connected, by default with a will: the one topic of its own that mosquitto
+/// lets clients publish on.
+const BRIDGE_STATE: &str = "$SYS/broker/connection/+/state";
+
+/// Whether a topic is, or a filter takes, what the gateway says of itself.
+#[must_use]
+pub fn is_system(text: &str) -> bool {
+    text.starts_with(SYSTEM)
+}
+
+/// Whether nobody but the gateway publishes on `topic`: what is read there is its own word.
+#[must_use]
+#[inline]
+pub fn is_reserved(topic: &str) -> bool {
+    topic.starts_with(OWN) || (topic.starts_with(SYSTEM) && !matches(BRIDGE_STATE, topic))
+}
+
 /// What a topic or filter that passed [`name`] or [`check_filter`] is held to besides: less than what they allow, or the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -150,6 +171,25 @@ fn level_bytes(topic: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_gateways_own_topics_are_those_below_its_prefixes_and_no_others() {
+        for (topic, wanted) in [
+            ("tidegate/gap", true),
+            ("tidegate/", true),
+            ("tidegate", false),
+            ("tidegates/gap", false),
+            ("/tidegate/gap", false),
+            ("tg/a/e", false),
+            ("$SYS/broker/uptime", true),
+            ("$SYS/broker/connection/barn.cloud/state", false),
+            ("$SYS/broker/connection/a/b/state", true),
+            ("$SYSTEM/x", false),
+            ("a/$SYS/x", false),
+        ] {
+            assert_eq!(is_reserved(topic), wanted, "{topic}");
+        }
+    }
     use proptest::prelude::*;
 
     #[test]

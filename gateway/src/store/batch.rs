@@ -175,8 +175,8 @@ impl Batch {
         self.urgent_bytes > 0
     }
 
-    /// Its commit lingers for [`HURRIED_LINGER_MAX`](super::HURRIED_LINGER_MAX) at most, whatever the wear budget says: a local
-    /// subscriber waits for a record of it.
+    /// Its commit lingers for [`HURRIED_LINGER_MAX`](super::HURRIED_LINGER_MAX) at most, whatever
+    /// the wear budget says: a local subscriber waits for a record of it.
     pub fn hurry(&mut self) {
         self.is_hurried = true;
     }

@@ -23,7 +23,7 @@ use super::{
     guard::{Guarded, guarded},
     overlay::Overlay,
     retention::Retention,
-    side_file::{CACHE_BYTES, Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
+    side_file::{CACHE_BYTES, Checked, Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
 };
 use crate::clock::{Journal, Moment};
 
@@ -38,6 +38,9 @@ const SIDE_FILE: SideFile = SideFile {
     format: 2,
     format_oldest: 1,
 };
+
+/// How the file is checked where nobody has it open. What a device's row says is not known here.
+pub const CHECKED: Checked = Checked(SIDE_FILE, |db| read(db).and_then(|_| read_retention(db)).map(drop));
 
 const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
 const MACHINE_BOOTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("machine-boots");

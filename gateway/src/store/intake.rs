@@ -28,7 +28,8 @@ use crate::clock;
 
 /// Bytes that wait for a commit at most; a single larger batch passes into an empty intake.
 pub const INTAKE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Longest linger of a commit that a local subscriber waits for: too short to be noticed, and long enough for company.
+/// Longest linger of a commit that a local subscriber waits for: too short to be noticed, and long
+/// enough for company.
 pub const HURRIED_LINGER_MAX: Duration = Duration::from_millis(20);
 /// A record's time is kept as its low 32 bits, in milliseconds: it has to be nearer to its row's base than half of that.
 const BASE_REACH_MS: u64 = 1 << 30;
@@ -299,7 +300,8 @@ impl Intake {
         self.shared.watermark.send_modify(|watermark| watermark.committed = committed);
     }
 
-    /// Somebody at hand waits for what is in it: it lingers for [`HURRIED_LINGER_MAX`] at most from now on.
+    /// Somebody at hand waits for what is in it: it lingers for [`HURRIED_LINGER_MAX`] at most from
+    /// now on.
     pub fn hurry(&self) {
         let mut queue = self.shared.queue.lock();
         if !queue.taken.is_empty() && !std::mem::replace(&mut queue.taken.hurried, true) {

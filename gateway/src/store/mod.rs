@@ -51,6 +51,7 @@ mod reader;
 pub mod record;
 mod retention;
 mod row;
+mod salvage;
 mod scan;
 mod seen;
 mod segment;

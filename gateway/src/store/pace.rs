@@ -42,7 +42,8 @@ pub struct WearBudget {
     pub left_bytes: i64,
     /// How long a commit lingers for company.
     pub linger: Duration,
-    /// Since when commits linger, wall clock, milliseconds since 1970; `None` while they go at once.
+    /// Since when commits linger, wall clock, milliseconds since 1970; `None` while they go at
+    /// once.
     pub lingers_since_ms: Option<u64>,
 }
 

@@ -12,7 +12,8 @@ pub(super) struct Quota {
     pub bytes: u64,
     /// For batches with nothing but urgent records in them: a part of the store is kept for these.
     pub urgent_bytes: u64,
-    /// Whether it takes more QoS 2 packet ids: those of the clients that are connected may fill the room for them.
+    /// Whether it takes more QoS 2 packet ids: those of the clients that are connected may fill the
+    /// room for them.
     pub takes_ids: bool,
 }
 
@@ -23,8 +24,8 @@ impl Default for Quota {
 }
 
 impl Quota {
-    /// Whether a batch of this size is within it, beside so many bytes that wait for their commit: one with both kinds of records is
-    /// judged by the smaller one.
+    /// Whether a batch of this size is within it, beside so many bytes that wait for their commit:
+    /// one with both kinds of records is judged by the smaller one.
     pub fn takes(self, waiting_bytes: usize, size: Size) -> bool {
         let quota = match size {
             Size { ids: 1.., .. } if !self.takes_ids => return false,

@@ -206,6 +206,18 @@ impl<'a> Record<'a> {
         (size >= HEAD_BYTES && at + size <= bytes.len()).then_some((head[6], size))
     }
 
+    /// The events and the length of the record that starts with `head`, where a record may start so: to look for one.
+    #[must_use]
+    pub fn measure(head: &[u8]) -> Option<(u8, usize)> {
+        let head: &[u8; HEAD_BYTES] = head.first_chunk()?;
+        let size = 4 + u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let names =
+            u16::from_le_bytes([head[8], head[9]]).saturating_add(u16::from_le_bytes([head[10], head[11]]));
+        let is_one = head[4] <= Kind::Opaque as u8 && head[7] == 0;
+        let sizes = HEAD_BYTES + usize::from(names)..=RECORD_BYTES_MAX;
+        (is_one && sizes.contains(&size)).then_some((head[6], size))
+    }
+
     /// Whether the record that starts `bytes` is a frame.
     #[must_use]
     pub fn is_frame(bytes: &[u8]) -> bool {

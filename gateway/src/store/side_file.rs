@@ -60,6 +60,10 @@ pub fn row_bytes(value_bytes: usize) -> u64 {
     value_bytes as u64 + ROW_BYTES
 }
 
+/// How such a file is checked where nobody has it open (see `inspect`), with what reads every row and writes nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Checked(pub SideFile, pub fn(&Database) -> Result<(), redb::Error>);
+
 /// What such a file is called.
 #[derive(Debug, Clone, Copy)]
 pub struct SideFile {

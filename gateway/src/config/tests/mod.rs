@@ -145,6 +145,15 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:4: [[route]] filter: \"a/#/b\": '#' has to be the last level, and alone in it",
         ),
         (
+            id_and("[[listener]]\nmax_record_bytes = 512\n"),
+            "g.toml:4: [[listener]] max_record_bytes: records are TLS's, and this listener has none; add \"tls\", or remove this",
+        ),
+        (
+            id_and("[[listener]]\nmax_record_bytes = 16385\ntls = { cert = \"c\", key = \"k\" }\n"),
+            "g.toml:4: [[listener]] max_record_bytes: 16385 is not within 64 and 16384\n\
+             g.toml:5: [[listener]] tls.cert: c: the file cannot be read: No such file or directory (os error 2)",
+        ),
+        (
             id_and("[[route]]\nfilter = \"a/b+\"\n"),
             "g.toml:4: [[route]] filter: \"a/b+\": '+' has to be alone in its level",
         ),

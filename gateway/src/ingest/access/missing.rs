@@ -5,7 +5,7 @@
 use std::{fmt, path::Path};
 
 use super::audit::{Action, SHOWN_CHARS_MAX};
-use crate::printable;
+use crate::{ingest::topics, printable};
 
 /// The rule that is missing.
 pub(super) struct Missing<'a> {
@@ -23,6 +23,11 @@ pub(super) struct Missing<'a> {
 
 impl fmt::Display for Missing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let publishes = matches!(self.action, Action::Publish | Action::Will);
+        if publishes && topics::is_reserved(self.topic) {
+            let (own, system) = (topics::OWN, topics::SYSTEM);
+            return write!(f, "no rule opens {own} and {system}: the gateway alone publishes there");
+        }
         match (self.has_rules, self.file) {
             (false, _) => f.write_str(
                 "[access] acl names no file, so a user has its own tg/ topics alone: name one, with",
@@ -30,10 +35,7 @@ impl fmt::Display for Missing<'_> {
             (true, Some(file)) => write!(f, "{} has no", file.display())?,
             (true, None) => f.write_str("the access file has no")?,
         }
-        let key = match self.action {
-            Action::Publish | Action::Will => "publish",
-            Action::Subscribe | Action::Receive => "subscribe",
-        };
+        let key = if publishes { "publish" } else { "subscribe" };
         write!(f, " [[rule]], who = {}, {key} = [{}]", quoted(self.identity), quoted(self.topic))
     }
 }
@@ -73,6 +75,18 @@ mod tests {
         ] {
             assert!(said.contains(wanted), "{said}");
         }
+    }
+
+    #[test]
+    fn what_no_rule_opens_is_not_said_to_miss_one() {
+        let missing = |action, topic| {
+            Missing { identity: "plug-3", action, topic, has_rules: false, file: None }.to_string()
+        };
+        for (action, topic) in [(Action::Publish, "tidegate/gap"), (Action::Will, "$SYS/x")] {
+            let said = missing(action, topic);
+            assert!(said.starts_with("no rule opens tidegate/ and $SYS/") && !said.contains("acl"), "{said}");
+        }
+        assert!(missing(Action::Subscribe, "tidegate/gap").contains("subscribe = [\"tidegate/gap\"]"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What one client may publish on, subscribe to and receive: the access rules, compiled for it when it connects. Pure.
 //!
-//! A publish is checked with every event, so that costs a comparison of the topic with a few patterns and no allocation;
-//! a permit for everything costs one branch. A subscription is allowed if one pattern covers the whole filter: every topic
+//! A publish is checked with every event, so that costs a comparison of the topic with a few patterns and no allocation. No rule
+//! opens the topics that are the gateway's own to publish on. A subscription is allowed if one pattern covers the whole filter: every topic
 //! that the filter takes. A pattern that begins with a wildcard covers no topic that begins with `$`, as in MQTT.
 
 use std::sync::Arc;
@@ -43,10 +43,11 @@ impl Permit {
     #[must_use]
     #[inline]
     pub fn may_publish(&self, topic: &str) -> bool {
-        match &self.0 {
+        let is_allowed = match &self.0 {
             None => true,
             Some(allowed) => takes(&allowed.publish, topic),
-        }
+        };
+        is_allowed && !topics::is_reserved(topic)
     }
 
     /// Whether `filter`, which was checked, may be subscribed to: one pattern covers all of it. Of a shared
@@ -200,8 +201,10 @@ mod tests {
 
     #[test]
     fn all_is_all_and_none_is_none() {
-        for topic in ["a", "$SYS/x", "tg/a/e"] {
-            assert!(Permit::all().may_publish(topic) && Permit::all().may_receive(topic));
+        for (topic, is_own) in [("a", false), ("$SYS/x", true), ("tg/a/e", false), ("tidegate/gap", true)] {
+            assert_eq!(Permit::all().may_publish(topic), !is_own, "{topic}");
+            assert_eq!(Permit::of(vec![topic.into()], vec![]).may_publish(topic), !is_own, "{topic}");
+            assert!(Permit::all().may_receive(topic));
             assert!(Permit::all().may_subscribe(topic) && Permit::all().may_subscribe("#"));
             assert!(!Permit::none().may_publish(topic) && !Permit::none().may_receive(topic));
             assert!(!Permit::none().may_subscribe(topic));

@@ -1,15 +1,18 @@
-//! What is on its way through the log to local subscribers, so that no later message of the same client on the same topic overtakes it. Pure.
+//! What is on its way through the log to local subscribers, so that no later message of the same
+//! client on the same topic overtakes it. Pure.
 //!
 //! ```text
 //!   publish ─┬─ stored ─ appended, durable at a ticket ─ committed ─ routed by the bus ─▶ queues
 //!            └─ passed on, unless an earlier one of its client and topic is on that way: then it follows it ─▶ queues
 //! ```
-//! Two ways with one order for each client and topic (`[MQTT-4.6.0-6]`, and stricter: whatever the QoS). It holds over a client's connections as
-//! well, so its will does not come behind what it publishes when it is back. What is passed on is in the queues before its session takes
-//! the next packet, so what is stored never overtakes that.
+//! Two ways with one order for each client and topic (`[MQTT-4.6.0-6]`, and stricter: whatever the
+//! QoS). It holds over a client's connections as well, so its will does not come behind what it
+//! publishes when it is back. What is passed on is in the queues before its session takes the next
+//! packet, so what is stored never overtakes that.
 //!
-//! Limits: [`IN_LOG_MAX`] pairs of client and topic. While there are more, whatever is published on a topic without a route follows through the
-//! log, which is slower and right. Memory only: what was passed on before a crash is gone with it.
+//! Limits: [`IN_LOG_MAX`] pairs of client and topic. While there are more, whatever is published on
+//! a topic without a route follows through the log, which is slower and right. Memory only: what
+//! was passed on before a crash is gone with it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -63,8 +66,8 @@ impl InLog {
         state.others_durable_at > state.routed || state.durable_at.contains_key(&pair)
     }
 
-    /// Messages of these pairs are in the intake, durable once the watermark has reached `durable_at`. Whether they are the first that are
-    /// waited for.
+    /// Messages of these pairs are in the intake, durable once the watermark has reached
+    /// `durable_at`. Whether they are the first that are waited for.
     pub fn note(&self, pairs: impl IntoIterator<Item = Pair>, durable_at: u64) -> bool {
         let mut state = self.state.lock();
         let was_waiting = state.is_waiting();

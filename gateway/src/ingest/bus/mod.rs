@@ -6,11 +6,13 @@
 //!                     └─ save, some seconds later ─▶ sessions.redb
 //!   publisher ── passed on: no route stores it, and nobody keeps it ─┘
 //! ```
-//! What is stored reaches local subscribers out of the log, after its commit: fan-out delays no PUBACK and no commit, and a subscriber
-//! sees nothing that a power cut could take back. What no route stores goes through the log all the same (`local` records, which no
-//! uplink gets) if somebody keeps it: a session that outlives its connection and takes it with QoS 1 or 2, or the retained messages. Then
-//! PUBACK means: on disk. Where only sessions take it that end with their connections, a crash would end these as well, so its
-//! publisher's task puts it into their queues at once: see [`Bus::wants`] for which way, and `in_log` for the order of the two.
+//! What is stored reaches local subscribers out of the log, after its commit: fan-out delays no
+//! PUBACK and no commit, and a subscriber sees nothing that a power cut could take back. What no
+//! route stores goes through the log all the same (`local` records, which no uplink gets) if
+//! somebody keeps it: a session that outlives its connection and takes it with QoS 1 or 2, or the
+//! retained messages. Then PUBACK means: on disk. Where only sessions take it that end with their
+//! connections, a crash would end these as well, so its publisher's task puts it into their queues
+//! at once: see [`Bus::wants`] for which way, and `in_log` for the order of the two.
 //!
 //! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes that each is owed, in its queue and in flight, retained
 //! messages and bytes. All sessions together have [`QUEUED_BYTES_MAX`], of which each may use an equal share: a slow one loses its own copies.
@@ -33,6 +35,7 @@ mod retained;
 mod route;
 mod sessions;
 mod share;
+mod system;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -61,6 +64,7 @@ pub use refusals::Bound;
 pub use route::Routed;
 pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
+pub use system::Traffic;
 pub(super) use task::{restore, run};
 pub(super) use turn::COPIES_IN_A_TURN;
 pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
@@ -68,6 +72,7 @@ pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, W
 use super::{
     meters::{Doublings, Repeats},
     settings::Settings,
+    topics,
 };
 use crate::store::SessionChange;
 use route::Takers;
@@ -114,6 +119,9 @@ struct Inner {
     /// How long the machine was off before its boot, in milliseconds, as far as the times here count it.
     off_ms: AtomicU64,
     counts: Counts,
+    /// What is seen below `$SYS/`.
+    traffic: Arc<Traffic>,
+    figures_at: system::Times,
     warned: Warned,
 }
 
@@ -217,11 +225,14 @@ impl Bus {
             catches_up: AtomicBool::new(false),
             off_ms: AtomicU64::new(0),
             counts: Counts::default(),
+            traffic: Arc::default(),
+            figures_at: system::Times::default(),
             warned: Warned::default(),
         }))
     }
 
-    /// Which way a message goes that no route stores. `staged` says what waits to be appended before it.
+    /// Which way a message goes that no route stores. `staged` says what waits to be appended
+    /// before it.
     #[must_use]
     pub fn wants(&self, incoming: &Incoming<'_>, staged: &Staged) -> Wanted {
         let Incoming { client, topic, qos, retain, is_id_kept } = *incoming;
@@ -242,21 +253,26 @@ impl Bus {
         }
     }
 
-    /// Messages of these pairs are in the intake, durable once the watermark has reached `durable_at`.
+    /// Messages of these pairs are in the intake, durable once the watermark has reached
+    /// `durable_at`.
     pub fn note_in_log(&self, pairs: impl IntoIterator<Item = Pair>, durable_at: u64) {
         if self.0.in_log.note(pairs, durable_at) {
             self.0.bell.notify_one();
         }
     }
 
-    /// Passes on a message that is not stored: it is in the queues of those who take it when this returns. Gives the copies that it has: whoever
-    /// passes on [`COPIES_IN_A_TURN`] gives way to others.
+    /// Passes on a message that is not stored: it is in the queues of those who take it when this
+    /// returns. Gives the copies that it has: whoever passes on [`COPIES_IN_A_TURN`] gives way to
+    /// others.
     pub fn pass(&self, message: Message) -> Routed {
         self.route(&Arc::new(message))
     }
 
     /// Subscribes the session to `filter`, which was checked, and gives it what is retained.
     pub fn subscribe(&self, mailbox: &Arc<Mailbox>, filter: &str, subscription: Subscription) -> Subscribed {
+        if topics::is_system(filter) {
+            self.look_at_figures();
+        }
         let has_retained;
         {
             let mut takers = self.0.takers.write();

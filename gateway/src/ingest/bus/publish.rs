@@ -3,14 +3,21 @@
 use super::{Incoming, Staged, Wanted, message::Message, task::AtWork};
 use crate::{
     clock::Now,
-    ingest::admission::{self, Verdict},
+    ingest::{
+        admission::{self, Verdict},
+        topics,
+    },
     store::{AppendError, Batch, Record},
 };
 
 impl AtWork {
-    /// Publishes a will as its client would have, and gives the watermark at which it is durable. `None` if there is no room for it
-    /// now.
+    /// Publishes a will as its client would have, and gives the watermark at which it is durable.
+    /// `None` if there is no room for it now.
     pub(super) fn publish(&self, will: &Message, now: Now) -> Option<u64> {
+        // One that an earlier version took.
+        if topics::is_reserved(&will.topic) {
+            return Some(0);
+        }
         let routes = &self.bus.0.settings.routes;
         let properties = will.all_properties();
         let published = will.record(now.wall_ms, &properties);

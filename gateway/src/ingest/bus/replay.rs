@@ -67,7 +67,7 @@ impl Bus {
         let mut has_any = false;
         while let Some(Replay { filter, subscription, after }) = replays.0.front_mut() {
             let (options, ids) = (subscription.options, subscription.id.as_slice());
-            for message in takers.retained.matching(filter, after.clone().as_deref()) {
+            for message in takers.retained_for(filter, after.clone().as_deref()) {
                 // Its own, too, are not local.
                 let is_own = options.is_no_local() && *message.publisher == **mailbox.client();
                 if !is_own && !outbound.push(message, message.qos.min(options.qos()), true, ids, limits) {

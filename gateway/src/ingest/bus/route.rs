@@ -1,9 +1,11 @@
 //! Which sessions a message goes to, with what QoS and by which subscriptions. Pure but for the mailboxes it puts into.
 //!
-//! A client with several subscriptions that take the topic gets a copy for each identifier that they have, with that one alone, and one for
-//! those without any; each with the greatest QoS of the subscriptions that it is for (section 3.3.4). So a client that tells its handlers
-//! apart by identifier gets each message for each of them, and one that has none, as with MQTT 3.1.1, gets it once. Of a shared
-//! subscription one member gets it, in turn, and one that is connected before one that is not.
+//! A client with several subscriptions that take the topic gets a copy for each identifier that
+//! they have, with that one alone, and one for those without any; each with the greatest QoS of the
+//! subscriptions that it is for (section 3.3.4). So a client that tells its handlers apart by
+//! identifier gets each message for each of them, and one that has none, as with MQTT 3.1.1, gets
+//! it once. Of a shared subscription one member gets it, in turn, and one that is connected before
+//! one that is not.
 
 use std::sync::{
     Arc,
@@ -23,6 +25,7 @@ use super::{
     retained::{Outcome, Retained},
     share,
 };
+use crate::ingest::topics;
 
 /// What a subscription takes beside its filter, in bytes: in its session, and on its node.
 const ENTRY_BYTES: usize = 256;
@@ -35,6 +38,8 @@ pub(super) struct Takers {
     /// What subscriptions take beside the nodes of their filters.
     entries_bytes: usize,
     pub retained: Retained,
+    /// What the gateway says of itself, which is not saved.
+    figures: Retained,
 }
 
 #[derive(Debug, Clone)]
@@ -128,7 +133,8 @@ impl Takers {
         self.plain.any(topic, |_| true) || self.shared.any(topic, |_| true)
     }
 
-    /// Whether a session that outlives its connection takes what `publisher` publishes on `topic` with QoS 1 or 2, and so keeps it.
+    /// Whether a session that outlives its connection takes what `publisher` publishes on `topic`
+    /// with QoS 1 or 2, and so keeps it.
     pub fn keep(&self, topic: &str, publisher: &str) -> bool {
         self.plain.any(topic, |taker| !taker.is_own(publisher) && taker.keeps())
             || self.shared.any(topic, |group| group.members.iter().any(Taker::keeps))
@@ -136,6 +142,29 @@ impl Takers {
 
     pub fn is_empty(&self) -> bool {
         self.plain.is_empty() && self.shared.is_empty()
+    }
+
+    /// The retained messages that a filter takes, by topic; those behind the topic `after`, if
+    /// there is one.
+    pub fn retained_for<'a>(
+        &'a self,
+        filter: &'a str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<Message>> + use<'a> {
+        let is_system = topics::is_system(filter);
+        let mut figures =
+            is_system.then(|| self.figures.matching(filter, after)).into_iter().flatten().peekable();
+        let mut others = self.retained.matching(filter, after).peekable();
+        std::iter::from_fn(move || match (figures.peek(), others.peek()) {
+            (Some(figure), Some(other)) if figure.topic > other.topic => others.next(),
+            (Some(_), _) => figures.next(),
+            (None, _) => others.next(),
+        })
+    }
+
+    /// Keeps what the gateway says of itself for those that subscribe later.
+    pub fn keep_figure(&mut self, message: &Arc<Message>) {
+        self.figures.put(message, usize::MAX, usize::MAX);
     }
 
     /// Those that subscribe to this very topic, without wildcards.
@@ -268,6 +297,10 @@ impl Bus {
 
     /// Gives what is to be told.
     fn retain(&self, takers: &mut Takers, message: &Arc<Message>) -> Option<Refusal> {
+        if topics::is_reserved(&message.topic) {
+            takers.keep_figure(message);
+            return None;
+        }
         let (messages_max, bytes_max) = (self.0.settings.retained_messages_max, self.retained_bytes_max());
         match takers.retained.put(message, messages_max, bytes_max) {
             Outcome::Same => {}

@@ -3,10 +3,11 @@
 //! ```text
 //!   select: shutdown │ a save ended │ a block of the log │ a commit, while one is waited for │ the bell │ every second
 //! ```
-//! It waits for subscribers that read within the bounds of `patience`, and nobody waits for it: where it is behind, the log holds what it
-//! has not seen. A crash
-//! loses what was passed on and not yet delivered, and nothing else: the log behind the saved position is followed again.
-//! That is done before the door opens, so that nobody is taken for new, and no old message comes to who is new.
+//! It waits for subscribers that read within the bounds of `patience`, and nobody waits for it:
+//! where it is behind, the log holds what it has not seen. A crash loses what was passed on and not
+//! yet delivered, and nothing else: the log behind the saved position is followed again. That is
+//! done before the door opens, so that nobody is taken for new, and no old message comes to who is
+//! new.
 
 use std::{
     collections::HashSet,
@@ -43,7 +44,6 @@ const SAVE_POSITION_AFTER_TICKS: u32 = 60;
 const SAVE_POSITION_AFTER_RECORDS: u64 = 1_000_000;
 /// Pause after the log could not be read.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
 /// Longest wait at the end for the commit of what the last save depends on.
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -289,6 +289,7 @@ impl AtWork {
         self.bus.publish_wills(now.steady_ms, |will| self.publish(will, now));
         self.bus.expire_retained(now.steady_ms);
         self.count();
+        self.bus.say_figures(now.steady_ms);
         self.ticks += 1;
         let behind = self.follower.position() - self.saved_position;
         let is_place_due = self.ticks >= SAVE_POSITION_AFTER_TICKS
@@ -367,7 +368,9 @@ impl AtWork {
     fn count(&mut self) {
         let counts = &self.bus.0.counts;
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
-        counter!(telemetry::LOCAL_DELIVERED).increment(take(&counts.delivered));
+        let delivered = take(&counts.delivered);
+        counter!(telemetry::LOCAL_DELIVERED).increment(delivered);
+        let mut dropped = 0;
         counter!(telemetry::LOST_WILLS).increment(take(&counts.wills_lost));
         for (reason, count) in [
             ("queue-full", take(&counts.queue_full)),
@@ -379,8 +382,10 @@ impl AtWork {
         ] {
             if count > 0 {
                 counter!(telemetry::LOCAL_DROPPED, "reason" => reason).increment(count);
+                dropped += count;
             }
         }
+        self.bus.0.traffic.delivered(delivered, dropped);
         self.passed_over = self.follower.passed_over();
         let sessions = self.bus.0.sessions.lock();
         let queued: usize = sessions.values().map(|mailbox| mailbox.state().outbound.queued()).sum();

@@ -1,5 +1,6 @@
-//! Routing gives way: one block of the log, or one read of a socket, may hold a thousand messages, each for many subscribers, and whoever
-//! has nothing to do with them is not to wait until all are routed.
+//! Routing gives way: one block of the log, or one read of a socket, may hold a thousand messages,
+//! each for many subscribers, and whoever has nothing to do with them is not to wait until all are
+//! routed.
 
 /// Copies that are routed before others get their turn: some 0.1 ms.
 pub const COPIES_IN_A_TURN: usize = 512;

@@ -32,8 +32,9 @@ use crate::{
         codec::{Connect, Refused},
         error::Fault,
         packet::Version,
-        registry::Seat,
+        registry::{Entering, Seat},
         session::{End, Opening},
+        tell,
     },
     store::{AppendError, Watermark},
 };
@@ -110,16 +111,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             return Err(Refusal { fault: Fault::NotAuthorized, reason: Reason::Will }.into());
         }
         self.check_owner(&client, &admitted)?;
-        let entered = self.shared.registry.enter(
-            client.clone(),
-            &admitted.identity,
-            admitted.owns(&client),
-            self.kick.clone(),
-        );
+        let entering = Entering {
+            owner: admitted.identity.clone(),
+            is_own: admitted.owns(&client),
+            peer: self.origin.peer,
+            now: now().at,
+        };
+        let entered = self.shared.registry.enter(client.clone(), entering, self.kick.clone());
         let mut seat = entered.map_err(|fault| match fault {
             Fault::ForeignClientId => Refusal { fault, reason: Reason::SessionOfAnother }.into(),
             other => NotAccepted::Fault(other),
         })?;
+        if let Some(turns) = seat.turns() {
+            tell::turns(&client, self.origin.peer, turns);
+        }
         if let Some(predecessor) = seat.predecessor()
             && timeout(TAKEOVER_TIMEOUT, predecessor.cancelled()).await.is_err()
         {
@@ -213,7 +218,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         }
     }
 
-    /// Waits until the log is durable up to this watermark, or closed; the client waits for it and for no company. `None` if there is no log.
+    /// Waits until the log is durable up to this watermark, or closed; the client waits for it and
+    /// for no company. `None` if there is no log.
     async fn durable(&self, committed_at: u64) -> Option<Watermark> {
         let mut watermark = self.watermark.clone();
         if watermark.borrow().committed < committed_at {

@@ -316,7 +316,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// The last records, the seat, the last output.
     async fn finish(&mut self) {
         let Some(end) = self.session.end() else { return };
-        tell::end(&self.shared, self.session.client(), self.seat.is_some(), end);
+        tell::end(&self.shared, self.session.client(), self.origin.peer, self.seat.is_some(), end);
         self.tell_disconnected(end);
         if let Some(seat) = self.seat.take() {
             let save = self.append_end().await;
@@ -401,7 +401,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 mod tests {
     use super::*;
     use crate::{
-        ingest::{access::identity::ANONYMOUS, places::Places},
+        ingest::{access::identity::ANONYMOUS, places::Places, registry::Entering},
         store::{Settings as StoreSettings, Store},
     };
     use tokio::io::{AsyncReadExt as _, duplex};
@@ -419,7 +419,13 @@ mod tests {
         let settings = Arc::new(Settings::default());
         let registry = Arc::new(Registry::new(settings.connections_max));
         let shutdown = CancellationToken::new();
-        let seat = registry.enter("c".into(), &ANONYMOUS.into(), false, Kick::new(&shutdown)).unwrap();
+        let entering = Entering {
+            owner: ANONYMOUS.into(),
+            is_own: false,
+            peer: origin().peer,
+            now: crate::clock::monotonic(),
+        };
+        let seat = registry.enter("c".into(), entering, Kick::new(&shutdown)).unwrap();
         let shared = Arc::new(Shared {
             bus: Bus::new(settings.clone()),
             settings,

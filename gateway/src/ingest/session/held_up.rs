@@ -1,6 +1,8 @@
-//! A publisher that is held up by those who read what it publishes: see [`patience`](crate::ingest::bus::Patience).
+//! A publisher that is held up by those who read what it publishes: see
+//! [`patience`](crate::ingest::bus::Patience).
 //!
-//! Nothing is read meanwhile, so its acknowledgements and a PINGREQ wait as well, for a moment; its keep-alive does not run out here.
+//! Nothing is read meanwhile, so its acknowledgements and a PINGREQ wait as well, for a moment; its
+//! keep-alive does not run out here.
 
 use std::{sync::Arc, time::Instant};
 
@@ -29,7 +31,8 @@ impl Session {
         self.held_up.is_some()
     }
 
-    /// Resolves when the reader that is waited for has caught up; never if there is none. Cancel-safe.
+    /// Resolves when the reader that is waited for has caught up; never if there is none.
+    /// Cancel-safe.
     pub async fn caught_up(&self) {
         match &self.held_up {
             Some(held_up) => self.bus.caught_up(&held_up.reader).await,

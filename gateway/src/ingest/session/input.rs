@@ -17,6 +17,7 @@ use crate::{
         packet::{self, Header, Reply, Version},
         properties,
         publish::{Publish, Qos},
+        topics,
     },
     store::{Kind, Record},
 };
@@ -129,13 +130,18 @@ impl Session {
         }
     }
 
-    /// Drops a publish that the client may not make, and tells it so. MQTT 3.1.1 has no word for it but the connection's
-    /// end: an acknowledgement would be a lie.
+    /// Drops a publish that the client may not make, and tells it so. MQTT 3.1.1 has no word for it
+    /// but the connection's end: an acknowledgement would be a lie. But a bridge brings what
+    /// another gateway published on a topic of its own as well, cannot leave it out, and would be
+    /// held up by it for ever: that is acknowledged and dropped, as what no route takes.
     #[cold]
     fn deny(&mut self, publish: &Publish<'_>) -> Result<(), Fault> {
         self.note_denied(Action::Publish, publish.topic);
+        let is_bridged = self.dialect.is_bridge && topics::is_reserved(publish.topic);
         match (self.version, publish.qos) {
             (_, Qos::AtMostOnce) => return Ok(()),
+            (_, Qos::AtLeastOnce) if is_bridged => self.acks.stage(publish.packet_id, Reply::PubackUnrouted),
+            (_, Qos::ExactlyOnce) if is_bridged => self.acks.stage(publish.packet_id, Reply::PubrecUnrouted),
             (Version::V311, _) => return Err(Fault::NotAuthorized),
             (Version::V5, Qos::AtLeastOnce) => self.acks.stage(publish.packet_id, Reply::PubackDenied),
             (Version::V5, Qos::ExactlyOnce) => self.acks.stage(publish.packet_id, Reply::PubrecDenied),
@@ -253,6 +259,7 @@ impl Session {
         body: &[u8],
         sink: &mut S,
     ) -> Result<(), Fault> {
+        self.counts.other_packets += 1;
         if matches!(self.phase, Phase::Fresh) {
             return self.take_first(now, header, body);
         }

@@ -43,6 +43,10 @@ pub struct Counts {
     pub bytes: u64,
     /// PUBLISH packets, whatever became of them.
     pub publishes: u64,
+    /// Packets that came and are none.
+    pub other_packets: u64,
+    /// Packets that were written, publishes excepted.
+    pub answers: u64,
     /// Publishes that no route takes.
     pub unrouted: u64,
     /// Payloads on a frame topic that are no frame.

@@ -6,11 +6,12 @@
 //!   records ──▶ Sink (the store's batch)      handle_appended, handle_watermark ──▶ output     ▼
 //!                                                                        handle_end: will, detach
 //! ```
-//! Guarantees: PUBACK, PUBREC and PUBCOMP of what is stored come from [`Session::handle_watermark`] and from nothing
-//! else, in the order received; what is passed on and not stored (see `bus`) has its own in their places. PINGRESP and SUBACK
-//! wait for nothing. A publish sent again while its packet id is in
-//! flight (DUP, or QoS 2) is stored once. If the id is used again without DUP under QoS 1, what that is cannot be
-//! told, so it is stored as well: a copy at worst, where leaving it out might lose an event.
+//! Guarantees: PUBACK, PUBREC and PUBCOMP of what is stored come from [`Session::handle_watermark`]
+//! and from nothing else, in the order received; what is passed on and not stored (see `bus`) has
+//! its own in their places. PINGRESP and SUBACK wait for nothing. A publish sent again while its
+//! packet id is in flight (DUP, or QoS 2) is stored once. If the id is used again without DUP under
+//! QoS 1, what that is cannot be told, so it is stored as well: a copy at worst, where leaving it
+//! out might lose an event.
 //!
 //! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning false; the Receive
 //! Maximum holds on MQTT 5. A keep-alive does not run out while it is the gateway that does not read: see `full.rs`.
@@ -203,7 +204,8 @@ impl Session {
         self.handle_in_log(self.acks.last_due_at());
     }
 
-    /// What was staged for local subscribers is in the intake, durable once the watermark has reached `durable_at`.
+    /// What was staged for local subscribers is in the intake, durable once the watermark has
+    /// reached `durable_at`.
     pub fn handle_in_log(&mut self, durable_at: u64) {
         if !self.staged.is_empty() {
             self.bus.note_in_log(self.staged.drain(), durable_at);
@@ -227,7 +229,9 @@ impl Session {
     pub fn handle_watermark(&mut self, now: Now, watermark: Watermark) {
         let wanted = self.wants_input();
         if matches!(self.phase, Phase::Open | Phase::Draining) {
+            let owed = self.acks.owed();
             self.acks.write_due(watermark.committed, self.version, &mut self.out);
+            self.counts.answers += (owed - self.acks.owed()) as u64;
         }
         if !wanted && self.wants_input() {
             self.heard = now.at;
@@ -445,6 +449,7 @@ impl Session {
     fn emit(&mut self, packet: &[u8]) {
         // A packet that the client does not take is left out, as if it had been sent [MQTT-3.1.2-25].
         if packet.len() <= self.packet_bytes_max {
+            self.counts.answers += 1;
             self.out.extend_from_slice(packet);
         }
     }

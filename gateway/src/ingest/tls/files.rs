@@ -39,6 +39,8 @@ use crate::ingest::reload;
 
 /// Sessions that can be resumed, per listener: about 1 KB each.
 const RESUMABLE_MAX: usize = 1024;
+/// What a TLS record begins with: RFC 8446 section 5.1.
+const RECORD_HEAD_BYTES: usize = 5;
 /// Read by others than owner and group.
 const MODE_OTHERS_READ: u32 = 0o004;
 /// Read by the group.
@@ -160,6 +162,8 @@ pub(super) fn load(settings: &TlsSettings, wall_ms: u64) -> Result<Loaded, TlsEr
     };
     let mut config = builder.with_single_cert(chain, key).map_err(rejected)?;
     config.alpn_protocols = vec![b"mqtt".to_vec()];
+    // The library counts the record's head as well.
+    config.max_fragment_size = settings.max_record_bytes.map(|bytes| bytes + RECORD_HEAD_BYTES);
     if clients.is_some() {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;

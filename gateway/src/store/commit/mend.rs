@@ -1,10 +1,10 @@
 //! Mending what readers come upon: damaged segments and records that are not there.
 //!
 //! ```text
-//!  damaged ─▶ readable rows into seg-N.redb.new ─▶ gap record, durable ─▶ seg-N.redb to .damaged ─▶ .new to seg-N.redb
+//!  damaged ─▶ rows that are found whole into seg-N.redb.new ─▶ gap record, durable ─▶ seg-N.redb to .damaged ─▶ .new to seg-N.redb
 //!  missing ─────────────────────────────────────▶ gap record, durable
 //! ```
-//! A damaged file is kept under another name and never read again. What could be read of it has the same offsets
+//! A damaged file is kept under another name and never read again. What is found of it (see `salvage`) has the same offsets
 //! and identities as before. The gap record is durable before anybody passes over what is missing, and before the
 //! file gets its other name.
 //!
@@ -25,6 +25,7 @@ use crate::{
         pending::Pending,
         reader,
         row::{Block, HEAD_BYTES},
+        salvage::{Damaged, Salvage},
         segment::{self, Beginning, Part, Segment},
     },
     telemetry,
@@ -188,21 +189,29 @@ impl Committer {
         }
     }
 
-    /// Writes what can be read of a damaged segment into an unfinished file. Gives what is missing, and whether there is
+    /// Writes what can be found of a damaged segment into an unfinished file. Gives what is missing, and whether there is
     /// anything in the file.
     fn salvage(&self, range: std::ops::Range<u64>) -> Result<(Vec<Hole>, bool), StoreError> {
         let files = &self.log.files;
-        let opened = Segment::open_unchecked(files, range.start).ok();
-        let head = opened.as_ref().and_then(|segment| segment.head().ok());
-        let head = head.filter(|head| head.store == self.log.store && head.first == range.start);
-        let beginning = head.map(|head| Mark {
+        let damaged = Damaged {
+            first: range.start,
+            end: Some(range.end),
+            store: Some(self.log.store),
+            before: self.mark_behind(range.start),
+            behind: self.mark_at(range.end),
+        };
+        let mut salvage = Salvage::look(files, &damaged)?;
+        if let Some(doubts) = salvage.doubts() {
+            tracing::error!(segment = %segment::name_of(range.start), "{doubts}");
+        }
+        let beginning = salvage.head.map(|head| Mark {
             offset: range.start,
             events: head.events_before,
             bytes: head.bytes_before,
             received_ms: None,
         });
-        let beginning = beginning.or_else(|| self.mark_behind(range.start));
-        let (mut holes, mut at, mut offset, mut has_rows) = (Vec::new(), beginning, range.start, false);
+        let beginning = beginning.or(damaged.before);
+        let (mut holes, mut at, mut offset) = (Vec::new(), beginning, range.start);
         let (events_before, bytes_before) = beginning.map_or((0, 0), |mark| (mark.events, mark.bytes));
         let new = Beginning {
             store: self.log.store,
@@ -216,24 +225,21 @@ impl Committer {
             seen: &[],
             gaps: &Gaps::default(),
         };
-        // Without a head of its own nobody can tell whose rows they are.
-        if let Some(damaged) = opened.filter(|_| head.is_some()) {
+        let has_rows = !salvage.is_empty();
+        if has_rows {
             Segment::prepare(files, &new, |filler| {
-                damaged.for_each_readable_row(|block| {
-                    if block.first() < offset || block.first() >= range.end {
-                        return Ok(());
-                    }
+                salvage.for_each(|block| {
                     if block.first() > offset {
                         let to = Some(reader::begin_of(&block));
                         holes.push(Hole::between(at, to, offset..block.first(), None));
                     }
-                    (at, offset, has_rows) = (Some(reader::end_of(&block)), block.end(), true);
+                    (at, offset) = (Some(reader::end_of(&block)), block.end());
                     filler.row(block.first(), block.row())
                 })
             })?;
         }
         if offset < range.end {
-            holes.push(Hole::between(at, self.mark_at(range.end), offset..range.end, self.jumped_to));
+            holes.push(Hole::between(at, damaged.behind, offset..range.end, self.jumped_to));
         }
         Ok((holes, has_rows))
     }

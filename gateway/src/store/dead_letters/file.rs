@@ -25,7 +25,7 @@ use super::{
         guard::{Guarded, guarded_redb as guarded, is_damage},
         overlay::Overlay,
         record::Record,
-        side_file::{SideFile, Size},
+        side_file::{Checked, SideFile, Size},
     },
     letter::Letter,
     tables::{self, DAMAGED, Found, META, Tables},
@@ -46,6 +46,8 @@ const SIDE_FILE: SideFile = SideFile {
     format: FORMAT,
     format_oldest: FORMAT,
 };
+/// How the file is checked where nobody has it open.
+pub const CHECKED: Checked = Checked(SideFile { format_oldest: FORMAT_ASIDE, ..SIDE_FILE }, check);
 const CACHE_BYTES: usize = 512 * 1024;
 
 /// Format 1's only table beside `meta`.
@@ -187,13 +189,33 @@ fn from_format_1(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
+/// Reads every letter.
+fn check(db: &Database) -> Result<(), redb::Error> {
+    let transaction = db.begin_read()?;
+    if meta_of(db)?.0 == Some(FORMAT_ASIDE) {
+        for entry in transaction.open_table(ASIDE)?.iter()? {
+            let (key, value) = entry?;
+            letter_of_old(key.value(), value.value())?;
+        }
+        return Ok(());
+    }
+    for entry in transaction.open_table(tables::LETTERS)?.iter()? {
+        Letter::decode(entry?.1.value())?;
+    }
+    Ok(())
+}
+
+fn put_old(tables: &mut Tables<'_>, place: (&str, u64), value: &[u8]) -> Result<(), redb::Error> {
+    tables.put(&letter_of_old(place, value)?, u64::MAX)
+}
+
 /// An entry of format 1 becomes a letter: it was tried once, as far as is known.
-fn put_old(tables: &mut Tables<'_>, (uplink, offset): (&str, u64), value: &[u8]) -> Result<(), redb::Error> {
+fn letter_of_old<'a>((uplink, offset): (&'a str, u64), value: &'a [u8]) -> Result<Letter<'a>, redb::Error> {
     let damaged = || redb::Error::Corrupted("an event that was set aside cannot be read".into());
     let (reason, set_aside_ms, received_ms, bytes): (&str, u64, u64, &[u8]) =
         postcard::from_bytes(value).map_err(|_| damaged())?;
     let (record, _) = Record::read(bytes, 0, received_ms).map_err(|_| damaged())?;
-    tables.put(&Letter { uplink, offset, reason, set_aside_ms, tries: 1, record }, u64::MAX)
+    Ok(Letter { uplink, offset, reason, set_aside_ms, tries: 1, record })
 }
 
 /// Makes the file: durable, under its own name, when this returns.

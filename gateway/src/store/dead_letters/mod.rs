@@ -37,7 +37,7 @@ use redb::{Database, ReadableDatabase};
 
 pub use self::{
     dropped::{DROPPED_DEVICES_MAX, Dropped, DroppedBy},
-    file::{DAMAGED_FILE, FILE, identity},
+    file::{CHECKED, DAMAGED_FILE, FILE, identity},
     filter::DeadLetterFilter,
     letter::{DeadLetter, Letter, NewLetter},
     look::{DeadLetterPage, PAGE_LETTERS_MAX},

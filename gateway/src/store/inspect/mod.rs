@@ -15,6 +15,7 @@
 //!
 //! Blocking: to be called off the hot path. It does not repair, and it does not judge what a payload says.
 
+mod beside;
 mod cat;
 mod entry;
 mod report;

@@ -40,6 +40,8 @@ pub enum FileKind {
     Sessions,
     /// `fleet.redb`.
     Fleet,
+    /// An empty file whose name says how far everything is delivered.
+    Delivered,
     /// One that was damaged, was mended, and is kept under another name.
     SetAside,
     /// One that was being made.

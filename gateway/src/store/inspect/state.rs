@@ -1,10 +1,15 @@
-//! What `state.redb`, or a file like it, says of itself, read through an overlay.
-//!
-//! It looks at the file's pages, its format and whose it is, not at what the file is for.
+//! What `state.redb`, or a file like it, says of itself, read through an overlay, so that nothing is written; and whether all
+//! of it can be read as the gateway would read it: its pages, its format, whose it is, and every row.
 
-use redb::{Builder, ReadableDatabase, StorageBackend, TableDefinition};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition};
 
-use super::super::{disk::Files, error::StoreError, guard::guarded, overlay::Overlay};
+use super::super::{
+    disk::Files,
+    error::StoreError,
+    guard::{Guarded, guarded},
+    overlay::Overlay,
+    side_file::Checked,
+};
 
 /// The file's name in the data folder.
 pub const FILE: &str = "state.redb";
@@ -22,11 +27,48 @@ pub struct Says {
     pub newest_segment: u64,
 }
 
-/// Opens the file of this name, checks all of its pages, and reads what it says.
+/// What the file of this name says, with all of its pages checked.
 ///
 /// # Errors
 /// [`StoreError`]: as it was.
 pub fn read(files: &Files, name: &str) -> Result<Says, StoreError> {
+    with(files, name, says)
+}
+
+/// The same, and reads every row.
+///
+/// # Errors
+/// [`StoreError`]: as it was. [`StoreError::Format`] where a newer program wrote it.
+pub fn check(files: &Files, Checked(file, rows): &Checked) -> Result<Says, StoreError> {
+    let path = files.path_of(file.name);
+    let found = with(files, file.name, says)?;
+    match found.format {
+        0 => Err(StoreError::Unreadable { path }),
+        format if !(file.format_oldest..=file.format).contains(&format) => {
+            Err(StoreError::Format { path, format })
+        }
+        _ => with(files, file.name, rows).map(|()| found),
+    }
+}
+
+fn says(db: &Database) -> Result<Says, redb::Error> {
+    let meta = db.begin_read()?.open_table(META)?;
+    let number = |name: &str| -> Result<u64, redb::Error> {
+        Ok(meta.get(name)?.map(|value| value.value()).unwrap_or_default())
+    };
+    Ok(Says {
+        format: number("format")?,
+        store: number("store")? as u32,
+        newest_segment: number("newest_segment")?,
+    })
+}
+
+/// Opens the file, checks all of its pages, and looks into it.
+fn with<T>(
+    files: &Files,
+    name: &str,
+    look: impl FnOnce(&Database) -> Result<T, redb::Error>,
+) -> Result<T, StoreError> {
     let path = files.path_of(name);
     let io = |error| StoreError::io(&path, error);
     let disk = files.open_to_read(name)?;
@@ -34,19 +76,56 @@ pub fn read(files: &Files, name: &str) -> Result<Says, StoreError> {
         return Err(StoreError::Empty { path });
     }
     let overlay = Overlay::new(disk).map_err(io)?;
-    let look = || -> Result<Says, redb::Error> {
+    let open = || -> Result<T, redb::Error> {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let db = builder.create_with_backend(overlay)?;
-        let meta = db.begin_read()?.open_table(META)?;
-        let number = |name: &str| -> Result<u64, redb::Error> {
-            Ok(meta.get(name)?.map(|value| value.value()).unwrap_or_default())
-        };
-        Ok(Says {
-            format: number("format")?,
-            store: number("store")? as u32,
-            newest_segment: number("newest_segment")?,
-        })
+        let db = Guarded::new(builder.create_with_backend(overlay)?);
+        look(db.get()?)
     };
-    guarded(&path, || look().map_err(|error| StoreError::disk(&path, error)))
+    guarded(&path, || open().map_err(|error| StoreError::disk(&path, error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{
+        super::super::{OsFolder, dead_letters, fleet, outbox, sessions},
+        *,
+    };
+
+    const ROWS_BY_NAME: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
+    const ROWS_BY_HASH: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("sets");
+    const COMMANDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commands");
+    const LETTERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead_letters");
+
+    /// A file of redb's that is whole, of this format, with a row of nonsense in each of the tables.
+    fn make(files: &Files, name: &str, format: u64) {
+        let db = Builder::new().create_with_backend(files.create(name).unwrap()).unwrap();
+        let transaction = db.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("format", format).unwrap();
+        transaction.open_table(META).unwrap().insert("store", 7).unwrap();
+        transaction.open_table(ROWS_BY_NAME).unwrap().insert("c", [0xff; 5].as_slice()).unwrap();
+        transaction.open_table(ROWS_BY_HASH).unwrap().insert([1; 32], [0xff; 5].as_slice()).unwrap();
+        transaction.open_table(COMMANDS).unwrap().insert(1, [0xff; 5].as_slice()).unwrap();
+        transaction.open_table(LETTERS).unwrap().insert(1, [0xff; 5].as_slice()).unwrap();
+        transaction.commit().unwrap();
+    }
+
+    #[test]
+    fn a_row_that_makes_no_sense_in_a_whole_file_is_damage_and_a_newer_format_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::new(Arc::new(OsFolder::new(folder.path().to_owned())));
+        for checked in [dead_letters::CHECKED, outbox::CHECKED, sessions::CHECKED, fleet::CHECKED] {
+            let file = checked.0;
+            make(&files, file.name, file.format);
+            assert_eq!(read(&files, file.name).unwrap().store, 7);
+            assert!(check(&files, &checked).unwrap_err().is_damage(), "{}", file.name);
+            make(&files, file.name, file.format + 1);
+            let newer = check(&files, &checked).unwrap_err();
+            assert!(matches!(newer, StoreError::Format { .. }), "{}: {newer}", file.name);
+            make(&files, file.name, 0);
+            assert!(check(&files, &checked).unwrap_err().is_damage(), "{}", file.name);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  segments, oldest first ──▶ opened checked ──▶ rows followed (walk.rs) ──▶ what is between it and the next
-//!  state.redb, files set aside, unfinished, foreign ──▶ named
+//!  state.redb and the other files beside the segments ──▶ checked, named (beside.rs)
 //! ```
 //! What a gap record says is missing is told as such; what nobody has said so far is damage. A file is let go of by the
 //! system's memory first, so that what is checked is what the disk holds. In a running store what is damaged is reported
@@ -15,14 +15,14 @@ use std::{collections::VecDeque, ops::Range};
 use super::{
     super::{
         error::StoreError,
-        fleet,
         gaps::Gaps,
         lock::NOT_FOREIGN,
         log::{Mark, Trouble},
-        outbox,
-        segment::{self, Segment},
-        sessions,
+        reader,
+        salvage::{Damaged, Salvage},
+        segment,
     },
+    beside::Beside,
     report::{FileKind, FileReport, Verdict},
     source::{Place, Source},
     state,
@@ -177,7 +177,7 @@ impl<'a> Verify<'a> {
         }
         self.tell_damaged(place, &error.to_string());
         report.find(Verdict::Damaged, error.to_string(), range, self.advice());
-        let (readable, holes) = self.readable(place);
+        let (readable, holes) = self.readable(place, report);
         (report.end, report.records, report.events) = (place.end, readable.records, readable.events);
         for hole in holes {
             let what = format!("{} cannot be read", records(&hole));
@@ -185,34 +185,48 @@ impl<'a> Verify<'a> {
         }
     }
 
-    /// What can be read of a damaged segment, and which offsets cannot.
-    fn readable(&self, place: Place) -> (Walk, Vec<Range<u64>>) {
+    /// What can be had of a damaged segment, and which offsets cannot.
+    fn readable(&self, place: Place, report: &mut FileReport) -> (Walk, Vec<Range<u64>>) {
         let mut walk = Walk::new(Mark { offset: place.first, ..Mark::default() });
         let mut holes = Vec::new();
-        let opened = Segment::open_unchecked(self.source.files(), place.first).ok();
-        let is_own = |segment: &Segment| {
-            segment.head().is_ok_and(|head| {
-                head.first == place.first && self.source.store().is_none_or(|store| store == head.store)
-            })
-        };
-        if let Some(segment) = opened.filter(is_own) {
-            let visited = segment.for_each_readable_row(|block| {
-                if place.end.is_none_or(|end| block.first() < end) && block.first() >= walk.end() {
-                    let flaws = walk.row(&block);
-                    holes.extend(flaws.into_iter().filter_map(|flaw| match flaw {
-                        Flaw::Hole(hole) => Some(hole),
-                        Flaw::Wrong { .. } => None,
-                    }));
-                }
+        let damaged = self.damaged(place);
+        let found = Salvage::look(self.source.files(), &damaged).and_then(|mut salvage| {
+            salvage.for_each(|block| {
+                let flaws = walk.row(&block);
+                holes.extend(flaws.into_iter().filter_map(|flaw| match flaw {
+                    Flaw::Hole(hole) => Some(hole),
+                    Flaw::Wrong { .. } => None,
+                }));
                 Ok(())
-            });
-            // Nothing but the visitor can fail, and it does not.
-            debug_assert!(visited.is_ok());
+            })?;
+            Ok(salvage.doubts())
+        });
+        match found {
+            Ok(doubts) => {
+                doubts.into_iter().for_each(|doubts| report.find(Verdict::Damaged, doubts, None, ""));
+            }
+            Err(error) => report.find(Verdict::Unchecked, error.to_string(), None, ""),
         }
         if let Some(end) = place.end.filter(|end| *end > walk.end()) {
             holes.push(walk.end()..end);
         }
         (walk, holes)
+    }
+
+    /// What is known of a damaged segment from those beside it.
+    fn damaged(&self, place: Place) -> Damaged {
+        let places = self.source.places();
+        let before = places.iter().find(|before| before.end == Some(place.first));
+        let before = before.and_then(|before| self.source.open_quickly(before.first).ok()?.last().ok()?);
+        let before = before.map(|block| reader::end_of(&block)).filter(|mark| mark.offset == place.first);
+        let behind = place.end.and_then(|end| self.source.open_quickly(end).ok()?.head().ok());
+        let behind = behind.map(|head| Mark {
+            offset: head.first,
+            events: head.events_before,
+            bytes: head.bytes_before,
+            received_ms: None,
+        });
+        Damaged { first: place.first, end: place.end, store: self.source.store(), before, behind }
     }
 
     /// A stretch of the log that no file holds.
@@ -242,83 +256,6 @@ impl<'a> Verify<'a> {
             Source::Stopped(_) => format!("start the gateway: {MENDED}"),
         }
     }
-
-    fn other(&self, name: &str) -> FileReport {
-        let file_bytes = self.source.files().used_bytes(name);
-        let report = |kind| FileReport::new(name.to_owned(), kind, file_bytes);
-        let kept = [
-            (state::FILE, FileKind::State, "the dead letters that were in it"),
-            (outbox::FILE, FileKind::Commands, "the commands that waited in it"),
-            (sessions::FILE, FileKind::Sessions, "the sessions and retained messages that were in it"),
-            (fleet::FILE, FileKind::Fleet, "what was known of the devices"),
-        ];
-        if let Some((_, kind, lost)) = kept.into_iter().find(|(file, ..)| *file == name) {
-            return self.kept(report(kind), lost);
-        }
-        let (mut report, what, advice) = if segment::is_damaged(name) {
-            let what = "it was damaged: it is never read again, and what could not be saved of it is in a gap record";
-            (
-                report(FileKind::SetAside),
-                what,
-                "delete it when nobody wants to examine it; a full store deletes it",
-            )
-        } else if name.ends_with(segment::NEW_SUFFIX) {
-            (
-                report(FileKind::Unfinished),
-                "it was being made",
-                "nothing: the gateway finishes or deletes it at its next start",
-            )
-        } else if segment::first_of(name).is_some() {
-            let what = "a segment that the running gateway does not know";
-            (
-                report(FileKind::Segment),
-                what,
-                "if it was put there by hand, take it away before the next start",
-            )
-        } else {
-            (
-                report(FileKind::Foreign),
-                "it is not Tidegate's",
-                "nothing: it is left alone, and counts against max_bytes",
-            )
-        };
-        report.find(Verdict::Noted, what.to_owned(), None, advice);
-        report
-    }
-
-    /// A file that says whose it is, and what is lost with it.
-    fn kept(&self, mut report: FileReport, lost: &str) -> FileReport {
-        let lost = &format!("start the gateway: it goes on without {lost}");
-        if !self.names.contains(&report.file) {
-            let verdict = if self.holds_records { Verdict::Damaged } else { Verdict::Noted };
-            report.find(verdict, "it is not there".into(), None, lost);
-            return report;
-        }
-        if self.source.running().is_some() {
-            let what = "it is open: it was checked when the gateway opened it";
-            report.find(Verdict::Noted, what.into(), None, "");
-            return report;
-        }
-        match state::read(self.source.files(), &report.file) {
-            Ok(says) if self.source.store().is_some_and(|store| store != says.store) => {
-                let what = format!("it belongs to another store ({:08x})", says.store);
-                report.find(
-                    Verdict::Damaged,
-                    what,
-                    None,
-                    "put the file that belongs here back, or take it away",
-                );
-            }
-            Ok(_) => {}
-            Err(error) if error.is_damage() => {
-                report.find(Verdict::Damaged, error.to_string(), None, lost);
-            }
-            Err(error) => {
-                report.find(Verdict::Unchecked, error.to_string(), None, "mend the cause and verify again");
-            }
-        }
-        report
-    }
 }
 
 impl Iterator for Verify<'_> {
@@ -337,7 +274,9 @@ impl Iterator for Verify<'_> {
                 continue;
             }
             let name = self.others.pop_front()?;
-            return Some(Ok(self.other(&name)));
+            let lookout =
+                Beside { source: self.source, names: &self.names, holds_records: self.holds_records };
+            return Some(Ok(lookout.report(&name)));
         }
     }
 }

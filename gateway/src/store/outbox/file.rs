@@ -26,7 +26,7 @@ use super::{
         disk::Files,
         error::StoreError,
         guard::{Guarded, guarded},
-        side_file::{META, SideFile, copy_table, number},
+        side_file::{Checked, META, SideFile, copy_table, number},
     },
     book::Book,
     command::Command,
@@ -43,6 +43,9 @@ const SIDE_FILE: SideFile = SideFile {
     format: 2,
     format_oldest: 1,
 };
+
+/// How the file is checked where nobody has it open.
+pub const CHECKED: Checked = Checked(SIDE_FILE, |db| each(db, |_, _| ()));
 
 const COMMANDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commands");
 const NEXT_NUMBER: &str = "next_number";
@@ -140,11 +143,16 @@ fn decode(bytes: &[u8]) -> postcard::Result<Command> {
 
 fn read(db: &Database, book: &mut Book) -> Result<(), redb::Error> {
     book.skip_to(number(db, NEXT_NUMBER)?.unwrap_or_default());
+    each(db, |number, command| book.restore(number, command))
+}
+
+/// Reads every command.
+fn each(db: &Database, mut take: impl FnMut(u64, Command)) -> Result<(), redb::Error> {
     for entry in db.begin_read()?.open_table(COMMANDS)?.iter()? {
         let (number, value) = entry?;
         let command =
             decode(value.value()).map_err(|_| redb::Error::Corrupted("a command cannot be read".into()))?;
-        book.restore(number.value(), command);
+        take(number.value(), command);
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ pub use self::{
         Change, Command, CommandState, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX, NewCommand,
         NewId, PAYLOAD_BYTES_MAX, Put, PutError, REPLY_BYTES_MAX, Reply, is_id as is_command_id,
     },
-    file::{DAMAGED_FILE, FILE},
+    file::{CHECKED, DAMAGED_FILE, FILE},
 };
 use super::{disk::Files, error::StoreError, guard::Guarded};
 use crate::{clock::Timeline, telemetry};

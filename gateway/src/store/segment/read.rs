@@ -54,35 +54,6 @@ impl Segment {
         })
     }
 
-    /// Visits every row that can be read, in order, and passes over what cannot: nothing of it is believed without its
-    /// checksum.
-    pub fn for_each_readable_row(
-        &self,
-        mut visit: impl FnMut(Block) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let mut from = Some(0);
-        while let Some(at) = from {
-            let next = guarded(&self.path, || {
-                let table = self.rows()?;
-                let found = table.range(at..).map_err(|error| self.fail(error.into()))?.next();
-                let Some(entry) = found else { return Ok(None) };
-                let (key, row) = entry.map_err(|error| self.fail(error.into()))?;
-                Ok(Some((key.value(), self.block(key.value(), row.value()).ok())))
-            });
-            from = match next {
-                Ok(Some((key, block))) if key >= at => {
-                    if let Some(block) = block {
-                        visit(block)?;
-                    }
-                    key.checked_add(1)
-                }
-                // A damaged tree may lead back: what comes after that is not found by going on.
-                Ok(_) | Err(_) => None,
-            };
-        }
-        Ok(())
-    }
-
     /// Rows from the one that holds `offset` on, at least one where there is one, at most about `bytes_max`.
     ///
     /// # Errors

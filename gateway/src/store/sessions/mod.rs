@@ -37,7 +37,7 @@ use self::times::Times;
 use super::{
     disk::Files,
     error::StoreError,
-    side_file::{Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
+    side_file::{Checked, Keeper, META, SideFile, Tables, copy_table, number, row_bytes},
 };
 use crate::clock::{Reading, Timeline};
 
@@ -52,6 +52,9 @@ const SIDE_FILE: SideFile = SideFile {
     format: 2,
     format_oldest: 1,
 };
+
+/// How the file is checked where nobody has it open.
+pub const CHECKED: Checked = Checked(SIDE_FILE, check);
 
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const OWED: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("owed");
@@ -160,6 +163,26 @@ fn copy_tables(old: &ReadTransaction, new: &WriteTransaction) -> Result<(), redb
     copy_table(old, new, OWED)?;
     copy_table(old, new, WILLS)?;
     copy_table(old, new, RETAINED)
+}
+
+/// Reads every row, one at a time, also of what is owed to a session that is not there.
+fn check(db: &Database) -> Result<(), redb::Error> {
+    let transaction = db.begin_read()?;
+    for entry in transaction.open_table(SESSIONS)?.iter()? {
+        decode::<SessionRow>(entry?.1.value())?;
+    }
+    for entry in transaction.open_table(OWED)?.iter()? {
+        decode::<OwedRow>(entry?.1.value())?;
+    }
+    if number(db, "format")?.is_some_and(|format| format >= SIDE_FILE.format) {
+        for entry in transaction.open_table(WILLS)?.iter()? {
+            decode::<StandingWillRow>(entry?.1.value())?;
+        }
+    }
+    for entry in transaction.open_table(RETAINED)?.iter()? {
+        decode::<MessageRow>(entry?.1.value())?;
+    }
+    Ok(())
 }
 
 /// What is kept, and the bytes of all rows.

@@ -9,8 +9,9 @@
 //! that no message is delivered twice after a crash. What is sent again after a reconnect keeps its packet id and its order
 //! `[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`.
 //!
-//! Limits: messages of QoS 1 and 2, and bytes of all, of the queue and in flight together; what finds no room is the session's own loss, and
-//! counted. Before that, whoever is a reader that reads is waited for: see `patience`.
+//! Limits: messages of QoS 1 and 2, and bytes of all, of the queue and in flight together; what
+//! finds no room is the session's own loss, and counted. Before that, whoever is a reader that
+//! reads is waited for: see `patience`.
 
 mod owed;
 mod write;

@@ -1,6 +1,7 @@
 //! Local subscribers without sockets and without a log: sessions on one bus, messages routed by hand.
 
 mod clock_set_later;
+mod figures;
 mod limits;
 mod readers;
 mod sessions;

@@ -1,4 +1,5 @@
-//! A reader that reads loses nothing of a burst: it is waited for, and nobody waits for one that does not read for long.
+//! A reader that reads loses nothing of a burst: it is waited for, and nobody waits for one that
+//! does not read for long.
 
 use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 

@@ -18,8 +18,8 @@ impl House {
         self.connect_with(id, true, &[]).0
     }
 
-    /// Publishes, and gives how many records the store gets for it, how many of these are hurried, and the answer that comes without
-    /// a commit.
+    /// Publishes, and gives how many records the store gets for it, how many of these are hurried,
+    /// and the answer that comes without a commit.
     fn publish(&mut self, session: &mut Session, publish: &[u8]) -> (usize, usize, Vec<u8>) {
         let before = (self.rows.0.len(), self.rows.1);
         session.handle_input(self.now, publish, &mut self.rows);
@@ -50,7 +50,8 @@ fn what_nobody_keeps_is_passed_on_and_acknowledged_at_once_and_what_somebody_kee
     house.subscribe(&mut kept, "c", 1);
     house.subscribe(&mut kept, "$share/group/d", 2);
     out(&mut now, house.now);
-    // Topic and flags; records, those that are hurried, what is answered at once, what comes at once.
+    // Topic and flags; records, those that are hurried, what is answered at once, what comes at
+    // once.
     let (nothing, puback, pubrec) = (vec![], vec![0x40, 2, 0, 7], vec![0x50, 2, 0, 7]);
     for (topic, first, wanted, comes) in [
         ("a", 0, (0, 0, nothing.clone()), 1),

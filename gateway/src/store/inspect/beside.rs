@@ -1,0 +1,114 @@
+//! The files beside the segments, as a verification finds them: each is named, and checked where nobody has it open.
+//!
+//! ```text
+//!  state.redb, commands.redb, sessions.redb, fleet.redb ──▶ pages, format, store, every row (state.rs) ──▶ damage, and what to do
+//!  delivered-…, ….damaged, ….new, foreign ones ───────────▶ what they are, and what becomes of them
+//! ```
+//! What a start loses with a damaged file is said with it. A file that is not there is told only where the store cannot have been
+//! without it: the first command makes `commands.redb`, and one that was taken away is not missed.
+
+use super::{
+    super::{
+        dead_letters, delivered::Delivered, error::StoreError, fleet, outbox, segment, sessions,
+        side_file::Checked,
+    },
+    report::{FileKind, FileReport, Verdict},
+    source::Source,
+    state,
+};
+
+/// A file that the gateway keeps beside the segments: what it is, how it is checked, and what is lost with it.
+type Kept = (Checked, FileKind, &'static str);
+
+const KEPT: [Kept; 4] = [
+    (dead_letters::CHECKED, FileKind::State, "the dead letters that were in it"),
+    (outbox::CHECKED, FileKind::Commands, "the commands that waited in it"),
+    (sessions::CHECKED, FileKind::Sessions, "the sessions and retained messages that were in it"),
+    (fleet::CHECKED, FileKind::Fleet, "what was known of the devices, but for what the log still holds"),
+];
+
+/// What is known where a file is looked at.
+pub struct Beside<'a> {
+    pub source: &'a Source,
+    /// All files of the folder.
+    pub names: &'a [String],
+    /// The store holds records, or did.
+    pub holds_records: bool,
+}
+
+impl Beside<'_> {
+    /// What a file is, and how it does.
+    pub fn report(&self, name: &str) -> FileReport {
+        let file_bytes = self.source.files().used_bytes(name);
+        if let Some((file, kind, lost)) = KEPT.iter().find(|(file, ..)| file.0.name == name) {
+            return self.kept(file, FileReport::new(name.to_owned(), *kind, file_bytes), lost);
+        }
+        let (kind, what, advice) = other(name);
+        let mut report = FileReport::new(name.to_owned(), kind, file_bytes);
+        report.find(Verdict::Noted, what.to_owned(), None, advice);
+        report
+    }
+
+    fn kept(&self, file: &Checked, mut report: FileReport, lost: &str) -> FileReport {
+        let lost = &format!(
+            "put back a copy that was made with the rest of the folder, or start the gateway: it sets the file aside and goes on \
+             without {lost}"
+        );
+        if !self.names.contains(&report.file) {
+            let verdict = if self.holds_records { Verdict::Damaged } else { Verdict::Noted };
+            report.find(verdict, "it is not there".into(), None, lost);
+            return report;
+        }
+        if self.source.running().is_some() {
+            let what = "it is open: it was checked when the gateway opened it";
+            report.find(Verdict::Noted, what.into(), None, "");
+            return report;
+        }
+        match state::check(self.source.files(), file) {
+            Ok(says) if self.source.store().is_some_and(|store| store != says.store) => {
+                let what = format!("it belongs to another store ({:08x})", says.store);
+                let advice = "put the file that belongs here back, or take it away";
+                report.find(Verdict::Damaged, what, None, advice);
+            }
+            Ok(_) => {}
+            Err(error) if error.is_damage() => report.find(Verdict::Damaged, error.to_string(), None, lost),
+            Err(error @ StoreError::Format { .. }) => {
+                report.find(Verdict::Unchecked, error.to_string(), None, "verify with that version");
+            }
+            Err(error) => {
+                report.find(Verdict::Unchecked, error.to_string(), None, "mend the cause and verify again");
+            }
+        }
+        report
+    }
+}
+
+/// What a file is that is not checked, and what to do about it.
+fn other(name: &str) -> (FileKind, &'static str, &'static str) {
+    let is_segments = |name: &str| segment::first_of(name).is_some();
+    if segment::is_damaged(name) {
+        let of_segment = name.strip_suffix(".damaged").is_some_and(is_segments);
+        let what = match of_segment {
+            true => {
+                "it was damaged: it is never read again, and what could not be saved of it is in a gap record"
+            }
+            false => "it was damaged: it is never read again, and what was in it is gone",
+        };
+        (FileKind::SetAside, what, "delete it when nobody wants to examine it; a full store deletes it")
+    } else if let Some(made) = name.strip_suffix(segment::NEW_SUFFIX) {
+        let advice = match is_segments(made) {
+            true => "nothing: the gateway finishes or deletes it at its next start",
+            false => "nothing: the next one that is made takes its place",
+        };
+        (FileKind::Unfinished, "it was being made", advice)
+    } else if Delivered::of(name).is_some() {
+        let what = "it says how far everything is delivered, for a full disk";
+        (FileKind::Delivered, what, "nothing: the gateway removes it when it has room")
+    } else if is_segments(name) {
+        let what = "a segment that the running gateway does not know";
+        (FileKind::Segment, what, "if it was put there by hand, take it away before the next start")
+    } else {
+        let advice = "nothing: it is left alone, and counts against max_bytes";
+        (FileKind::Foreign, "it is not Tidegate's", advice)
+    }
+}
