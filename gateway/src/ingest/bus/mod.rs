@@ -35,6 +35,7 @@ mod retained;
 mod route;
 mod sessions;
 mod share;
+mod start;
 mod system;
 mod task;
 #[cfg(test)]
@@ -64,8 +65,9 @@ pub use refusals::Bound;
 pub use route::Routed;
 pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
+pub(super) use start::restore;
 pub use system::Traffic;
-pub(super) use task::{restore, run};
+pub(super) use task::run;
 pub(super) use turn::COPIES_IN_A_TURN;
 pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
 
