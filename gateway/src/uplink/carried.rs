@@ -17,6 +17,9 @@ use crate::store::Record;
 const CONTROLS_MAX: usize = 4;
 /// Controls that are found in the log, where those are not enough, at the most.
 pub const FOUND_MAX: usize = 8;
+/// Controls that are ahead of others of their device are not sent before each of the rest has failed so often: an upstream that failed over
+/// everything for a while, and takes all of it again, is to get them in their order.
+const ROUNDS_IN_ORDER: usize = 2;
 /// A longer record is no control.
 const CONTROL_BYTES_MAX: usize = 16 * 1024;
 
@@ -41,6 +44,8 @@ pub struct Control {
     topic: Box<str>,
     received_ms: u64,
     bytes: Vec<u8>,
+    /// Others of its device wait before it.
+    is_ahead: bool,
 }
 
 impl Control {
@@ -49,7 +54,19 @@ impl Control {
     pub fn new(offset: u64, record: &Record<'_>) -> Option<Self> {
         let mut bytes = Vec::new();
         (record.size() <= CONTROL_BYTES_MAX).then(|| record.write(&mut bytes))?;
-        Some(Self { offset, topic: record.topic.into(), received_ms: record.received_ms, bytes })
+        Some(Self {
+            offset,
+            topic: record.topic.into(),
+            received_ms: record.received_ms,
+            bytes,
+            is_ahead: false,
+        })
+    }
+
+    /// The same, of a record before which others of its device wait: taken, it is out of order.
+    #[must_use]
+    pub fn ahead(self) -> Self {
+        Self { is_ahead: true, ..self }
     }
 
     /// Copies of the last of `records` that go upstream, one for each topic, the newest first.
@@ -138,25 +155,24 @@ impl Carried {
     /// This one was acknowledged.
     pub fn keep(&mut self, control: Control) {
         self.controls.retain(|known| known.topic != control.topic);
-        self.controls.push(control);
+        self.controls.push(Control { is_ahead: false, ..control });
         let excess = self.controls.len().saturating_sub(CONTROLS_MAX);
         self.controls.drain(..excess);
     }
 
-    /// How many controls there are, those in `more` among them.
+    /// The controls for an event on `topic` after so many that failed, the one to be sent first of all: those on other topics
+    /// before those on its own, of these the carried ones before `more`, and again from the beginning when all have failed. Those ahead of
+    /// others of their device wait for [`ROUNDS_IN_ORDER`] rounds of the rest.
     #[must_use]
-    pub fn controls(&self, more: &[Control]) -> u32 {
-        (self.controls.len() + more.len()) as u32
-    }
-
-    /// The control for an event on `topic` after so many that failed: those on other topics first, of these the carried ones
-    /// before `more`, and then again from the beginning.
-    #[must_use]
-    pub fn control(&self, topic: &str, more: &[Control], failed: u32) -> Option<Control> {
+    pub fn controls(&self, topic: &str, more: &[Control], failed: u32) -> Vec<Control> {
         let mut all: Vec<&Control> = self.controls.iter().rev().chain(more).collect();
-        all.sort_by_key(|control| *control.topic == *topic);
-        let index = (failed as usize).checked_rem(all.len())?;
-        Some(all.swap_remove(index).clone())
+        all.sort_by_key(|control| (control.is_ahead, *control.topic == *topic));
+        let (failed, in_order) = (failed as usize, all.partition_point(|control| !control.is_ahead));
+        let turning = if failed < in_order * ROUNDS_IN_ORDER { in_order } else { all.len() };
+        if turning > 0 {
+            all[..turning].rotate_left(failed % turning);
+        }
+        all.into_iter().cloned().collect()
     }
 }
 
@@ -171,18 +187,40 @@ mod tests {
     #[test]
     fn controls_of_other_topics_come_first_and_each_that_fails_makes_room_for_the_next() {
         let mut carried = Carried::default();
-        assert!(carried.control("a", &[], 0).is_none());
+        assert!(carried.controls("a", &[], 0).is_empty());
         let records = ["a", "b", "c", "b"].map(|topic| Owned::new(topic, b"x"));
         let records: Vec<_> = (1..).zip(records.iter().map(Owned::borrow)).collect();
         carried.add_controls(&records);
         let offsets = |behind: Option<u64>| -> Vec<u64> {
             let more: Vec<_> = behind.map(|offset| control(offset, "z")).into_iter().collect();
-            (0..5).map(|failed| carried.control("a", &more, failed).unwrap().offset).collect()
+            (0..5).map(|failed| carried.controls("a", &more, failed)[0].offset).collect()
         };
         assert_eq!(offsets(None), [4, 3, 1, 4, 3]);
         assert_eq!(offsets(Some(9)), [4, 3, 9, 1, 4]);
         assert!(Control::new(5, &Owned::new("a", &vec![b'x'; CONTROL_BYTES_MAX]).borrow()).is_none());
-        assert_eq!(carried.control("a", &[], 0).unwrap().record().unwrap().topic, "b");
+        assert_eq!(carried.controls("a", &[], 0)[0].record().unwrap().topic, "b");
+    }
+
+    #[test]
+    fn what_is_ahead_of_others_of_its_device_comes_last_and_first_only_when_the_rest_has_failed_twice() {
+        let mut carried = Carried::default();
+        carried.keep(control(1, "b"));
+        let more = [control(7, "c").ahead(), control(5, "d"), control(9, "e").ahead()];
+        let first = |failed| carried.controls("a", &more, failed)[0].offset;
+        assert_eq!(
+            [0, 1, 2, 3].map(first),
+            [1, 5, 1, 5],
+            "an upstream that takes all again gets them in order"
+        );
+        assert_eq!(
+            [4, 5, 6, 7].map(first),
+            [1, 5, 7, 9],
+            "and one that takes none of these is not stood at for ever"
+        );
+        let all: Vec<_> = carried.controls("a", &more, 1).iter().map(|control| control.offset).collect();
+        assert_eq!(all, [5, 1, 7, 9], "one that cannot be sent gives way to the next");
+        carried.keep(more[0].clone());
+        assert_eq!(carried.controls("a", &[], 0)[0].offset, 7, "once taken it is like any other");
     }
 
     #[test]

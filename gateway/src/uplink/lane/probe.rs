@@ -169,8 +169,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         };
         if let Some(failed) = controls_failed {
             let more = std::mem::take(&mut self.trial.more_controls);
-            for nth in failed..failed.saturating_add(self.shared.carried.controls(&more)) {
-                let Some(control) = self.shared.carried.control(record.topic, &more, nth) else { break };
+            for control in self.shared.carried.controls(record.topic, &more, failed) {
                 match self.put_control(offset, &control).await? {
                     Some(true) => break,
                     Some(false) => return Ok(false),
@@ -271,35 +270,39 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         Ok(turns)
     }
 
-    /// Events behind the head, at most [`FOUND_BEHIND_MAX`]: the first on each topic of other devices, then of the head's own, then
-    /// any. What the upstream takes of the head's own device is out of order if the head is sound after all, so these come last.
+    /// Events behind the head, at most [`FOUND_BEHIND_MAX`]: the first of each other device, which keeps its order, then the first on
+    /// each topic, then any. What the upstream takes of the latter is out of order if the head is sound after all.
     async fn find_behind(&mut self, head: u64) -> Result<Vec<Control>, Broken> {
-        let (mut seen, mut at, mut looked_at, mut own_device) = (BTreeSet::new(), head, 0, None);
-        let (mut others, mut own, mut rest) = (Vec::new(), Vec::new(), Vec::new());
-        while looked_at < LOOKED_AT_MAX && others.len() < FOUND_BEHIND_MAX {
+        let (mut devices, mut topics, mut at, mut looked_at) = (BTreeSet::new(), BTreeSet::new(), head, 0);
+        let (mut firsts, mut others, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+        while looked_at < LOOKED_AT_MAX && firsts.len() < FOUND_BEHIND_MAX {
             let Ok(block) = timeout(LOOK_BEHIND_MAX, self.shared.source.next()).await else { break };
             let block = block?;
             let records = S::records_from(&block, at).filter(|(_, record)| !record.local);
             for (offset, record) in records.take(LOOKED_AT_MAX - looked_at) {
                 looked_at += 1;
-                let device = record.device();
-                let is_first = seen.insert((device.to_owned(), record.topic.to_owned()));
-                let is_own = *own_device.get_or_insert_with(|| device.to_owned()) == *device;
-                let list = match (is_first, is_own) {
-                    (true, false) => &mut others,
-                    (true, true) => &mut own,
-                    (false, _) => &mut rest,
-                };
                 let is_settled =
                     self.shared.carried.is_counted(offset) || self.shared.carried.is_acked(offset);
-                if looked_at > 1 && !is_settled && list.len() < FOUND_BEHIND_MAX {
-                    list.extend(Control::new(offset, &record));
+                // The head waits before all others of its device.
+                if looked_at > 1 && is_settled {
+                    continue;
+                }
+                let is_first = devices.insert(record.device().to_owned());
+                let is_on_new_topic = topics.insert((record.device().to_owned(), record.topic.to_owned()));
+                let list = match (is_first, is_on_new_topic) {
+                    (true, _) => &mut firsts,
+                    (false, true) => &mut others,
+                    (false, false) => &mut rest,
+                };
+                if looked_at > 1 && list.len() < FOUND_BEHIND_MAX {
+                    let control = Control::new(offset, &record);
+                    list.extend(control.map(|control| if is_first { control } else { control.ahead() }));
                 }
             }
             at = S::end(&block);
         }
         self.shared.source.seek(head);
-        let mut found: Vec<_> = [others, own, rest].into_iter().flat_map(spread).collect();
+        let mut found: Vec<_> = [firsts, others, rest].into_iter().flat_map(spread).collect();
         found.truncate(FOUND_BEHIND_MAX);
         Ok(found)
     }

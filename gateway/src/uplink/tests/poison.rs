@@ -132,6 +132,43 @@ async fn an_upstream_that_fails_over_everything_blames_nobody() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_fails_over_everything_for_a_while_gets_the_events_of_each_device_in_their_order() {
+    const EVENTS: usize = 40;
+    const DEVICES: usize = 4;
+    for reply in [Reply::Close, Reply::Refuse(0x97)] {
+        for failing in [5, 14, 15, 16] {
+            let (asked, taken) = (reply.clone(), Arc::new(Mutex::new(Vec::<usize>::new())));
+            let takes = taken.clone();
+            let script = move |connection: usize, came: &Came| {
+                let Came::Publish(Arrival { payload, .. }) = came else { return Reply::Ack };
+                let mut taken = takes.lock().unwrap();
+                if taken.len() >= 12 && connection < failing {
+                    return asked.clone();
+                }
+                taken.push(String::from_utf8_lossy(payload).parse().unwrap());
+                Reply::Ack
+            };
+            let broker = Broker::start(ACCEPTED_V5, script).await;
+            let log = Log::default();
+            for n in 0..EVENTS {
+                let device = format!("device-{}", n % DEVICES);
+                log.push(Owned { client: device.clone(), ..Owned::new(&device, n.to_string().as_bytes()) });
+            }
+            let uplink = Running::start(impatient(broker.port, Version::V5), log);
+            uplink.released(EVENTS as u64).await;
+            assert_eq!(uplink.log.aside(), [], "{reply:?} for {failing} connections");
+            let mut seen = std::collections::BTreeSet::new();
+            let mut last = [None; DEVICES];
+            for n in taken.lock().unwrap().iter().copied().filter(|n| seen.insert(*n)) {
+                assert!(last[n % DEVICES] < Some(n), "{n} comes late: {reply:?} for {failing} connections");
+                last[n % DEVICES] = Some(n);
+            }
+            uplink.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_upstream_that_closes_for_a_rate_that_is_too_high_blames_nobody() {
     // One event in half a second, and whoever sends more is closed.
     let mut taken_at = None;
