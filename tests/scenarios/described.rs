@@ -130,6 +130,8 @@ async fn events_before_their_birth_are_asked_for_and_sent_when_it_comes() {
     // What waits is on disk.
     gateway.kill();
     gateway.restart();
+    // The kill may have taken its place from the uplink, which comes upon them once more.
+    wait_for("them to be set aside again", LIMIT, || gateway.metric("tidegate_backlog_events") == 0.0).await;
     let mut device = Client::connect(gateway.mqtt, &CONNECT).await.unwrap();
     publish(&mut device, "b", &birth, 1).await;
     wait_for("all events as JSON", LIMIT, || soil(&inbox).len() >= EVENTS).await;
