@@ -113,7 +113,7 @@ fn sum(summary: &Summary) -> String {
     };
     let known = match summary.known_missing_records {
         0 => String::new(),
-        n => format!(", known to be missing: {} records", people::count(n)),
+        n => format!(", known to be missing: at most {} records", people::count(n)),
     };
     format!(
         "{}, {} records, {} events, {}: {state}{known}",
