@@ -49,7 +49,8 @@ pub fn place(mut found: Vec<Found>, segment: &Segment) -> Placed {
         let anchor = anchor(run, segment);
         placed.is_anchored |= anchor.is_some_and(|(_, bytes)| bytes > 0);
         let offset = anchor.map(|(offset, _)| offset).or_else(|| by_keys(run));
-        let Some(mut offset) = offset.filter(|offset| *offset >= at) else {
+        let has_place = |offset: &u64| *offset >= at && offset.checked_add(records(run)).is_some();
+        let Some(mut offset) = offset.filter(has_place) else {
             placed.unplaced_records += records(run);
             continue;
         };
@@ -127,8 +128,10 @@ mod tests {
         let marks = (mark(100, 1000), mark(200, 1540));
         assert_eq!(placed(rows(Some(110)), marks.0, marks.1), (vec![100, 110, 196], true, 0));
         assert_eq!(placed(rows(None), marks.0, marks.1), (vec![100, 196], true, 2));
-        // A key that cannot be: before what is there already.
-        assert_eq!(placed(rows(Some(100)), marks.0, marks.1), (vec![100, 196], true, 2));
+        // Keys that cannot be: before what is there already, and at the end of all numbers.
+        for key in [100, u64::MAX] {
+            assert_eq!(placed(rows(Some(key)), marks.0, marks.1), (vec![100, 196], true, 2), "{key}");
+        }
     }
 
     #[test]
