@@ -446,17 +446,23 @@ async fn an_unfinished_segment_is_cleared_away() {
     assert!(!unfinished.exists());
 }
 
-#[tokio::test]
-async fn a_spent_wear_budget_shares_commits_and_urgent_records_do_not_wait() {
-    let folder = tempfile::tempdir().unwrap();
+/// A store whose wear budget is spent: commits linger for an hour.
+async fn spent(folder: &Path) -> Store {
     let frugal = Settings {
         wear_budget_bytes_per_day: Some(1),
         linger_max: Duration::from_secs(3_600),
-        ..settings(folder.path())
+        ..settings(folder)
     };
     let store = Store::open(frugal, &[UPLINK.into()]).unwrap();
     // The first commit spends what there is.
     append(&store, ["first".to_owned()]).await;
+    store
+}
+
+#[tokio::test]
+async fn a_spent_wear_budget_shares_commits_and_urgent_records_do_not_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = spent(folder.path()).await;
     let (intake, mut batch) = (store.intake(), Batch::default());
     batch.push(&record("t", b"waits"));
     intake.append(&mut batch).unwrap();
@@ -469,13 +475,7 @@ async fn a_spent_wear_budget_shares_commits_and_urgent_records_do_not_wait() {
 #[tokio::test]
 async fn a_commit_that_somebody_waits_for_lingers_but_a_moment_and_takes_along_what_lingered() {
     let folder = tempfile::tempdir().unwrap();
-    let frugal = Settings {
-        wear_budget_bytes_per_day: Some(1),
-        linger_max: Duration::from_secs(3_600),
-        ..settings(folder.path())
-    };
-    let store = Store::open(frugal, &[UPLINK.into()]).unwrap();
-    append(&store, ["first".to_owned()]).await;
+    let store = spent(folder.path()).await;
     let (intake, mut batch) = (store.intake(), Batch::default());
     batch.push(&record("t", b"lingers"));
     let ticket = append_when_room(&intake, &mut batch).await;
