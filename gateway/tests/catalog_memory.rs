@@ -27,8 +27,8 @@ const DEVICES: u32 = 10_000;
 const KINDS: u32 = 32;
 /// What the catalog of [`DEVICES`] devices may take.
 const CATALOG_MAX: usize = 64 << 20;
-/// What the harness itself may allocate meanwhile.
-const NOISE: usize = 4 << 10;
+/// Rounds of which one at least is to be free of what the harness allocates.
+const ROUNDS: usize = 20;
 
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
@@ -121,14 +121,18 @@ fn decoding_allocates_nothing_beyond_its_output() {
     let mut body = vec![100];
     (0..100).for_each(|_| varint(ELEMENTS_WITHOUT_BYTES_MAX as u64, &mut body));
     let mut out = Vec::with_capacity(JSON_BYTES_MAX + 256);
-    let before = MEMORY.total_allocated();
-    for _ in 0..100 {
-        out.clear();
-        good.to_json(&[0xd2, 0x24, 0xa8, 0x23, 0xcd, 0x97, 0x06], Values::Scaled, &mut out).unwrap();
-        bomb.to_json(&body, Values::Scaled, &mut out).unwrap_err();
-    }
-    let allocated = MEMORY.total_allocated() - before;
-    assert!(allocated < NOISE, "{allocated} bytes were allocated");
+    let mut round = || {
+        let before = MEMORY.total_allocated();
+        for _ in 0..100 {
+            out.clear();
+            good.to_json(&[0xd2, 0x24, 0xa8, 0x23, 0xcd, 0x97, 0x06], Values::Scaled, &mut out).unwrap();
+            bomb.to_json(&body, Values::Scaled, &mut out).unwrap_err();
+        }
+        MEMORY.total_allocated() - before
+    };
+    // The harness starts and ends other tests meanwhile: what decoding takes itself, it takes in every round.
+    let allocated = (0..ROUNDS).map(|_| round()).min();
+    assert_eq!(allocated, Some(0), "bytes in the round that allocated least");
 }
 
 #[test]
