@@ -134,6 +134,7 @@ metrics! {
     DEVICE_MISSING_EVENTS Gauge "tidegate_device_missing_events" "Events whose numbers never came and that no device spoke of, of all devices and boots known.";
     DEVICE_LATE_EVENTS Gauge "tidegate_device_late_events" "Events that came behind a later one, of all devices and boots known.";
     DEVICE_FAULTS Counter "tidegate_device_faults_total" "Births, statuses and frames of devices that could not be read, by what they should be: stored and forwarded as they came.";
+    REUSED_IDENTITIES Counter "tidegate_reused_identities_total" "Events of devices whose number another event has as well, for a boot number did not grow at a reset: stored, forwarded, and marked in formats that describe events.";
     UNTRACKED_RECORDS Counter "tidegate_untracked_records_total" "Records of devices beyond those that can be known: stored and forwarded like any other.";
     HTTP_CLOSED_CONNECTIONS Counter "tidegate_http_closed_connections_total" "HTTP connections that the gateway closed because their clients kept it waiting, by reason.";
     DEAD_LETTERS_DROPPED Counter "tidegate_dead_letters_dropped_total" "Dead letters dropped because there was no room for more.";

@@ -95,7 +95,7 @@ fn ten_thousand_devices_with_kinds_of_their_own_end_at_the_limit_within_64_mb() 
     for n in 0..DEVICES {
         let bytes = birth(n * KINDS);
         match catalog.learn(&format!("barn-{n}"), &Birth::parse(&bytes).unwrap()) {
-            Ok(()) => learned += 1,
+            Ok(_) => learned += 1,
             Err(BadBirth::Full { .. }) => break,
             Err(other) => panic!("{other}"),
         }

@@ -8,14 +8,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tidegate_protocol::{
-    Birth, FrameWriter, Kinds, ResetReason,
-    events::{EventType, Loss},
-};
 use tidegate_tests::{
-    client::Client,
     clock::wait_for,
-    codec::{Ack, Connect, Packet, Publish, Version},
+    codec::Version,
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
     oracle::Recorder,
@@ -110,79 +105,4 @@ async fn status_tells_a_running_gateway_and_says_when_there_is_none() {
         .output()
         .unwrap();
     assert_eq!(gone.status.code(), Some(69));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_author_is_told_what_cannot_be_read_and_it_is_still_known_after_a_restart() {
-    let recorder = Arc::new(Mutex::new(Recorder::new("up/")));
-    let upstream = Upstream::start(recorder).await;
-    let mut gateway = Gateway::start(Setup::new(Uplink::new(&upstream.url(), Version::V311)));
-    let connect = Connect { version: Version::V311, client_id: "clay-1", clean: true, keep_alive_s: 60 };
-    let mut client = Client::connect(gateway.mqtt, &connect).await.expect("the gateway is there");
-    // A birth that ends after its boot number, a status of another kind, and frames that begin with a wrong byte.
-    let sent: [(&str, &[u8]); 6] = [
-        ("tg/clay-1/b", b"\x12\x00\x01"),
-        ("tg/clay-1/s", b"\x12\x00\x01"),
-        ("tg/clay-1/e", br#"{"temperature":21.5,"humidity":40}"#),
-        ("tg/clay-1/e", br#"{"temperature":21.5,"humidity":40}"#),
-        ("tg/clay-1/e", br#"{"temperature":21.5,"humidity":40}"#),
-        ("tg/clay-1/s", b""),
-    ];
-    for (packet_id, (topic, payload)) in (1..).zip(sent) {
-        let (dup, user_properties) = (false, &[][..]);
-        client.put_publish(&Publish { topic, payload, qos: 1, packet_id, dup, user_properties });
-        client.flush().await.expect("it is not cut off");
-        assert_eq!(client.next().await, Packet::Ack { ack: Ack::PubAck, packet_id, reason: 0 });
-    }
-    let shown =
-        |gateway: &Gateway| program::run(["devices", "show", "clay-1", "--http", &gateway.http.to_string()]);
-    let text = |gateway: &Gateway| String::from_utf8(shown(gateway).stdout).expect("UTF-8");
-    wait_for("all of it to be counted", LIMIT, || text(&gateway).contains("unreadable    5\n")).await;
-    let last = "was a frame: the frame has version 7, this program reads version 1\n";
-    assert!(text(&gateway).contains(last), "{}", text(&gateway));
-    let log = gateway.log();
-    let told: Vec<_> = log.lines().filter(|line| line.contains("cannot be read")).collect();
-    assert_eq!(told.len(), 3, "the 1st, 2nd and 4th: {told:?}");
-    assert!(told[0].contains("WARN") && told[0].contains("a birth cannot be read: byte 3: "), "{}", told[0]);
-    assert!(told[1].contains("a status cannot be read: byte 0: "), "{}", told[1]);
-    gateway.terminate();
-    gateway.restart();
-    assert!(text(&gateway).contains("unreadable    5\n"), "{}", text(&gateway));
-    assert!(text(&gateway).contains(last), "{}", text(&gateway));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frame_of_a_schema_set_that_was_not_announced_names_the_one_that_was() {
-    let recorder = Arc::new(Mutex::new(Recorder::new("up/")));
-    let upstream = Upstream::start(recorder).await;
-    let uplink = Uplink { format: "json".into(), ..Uplink::new(&upstream.url(), Version::V311) };
-    let gateway = Gateway::start(Setup::new(uplink));
-    let connect = Connect { version: Version::V311, client_id: "clay-2", clean: true, keep_alive_s: 60 };
-    let mut client = Client::connect(gateway.mqtt, &connect).await.expect("the gateway is there");
-    let kinds = Kinds::new(&[Loss::KIND]);
-    let (mut birth, mut frame) = ([0; 512], [0; 512]);
-    let (firmware, version, build, reset) = ("clay", "1", "b", ResetReason::PowerOn);
-    let head =
-        Birth { boot: 1, connection: 1, uptime_ms: 9, wall_ms: None, reset, firmware, version, build, kinds };
-    let birth = head.write(&mut birth).expect("a birth that may be written");
-    let mut writer = FrameWriter::new(&mut frame, 1, 0, 0xdead_beef, false);
-    writer.push(10, 1, b"x").expect("it fits");
-    for (topic, payload) in [("tg/clay-2/b", birth), ("tg/clay-2/e", writer.finish())] {
-        client.put_publish(&Publish {
-            topic,
-            payload,
-            qos: 0,
-            packet_id: 0,
-            dup: false,
-            user_properties: &[],
-        });
-        client.flush().await.expect("it is not cut off");
-    }
-    let letters = || {
-        let said = program::run(["dead-letters", "list", "--http", &gateway.http.to_string()]);
-        String::from_utf8(said.stdout).expect("UTF-8")
-    };
-    let announced = kinds.schema_set();
-    let reason = format!("(schema set deadbeef; its last birth announced {announced:08x})");
-    wait_for("a dead letter whose reason names both", LIMIT, || letters().contains(&reason)).await;
 }

@@ -54,9 +54,10 @@ impl KnownKind {
 
     /// The memory that it takes, in bytes, with its place in the catalog.
     pub(super) fn held_bytes(&self) -> usize {
-        // A reference count, the place in a table that is at most half full, and what each allocation wastes.
-        const BESIDES: usize = 16 + 2 * size_of::<(Hash, Arc<KnownKind>)>() + 5 * 16;
-        size_of::<Self>() + self.name.len() + self.definition.len() + self.decoder.held_bytes() + BESIDES
+        // A reference count, its places in two tables that are at most half full, and what each allocation wastes.
+        const PLACES: usize = size_of::<(Hash, Arc<KnownKind>)>() + size_of::<((Box<str>, u8), Hash)>();
+        const BESIDES: usize = 16 + 2 * PLACES + 6 * 16;
+        size_of::<Self>() + 2 * self.name.len() + self.definition.len() + self.decoder.held_bytes() + BESIDES
     }
 }
 

@@ -15,6 +15,7 @@ mod diff;
 mod entry;
 mod json;
 mod kinds;
+mod learned;
 mod lint;
 mod lock;
 mod read;
@@ -26,8 +27,9 @@ pub use definition::{BadDefinition, Definition, Field, Node, Scalar, Variant};
 pub use diff::{Change, ChangeKind, Effect, diff, worst};
 pub use entry::{Entry, Shape};
 pub use kinds::{Hash, KindSet, KnownKind, from_hex, hash, hex};
+pub use learned::{BadBirth, Clash};
 pub use lint::{Finding, Severity, birth as lint_birth, entries as lint_entries};
 pub use lock::{BadLock, ENTRIES_MAX, Lock, entry_diff, sentences};
 pub use registry::{
-    BadBirth, Catalog, DEVICES_MAX, KINDS_BYTES_MAX, NEW_PER_DEVICE_MAX, Row, SETS_MAX, SETS_PER_DEVICE_MAX,
+    Catalog, DEVICES_MAX, KINDS_BYTES_MAX, NEW_PER_DEVICE_MAX, Row, SETS_MAX, SETS_PER_DEVICE_MAX,
 };

@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use super::{
     definition::BadDefinition,
     kinds::{Hash, KindSet, KnownKind, hash, hex},
+    learned::{BadBirth, Clash, full},
 };
 
 /// Most memory of all kinds together, in bytes.
@@ -66,6 +67,8 @@ struct Shared {
 struct Known {
     kinds: HashMap<Hash, Arc<KnownKind>>,
     kinds_bytes: usize,
+    /// By name and version, the kind that was known first.
+    titles: HashMap<(Box<str>, u8), Hash>,
     sets: HashMap<Hash, Arc<KindSet>>,
     /// The list that was learned last with each fingerprint. Devices that are alike announce the same bytes: these are compared, and
     /// nothing is hashed.
@@ -108,36 +111,12 @@ pub enum Row {
     },
 }
 
-/// A birth from which nothing was learned.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadBirth {
-    /// One of its definitions is none.
-    #[error("kind {index}: {cause}")]
-    Definition {
-        /// The kind's index.
-        index: usize,
-        /// What is wrong with it.
-        cause: BadDefinition,
-    },
-    /// Index 0 is not `loss` 1 as everybody knows it.
-    #[error("kind 0 is not the protocol's loss@1")]
-    First,
-    /// There is no room for more: the limit by name.
-    #[error("the catalog is full: {what} of {most}")]
-    Full {
-        /// Of what there is too much.
-        what: &'static str,
-        /// How much there may be.
-        most: usize,
-    },
-}
-
 impl Catalog {
-    /// Takes in what a device says of its events. Saying it again changes nothing.
+    /// Takes in what a device says of its events. Saying it again changes nothing. Gives what clashes with others of what is new.
     ///
     /// # Errors
     /// Nothing was learned from this birth, and what was known stays.
-    pub fn learn(&self, device: &str, birth: &Birth<'_>) -> Result<(), BadBirth> {
+    pub fn learn(&self, device: &str, birth: &Birth<'_>) -> Result<Vec<Clash>, BadBirth> {
         let definitions: Vec<&[u8]> = birth.kinds.iter().collect();
         if definitions.first() != Some(&Loss::KIND.definition) {
             return Err(BadBirth::First);
@@ -147,16 +126,17 @@ impl Catalog {
             && known.is_of(&definitions)
             && self.is_last(device, schema_set)
         {
-            return Ok(());
+            return Ok(vec![]);
         }
         let mut known = self.shared.known.write();
         let mut rows = vec![];
         known.learn(device, schema_set, &definitions, &mut rows)?;
+        let clashes = known.clashes(&rows);
         // Under the same lock: rows are in the order in which they became true.
         self.shared.unsaved.lock().append(&mut rows);
         drop(known);
         self.shared.learned.send_modify(|births| *births += 1);
-        Ok(())
+        Ok(clashes)
     }
 
     /// Changes with every birth that said something new.
@@ -273,6 +253,25 @@ impl Known {
         Ok(())
     }
 
+    /// Of the definitions that are new by these rows, those whose name and version another one had first.
+    fn clashes(&self, rows: &[Row]) -> Vec<Clash> {
+        let new = rows.iter().filter_map(|row| match row {
+            Row::Definition { hash, .. } => self.kinds.get(hash),
+            Row::Set { .. } | Row::Device { .. } => None,
+        });
+        let first = |kind: &KnownKind| self.kinds.get(self.titles.get(&(kind.name.clone(), kind.version))?);
+        new.filter_map(|new| Some((new, first(new)?)))
+            .filter(|(new, known)| new.hash != known.hash)
+            .map(|(new, known)| Clash { new: new.clone(), known: known.clone() })
+            .collect()
+    }
+
+    fn add(&mut self, kind: Arc<KnownKind>) {
+        self.kinds_bytes += kind.held_bytes();
+        self.titles.entry((kind.name.clone(), kind.version)).or_insert(kind.hash);
+        self.kinds.insert(kind.hash, kind);
+    }
+
     /// The list of these definitions, with what is new in it.
     fn learn_set(
         &mut self,
@@ -308,8 +307,7 @@ impl Known {
         }
         for kind in new {
             rows.push(Row::Definition { hash: kind.hash, bytes: kind.definition.clone() });
-            self.kinds_bytes += kind.held_bytes();
-            self.kinds.insert(kind.hash, kind);
+            self.add(kind);
         }
         if !self.sets.contains_key(&set.hash) {
             let kinds = set.kinds.iter().map(|kind| kind.hash).collect();
@@ -326,8 +324,7 @@ impl Known {
             return Ok(kind.clone());
         }
         let kind = Arc::new(KnownKind::new(definition)?);
-        self.kinds_bytes += kind.held_bytes();
-        self.kinds.insert(kind.hash, kind.clone());
+        self.add(kind.clone());
         Ok(kind)
     }
 
@@ -366,10 +363,6 @@ fn same<'a>(kinds: &'a [Arc<KnownKind>], definition: &[u8]) -> Option<&'a Arc<Kn
     kinds.iter().find(|kind| *kind.definition == *definition)
 }
 
-fn full(what: &'static str, most: usize) -> BadBirth {
-    BadBirth::Full { what, most }
-}
-
 impl fmt::Debug for Catalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = self.shared.known.read();
@@ -390,8 +383,8 @@ mod tests {
 
     use super::*;
 
-    fn learn(catalog: &Catalog, device: &str, kinds: &[Kind]) -> Result<u32, BadBirth> {
-        let birth = Birth {
+    fn birth<'a>(kinds: Kinds<'a>) -> Birth<'a> {
+        Birth {
             boot: 1,
             connection: 1,
             uptime_ms: 0,
@@ -400,9 +393,13 @@ mod tests {
             firmware: "f",
             version: "1",
             build: "b",
-            kinds: Kinds::new(kinds),
-        };
-        catalog.learn(device, &birth).map(|()| birth.kinds.schema_set())
+            kinds,
+        }
+    }
+
+    fn learn(catalog: &Catalog, device: &str, kinds: &[Kind]) -> Result<u32, BadBirth> {
+        let birth = birth(Kinds::new(kinds));
+        catalog.learn(device, &birth).map(|_| birth.kinds.schema_set())
     }
 
     const LOSS_CLIMATE: [Kind; 2] = [Loss::KIND, Climate::KIND];
@@ -495,6 +492,24 @@ mod tests {
         assert_eq!(learn(&catalog, "a", &[Climate::KIND]), Err(BadBirth::First));
         assert_eq!((catalog.list().len(), catalog.take_unsaved()), (1, vec![]));
         assert_eq!(format!("{catalog:?}"), "Catalog { kinds: 0, sets: 0, devices: 0, .. }");
+    }
+
+    #[test]
+    fn a_second_definition_of_one_name_and_version_is_told_once() {
+        let catalog = Catalog::default();
+        let kinds = |definition: &'static [u8]| [Loss::KIND, Kind { name: "k", version: 1, definition }];
+        let say = |device: &str, definition: &'static [u8]| {
+            let kinds = kinds(definition);
+            let clashes = catalog.learn(device, &birth(Kinds::new(&kinds))).unwrap();
+            clashes.iter().map(|clash| (clash.new.hash, clash.known.hash)).collect::<Vec<_>>()
+        };
+        const NARROW: &[u8] = &[1, 1, b'k', 1, 2];
+        const WIDE: &[u8] = &[1, 1, b'k', 1, 3];
+        assert_eq!(say("a", NARROW), []);
+        assert_eq!(say("b", NARROW), []);
+        assert_eq!(say("c", WIDE), [(hash(WIDE), hash(NARROW))]);
+        assert_eq!(say("d", WIDE), [], "it is known by now");
+        assert_eq!(say("a", &[1, 1, b'k', 2, 3]), [], "another version");
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::{
     faults::{Faults, Sent},
     gaps::Gaps,
     presence::{Presence, Said},
+    reuse::Reuse,
     time::{BootTime, Stamp},
 };
 use crate::clock::journal::{Journal, Located, Moment};
@@ -53,6 +54,9 @@ pub struct Device {
     /// What could not be read. A row of its own part: see `saved`.
     #[serde(skip)]
     pub faults: Option<Box<Faults>>,
+    /// What came under numbers that were used before. Of the row's own part as well.
+    #[serde(skip)]
+    pub reuse: Option<Box<Reuse>>,
 }
 
 /// One boot of a device.
@@ -78,6 +82,15 @@ pub struct Boot {
     pub uptime_ms: u64,
     /// Its times.
     pub time: BootTime,
+}
+
+/// What a frame has of numbers that were used before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reused {
+    /// Events.
+    pub events: u32,
+    /// How often the device's numbers began again, if they have just done so; else 0.
+    pub times: u64,
 }
 
 /// Sums over boots that are not known each by itself any more.
@@ -143,42 +156,38 @@ impl Device {
         count
     }
 
-    /// A frame came. `has_past`: whether its boot is known from its first number on.
-    pub fn note_frame(&mut self, frame: &[u8], received: Option<Located>, has_past: bool) {
-        let Ok(mut reader) = FrameReader::new(frame) else { return };
+    /// A frame came, in the record at `offset`. `has_past`: whether its boot is known from its first number on. Gives what it
+    /// has of numbers that were used before.
+    pub fn note_frame(
+        &mut self,
+        frame: &[u8],
+        offset: u64,
+        received: Option<Located>,
+        has_past: bool,
+    ) -> Reused {
+        let Ok(mut reader) = FrameReader::new(frame) else { return Reused::default() };
         self.hear(received);
         let head = reader.head();
         let numbers = head.first_seq..head.first_seq + u32::from(head.count);
         if self.boot(head.boot).is_none() && self.older.boots > 0 && head.boot <= self.older.highest {
             self.older.frames += 1;
             self.older.events += u64::from(head.count);
-            return;
+            return Reused::default();
         }
         let is_first = self.boots.is_empty() && !has_past;
         let from = if is_first { head.first_seq } else { 0 };
         let boot = self.boot_mut(head.boot, received, from);
-        let brought = boot.gaps.receive(numbers);
-        if brought.new == 0 {
-            return;
+        let before = boot.gaps.highest().map_or(0, |highest| highest + 1);
+        let brought = boot.gaps.receive(numbers.clone());
+        if brought.new > 0 {
+            boot.note_events(&mut reader, received);
         }
-        boot.frames += 1;
-        boot.last = moment(received).or(boot.last);
-        let (mut losses, mut uptime_ms) = (Vec::new(), head.base_ms);
-        while let Some(event) = reader.next_event() {
-            // What cannot be read to its end says nothing.
-            let Ok(event) = event else { return };
-            uptime_ms = uptime_ms.max(event.uptime_ms);
-            if event.kind == LOSS_KIND
-                && let Ok(loss) = event.decode::<Loss>()
-            {
-                losses.push((loss, event.id.seq));
-            }
+        if brought.again == 0 {
+            return Reused::default();
         }
-        for (loss, told_by) in losses {
-            boot.gaps.lose(&loss, told_by);
-        }
-        boot.uptime_ms = boot.uptime_ms.max(uptime_ms);
-        boot.time.note_bound(uptime_ms, received);
+        let reuse = self.reuse.get_or_insert_default();
+        let began = reuse.note(head.boot, offset, before, numbers.end, brought.again, moment(received));
+        Reused { events: brought.again, times: if began { reuse.times } else { 0 } }
     }
 
     /// The time of an event that was received at `received_ms`, in milliseconds since 1970; `None` where nothing is known but that.
@@ -258,6 +267,28 @@ impl Boot {
             self.connections = connection;
             self.time.note_live(uptime_ms, wall_ms, received);
         }
+    }
+
+    /// Events of a frame that brought something new.
+    fn note_events(&mut self, reader: &mut FrameReader<'_>, received: Option<Located>) {
+        self.frames += 1;
+        self.last = moment(received).or(self.last);
+        let (mut losses, mut uptime_ms) = (Vec::new(), reader.head().base_ms);
+        while let Some(event) = reader.next_event() {
+            // What cannot be read to its end says nothing.
+            let Ok(event) = event else { return };
+            uptime_ms = uptime_ms.max(event.uptime_ms);
+            if event.kind == LOSS_KIND
+                && let Ok(loss) = event.decode::<Loss>()
+            {
+                losses.push((loss, event.id.seq));
+            }
+        }
+        for (loss, told_by) in losses {
+            self.gaps.lose(&loss, told_by);
+        }
+        self.uptime_ms = self.uptime_ms.max(uptime_ms);
+        self.time.note_bound(uptime_ms, received);
     }
 }
 

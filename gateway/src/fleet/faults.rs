@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::clock::journal::Moment;
 
 /// What could not be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sent {
     /// A birth.
+    #[default]
     Birth,
     /// A status.
     Status,
@@ -33,7 +34,7 @@ impl Sent {
 }
 
 /// What of one device could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Faults {
     /// How much of it, ever.
     pub count: u64,

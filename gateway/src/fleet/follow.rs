@@ -27,11 +27,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Applied, Fleet,
+    Applied, Fleet, Reused, Sent,
     saved::{self, Save},
 };
 use crate::{
-    catalog::{Catalog, Row},
+    catalog::{BadBirth, Catalog, Clash, Row, hex},
     clock::{
         self,
         journal::{LOOK_EVERY_MS, Seen},
@@ -145,26 +145,15 @@ impl AtWork {
             match state.apply(offset, &record) {
                 Applied::Nothing => {}
                 Applied::Birth { device, birth } => {
-                    if let Err(error) = self.catalog.learn(device, &birth) {
-                        tracing::warn!(device, "what a device announces of its events is not taken: {error}");
-                    }
+                    tell_learned(device, self.catalog.learn(device, &birth));
                 }
-                Applied::Frame { device, schema_set } => {
+                Applied::Frame { device, schema_set, boot, reused } => {
                     if self.catalog.kinds(device, schema_set).is_none() {
                         self.asks.want(device, schema_set, boot_ms);
                     }
+                    tell_reused(device, boot, reused);
                 }
-                Applied::Malformed { device, sent, why, times } => {
-                    counter!(telemetry::DEVICE_FAULTS, "sent" => sent.as_str()).increment(1);
-                    if times.is_power_of_two() {
-                        tracing::warn!(
-                            device,
-                            times,
-                            "a {} cannot be read: {why}; it goes on as it came, and \"tidegate devices show\" has it",
-                            sent.as_str()
-                        );
-                    }
-                }
+                Applied::Malformed { device, sent, why, times } => tell_malformed(device, sent, &why, times),
             }
         }
         drop(state);
@@ -323,6 +312,50 @@ impl Asks {
             }
         }
         taken
+    }
+}
+
+fn tell_learned(device: &str, learned: Result<Vec<Clash>, BadBirth>) {
+    match learned {
+        // Each is new once, and there is a limit to definitions: so there is one to these lines.
+        Ok(clashes) => clashes.iter().for_each(|Clash { new, known }| {
+            tracing::warn!(
+                device,
+                "it announces {} with another definition ({}) than was known by this name and version ({}): whoever goes by them reads the events of one of the two wrong; give the new one another version (\"tidegate schemas list\" has both, and each event names its own in \"definition\")",
+                new.title(),
+                &hex(&new.hash)[..12],
+                &hex(&known.hash)[..12],
+            );
+        }),
+        Err(error) => tracing::warn!(device, "what a device announces of its events is not taken: {error}"),
+    }
+}
+
+/// Says it the 1st, 2nd, 4th, 8th time.
+fn tell_reused(device: &str, boot: u32, reused: Reused) {
+    if reused.events > 0 {
+        counter!(telemetry::REUSED_IDENTITIES).increment(reused.events.into());
+    }
+    if reused.times.is_power_of_two() {
+        tracing::warn!(
+            device,
+            boot,
+            times = reused.times,
+            "the numbers of its events begin again under the same boot number, so that two events have one id: both are kept, and the later ones are marked in formats that describe events; the device has to store its boot number and to raise it at every start (docs/wire-format.md, \"Identity\")"
+        );
+    }
+}
+
+/// Says it the 1st, 2nd, 4th, 8th time.
+fn tell_malformed(device: &str, sent: Sent, why: &str, times: u64) {
+    counter!(telemetry::DEVICE_FAULTS, "sent" => sent.as_str()).increment(1);
+    if times.is_power_of_two() {
+        tracing::warn!(
+            device,
+            times,
+            "a {} cannot be read: {why}; it goes on as it came, and \"tidegate devices show\" has it",
+            sent.as_str()
+        );
     }
 }
 

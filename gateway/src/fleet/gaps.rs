@@ -51,6 +51,8 @@ pub struct Brought {
     pub new: u32,
     /// Of them, those that came behind a higher one.
     pub late: u32,
+    /// Numbers that were received before, as far as every number's state is known.
+    pub again: u32,
 }
 
 impl Gaps {
@@ -64,6 +66,7 @@ impl Gaps {
     pub fn receive(&mut self, numbers: Range<u32>) -> Brought {
         let numbers = numbers.start.max(self.from)..numbers.end.max(self.from);
         let ahead = numbers.end.saturating_sub(numbers.start.max(self.end));
+        let is_known = numbers.start >= self.closed && self.lost_closed == 0;
         let filled = self.missing.take(&numbers).count() as u32;
         let revived = self.lost.take(&numbers).count() as u32;
         let guessed = self.fill_closed(&numbers, filled + revived);
@@ -72,7 +75,8 @@ impl Gaps {
         let late = filled + revived + guessed;
         self.late += late;
         self.bound();
-        Brought { new: ahead + late, late }
+        let new = ahead + late;
+        Brought { new, late, again: if is_known { numbers.len() as u32 - new } else { 0 } }
     }
 
     /// The event `told_by` said that these were lost: numbers behind it cannot be meant.
@@ -190,14 +194,26 @@ mod tests {
     #[test]
     fn a_hole_is_missing_until_it_comes_late_or_is_told_lost() {
         let mut gaps = Gaps::default();
-        assert_eq!(gaps.receive(0..10), Brought { new: 10, late: 0 });
+        assert_eq!(gaps.receive(0..10), Brought { new: 10, ..Brought::default() });
         gaps.receive(20..30);
         gaps.receive(40..50);
         assert_eq!(gaps.missing().collect::<Vec<_>>(), [10..20, 30..40]);
-        assert_eq!(gaps.receive(12..15), Brought { new: 3, late: 3 });
+        assert_eq!(gaps.receive(12..15), Brought { new: 3, late: 3, again: 0 });
         gaps.lose(&loss(30, 10), 49);
         assert_eq!((gaps.missing_count(), gaps.lost_count(), gaps.late_count()), (7, 10, 3));
         assert_eq!((gaps.received(), gaps.highest()), (33, Some(49)));
+    }
+
+    #[test]
+    fn numbers_that_were_received_before_are_told_and_no_others() {
+        let mut gaps = Gaps::beginning_at(10);
+        gaps.receive(10..20);
+        gaps.receive(30..40);
+        assert_eq!(gaps.receive(15..25), Brought { new: 5, late: 5, again: 5 });
+        assert_eq!(gaps.receive(38..45), Brought { new: 5, late: 0, again: 2 });
+        assert_eq!(gaps.receive(5..12).again, 2, "what lies before the first number is not known");
+        gaps.lose(&loss(25, 5), 44);
+        assert_eq!(gaps.receive(25..30).again, 0, "it was told lost, and came");
     }
 
     #[test]
@@ -209,7 +225,7 @@ mod tests {
             gaps.lose(&loss(5, 15), 30);
         }
         assert_eq!((gaps.lost_count(), gaps.missing_count()), (10, 10));
-        assert_eq!(gaps.receive(12..14), Brought { new: 2, late: 2 }, "it came all the same");
+        assert_eq!(gaps.receive(12..14), Brought { new: 2, late: 2, again: 0 }, "it came all the same");
         assert_eq!(gaps.lost_count(), 8);
     }
 
@@ -243,7 +259,10 @@ mod tests {
         // Half of the holes come late, the others are told lost.
         for number in 0..holes {
             if number % 2 == 0 {
-                assert_eq!(gaps.receive(number * 2 + 1..number * 2 + 2), Brought { new: 1, late: 1 });
+                assert_eq!(
+                    gaps.receive(number * 2 + 1..number * 2 + 2),
+                    Brought { new: 1, late: 1, again: 0 }
+                );
             } else {
                 gaps.lose(&loss(number * 2 + 1, 1), holes * 2 + 1);
             }

@@ -5,6 +5,7 @@
 //!  log ──────┼─ births, statuses ─▶ presence, boots, times ┐
 //!  followed  └─ frames ───▶ numbers: lost, missing, late   ┴─▶ Fleet ─▶ uplinks (times), HTTP (devices)
 //!                 ├─ of kinds that nobody announced: the device is asked for its birth, by a command
+//!                 ├─ of numbers that were used before: told, counted, marked
 //!                 └─ what cannot be read: told, counted, shown with the device
 //! ```
 //! The log is the truth: what is known here is saved with the position that it belongs to, and made again from there after a
@@ -19,6 +20,7 @@ mod follow;
 mod gaps;
 mod presence;
 mod ranges;
+mod reuse;
 mod saved;
 mod state;
 mod time;
@@ -29,11 +31,12 @@ use std::{fmt, sync::Arc};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub use device::{BOOTS_MAX, Device};
+pub use device::{BOOTS_MAX, Device, Reused};
 pub use faults::{Faults, Sent};
 pub use follow::run;
 pub use gaps::RUNS_MAX;
 pub use presence::{Presence, SILENT_AFTER_MS};
+pub use reuse::SPANS_MAX;
 pub use state::{Applied, DEVICES_MAX, State, Totals};
 pub use time::{DRIFT_PPM_MAX, LIVE_LATENCY_MS_MAX, Quality, SET_CLOCK_MS_MAX, Stamp};
 pub use view::{BootItem, DeviceItem, DeviceList, DeviceSheet, FaultItem, Run};
@@ -113,6 +116,15 @@ impl Fleet {
     #[must_use]
     pub fn announced(&self, device: &str) -> Option<u32> {
         self.shared.state.lock().devices().get(device)?.kinds.map(|(_, schema_set)| schema_set)
+    }
+
+    /// In the record at `offset`, events of this boot of a device whose number is below this one have a number that another event
+    /// has as well; 0 if none has.
+    #[must_use]
+    pub fn reused_below(&self, device: &str, boot: u32, offset: u64) -> u32 {
+        let state = self.shared.state.lock();
+        let reuse = state.devices().get(device).and_then(|device| device.reuse.as_ref());
+        reuse.map_or(0, |reuse| reuse.below(boot, offset))
     }
 
     /// Every device at a glance, by name.

@@ -1,8 +1,8 @@
 //! What is kept of the fleet, and how it comes back: rows of the store's `fleet.redb`.
 //!
 //! A row of a device or of a machine boot is postcard of the types here. A field is never changed or moved: what is added goes
-//! behind the others, in a format of its own number. The faults of a device stand behind its row, where they are any: a version that knows
-//! nothing of them reads the row without.
+//! behind the others, in a format of its own number. The faults of a device stand behind its row, and behind them what came under
+//! numbers that were used before, where there are any: a version that knows nothing of them reads the row without.
 //!
 //! Crash story: rows, the catalog's rows and the position they belong to are one transaction. What is not in it is made again
 //! from the log behind the position. A file that is damaged is set aside, and what the log still holds is followed anew: then
@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{device::Device, state::State};
+use super::{device::Device, faults::Faults, state::State};
 use crate::{
     catalog::{Catalog, Row},
     clock::{Journal, Reading, journal::BOOTS_MAX},
@@ -117,15 +117,20 @@ fn change(row: &Row) -> FleetChange {
 
 fn row_of(device: &Device) -> Vec<u8> {
     let mut row = encode(device);
-    if let Some(faults) = &device.faults {
-        row.extend(encode(faults));
+    if device.faults.is_some() || device.reuse.is_some() {
+        row.extend(encode(&device.faults.as_deref().cloned().unwrap_or_default()));
+    }
+    if let Some(reuse) = &device.reuse {
+        row.extend(encode(reuse));
     }
     row
 }
 
 fn device_of(row: &[u8]) -> Option<Device> {
     let (device, rest) = postcard::take_from_bytes::<Device>(row).ok()?;
-    Some(Device { faults: decode(rest), ..device })
+    let Ok((faults, rest)) = postcard::take_from_bytes::<Box<Faults>>(rest) else { return Some(device) };
+    let faults = Some(faults).filter(|faults| faults.count > 0);
+    Some(Device { faults, reuse: decode(rest), ..device })
 }
 
 fn encode<T: Serialize>(row: &T) -> Vec<u8> {

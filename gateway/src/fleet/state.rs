@@ -11,7 +11,7 @@ use std::{
 use tidegate_protocol::{Birth, FrameHead, Leaf, Status, Topic};
 
 use super::{
-    device::Device,
+    device::{Device, Reused},
     faults::Sent,
     presence::Presence,
     time::{Quality, Stamp},
@@ -60,6 +60,10 @@ pub enum Applied<'a> {
         device: &'a str,
         /// The fingerprint of its kinds.
         schema_set: u32,
+        /// Its boot.
+        boot: u32,
+        /// What it has of numbers that were used before.
+        reused: Reused,
     },
     /// Something that cannot be read.
     Malformed {
@@ -140,8 +144,11 @@ impl State {
             },
             Leaf::Events => match FrameHead::parse(record.payload) {
                 Ok((head, _)) if record.kind == Kind::Frame => {
-                    self.with_device(name, |device| device.note_frame(record.payload, received, has_past));
-                    Applied::Frame { device: name, schema_set: head.schema_set }
+                    let mut reused = Reused::default();
+                    self.with_device(name, |device| {
+                        reused = device.note_frame(record.payload, offset, received, has_past);
+                    });
+                    Applied::Frame { device: name, schema_set: head.schema_set, boot: head.boot, reused }
                 }
                 Ok(_) => Applied::Nothing,
                 Err(why) => self.malformed(name, Sent::Frame, &why, received),

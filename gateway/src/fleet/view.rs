@@ -68,6 +68,9 @@ pub struct DeviceItem {
     /// Births, statuses and frames that could not be read, ever.
     #[serde(default)]
     pub faults: u64,
+    /// Events whose number another event has as well, ever.
+    #[serde(default)]
+    pub reused_identities: u64,
     /// How the times of its events come about.
     pub time_quality: Quality,
 }
@@ -87,6 +90,9 @@ pub struct DeviceSheet {
     /// The last that could not be read.
     #[serde(default)]
     pub last_fault: Option<FaultItem>,
+    /// When the last event came whose number another event has as well.
+    #[serde(default)]
+    pub last_reused_ms: Option<u64>,
     /// Its boots that are known each by itself, the latest first.
     pub latest_boots: Vec<BootItem>,
 }
@@ -170,6 +176,7 @@ pub(super) fn show(state: &State, name: &str, reading: &Reading) -> Option<Devic
             why: faults.why.to_string(),
             at_ms: wall_ms(journal, faults.at),
         }),
+        last_reused_ms: device.reuse.as_ref().and_then(|reuse| wall_ms(journal, reuse.at)),
         latest_boots: device.boots.iter().rev().map(|boot| boot_item(boot, journal)).collect(),
     })
 }
@@ -199,6 +206,7 @@ fn item(name: &str, device: &Device, journal: &Journal, now: Option<Moment>) -> 
         battery_percent: device.battery_percent,
         signal_dbm: device.signal_dbm,
         faults: device.faults.as_ref().map_or(0, |faults| faults.count),
+        reused_identities: device.reuse.as_ref().map_or(0, |reuse| reuse.events),
         time_quality: device.boots.back().map_or(Quality::Received, |boot| boot.time.quality(journal)),
     }
 }

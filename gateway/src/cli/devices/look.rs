@@ -93,6 +93,12 @@ fn table(list: &DeviceList, now_ms: u64) -> String {
             people::count(item.missing_events),
             people::count(item.late_events)
         );
+        if item.reused_identities > 0 {
+            let events = people::count(item.reused_identities);
+            text += &format!(
+                "    DUPLICATE IDS: {events} events have the id of another; see \"tidegate devices show\"\n"
+            );
+        }
     }
     if list.untracked_records > 0 {
         let records = people::count(list.untracked_records);
@@ -131,6 +137,14 @@ fn page(sheet: &DeviceSheet, now_ms: u64) -> String {
     }
     if let Some(dbm) = item.signal_dbm {
         lines.push(("signal", format!("{dbm} dBm")));
+    }
+    if item.reused_identities > 0 {
+        lines.push(("same numbers", people::count(item.reused_identities)));
+        let last = ago(sheet.last_reused_ms, now_ms);
+        lines.push((
+            "",
+            format!("events with the id of another, the last {last} ago: its boot number does not grow"),
+        ));
     }
     if let Some(fault) = &sheet.last_fault {
         let FaultItem { sent, why, at_ms } = fault;
@@ -231,6 +245,7 @@ mod tests {
                 battery_percent: Some(87),
                 signal_dbm: None,
                 faults: 2,
+                reused_identities: 30,
                 time_quality: Quality::Mapped,
             },
             kinds: Some(4),
@@ -241,6 +256,7 @@ mod tests {
                 why: "byte 87: the message is cut short".into(),
                 at_ms: Some(1_700_000_000_000),
             }),
+            last_reused_ms: Some(1_700_000_000_000),
             latest_boots: vec![BootItem {
                 boot: 17,
                 reset: Some("watchdog".into()),
@@ -273,6 +289,8 @@ mod tests {
             "missing       1\n",
             "battery       87 %\n",
             "unreadable    2\n",
+            "same numbers  30\n",
+            "events with the id of another, the last 12 s ago: its boot number does not grow\n",
             "the last one, 12 s ago, was a birth: byte 87: the message is cut short\n",
             "            lost: 120-179\n",
             "            missing: 200\n",
@@ -299,7 +317,7 @@ mod tests {
             sheet.item.firmware = Some("x".to_owned() + &sheet.item.firmware.unwrap_or_default());
             printable::hostile::assert_lines(&page(&sheet, 0), lines);
             let list = DeviceList { items: vec![sheet.item], untracked_records: 0 };
-            printable::hostile::assert_lines(&table(&list, 0), 2);
+            printable::hostile::assert_lines(&table(&list, 0), 3);
         }
     }
 
@@ -313,6 +331,7 @@ mod tests {
             words,
             ["stall-3", "asleep", "12", "s", "stall", "1.2.0", "a1b2", "3", "12,345", "60", "1", "4"]
         );
+        assert!(text.contains("DUPLICATE IDS: 30 events"), "{text}");
         assert!(text.contains("7 records of devices beyond the limit"));
     }
 }

@@ -136,7 +136,7 @@ fn envelope() -> Value {
     let number = |max: u64, what: &str| json!({ "type": "integer", "minimum": 0, "maximum": max, "description": what });
     json!({
         "type": "object",
-        "required": ["id", "device", "boot", "seq", "type", "version", "time", "time_quality", "uptime_ms", "received", "data"],
+        "required": ["id", "device", "boot", "seq", "type", "version", "definition", "time", "time_quality", "uptime_ms", "received", "data"],
         "properties": {
             "id": { "type": "string", "description": "device/boot/seq: the event's name for ever; copies have the same." },
             "device": { "type": "string", "pattern": "^[a-z0-9-]{1,32}$" },
@@ -144,6 +144,14 @@ fn envelope() -> Value {
             "seq": number(u32::MAX.into(), "Which event of that boot, from 0."),
             "type": { "type": "string", "description": "The kind's name." },
             "version": number(u8::MAX.into(), "The kind's version."),
+            "definition": {
+                "type": "string", "pattern": "^[0-9a-f]{12}$",
+                "description": "The beginning of the definition's hash: two definitions of one kind and version differ in it.",
+            },
+            "duplicate_identity": {
+                "const": true,
+                "description": "Another event has the same id, for the device used its boot number twice; left out otherwise.",
+            },
             "time": { "type": "string", "format": "date-time", "description": "When it happened, as well as is known." },
             "time_quality": {
                 "enum": ["synced", "mapped", "bounded", "received"],

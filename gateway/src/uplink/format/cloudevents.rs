@@ -16,6 +16,8 @@
 //! | `boot`, `sequence`, `uptimems` | the device's own numbers |
 //! | `receivedtime` | when the gateway took it in |
 //! | `commandid` | of a reply: the id of its command |
+//! | `definition` | of an event type of ours: the beginning of its definition's hash |
+//! | `duplicateidentity` | `true` where another event has the same number |
 //! | `replayed` | which replay sends it again |
 //!
 //! Extension attributes are strings of digits where they are numbers: the type Integer has 32 bits. (CloudEvents 1.0.2, type system)
@@ -99,6 +101,12 @@ fn each_attribute(facts: &Facts<'_>, gateway: &str, mut put: impl FnMut(&str, &m
     }
     if let Some(command) = facts.command {
         put("commandid", &mut |out| out.extend_from_slice(command.as_bytes()));
+    }
+    if let Some(definition) = facts.definition() {
+        put("definition", &mut |out| out.extend_from_slice(definition.as_bytes()));
+    }
+    if facts.is_number_reused {
+        put("duplicateidentity", &mut |out| out.extend_from_slice(b"true"));
     }
     if let Some(replay) = facts.replay {
         put("replayed", &mut |out| out.extend_from_slice(replay.as_bytes()));

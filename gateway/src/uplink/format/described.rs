@@ -143,6 +143,7 @@ impl Described {
             return self.prepared.give_up(format!("{UNKNOWN_SCHEMA} (schema set {set:08x}{announced})"));
         };
         let received = rfc3339(fleet.received(offset, record.received_ms));
+        let reused_below = fleet.reused_below(device, head.boot, offset);
         while let Some(event) = reader.next_event() {
             let event = match event {
                 Ok(event) => event,
@@ -165,6 +166,8 @@ impl Described {
                 topic: record.topic,
                 kind: &kind.name,
                 version: Some(kind.version),
+                definition: Some(&kind.hash),
+                is_number_reused: event.id.seq < reused_below,
                 stamp: fleet.stamp(device, head.boot, event.uptime_ms, offset, record.received_ms),
                 uptime_ms: Some(event.uptime_ms),
                 received: &received,
@@ -215,6 +218,8 @@ impl Described {
             topic: record.topic,
             kind,
             version: None,
+            definition: None,
+            is_number_reused: false,
             stamp: Stamp { time_ms: received_ms, uncertainty_ms: None, quality: Quality::Received },
             uptime_ms: None,
             received: &rfc3339(received_ms),

@@ -9,9 +9,13 @@ use tidegate_protocol::EventId;
 
 use super::property::put_decimal;
 use crate::{
+    catalog::{Hash, hex},
     fleet::Stamp,
     uplink::timestamp::{TEXT_BYTES, rfc3339},
 };
+
+/// Bytes of a definition's hash that go with an event: as many as `tidegate schemas list` shows.
+const DEFINITION_BYTES: usize = 6;
 
 /// One event.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +30,10 @@ pub struct Facts<'a> {
     pub kind: &'a str,
     /// The version of its type; only events of our devices have one.
     pub version: Option<u8>,
+    /// The hash of its type's definition, beside the version.
+    pub definition: Option<&'a Hash>,
+    /// Another event of the device has the same number.
+    pub is_number_reused: bool,
     /// When it was.
     pub stamp: Stamp,
     /// The device's uptime then, in milliseconds.
@@ -86,6 +94,11 @@ impl Facts<'_> {
     /// Appends when it was, as RFC 3339.
     pub fn put_time(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&rfc3339(self.stamp.time_ms));
+    }
+
+    /// The beginning of its definition's hash, in hexadecimal.
+    pub fn definition(&self) -> Option<String> {
+        self.definition.map(|hash| hex(&hash[..DEFINITION_BYTES]))
     }
 
     /// The device's own number, if it has one.

@@ -1,11 +1,12 @@
 //! The format `json`: one object for each event, data and what is known of it.
 //!
 //! ```json
-//! {"id":"s3/17/300","device":"s3","boot":17,"seq":300,"type":"climate","version":1,
+//! {"id":"s3/17/300","device":"s3","boot":17,"seq":300,"type":"climate","version":1,"definition":"f8b063dcae0b",
 //!  "time":"2026-11-24T16:05:07.123Z","time_quality":"mapped","uncertainty_ms":2000,"uptime_ms":3600123,
 //!  "received":"2026-11-24T16:05:09.001Z","data":{"temperature":23.45,"humidity":45.2,"pressure":101325}}
 //! ```
-//! What does not come from an event type of ours has `topic` in place of `boot`, `seq`, `version` and `uptime_ms`; a reply has the id of
+//! `duplicate_identity` is there, and true, where another event has the same number.
+//! What does not come from an event type of ours has `topic` in place of `boot`, `seq`, `version`, `definition` and `uptime_ms`; a reply has the id of
 //! its `command`. Payloads that are no JSON are in `data_base64` in place of `data`.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -43,6 +44,14 @@ pub fn write(out: &mut Vec<u8>, facts: &Facts<'_>) {
     put_text(out, facts.kind);
     if let Some(version) = facts.version {
         put_number(out, "version", version.into());
+    }
+    if let Some(definition) = facts.definition() {
+        out.extend_from_slice(b",\"definition\":\"");
+        out.extend_from_slice(definition.as_bytes());
+        out.push(b'"');
+    }
+    if facts.is_number_reused {
+        out.extend_from_slice(b",\"duplicate_identity\":true");
     }
     out.extend_from_slice(b",\"time\":\"");
     facts.put_time(out);

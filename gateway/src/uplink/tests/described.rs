@@ -97,6 +97,7 @@ async fn each_event_of_a_frame_is_a_json_object_with_its_values_in_their_units()
         first,
         json!({
             "id": "stall-3/17/300", "device": "stall-3", "boot": 17, "seq": 300, "type": "climate", "version": 1,
+            "definition": "f8b063dcae0b",
             "uptime_ms": 3_600_123, "received": "2023-11-14T22:13:20.123Z",
             "data": {"temperature": 23.45, "humidity": 45.2, "pressure": 101_325},
         })

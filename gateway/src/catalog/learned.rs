@@ -1,0 +1,42 @@
+//! What learning a birth came to.
+
+use std::sync::Arc;
+
+use super::{definition::BadDefinition, kinds::KnownKind};
+
+/// A birth from which nothing was learned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadBirth {
+    /// One of its definitions is none.
+    #[error("kind {index}: {cause}")]
+    Definition {
+        /// The kind's index.
+        index: usize,
+        /// What is wrong with it.
+        cause: BadDefinition,
+    },
+    /// Index 0 is not `loss` 1 as everybody knows it.
+    #[error("kind 0 is not the protocol's loss@1")]
+    First,
+    /// There is no room for more: the limit by name.
+    #[error("the catalog is full: {what} of {most}")]
+    Full {
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much there may be.
+        most: usize,
+    },
+}
+
+/// A definition that was new and has the name and the version of another one: readers who go by these read one of the two wrong.
+#[derive(Debug, Clone)]
+pub struct Clash {
+    /// The new one.
+    pub new: Arc<KnownKind>,
+    /// The one that was there first.
+    pub known: Arc<KnownKind>,
+}
+
+pub(super) fn full(what: &'static str, most: usize) -> BadBirth {
+    BadBirth::Full { what, most }
+}
