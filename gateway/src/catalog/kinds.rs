@@ -102,11 +102,13 @@ pub fn hash(definition: &[u8]) -> Hash {
 /// Bytes in hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]))
-        .collect()
+    hex_digits(bytes).map(char::from).collect()
+}
+
+/// The digits of bytes in hexadecimal, for who writes them without a text between.
+pub fn hex_digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| b"0123456789abcdef"[usize::from(digit)])
 }
 
 /// Bytes of a definition from hexadecimal; nothing if it is none, or longer than a definition.

@@ -102,8 +102,8 @@ fn each_attribute(facts: &Facts<'_>, gateway: &str, mut put: impl FnMut(&str, &m
     if let Some(command) = facts.command {
         put("commandid", &mut |out| out.extend_from_slice(command.as_bytes()));
     }
-    if let Some(definition) = facts.definition() {
-        put("definition", &mut |out| out.extend_from_slice(definition.as_bytes()));
+    if let Some(mut definition) = facts.definition() {
+        put("definition", &mut |out| out.extend(definition.by_ref()));
     }
     if facts.is_number_reused {
         put("duplicateidentity", &mut |out| out.extend_from_slice(b"true"));

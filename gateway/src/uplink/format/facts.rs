@@ -9,7 +9,7 @@ use tidegate_protocol::EventId;
 
 use super::property::put_decimal;
 use crate::{
-    catalog::{Hash, hex},
+    catalog::{Hash, hex_digits},
     fleet::Stamp,
     uplink::timestamp::{TEXT_BYTES, rfc3339},
 };
@@ -96,9 +96,9 @@ impl Facts<'_> {
         out.extend_from_slice(&rfc3339(self.stamp.time_ms));
     }
 
-    /// The beginning of its definition's hash, in hexadecimal.
-    pub fn definition(&self) -> Option<String> {
-        self.definition.map(|hash| hex(&hash[..DEFINITION_BYTES]))
+    /// The beginning of its definition's hash, in hexadecimal digits.
+    pub fn definition(&self) -> Option<impl Iterator<Item = u8>> {
+        self.definition.map(|hash| hex_digits(&hash[..DEFINITION_BYTES]))
     }
 
     /// The device's own number, if it has one.

@@ -47,7 +47,7 @@ pub fn write(out: &mut Vec<u8>, facts: &Facts<'_>) {
     }
     if let Some(definition) = facts.definition() {
         out.extend_from_slice(b",\"definition\":\"");
-        out.extend_from_slice(definition.as_bytes());
+        out.extend(definition);
         out.push(b'"');
     }
     if facts.is_number_reused {
