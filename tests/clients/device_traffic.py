@@ -40,7 +40,8 @@ class Client:
     def __init__(self, name, will=None, filters=(), react=None):
         self.seen, self.granted, self.react = [], threading.Event(), react
         protocol = mqtt.MQTTv5 if VERSION == "5" else mqtt.MQTTv311
-        self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=name, protocol=protocol)
+        api = mqtt.CallbackAPIVersion.VERSION2
+        self.client = mqtt.Client(api, client_id=name, protocol=protocol, reconnect_on_failure=False)
         self.client.max_inflight_messages_set(100)
         if will:
             topic, payload, qos, retain = will
@@ -68,8 +69,6 @@ class Client:
 
     def plug_out(self):
         """Ends as by loss of power: no DISCONNECT, so its will is due."""
-        self.client.on_disconnect = None
-        self.client._reconnect_on_failure = False
         self.client.socket().shutdown(socket.SHUT_RDWR)
         self.client.loop_stop()
 
@@ -191,13 +190,11 @@ def main():
     assistant.say(("homeassistant/status", "online", 0, False))
     until("discovery comes again", lambda: early.has("homeassistant/light/0x1/light/config", None, 2))
     until("all of it", lambda: early.has("homeassistant/sensor/0x2/temperature/config", None, 3))
-    plug = tasmota()
+    tasmota()
     assistant.say(("zigbee2mqtt/lamp/set", '{"state":"OFF"}', 0, False), ("cmnd/plug/POWER", "TOGGLE", 0, False))
     until("the lamp is off", lambda: early.has("zigbee2mqtt/lamp", '{"state":"OFF","brightness":254}'))
     until("the plug is on", lambda: early.has("stat/plug/POWER"))
     # Tasmota loses its Wi-Fi, and is back before the broker knows: its will goes out, and what it says now follows.
-    plug.client.on_disconnect = None
-    plug.client._reconnect_on_failure = False
     again = tasmota()
     until("the plug is back", lambda: early.has("tele/plug/SENSOR", None, 2))
     app = victron(early)

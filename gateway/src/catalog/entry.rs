@@ -12,7 +12,7 @@ use tidegate_protocol::events;
 
 use super::{
     definition::{BadDefinition, Definition, Field, Node, Scalar},
-    kinds::{from_hex, hash, hex},
+    kinds::{HASH_DIGITS, from_hex, hash, hex},
 };
 
 /// A kind of event to be read.
@@ -101,6 +101,12 @@ impl Entry {
     #[must_use]
     pub fn title(&self) -> String {
         format!("{}@{}", self.name, self.version)
+    }
+
+    /// The beginning of its hash, as it is shown.
+    #[must_use]
+    pub fn short_hash(&self) -> &str {
+        self.hash.get(..HASH_DIGITS).unwrap_or(&self.hash)
     }
 
     /// The definition's bytes; nothing if they are no hexadecimal.

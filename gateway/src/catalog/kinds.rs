@@ -15,6 +15,9 @@ use super::{
 /// SHA-256: of a definition's bytes, or of the hashes of a list of kinds.
 pub type Hash = [u8; 32];
 
+/// Hexadecimal digits of a definition's hash that are shown: enough to tell all definitions of a fleet apart.
+pub const HASH_DIGITS: usize = 12;
+
 /// A kind of event, ready to be decoded.
 #[derive(Debug)]
 pub struct KnownKind {
@@ -99,14 +102,18 @@ pub fn hash(definition: &[u8]) -> Hash {
     Sha256::digest(definition).into()
 }
 
+/// The beginning of a definition's hash as it is shown: [`HASH_DIGITS`] of it.
+pub fn short(hash: &Hash) -> impl Iterator<Item = u8> {
+    hex_digits(&hash[..HASH_DIGITS / 2])
+}
+
 /// Bytes in hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     hex_digits(bytes).map(char::from).collect()
 }
 
-/// The digits of bytes in hexadecimal, for who writes them without a text between.
-pub fn hex_digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
+fn hex_digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| b"0123456789abcdef"[usize::from(digit)])
 }

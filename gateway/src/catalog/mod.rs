@@ -26,7 +26,7 @@ pub use decoder::{DecodeError, Decoder, ELEMENTS_WITHOUT_BYTES_MAX, JSON_BYTES_M
 pub use definition::{BadDefinition, Definition, Field, Node, Scalar, Variant};
 pub use diff::{Change, ChangeKind, Effect, diff, worst};
 pub use entry::{Entry, Shape};
-pub use kinds::{Hash, KindSet, KnownKind, from_hex, hash, hex, hex_digits};
+pub use kinds::{HASH_DIGITS, Hash, KindSet, KnownKind, from_hex, hash, hex, short};
 pub use learned::{BadBirth, Clash};
 pub use lint::{Finding, Severity, birth as lint_birth, entries as lint_entries};
 pub use lock::{BadLock, ENTRIES_MAX, Lock, entry_diff, sentences};

@@ -31,7 +31,7 @@ use super::{
     saved::{self, Save},
 };
 use crate::{
-    catalog::{BadBirth, Catalog, Clash, Row, hex},
+    catalog::{self, BadBirth, Catalog, Clash, Hash, Row},
     clock::{
         self,
         journal::{LOOK_EVERY_MS, Seen},
@@ -316,6 +316,7 @@ impl Asks {
 }
 
 fn tell_learned(device: &str, learned: Result<Vec<Clash>, BadBirth>) {
+    let shown = |hash: &Hash| catalog::short(hash).map(char::from).collect::<String>();
     match learned {
         // Each is new once, and there is a limit to definitions: so there is one to these lines.
         Ok(clashes) => clashes.iter().for_each(|Clash { new, known }| {
@@ -323,8 +324,8 @@ fn tell_learned(device: &str, learned: Result<Vec<Clash>, BadBirth>) {
                 device,
                 "it announces {} with another definition ({}) than was known by this name and version ({}): whoever goes by them reads the events of one of the two wrong; give the new one another version (\"tidegate schemas list\" has both, and each event names its own in \"definition\")",
                 new.title(),
-                &hex(&new.hash)[..12],
-                &hex(&known.hash)[..12],
+                shown(&new.hash),
+                shown(&known.hash),
             );
         }),
         Err(error) => tracing::warn!(device, "what a device announces of its events is not taken: {error}"),

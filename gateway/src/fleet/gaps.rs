@@ -256,6 +256,8 @@ mod tests {
         }
         assert!(!gaps.is_exact());
         assert_eq!((gaps.missing_count(), gaps.received()), (u64::from(holes), u64::from(holes) + 1));
+        assert_eq!(gaps.clone().receive(0..1).again, 0, "below closed runs it is not known what came");
+        assert_eq!(gaps.clone().receive(holes * 2..holes * 2 + 1).again, 1, "above them it is");
         // Half of the holes come late, the others are told lost.
         for number in 0..holes {
             if number % 2 == 0 {

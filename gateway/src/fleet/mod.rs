@@ -36,7 +36,6 @@ pub use faults::{Faults, Sent};
 pub use follow::run;
 pub use gaps::RUNS_MAX;
 pub use presence::{Presence, SILENT_AFTER_MS};
-pub use reuse::SPANS_MAX;
 pub use state::{Applied, DEVICES_MAX, State, Totals};
 pub use time::{DRIFT_PPM_MAX, LIVE_LATENCY_MS_MAX, Quality, SET_CLOCK_MS_MAX, Stamp};
 pub use view::{BootItem, DeviceItem, DeviceList, DeviceSheet, FaultItem, Run};

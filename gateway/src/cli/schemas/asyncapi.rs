@@ -84,7 +84,6 @@ pub(super) fn document(entries: &[Entry]) -> Value {
 
 /// A name for each entry that can stand in a reference: `climate.1`, with some of its hash where there are several.
 fn names(entries: &[Entry]) -> Vec<String> {
-    const HASH_DIGITS: usize = 12;
     let plain = |entry: &Entry| format!("{}.{}", entry.name, entry.version);
     let mut counts = BTreeMap::new();
     for entry in entries {
@@ -92,7 +91,7 @@ fn names(entries: &[Entry]) -> Vec<String> {
     }
     let name = |entry: &Entry| match counts[&plain(entry)] {
         1 => plain(entry),
-        _ => format!("{}.{}", plain(entry), &entry.hash[..HASH_DIGITS.min(entry.hash.len())]),
+        _ => format!("{}.{}", plain(entry), entry.short_hash()),
     };
     entries.iter().map(name).collect()
 }

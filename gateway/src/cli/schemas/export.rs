@@ -78,7 +78,7 @@ fn schema_file(entry: &Entry) -> (String, String) {
     let mut schema = json_schema::schema(entry);
     schema["$schema"] = DRAFT.into();
     let known = Entry::built_in().iter().any(|other| other.hash == entry.hash);
-    let hash = if known { String::new() } else { format!(".{}", &entry.hash[..super::HASH_DIGITS]) };
+    let hash = if known { String::new() } else { format!(".{}", entry.short_hash()) };
     (format!("{}.{}{hash}.schema.json", entry.name, entry.version), pretty(&schema))
 }
 

@@ -17,12 +17,9 @@ use source::Source;
 
 use super::Failure;
 use crate::{
-    catalog::{Change, Entry, Lock, Shape, entry_diff, worst},
+    catalog::{Change, Entry, HASH_DIGITS, Lock, Shape, entry_diff, worst},
     printable::line,
 };
-
-/// Digits of a hash that are shown in a table.
-const HASH_DIGITS: usize = 12;
 
 /// Look at the types of events: list, compare, export, and check one's own
 #[derive(Debug, clap::Args)]
@@ -173,7 +170,7 @@ fn table(entries: &[Entry]) -> String {
     }
     let mut text = format!("{:<36}  {:<HASH_DIGITS$}  fields\n", "type", "hash");
     for entry in entries {
-        let hash = &entry.hash[..HASH_DIGITS.min(entry.hash.len())];
+        let hash = entry.short_hash();
         text += &format!("{:<36}  {hash}  {}\n", line(&entry.title()), line(&entry.body.words()));
     }
     text

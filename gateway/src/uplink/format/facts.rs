@@ -9,13 +9,10 @@ use tidegate_protocol::EventId;
 
 use super::property::put_decimal;
 use crate::{
-    catalog::{Hash, hex_digits},
+    catalog::{self, Hash},
     fleet::Stamp,
     uplink::timestamp::{TEXT_BYTES, rfc3339},
 };
-
-/// Bytes of a definition's hash that go with an event: as many as `tidegate schemas list` shows.
-const DEFINITION_BYTES: usize = 6;
 
 /// One event.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +95,7 @@ impl Facts<'_> {
 
     /// The beginning of its definition's hash, in hexadecimal digits.
     pub fn definition(&self) -> Option<impl Iterator<Item = u8>> {
-        self.definition.map(|hash| hex_digits(&hash[..DEFINITION_BYTES]))
+        self.definition.map(catalog::short)
     }
 
     /// The device's own number, if it has one.
