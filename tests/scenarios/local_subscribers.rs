@@ -4,10 +4,11 @@
 //! Every tool goes through the same life, on topics that a route stores and on topics that none does: it gets retained messages and
 //! live ones, publishes, shares a subscription, is away while messages come for it, unsubscribes, and dies and leaves a will.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use tidegate_tests::{
     client::Client,
+    clock::now,
     codec::{self, Ack, Connect, Packet, Publish, Version},
     foreign::{Maker, Message, Setup, Tool},
     gateway::{self, Gateway, Uplink},
@@ -68,7 +69,7 @@ impl Other {
 }
 
 async fn wait_for(what: &str, condition: impl FnMut() -> bool) {
-    tidegate_tests::clock::wait_for(what, std::time::Duration::from_secs(30), condition).await;
+    tidegate_tests::clock::wait_for(what, Duration::from_secs(30), condition).await;
 }
 
 fn message(qos: u8, retain: bool, topic: &str, text: impl ToString) -> Message {
@@ -232,4 +233,48 @@ async fn mosquitto_s_programs_have_the_gateway_for_their_broker() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn rumqttc_has_the_gateway_for_its_broker() {
     live(Maker::Rumqttc(env!("CARGO_BIN_EXE_rumqttc_tool").into())).await;
+}
+
+/// npm's mqtt, and Node-RED with it, is such a client: where a system acknowledges small packets only after 40 ms, as systems do that
+/// wait for an answer, its next message waits that long.
+#[tokio::test]
+async fn a_client_with_nagles_algorithm_waits_for_no_delayed_acknowledgement_after_its_own() {
+    const ROUNDS: usize = 41;
+    const DELAYED: Duration = Duration::from_millis(25);
+    let gateway = Gateway::start(gateway::Setup {
+        routes: vec![],
+        ..gateway::Setup::new(Uplink::new("mqtt://127.0.0.1:1", Version::V311))
+    });
+    let connect = async |client_id| {
+        let connect = Connect { version: Version::V311, client_id, clean: true, keep_alive_s: 60 };
+        Client::connect(gateway.mqtt, &connect).await.expect("the gateway accepts")
+    };
+    let (mut lamp, mut switch) = (connect("lamp").await, connect("switch").await);
+    lamp.leave_nagle_on().expect("the connection is open");
+    lamp.subscribe("lamp/set").await;
+    switch.subscribe("lamp/is").await;
+    let publish = |topic, qos| Publish {
+        topic,
+        payload: b"on",
+        qos,
+        packet_id: qos.into(),
+        dup: false,
+        user_properties: &[],
+    };
+    let mut took = vec![];
+    for _ in 0..ROUNDS {
+        let begun = now();
+        switch.put_publish(&publish("lamp/set", 1));
+        switch.flush().await.expect("the connection is open");
+        // The acknowledgement is a packet of its own, and the answer the one behind it.
+        lamp.next_publish().await;
+        lamp.put_publish(&publish("lamp/is", 0));
+        lamp.flush().await.expect("the connection is open");
+        assert_eq!(switch.next().await, Packet::Ack { ack: Ack::PubAck, packet_id: 1, reason: 0 });
+        switch.next_publish().await;
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    println!("{ROUNDS} rounds: p50 {:?}, longest {:?}", took[ROUNDS / 2], took[ROUNDS - 1]);
+    assert!(took[ROUNDS / 2] < DELAYED, "{took:?}");
 }

@@ -71,6 +71,15 @@ impl Client {
         })
     }
 
+    /// Leaves Nagle's algorithm on, as a client does that never thought of it: a small packet waits until what was sent before is
+    /// acknowledged.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn leave_nagle_on(&self) -> io::Result<()> {
+        self.stream.set_nodelay(false)
+    }
+
     /// Appends PUBLISH to the output.
     pub fn put_publish(&mut self, publish: &Publish<'_>) {
         codec::put_publish(&mut self.output, self.version, publish);

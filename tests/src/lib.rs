@@ -24,6 +24,7 @@ pub mod gaps;
 pub mod gateway;
 pub mod load;
 pub mod meter;
+pub mod node_red;
 pub mod oracle;
 pub mod paho;
 pub mod ports;

@@ -9,6 +9,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::Sleep,
 };
 
@@ -17,6 +18,28 @@ use super::buffer::InputBuffer;
 /// How many bytes of a refused client are still read, so that closing does not reset the connection before it has
 /// read why.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
+
+/// What a connection reads from and writes to.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Has the system acknowledge at once what was read, where nothing will be written that the acknowledgement could ride on.
+    /// It would wait some 40 ms for it, and a client that leaves Nagle's algorithm on waits with it before it sends the next small
+    /// packet: Node-RED, and whatever else is built on npm's mqtt.
+    fn acknowledge(&self);
+}
+
+impl Wire for TcpStream {
+    fn acknowledge(&self) {
+        // A failure only costs time.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = self.set_quickack(true);
+    }
+}
+
+impl<Io: Wire> Wire for Box<Io> {
+    fn acknowledge(&self) {
+        (**self).acknowledge();
+    }
+}
 
 /// A timer that is set anew only for an earlier time: deadlines mostly move away, and then it fires early and is asked
 /// again.
@@ -50,7 +73,7 @@ pub(super) struct Socket<Io> {
     pub unflushed: bool,
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> Socket<Io> {
+impl<Io: Wire> Socket<Io> {
     /// Writes some of `output`, or reads if `reads`, whichever can be done first. Cancel-safe.
     pub async fn exchange(&mut self, input: &mut InputBuffer, output: &[u8], reads: bool) -> Exchange {
         if reads {

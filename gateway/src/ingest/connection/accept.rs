@@ -14,7 +14,6 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     sync::watch,
     time::{timeout, timeout_at},
 };
@@ -34,6 +33,7 @@ use crate::{
         packet::Version,
         registry::{Entering, Seat},
         session::{End, Opening},
+        socket::Wire,
         tell,
     },
     store::{AppendError, Watermark},
@@ -73,7 +73,7 @@ pub(super) async fn next_policy(mut changes: watch::Receiver<Arc<Policy>>) -> wa
     changes
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
+impl<Io: Wire> Connection<Io> {
     /// Accepts or refuses the client.
     pub(super) async fn decide(&mut self, connect: Connect) {
         let (version, packet_bytes_max) = (connect.version, connect.packet_bytes_max);

@@ -24,7 +24,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     sync::watch,
     time::{sleep_until, timeout, timeout_at},
 };
@@ -42,7 +42,7 @@ use super::{
     registry::{Kick, Registry, Seat},
     session::{End, Ending, News, Now, Session},
     settings::{DRAIN_TIMEOUT, Settings, UNRELEASED_PER_INFLIGHT},
-    socket::{Exchange, Socket, Timer, linger},
+    socket::{Exchange, Socket, Timer, Wire, linger},
     tell,
 };
 use crate::{
@@ -76,16 +76,14 @@ pub(crate) struct Shared {
 }
 
 /// Serves one client until its connection ends, and drops `place` then.
-pub(crate) async fn serve<Io>(
+pub(crate) async fn serve<Io: Wire>(
     io: Io,
     origin: Origin,
     intake: Intake,
     shared: Arc<Shared>,
     kick: Kick,
     place: Place,
-) where
-    Io: AsyncRead + AsyncWrite + Unpin,
-{
+) {
     let mut connection = Connection {
         socket: Socket { io, unflushed: false },
         input: InputBuffer::new(quota::read_bytes_max(&shared.settings)),
@@ -147,7 +145,7 @@ enum Step {
     Timer,
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
+impl<Io: Wire> Connection<Io> {
     async fn run(&mut self) {
         let token = self.kick.token().clone();
         let mut kicked = pin!(token.cancelled());
@@ -223,6 +221,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
                 self.active_at = clock::monotonic();
                 self.is_small = false;
                 self.feed(bytes).await;
+                if self.session.output().is_empty() && !self.session.awaits_commit() {
+                    self.socket.io.acknowledge();
+                }
                 if self.inlet.is_refusing() {
                     self.inlet.note_read(now(), bytes, &mut self.session);
                 }
@@ -404,8 +405,12 @@ mod tests {
         ingest::{access::identity::ANONYMOUS, places::Places, registry::Entering},
         store::{Settings as StoreSettings, Store},
     };
-    use tokio::io::{AsyncReadExt as _, duplex};
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
     use tokio_util::sync::CancellationToken;
+
+    impl Wire for DuplexStream {
+        fn acknowledge(&self) {}
+    }
 
     fn origin() -> Origin {
         Origin { peer: ([127, 0, 0, 1], 1).into(), certified: None, anonymous: true }

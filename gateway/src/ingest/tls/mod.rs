@@ -34,7 +34,7 @@ use super::{
     places::Place,
     registry::Kick,
     reload::Reloadable,
-    socket::linger,
+    socket::{Wire, linger},
 };
 use crate::{clock, store::Intake, telemetry};
 use certificate::{CertificateId, NoIdentity, Peer, date};
@@ -227,6 +227,12 @@ struct Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.tls.certified.lock().connections.remove(&self.number);
+    }
+}
+
+impl<Io: Wire> Wire for TlsStream<Io> {
+    fn acknowledge(&self) {
+        self.get_ref().0.acknowledge();
     }
 }
 
