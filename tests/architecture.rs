@@ -52,6 +52,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["http/"]),
     ("hyper_util", &["http/"]),
     ("rustls", &["ingest/tls/"]),
+    ("webpki", &["ingest/tls/"]),
     ("tokio_rustls", &["ingest/tls/"]),
     ("x509_cert", &["ingest/tls/"]),
     ("toml", &["config/", "ingest/access/"]),

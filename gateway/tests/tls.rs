@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ca;
+mod careless;
 
 use std::{
     fs,
@@ -20,11 +21,9 @@ use std::{
 use ca::{Ca, Pair, Wish};
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, HandshakeKind, RootCertStore, SignatureScheme,
-    SupportedProtocolVersion,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersion,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::ServerName,
     version::{TLS12, TLS13},
 };
 use tempfile::TempDir;
@@ -250,6 +249,30 @@ async fn whoever_has_no_good_certificate_is_refused_by_its_cause() {
         }
     }
     house.enter(house.config(&TLS13, Some(&house.device("good", 9))), b'b').await.unwrap();
+}
+
+#[tokio::test]
+async fn a_chain_that_is_longer_than_is_kept_for_a_connection_is_refused() {
+    const CHAIN_BYTES_MAX: usize = 16 * 1024;
+    let house = House::open().await;
+    let pair = house.device("good", 9);
+    // What stands beside a certificate without being of use to it.
+    let beside = Ca::new("somebody", (-1, 90)).certificate.der().clone();
+    let fits = (CHAIN_BYTES_MAX - pair.certificate.der().len()) / beside.len();
+    for (count, gets_in) in [(fits, true), (fits + 1, false)] {
+        let (own, key) = pair.der();
+        let chain = [own].into_iter().chain(std::iter::repeat_n(beside.clone(), count)).collect();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(careless::Anybody));
+        let config = builder.with_client_auth_cert(chain, key).unwrap();
+        let before = failures("bad_certificate");
+        let entered = house.enter(Arc::new(config), b'3').await;
+        assert_eq!(entered.is_ok(), gets_in, "{count}");
+        wait_for("its count", || gets_in || failures("bad_certificate") > before).await;
+    }
 }
 
 #[tokio::test]
@@ -564,7 +587,8 @@ fn changes() -> Vec<Change> {
                 fs::write(folder.join("devices-ca.pem"), Ca::new("devices", (-20, -10)).certificate.pem())
                     .unwrap();
             }),
-            "tls.client_ca: /f/devices-ca.pem: all of its CAs are expired, the last one on 2",
+            // Devices are refused by this cause, and the rest goes on.
+            "",
         ),
         (
             "a list of another CA",
@@ -731,45 +755,12 @@ async fn a_list_that_no_ca_signed_changes_nothing_and_is_told() {
 
 /// A device that does not look at the gateway's certificate.
 fn careless(pair: &Pair) -> Arc<ClientConfig> {
-    #[derive(Debug)]
-    struct Anybody;
-    impl ServerCertVerifier for Anybody {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, rustls::Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            ring::default_provider().signature_verification_algorithms.supported_schemes()
-        }
-    }
     let (certificate, key) = pair.der();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&TLS13])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody));
+        .with_custom_certificate_verifier(Arc::new(careless::Anybody));
     Arc::new(builder.with_client_auth_cert(vec![certificate], key).unwrap())
 }
 

@@ -43,6 +43,10 @@ pub enum Fault {
     /// The client may not do this: connect without credentials, or publish there. See the audit log and the access file.
     #[error("the client may not do this")]
     NotAuthorized,
+    /// The client's certificate, or what it comes from, is no longer good. See the gateway's log
+    /// for why.
+    #[error("the client's certificate is no longer good")]
+    Certificate,
     /// The client id belongs to another identity. Give the client an id of its own.
     #[error("the client id belongs to another identity")]
     ForeignClientId,
@@ -111,7 +115,7 @@ impl Fault {
             Fault::Busy | Fault::PushedOut => (Some(0x03), Some(0x89)),
             Fault::Authentication => (None, Some(0x8c)),
             Fault::BadCredentials => (Some(0x04), Some(0x86)),
-            Fault::NotAuthorized => (Some(0x05), Some(0x87)),
+            Fault::NotAuthorized | Fault::Certificate => (Some(0x05), Some(0x87)),
             Fault::ForeignClientId => (Some(0x02), Some(0x85)),
             Fault::Topic => (None, Some(0x90)),
             Fault::PacketTooLarge { .. } => (None, Some(0x95)),
@@ -139,7 +143,7 @@ impl Fault {
         match self {
             Fault::Malformed(_) => Some(0x81),
             Fault::Protocol(_) | Fault::Authentication => Some(0x82),
-            Fault::NotAuthorized | Fault::ForeignClientId => Some(0x87),
+            Fault::NotAuthorized | Fault::Certificate | Fault::ForeignClientId => Some(0x87),
             Fault::Busy | Fault::PushedOut => Some(0x89),
             Fault::Stopping => Some(0x8b),
             Fault::KeepAlive => Some(0x8d),
@@ -189,6 +193,7 @@ impl Fault {
             Fault::Authentication => "authentication",
             Fault::BadCredentials => "bad_credentials",
             Fault::NotAuthorized => "not_authorized",
+            Fault::Certificate => "certificate",
             Fault::ForeignClientId => "foreign_client_id",
             Fault::Topic => "topic",
             Fault::PacketTooLarge { .. } => "packet_too_large",

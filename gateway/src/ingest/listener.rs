@@ -161,6 +161,9 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
     }
     let tasks = TaskTracker::new();
     for port in ports {
+        if let Some(tls) = port.tls.clone() {
+            tasks.spawn(tls.run(shutdown.clone()));
+        }
         let door = Door {
             port,
             intake: intake.clone(),

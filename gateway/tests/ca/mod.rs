@@ -1,4 +1,5 @@
 //! A small certificate authority for the tests, and the files that it writes.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::{
     fs,
@@ -25,7 +26,14 @@ pub fn days(days: i64) -> u64 {
 /// So many days from now, as a time of a crate that is not ours to name.
 macro_rules! at {
     ($from_now:expr) => {
-        date_time_ymd(1970, 1, 1) + Duration::from_secs(days($from_now))
+        at_s!(days($from_now))
+    };
+}
+
+/// So many seconds since 1970.
+macro_rules! at_s {
+    ($s:expr) => {
+        date_time_ymd(1970, 1, 1) + Duration::from_secs($s)
     };
 }
 
@@ -72,22 +80,41 @@ impl Pair {
 
 pub struct Ca {
     pub certificate: Certificate,
+    params: CertificateParams,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Ca {
     pub fn new(name: &str, valid: (i64, i64)) -> Self {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.distinguished_name = named(Some(name));
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        (params.not_before, params.not_after) = (at!(valid.0), at!(valid.1));
+        let params = authority(name, (days(valid.0), days(valid.1)));
         let certificate = params.self_signed(&key).unwrap();
-        Ca { certificate, issuer: Issuer::new(params, key) }
+        Ca { certificate, params: params.clone(), issuer: Issuer::new(params, key) }
+    }
+
+    /// This CA with other dates, from and to in seconds since 1970: the same name and key.
+    pub fn dated(&self, valid_s: (u64, u64)) -> String {
+        let mut params = self.params.clone();
+        (params.not_before, params.not_after) = (at_s!(valid_s.0), at_s!(valid_s.1));
+        params.self_signed(self.issuer.key()).unwrap().pem()
+    }
+
+    /// A CA that this one signed, good until `end_s` in seconds since 1970.
+    pub fn authorize(&self, name: &str, serial: u64, end_s: u64) -> Ca {
+        let key = KeyPair::generate().unwrap();
+        let mut params = authority(name, (days(-1), end_s));
+        params.serial_number = Some(serial.into());
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Ca { certificate, params: params.clone(), issuer: Issuer::new(params, key) }
     }
 
     pub fn sign(&self, wish: Wish) -> Pair {
+        let end_s = days(wish.valid.1);
+        self.sign_until(wish, end_s)
+    }
+
+    /// Signs a certificate that is good until `end_s` in seconds since 1970.
+    pub fn sign_until(&self, wish: Wish, end_s: u64) -> Pair {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(match wish.usage {
             ExtendedKeyUsagePurpose::ServerAuth => vec!["localhost".to_owned()],
@@ -96,7 +123,7 @@ impl Ca {
         .unwrap();
         params.distinguished_name = named(wish.name);
         params.serial_number = Some(wish.serial.into());
-        (params.not_before, params.not_after) = (at!(wish.valid.0), at!(wish.valid.1));
+        (params.not_before, params.not_after) = (at!(wish.valid.0), at_s!(end_s));
         params.extended_key_usages = vec![wish.usage];
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair { certificate, key }
@@ -120,6 +147,15 @@ impl Ca {
         };
         list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
+}
+
+fn authority(name: &str, valid_s: (u64, u64)) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named(Some(name));
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    (params.not_before, params.not_after) = (at_s!(valid_s.0), at_s!(valid_s.1));
+    params
 }
 
 fn named(name: Option<&str>) -> DistinguishedName {

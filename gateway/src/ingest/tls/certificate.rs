@@ -13,33 +13,14 @@ use x509_cert::{
     ext::pkix::{
         BasicConstraints, ExtendedKeyUsage, SubjectAltName, name::DirectoryString, name::GeneralName,
     },
-    name::Name,
 };
 
 use super::signature::PublicKey;
 use crate::ingest::access::identity::{BadName, check_name};
 
-/// Which certificate: serial numbers are their issuer's own.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct CertificateId {
-    pub issuer: Box<[u8]>,
-    serial: Box<[u8]>,
-    /// The CA in `client_ca` that signed it: two CAs may have one name.
-    signer: Option<PublicKey>,
-}
-
-impl CertificateId {
-    /// The same, by its issuer's key.
-    pub fn of(self, signer: Option<PublicKey>) -> Self {
-        CertificateId { signer, ..self }
-    }
-}
-
 /// A certificate of our own or of a CA.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
-    /// As DER, to be compared.
-    pub subject_der: Box<[u8]>,
     /// For people.
     pub subject: String,
     pub not_before_s: u64,
@@ -51,22 +32,13 @@ pub(super) struct Facts {
     pub key: PublicKey,
 }
 
-/// Who a client is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Peer {
-    pub identity: Arc<str>,
-    pub id: CertificateId,
-}
-
 /// A list of the revoked.
 #[derive(Debug)]
-pub(super) struct Revoked {
-    pub issuer: Box<[u8]>,
+pub(super) struct ListFacts {
     /// For people.
-    pub issuer_text: String,
+    pub issuer: String,
     /// When the next list was promised for, in seconds since 1970.
     pub next_update_s: Option<u64>,
-    pub certificates: Vec<CertificateId>,
 }
 
 /// Why a certificate gives no identity.
@@ -90,7 +62,6 @@ pub(super) fn facts(der: &[u8]) -> Result<Facts, String> {
     let usage = extension::<ExtendedKeyUsage>(tbs)?;
     let purposes = [rfc5280::ID_KP_SERVER_AUTH, rfc5280::ANY_EXTENDED_KEY_USAGE];
     Ok(Facts {
-        subject_der: name_der(tbs.subject())?,
         subject: tbs.subject().to_string(),
         not_before_s: validity.not_before.to_unix_duration().as_secs(),
         not_after_s: validity.not_after.to_unix_duration().as_secs(),
@@ -101,7 +72,7 @@ pub(super) fn facts(der: &[u8]) -> Result<Facts, String> {
 }
 
 /// Who a client is by its certificate.
-pub(super) fn peer(der: &[u8]) -> Result<Peer, NoIdentity> {
+pub(super) fn identity(der: &[u8]) -> Result<Arc<str>, NoIdentity> {
     let unreadable = |error| NoIdentity::Unreadable(text(error));
     let certificate = Certificate::from_der(der).map_err(unreadable)?;
     let tbs = certificate.tbs_certificate();
@@ -116,28 +87,15 @@ pub(super) fn peer(der: &[u8]) -> Result<Peer, NoIdentity> {
     if let Err(cause) = check_name(&name) {
         return Err(NoIdentity::Unusable(name, cause));
     }
-    let issuer = name_der(tbs.issuer()).map_err(NoIdentity::Unreadable)?;
-    let serial = tbs.serial_number().as_bytes().into();
-    Ok(Peer { identity: name.into(), id: CertificateId { issuer, serial, signer: None } })
+    Ok(name.into())
 }
 
 /// Reads a list of the revoked.
-pub(super) fn revoked(der: &[u8]) -> Result<Revoked, String> {
+pub(super) fn list(der: &[u8]) -> Result<ListFacts, String> {
     let list = CertificateList::<x509_cert::certificate::Rfc5280>::from_der(der).map_err(text)?.tbs_cert_list;
-    let issuer = name_der(&list.issuer)?;
-    let entries = list.revoked_certificates.unwrap_or_default();
-    Ok(Revoked {
+    Ok(ListFacts {
+        issuer: list.issuer.to_string(),
         next_update_s: list.next_update.map(|time| time.to_unix_duration().as_secs()),
-        certificates: entries
-            .iter()
-            .map(|entry| CertificateId {
-                issuer: issuer.clone(),
-                serial: entry.serial_number.as_bytes().into(),
-                signer: None,
-            })
-            .collect(),
-        issuer,
-        issuer_text: list.issuer.to_string(),
     })
 }
 
@@ -159,10 +117,6 @@ fn extension<'a, T: x509_cert::der::Decode<'a, Error = x509_cert::der::Error> + 
     tbs: &'a TbsCertificate,
 ) -> Result<Option<T>, String> {
     Ok(tbs.get_extension::<T>().map_err(text)?.map(|(_, extension)| extension))
-}
-
-fn name_der(name: &Name) -> Result<Box<[u8]>, String> {
-    Ok(name.to_der().map_err(text)?.into())
 }
 
 fn text(error: x509_cert::der::Error) -> String {
@@ -209,7 +163,7 @@ mod tests {
             (&[long.as_str()], &[], unusable(&long, BadName::TooLong)),
             (&[wide.as_str()], &[], unusable(&wide, BadName::TooLong)),
         ] {
-            let found = peer(&certificate(names, dns)).map(|peer| peer.identity.to_string());
+            let found = identity(&certificate(names, dns)).map(|identity| identity.to_string());
             assert_eq!(found, expected.map(str::to_owned), "{names:?} {dns:?}");
         }
     }
@@ -218,8 +172,8 @@ mod tests {
     fn bytes_that_are_no_certificate_are_an_error() {
         let good = certificate(&["a"], &[]);
         for length in [0, 1, 10, good.len() - 1] {
-            assert!(matches!(peer(&good[..length]), Err(NoIdentity::Unreadable(_))));
-            assert!(facts(&good[..length]).is_err() && revoked(&good[..length]).is_err());
+            assert!(matches!(identity(&good[..length]), Err(NoIdentity::Unreadable(_))));
+            assert!(facts(&good[..length]).is_err() && list(&good[..length]).is_err());
         }
     }
 
@@ -230,15 +184,8 @@ mod tests {
             for change in [0x01, 0x80, 0xff] {
                 let mut bad = good.clone();
                 bad[at] ^= change;
-                let (_, _, _) = (peer(&bad), facts(&bad), revoked(&bad));
+                let (_, _, _) = (identity(&bad), facts(&bad), list(&bad));
             }
         }
-    }
-
-    #[test]
-    fn two_certificates_differ_by_serial_or_issuer() {
-        let (a, b) = (certificate(&["a"], &[]), certificate(&["a"], &[]));
-        assert_eq!(peer(&a).unwrap().id, peer(&a).unwrap().id);
-        assert_ne!(peer(&a).unwrap().id, peer(&b).unwrap().id);
     }
 }

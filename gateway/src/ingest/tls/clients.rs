@@ -1,63 +1,54 @@
-//! How clients' certificates are judged: by the CAs of `client_ca` and by the lists of `crl`, each list with the key that signed it.
+//! What clients' certificates are judged by, from files: the CAs of `client_ca`, and the lists of
+//! `crl`.
 //!
 //! ```text
-//!   client_ca ─▶ CAs, those that are expired left out ─▶ groups without two CAs of one name ─▶ a verifier each
-//!   crl ─▶ lists ─▶ signed by one of these CAs? ─▶ to its group          no CA's name (an intermediate's): to all groups
-//!                     └ no: not used, and told
+//!   client_ca ─▶ CAs, whatever their dates ──────────────────────────────────┬─▶ Trust
+//!   crl ─▶ lists ─▶ has each CA one that it signed? ──yes────────────────────┘
+//!            │        └ no: refused
+//!            ├ the name of a CA, and another key: never used, and told
+//!            └ the name of no CA: an intermediate's, judged with the chains that show it
 //! ```
-//! The TLS library chooses a list by its issuer's name, so while a CA is renewed under its name with a new key it would find the
-//! wrong list for half of the clients: a verifier never sees two keys of one name. Every valid CA needs a list that it signed. A
-//! list that is out of date is used on, with a warning: a gateway that nobody brings a new one must not lock everybody out.
+//! Every CA that has not expired needs a list. That all of them are expired is no reason not to
+//! start: everything else has to go on, and whoever comes with a certificate is refused by its
+//! cause.
 
-use std::{collections::HashSet, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime, pem::PemObject as _},
-    server::{
-        WebPkiClientVerifier,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    pki_types::{CertificateRevocationListDer, pem::PemObject as _},
 };
+use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
 
 use super::{
-    ClientCert, TlsSettings,
-    certificate::{self, CertificateId, Facts},
+    ClientCert, TlsSettings, certificate,
     files::{TlsCause, TlsError, TlsFile, certificates, sections},
-    signature::PublicKey,
+    trust::{Ca, List, Trust},
 };
-use crate::ingest::{reload, tls::certificate::date};
+use crate::ingest::reload;
 
 const WANTED_LIST: &str = "list of revoked certificates (X509 CRL)";
 
 /// What is known of the clients' CAs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Clients {
-    /// The expired ones included.
-    pub cas: Vec<Facts>,
-    pub revoked: HashSet<CertificateId>,
+    pub trust: Arc<Trust>,
     /// When the first of the lists should have been renewed, in seconds since 1970.
     pub next_update_s: Option<u64>,
-    /// Issuers of lists that no CA signed.
+    /// Issuers of lists that have a CA's name and not its signature.
     pub unsigned: Vec<String>,
+    /// Issuers of lists that have no CA's name.
+    pub unknown: Vec<String>,
 }
 
-struct Ca {
-    der: CertificateDer<'static>,
-    facts: Facts,
+/// The lists of `crl`, by what can be said of them without a client.
+#[derive(Default)]
+struct Lists {
+    all: Vec<List>,
+    next_update_s: Option<u64>,
+    unsigned: Vec<String>,
+    unknown: Vec<String>,
 }
-
-/// A list of the revoked, and whose it is.
-struct List {
-    der: CertificateRevocationListDer<'static>,
-    read: certificate::Revoked,
-    /// The CA that signed it. `None`: no CA has its issuer's name, and the chain that a client sends has to show its key.
-    signer: Option<PublicKey>,
-}
-
-type Verifier = Arc<dyn ClientCertVerifier>;
 
 /// Reads and checks `client_ca`, which is `file`, and `crl`.
 pub(super) fn clients(
@@ -65,37 +56,30 @@ pub(super) fn clients(
     file: &Path,
     now_s: u64,
     provider: &Arc<CryptoProvider>,
-) -> Result<(Verifier, Clients), TlsError> {
-    let cas = cas(file, now_s)?;
-    let valid = || cas.iter().filter(|ca| ca.facts.not_after_s >= now_s);
-    let (mut lists, mut unsigned) = (Vec::new(), Vec::new());
+) -> Result<Clients, TlsError> {
+    let cas = cas(file)?;
+    let mut lists = Lists::default();
     if let Some(file) = &settings.crl {
-        (lists, unsigned) = read_lists(file, &cas, provider)?;
-        for ca in valid() {
-            if lists.iter().any(|list| list.signer.as_ref() == Some(&ca.facts.key)) {
+        lists = read_lists(file, &cas, provider)?;
+        for ca in cas.iter().filter(|ca| ca.facts.not_after_s >= now_s) {
+            let issuer = ca.issuer();
+            if lists.all.iter().any(|list| list.is_of(&issuer, provider)) {
                 continue;
             }
             let subject = ca.facts.subject.clone();
-            let is_forged = unsigned.iter().any(|list| list.issuer == ca.facts.subject_der);
+            let is_forged = lists.all.iter().any(|list| list.is_named(&issuer) && !list.is_signed());
             let cause = if is_forged { TlsCause::ForgedList(subject) } else { TlsCause::NoList(subject) };
             return Err(settings.error(TlsFile::Crl, cause));
         }
     }
-    let verifier = verifier(settings, &groups(valid()), &lists, provider)?;
-    let next_update_s = lists.iter().filter_map(|list| list.read.next_update_s).min();
-    let revoked = lists.into_iter().flat_map(|list| {
-        let signer = list.signer;
-        list.read.certificates.into_iter().map(move |id| id.of(signer.clone()))
-    });
-    let revoked = revoked.collect();
-    let unsigned = unsigned.into_iter().map(|list| list.issuer_text).collect();
-    Ok((
-        verifier,
-        Clients { cas: cas.into_iter().map(|ca| ca.facts).collect(), revoked, next_update_s, unsigned },
-    ))
+    let Lists { all, next_update_s, unsigned, unknown } = lists;
+    let all = settings.crl.is_some().then_some(all);
+    let is_required = settings.client_cert == ClientCert::Required;
+    let trust = Arc::new(Trust::new(cas, all, provider.clone(), is_required));
+    Ok(Clients { trust, next_update_s, unsigned, unknown })
 }
 
-fn cas(file: &Path, now_s: u64) -> Result<Vec<Ca>, TlsError> {
+fn cas(file: &Path) -> Result<Vec<Ca>, TlsError> {
     let error = |cause| TlsError { file: TlsFile::ClientCa, path: file.into(), cause };
     let mut cas = Vec::new();
     for der in certificates(file).map_err(error)? {
@@ -104,157 +88,35 @@ fn cas(file: &Path, now_s: u64) -> Result<Vec<Ca>, TlsError> {
         if !facts.is_ca {
             return Err(error(TlsCause::NoCa(facts.subject)));
         }
-        cas.push(Ca { der, facts });
-    }
-    let last = cas.iter().map(|ca| ca.facts.not_after_s).max().unwrap_or_default();
-    if last < now_s {
-        return Err(error(TlsCause::NoValidCa(date(last).to_string())));
+        let anchor = anchor_from_trusted_cert(&der);
+        let anchor = anchor.map_err(|e| error(TlsCause::Rejected(e.to_string())))?.to_owned();
+        cas.push(Ca { anchor, facts });
     }
     Ok(cas)
 }
 
-/// All lists with whose they are, and those that are of a CA by name and not by its key.
-fn read_lists(
-    file: &Path,
-    cas: &[Ca],
-    provider: &CryptoProvider,
-) -> Result<(Vec<List>, Vec<certificate::Revoked>), TlsError> {
+fn read_lists(file: &Path, cas: &[Ca], provider: &CryptoProvider) -> Result<Lists, TlsError> {
     let error = |cause| TlsError { file: TlsFile::Crl, path: file.into(), cause };
     let bytes = reload::read(file).map_err(|e| error(TlsCause::Unreadable(e)))?;
     let ders = sections(&bytes, WANTED_LIST, CertificateRevocationListDer::from_pem).map_err(error)?;
-    let (mut lists, mut unsigned) = (Vec::new(), Vec::new());
+    let mut lists = Lists::default();
     for der in ders {
-        let read = certificate::revoked(&der).map_err(|e| error(TlsCause::Der(WANTED_LIST, e)))?;
-        let named: Vec<_> = cas.iter().filter(|ca| ca.facts.subject_der == read.issuer).collect();
-        let algorithms = &provider.signature_verification_algorithms;
-        let signer = named.iter().find(|ca| ca.facts.key.signed(&der, algorithms));
-        match signer {
-            None if !named.is_empty() => unsigned.push(read),
-            signer => lists.push(List { der, read, signer: signer.map(|ca| ca.facts.key.clone()) }),
-        }
-    }
-    Ok((lists, unsigned))
-}
-
-/// The CAs in groups, in none of which two different keys have one name.
-fn groups<'a>(cas: impl Iterator<Item = &'a Ca>) -> Vec<Vec<&'a Ca>> {
-    let mut groups: Vec<Vec<&Ca>> = Vec::new();
-    for ca in cas {
-        let (name, key) = (&ca.facts.subject_der, &ca.facts.key);
-        let fits = |group: &&mut Vec<&Ca>| {
-            group.iter().all(|other| other.facts.subject_der != *name || other.facts.key == *key)
-        };
-        match groups.iter_mut().find(fits) {
-            Some(group) => group.push(ca),
-            None => groups.push(vec![ca]),
-        }
-    }
-    groups
-}
-
-fn verifier(
-    settings: &TlsSettings,
-    groups: &[Vec<&Ca>],
-    lists: &[List],
-    provider: &Arc<CryptoProvider>,
-) -> Result<Verifier, TlsError> {
-    let mut verifiers = Vec::new();
-    for group in groups {
-        let mut roots = RootCertStore::empty();
-        for ca in group {
-            let rejected = |e: Error| settings.error(TlsFile::ClientCa, TlsCause::Rejected(e.to_string()));
-            roots.add(ca.der.clone()).map_err(rejected)?;
-        }
-        let of_group = |list: &&List| {
-            list.signer.as_ref().is_none_or(|signer| group.iter().any(|ca| ca.facts.key == *signer))
-        };
-        let lists = lists.iter().filter(of_group).map(|list| list.der.clone());
-        let builder =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).with_crls(lists);
-        let builder = match settings.client_cert {
-            ClientCert::Required => builder,
-            ClientCert::Optional | ClientCert::None => builder.allow_unauthenticated(),
-        };
-        let rejected = |e: rustls::server::VerifierBuilderError| {
-            settings.error(TlsFile::Crl, TlsCause::Rejected(e.to_string()))
-        };
-        verifiers.push(builder.build().map_err(rejected)?);
-    }
-    Ok(match verifiers.len() {
-        1 => verifiers.swap_remove(0),
-        _ => Arc::new(AnyOf::new(verifiers)),
-    })
-}
-
-/// Takes a client that one of several verifiers takes.
-#[derive(Debug)]
-struct AnyOf {
-    verifiers: Vec<Verifier>,
-    hints: Vec<DistinguishedName>,
-}
-
-impl AnyOf {
-    /// Of one at least.
-    fn new(verifiers: Vec<Verifier>) -> Self {
-        let hints = verifiers.iter().flat_map(|verifier| verifier.root_hint_subjects().to_vec()).collect();
-        AnyOf { verifiers, hints }
-    }
-}
-
-/// How much an error says of the client: of another CA's key it is a stranger.
-fn weight(error: &Error) -> u8 {
-    match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => 0,
-        Error::InvalidCertificate(CertificateError::BadSignature) => 1,
-        _ => 2,
-    }
-}
-
-impl ClientCertVerifier for AnyOf {
-    fn client_auth_mandatory(&self) -> bool {
-        self.verifiers.iter().all(|verifier| verifier.client_auth_mandatory())
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.hints
-    }
-
-    fn verify_client_cert(
-        &self,
-        own: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        let mut worst = Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        for verifier in &self.verifiers {
-            match verifier.verify_client_cert(own, between, now) {
-                Ok(verified) => return Ok(verified),
-                Err(error) if weight(&error) >= weight(&worst) => worst = error,
-                Err(_) => {}
+        let read = certificate::list(&der).map_err(|e| error(TlsCause::Der(WANTED_LIST, e)))?;
+        let owned = OwnedCertRevocationList::from_der(&der);
+        let owned = owned.map_err(|e| error(TlsCause::Rejected(e.to_string())))?;
+        let list = List::new(CertRevocationList::Owned(owned), der);
+        let is_named = cas.iter().any(|ca| list.is_named(&ca.issuer()));
+        let is_signed = cas.iter().any(|ca| list.is_of(&ca.issuer(), provider));
+        if is_named && !is_signed {
+            lists.unsigned.push(read.issuer);
+        } else {
+            let due = lists.next_update_s.into_iter().chain(read.next_update_s).min();
+            lists.next_update_s = due;
+            if !is_named {
+                lists.unknown.push(read.issuer);
             }
         }
-        Err(worst)
+        lists.all.push(list);
     }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        own: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifiers[0].verify_tls12_signature(message, own, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        own: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifiers[0].verify_tls13_signature(message, own, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifiers[0].supported_verify_schemes()
-    }
+    Ok(lists)
 }

@@ -8,9 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible};
 
-use super::certificate::{NoIdentity, date};
+use super::{
+    certificate::{NoIdentity, date},
+    trust::Distrust,
+};
 
 /// Lines that the log takes at once.
 const TOLD_BURST: u32 = 20;
@@ -24,13 +27,17 @@ pub(super) enum Failure {
     Expired(String),
     #[error("its certificate is not valid yet{0}: is this machine's clock right?")]
     NotYetValid(String),
-    #[error("its certificate is from a CA that is not in client_ca")]
+    #[error(
+        "its certificate is from a CA that is not in client_ca: add the CA, or give it a certificate of one that is there"
+    )]
     UnknownCa,
+    #[error("{0}")]
+    Chain(Distrust),
     #[error("its certificate is not for clients: its extended key usage lacks clientAuth")]
     Usage,
-    #[error("its certificate is revoked")]
+    #[error("its certificate is revoked: give it a new one if it is to connect")]
     Revoked,
-    #[error("whether its certificate is revoked is not known: crl has no list of its issuer")]
+    #[error("whether its certificate is revoked is not known: crl has no list that its issuer made for it")]
     RevocationUnknown,
     #[error("its certificate is not good: {0}")]
     BadCertificate(String),
@@ -68,6 +75,11 @@ impl Failure {
                 _ => Failure::Other(error.to_string()),
             };
         };
+        Failure::of(error)
+    }
+
+    /// From what the library says.
+    pub fn of(error: &Error) -> Self {
         match error {
             Error::InvalidCertificate(error) => Failure::certificate(error),
             Error::NoCertificatesPresented => Failure::NoCertificate,
@@ -104,6 +116,10 @@ impl Failure {
             E::InvalidPurpose | E::InvalidPurposeContext { .. } => Failure::Usage,
             E::Revoked => Failure::Revoked,
             E::UnknownRevocationStatus => Failure::RevocationUnknown,
+            E::Other(OtherError(cause)) => match cause.downcast_ref::<Distrust>() {
+                Some(distrust) => Failure::Chain(distrust.clone()),
+                None => Failure::BadCertificate(cause.to_string()),
+            },
             error => Failure::BadCertificate(error.to_string()),
         }
     }
@@ -127,6 +143,7 @@ impl Failure {
             Failure::Expired(_) => "expired",
             Failure::NotYetValid(_) => "not_yet_valid",
             Failure::UnknownCa => "unknown_ca",
+            Failure::Chain(distrust) => distrust.label(),
             Failure::Usage => "usage",
             Failure::Revoked => "revoked",
             Failure::RevocationUnknown => "revocation_unknown",
@@ -189,6 +206,9 @@ mod tests {
 
     #[test]
     fn what_the_library_says_becomes_a_cause_with_a_label() {
+        let other = |distrust| {
+            Error::InvalidCertificate(CertificateError::Other(OtherError(std::sync::Arc::new(distrust))))
+        };
         for (error, label) in [
             (Error::InvalidCertificate(CertificateError::Expired), "expired"),
             (Error::InvalidCertificate(CertificateError::NotValidYet), "not_yet_valid"),
@@ -197,6 +217,8 @@ mod tests {
             (Error::InvalidCertificate(CertificateError::Revoked), "revoked"),
             (Error::InvalidCertificate(CertificateError::UnknownRevocationStatus), "revocation_unknown"),
             (Error::InvalidCertificate(CertificateError::BadSignature), "bad_certificate"),
+            (other(Distrust::CaExpired("CN=a".into(), "b".into())), "ca_expired"),
+            (other(Distrust::ForgedList("CN=a".into())), "revocation_unknown"),
             (Error::NoCertificatesPresented, "no_certificate"),
             (Error::InvalidMessage(InvalidMessage::InvalidContentType), "not_tls"),
             (Error::PeerIncompatible(PeerIncompatible::Tls12NotOffered), "version"),

@@ -5,10 +5,12 @@
 //!   key  ─▶ not for everybody to read ─┴▶ belong together ─┐
 //!   client_ca, crl ─▶ see `clients` ───────────────────────┴─▶ ServerConfig
 //! ```
-//! Nothing of a key is in an error. A certificate that is not valid yet is taken, as a machine without network time starts
-//! with a wrong clock; so is one that has expired, as everything else has to go on: a client that looks refuses it, and new
-//! lists of the revoked are loaded beside it. Both are warned of. Sessions are resumed on listeners without client certificates
-//! only: the library would not ask again whether a certificate is still good.
+//! Nothing of a key is in an error. A certificate that is not valid yet is taken, as a machine
+//! without network time starts with a wrong clock; so is one that has expired, as everything else
+//! has to go on: a client that looks refuses it, and new lists of the revoked are loaded beside it.
+//! Both are warned of. Nor does a client_ca without a CA that is valid now keep anything from
+//! starting. Sessions are resumed on listeners without client certificates only: the library would
+//! not ask again whether a certificate is still good.
 
 use std::{
     fs::Metadata,
@@ -16,13 +18,14 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rustls::{
     ServerConfig,
-    crypto::{CryptoProvider, ring},
+    crypto::ring,
     pki_types::{
-        CertificateDer, PrivateKeyDer,
+        CertificateDer, PrivateKeyDer, UnixTime,
         pem::{PemObject, SectionKind},
     },
     server::{NoServerSessionStorage, ServerSessionMemoryCache},
@@ -33,7 +36,8 @@ use super::{
     ClientCert, TlsSettings,
     certificate::{self, Facts},
     clients::{Clients, clients},
-    signature::PublicKey,
+    failure::Failure,
+    live::Chain,
 };
 use crate::ingest::reload;
 
@@ -114,23 +118,35 @@ pub enum TlsCause {
     /// A device's certificate, for example.
     #[error("the certificate of {0} is no CA's; name the certificate of the CA that signs the clients'")]
     NoCa(String),
-    /// Nobody could connect.
-    #[error("all of its CAs are expired, the last one on {0}; renew the CA")]
-    NoValidCa(String),
+    /// Nobody could connect, and by the ones before it devices can.
+    #[error("none of its CAs is valid now; renew the CA, or look whether this machine's clock is right")]
+    NoValidCa,
     /// Every client of this CA would be refused.
     #[error("no list of the CA {0}; every CA of client_ca needs its list here, one after the other")]
     NoList(String),
     /// It may be anybody's, and no device of this CA would get in with it.
     #[error("the list of the CA {0} is not signed by its key in client_ca; get the list anew from this CA")]
     ForgedList(String),
+    /// Whether they are revoked would not be known, and they are connected.
+    #[error(
+        "no list of the CA {0}, through which connected clients have their certificates; put its list beside the others, or \
+         revoke this CA"
+    )]
+    NoListBetween(String),
+    /// As above.
+    #[error(
+        "the list of the CA {0}, through which connected clients have their certificates, is not signed by its key; get the \
+         list anew from this CA"
+    )]
+    ForgedListBetween(String),
 }
 
 /// What is used until the next load.
 pub(super) struct Loaded {
     pub config: Arc<ServerConfig>,
     pub own: Facts,
-    pub clients: Clients,
-    provider: Arc<CryptoProvider>,
+    /// Without client certificates there is nothing to judge them by.
+    pub clients: Option<Clients>,
     /// The group may read the key.
     pub is_key_shared: bool,
 }
@@ -157,7 +173,7 @@ pub(super) fn load(settings: &TlsSettings, wall_ms: u64) -> Result<Loaded, TlsEr
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(rejected)?;
     let builder = match &clients {
-        Some((verifier, _)) => builder.with_client_cert_verifier(verifier.clone()),
+        Some(clients) => builder.with_client_cert_verifier(clients.trust.clone()),
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key).map_err(rejected)?;
@@ -171,24 +187,26 @@ pub(super) fn load(settings: &TlsSettings, wall_ms: u64) -> Result<Loaded, TlsEr
         config.session_storage = ServerSessionMemoryCache::new(RESUMABLE_MAX);
         config.send_tls13_tickets = 1;
     }
-    let (_, clients) = clients.unzip();
-    Ok(Loaded {
-        config: Arc::new(config),
-        own,
-        clients: clients.unwrap_or_default(),
-        provider,
-        is_key_shared,
-    })
+    Ok(Loaded { config: Arc::new(config), own, clients, is_key_shared })
 }
 
 impl Loaded {
-    /// The CA that signed a certificate whose issuer has this name: a signature is looked at only if two CAs have it.
-    pub fn signer(&self, certificate: &[u8], issuer: &[u8]) -> Option<PublicKey> {
-        let named: Vec<_> = self.clients.cas.iter().filter(|ca| *ca.subject_der == *issuer).collect();
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let signed = || named.iter().find(|ca| ca.key.signed(certificate, algorithms));
-        let signer = if let [only] = &named[..] { Some(only) } else { signed() };
-        signer.map(|ca| ca.key.clone())
+    /// Whether a client's chain is good at this time.
+    pub fn judge(&self, chain: &Chain, wall_ms: u64) -> Result<(), Failure> {
+        let Some(clients) = &self.clients else { return Ok(()) };
+        let now = UnixTime::since_unix_epoch(Duration::from_millis(wall_ms));
+        clients.trust.judge(&chain.own, &chain.between, now).map_err(|error| Failure::of(&error))
+    }
+
+    /// When the CAs of clients end, in seconds since 1970.
+    pub fn cas_end_s(&self) -> Vec<u64> {
+        let cas = self.clients.iter().flat_map(|clients| clients.trust.cas());
+        cas.map(|ca| ca.not_after_s).collect()
+    }
+
+    /// Whether a client with a good certificate could connect.
+    pub fn has_valid_ca(&self, wall_ms: u64) -> bool {
+        self.clients.as_ref().is_none_or(|clients| clients.trust.has_valid_ca(wall_ms / 1000))
     }
 }
 

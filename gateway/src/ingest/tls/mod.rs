@@ -3,33 +3,42 @@
 //! ```text
 //!   accept loop ──▶ serve (the connection's own task) ──▶ handshake ──good──▶ connection
 //!                                                            └ under tls_timeout; a failure is counted and told
-//!   reload ──▶ load ──▶ the next handshakes; connections whose certificate is now revoked are ended
+//!   reload ──▶ load ──▶ the next handshakes; connections whose chain is no longer good are ended
+//!   time ────▶ a certificate or CA ends ──▶ likewise
 //! ```
-//! Reading order: here, `files`, `clients`, `certificate`, `signature`, `failure`. Handshakes under way go on with what was loaded when they began; a
-//! client that is revoked meanwhile is found afterwards, because it is listed before the revoked are looked at. Connections
-//! stay when certificates, keys and CAs are replaced: only a certificate's revocation ends them.
+//! Reading order: here, `files`, `clients`, `trust`, `live`, `certificate`, `signature`, `failure`,
+//! `warnings`. A connection lives as long as a handshake with its chain would be let through: its
+//! certificate and those up to the CA are neither expired nor revoked, and the CA is in client_ca
+//! and valid. Handshakes under way go on with what was loaded when they began, and are judged again
+//! afterwards if something else was loaded meanwhile. A load whose lists would leave it unknown
+//! whether a connected client is revoked is refused: a list that is missing or forged must not end
+//! what is good.
 //!
-//! Limits: the place of a connection is taken before its handshake, so there are no more of these than of connections. An idle
-//! connection has about 9 KB more than a plain one: the library's state, the client's certificate and 4 KB to read into. It
-//! writes no file and keeps nothing over a restart. It does not judge what an identity may do.
+//! Limits: the place of a connection is taken before its handshake, so there are no more of these
+//! than of connections. An idle connection has about 9 KB more than a plain one: the library's
+//! state, the client's chain twice and 4 KB to read into. It writes no file and keeps nothing over
+//! a restart. It does not judge what an identity may do.
 
 mod certificate;
 mod clients;
 mod failure;
 mod files;
+mod live;
 mod signature;
+mod trust;
+mod warnings;
 
-use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::spawn_blocking, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
 
 pub use files::{TlsCause, TlsError, TlsFile};
 
 use super::{
     connection::{self, Shared},
-    error::Fault,
     origin::Origin,
     places::Place,
     registry::Kick,
@@ -37,15 +46,15 @@ use super::{
     socket::{Wire, linger},
 };
 use crate::{clock, store::Intake, telemetry};
-use certificate::{CertificateId, NoIdentity, Peer, date};
+use certificate::date;
 use failure::{Failure, Throttle};
 use files::Loaded;
+use live::{Chain, Connection, Connections, Live};
+use trust::Distrust;
+use warnings::warnings;
 
 /// How long a client that was refused is still read from, so that it reads why.
 const LINGER: Duration = Duration::from_millis(500);
-/// From this many days before the end of a certificate on, it is warned of.
-const EXPIRY_WARNING_DAYS: u64 = 30;
-const DAY_S: u64 = 24 * 3600;
 
 /// Whether clients show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,7 +97,8 @@ impl TlsSettings {
     /// # Errors
     /// [`TlsError`]: the first file that cannot be used.
     pub fn check(&self, wall_ms: u64) -> Result<Vec<String>, TlsError> {
-        Ok(warnings(self, &files::load(self, wall_ms)?, wall_ms / 1000))
+        let loaded = files::load(self, wall_ms)?;
+        Ok(warnings(self, &loaded, wall_ms).into_iter().chain(warnings::notes(&loaded)).collect())
     }
 
     fn error(&self, file: TlsFile, cause: TlsCause) -> TlsError {
@@ -107,16 +117,9 @@ pub(super) struct Tls {
     /// As configured: the label of its metric.
     listener: String,
     settings: TlsSettings,
-    loaded: RwLock<Loaded>,
-    /// Connections with a certificate, by a number of their own.
-    certified: Mutex<Certified>,
+    loaded: RwLock<Arc<Loaded>>,
+    live: Live,
     throttle: Mutex<Throttle>,
-}
-
-#[derive(Default)]
-struct Certified {
-    last: u64,
-    connections: HashMap<u64, (CertificateId, Kick)>,
 }
 
 impl fmt::Debug for Tls {
@@ -132,8 +135,8 @@ impl Tls {
         let tls = Tls {
             listener: address.to_string(),
             settings,
-            loaded: RwLock::new(loaded),
-            certified: Mutex::default(),
+            loaded: RwLock::new(Arc::new(loaded)),
+            live: Live::default(),
             throttle: Mutex::default(),
         };
         tls.set_expiry();
@@ -146,13 +149,30 @@ impl Tls {
             .set(expiry_s as f64);
     }
 
-    /// The handshake, and who the client is by its certificate.
-    async fn handshake(
-        &self,
-        stream: TcpStream,
-    ) -> Result<(Box<TlsStream<TcpStream>>, Option<Peer>), Failure> {
-        let config = self.loaded.read().config.clone();
-        let stream = match TlsAcceptor::from(config).accept(stream).into_fallible().await {
+    /// Ends connections whose chain time has made bad, until `shutdown`.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            let cas_end_s = self.loaded.read().cas_end_s();
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = self.live.wait(&cas_end_s, clock::wall_ms()) => {}
+            }
+            let tls = self.clone();
+            let looked = spawn_blocking(move || tls.end_due(clock::wall_ms())).await;
+            if let Err(failed) = looked {
+                tracing::error!(
+                    "a look at the clients' certificates failed: {failed}: this is a defect, please report it"
+                );
+            }
+        }
+    }
+
+    /// The handshake, what it was made with, and what the client showed.
+    async fn handshake(&self, stream: TcpStream) -> Result<Shaken, Failure> {
+        let at_ms = clock::wall_ms();
+        let loaded = self.loaded.read().clone();
+        let stream = match TlsAcceptor::from(loaded.config.clone()).accept(stream).into_fallible().await {
             Ok(stream) => stream,
             Err((error, mut stream)) => {
                 let failure = Failure::judge(&error);
@@ -165,16 +185,8 @@ impl Tls {
                 return Err(failure);
             }
         };
-        let certificates = stream.get_ref().1.peer_certificates();
-        let peer = certificates.and_then(|chain| chain.first()).map(|own| self.peer(own)).transpose()?;
-        Ok((Box::new(stream), peer))
-    }
-
-    /// Who a client is, and by which CA.
-    fn peer(&self, der: &[u8]) -> Result<Peer, NoIdentity> {
-        let Peer { identity, id } = certificate::peer(der)?;
-        let signer = self.loaded.read().signer(der, &id.issuer);
-        Ok(Peer { identity, id: id.of(signer) })
+        let chain = stream.get_ref().1.peer_certificates().and_then(Chain::new);
+        Ok(Shaken { stream: Box::new(stream), chain, loaded, at_ms })
     }
 
     fn failed(&self, origin: &Origin, failure: &Failure) {
@@ -192,30 +204,74 @@ impl Tls {
         }
     }
 
-    /// Lists a connection for as long as the answer lives. `None`: its certificate was revoked meanwhile.
-    fn enter(self: &Arc<Self>, id: CertificateId, kick: &Kick) -> Option<Entry> {
-        let mut certified = self.certified.lock();
-        certified.last += 1;
-        let number = certified.last;
-        certified.connections.insert(number, (id.clone(), kick.clone()));
-        drop(certified);
+    /// Keeps a connection's chain for as long as the answer lives.
+    ///
+    /// # Errors
+    /// It is not good by what was loaded since its handshake.
+    fn enter(
+        self: &Arc<Self>,
+        connection: Connection,
+        loaded: &Arc<Loaded>,
+        at_ms: u64,
+    ) -> Result<Entry, Failure> {
+        let connection = Arc::new(connection);
+        let number = self.live.add(connection.clone(), at_ms / 1000);
         let entry = Entry { tls: self.clone(), number };
-        (!self.loaded.read().clients.revoked.contains(&id)).then_some(entry)
+        // Whatever is loaded from here on finds it.
+        let current = self.loaded.read().clone();
+        if !Arc::ptr_eq(&current, loaded) {
+            current.judge(&connection.chain, clock::wall_ms())?;
+        }
+        Ok(entry)
     }
 
-    fn end_revoked(&self) {
-        let loaded = self.loaded.read();
-        let certified = self.certified.lock();
-        let revoked = certified.connections.values().filter(|(id, _)| loaded.clients.revoked.contains(id));
-        let mut ended = 0;
-        for (_, kick) in revoked {
-            kick.leave(Fault::NotAuthorized);
-            ended += 1;
-        }
-        if ended > 0 {
-            tracing::warn!(listener = %self.listener, "connections ended because their certificate is revoked: {ended}");
-        }
+    fn end_due(&self, wall_ms: u64) {
+        let loaded = self.loaded.read().clone();
+        let due = self.live.due(&loaded.cas_end_s(), wall_ms / 1000);
+        live::end(&self.listener, &bad(&loaded, due, wall_ms));
     }
+
+    /// Uses what was loaded, and ends the connections that are not good by it.
+    fn replace(&self, loaded: Loaded, wall_ms: u64) -> Result<(), TlsError> {
+        let before = self.live.all();
+        let known: HashSet<u64> = before.iter().map(|(number, _)| *number).collect();
+        let mut ended = bad(&loaded, before, wall_ms);
+        let unlisted = ended.iter().find_map(|(_, failure)| match failure {
+            Failure::Chain(Distrust::NoList(ca)) => Some(TlsCause::NoListBetween(ca.clone())),
+            Failure::Chain(Distrust::ForgedList(ca)) => Some(TlsCause::ForgedListBetween(ca.clone())),
+            _ => None,
+        });
+        if let Some(cause) = unlisted {
+            return Err(self.settings.error(TlsFile::Crl, cause));
+        }
+        let loaded = Arc::new(loaded);
+        *self.loaded.write() = loaded.clone();
+        self.set_expiry();
+        // Those that came meanwhile.
+        let mut new = self.live.all();
+        new.retain(|(number, _)| !known.contains(number));
+        ended.extend(bad(&loaded, new, wall_ms));
+        live::end(&self.listener, &ended);
+        Ok(())
+    }
+}
+
+/// Those whose chains are not good, and why.
+fn bad(loaded: &Loaded, connections: Connections, wall_ms: u64) -> Vec<(Arc<Connection>, Failure)> {
+    let judged = connections.into_iter().filter_map(|(_, connection)| {
+        let failure = loaded.judge(&connection.chain, wall_ms).err()?;
+        Some((connection, failure))
+    });
+    judged.collect()
+}
+
+/// A handshake that is done.
+struct Shaken {
+    stream: Box<TlsStream<TcpStream>>,
+    chain: Option<Chain>,
+    loaded: Arc<Loaded>,
+    /// When it began, by the clock on the wall.
+    at_ms: u64,
 }
 
 /// A connection with a certificate.
@@ -226,7 +282,7 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.tls.certified.lock().connections.remove(&self.number);
+        self.tls.live.remove(self.number);
     }
 }
 
@@ -253,10 +309,11 @@ pub(super) async fn serve(
         () = token.cancelled() => return,
         shaken = handshake => shaken.unwrap_or(Err(Failure::Timeout)),
     };
-    let entered = shaken.and_then(|(stream, peer)| {
-        let Some(Peer { identity, id }) = peer else { return Ok((stream, None)) };
-        let entry = tls.enter(id, &kick).ok_or(Failure::Revoked)?;
-        origin.certified = Some(identity);
+    let entered = shaken.and_then(|Shaken { stream, chain, loaded, at_ms }| {
+        let Some(chain) = chain else { return Ok((stream, None)) };
+        let identity = certificate::identity(&chain.own)?;
+        origin.certified = Some(identity.clone());
+        let entry = tls.enter(Connection { identity, chain, kick: kick.clone() }, &loaded, at_ms)?;
         Ok((stream, Some(entry)))
     });
     let (stream, entry) = match entered {
@@ -285,75 +342,20 @@ impl Reloadable for Tls {
     fn load(&self, wall_ms: u64) -> Result<(), String> {
         let loaded = files::load(&self.settings, wall_ms).map_err(|error| error.to_string())?;
         let ends_s = loaded.own.not_after_s;
+        let used = self.loaded.read().clone();
         // One that has expired is served if there is none better.
-        if ends_s < wall_ms / 1000 && ends_s < self.loaded.read().own.not_after_s {
+        if ends_s < wall_ms / 1000 && ends_s < used.own.not_after_s {
             let cause = TlsCause::Expired(date(ends_s).to_string());
             return Err(self.settings.error(TlsFile::Cert, cause).to_string());
         }
-        *self.loaded.write() = loaded;
-        self.set_expiry();
-        self.end_revoked();
-        Ok(())
+        if used.has_valid_ca(wall_ms) && !loaded.has_valid_ca(wall_ms) {
+            return Err(self.settings.error(TlsFile::ClientCa, TlsCause::NoValidCa).to_string());
+        }
+        self.replace(loaded, wall_ms).map_err(|error| error.to_string())
     }
 
     fn warnings(&self, wall_ms: u64) -> Vec<String> {
-        let said = warnings(&self.settings, &self.loaded.read(), wall_ms / 1000);
+        let said = warnings(&self.settings, &self.loaded.read(), wall_ms);
         said.iter().map(|warning| format!("listener {}: {warning}", self.listener)).collect()
-    }
-}
-
-fn warnings(settings: &TlsSettings, loaded: &Loaded, now_s: u64) -> Vec<String> {
-    let mut said = Vec::new();
-    let cert = settings.cert.display();
-    said.extend(expiry(&format!("the certificate {cert}"), loaded.own.not_after_s, now_s));
-    if loaded.own.not_before_s > now_s {
-        let from = date(loaded.own.not_before_s);
-        said.push(format!(
-            "the certificate {cert} is not valid before {from}: is this machine's clock right?"
-        ));
-    }
-    for ca in &loaded.clients.cas {
-        said.extend(expiry(&format!("the CA {} in client_ca", ca.subject), ca.not_after_s, now_s));
-    }
-    if let Some(due) = loaded.clients.next_update_s.filter(|due| *due < now_s) {
-        said.push(format!("crl was to be renewed by {}: the old list is used on", date(due)));
-    }
-    for issuer in &loaded.clients.unsigned {
-        said.push(format!("crl has a list of {issuer} that no CA in client_ca signed: it is not used"));
-    }
-    if loaded.is_key_shared {
-        said.push(format!("its group may read the key {}: chmod 600 it", settings.key.display()));
-    }
-    said
-}
-
-/// The number of days is part of the words, so that they are new, and logged, every day.
-fn expiry(what: &str, not_after_s: u64, now_s: u64) -> Option<String> {
-    let on = date(not_after_s);
-    match not_after_s.checked_sub(now_s).map(|left_s| left_s / DAY_S) {
-        None => Some(format!("{what} expired on {on}: renew it")),
-        Some(days) if days < EXPIRY_WARNING_DAYS => {
-            Some(format!("{what} expires in {days} days, on {on}: renew it"))
-        }
-        Some(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_certificate_is_told_from_thirty_days_before_it_on() {
-        let end = 100 * DAY_S;
-        for (now_s, said) in [
-            (end - 30 * DAY_S, None),
-            (end - 30 * DAY_S + 1, Some("it expires in 29 days, on 1970-04-11T00:00:00Z: renew it")),
-            (end - 6 * DAY_S, Some("it expires in 6 days, on 1970-04-11T00:00:00Z: renew it")),
-            (end, Some("it expires in 0 days, on 1970-04-11T00:00:00Z: renew it")),
-            (end + 1, Some("it expired on 1970-04-11T00:00:00Z: renew it")),
-        ] {
-            assert_eq!(expiry("it", end, now_s).as_deref(), said);
-        }
     }
 }

@@ -13,7 +13,7 @@ use x509_cert::der::{
 const SEQUENCE: u8 = 0x30;
 
 /// A public key, as the DER of its SubjectPublicKeyInfo.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PublicKey(pub Box<[u8]>);
 
 impl PublicKey {
