@@ -28,6 +28,7 @@ use std::{
 };
 
 use ca::{Ca, Pair, Wish, days};
+use rcgen::CrlScope;
 use rustls::{ClientConfig, ClientConnection, StreamOwned, crypto::ring, pki_types::ServerName};
 use tempfile::TempDir;
 use tidegate::clock;
@@ -72,8 +73,8 @@ struct Case {
 enum Change {
     /// It is there from the first.
     Nothing,
-    /// By time alone.
-    Time,
+    /// By time alone: the last second in which it is good, since 1970.
+    Time(u64),
     /// By other files.
     Files(fn(&World)),
 }
@@ -106,6 +107,9 @@ fn rows() -> Vec<Row> {
         ("device revoked",           revoked_device,         Ended("its certificate is revoked"),      Loaded,                             Refused("its certificate is revoked"),     Refused("its certificate is revoked")),
         ("device below revoked",     revoked_below,          Ended("its certificate is revoked"),      Loaded,                             Refused("its certificate is revoked"),     Refused("its certificate is revoked")),
         ("intermediate revoked",     revoked_intermediate,   Ended("the CA CN=workshop between its"),  Loaded,                             Refused("the CA CN=workshop between its"), Refused("the CA CN=workshop between its")),
+        ("device on a part's list",  revoked_on_a_part,      Ended("its certificate is revoked"),      Loaded,                             Refused("its certificate is revoked"),     Refused("its certificate is revoked")),
+        ("list of the other part",   list_of_the_other_part, In,                                       Kept("no list for the part of"),    In,                                        Refused("crl has no list that its issuer")),
+        ("CA's second list",         revoked_on_the_second,  Ended("its certificate is revoked"),      Loaded,                             Refused("its certificate is revoked"),     Refused("its certificate is revoked")),
         // unsigned list, or none
         ("CA's list unsigned",       unsigned_list,          In,                                       Kept("is not signed by its key"),   In,                                        Down("is not signed by its key")),
         ("unsigned beside a good",   unsigned_beside,        In,                                       Warned("no CA in client_ca signed"), In,                                       In),
@@ -119,20 +123,23 @@ fn rows() -> Vec<Row> {
 }
 
 fn expired_device(world: &World) -> Case {
-    Device::new(&world.root.sign_until(Wish::client("stall-3", 7), soon_s()), None).ends()
+    let end_s = soon_s();
+    Device::new(&world.root.sign_until(Wish::client("stall-3", 7), end_s), None).ends(end_s)
 }
 
 fn expired_intermediate(world: &World) -> Case {
-    let workshop = world.root.authorize("workshop", 70, soon_s());
+    let end_s = soon_s();
+    let workshop = world.root.authorize("workshop", 70, end_s);
     world.put("revoked.pem", &(world.root.revoke(&[], 30) + &workshop.revoke(&[], 30)));
     world.reload();
-    Device::new(&workshop.sign(Wish::client("stall-3", 7)), Some(&workshop)).ends()
+    Device::new(&workshop.sign(Wish::client("stall-3", 7)), Some(&workshop)).ends(end_s)
 }
 
 fn expired_ca(world: &World) -> Case {
-    world.put("ca.pem", &world.root.dated((days(-1), soon_s())));
+    let end_s = soon_s();
+    world.put("ca.pem", &world.root.dated((days(-1), end_s)));
     world.reload();
-    world.direct().ends()
+    world.direct().ends(end_s)
 }
 
 fn expired_other_ca(world: &World) -> Case {
@@ -201,6 +208,22 @@ fn revoked_intermediate(world: &World) -> Case {
     world.below().after(|world| world.put("revoked.pem", &world.root.revoke(&[World::WORKSHOP], 30)))
 }
 
+fn revoked_on_a_part(world: &World) -> Case {
+    world.direct().after(|world| {
+        world.put("revoked.pem", &world.root.revoke_of(&[7], 30, Some(CrlScope::UserCertsOnly)));
+    })
+}
+
+fn list_of_the_other_part(world: &World) -> Case {
+    world.direct().after(|world| {
+        world.put("revoked.pem", &world.root.revoke_of(&[7], 30, Some(CrlScope::CaCertsOnly)));
+    })
+}
+
+fn revoked_on_the_second(world: &World) -> Case {
+    world.direct().after(|world| world.put("revoked.pem", &(world.lists() + &world.root.revoke(&[7], 30))))
+}
+
 fn unsigned_list(world: &World) -> Case {
     world.direct().after(|world| world.put("revoked.pem", &Ca::new("devices", (-1, 900)).revoke(&[7], 30)))
 }
@@ -259,8 +282,8 @@ impl Device {
         Case { device: self, change: Change::Nothing }
     }
 
-    fn ends(self) -> Case {
-        Case { device: self, change: Change::Time }
+    fn ends(self, end_s: u64) -> Case {
+        Case { device: self, change: Change::Time(end_s) }
     }
 
     fn after(self, change: fn(&World)) -> Case {
@@ -469,15 +492,17 @@ fn check_restart(world: &mut World, device: &Device, outcome: Outcome) {
     assert!(world.log().contains(words), "{}", world.log());
 }
 
-fn live_one_row(&(_, condition, live, reload, handshake, restart): &Row) {
+fn live_one_row(&(name, condition, live, reload, handshake, restart): &Row) {
     let mut world = World::open();
     let Case { device, change } = condition(&world);
     let port = world.port();
     let connected = (!matches!(live, Never)).then(|| device.connect(port).unwrap());
     match change {
         // Nobody asks: the time is enough.
-        Change::Time => {
+        Change::Time(end_s) => {
             check_live(&world, connected, live);
+            let late_ms = clock::wall_ms().checked_sub((end_s + 1) * 1000);
+            println!("{name}: told {} ms after the end", late_ms.expect("it ended too early"));
             check_reload(&world, reload);
         }
         Change::Files(change) => {

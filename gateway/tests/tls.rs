@@ -680,6 +680,22 @@ async fn what_runs_out_is_warned_of_in_time() {
     house.enter(house.config(&TLS13, Some(&house.device("stall-3", 7))), b'l').await.unwrap();
 }
 
+#[test]
+fn a_check_names_lists_whose_signature_is_seen_only_when_a_device_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (servers, devices) = (Ca::new("servers", (-1, 900)), Ca::new("devices", (-1, 900)));
+    let tls = listener(folder.path(), &servers, &devices, ClientCert::Required).tls.unwrap();
+    let check = || tls.check(clock::wall_ms()).unwrap();
+    assert_eq!(check(), Vec::<String>::new());
+    let lists = devices.revoke(&[], 30) + &devices.authorize("workshop", 5, ca::days(90)).revoke(&[], 30);
+    fs::write(folder.path().join("revoked.pem"), lists).unwrap();
+    let said = check();
+    assert!(
+        said.len() == 1 && said[0].starts_with("crl has a list of CN=workshop, which is no CA"),
+        "{said:?}"
+    );
+}
+
 #[tokio::test]
 async fn two_cas_of_one_name_each_have_their_own_list_in_whatever_order() {
     for is_new_first in [false, true] {

@@ -9,9 +9,9 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
-    SerialNumber, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, CrlScope, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate::clock;
@@ -131,6 +131,11 @@ impl Ca {
 
     /// A list of revoked serial numbers, due to be renewed in so many days.
     pub fn revoke(&self, serials: &[u64], due: i64) -> String {
+        self.revoke_of(serials, due, None)
+    }
+
+    /// As above, of a part of what it signs.
+    pub fn revoke_of(&self, serials: &[u64], due: i64, scope: Option<CrlScope>) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: at!(-1),
@@ -141,7 +146,10 @@ impl Ca {
             this_update: at!(-2),
             next_update: at!(due),
             crl_number: 1.into(),
-            issuing_distribution_point: None,
+            issuing_distribution_point: scope.map(|scope| CrlIssuingDistributionPoint {
+                distribution_point: CrlDistributionPoint { uris: vec!["http://crl.example".into()] },
+                scope: Some(scope),
+            }),
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };

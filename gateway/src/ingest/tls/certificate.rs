@@ -11,12 +11,18 @@ use x509_cert::{
     crl::CertificateList,
     der::{Decode as _, Encode as _, oid::AssociatedOid, oid::db::rfc4519, oid::db::rfc5280},
     ext::pkix::{
-        BasicConstraints, ExtendedKeyUsage, SubjectAltName, name::DirectoryString, name::GeneralName,
+        BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, name::DirectoryString,
+        name::GeneralName,
     },
 };
 
 use super::signature::PublicKey;
 use crate::ingest::access::identity::{BadName, check_name};
+
+/// Longest chain of certificates that a client may show, in bytes: it is kept as long as the client
+/// is connected. One of a device has about 600 bytes, and one with RSA keys and an intermediate
+/// 3,000.
+pub(super) const CHAIN_BYTES_MAX: usize = 16 * 1024;
 
 /// A certificate of our own or of a CA.
 #[derive(Debug, Clone)]
@@ -97,6 +103,13 @@ pub(super) fn list(der: &[u8]) -> Result<ListFacts, String> {
         issuer: list.issuer.to_string(),
         next_update_s: list.next_update.map(|time| time.to_unix_duration().as_secs()),
     })
+}
+
+/// Whether a CA's certificate lets its key sign lists of the revoked: one that says nothing does.
+pub(super) fn may_sign_lists(der: &[u8]) -> bool {
+    let Ok(certificate) = Certificate::from_der(der) else { return false };
+    let usage = extension::<KeyUsage>(certificate.tbs_certificate());
+    usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.crl_sign()))
 }
 
 /// A time for people.

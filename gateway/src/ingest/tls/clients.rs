@@ -21,9 +21,12 @@ use rustls::{
 use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
 
 use super::{
-    ClientCert, TlsSettings, certificate,
+    ClientCert, TlsSettings,
+    authority::Ca,
+    certificate,
     files::{TlsCause, TlsError, TlsFile, certificates, sections},
-    trust::{Ca, List, Trust},
+    lists::List,
+    trust::Trust,
 };
 use crate::ingest::reload;
 

@@ -12,7 +12,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherErr
 
 use super::{
     certificate::{NoIdentity, date},
-    trust::Distrust,
+    distrust::Distrust,
 };
 
 /// Lines that the log takes at once.

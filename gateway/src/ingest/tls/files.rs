@@ -135,6 +135,11 @@ pub enum TlsCause {
     NoListBetween(String),
     /// As above.
     #[error(
+        "no list for the part of the certificates that connected clients have; put the lists of all parts beside each other"
+    )]
+    NoListOfPart,
+    /// As above.
+    #[error(
         "the list of the CA {0}, through which connected clients have their certificates, is not signed by its key; get the \
          list anew from this CA"
     )]

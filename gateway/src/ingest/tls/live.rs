@@ -10,7 +10,7 @@
 //! next end is waited for by the clock on the wall, which is looked at every
 //! [`CLOCK_LOOK_INTERVAL`], as it may be set meanwhile.
 //!
-//! Limits: a chain of [`CHAIN_BYTES_MAX`](super::trust::CHAIN_BYTES_MAX) for each connection. It
+//! Limits: a chain of [`CHAIN_BYTES_MAX`](super::certificate::CHAIN_BYTES_MAX) for each connection. It
 //! reads no file and no clock.
 
 use std::{
@@ -23,13 +23,15 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Notify;
 
-use super::{certificate, failure::Failure};
+use super::{certificate, failure::Failure, warnings::expiry};
 use crate::ingest::{error::Fault, registry::Kick};
 
 /// How often the clock on the wall is looked at.
 const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// So many clients are named where connections are ended for one cause.
+/// So many clients are named in one line of the log.
 const NAMES_TOLD: usize = 5;
+/// What runs out is looked for so often, so that a client that comes and goes is not said each time.
+const SOON_LOOK_INTERVAL_S: u64 = 3600;
 
 /// What a client showed.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub(super) struct Chain {
     pub own: CertificateDer<'static>,
     /// Those that it showed beside it.
     pub between: Box<[CertificateDer<'static>]>,
-    /// Until when each of them is good, in seconds since 1970.
+    /// Until when each of them is good, in seconds since 1970; its own first.
     ends_s: Box<[u64]>,
 }
 
@@ -79,6 +81,8 @@ pub(super) struct Live {
 struct State {
     last: u64,
     connections: HashMap<u64, Judged>,
+    /// When it was looked for what runs out, and what was found.
+    soon: (u64, Option<String>),
 }
 
 #[derive(Debug)]
@@ -129,6 +133,18 @@ impl Live {
         due
     }
 
+    /// What is to be said of clients whose own certificates run out, and their connections with them.
+    pub fn soon(&self, now_s: u64) -> Option<String> {
+        let mut state = self.state.lock();
+        let State { connections, soon: (looked_s, said), .. } = &mut *state;
+        if now_s.abs_diff(*looked_s) >= SOON_LOOK_INTERVAL_S {
+            let connections = connections.values().map(|judged| &judged.connection);
+            let own = connections.filter_map(|one| Some((*one.chain.ends_s.first()?, &*one.identity)));
+            (*looked_s, *said) = (now_s, running_out(own, now_s));
+        }
+        said.clone()
+    }
+
     /// Waits until a certificate or a CA ends, or the clock is to be looked at again.
     pub async fn wait(&self, cas_end_s: &[u64], wall_ms: u64) {
         let now_s = wall_ms / 1000;
@@ -168,16 +184,28 @@ fn lines<'a>(ended: impl Iterator<Item = (&'a str, &'a Failure)>) -> Vec<String>
     for (identity, failure) in ended {
         causes.entry(failure.label()).or_insert_with(|| (failure, Vec::new())).1.push(identity);
     }
-    let line = |(cause, mut names): (&Failure, Vec<&str>)| {
-        let count = names.len();
-        names.sort_unstable();
-        names.dedup();
-        let rest = names.len().saturating_sub(NAMES_TOLD);
-        names.truncate(NAMES_TOLD);
-        let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-        format!("connections ended: {count}, of {}{rest}: {cause}", names.join(", "))
+    let line = |(cause, names): (&Failure, Vec<&str>)| {
+        format!("connections ended: {}, of {}: {cause}", names.len(), some(names))
     };
     causes.into_values().map(line).collect()
+}
+
+/// The words for those of clients with these ends that are near.
+fn running_out<'a>(ends: impl Iterator<Item = (u64, &'a str)>, now_s: u64) -> Option<String> {
+    let near: Vec<_> = ends.filter(|(end_s, _)| expiry("", *end_s, now_s).is_some()).collect();
+    let first_s = near.iter().map(|(end_s, _)| *end_s).min()?;
+    let names = some(near.into_iter().map(|(_, name)| name).collect());
+    expiry(&format!("of the certificates of connected clients ({names}), the first"), first_s, now_s)
+}
+
+/// Some of these names, and how many more there are.
+fn some(mut names: Vec<&str>) -> String {
+    names.sort_unstable();
+    names.dedup();
+    let rest = names.len().saturating_sub(NAMES_TOLD);
+    names.truncate(NAMES_TOLD);
+    let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    names.join(", ") + &rest
 }
 
 #[cfg(test)]
@@ -232,6 +260,23 @@ mod tests {
             format!("connections ended: 1, of pump: {}", Failure::UnknownCa),
         ];
         assert_eq!(lines, wanted);
+    }
+
+    #[test]
+    fn what_runs_out_of_connected_clients_is_said_beforehand_and_looked_for_once_an_hour() {
+        let live = Live::default();
+        let day_s = 24 * 3600;
+        let far = live.add(connection(&[100 * day_s]), day_s);
+        assert_eq!(live.soon(day_s), None);
+        live.add(connection(&[10 * day_s, 2 * day_s]), day_s);
+        assert_eq!(live.soon(day_s + SOON_LOOK_INTERVAL_S - 1), None);
+        let words = |days, date| {
+            let first = format!("the first expires in {days} days, on {date}T00:00:00Z: renew it");
+            Some(format!("of the certificates of connected clients (a), {first}"))
+        };
+        assert_eq!(live.soon(day_s + SOON_LOOK_INTERVAL_S), words(8, "1970-01-11"));
+        live.remove(far);
+        assert_eq!(live.soon(9 * day_s), words(1, "1970-01-11"));
     }
 
     #[test]

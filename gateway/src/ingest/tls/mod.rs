@@ -6,8 +6,8 @@
 //!   reload ──▶ load ──▶ the next handshakes; connections whose chain is no longer good are ended
 //!   time ────▶ a certificate or CA ends ──▶ likewise
 //! ```
-//! Reading order: here, `files`, `clients`, `trust`, `live`, `certificate`, `signature`, `failure`,
-//! `warnings`. A connection lives as long as a handshake with its chain would be let through: its
+//! Reading order: here, `files`, `clients`, `trust`, `lists`, `authority`, `live`, `certificate`,
+//! `signature`, `distrust`, `failure`, `warnings`. A connection lives as long as a handshake with its chain would be let through: its
 //! certificate and those up to the CA are neither expired nor revoked, and the CA is in client_ca
 //! and valid. Handshakes under way go on with what was loaded when they began, and are judged again
 //! afterwards if something else was loaded meanwhile. A load whose lists would leave it unknown
@@ -19,10 +19,13 @@
 //! state, the client's chain twice and 4 KB to read into. It writes no file and keeps nothing over
 //! a restart. It does not judge what an identity may do.
 
+mod authority;
 mod certificate;
 mod clients;
+mod distrust;
 mod failure;
 mod files;
+mod lists;
 mod live;
 mod signature;
 mod trust;
@@ -47,10 +50,10 @@ use super::{
 };
 use crate::{clock, store::Intake, telemetry};
 use certificate::date;
+use distrust::Distrust;
 use failure::{Failure, Throttle};
 use files::Loaded;
 use live::{Chain, Connection, Connections, Live};
-use trust::Distrust;
 use warnings::warnings;
 
 /// How long a client that was refused is still read from, so that it reads why.
@@ -151,6 +154,9 @@ impl Tls {
 
     /// Ends connections whose chain time has made bad, until `shutdown`.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        if self.settings.client_cert == ClientCert::None {
+            return;
+        }
         loop {
             let cas_end_s = self.loaded.read().cas_end_s();
             tokio::select! {
@@ -237,6 +243,7 @@ impl Tls {
         let known: HashSet<u64> = before.iter().map(|(number, _)| *number).collect();
         let mut ended = bad(&loaded, before, wall_ms);
         let unlisted = ended.iter().find_map(|(_, failure)| match failure {
+            Failure::RevocationUnknown => Some(TlsCause::NoListOfPart),
             Failure::Chain(Distrust::NoList(ca)) => Some(TlsCause::NoListBetween(ca.clone())),
             Failure::Chain(Distrust::ForgedList(ca)) => Some(TlsCause::ForgedListBetween(ca.clone())),
             _ => None,
@@ -256,9 +263,10 @@ impl Tls {
     }
 }
 
-/// Those whose chains are not good, and why.
+/// Those whose chains are not good, and why, but for those that were told to leave already.
 fn bad(loaded: &Loaded, connections: Connections, wall_ms: u64) -> Vec<(Arc<Connection>, Failure)> {
-    let judged = connections.into_iter().filter_map(|(_, connection)| {
+    let stay = connections.into_iter().filter(|(_, connection)| connection.kick.cause().is_none());
+    let judged = stay.filter_map(|(_, connection)| {
         let failure = loaded.judge(&connection.chain, wall_ms).err()?;
         Some((connection, failure))
     });
@@ -355,7 +363,8 @@ impl Reloadable for Tls {
     }
 
     fn warnings(&self, wall_ms: u64) -> Vec<String> {
-        let said = warnings(&self.settings, &self.loaded.read(), wall_ms);
+        let mut said = warnings(&self.settings, &self.loaded.read(), wall_ms);
+        said.extend(self.live.soon(wall_ms / 1000));
         said.iter().map(|warning| format!("listener {}: {warning}", self.listener)).collect()
     }
 }

@@ -53,7 +53,7 @@ fn early(what: &str, not_before_s: u64, now_s: u64) -> Option<String> {
 }
 
 /// The number of days is part of the words, so that they are new, and logged, every day.
-fn expiry(what: &str, not_after_s: u64, now_s: u64) -> Option<String> {
+pub(super) fn expiry(what: &str, not_after_s: u64, now_s: u64) -> Option<String> {
     let on = date(not_after_s);
     match not_after_s.checked_sub(now_s).map(|left_s| left_s / DAY_S) {
         None => Some(format!("{what} expired on {on}: renew it")),
