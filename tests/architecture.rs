@@ -55,6 +55,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("webpki", &["ingest/tls/"]),
     ("tokio_rustls", &["ingest/tls/"]),
     ("x509_cert", &["ingest/tls/"]),
+    ("tungstenite", &["ingest/websocket/"]),
     ("toml", &["config/", "ingest/access/"]),
     ("argon2", &["ingest/access/"]),
     ("blake2", &["ingest/access/"]),

@@ -95,6 +95,7 @@ metrics! {
     LOCAL_QUEUED Gauge "tidegate_local_queued" "Messages in the queues of local subscribers.";
     RETAINED_MESSAGES Gauge "tidegate_retained_messages" "Retained messages.";
     TLS_FAILURES Counter "tidegate_tls_failures_total" "TLS handshakes that failed, by reason.";
+    WEBSOCKET_FAILURES Counter "tidegate_websocket_failures_total" "WebSockets that did not come about, or were closed for what their client sent, by reason.";
     CERTIFICATE_EXPIRY Gauge "tidegate_certificate_expiry_timestamp_seconds" "When the certificate of a listener with TLS expires, in seconds since 1970, by listener.";
     STORED_EVENTS Counter "tidegate_stored_events_total" "Events that are durable.";
     STORED_BYTES Counter "tidegate_stored_bytes_total" "Bytes of stored records.";
@@ -162,6 +163,7 @@ const BY_REASON: &[&str] = &[
     RELOAD_FAILURES,
     LOCAL_DROPPED,
     TLS_FAILURES,
+    WEBSOCKET_FAILURES,
     CERTIFICATE_EXPIRY,
     AUTHENTICATION_FAILURES,
     DENIED,

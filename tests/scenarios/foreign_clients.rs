@@ -1,5 +1,5 @@
 //! Clients and brokers that know nothing of Tidegate: mosquitto's tools and paho-mqtt before it, mosquitto and rumqttd
-//! behind it, MQTT 3.1.1 and 5; mosquitto's tools on MQTT 3.1, and mosquitto as a bridge.
+//! behind it, MQTT 3.1.1 and 5; mosquitto's tools on MQTT 3.1, mosquitto as a bridge, and MQTT.js over WebSocket.
 
 use std::{
     io::{BufRead, BufReader, Write as _},
@@ -9,17 +9,20 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 use tidegate_tests::{
     brokers::{self, Mosquitto},
+    ca::Ca,
     client::Client,
     clock::{wait_blocking, wait_for},
     codec::{Ack, Connect, Packet, Publish, Version},
+    enclosed::Network,
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
     oracle::{self, Recorder},
     paho::Paho,
-    tools,
+    ports, program, tools,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -383,4 +386,185 @@ fn a_client_that_is_refused_for_want_of_room_is_named_in_the_log_with_the_key_th
         .output();
     assert!(camera.is_ok_and(|camera| !camera.status.success()), "it is too long");
     told(&["a packet of 5019 bytes", "[limits] packet_bytes = 4096", "client=camera", "times=1"]);
+}
+
+/// `tests/clients/mqtt_over_websocket.js` with these arguments, and the lines that it says.
+struct OverWebSocket {
+    child: Child,
+    said: Receiver<Value>,
+}
+
+impl OverWebSocket {
+    fn start(mut node: Command, mode: &str, more: [&str; 4]) -> Self {
+        let mut child = node
+            .env("NODE_PATH", tools::node_modules())
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/mqtt_over_websocket.js"))
+            .arg(mode)
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node can be started");
+        let lines = BufReader::new(child.stdout.take().expect("standard output is a pipe")).lines();
+        let (said_in, said) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let _ = said_in.send(serde_json::from_str(&line).expect("JSON"));
+            }
+        });
+        Self { child, said }
+    }
+
+    fn next(&self) -> Value {
+        self.said.recv_timeout(LIMIT).expect("the client goes on")
+    }
+
+    /// All that it says to its end.
+    fn all(mut self) -> Vec<Value> {
+        let mut all = vec![];
+        while let Ok(line) = self.said.recv_timeout(LIMIT) {
+            all.push(line);
+        }
+        wait_blocking("the client to end", LIMIT, || matches!(self.child.try_wait(), Ok(Some(_))));
+        all
+    }
+}
+
+impl Drop for OverWebSocket {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A mosquitto with ports for WebSocket. Debian's listens for it on all addresses, whatever it is told.
+struct WebSocketPeer {
+    network: Network,
+    folder: TempDir,
+    mosquitto: Option<Child>,
+}
+
+/// What `exchange` says.
+const EXCHANGE_LINES: usize = 11;
+const PEER_WS: u16 = 9001;
+const PEER_WSS: u16 = 9002;
+
+impl WebSocketPeer {
+    /// With the certificate and the key that lie in the folder.
+    fn start(folder: TempDir) -> Self {
+        let at = folder.path().display();
+        let text = format!(
+            "user root\nallow_anonymous true\npersistence true\npersistence_location {at}/\nlistener 1883 127.0.0.1\n\
+             max_queued_messages 0\nmax_inflight_messages 1000\n\
+             listener {PEER_WS} 127.0.0.1\nprotocol websockets\n\
+             listener {PEER_WSS} 127.0.0.1\nprotocol websockets\n\
+             certfile {at}/server.pem\nkeyfile {at}/server.key\n"
+        );
+        std::fs::write(folder.path().join("mosquitto.conf"), text).expect("the folder is writable");
+        let mut peer = Self { network: Network::make(), folder, mosquitto: None };
+        peer.restart();
+        peer
+    }
+
+    /// SIGTERM, upon which it saves its sessions, and a start on them.
+    fn restart(&mut self) {
+        if let Some(mut child) = self.mosquitto.take() {
+            let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+            assert!(sent.is_ok_and(|status| status.success()), "SIGTERM can be sent");
+            child.wait().expect("it is our child");
+        }
+        let child = self
+            .network
+            .command(&tools::find("mosquitto"))
+            .arg("-c")
+            .arg(self.folder.path().join("mosquitto.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.mosquitto = Some(child.expect("mosquitto can be started"));
+        for port in [PEER_WS, PEER_WSS] {
+            self.network.wait_listening(port);
+        }
+    }
+
+    fn client(&self, mode: &str, more: [&str; 4]) -> OverWebSocket {
+        OverWebSocket::start(self.network.command(&tools::find("node")), mode, more)
+    }
+}
+
+impl Drop for WebSocketPeer {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.mosquitto {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A folder with a CA and what a server called `localhost` needs.
+fn certificates() -> TempDir {
+    let folder = tempfile::Builder::new().prefix("certificates-").tempdir_in(program::scratch());
+    let folder = folder.expect("the scratch folder is writable");
+    let ca = Ca::new().expect("there are random numbers");
+    ca.write(&folder.path().join("ca.pem")).expect("the folder is writable");
+    let (cert, key) = (folder.path().join("server.pem"), folder.path().join("server.key"));
+    ca.server().map(|pair| pair.write(&cert, &key)).expect("it is signed").expect("and written");
+    folder
+}
+
+/// A gateway that listens for WebSocket alone, without TLS and with it, and the address of the second.
+fn gateway_for_browsers(certificates: &TempDir) -> (Gateway, SocketAddr) {
+    let mut setup = Setup::new(Uplink::new("mqtt://127.0.0.1:1", Version::V5));
+    let (wss, at) = (ports::free_address(), certificates.path().display());
+    setup.listener = format!(
+        "protocol = \"ws\"\n\n[[listener]]\naddress = \"{wss}\"\nprotocol = \"ws\"\n\
+         tls = {{ cert = \"{at}/server.pem\", key = \"{at}/server.key\" }}\n"
+    );
+    (Gateway::start(setup), wss)
+}
+
+#[test]
+fn an_mqtt_js_client_over_websocket_gets_what_it_gets_at_mosquitto_with_tls_and_without() {
+    let certificates = certificates();
+    let ca = certificates.path().join("ca.pem").display().to_string();
+    let (gateway, wss) = gateway_for_browsers(&certificates);
+    let peer = WebSocketPeer::start(certificates);
+    let url = |tls, ws: u16, wss: u16| {
+        if tls { format!("wss://localhost:{wss}/mqtt") } else { format!("ws://127.0.0.1:{ws}") }
+    };
+    for version in ["3.1.1", "5"] {
+        for (tls, ca) in [(false, "-"), (true, &*ca)] {
+            let name = if tls { "wss" } else { "ws" };
+            let more = [&url(tls, PEER_WS, PEER_WSS), version, &format!("{name}-{version}"), ca];
+            let theirs = peer.client("exchange", more).all();
+            let more =
+                [&url(tls, gateway.mqtt.port(), wss.port()), version, &format!("{name}-{version}"), ca];
+            let ours = OverWebSocket::start(Command::new(tools::find("node")), "exchange", more).all();
+            assert_eq!(ours, theirs, "{name}, MQTT {version}");
+            assert_eq!(ours.len(), EXCHANGE_LINES, "{ours:?}");
+        }
+    }
+    assert_eq!(gateway.metric("tidegate_local_dropped_total"), 0.0);
+    assert!(!gateway.log().contains("no WebSocket"), "{}", gateway.log());
+}
+
+#[test]
+fn an_mqtt_js_client_over_websocket_misses_nothing_when_the_gateway_is_killed_in_mid_flow() {
+    let certificates = certificates();
+    let (mut gateway, _) = gateway_for_browsers(&certificates);
+    let url = format!("ws://127.0.0.1:{}", gateway.mqtt.port());
+    let client = OverWebSocket::start(Command::new(tools::find("node")), "flow", [&url, "5", "flow", "-"]);
+    assert_eq!(client.next(), "half");
+    gateway.kill();
+    gateway.restart();
+    let ours = client.all();
+    let mut peer = WebSocketPeer::start(certificates);
+    let client = peer.client("flow", [&format!("ws://127.0.0.1:{PEER_WS}"), "5", "flow", "-"]);
+    assert_eq!(client.next(), "half");
+    peer.restart();
+    let theirs = client.all();
+    // The gateway was killed, and mosquitto was asked to stop.
+    let whole = json!([{ "acknowledged": 400 }, { "came": 400, "QoS 2 twice": 0 }]);
+    assert_eq!((Value::from(ours), Value::from(theirs)), (whole.clone(), whole));
 }

@@ -18,6 +18,7 @@ pub mod clock;
 pub mod codec;
 pub mod crowd;
 pub mod dial;
+pub mod enclosed;
 pub mod fleet;
 pub mod foreign;
 pub mod gaps;

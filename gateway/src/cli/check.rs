@@ -3,7 +3,13 @@
 use std::path::PathBuf;
 
 use super::{Failure, exposed, files};
-use crate::{clock, config, ingest::ClientCert};
+use crate::{
+    clock, config,
+    ingest::{
+        ClientCert,
+        settings::{OPEN_TO_PAGES, transport},
+    },
+};
 
 /// Check a configuration and say what it means
 #[derive(Debug, clap::Args)]
@@ -18,10 +24,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     say!("{}: good", arguments.file.display());
     say!("gateway   {}, data in {}", settings.gateway_id, settings.store.data_dir.display());
     for listener in &settings.listeners {
-        let over = if listener.tls.is_some() { " over TLS" } else { "" };
-        say!("listener  {}{over}", listener.address);
+        let over = transport(listener.protocol, listener.tls.is_some());
+        say!("listener  {} over {over}", listener.address);
         if listener.is_overheard() {
             say!("          without TLS, passwords and events travel in the clear: give it tls");
+        }
+        if listener.is_open_to_pages() {
+            say!("          {OPEN_TO_PAGES}");
         }
         // What is wrong with the files was said already.
         let looked = listener.tls.as_ref().and_then(|tls| tls.check(clock::wall_ms()).ok());

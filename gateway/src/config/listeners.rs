@@ -9,7 +9,7 @@ use super::{LISTENERS_MAX, meant::Judge, typed};
 use crate::{
     clock,
     ingest::{
-        self, ClientCert, TlsSettings,
+        self, ClientCert, Protocol, TlsSettings,
         tls::{RECORD_BYTES_LEAST, RECORD_BYTES_MOST, TlsFile},
     },
 };
@@ -28,8 +28,10 @@ impl Judge<'_> {
             let fields = listener.get_ref();
             let address = self.address(fields.address.as_ref(), LISTENER_ADDRESS_DEFAULT);
             let span = fields.address.as_ref().map_or(listener.span(), Spanned::span);
+            let known = [("mqtt", Protocol::Mqtt), ("ws", Protocol::WebSocket)];
             let settings = ingest::ListenerSettings {
                 anonymous: fields.anonymous.as_ref().is_none_or(|anonymous| *anonymous.get_ref()),
+                protocol: self.one_of(fields.protocol.as_ref(), Protocol::Mqtt, "protocol", &known),
                 tls: self.tls_of(fields),
                 ..ingest::ListenerSettings::new(address)
             };

@@ -82,6 +82,7 @@ pub(super) struct Access {
 #[serde(deny_unknown_fields)]
 pub(super) struct Listener {
     pub address: Option<Text>,
+    pub protocol: Option<Text>,
     pub anonymous: Option<Spanned<bool>>,
     pub tls: Option<Spanned<Tls>>,
     pub max_record_bytes: Option<Spanned<i64>>,

@@ -6,8 +6,8 @@
 //! ```
 //! An address that is not loopback is refused before anything starts if its clients may be nobody. On a stop nothing more is
 //! accepted or read; what is owed is waited for, [`DRAIN_TIMEOUT`](super::settings::DRAIN_TIMEOUT) at most, and every
-//! client is told. Limits: see `places`; what they do not let in waits in the kernel's queue. A TLS handshake is made in the
-//! connection's task: see [`tls`].
+//! client is told. Limits: see `places`; what they do not let in waits in the kernel's queue. A handshake of TLS or WebSocket is
+//! made in the connection's task: see [`tls`] and `websocket`.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,11 +26,12 @@ use super::{
     places::{Place, Places},
     registry::{Kick, Registry},
     reload::Reloadable,
-    settings::{ListenerSettings, Settings},
+    settings::{ListenerSettings, OPEN_TO_PAGES, Protocol, Settings, transport},
     tls::{self, Tls, TlsError, TlsSettings},
+    websocket,
 };
 use crate::{
-    clock,
+    clock::{self, now},
     store::{Intake, Outbox, Store, View},
 };
 
@@ -82,6 +83,7 @@ pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
     anonymous: bool,
+    protocol: Protocol,
     tls: Option<Arc<Tls>>,
 }
 
@@ -111,8 +113,12 @@ pub async fn bind(settings: &ListenerSettings) -> Result<Bound, BindError> {
     if settings.is_overheard() {
         tracing::warn!(%address, "without TLS, passwords and events travel in the clear: give this listener tls");
     }
+    if settings.is_open_to_pages() {
+        tracing::warn!(%address, "{OPEN_TO_PAGES}");
+    }
+    let protocol = settings.protocol;
     let tls = match settings.tls.clone() {
-        Some(settings) => Some(Arc::new(load(address, settings).await?)),
+        Some(settings) => Some(Arc::new(load(address, protocol, settings).await?)),
         None => None,
     };
     let listen = || {
@@ -121,13 +127,13 @@ pub async fn bind(settings: &ListenerSettings) -> Result<Bound, BindError> {
         socket.bind(address)?;
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        Ok(Bound { listener, address, anonymous: settings.anonymous, tls })
+        Ok(Bound { listener, address, anonymous: settings.anonymous, protocol, tls })
     };
     listen().map_err(|cause| BindError::System { address, cause })
 }
 
-async fn load(address: SocketAddr, settings: TlsSettings) -> Result<Tls, BindError> {
-    let loading = spawn_blocking(move || Tls::load(address, settings));
+async fn load(address: SocketAddr, protocol: Protocol, settings: TlsSettings) -> Result<Tls, BindError> {
+    let loading = spawn_blocking(move || Tls::load(address, protocol, settings));
     let failed = |cause: TlsError| BindError::Tls { address, cause: Box::new(cause) };
     match loading.await {
         Ok(loaded) => loaded.map_err(failed),
@@ -228,8 +234,8 @@ struct Door {
 
 impl Door {
     async fn accept(self, shutdown: CancellationToken) {
-        let tls = if self.port.tls.is_some() { "TLS" } else { "TCP" };
-        tracing::info!(address = %self.port.address, "listening for MQTT 3.1.1 and 5 over {tls}");
+        let over = transport(self.port.protocol, self.port.tls.is_some());
+        tracing::info!(address = %self.port.address, "listening for MQTT 3.1.1 and 5 over {over}");
         let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
@@ -243,13 +249,7 @@ impl Door {
                     if std::mem::replace(&mut is_failing, false) {
                         tracing::info!(address = %self.port.address, "accepting connections again");
                     }
-                    let (intake, shared) = (self.intake.clone(), self.shared.clone());
-                    match self.port.tls.clone() {
-                        Some(tls) => {
-                            self.tasks.spawn(tls::serve(tls, stream, origin, intake, shared, kick, place))
-                        }
-                        None => self.tasks.spawn(serve(stream, origin, intake, shared, kick, place)),
-                    };
+                    self.spawn(stream, origin, kick, place);
                 }
                 Err(cause) => {
                     if !std::mem::replace(&mut is_failing, true) {
@@ -257,6 +257,22 @@ impl Door {
                     }
                     sleep(ACCEPT_BACK_OFF).await;
                 }
+            }
+        }
+    }
+
+    /// Serves a connection in a task of its own.
+    fn spawn(&self, stream: TcpStream, origin: Origin, kick: Kick, place: Place) {
+        let (intake, shared) = (self.intake.clone(), self.shared.clone());
+        match (self.port.tls.clone(), self.port.protocol) {
+            (Some(tls), _) => {
+                drop(self.tasks.spawn(tls::serve(tls, stream, origin, intake, shared, kick, place)));
+            }
+            (None, Protocol::Mqtt) => {
+                drop(self.tasks.spawn(serve(stream, origin, intake, shared, kick, place, now())));
+            }
+            (None, Protocol::WebSocket) => {
+                drop(self.tasks.spawn(websocket::serve(stream, origin, intake, shared, kick, place)));
             }
         }
     }
@@ -282,7 +298,8 @@ impl Door {
         }
         // Acknowledgements are small and there is nothing to wait for. A failure only costs time.
         let _ = stream.set_nodelay(true);
-        let origin = Origin { peer, certified: None, anonymous: self.port.anonymous };
+        let (listener, anonymous) = (self.port.address, self.port.anonymous);
+        let origin = Origin { peer, listener, certified: None, anonymous };
         Ok(Some((stream, origin, kick, place)))
     }
 }

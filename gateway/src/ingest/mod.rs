@@ -1,11 +1,11 @@
 //! The door: MQTT 3.1.1 and 5 on one port. An event is acknowledged when it is on disk, and not before.
 //!
 //! ```text
-//!   listener ─▶ (TLS) ─▶ connection ─▶ session ─▶ admission ─▶ store::Batch ─▶ store::Intake
-//!                        (a task each)  (no I/O)   (pure)                         │
-//!   client ◀─── PUBACK, PUBREC, PUBCOMP ◀─ acks ◀──── watermark ◀────────┘
+//!   listener ─▶ (TLS) ─▶ (WebSocket) ─▶ connection ─▶ session ─▶ admission ─▶ store::Batch ─▶ store::Intake
+//!                                      (a task each)  (no I/O)   (pure)                         │
+//!   client ◀────────────── PUBACK, PUBREC, PUBCOMP ◀─ acks ◀──── watermark ◀──────────────────────┘
 //! ```
-//! Reading order: [`settings`], [`listener`], [`places`], [`tls`], `connection`, [`access`], [`session`], then its parts: [`packet`], [`publish`],
+//! Reading order: [`settings`], [`listener`], [`places`], [`tls`], `websocket`, `connection`, [`access`], [`session`], then its parts: [`packet`], [`publish`],
 //! [`properties`], [`topics`], [`admission`], [`acks`], and [`codec`] with `parse` for the rare packets.
 //!
 //! What it promises: see [`session`]. What it does with each topic: see [`admission`]. When the intake is
@@ -43,10 +43,11 @@ pub mod subscribe;
 mod tell;
 pub mod tls;
 pub mod topics;
+mod websocket;
 
 pub use admission::{Payload, Route};
 pub use error::Fault;
 pub use listener::{BindError, Bound, Ends, bind, run};
 pub use reload::{Reload, Reloadable};
-pub use settings::{BadSettings, ListenerSettings, Settings};
+pub use settings::{BadSettings, ListenerSettings, Protocol, Settings};
 pub use tls::{ClientCert, TlsSettings};

@@ -7,6 +7,8 @@ use std::{net::SocketAddr, sync::Arc};
 pub(crate) struct Origin {
     /// The other end.
     pub peer: SocketAddr,
+    /// The listener that it came to.
+    pub listener: SocketAddr,
     /// The name in the client's certificate, which the TLS handshake checked.
     pub certified: Option<Arc<str>>,
     /// The listener admits clients that show nothing.

@@ -68,6 +68,42 @@ pub const PACKET_BYTES_LEAST: usize = 2 * NAME_BYTES_MAX;
 
 const _: () = assert!(PACKET_BYTES_MAX <= PACKET_BYTES_LIMIT && PACKET_BYTES_LEAST <= PACKET_BYTES_MAX);
 
+/// What a listener is told whose [`ListenerSettings::is_open_to_pages`].
+pub const OPEN_TO_PAGES: &str =
+    "whoever shows a page to a browser on this machine can connect here by it: set anonymous = false";
+
+/// What is spoken on a port, with or without TLS below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// MQTT.
+    #[default]
+    Mqtt,
+    /// MQTT over WebSocket.
+    WebSocket,
+}
+
+impl Protocol {
+    /// Its name in TLS, by which a client may ask for it (ALPN). A WebSocket begins with HTTP, and browsers ask for that.
+    #[must_use]
+    pub fn alpn(self) -> &'static [u8] {
+        match self {
+            Protocol::Mqtt => b"mqtt",
+            Protocol::WebSocket => b"http/1.1",
+        }
+    }
+}
+
+/// What MQTT is spoken over, in words.
+#[must_use]
+pub fn transport(protocol: Protocol, has_tls: bool) -> &'static str {
+    match (protocol, has_tls) {
+        (Protocol::Mqtt, false) => "TCP",
+        (Protocol::Mqtt, true) => "TLS",
+        (Protocol::WebSocket, false) => "WebSocket",
+        (Protocol::WebSocket, true) => "WebSocket and TLS",
+    }
+}
+
 /// One port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerSettings {
@@ -75,6 +111,8 @@ pub struct ListenerSettings {
     pub address: SocketAddr,
     /// Whether clients are taken that are nobody: on a loopback address only, unless certificates are required.
     pub anonymous: bool,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Its certificates, if it speaks TLS.
     pub tls: Option<TlsSettings>,
 }
@@ -83,7 +121,7 @@ impl ListenerSettings {
     /// A port with nothing set but where it is.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, anonymous: true, tls: None }
+        Self { address, anonymous: true, protocol: Protocol::Mqtt, tls: None }
     }
 
     /// Whether only clients get in that are known by something.
@@ -91,6 +129,13 @@ impl ListenerSettings {
     pub fn knows_its_clients(&self) -> bool {
         let client_cert = self.tls.as_ref().map_or(ClientCert::None, |tls| tls.client_cert);
         !self.anonymous || client_cert == ClientCert::Required
+    }
+
+    /// Whether a page from anywhere can connect, by the browser that shows it: it gets to loopback addresses as well, and WebSocket
+    /// leaves it to the server to look where a page is from.
+    #[must_use]
+    pub fn is_open_to_pages(&self) -> bool {
+        self.protocol == Protocol::WebSocket && !self.knows_its_clients()
     }
 
     /// Whether passwords travel to it in the clear, and not within this machine only.
@@ -275,8 +320,10 @@ mod tests {
             (false, tls(ClientCert::None), true),
         ] {
             let address = "192.0.2.1:1883".parse().unwrap();
-            let settings = ListenerSettings { address, anonymous, tls };
+            let protocol = Protocol::WebSocket;
+            let settings = ListenerSettings { address, anonymous, protocol, tls };
             assert_eq!(settings.knows_its_clients(), known, "{settings:?}");
+            assert_eq!(settings.is_open_to_pages(), !known, "{settings:?}");
             assert_eq!(settings.is_overheard(), settings.tls.is_none());
         }
     }

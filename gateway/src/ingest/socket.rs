@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -18,6 +18,8 @@ use super::buffer::InputBuffer;
 /// How many bytes of a refused client are still read, so that closing does not reset the connection before it has
 /// read why.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// How long a client that is told why is still read from: see [`linger`].
+pub(super) const LINGER: Duration = Duration::from_millis(500);
 
 /// What a connection reads from and writes to.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
@@ -32,6 +34,12 @@ impl Wire for TcpStream {
         // A failure only costs time.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = self.set_quickack(true);
+    }
+}
+
+impl<Io: Wire> Wire for &mut Io {
+    fn acknowledge(&self) {
+        (**self).acknowledge();
     }
 }
 

@@ -7,15 +7,19 @@ use std::{
     sync::Arc,
 };
 
+use metrics::counter;
+
 use super::{
     connection::Shared,
     error::Fault,
+    origin::Origin,
     places::network,
     quota::Limit,
     registry::{TURN_MAX, Turns},
     session::End,
     settings::UNRELEASED_PER_INFLIGHT,
 };
+use crate::telemetry;
 
 /// Of whom something is told once: a client by its id, and one that has not said it, or was not let in, by its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,6 +86,22 @@ pub(super) fn throttled(shared: &Shared, client: &Arc<str>, limit: Limit) {
     shared.meters.throttled(limit);
     if shared.told.is_new(("throttled", client)) {
         tracing::warn!(%client, "the client is above its {limit} per second: it is read from more slowly (said once for it)");
+    }
+}
+
+/// A WebSocket did not come about or was closed, for what its client did: `why`, if that is worth a line.
+pub(super) fn websocket(
+    shared: &Shared,
+    origin: &Origin,
+    label: &'static str,
+    why: Option<&dyn fmt::Display>,
+) {
+    counter!(telemetry::WEBSOCKET_FAILURES, "reason" => label).increment(1);
+    let Origin { peer, listener, .. } = origin;
+    if let Some(why) = why
+        && shared.told.is_new(("websocket", network(peer.ip()), label))
+    {
+        tracing::warn!(%peer, %listener, "no WebSocket: {why} (said once for this address)");
     }
 }
 

@@ -10,7 +10,10 @@ use super::super::{
 };
 use crate::{
     config,
-    ingest::access::{Acl, ClientIds, Password, User, acl::Subject},
+    ingest::{
+        Protocol,
+        access::{Acl, ClientIds, Password, User, acl::Subject},
+    },
 };
 
 /// What a device publishes.
@@ -90,11 +93,12 @@ fn load(file: &Path) -> Result<config::Settings, Failure> {
     })
 }
 
-/// The listener that others can reach, or the first one.
+/// The listener that others can reach, or the first one. The firmware speaks MQTT without WebSocket.
 fn gateway(settings: Option<&config::Settings>) -> String {
     let listeners = settings.map_or(&[][..], |settings| &settings.listeners);
-    let outside = listeners.iter().find(|listener| !listener.address.ip().is_loopback());
-    match outside.or(listeners.first()).map(|listener| listener.address) {
+    let mut plain = listeners.iter().filter(|listener| listener.protocol == Protocol::Mqtt);
+    let outside = plain.clone().find(|listener| !listener.address.ip().is_loopback());
+    match outside.or(plain.next()).map(|listener| listener.address) {
         None => format!("HOST:{PORT_DEFAULT}"),
         Some(address) if address.ip().is_unspecified() => format!("HOST:{}", address.port()),
         Some(address) => address.to_string(),
@@ -143,7 +147,9 @@ mod tests {
     fn a_device_becomes_a_user_of_its_own_client_id_with_a_password_that_holds() {
         let folder = tempfile::tempdir().unwrap();
         let (config, users) = (folder.path().join("g.toml"), folder.path().join("users.toml"));
-        let text = "[gateway]\nid = \"a\"\n[access]\nusers = \"users.toml\"\n[[listener]]\naddress = \"127.0.0.1:1999\"\n";
+        let text = "[gateway]\nid = \"a\"\n[access]\nusers = \"users.toml\"\n\
+            [[listener]]\naddress = \"0.0.0.0:9001\"\nanonymous = false\nprotocol = \"ws\"\n\
+            [[listener]]\naddress = \"127.0.0.1:1999\"\n";
         std::fs::write(&config, text).unwrap();
         let add = |name: &str| {
             let words = ["tidegate", "devices", "add", name, "--json", "--config", config.to_str().unwrap()];

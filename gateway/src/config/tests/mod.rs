@@ -145,6 +145,10 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:4: [[route]] filter: \"a/#/b\": '#' has to be the last level, and alone in it",
         ),
         (
+            id_and("[[listener]]\nprotocol = \"wss\"\n"),
+            "g.toml:4: [[listener]] protocol: unknown protocol \"wss\"; did you mean \"ws\"?",
+        ),
+        (
             id_and("[[listener]]\nmax_record_bytes = 512\n"),
             "g.toml:4: [[listener]] max_record_bytes: records are TLS's, and this listener has none; add \"tls\", or remove this",
         ),

@@ -69,6 +69,15 @@ fn the_shipped_file_lists_every_key() {
     }
 }
 
+#[test]
+fn a_listener_speaks_mqtt_over_websocket_if_it_is_told_to() {
+    let text =
+        "[[listener]]\nprotocol = \"ws\"\n[[listener]]\naddress = \"127.0.0.1:1\"\nprotocol = \"mqtt\"\n";
+    let settings = read(&format!("{ID}{text}")).unwrap();
+    let protocols: Vec<_> = settings.listeners.iter().map(|listener| listener.protocol).collect();
+    assert_eq!(protocols, [ingest::Protocol::WebSocket, ingest::Protocol::Mqtt]);
+}
+
 /// The keys that serde knows for a table, as it says itself when it meets an unknown one.
 fn keys<T: DeserializeOwned + Debug>() -> Vec<String> {
     let error = toml::from_str::<T>("zzz = 1").unwrap_err();

@@ -190,7 +190,8 @@ mod tests {
         let password = Password::new(b"x");
         let claimed = |certified: &str, user, password| {
             let certified = Some(certified.into());
-            let origin = Origin { peer: ([10, 0, 0, 1], 1).into(), certified, anonymous: true };
+            let (peer, listener) = (([10, 0, 0, 1], 1).into(), ([10, 0, 0, 2], 1883).into());
+            let origin = Origin { peer, listener, certified, anonymous: true };
             match claim(&origin, user, password, &policy()) {
                 Ok(Claim::Shown { name, proof: Proof::Certificate }) => Ok(name.to_string()),
                 Ok(other) => panic!("{other:?}"),

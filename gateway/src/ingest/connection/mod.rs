@@ -42,7 +42,7 @@ use super::{
     registry::{Kick, Registry, Seat},
     session::{End, Ending, News, Now, Session},
     settings::{DRAIN_TIMEOUT, Settings, UNRELEASED_PER_INFLIGHT},
-    socket::{Exchange, Socket, Timer, Wire, linger},
+    socket::{Exchange, LINGER, Socket, Timer, Wire, linger},
     tell,
 };
 use crate::{
@@ -62,9 +62,7 @@ const END_TIMEOUT_STOPPING: Duration = Duration::from_secs(1);
 /// Longest wait for a save that a client has to be told after: sessions that cannot be saved keep nobody out.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for the last output to be written.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long a client that is told why is still read from: see [`linger`].
-const LINGER: Duration = Duration::from_millis(500);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -75,7 +73,7 @@ pub(crate) struct Shared {
     pub told: Told,
 }
 
-/// Serves one client until its connection ends, and drops `place` then.
+/// Serves one client until its connection ends, and gives back `place` then. Its CONNECT is waited for from `since` on.
 pub(crate) async fn serve<Io: Wire>(
     io: Io,
     origin: Origin,
@@ -83,11 +81,12 @@ pub(crate) async fn serve<Io: Wire>(
     shared: Arc<Shared>,
     kick: Kick,
     place: Place,
-) {
+    since: Now,
+) -> Place {
     let mut connection = Connection {
         socket: Socket { io, unflushed: false },
         input: InputBuffer::new(quota::read_bytes_max(&shared.settings)),
-        session: Session::new(shared.settings.clone(), shared.bus.clone(), now()),
+        session: Session::new(shared.settings.clone(), shared.bus.clone(), since),
         watermark: intake.watermark(),
         saved: shared.bus.saved(),
         inlet: Inlet::new(intake, Quota::new(&shared.settings)),
@@ -103,6 +102,7 @@ pub(crate) async fn serve<Io: Wire>(
     };
     connection.run().await;
     connection.finish().await;
+    connection.place
 }
 
 struct Connection<Io> {
@@ -413,7 +413,8 @@ mod tests {
     }
 
     fn origin() -> Origin {
-        Origin { peer: ([127, 0, 0, 1], 1).into(), certified: None, anonymous: true }
+        let listener = ([127, 0, 0, 1], 1883).into();
+        Origin { peer: ([127, 0, 0, 1], 1).into(), listener, certified: None, anonymous: true }
     }
 
     #[tokio::test]
@@ -442,7 +443,7 @@ mod tests {
         let (mut client, door) = duplex(1024);
         let (kick, places) = (Kick::new(&shutdown), Places::new(&shared.settings));
         let place = places.enter(origin().peer.ip(), &kick, places.room().await.unwrap()).unwrap();
-        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, kick, place));
+        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, kick, place, now()));
         client.write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'c']).await.unwrap();
         let mut connack = [0; 4];
         let early = timeout(Duration::from_millis(100), client.read_exact(&mut connack)).await;
@@ -457,7 +458,7 @@ mod tests {
     #[test]
     fn an_idle_connection_fits_in_its_memory() {
         fn size_of_task<F: Future>(
-            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, Place) -> F,
+            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, Place, Now) -> F,
         ) -> usize {
             size_of::<F>()
         }

@@ -1,7 +1,7 @@
 //! TLS 1.2 and 1.3 at a port: handshakes, who a client is by its certificate, and new files without a restart.
 //!
 //! ```text
-//!   accept loop ──▶ serve (the connection's own task) ──▶ handshake ──good──▶ connection
+//!   accept loop ──▶ serve (the connection's own task) ──▶ handshake ──good──▶ connection, or websocket
 //!                                                            └ under tls_timeout; a failure is counted and told
 //!   reload ──▶ load ──▶ the next handshakes; connections whose chain is no longer good are ended
 //!   time ────▶ a certificate or CA ends ──▶ likewise
@@ -31,7 +31,7 @@ mod signature;
 mod trust;
 mod warnings;
 
-use std::{collections::HashSet, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::spawn_blocking, time::timeout};
@@ -46,18 +46,21 @@ use super::{
     places::Place,
     registry::Kick,
     reload::Reloadable,
-    socket::{Wire, linger},
+    settings::Protocol,
+    socket::{LINGER, Wire, linger},
+    websocket,
 };
-use crate::{clock, store::Intake, telemetry};
+use crate::{
+    clock::{self, now},
+    store::Intake,
+    telemetry,
+};
 use certificate::date;
 use distrust::Distrust;
 use failure::{Failure, Throttle};
 use files::Loaded;
 use live::{Chain, Connection, Connections, Live};
 use warnings::warnings;
-
-/// How long a client that was refused is still read from, so that it reads why.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Whether clients show a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,7 +103,7 @@ impl TlsSettings {
     /// # Errors
     /// [`TlsError`]: the first file that cannot be used.
     pub fn check(&self, wall_ms: u64) -> Result<Vec<String>, TlsError> {
-        let loaded = files::load(self, wall_ms)?;
+        let loaded = files::load(self, Protocol::default(), wall_ms)?;
         Ok(warnings(self, &loaded, wall_ms).into_iter().chain(warnings::notes(&loaded)).collect())
     }
 
@@ -119,6 +122,7 @@ impl TlsSettings {
 pub(super) struct Tls {
     /// As configured: the label of its metric.
     listener: String,
+    protocol: Protocol,
     settings: TlsSettings,
     loaded: RwLock<Arc<Loaded>>,
     live: Live,
@@ -133,10 +137,11 @@ impl fmt::Debug for Tls {
 
 impl Tls {
     /// Loads the files. May block.
-    pub fn load(address: SocketAddr, settings: TlsSettings) -> Result<Self, TlsError> {
-        let loaded = files::load(&settings, clock::wall_ms())?;
+    pub fn load(address: SocketAddr, protocol: Protocol, settings: TlsSettings) -> Result<Self, TlsError> {
+        let loaded = files::load(&settings, protocol, clock::wall_ms())?;
         let tls = Tls {
             listener: address.to_string(),
+            protocol,
             settings,
             loaded: RwLock::new(Arc::new(loaded)),
             live: Live::default(),
@@ -328,8 +333,12 @@ pub(super) async fn serve(
         Ok(entered) => entered,
         Err(failure) => return tls.failed(&origin, &failure),
     };
-    drop(tls);
-    connection::serve(stream, origin, intake, shared, kick, place).await;
+    match tls.protocol {
+        Protocol::Mqtt => drop(connection::serve(stream, origin, intake, shared, kick, place, now()).await),
+        Protocol::WebSocket => {
+            Box::pin(websocket::serve(stream, origin, intake, shared, kick, place)).await;
+        }
+    }
     drop(entry);
 }
 
@@ -348,7 +357,8 @@ impl Reloadable for Tls {
     }
 
     fn load(&self, wall_ms: u64) -> Result<(), String> {
-        let loaded = files::load(&self.settings, wall_ms).map_err(|error| error.to_string())?;
+        let loaded =
+            files::load(&self.settings, self.protocol, wall_ms).map_err(|error| error.to_string())?;
         let ends_s = loaded.own.not_after_s;
         let used = self.loaded.read().clone();
         // One that has expired is served if there is none better.
