@@ -38,8 +38,12 @@ impl Sink for Rows {
 
 fn open(version: u8, now: Now) -> Session {
     let filters = ["zigbee2mqtt/#", "shellies/+/relay/#", "bench/#"];
-    let routes =
-        filters.map(|filter| Route { filter: filter.into(), payload: Payload::Opaque, urgent: false });
+    let routes = filters.map(|filter| Route {
+        filter: filter.into(),
+        payload: Payload::Opaque,
+        urgent: false,
+        device_level: None,
+    });
     let settings = Settings { inflight_max: PUBLISHES + 1, routes: routes.into(), ..Settings::default() };
     let settings = Arc::new(settings);
     let mut session = Session::new(settings.clone(), Bus::new(settings), now);

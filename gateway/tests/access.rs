@@ -173,6 +173,7 @@ impl House {
             filter: f.into(),
             payload: Payload::Opaque,
             urgent: false,
+            device_level: None,
         });
         let settings = Settings { routes: routes.into(), access: access.clone(), ..Settings::default() };
         let mut bound = vec![];

@@ -23,6 +23,7 @@ fn record<'a>(client: &'a str, payload: &'a [u8]) -> Record<'a> {
         retain: true,
         qos: 0,
         local: false,
+        device_level: None,
         urgent: true,
         received_ms: 1_000,
         client,

@@ -421,6 +421,7 @@ fn set_aside(world: &mut World, rounds: u64) -> u64 {
         retain: false,
         qos: 1,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: 1,
         client: "barn",

@@ -122,6 +122,7 @@ impl Life {
                 retain: false,
                 qos: 1,
                 local: false,
+                device_level: None,
                 urgent: false,
                 received_ms: clock::wall_ms(),
                 client: "c",

@@ -161,6 +161,7 @@ proptest! {
                 retain: false,
                 qos: 1,
                 local: false,
+                device_level: None,
                 urgent: false,
                 received_ms: *received_ms as u64,
                 client: "d",

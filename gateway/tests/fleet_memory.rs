@@ -32,6 +32,7 @@ fn record<'a>(kind: Kind, topic: &'a str, payload: &'a [u8]) -> Record<'a> {
         retain: false,
         qos: 1,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: 1_795_000_000_000,
         client: "c",

@@ -205,6 +205,7 @@ fn record<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
         retain: false,
         qos: 1,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: 1_000,
         client: "c",

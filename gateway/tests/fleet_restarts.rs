@@ -152,6 +152,7 @@ fn record<'a>(topic: &'a str, kind: Kind, payload: &'a [u8], received_ms: u64) -
         retain: false,
         qos: 1,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms,
         client: "c",

@@ -276,7 +276,8 @@ impl Sink for Count {
 }
 
 fn settings() -> Settings {
-    let route = |filter: &str, payload| Route { filter: filter.into(), payload, urgent: false };
+    let route =
+        |filter: &str, payload| Route { filter: filter.into(), payload, urgent: false, device_level: None };
     Settings {
         routes: vec![route("s/#", Payload::Opaque), route("json/#", Payload::Json)],
         inflight_max: 20,

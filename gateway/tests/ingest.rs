@@ -24,7 +24,12 @@ fn store_settings(folder: &Path) -> store::Settings {
 }
 
 fn settings() -> Settings {
-    let route = |filter: &str, urgent| Route { filter: filter.into(), payload: Payload::Opaque, urgent };
+    let route = |filter: &str, urgent| Route {
+        filter: filter.into(),
+        payload: Payload::Opaque,
+        urgent,
+        device_level: None,
+    };
     Settings { routes: vec![route("s/#", false), route("urgent/#", true)], ..Settings::default() }
 }
 

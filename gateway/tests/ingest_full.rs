@@ -53,7 +53,7 @@ async fn a_full_intake_stops_the_reading_and_loses_nothing() {
     let listener = ListenerSettings::new("127.0.0.1:0".parse().unwrap());
     let bound = ingest::bind(&listener).await.unwrap();
     let port = bound.local_addr().port();
-    let route = Route { filter: "t".into(), payload: Payload::Opaque, urgent: false };
+    let route = Route { filter: "t".into(), payload: Payload::Opaque, urgent: false, device_level: None };
     let settings = Settings { routes: vec![route], ..Settings::default() };
     let shutdown = CancellationToken::new();
     let door = tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, shutdown.clone()));

@@ -34,7 +34,7 @@ impl House {
     async fn open(folder: &Path, settings: Settings) -> Self {
         let store_settings = store::Settings::new(folder);
         let store = Store::open(store_settings, &[]).unwrap();
-        let route = Route { filter: "#".into(), payload: Payload::Opaque, urgent: false };
+        let route = Route { filter: "#".into(), payload: Payload::Opaque, urgent: false, device_level: None };
         let settings = Settings { routes: vec![route], ..settings };
         let bound = ingest::bind(&ListenerSettings::new("127.0.0.1:0".parse().unwrap())).await.unwrap();
         let port = bound.local_addr().port();

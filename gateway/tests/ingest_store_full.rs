@@ -47,7 +47,12 @@ impl House {
         let listener = ListenerSettings::new("127.0.0.1:0".parse().unwrap());
         let bound = ingest::bind(&listener).await.unwrap();
         let port = bound.local_addr().port();
-        let route = |filter: &str, urgent| Route { filter: filter.into(), payload: Payload::Opaque, urgent };
+        let route = |filter: &str, urgent| Route {
+            filter: filter.into(),
+            payload: Payload::Opaque,
+            urgent,
+            device_level: None,
+        };
         let routes = vec![route("s", false), route("alarm", true)];
         let settings = Settings { routes, ..Settings::default() };
         tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, CancellationToken::new()));
@@ -151,6 +156,7 @@ fn record(payload: &[u8]) -> Record<'_> {
         retain: false,
         qos: 0,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: 1,
         client: "filler",

@@ -60,6 +60,7 @@ fn fill(store: &Store, committer: &mut Committer, commits: u64) {
                 retain: false,
                 qos: 0,
                 local: false,
+                device_level: None,
                 urgent: false,
                 received_ms: n / COMMIT_RECORDS * 1_000,
                 client: "hub",

@@ -53,6 +53,7 @@ impl Life {
                 retain: false,
                 qos: 0,
                 local: false,
+                device_level: None,
                 urgent: false,
                 received_ms: self.now.wall_ms,
                 client: "c",

@@ -37,6 +37,7 @@ fn record<'a>(client: &'a str, payload: &'a [u8]) -> Record<'a> {
         retain: false,
         qos: 2,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: clock::wall_ms(),
         client,
@@ -272,7 +273,7 @@ async fn a_client_that_releases_nothing_is_closed_at_its_bound_and_goes_on_where
     const BOUND: u16 = INFLIGHT * UNRELEASED_PER_INFLIGHT as u16;
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
-    let route = Route { filter: "#".into(), payload: Payload::Opaque, urgent: false };
+    let route = Route { filter: "#".into(), payload: Payload::Opaque, urgent: false, device_level: None };
     let settings = Settings { routes: vec![route], inflight_max: INFLIGHT, ..Settings::default() };
     let bound = ingest::bind(&ListenerSettings::new("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let (port, shutdown) = (bound.local_addr().port(), CancellationToken::new());

@@ -209,6 +209,7 @@ impl Owned {
             retain: false,
             qos: 0,
             local: false,
+            device_level: None,
             urgent: false,
             received_ms: self.received_ms,
             client: &self.client,

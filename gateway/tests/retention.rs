@@ -74,6 +74,7 @@ impl House {
             retain: false,
             qos: 1,
             local: false,
+            device_level: None,
             urgent: false,
             received_ms: self.reading().wall_ms as u64,
             client: "c",

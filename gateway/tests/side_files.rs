@@ -214,6 +214,7 @@ fn record<'a>() -> Record<'a> {
         retain: false,
         qos: 1,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: 1,
         client: "",

@@ -28,6 +28,7 @@ fn record<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
         retain: false,
         qos: 0,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: 1_000,
         client: "c",

@@ -65,6 +65,8 @@ pub struct Setup {
     pub uplinks: Vec<Uplink>,
     /// `[[route]]`s: filter and payload. Everything but Tidegate's own topics needs one.
     pub routes: Vec<(String, String)>,
+    /// Whole tables, which go before the routes: such as routes with other keys.
+    pub tables: String,
     /// Filters of topics whose events are urgent; they go before the routes.
     pub urgent: Vec<String>,
     /// Where the store lies, if not in the gateway's own folder.
@@ -95,6 +97,7 @@ impl Setup {
             build: Build::Shipped,
             uplinks: vec![uplink],
             routes: vec![("#".into(), "opaque".into())],
+            tables: String::new(),
             urgent: vec![],
             data_dir: None,
             log: None,
@@ -116,6 +119,7 @@ impl Setup {
         line(format!("[access]\n{}\n", self.access));
         line(format!("[[listener]]\naddress = \"{mqtt}\"\n{}\n", self.listener));
         line(format!("[http]\naddress = \"{http}\"\n\n"));
+        line(format!("{}\n", self.tables));
         for filter in &self.urgent {
             line(format!("[[route]]\nfilter = {filter:?}\nclass = \"urgent\"\n\n"));
         }

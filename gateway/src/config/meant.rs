@@ -6,7 +6,7 @@ use std::{net::SocketAddr, num::NonZeroU16, ops::Range, path::PathBuf, time::Dur
 use toml::Spanned;
 
 use super::{
-    NAME_BYTES_MAX, ROUTES_MAX, Settings, UPLINKS_MAX,
+    NAME_BYTES_MAX, Settings, UPLINKS_MAX,
     error::{Problem, unknown},
     quantity,
     typed::{self, Text},
@@ -144,30 +144,6 @@ impl Judge<'_> {
             let too_little = || format!("\"{text}\" is too little for a disk or a card; at least \"1 GB\"");
             (bytes >= ENDURANCE_BYTES_MIN).then_some(Some(bytes)).ok_or_else(too_little)
         })
-    }
-
-    fn routes(&mut self, typed: &[Spanned<typed::Route>]) -> Vec<ingest::Route> {
-        self.count(typed, ROUTES_MAX, "routes");
-        typed
-            .iter()
-            .map(|route| {
-                let route = route.get_ref();
-                if let Err(reason) = ingest::topics::check_filter(route.filter.get_ref()) {
-                    self.wrong(&route.filter.span(), format!("\"{}\": {reason}", route.filter.get_ref()));
-                }
-                let payloads = [("json", ingest::Payload::Json), ("opaque", ingest::Payload::Opaque)];
-                ingest::Route {
-                    filter: route.filter.get_ref().clone(),
-                    payload: self.one_of(
-                        route.payload.as_ref(),
-                        ingest::Payload::Opaque,
-                        "payload",
-                        &payloads,
-                    ),
-                    urgent: self.one_of(route.class.as_ref(), false, "class", &[("urgent", true)]),
-                }
-            })
-            .collect()
     }
 
     fn uplinks(&mut self, typed: &[Spanned<typed::Uplink>], gateway_id: &str) -> Vec<uplink::Settings> {

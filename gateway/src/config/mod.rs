@@ -17,6 +17,7 @@ mod limits;
 mod listeners;
 mod meant;
 mod quantity;
+mod routes;
 mod typed;
 
 use std::path::{Path, PathBuf};

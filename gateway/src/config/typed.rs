@@ -103,6 +103,7 @@ pub(super) struct Tls {
 pub(super) struct Route {
     pub filter: Text,
     pub payload: Option<Text>,
+    pub device: Option<Text>,
     pub class: Option<Text>,
 }
 

@@ -36,7 +36,7 @@ pub struct LetterItem {
     pub received_ms: u64,
     /// How often it was sent; 0 where it cannot be sent at all.
     pub tries: u32,
-    /// The device of a `tg/<device>/…` topic, or else the MQTT client id.
+    /// Whose it is, see [`Record::device`](crate::store::Record::device).
     pub device: String,
     /// The MQTT client id of the publisher.
     pub client: String,

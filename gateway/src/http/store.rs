@@ -295,6 +295,7 @@ mod tests {
                 retain,
                 qos: 1,
                 local: false,
+                device_level: None,
                 urgent,
                 received_ms,
                 client,

@@ -10,10 +10,14 @@
 //! read here, never its events. Limits: a route list is walked for every publish on a foreign topic, so it is meant
 //! for tens of routes, not thousands.
 
+use std::num::NonZeroU8;
+
 use tidegate_protocol::{FrameHead, Leaf, Topic, TopicError};
 
 use super::topics;
-use crate::store::Kind;
+use crate::store::{Kind, record::LAST_DEVICE_LEVEL};
+
+const _: () = assert!(topics::TOPIC_LEVELS_MAX == LAST_DEVICE_LEVEL as usize);
 
 /// What the payloads of a route are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Route {
     pub payload: Payload,
     /// Its events never linger.
     pub urgent: bool,
+    /// Which level of the topic names the device, from 1; without it, the device is the client.
+    pub device_level: Option<NonZeroU8>,
 }
 
 /// What becomes of a publish.
@@ -46,6 +52,8 @@ pub enum Verdict {
         events: u8,
         /// Never lingers.
         urgent: bool,
+        /// Which level of the topic names the device, from 1, if one does.
+        device_level: Option<NonZeroU8>,
         /// It came on a frame topic and is no frame.
         malformed: bool,
     },
@@ -53,7 +61,12 @@ pub enum Verdict {
     NoRoute,
 }
 
-const OPAQUE: Verdict = Verdict::Store { kind: Kind::Opaque, events: 1, urgent: false, malformed: false };
+const OPAQUE: Verdict = own(Kind::Opaque, 1, false, false);
+
+/// What came on a topic of ours, which names the device itself.
+const fn own(kind: Kind, events: u8, urgent: bool, malformed: bool) -> Verdict {
+    Verdict::Store { kind, events, urgent, device_level: None, malformed }
+}
 
 /// Judges a publish by its topic, by the head of its payload on a frame topic, and by the routes.
 #[must_use]
@@ -68,10 +81,8 @@ pub fn judge(topic: &str, payload: &[u8], routes: &[Route]) -> Verdict {
 
 fn judge_frame(payload: &[u8]) -> Verdict {
     match FrameHead::parse(payload) {
-        Ok((head, _)) => {
-            Verdict::Store { kind: Kind::Frame, events: head.count, urgent: head.urgent, malformed: false }
-        }
-        Err(_) => Verdict::Store { kind: Kind::Opaque, events: 1, urgent: false, malformed: true },
+        Ok((head, _)) => own(Kind::Frame, head.count, head.urgent, false),
+        Err(_) => own(Kind::Opaque, 1, false, true),
     }
 }
 
@@ -83,7 +94,13 @@ fn judge_foreign(topic: &str, routes: &[Route]) -> Verdict {
         Payload::Json => Kind::Json,
         Payload::Opaque => Kind::Opaque,
     };
-    Verdict::Store { kind, events: 1, urgent: route.urgent, malformed: false }
+    Verdict::Store {
+        kind,
+        events: 1,
+        urgent: route.urgent,
+        device_level: route.device_level,
+        malformed: false,
+    }
 }
 
 #[cfg(test)]
@@ -93,7 +110,7 @@ mod tests {
     use tidegate_protocol::FrameWriter;
 
     fn route(filter: &str, payload: Payload, urgent: bool) -> Route {
-        Route { filter: filter.into(), payload, urgent }
+        Route { filter: filter.into(), payload, urgent, device_level: None }
     }
 
     fn routes() -> Vec<Route> {
@@ -114,9 +131,7 @@ mod tests {
         writer.finish().to_vec()
     }
 
-    fn store(kind: Kind, events: u8, urgent: bool, malformed: bool) -> Verdict {
-        Verdict::Store { kind, events, urgent, malformed }
-    }
+    use super::own as store;
 
     #[test]
     fn a_publish_is_judged_by_topic_head_and_routes() {
@@ -138,6 +153,27 @@ mod tests {
         ];
         for (topic, payload, wanted) in table {
             assert_eq!(judge(topic, payload, &routes()), wanted, "{topic} {payload:02x?}");
+        }
+    }
+
+    #[test]
+    fn the_first_route_that_matches_says_which_level_names_the_device_and_never_that_of_our_topics() {
+        let named = |filter: &str, level| Route {
+            device_level: NonZeroU8::new(level),
+            ..route(filter, Payload::Json, false)
+        };
+        let routes = [named("rtl_433/+/devices/#", 2), named("rtl_433/#", 3), named("#", 1)];
+        for (topic, payload, level) in [
+            ("rtl_433/attic/devices/7", &b"{}"[..], 2),
+            ("rtl_433/attic/events", b"{}", 3),
+            ("door", b"{}", 1),
+            ("tg/barn-1/e", &frame(1, false), 0),
+            ("tg/barn-1/r", b"ok", 0),
+        ] {
+            let Verdict::Store { device_level, .. } = judge(topic, payload, &routes) else {
+                panic!("{topic}")
+            };
+            assert_eq!(device_level, NonZeroU8::new(level), "{topic}");
         }
     }
 

@@ -331,7 +331,8 @@ mod tests {
     #[test]
     fn what_can_not_be_served_is_named() {
         let good = Settings::default;
-        let route = Route { filter: "a/#/b".into(), payload: Payload::Json, urgent: false };
+        let route =
+            Route { filter: "a/#/b".into(), payload: Payload::Json, urgent: false, device_level: None };
         let table = [
             (good(), Ok(())),
             (

@@ -267,6 +267,7 @@ mod tests {
             retain: false,
             qos: 0,
             local: false,
+            device_level: None,
             urgent,
             received_ms: 5,
             client: "c",

@@ -14,7 +14,6 @@
 use std::{collections::HashMap, ops::Range};
 
 use serde::{Deserialize, Serialize};
-use tidegate_protocol::Topic;
 
 use super::record::{Kind, Record};
 
@@ -81,7 +80,7 @@ pub struct Lost {
     pub uplink: String,
     /// Events; `None` where nobody can tell.
     pub events: Option<u64>,
-    /// Of which device how many, as far as it is known: by the name in a `tg/<device>/…` topic, else by MQTT client id.
+    /// Of which device how many, as far as it is known, see [`Record::device`].
     pub devices: HashMap<String, u64>,
     /// Events of devices that are not named.
     pub other_devices_events: u64,
@@ -104,6 +103,7 @@ impl Gap {
             retain: false,
             qos: 0,
             local: false,
+            device_level: None,
             urgent: true,
             received_ms: self.at_ms,
             client: CLIENT,
@@ -127,7 +127,7 @@ impl Tally {
     pub fn add(&mut self, record: &Record<'_>) {
         let events = u64::from(record.events);
         self.events += events;
-        let device = device_of(record);
+        let device = record.device();
         match self.devices.get_mut(device) {
             Some(count) => *count += events,
             None => {
@@ -154,15 +154,6 @@ impl Tally {
     }
 }
 
-/// Whose record it is: the device that its topic names, else the client that published it.
-#[must_use]
-pub fn device_of<'a>(record: &Record<'a>) -> &'a str {
-    match Topic::parse(record.topic) {
-        Ok(topic) => topic.device.as_str(),
-        Err(_) => record.client,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +166,7 @@ mod tests {
             retain: false,
             qos: 0,
             local: false,
+            device_level: None,
             urgent: false,
             received_ms: 1,
             client,

@@ -2,20 +2,25 @@
 //!
 //! ```text
 //!  0      4      5      6      7  8       10         12         16
-//!  | len  | kind | flags| events| 0| client| topic   | received | properties? | client | topic | payload |
-//!  | u32  | u8   | u8   | u8    |  | _len  | _len    | _ms low  | u16 + bytes |
+//!  | len  | kind | flags| events| *| client| topic   | received | properties? | client | topic | payload |
+//!  | u32  | u8   | u8   | u8    |u8| _len  | _len    | _ms low  | u16 + bytes |
 //! ```
 //! All numbers little-endian. `len` counts the bytes after itself. `received_ms` is kept as its low 32
-//! bits and completed from the row's base. Properties are MQTT 5 property bytes as they go on the wire,
+//! bits and completed from the row's base. `*` is the level of the topic that names the device, from 1, or 0
+//! where none does: always, before routes could say so. Properties are MQTT 5 property bytes as they go on the wire,
 //! without their length; the two bytes of their length are there only when the flag says so.
 //!
 //! Limits: client id and topic to [`NAME_BYTES_MAX`], properties to [`PROPERTIES_BYTES_MAX`], a record to
 //! [`RECORD_BYTES_MAX`].
 
+use std::num::NonZeroU8;
+
 use tidegate_protocol::Topic;
 
 /// Longest client id or topic, in bytes.
 pub const NAME_BYTES_MAX: usize = 1024;
+/// The last level of a topic that can name a device.
+pub const LAST_DEVICE_LEVEL: u8 = 64;
 /// Longest properties, in bytes.
 pub const PROPERTIES_BYTES_MAX: usize = 16 * 1024;
 /// Longest record, its length field included, in bytes.
@@ -84,6 +89,8 @@ pub struct Record<'a> {
     pub qos: u8,
     /// For local subscribers alone: no route takes it, it holds no event, and no uplink gets it.
     pub local: bool,
+    /// Which level of its topic names the device, from 1, if its route says so.
+    pub device_level: Option<NonZeroU8>,
     /// Never lingers.
     pub urgent: bool,
     /// When the gateway took it in, wall clock, milliseconds since 1970.
@@ -108,10 +115,18 @@ pub struct BadRecord {
 }
 
 impl<'a> Record<'a> {
-    /// Whose it is: the device of a `tg/…` topic, or else the MQTT client id.
+    /// Whose it is: the device of a `tg/…` topic, else the level of its topic that its route names, else the MQTT client
+    /// id, also where the topic has not that level or nothing in it.
     #[must_use]
     pub fn device(&self) -> &'a str {
-        Topic::parse(self.topic).map_or(self.client, |topic| topic.device.as_str())
+        match (Topic::parse(self.topic), self.device_level) {
+            (Ok(topic), _) => topic.device.as_str(),
+            (Err(_), None) => self.client,
+            (Err(_), Some(level)) => {
+                let level = self.topic.split('/').nth(usize::from(level.get()) - 1);
+                level.filter(|level| !level.is_empty()).unwrap_or(self.client)
+            }
+        }
     }
 
     /// The message expiry interval in its properties, in seconds, and the other properties: an acknowledged event does not
@@ -175,7 +190,8 @@ impl<'a> Record<'a> {
         flags |= (self.qos & QOS_MASK) << QOS_SHIFT;
         let mut head = [0; HEAD_BYTES];
         head[..4].copy_from_slice(&((self.size() - 4) as u32).to_le_bytes());
-        head[4..8].copy_from_slice(&[self.kind as u8, flags, self.events, 0]);
+        let device_level = self.device_level.map_or(0, NonZeroU8::get);
+        head[4..8].copy_from_slice(&[self.kind as u8, flags, self.events, device_level]);
         head[8..10].copy_from_slice(&(self.client.len() as u16).to_le_bytes());
         head[10..12].copy_from_slice(&(self.topic.len() as u16).to_le_bytes());
         head[12..16].copy_from_slice(&(self.received_ms as u32).to_le_bytes());
@@ -213,7 +229,7 @@ impl<'a> Record<'a> {
         let size = 4 + u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let names =
             u16::from_le_bytes([head[8], head[9]]).saturating_add(u16::from_le_bytes([head[10], head[11]]));
-        let is_one = head[4] <= Kind::Opaque as u8 && head[7] == 0;
+        let is_one = head[4] <= Kind::Opaque as u8 && head[7] <= LAST_DEVICE_LEVEL;
         let sizes = HEAD_BYTES + usize::from(names)..=RECORD_BYTES_MAX;
         (is_one && sizes.contains(&size)).then_some((head[6], size))
     }
@@ -260,6 +276,7 @@ impl<'a> Record<'a> {
             retain: head[5] & FLAG_RETAIN != 0,
             qos: head[5] >> QOS_SHIFT & QOS_MASK,
             local: head[5] & FLAG_LOCAL != 0,
+            device_level: NonZeroU8::new(head[7]),
             urgent: head[5] & FLAG_URGENT != 0,
             received_ms: base_ms.wrapping_add_signed(i64::from(low.wrapping_sub(base_ms as u32) as i32)),
             client,
@@ -282,6 +299,7 @@ mod tests {
             retain: true,
             qos: 0,
             local: false,
+            device_level: NonZeroU8::new(2),
             urgent: false,
             received_ms: 1_700_000_000_123,
             client: "barn",
@@ -298,6 +316,30 @@ mod tests {
         assert_eq!(row.len(), 3 + sample().size());
         let (read, size) = Record::read(&row, 3, 1_700_000_000_000).unwrap();
         assert_eq!((read, size), (sample(), sample().size()));
+    }
+
+    #[test]
+    fn the_device_is_the_one_of_our_topics_or_the_level_that_the_route_names_or_the_client() {
+        for (topic, level, device) in [
+            ("zigbee2mqtt/door/state", 0, "barn"),
+            ("zigbee2mqtt/door/state", 1, "zigbee2mqtt"),
+            ("zigbee2mqtt/door/state", 2, "door"),
+            ("zigbee2mqtt/door/state", 3, "state"),
+            ("zigbee2mqtt/door/state", 4, "barn"),
+            ("zigbee2mqtt/door/state", 64, "barn"),
+            ("zigbee2mqtt//state", 2, "barn"),
+            ("/door", 1, "barn"),
+            ("/Tür 7", 2, "Tür 7"),
+            ("tg/stall-3/e", 1, "stall-3"),
+            ("tg/Stall 3/e", 2, "Stall 3"),
+        ] {
+            let record = Record { topic, device_level: NonZeroU8::new(level), ..sample() };
+            assert_eq!(record.device(), device, "{topic} {level}");
+            let mut row = vec![];
+            record.write(&mut row);
+            assert_eq!(Record::read(&row, 0, record.received_ms).unwrap().0.device(), device);
+            assert_eq!(Record::measure(&row), Some((1, row.len())));
+        }
     }
 
     #[test]

@@ -256,6 +256,7 @@ mod tests {
                 retain: false,
                 qos: 0,
                 local: false,
+                device_level: None,
                 urgent: false,
                 received_ms: 1_000,
                 client: "c",

@@ -173,6 +173,7 @@ mod tests {
             retain: false,
             qos: 0,
             local: false,
+            device_level: None,
             urgent: false,
             received_ms,
             client: "c",

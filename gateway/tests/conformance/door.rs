@@ -40,7 +40,8 @@ impl Door {
     }
 
     async fn at(folder: &Path, settings: Settings) -> Self {
-        let route = Route { filter: "s/#".into(), payload: Payload::Opaque, urgent: false };
+        let route =
+            Route { filter: "s/#".into(), payload: Payload::Opaque, urgent: false, device_level: None };
         let settings = Settings { routes: vec![route], ..settings };
         let store = Store::open(store_settings(folder), &[UPLINK.into()]).unwrap();
         let bound = ingest::bind(&ListenerSettings::new("127.0.0.1:0".parse().unwrap())).await.unwrap();

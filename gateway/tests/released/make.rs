@@ -113,6 +113,7 @@ fn plain<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
         retain: false,
         qos: 0,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: FIRST_MS,
         client: "plc-1",

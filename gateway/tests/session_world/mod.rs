@@ -121,7 +121,8 @@ impl World {
     }
 
     pub async fn with(seed: u64, settings: Settings) -> Self {
-        let route = Route { filter: "s/#".into(), payload: Payload::Opaque, urgent: false };
+        let route =
+            Route { filter: "s/#".into(), payload: Payload::Opaque, urgent: false, device_level: None };
         let settings = Settings { routes: vec![route], access: access(), ..settings };
         let turn = TURN.lock().await;
         fail::cfg("bus-tick", "return(2)").unwrap();

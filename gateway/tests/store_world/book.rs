@@ -93,6 +93,7 @@ impl Book {
             retain: false,
             qos: 0,
             local: false,
+            device_level: None,
             urgent: sent.urgent,
             received_ms,
             client: &client,

@@ -119,7 +119,7 @@ pub(super) struct Filters {
     /// What stands in the reason, in capitals or not
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
-    /// The device of a tg/<device>/... topic, or else the MQTT client id
+    /// The device that the topic (tg/<device>/...) or its route names, or else the MQTT client id
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// frame, json or opaque

@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// Received before this time; without it, until now
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// The device of a tg/<device>/... topic, or else the MQTT client id
+    /// The device that the topic (tg/<device>/...) or its route names, or else the MQTT client id
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// frame, json or opaque

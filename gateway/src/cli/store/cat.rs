@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     /// Received before then
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// Of this device: the one that a topic names, else the MQTT client
+    /// Of this device: the one that the topic or its route names, else the MQTT client
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// Of this kind

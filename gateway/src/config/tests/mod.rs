@@ -170,6 +170,42 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:5: [[route]] class: unknown class \"gold\"; known here: urgent",
         ),
         (
+            id_and("[[route]]\nfilter = \"a/#\"\ndevice = \"{0}\"\n"),
+            "g.toml:5: [[route]] device: \"{0}\" names no device; write the number of a topic level in braces, \"{1}\" to \"{64}\", or \"{client}\" for the client id",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a/#\"\ndevice = \"{65}\"\n"),
+            "g.toml:5: [[route]] device: \"{65}\" names no device; write the number of a topic level in braces, \"{1}\" to \"{64}\", or \"{client}\" for the client id",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a/#\"\ndevice = \"{02}\"\n"),
+            "g.toml:5: [[route]] device: \"{02}\" names no device; write the number of a topic level in braces, \"{1}\" to \"{64}\", or \"{client}\" for the client id",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a/#\"\ndevice = \"{+2}\"\n"),
+            "g.toml:5: [[route]] device: \"{+2}\" names no device; write the number of a topic level in braces, \"{1}\" to \"{64}\", or \"{client}\" for the client id",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a/#\"\ndevice = \"2\"\n"),
+            "g.toml:5: [[route]] device: \"2\" names no device; write the number of a topic level in braces, \"{1}\" to \"{64}\", or \"{client}\" for the client id",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a/#\"\ndevice = \"{topic}\"\n"),
+            "g.toml:5: [[route]] device: \"{topic}\" names no device; write the number of a topic level in braces, \"{1}\" to \"{64}\", or \"{client}\" for the client id",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a/#\"\ndevice = \"{1}-{2}\"\n"),
+            "g.toml:5: [[route]] device: \"{1}-{2}\" names no device; write the number of a topic level in braces, \"{1}\" to \"{64}\", or \"{client}\" for the client id",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a/#\"\ndevice = \"\"\n"),
+            "g.toml:5: [[route]] device: \"\" names no device; write the number of a topic level in braces, \"{1}\" to \"{64}\", or \"{client}\" for the client id",
+        ),
+        (
+            id_and("[[route]]\nfilter = \"a/+\"\ndevice = \"{3}\"\n"),
+            "g.toml:5: [[route]] device: no topic of \"a/+\" has a level 3; it has 2, counted from 1",
+        ),
+        (
             id_and("[[uplink]]\nname = \"c\"\nurl = \"mqtts://a\"\n"),
             "g.toml:5: [[uplink]] url: this version does not know \"mqtts://\"; it knows: mqtt",
         ),

@@ -71,6 +71,7 @@ impl Message {
             retain: self.retain,
             qos: self.qos,
             local: false,
+            device_level: None,
             urgent: false,
             received_ms: now_ms,
             client: &self.publisher,

@@ -23,8 +23,8 @@ impl AtWork {
         let published = will.record(now.wall_ms, &properties);
         let (mut batch, mut in_log) = (Batch::default(), None);
         match admission::judge(&will.topic, &will.payload, routes) {
-            Verdict::Store { kind, events, urgent, .. } => {
-                batch.push(&Record { kind, events, urgent, ..published });
+            Verdict::Store { kind, events, urgent, device_level, .. } => {
+                batch.push(&Record { kind, events, urgent, device_level, ..published });
             }
             Verdict::NoRoute => match self.bus.wants(&incoming(will), &Staged::new()) {
                 Wanted::No => return Some(0),

@@ -122,6 +122,7 @@ pub(super) fn message(client: &str, will: &Will, now_ms: u64) -> Message {
         retain: will.retain,
         qos: will.qos as u8,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: 0,
         client,

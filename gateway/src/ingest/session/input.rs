@@ -161,10 +161,10 @@ impl Session {
     #[inline]
     fn store<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) -> Taken {
         let verdict = admission::judge(publish.topic, publish.payload, &self.settings.routes);
-        let Verdict::Store { kind, events, urgent, malformed } = verdict else {
+        let Verdict::Store { kind, events, urgent, device_level, malformed } = verdict else {
             return self.store_for_subscribers(now, publish, sink);
         };
-        let record = Record { kind, events, urgent, ..record(&self.client, now, publish) };
+        let record = Record { kind, events, urgent, device_level, ..record(&self.client, now, publish) };
         let bytes = push(&record, publish, sink);
         self.note_pushed(bytes);
         self.counts.events += u64::from(events);
@@ -345,6 +345,7 @@ fn record<'a>(client: &'a str, now: Now, publish: &Publish<'a>) -> Record<'a> {
         retain: publish.retain,
         qos: publish.qos as u8,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: now.wall_ms,
         client,

@@ -7,7 +7,7 @@ use super::{super::record::Kind, letter::Letter};
 pub struct DeadLetterFilter {
     /// Stands in the reason, in capitals or not.
     pub reason: Option<String>,
-    /// The device of a `tg/<device>/…` topic, or else the MQTT client id.
+    /// Whose it is, see [`Record::device`](crate::store::Record::device).
     pub device: Option<String>,
     /// What the payload is.
     pub kind: Option<Kind>,
@@ -67,6 +67,7 @@ mod tests {
                 retain: false,
                 qos: 0,
                 local: false,
+                device_level: None,
                 urgent: false,
                 received_ms: 5_000,
                 client: "client-4",

@@ -176,6 +176,7 @@ mod tests {
             retain: true,
             qos: 0,
             local: false,
+            device_level: None,
             urgent: true,
             received_ms: 1_700_000_000_123,
             client: "barn",

@@ -9,7 +9,6 @@
 use super::{
     super::{
         error::StoreError,
-        gap::device_of,
         ids::Prefixes,
         record::{Kind, Record},
         row::Block,
@@ -142,7 +141,7 @@ impl Look<'_> {
     fn is_asked_for(&self, offset: u64, record: &Record<'_>) -> bool {
         let CatFilter { device, kind, .. } = self.filter;
         kind.is_none_or(|kind| kind == record.kind)
-            && device.as_ref().is_none_or(|device| device == device_of(record))
+            && device.as_ref().is_none_or(|device| device == record.device())
             && self.times.as_ref().is_none_or(|times| times.contain(offset, record.received_ms))
     }
 

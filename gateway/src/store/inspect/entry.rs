@@ -9,7 +9,6 @@ use serde_json::value::RawValue;
 use tidegate_protocol::FrameHead;
 
 use super::super::{
-    gap::device_of,
     ids::Prefixes,
     record::{Kind, Record},
 };
@@ -24,7 +23,7 @@ pub struct Entry<'a> {
     pub id: String,
     /// When it was received, wall clock, milliseconds since 1970.
     pub received_ms: u64,
-    /// Whose it is: the device that its topic names, else its client.
+    /// Whose it is, see [`Record::device`].
     pub device: &'a str,
     /// Where it was published.
     pub topic: &'a str,
@@ -58,7 +57,7 @@ impl<'a> Entry<'a> {
         let text = std::str::from_utf8(record.payload).ok();
         let json = text.and_then(json);
         let payload_text = text.filter(|_| json.is_none());
-        let device = device_of(record);
+        let device = record.device();
         let head = match record.kind {
             Kind::Frame => FrameHead::parse(record.payload).ok(),
             Kind::Json | Kind::Opaque => None,
@@ -112,6 +111,7 @@ mod tests {
             retain: false,
             qos: 0,
             local: false,
+            device_level: None,
             urgent: true,
             received_ms: 5,
             client: "hub",

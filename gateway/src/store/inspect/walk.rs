@@ -118,6 +118,7 @@ mod tests {
                 retain: false,
                 qos: 0,
                 local: false,
+                device_level: None,
                 urgent: false,
                 received_ms: 1,
                 client: "c",

@@ -19,7 +19,7 @@ use crate::{
 pub struct Facts<'a> {
     /// Which one.
     pub identity: Identity<'a>,
-    /// Whose: the device of a `tg/…` topic, or else the MQTT client id.
+    /// Whose, see [`Record::device`](crate::store::Record::device).
     pub device: &'a str,
     /// The topic as it came.
     pub topic: &'a str,

@@ -67,7 +67,7 @@ pub struct Stored {
     pub from_ms: u64,
     /// Received before this time.
     pub to_ms: u64,
-    /// Of this device: that of a `tg/…` topic, or else the MQTT client id.
+    /// Of this device, see [`Record::device`].
     #[serde(default)]
     pub device: Option<String>,
     /// Of this kind.
@@ -195,6 +195,7 @@ mod tests {
             retain: false,
             qos: 0,
             local: false,
+            device_level: None,
             urgent: false,
             received_ms: 50,
             client,

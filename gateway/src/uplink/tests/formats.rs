@@ -144,6 +144,41 @@ async fn the_template_makes_the_topic_and_what_is_no_topic_is_set_aside() {
 }
 
 #[tokio::test]
+async fn a_foreign_event_is_of_the_device_that_a_level_of_its_topic_names_in_every_format() {
+    use super::super::FormatName::{CloudEvents, Json, Raw};
+    let by_level = |topic: &str| Owned {
+        kind: Kind::Json,
+        device_level: std::num::NonZeroU8::new(2),
+        ..Owned::new(topic, b"{}")
+    };
+    let topics = ["rtl_433/attic/devices/7", "rtl_433", "tg/stall-3/r"];
+    let devices = ["attic", "client", "stall-3"];
+    for format in [Raw, Json, CloudEvents] {
+        let settings = |settings: &mut Settings| {
+            (settings.version, settings.format) = (Version::V5, format);
+            settings.topic = Template::parse("up/{device}").unwrap();
+        };
+        let (arrivals, _) = send(settings, ACCEPTED_V5, &topics.map(by_level)).await;
+        let found: Vec<_> =
+            arrivals.iter().map(|arrival| arrival.topic.strip_prefix("up/").unwrap()).collect();
+        assert_eq!(found, devices, "{format:?}");
+        for (arrival, device) in arrivals.iter().zip(devices) {
+            let properties = String::from_utf8_lossy(&arrival.properties);
+            let said = match format {
+                Raw => {
+                    properties.contains(&format!("tidegate-device\0{}{device}", device.len() as u8 as char))
+                }
+                CloudEvents => properties.contains(&format!("/tidegate/barn-7/{device}")),
+                Json => {
+                    serde_json::from_slice::<serde_json::Value>(&arrival.payload).unwrap()["device"] == device
+                }
+            };
+            assert!(said, "{format:?} {arrival:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_too_large_for_the_upstream_is_set_aside_before_a_byte_is_sent() {
     let records = [Owned::new("a", b"0"), Owned::new("a", &[7; 300]), Owned::new("a", b"2")];
     let why = |bytes, max| {

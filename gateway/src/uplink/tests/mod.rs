@@ -14,6 +14,7 @@ mod real_store;
 mod replay;
 
 use std::{
+    num::NonZeroU8,
     sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
@@ -42,6 +43,7 @@ pub struct Owned {
     pub properties: Vec<u8>,
     pub payload: Vec<u8>,
     pub local: bool,
+    pub device_level: Option<NonZeroU8>,
 }
 
 impl Owned {
@@ -51,6 +53,7 @@ impl Owned {
             events: 1,
             retain: false,
             local: false,
+            device_level: None,
             client: "client".to_owned(),
             topic: topic.to_owned(),
             properties: vec![],
@@ -65,6 +68,7 @@ impl Owned {
             retain: self.retain,
             qos: 1,
             local: self.local,
+            device_level: self.device_level,
             urgent: false,
             received_ms: 1_700_000_000_123,
             client: &self.client,

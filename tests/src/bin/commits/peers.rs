@@ -34,6 +34,7 @@ fn event() -> Record<'static> {
         retain: false,
         qos: 0,
         local: false,
+        device_level: None,
         urgent: false,
         received_ms: RECEIVED_MS,
         client: "client-1",

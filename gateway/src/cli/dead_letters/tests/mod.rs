@@ -107,6 +107,7 @@ fn record(n: u64) -> Record<'static> {
         retain: false,
         qos: 0,
         local: false,
+        device_level: None,
         urgent: n == 6,
         received_ms: n * 1_000,
         client: "barn",

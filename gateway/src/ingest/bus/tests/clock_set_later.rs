@@ -122,6 +122,7 @@ impl Machine {
             retain,
             qos: 1,
             local: false,
+            device_level: None,
             urgent: false,
             received_ms: self.reading().wall_ms as u64,
             client: "publisher",

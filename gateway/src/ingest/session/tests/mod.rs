@@ -85,6 +85,7 @@ impl Rig {
             filter: filter.into(),
             payload: if filter == "s/#" { Payload::Opaque } else { Payload::Json },
             urgent: false,
+            device_level: None,
         });
         let settings = Settings { inflight_max: 3, routes: routes.into(), ..Settings::default() };
         let settings = Arc::new(settings);

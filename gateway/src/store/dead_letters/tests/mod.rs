@@ -64,6 +64,7 @@ fn record<'a>(client: &'a str, payload: &'a [u8]) -> Record<'a> {
         retain: false,
         qos: 0,
         local: false,
+        device_level: None,
         urgent: true,
         received_ms: 5_000,
         client,

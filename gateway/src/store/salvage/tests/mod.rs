@@ -29,6 +29,7 @@ fn row(at: &mut Mark, payloads: &[Vec<u8>]) -> (u64, Vec<u8>) {
             retain: false,
             qos: 1,
             local: false,
+            device_level: None,
             urgent: false,
             received_ms: 1_000,
             client: "hub",
