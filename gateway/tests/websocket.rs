@@ -62,7 +62,8 @@ impl House {
         let bound = vec![ingest::bind(&plain).await.unwrap(), ingest::bind(&listener).await.unwrap()];
         let [mqtt, websocket] = [0, 1].map(|at: usize| bound[at].local_addr().port());
         let shutdown = CancellationToken::new();
-        let route = Route { filter: "s/#".into(), payload: Payload::Opaque, urgent: false };
+        let route =
+            Route { filter: "s/#".into(), payload: Payload::Opaque, urgent: false, device_level: None };
         let settings = Settings { routes: vec![route], ..settings };
         let door = tokio::spawn(ingest::run(bound, (&store).into(), settings, shutdown.clone()));
         House { folder, store, mqtt, websocket, shutdown, _door: door }
