@@ -1,11 +1,13 @@
-// npm's mqtt over WebSocket: what it publishes comes back to it, and what came is told as lines of JSON.
+// npm's mqtt over WebSocket: what it publishes comes back to it, and what came is told as lines of
+// JSON.
 //
 //     node mqtt_over_websocket.js exchange URL VERSION NAME CA
 //     node mqtt_over_websocket.js flow URL VERSION NAME CA
 //
-// `exchange`: each QoS with 5 bytes and with 200 KB, a retained message, a session that is left and resumed.
-// `flow`: a publish every few milliseconds, QoS 1 and 2 in turn, to a session that is kept, however often the broker is gone. It says
-// "half" when half of them are acknowledged, and in the end how many came.
+// `exchange`: each QoS with 5 bytes and with 200 KB, a retained message, a session that is left and
+// resumed. `flow`: a publish every few milliseconds, QoS 1 and 2 in turn, to a session that is
+// kept, however often the broker is gone. It says "half" when half of them are acknowledged, and in
+// the end how many came.
 
 const crypto = require("node:crypto");
 const fs = require("node:fs");
@@ -42,8 +44,8 @@ function connected(client) {
   return new Promise((resolve) => client.once("connect", (connack) => resolve(connack.sessionPresent)));
 }
 
-// The next `count` messages, as what can be compared: a message of QoS 2 is there with its PUBREL, so only those of one topic and one
-// QoS have an order.
+// The next `count` messages, as what can be compared: a message of QoS 2 is there with its PUBREL,
+// so only those of one topic and one QoS have an order.
 function messages(client, count) {
   const came = [];
   return new Promise((resolve) => {

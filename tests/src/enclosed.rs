@@ -1,7 +1,8 @@
 //! A network of its own for programs that listen on more than loopback, whatever they are told.
 //!
-//! It is a network namespace that has a loopback interface and nothing else: what listens in it can be reached from in it only. Programs
-//! in it see the same files and the same processes as those outside.
+//! It is a network namespace that has a loopback interface and nothing else: what listens in it can
+//! be reached from in it only. Programs in it see the same files and the same processes as those
+//! outside.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -17,7 +18,8 @@ const LISTEN_LIMIT: Duration = Duration::from_secs(10);
 /// A socket that listens, in the kernel's table.
 const LISTENS: &str = "0A";
 
-/// The network, for as long as the value lives. Programs in it end when whoever started them says so.
+/// The network, for as long as the value lives. Programs in it end when whoever started them says
+/// so.
 #[derive(Debug)]
 pub struct Network {
     holder: Child,

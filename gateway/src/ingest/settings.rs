@@ -83,7 +83,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Its name in TLS, by which a client may ask for it (ALPN). A WebSocket begins with HTTP, and browsers ask for that.
+    /// Its name in TLS, by which a client may ask for it (ALPN). A WebSocket begins with HTTP, and
+    /// browsers ask for that.
     #[must_use]
     pub fn alpn(self) -> &'static [u8] {
         match self {
@@ -131,8 +132,8 @@ impl ListenerSettings {
         !self.anonymous || client_cert == ClientCert::Required
     }
 
-    /// Whether a page from anywhere can connect, by the browser that shows it: it gets to loopback addresses as well, and WebSocket
-    /// leaves it to the server to look where a page is from.
+    /// Whether a page from anywhere can connect, by the browser that shows it: it gets to loopback
+    /// addresses as well, and WebSocket leaves it to the server to look where a page is from.
     #[must_use]
     pub fn is_open_to_pages(&self) -> bool {
         self.protocol == Protocol::WebSocket && !self.knows_its_clients()

@@ -89,7 +89,8 @@ pub(super) fn throttled(shared: &Shared, client: &Arc<str>, limit: Limit) {
     }
 }
 
-/// A WebSocket did not come about or was closed, for what its client did: `why`, if that is worth a line.
+/// A WebSocket did not come about or was closed, for what its client did: `why`, if that is worth a
+/// line.
 pub(super) fn websocket(
     shared: &Shared,
     origin: &Origin,

@@ -93,7 +93,8 @@ fn load(file: &Path) -> Result<config::Settings, Failure> {
     })
 }
 
-/// The listener that others can reach, or the first one. The firmware speaks MQTT without WebSocket.
+/// The listener that others can reach, or the first one. The firmware speaks MQTT without
+/// WebSocket.
 fn gateway(settings: Option<&config::Settings>) -> String {
     let listeners = settings.map_or(&[][..], |settings| &settings.listeners);
     let mut plain = listeners.iter().filter(|listener| listener.protocol == Protocol::Mqtt);

@@ -73,7 +73,7 @@ pub(crate) struct Shared {
     pub told: Told,
 }
 
-/// Serves one client until its connection ends, and gives back `place` then. Its CONNECT is waited for from `since` on.
+/// Serves one client until its connection ends, and gives `place` back. It was there since `since`.
 pub(crate) async fn serve<Io: Wire>(
     io: Io,
     origin: Origin,

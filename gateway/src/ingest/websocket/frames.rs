@@ -4,10 +4,11 @@
 //!   as read:  | head | payload, masked | head | ping | head | pay
 //!   as left:  | payload | pay
 //! ```
-//! Frames and packets have nothing to do with each other: a packet may span frames, and a frame may hold several packets. So
-//! no frame is ever kept whole, however long it says it is: its payload goes on as it comes. Kept between two reads are
-//! the beginning of a head and of a control frame, [`HEAD_BYTES_MAX`] and [`CONTROL_BYTES_MAX`] at most. Section numbers are those
-//! of RFC 6455. It reads and writes no socket, and does not look at MQTT.
+//! Frames and packets have nothing to do with each other: a packet may span frames, and a frame may
+//! hold several packets. So no frame is ever kept whole, however long it says it is: its payload
+//! goes on as it comes. Kept between two reads are the beginning of a head and of a control frame,
+//! [`HEAD_BYTES_MAX`] and [`CONTROL_BYTES_MAX`] at most. Section numbers are those of RFC 6455. It
+//! reads and writes no socket, and does not look at MQTT.
 
 use std::io::Cursor;
 
@@ -23,7 +24,8 @@ pub(super) const CONTROL_BYTES_MAX: usize = 125;
 /// The most significant bit of a length has to be 0: section 5.2.
 const FRAME_BYTES_MOST: u64 = i64::MAX as u64;
 
-/// What a client may not send. Nothing behind it is looked at, and the connection is closed with [`Violation::code`].
+/// What a client may not send. Nothing behind it is looked at, and the connection is closed with
+/// [`Violation::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Violation {
     #[error("it sends text, and MQTT is in binary frames")]
@@ -118,7 +120,8 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Takes what was read, and leaves MQTT's bytes at its start. Gives how many these are, and what ended the input.
+    /// Takes what was read, and leaves MQTT's bytes at its start. Gives how many these are, and
+    /// what ended the input.
     pub fn take(&mut self, bytes: &mut [u8]) -> (usize, Option<End>) {
         let (mut at, mut kept) = (0, 0);
         loop {

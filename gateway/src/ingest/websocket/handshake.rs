@@ -1,7 +1,9 @@
-//! The HTTP request that a WebSocket begins with: read within a size, judged, and answered in words if it is none.
+//! The HTTP request that a WebSocket begins with: read within a size, judged, and answered in words
+//! if it is none.
 //!
-//! What mosquitto takes is the guide, so that a client that is set up for it needs no change: any path, any Origin, and the subprotocol
-//! `mqtt` or `mqttv3.1`, or none at all. No extension is agreed on. What the peer sent is never repeated.
+//! What mosquitto takes is the guide, so that a client that is set up for it needs no change: any
+//! path, any Origin, and the subprotocol `mqtt` or `mqttv3.1`, or none at all. No extension is
+//! agreed on. What the peer sent is never repeated.
 //!
 //! Limits: [`HEAD_BYTES_MAX`]; the time is the caller's to limit.
 
@@ -79,7 +81,8 @@ impl Refusal {
         }
     }
 
-    /// Whether it is worth a line: whoever only opens and closes a port, as a health check does, is only counted.
+    /// Whether it is worth a line: whoever only opens and closes a port, as a health check does, is
+    /// only counted.
     pub fn is_told(self) -> bool {
         self != Refusal::Closed
     }
@@ -131,7 +134,8 @@ where
     Ok(head.split_off(end))
 }
 
-/// Tells from its first bytes what is no request, so that who waits for an answer to something else does not wait.
+/// Tells from its first bytes what is no request, so that who waits for an answer to something else
+/// does not wait.
 fn is_http(head: &[u8]) -> Result<(), Refusal> {
     let seen = head.len().min(GET.len());
     match head {

@@ -1,17 +1,20 @@
-//! MQTT over WebSocket: MQTT 5 section 6, RFC 6455. What a browser, and whatever is set up for one, can connect by.
+//! MQTT over WebSocket: MQTT 5 section 6, RFC 6455. What a browser, and whatever is set up for one,
+//! can connect by.
 //!
 //! ```text
 //!   accept loop ─▶ (TLS) ─▶ serve ─▶ handshake ──good──▶ stream ─▶ connection, as over TCP
 //!                                      └ refused: an answer in words
 //!   stream ─▶ frames: where they lie, without a buffer of their own
 //! ```
-//! Reading order: here, `handshake`, `stream`, `frames`. One time limit, `connect_timeout`, covers the HTTP request and CONNECT, and the
-//! connection's place is the one it has until the close handshake is over.
+//! Reading order: here, `handshake`, `stream`, `frames`. One time limit, `connect_timeout`, covers
+//! the HTTP request and CONNECT, and the connection's place is the one it has until the close
+//! handshake is over.
 //!
-//! Limits: an idle connection has some hundred bytes more than a plain one. A frame may be as long as it likes, for none is kept: the
-//! limits are those of the MQTT packets in it. A client that breaks WebSocket's rules is closed with the code for
-//! it, told once for each address, and counted. It judges no path and no Origin: any page that a browser shows may try to
-//! connect, and gets in as far as access lets it. It compresses nothing.
+//! Limits: an idle connection has some hundred bytes more than a plain one. A frame may be as long
+//! as it likes, for none is kept: the limits are those of the MQTT packets in it. A client that
+//! breaks WebSocket's rules is closed with the code for it, told once for each address, and
+//! counted. It judges no path and no Origin: any page that a browser shows may try to connect, and
+//! gets in as far as access lets it. It compresses nothing.
 
 mod frames;
 mod handshake;
@@ -91,7 +94,8 @@ async fn refuse<Io: AsyncRead + AsyncWrite + Unpin>(mut io: Io, refusal: Refusal
     }
 }
 
-/// The close handshake, unless the client is gone. It asks the client to answer and to close, and waits for that for a while.
+/// The close handshake, unless the client is gone. It asks the client to answer and to close, and
+/// waits for that for a while.
 async fn close<Io: AsyncRead + AsyncWrite + Unpin>(mut stream: Stream<Io>) {
     if stream.ended() != Some(End::Lost)
         && matches!(timeout(CLOSE_TIMEOUT, stream.shutdown()).await, Ok(Ok(())))

@@ -1,17 +1,19 @@
-//! MQTT's bytes in both directions over WebSocket: what reads and writes for the connection, which knows nothing of frames.
+//! MQTT's bytes in both directions over WebSocket: what reads and writes for the connection, which
+//! knows nothing of frames.
 //!
 //! ```text
 //!   socket ─▶ the reader's own buffer ─▶ frames: taken apart there ─▶ connection
 //!                                          └ ping ─▶ pong ─┐
 //!   socket ◀────────────────── ahead: pong, head, close ◀──┴── payload, not copied ◀─ connection
 //! ```
-//! It has no buffer for payload: a read fills the reader's, and a frame that is sent is a head before what the writer offers. Hence
-//! a demand on the writer: bytes that were offered once are offered again until they are taken, and more only behind
-//! them, as a connection's output is. Limits: `ahead` holds a pong, a head and a close frame at most. Only the last ping is answered, so
-//! pings do not pile up for a client that does not read.
+//! It has no buffer for payload: a read fills the reader's, and a frame that is sent is a head
+//! before what the writer offers. Hence a demand on the writer: bytes that were offered once are
+//! offered again until they are taken, and more only behind them, as a connection's output is.
+//! Limits: `ahead` holds a pong, a head and a close frame at most. Only the last ping is answered,
+//! so pings do not pile up for a client that does not read.
 //!
-//! What ends the input reads as the end of the stream, and [`Stream::ended`] says why; the close frame that answers it
-//! goes out with the shutdown.
+//! What ends the input reads as the end of the stream, and [`Stream::ended`] says why; the close
+//! frame that answers it goes out with the shutdown.
 
 use std::{
     io::{self, IoSlice},
@@ -27,6 +29,9 @@ use tungstenite::protocol::frame::{
 
 use super::frames::{End, Frames};
 use crate::ingest::socket::Wire;
+
+/// Reads without payload in a row, after which whatever else the connection waits for is looked at.
+const READS_AT_ONCE: usize = 16;
 
 /// A connection whose handshake is done.
 #[derive(Debug)]
@@ -100,7 +105,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream<Io> {
         Poll::Ready(Ok(()))
     }
 
-    /// Answers a ping, as far as that can be done now. An error is the reader's or the writer's to find.
+    /// Answers a ping, as far as that can be done now. An error is the reader's or the writer's to
+    /// find.
     fn answer(&mut self, context: &mut Context<'_>) {
         // One that does not read is sent no more than fits.
         if self.ahead.is_empty() && self.put_pong().is_err() {
@@ -114,7 +120,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream<Io> {
         }
     }
 
-    /// Reads once and gives how many of MQTT's bytes came of it; 0 if it was only frames' heads, or the end.
+    /// Reads once and gives how many of MQTT's bytes came of it; 0 if it was only frames' heads, or
+    /// the end.
     fn poll_some(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
         let start = buffer.filled().len();
         if self.early.is_empty() {
@@ -152,14 +159,19 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<Io> {
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        while stream.ended.is_none() {
+        for _ in 0..READS_AT_ONCE {
+            if stream.ended.is_some() {
+                return Poll::Ready(Ok(()));
+            }
             stream.answer(context);
-            // Frames without end and without payload use up the task's budget, so that others have their turn.
             if ready!(stream.poll_some(context, buffer))? > 0 {
-                break;
+                return Poll::Ready(Ok(()));
             }
         }
-        Poll::Ready(Ok(()))
+        // Frames without payload may come without end: the connection's time limits have their
+        // turn.
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

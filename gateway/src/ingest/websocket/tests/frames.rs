@@ -1,4 +1,5 @@
-//! Frames are taken apart where they lie, and what may not be sent is told by its cause and its code.
+//! Frames are taken apart where they lie, and what may not be sent is told by its cause and its
+//! code.
 
 use tungstenite::protocol::frame::coding::CloseCode;
 

@@ -1,4 +1,5 @@
-//! What the tests of WebSocket share: frames as a client writes them, and a socket that does as the test says.
+//! What the tests of WebSocket share: frames as a client writes them, and a socket that does as the
+//! test says.
 
 mod frames;
 mod handshake;
@@ -69,7 +70,8 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame_masked(first, payload, MASK)
 }
 
-/// A frame of the server, whose form is checked: its first byte, its payload and its length on the wire.
+/// A frame of the server, whose form is checked: its first byte, its payload and its length on the
+/// wire.
 fn server_frame(bytes: &[u8]) -> (u8, &[u8], usize) {
     let (start, length) = match bytes[1] {
         127 => (10, u64::from_be_bytes(bytes[2..10].try_into().unwrap()) as usize),
@@ -91,8 +93,8 @@ fn server_frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-/// A socket: reads give these pieces and then the end, and a write takes as many bytes as come next; 0 is none now. When
-/// there is no number left, it takes all.
+/// A socket: reads give these pieces and then the end, and a write takes as many bytes as come
+/// next; 0 is none now. When there is no number left, it takes all.
 #[derive(Debug, Default)]
 struct Script {
     reads: VecDeque<Vec<u8>>,

@@ -1,4 +1,5 @@
-//! Whatever way a stream of bytes is cut into frames, reads and writes, the same bytes arrive, and every end has its close frame.
+//! Whatever way a stream of bytes is cut into frames, reads and writes, the same bytes arrive, and
+//! every end has its close frame.
 
 use std::task::{Context, Poll, Waker, ready};
 
