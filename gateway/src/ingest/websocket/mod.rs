@@ -10,7 +10,7 @@
 //! the HTTP request and CONNECT, and the connection's place is the one it has until the close
 //! handshake is over.
 //!
-//! Limits: an idle connection has some hundred bytes more than a plain one. A frame may be as long
+//! Limits: an idle connection has about 1 KB more than a plain one. A frame may be as long
 //! as it likes, for none is kept: the limits are those of the MQTT packets in it. A client that
 //! breaks WebSocket's rules is closed with the code for it, told once for each address, and
 //! counted. It judges no path and no Origin: any page that a browser shows may try to connect, and
