@@ -77,6 +77,7 @@ metrics! {
     RECEIVED_BYTES Counter "tidegate_received_bytes_total" "Bytes of topics and payloads taken in.";
     UNROUTED_MESSAGES Counter "tidegate_unrouted_messages_total" "Publishes that no route takes: acknowledged and not stored.";
     MALFORMED_FRAMES Counter "tidegate_malformed_frames_total" "Payloads on a frame topic that are no frame: stored as they came.";
+    MALFORMED_TEXTS Counter "tidegate_malformed_texts_total" "Payloads on a route for text that are no UTF-8: stored as they came.";
     REFUSED_EVENTS Counter "tidegate_refused_events_total" "Events not stored and not acknowledged, or refused with 0x97, by reason: the client has them still, unless it sent them with QoS 0.";
     CONNECTIONS Gauge "tidegate_connections" "Clients connected now.";
     CONNECTS Counter "tidegate_connects_total" "Connections accepted with a CONNACK.";

@@ -1,4 +1,5 @@
-//! Events of devices that do not speak our frames: whose they are, as their route says, whatever the uplink's format, and for ever.
+//! Events of devices that do not speak our frames: whose they are and what shape they have, as their
+//! route says, whatever the uplink's format.
 
 use std::{
     process::{Command, Stdio},
@@ -7,7 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_tests::{
     clock::wait_for,
     codec::{Received, Version},
@@ -99,7 +100,8 @@ async fn the_device_of_a_foreign_event_is_what_its_route_says_in_every_format_an
         }
     }
 
-    // A configuration that says otherwise holds for what comes from now on: a copy says what the first delivery said.
+    // A configuration that says otherwise holds for what comes from now on: a copy says what the
+    // first delivery said.
     wait_for("all to be released", LIMIT, || gateway.metric("tidegate_backlog_events") == 0.0).await;
     gateway.kill();
     gateway.setup.tables = route("{3}");
@@ -116,4 +118,54 @@ async fn the_device_of_a_foreign_event_is_what_its_route_says_in_every_format_an
     let again = parsed(copies.last().expect("the copy came"));
     assert_eq!((&again["id"], &again["device"]), (&first["id"], &first["device"]));
     assert!(again["replayed"].is_string(), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_route_gives_its_events_one_shape_in_every_format_and_what_is_no_text_is_told_once_and_not_lost() {
+    let routes = ["json", "text", "opaque"]
+        .map(|payload| format!("[[route]]\nfilter = \"{payload}/#\"\npayload = \"{payload}\"\n"));
+    let (inbox, _upstream, gateway) = gateway(&routes.concat()).await;
+    let csv = ["-D", "publish", "content-type", "text/csv", "-D", "publish", "payload-format-indicator", "1"];
+    let payloads = [&b"21.5"[..], b"online", b"21.5 \xb0C"];
+    for route in ["json", "text", "opaque"] {
+        for (n, payload) in payloads.into_iter().enumerate() {
+            publish(&gateway, &format!("{route}/{n}"), payload, &[]);
+        }
+        publish(&gateway, &format!("{route}/3"), b"a;b", &csv);
+    }
+    wait_for("all of them, three times", LIMIT, || inbox.lock().messages.len() == 36).await;
+
+    let event = |route: &str, n: usize| parsed(&came(&inbox, &format!("json/{CLIENT}/{route}/{n}"))[0]);
+    let base64 = [json!("MjEuNQ=="), json!("b25saW5l"), json!("MjEuNSCwQw=="), json!("YTti")];
+    for (route, data) in [
+        ("json", [json!(21.5), json!("online"), Value::Null, json!("a;b")]),
+        ("text", [json!("21.5"), json!("online"), Value::Null, json!("a;b")]),
+        ("opaque", [Value::Null, Value::Null, Value::Null, Value::Null]),
+    ] {
+        for (n, data) in data.into_iter().enumerate() {
+            let (event, bytes) = (event(route, n), if data.is_null() { &base64[n] } else { &Value::Null });
+            assert_eq!((&event["data"], &event["data_base64"]), (&data, bytes), "{route} {event}");
+            assert_eq!(event["type"], route);
+        }
+        assert_eq!(event(route, 3)["content_type"], "text/csv");
+        // What came is what goes in the others, and what its publisher says of it goes along.
+        for format in ["raw", "cloudevents"] {
+            for (n, payload) in payloads.into_iter().chain([&b"a;b"[..]]).enumerate() {
+                let message = &came(&inbox, &format!("{format}/{CLIENT}/{route}/{n}"))[0];
+                assert_eq!(message.payload, payload, "{format} {route}");
+                let is_csv = message.properties.windows(11).any(|part| part == b"\x03\x00\x08text/csv");
+                let is_said_to_be_text = message.properties.windows(2).any(|part| part == b"\x01\x01");
+                assert_eq!(is_csv, n == 3, "{format} {route} {message:?}");
+                assert!(is_said_to_be_text || n != 3, "{format} {route} {message:?}");
+            }
+        }
+    }
+    let told = |words: &str| gateway.log().lines().filter(|line| line.contains(words)).count();
+    wait_for("a line in the log", LIMIT, || told("is no UTF-8, and its route says text") == 1).await;
+    publish(&gateway, "text/2", b"\xb0", &[]);
+    wait_for("the next one", LIMIT, || inbox.lock().messages.len() == 39).await;
+    assert_eq!(told("is no UTF-8, and its route says text"), 1, "once for each client");
+    assert_eq!(gateway.metric("tidegate_malformed_texts_total"), 2.0);
+    let shown = tidegate(&gateway, "store cat --kind text");
+    assert_eq!(shown.lines().count(), 5, "{shown}");
 }

@@ -1,7 +1,8 @@
-//! The routes as meant: which foreign topics are stored, what their payloads are, and whose their events are.
+//! The routes as meant: which foreign topics are stored, what their payloads are, and whose their
+//! events are.
 //!
-//! `device = "{2}"` names the second level of the topic, for levels count from 1, that of `/a` being empty and the first.
-//! A level that no topic of the filter has is refused, for every event would be its client's.
+//! `device = "{2}"` names the second level of the topic. Levels count from 1; the first of `/a` is
+//! empty. A level that no topic of the filter has is refused: every event would be its client's.
 
 use std::num::NonZeroU8;
 
@@ -21,7 +22,11 @@ impl Judge<'_> {
         if let Err(reason) = ingest::topics::check_filter(filter) {
             self.wrong(&typed.filter.span(), format!("\"{filter}\": {reason}"));
         }
-        let payloads = [("json", ingest::Payload::Json), ("opaque", ingest::Payload::Opaque)];
+        let payloads = [
+            ("json", ingest::Payload::Json),
+            ("text", ingest::Payload::Text),
+            ("opaque", ingest::Payload::Opaque),
+        ];
         ingest::Route {
             filter: filter.clone(),
             payload: self.one_of(typed.payload.as_ref(), ingest::Payload::Opaque, "payload", &payloads),

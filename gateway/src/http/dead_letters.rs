@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(asked, Ok(Query { filter, after: 9, limit: 1000, whole: true }));
         assert_eq!(Query::parse("").unwrap().limit, PAGE_LETTERS_DEFAULT);
         for (query, why) in [
-            ("kind=jsn", "kind is one of frame, json, opaque, not \"jsn\""),
+            ("kind=jsn", "kind is one of frame, json, text, opaque, not \"jsn\""),
             ("limit=0", "limit is 1 to 1000, not \"0\""),
             ("limit=1001", "limit is 1 to 1000, not \"1001\""),
             ("from_ms=2h", "from_ms, in milliseconds since 1970, is a whole number, not \"2h\""),
@@ -219,7 +219,7 @@ mod tests {
             ("{}", "names nothing to drop"),
             ("", "does not say what to drop"),
             ("{\"dev\":\"s3\"}", "unknown field `dev`, expected one of"),
-            ("{\"kind\":\"jsn\"}", "kind is one of frame, json, opaque"),
+            ("{\"kind\":\"jsn\"}", "kind is one of frame, json, text, opaque"),
             ("{\"all\":true,\"kind\":\"json\"}", "leave one of them out"),
         ] {
             let refused = filter_to_drop(body.as_bytes()).unwrap_err();

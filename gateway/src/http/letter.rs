@@ -42,7 +42,7 @@ pub struct LetterItem {
     pub client: String,
     /// The topic it was published on.
     pub topic: String,
-    /// `frame`, `json` or `opaque`.
+    /// `frame`, `json`, `text` or `opaque`.
     pub kind: String,
     /// How many events it carries.
     pub events: u8,

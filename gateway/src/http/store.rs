@@ -220,12 +220,8 @@ fn parse(query: &str) -> Result<(CatFilter, CatLimits), Refused> {
 }
 
 fn kind(text: &str) -> Result<Kind, Refused> {
-    match text {
-        "frame" => Ok(Kind::Frame),
-        "json" => Ok(Kind::Json),
-        "opaque" => Ok(Kind::Opaque),
-        _ => Err(Refused::bad(format!("kind is frame, json or opaque, not \"{text}\""))),
-    }
+    Kind::from_name(text)
+        .ok_or_else(|| Refused::bad(format!("kind is frame, json, text or opaque, not \"{text}\"")))
 }
 
 #[cfg(test)]
@@ -245,7 +241,7 @@ mod tests {
             ("limit=10001", "1 to 10000"),
             ("offset=-1", "a number"),
             ("from_ms=yesterday", "a number"),
-            ("kind=xml", "frame, json or opaque"),
+            ("kind=xml", "frame, json, text or opaque"),
             ("colour=red", "known: offset"),
         ] {
             let refused = parse(query).unwrap_err();

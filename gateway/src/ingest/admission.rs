@@ -24,6 +24,8 @@ const _: () = assert!(topics::TOPIC_LEVELS_MAX == LAST_DEVICE_LEVEL as usize);
 pub enum Payload {
     /// JSON, as the one who runs the gateway says: it is not checked.
     Json,
+    /// UTF-8, as the one who runs the gateway says: what is none is stored all the same, and told.
+    Text,
     /// Bytes.
     Opaque,
 }
@@ -54,17 +56,26 @@ pub enum Verdict {
         urgent: bool,
         /// Which level of the topic names the device, from 1, if one does.
         device_level: Option<NonZeroU8>,
-        /// It came on a frame topic and is no frame.
-        malformed: bool,
+        /// It is not what it should be.
+        malformed: Option<Malformed>,
     },
     /// No route takes it: acknowledged, and not stored.
     NoRoute,
 }
 
-const OPAQUE: Verdict = own(Kind::Opaque, 1, false, false);
+/// What a payload is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// It came on a frame topic and is no frame.
+    Frame,
+    /// It came on a route for text and is no UTF-8.
+    Text,
+}
+
+const OPAQUE: Verdict = own(Kind::Opaque, 1, false, None);
 
 /// What came on a topic of ours, which names the device itself.
-const fn own(kind: Kind, events: u8, urgent: bool, malformed: bool) -> Verdict {
+const fn own(kind: Kind, events: u8, urgent: bool, malformed: Option<Malformed>) -> Verdict {
     Verdict::Store { kind, events, urgent, device_level: None, malformed }
 }
 
@@ -74,33 +85,30 @@ pub fn judge(topic: &str, payload: &[u8], routes: &[Route]) -> Verdict {
     match Topic::parse(topic) {
         Ok(Topic { leaf: Leaf::Events, .. }) => judge_frame(payload),
         Ok(Topic { leaf: Leaf::Birth | Leaf::Status | Leaf::Reply, .. }) => OPAQUE,
-        Err(TopicError::Foreign) => judge_foreign(topic, routes),
+        Err(TopicError::Foreign) => judge_foreign(topic, payload, routes),
         Ok(Topic { leaf: Leaf::Command, .. }) | Err(_) => Verdict::NoRoute,
     }
 }
 
 fn judge_frame(payload: &[u8]) -> Verdict {
     match FrameHead::parse(payload) {
-        Ok((head, _)) => own(Kind::Frame, head.count, head.urgent, false),
-        Err(_) => own(Kind::Opaque, 1, false, true),
+        Ok((head, _)) => own(Kind::Frame, head.count, head.urgent, None),
+        Err(_) => own(Kind::Opaque, 1, false, Some(Malformed::Frame)),
     }
 }
 
-fn judge_foreign(topic: &str, routes: &[Route]) -> Verdict {
+fn judge_foreign(topic: &str, payload: &[u8], routes: &[Route]) -> Verdict {
     let Some(route) = routes.iter().find(|route| topics::matches(&route.filter, topic)) else {
         return Verdict::NoRoute;
     };
     let kind = match route.payload {
         Payload::Json => Kind::Json,
+        Payload::Text => Kind::Text,
         Payload::Opaque => Kind::Opaque,
     };
-    Verdict::Store {
-        kind,
-        events: 1,
-        urgent: route.urgent,
-        device_level: route.device_level,
-        malformed: false,
-    }
+    let is_text = || std::str::from_utf8(payload).is_ok();
+    let malformed = (kind == Kind::Text && !is_text()).then_some(Malformed::Text);
+    Verdict::Store { kind, events: 1, urgent: route.urgent, device_level: route.device_level, malformed }
 }
 
 #[cfg(test)]
@@ -118,6 +126,7 @@ mod tests {
             route("alarm/#", Payload::Opaque, true),
             route("zigbee2mqtt/+", Payload::Json, false),
             route("zigbee2mqtt/#", Payload::Opaque, false),
+            route("tasmota/#", Payload::Text, false),
             route("tg/#", Payload::Opaque, false),
         ]
     }
@@ -136,19 +145,23 @@ mod tests {
     #[test]
     fn a_publish_is_judged_by_topic_head_and_routes() {
         let three = frame(3, true);
-        let table: [(&str, &[u8], Verdict); 13] = [
-            ("tg/barn-1/e", &three, store(Kind::Frame, 3, true, false)),
-            ("tg/barn-1/e", &frame(1, false), store(Kind::Frame, 1, false, false)),
-            ("tg/barn-1/e", b"{}", store(Kind::Opaque, 1, false, true)),
-            ("tg/barn-1/e", b"", store(Kind::Opaque, 1, false, true)),
+        let (no_frame, no_text) = (Some(Malformed::Frame), Some(Malformed::Text));
+        let table: [(&str, &[u8], Verdict); 16] = [
+            ("tg/barn-1/e", &three, store(Kind::Frame, 3, true, None)),
+            ("tg/barn-1/e", &frame(1, false), store(Kind::Frame, 1, false, None)),
+            ("tg/barn-1/e", b"{}", store(Kind::Opaque, 1, false, no_frame)),
+            ("tg/barn-1/e", b"", store(Kind::Opaque, 1, false, no_frame)),
             ("tg/barn-1/b", &three, OPAQUE),
             ("tg/barn-1/s", b"", OPAQUE),
             ("tg/barn-1/r", b"ok", OPAQUE),
             ("tg/barn-1/c", b"do", Verdict::NoRoute),
             ("tg/Barn 1/e", &three, Verdict::NoRoute),
-            ("alarm", b"1", store(Kind::Opaque, 1, true, false)),
-            ("zigbee2mqtt/door", b"{}", store(Kind::Json, 1, false, false)),
-            ("zigbee2mqtt/door/availability", b"on", store(Kind::Opaque, 1, false, false)),
+            ("alarm", b"1", store(Kind::Opaque, 1, true, None)),
+            ("zigbee2mqtt/door", b"{}", store(Kind::Json, 1, false, None)),
+            ("zigbee2mqtt/door/availability", b"on", store(Kind::Opaque, 1, false, None)),
+            ("tasmota/LWT", b"21.5", store(Kind::Text, 1, false, None)),
+            ("tasmota/LWT", "21.5 °C".as_bytes(), store(Kind::Text, 1, false, None)),
+            ("tasmota/LWT", b"21.5 \xb0C", store(Kind::Text, 1, false, no_text)),
             ("other", b"", Verdict::NoRoute),
         ];
         for (topic, payload, wanted) in table {

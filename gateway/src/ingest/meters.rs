@@ -28,6 +28,7 @@ pub struct Meters {
     received_bytes: Counter,
     unrouted: Counter,
     malformed_frames: Counter,
+    malformed_texts: Counter,
     refused_events: Counter,
     denied: [Counter; Action::ALL.len()],
     protocol_errors: Counter,
@@ -47,6 +48,7 @@ impl Default for Meters {
             received_bytes: counter!(telemetry::RECEIVED_BYTES),
             unrouted: counter!(telemetry::UNROUTED_MESSAGES),
             malformed_frames: counter!(telemetry::MALFORMED_FRAMES),
+            malformed_texts: counter!(telemetry::MALFORMED_TEXTS),
             refused_events: counter!(telemetry::REFUSED_EVENTS, "reason" => "store-full"),
             denied: Action::ALL.map(|action| counter!(telemetry::DENIED, "action" => action.label())),
             protocol_errors: counter!(telemetry::PROTOCOL_ERRORS),
@@ -75,6 +77,7 @@ impl Meters {
             (&self.received_bytes, counts.bytes),
             (&self.unrouted, counts.unrouted),
             (&self.malformed_frames, counts.malformed_frames),
+            (&self.malformed_texts, counts.malformed_texts),
             (&self.refused_events, counts.refused_events),
         ];
         for (counter, n) in pairs.into_iter().chain(self.denied.iter().zip(counts.denied)) {

@@ -6,9 +6,10 @@
 //!  | u32  | u8   | u8   | u8    |u8| _len  | _len    | _ms low  | u16 + bytes |
 //! ```
 //! All numbers little-endian. `len` counts the bytes after itself. `received_ms` is kept as its low 32
-//! bits and completed from the row's base. `*` is the level of the topic that names the device, from 1, or 0
-//! where none does: always, before routes could say so. Properties are MQTT 5 property bytes as they go on the wire,
-//! without their length; the two bytes of their length are there only when the flag says so.
+//! bits and completed from the row's base. `*` is the level of the topic that names the device, from 1,
+//! or 0 where none does: always, before routes could say so. Properties are MQTT 5 property bytes as
+//! they go on the wire, without their length; the two bytes of their length are there only when the
+//! flag says so.
 //!
 //! Limits: client id and topic to [`NAME_BYTES_MAX`], properties to [`PROPERTIES_BYTES_MAX`], a record to
 //! [`RECORD_BYTES_MAX`].
@@ -35,12 +36,16 @@ const FLAG_PROPERTIES: u8 = 1 << 2;
 const QOS_SHIFT: u8 = 3;
 const QOS_MASK: u8 = 3;
 const FLAG_LOCAL: u8 = 1 << 5;
+/// Of an opaque payload: its route says that it is text. Versions that do not know the flag read it
+/// as opaque.
+const FLAG_TEXT: u8 = 1 << 6;
 
 /// The MQTT 5 property of that name (section 3.3.2.3.3).
 pub const MESSAGE_EXPIRY: u8 = 0x02;
 /// The MQTT 5 property of that name (section 3.3.2.3.6).
 pub const CORRELATION_DATA: u8 = 0x09;
 const PAYLOAD_FORMAT: u8 = 0x01;
+const CONTENT_TYPE: u8 = 0x03;
 const USER_PROPERTY: u8 = 0x26;
 
 /// What a payload is.
@@ -53,11 +58,13 @@ pub enum Kind {
     Json = 1,
     /// A foreign device's payload, or a frame that could not be read: forwarded byte for byte.
     Opaque = 2,
+    /// A foreign device's payload, said to be text. In a row it is an opaque one with a flag.
+    Text = 3,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Frame, Self::Json, Self::Opaque];
+    pub const ALL: [Self; 4] = [Self::Frame, Self::Json, Self::Text, Self::Opaque];
 
     /// Its name, as people write it.
     #[must_use]
@@ -65,6 +72,7 @@ impl Kind {
         match self {
             Self::Frame => "frame",
             Self::Json => "json",
+            Self::Text => "text",
             Self::Opaque => "opaque",
         }
     }
@@ -115,8 +123,8 @@ pub struct BadRecord {
 }
 
 impl<'a> Record<'a> {
-    /// Whose it is: the device of a `tg/…` topic, else the level of its topic that its route names, else the MQTT client
-    /// id, also where the topic has not that level or nothing in it.
+    /// Whose it is: the device of a `tg/…` topic, else the level of its topic that its route names,
+    /// else the MQTT client id, also where the topic has not that level or nothing in it.
     #[must_use]
     pub fn device(&self) -> &'a str {
         match (Topic::parse(self.topic), self.device_level) {
@@ -142,19 +150,43 @@ impl<'a> Record<'a> {
     /// The correlation data in its properties: in a device's reply, the id of the command that it belongs to.
     #[must_use]
     pub fn correlation(&self) -> Option<&'a [u8]> {
-        let field = |bytes: &'a [u8]| {
-            let (length, rest) = bytes.split_first_chunk::<2>()?;
-            rest.split_at_checked(u16::from_be_bytes(*length).into())
-        };
+        self.property(CORRELATION_DATA)?.get(2..)
+    }
+
+    /// What its publisher says that the payload is: the content type in its properties, if that says
+    /// anything.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&'a str> {
+        let text = std::str::from_utf8(self.property(CONTENT_TYPE)?.get(2..)?).ok();
+        text.filter(|text| !text.is_empty())
+    }
+
+    /// Whether its publisher says that the payload is UTF-8, by the payload format indicator: nobody
+    /// has checked it.
+    #[must_use]
+    pub fn is_said_to_be_text(&self) -> bool {
+        self.property(PAYLOAD_FORMAT) == Some(&[1])
+    }
+
+    /// The value of a property, other than a user property, as on the wire.
+    fn property(&self, wanted: u8) -> Option<&'a [u8]> {
+        let field_bytes = |bytes: &[u8]| bytes.first_chunk().map(|n| 2 + usize::from(u16::from_be_bytes(*n)));
         let mut rest = self.split_expiry().1;
         while let Some((&id, value)) = rest.split_first() {
-            rest = match id {
-                CORRELATION_DATA => return field(value).map(|(data, _)| data),
-                PAYLOAD_FORMAT => value.get(1..)?,
-                USER_PROPERTY => field(field(value)?.1)?.1,
-                // A content type or a response topic: no other is kept.
-                _ => field(value)?.1,
+            let bytes = match id {
+                PAYLOAD_FORMAT => 1,
+                USER_PROPERTY => {
+                    let name_bytes = field_bytes(value)?;
+                    name_bytes + field_bytes(value.get(name_bytes..)?)?
+                }
+                // A content type, a response topic or correlation data: no other is kept.
+                _ => field_bytes(value)?,
             };
+            let (found, after) = value.split_at_checked(bytes)?;
+            if id == wanted {
+                return Some(found);
+            }
+            rest = after;
         }
         None
     }
@@ -187,11 +219,17 @@ impl<'a> Record<'a> {
         if self.local {
             flags |= FLAG_LOCAL;
         }
+        let kind = if self.kind == Kind::Text {
+            flags |= FLAG_TEXT;
+            Kind::Opaque
+        } else {
+            self.kind
+        };
         flags |= (self.qos & QOS_MASK) << QOS_SHIFT;
         let mut head = [0; HEAD_BYTES];
         head[..4].copy_from_slice(&((self.size() - 4) as u32).to_le_bytes());
         let device_level = self.device_level.map_or(0, NonZeroU8::get);
-        head[4..8].copy_from_slice(&[self.kind as u8, flags, self.events, device_level]);
+        head[4..8].copy_from_slice(&[kind as u8, flags, self.events, device_level]);
         head[8..10].copy_from_slice(&(self.client.len() as u16).to_le_bytes());
         head[10..12].copy_from_slice(&(self.topic.len() as u16).to_le_bytes());
         head[12..16].copy_from_slice(&(self.received_ms as u32).to_le_bytes());
@@ -258,6 +296,7 @@ impl<'a> Record<'a> {
         let kind = match head[4] {
             0 => Kind::Frame,
             1 => Kind::Json,
+            2 if head[5] & FLAG_TEXT != 0 => Kind::Text,
             2 => Kind::Opaque,
             _ => return None,
         };
@@ -339,6 +378,41 @@ mod tests {
             record.write(&mut row);
             assert_eq!(Record::read(&row, 0, record.received_ms).unwrap().0.device(), device);
             assert_eq!(Record::measure(&row), Some((1, row.len())));
+        }
+    }
+
+    #[test]
+    fn what_an_older_version_reads_as_opaque_is_text_to_this_one() {
+        for kind in Kind::ALL {
+            let mut row = vec![];
+            Record { kind, ..sample() }.write(&mut row);
+            assert_eq!(Record::read(&row, 0, 1_700_000_000_000).unwrap().0.kind, kind);
+            let seen_before = if kind == Kind::Text { Kind::Opaque } else { kind };
+            assert_eq!(row[4], seen_before as u8);
+            assert_eq!(Kind::from_name(kind.name()), Some(kind));
+        }
+    }
+
+    #[test]
+    fn what_a_publisher_says_of_its_payload_is_found_among_the_other_properties() {
+        let user = b"\x26\0\x01k\0\x02\x03\0";
+        let typed = b"\x03\0\x08text/csv";
+        let expiry = b"\x02\0\0\0\x09";
+        let all = [&expiry[..], user, b"\x08\0\x01r", b"\x01\x01", typed, b"\x09\0\x02\x03\0", user].concat();
+        for (properties, content_type, text, correlation) in [
+            (&all[..], Some("text/csv"), true, Some(&b"\x03\0"[..])),
+            (typed, Some("text/csv"), false, None),
+            (b"\x01\0", None, false, None),
+            (b"\x03\0\0", None, false, None),
+            (user, None, false, None),
+            (&all[..all.len() - 9], Some("text/csv"), true, None),
+            (b"\x03\0\x09text/csv", None, false, None),
+            (b"\x01", None, false, None),
+            (&[], None, false, None),
+        ] {
+            let record = Record { properties, ..sample() };
+            let said = (record.content_type(), record.is_said_to_be_text(), record.correlation());
+            assert_eq!(said, (content_type, text, correlation), "{properties:02x?}");
         }
     }
 

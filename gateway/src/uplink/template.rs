@@ -1,6 +1,7 @@
 //! The topic under which an event goes to the upstream: a template with names in braces.
 //!
-//! `{topic}` is the topic as it came, `{device}` the event's device (see [`Record::device`](crate::store::Record::device)),
+//! `{topic}` is the topic as it came, `{device}` the event's device (see
+//! [`Record::device`](crate::store::Record::device)),
 //! `{gateway}` this gateway's id. `sites/{gateway}/{topic}` becomes `sites/barn-7/tg/stall-3/e`. `{type}`, where events are
 //! described, is the type of the event: `climate`.
 //!

@@ -8,6 +8,7 @@ pub fn record(offset: u64, record: &Record<'_>) -> Value {
     let kind = match record.kind {
         Kind::Frame => "frame",
         Kind::Json => "json",
+        Kind::Text => "text",
         Kind::Opaque => "opaque",
     };
     json!({

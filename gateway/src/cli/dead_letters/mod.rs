@@ -122,7 +122,7 @@ pub(super) struct Filters {
     /// The device that the topic (tg/<device>/...) or its route names, or else the MQTT client id
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
-    /// frame, json or opaque
+    /// frame, json, text or opaque
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
     /// The uplink that could not deliver them

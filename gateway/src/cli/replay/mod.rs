@@ -38,7 +38,7 @@ pub(super) struct Arguments {
     /// The device that the topic (tg/<device>/...) or its route names, or else the MQTT client id
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
-    /// frame, json or opaque
+    /// frame, json, text or opaque
     #[arg(long, value_name = "KIND", value_parser = kind)]
     kind: Option<KindName>,
     #[command(flatten)]
@@ -91,8 +91,9 @@ pub(super) fn kind(text: &str) -> Result<KindName, String> {
     match text {
         "frame" => Ok(KindName::Frame),
         "json" => Ok(KindName::Json),
+        "text" => Ok(KindName::Text),
         "opaque" => Ok(KindName::Opaque),
-        _ => Err("use frame, json or opaque".to_owned()),
+        _ => Err("use frame, json, text or opaque".to_owned()),
     }
 }
 

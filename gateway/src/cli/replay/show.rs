@@ -63,6 +63,7 @@ pub(super) fn summary(progress: &Progress) -> String {
         let kind = match found.kind {
             KindName::Frame => "frame",
             KindName::Json => "json",
+            KindName::Text => "text",
             KindName::Opaque => "opaque",
         };
         let device = printable::line(&found.device);

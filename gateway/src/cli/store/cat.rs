@@ -55,6 +55,7 @@ pub(super) struct Arguments {
 enum KindName {
     Frame,
     Json,
+    Text,
     Opaque,
 }
 
@@ -63,6 +64,7 @@ impl KindName {
         match self {
             Self::Frame => "frame",
             Self::Json => "json",
+            Self::Text => "text",
             Self::Opaque => "opaque",
         }
     }
@@ -73,6 +75,7 @@ impl From<KindName> for Kind {
         match name {
             KindName::Frame => Self::Frame,
             KindName::Json => Self::Json,
+            KindName::Text => Self::Text,
             KindName::Opaque => Self::Opaque,
         }
     }

@@ -166,6 +166,10 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:5: [[route]] payload: unknown payload \"jsno\"; did you mean \"json\"?",
         ),
         (
+            id_and("[[route]]\nfilter = \"a\"\npayload = \"bytes\"\n"),
+            "g.toml:5: [[route]] payload: unknown payload \"bytes\"; known here: json, text, opaque",
+        ),
+        (
             id_and("[[route]]\nfilter = \"a\"\nclass = \"gold\"\n"),
             "g.toml:5: [[route]] class: unknown class \"gold\"; known here: urgent",
         ),

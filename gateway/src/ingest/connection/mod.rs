@@ -15,6 +15,7 @@
 //! under a time limit. It does not encrypt: it works over anything that reads and writes.
 
 mod accept;
+mod news;
 
 use std::{
     future::ready,
@@ -40,7 +41,7 @@ use super::{
     places::Place,
     quota::{self, Quota},
     registry::{Kick, Registry, Seat},
-    session::{End, Ending, News, Now, Session},
+    session::{End, Ending, Now, Session},
     settings::{DRAIN_TIMEOUT, Settings, UNRELEASED_PER_INFLIGHT},
     socket::{Exchange, LINGER, Socket, Timer, Wire, linger},
     tell,
@@ -369,32 +370,6 @@ impl<Io: Wire> Connection<Io> {
             (Some(will), _) => bus.leave_will(client, &will, clock::steady_ms()),
         }
         save
-    }
-
-    fn tell_news(&mut self) {
-        let news = self.session.take_news();
-        let client = self.session.client();
-        for item in news {
-            match item {
-                News::Unrouted(topic) if self.shared.told.is_new(("unrouted", &topic)) => {
-                    tracing::warn!(%topic, %client, "no route takes this topic: its events are acknowledged and dropped");
-                }
-                News::Denied(action, topic) => self.tell_denied(action, &topic),
-                News::PacketIdReused(packet_id) if self.shared.told.is_new(("reused", client)) => {
-                    tracing::warn!(
-                        %client, packet_id,
-                        "the client uses a packet id again before it was acknowledged: both publishes are stored"
-                    );
-                }
-                News::StoreFull if self.shared.told.is_new(("store full", client)) => {
-                    tracing::warn!(
-                        %client, can_refuse = self.session.can_refuse(),
-                        "the store is full: what the client publishes is not stored and not acknowledged (said once for this client)"
-                    );
-                }
-                _ => {}
-            }
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     ingest::{
         access::audit::Action,
         acks::Arrival,
-        admission::{self, Verdict},
+        admission::{self, Malformed, Verdict},
         bus::{Incoming, Message, Routed, Wanted},
         codec::{self, Connect, Refused, Will},
         error::Fault,
@@ -169,7 +169,9 @@ impl Session {
         self.note_pushed(bytes);
         self.counts.events += u64::from(events);
         self.counts.bytes += (publish.topic.len() + publish.payload.len()) as u64;
-        self.counts.malformed_frames += u64::from(malformed);
+        if let Some(malformed) = malformed {
+            self.note_malformed(malformed, publish.topic);
+        }
         Taken::Stored
     }
 
@@ -213,6 +215,20 @@ impl Session {
     fn note_pushed(&mut self, bytes: usize) {
         self.acks.pushed();
         self.batched_bytes += bytes;
+    }
+
+    #[cold]
+    fn note_malformed(&mut self, malformed: Malformed, topic: &str) {
+        match malformed {
+            // The fleet tells of it.
+            Malformed::Frame => self.counts.malformed_frames += 1,
+            Malformed::Text => {
+                self.counts.malformed_texts += 1;
+                if !std::mem::replace(&mut self.told.no_text, true) {
+                    self.news.push(News::NoText(topic.to_owned()));
+                }
+            }
+        }
     }
 
     #[cold]

@@ -51,6 +51,8 @@ pub struct Counts {
     pub unrouted: u64,
     /// Payloads on a frame topic that are no frame.
     pub malformed_frames: u64,
+    /// Payloads on a route for text that are no UTF-8.
+    pub malformed_texts: u64,
     /// What the client may not do and tried, by [`Action`].
     pub denied: [u64; Action::ALL.len()],
     /// Events not stored because the store is full.
@@ -66,6 +68,8 @@ pub enum News {
     Denied(Action, String),
     /// The client uses a packet id in flight for another publish.
     PacketIdReused(u16),
+    /// What the client published on this topic is no UTF-8, and its route is for text.
+    NoText(String),
     /// The store is full, and what the client publishes is not stored.
     StoreFull,
 }

@@ -134,6 +134,7 @@ struct Told {
     /// Hashes of topics without a route.
     unrouted: HashSet<u64>,
     packet_id_reused: bool,
+    no_text: bool,
     /// By [`Action`].
     denied: [bool; Action::ALL.len()],
     store_full: bool,

@@ -29,7 +29,7 @@ pub struct Entry<'a> {
     pub topic: &'a str,
     /// The MQTT client that published it.
     pub client: &'a str,
-    /// `frame`, `json` or `opaque`.
+    /// `frame`, `json`, `text` or `opaque`.
     pub kind: &'static str,
     /// Events in it.
     pub events: u8,
@@ -60,7 +60,7 @@ impl<'a> Entry<'a> {
         let device = record.device();
         let head = match record.kind {
             Kind::Frame => FrameHead::parse(record.payload).ok(),
-            Kind::Json | Kind::Opaque => None,
+            Kind::Json | Kind::Text | Kind::Opaque => None,
         };
         let id = match head {
             Some((head, _)) => format!("{device}/{}/{}", head.boot, head.first_seq),
@@ -73,7 +73,7 @@ impl<'a> Entry<'a> {
             device,
             topic: record.topic,
             client: record.client,
-            kind: label(record.kind),
+            kind: record.kind.name(),
             events: record.events,
             urgent: record.urgent,
             retain: record.retain,
@@ -82,15 +82,6 @@ impl<'a> Entry<'a> {
             payload: json,
             payload_text,
         }
-    }
-}
-
-/// A kind's name.
-fn label(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Frame => "frame",
-        Kind::Json => "json",
-        Kind::Opaque => "opaque",
     }
 }
 

@@ -25,21 +25,19 @@
 use super::{
     facts::{Data, Facts},
     json,
+    payload::media_type,
     property::{self, TEXT_PAYLOAD, put_decimal},
 };
 
-const BINARY: &str = "application/octet-stream";
 const SPEC_VERSION: &[u8] = b"1.0";
 
 /// Appends the properties of binary mode.
 pub fn put_properties(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str) {
-    match facts.data {
-        Data::Json(_) => {
+    if facts.data != Data::Deletion {
+        if facts.is_said_to_be_text || matches!(facts.data, Data::Json(_) | Data::Text(_)) {
             out.extend_from_slice(&TEXT_PAYLOAD);
-            property::put_content_type(out, json::CONTENT_TYPE);
         }
-        Data::Bytes(_) => property::put_content_type(out, BINARY),
-        Data::Deletion => {}
+        property::put_content_type(out, media_type(facts.data, facts.content_type));
     }
     each_attribute(facts, gateway, |name, write| property::put(out, name, write));
 }
@@ -54,13 +52,8 @@ pub fn write_structured(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str) {
         out.extend_from_slice(b"\":");
         put_quoted(out, write);
     });
-    let content_type = match facts.data {
-        Data::Json(_) => json::CONTENT_TYPE,
-        Data::Bytes(_) | Data::Deletion => BINARY,
-    };
-    out.extend_from_slice(b",\"datacontenttype\":\"");
-    out.extend_from_slice(content_type.as_bytes());
-    out.push(b'"');
+    out.extend_from_slice(b",\"datacontenttype\":");
+    json::put_text(out, media_type(facts.data, facts.content_type));
     json::put_data(out, facts.data);
     out.push(b'}');
 }

@@ -9,8 +9,8 @@
 //! away what the upstream retains on that topic.
 //!
 //! Limits: the messages of one record, [`EVENTS_MAX`](tidegate_protocol::limits::EVENTS_MAX) at the most, are held in one buffer, which
-//! shrinks back to [`KEPT_BYTES`]. Properties of a foreign publisher, its content type for one, are not passed on: the format says what the
-//! payload is.
+//! shrinks back to [`KEPT_BYTES`]. Of a foreign publisher's properties the content type and the
+//! payload format are passed on, as [`payload`] says.
 
 use std::ops::Range;
 
@@ -21,6 +21,7 @@ use super::{
     facts::{Data, Facts, Identity},
     json,
     messages::{write_birth, write_status},
+    payload::{self, shape, stated},
     property,
 };
 use crate::{
@@ -117,7 +118,7 @@ impl Described {
         let retain = record.retain && limits.retain_available && self.style.replay.is_none();
         match record.kind {
             Kind::Frame => self.prepare_frame(offset, record, bytes_max),
-            Kind::Json | Kind::Opaque => self.prepare_whole(offset, record, retain, bytes_max),
+            Kind::Json | Kind::Text | Kind::Opaque => self.prepare_whole(offset, record, retain, bytes_max),
         }
         (self.prepared.messages.len(), self.prepared.problem.take())
     }
@@ -172,6 +173,8 @@ impl Described {
                 uptime_ms: Some(event.uptime_ms),
                 received: &received,
                 command: None,
+                content_type: None,
+                is_said_to_be_text: false,
                 replay: self.style.replay.as_deref(),
                 data: Data::Json(&self.data),
             };
@@ -187,9 +190,9 @@ impl Described {
     fn prepare_whole(&mut self, offset: u64, record: &Record<'_>, retain: bool, bytes_max: u32) {
         self.data.clear();
         let leaf = Topic::parse(record.topic).ok().map(|topic| topic.leaf);
-        let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(record.payload).is_ok_and(|_| true);
-        let bytes = Data::Bytes(record.payload);
-        let text = |kind| if is_json() { (kind, Data::Json(record.payload)) } else { (kind, bytes) };
+        // What a device replies is JSON, or other text, or neither.
+        let routed = if leaf == Some(Leaf::Reply) { Kind::Json } else { record.kind };
+        let (bytes, shaped) = (Data::Bytes(record.payload), shape(routed, record.payload));
         let (kind, data) = match (leaf, record.kind) {
             (Some(Leaf::Birth), _) => match Birth::parse(record.payload) {
                 Ok(birth) => {
@@ -205,12 +208,15 @@ impl Described {
                 }
                 Err(_) => ("status", bytes),
             },
-            (Some(Leaf::Reply), _) => text("reply"),
-            (_, Kind::Json) if record.topic == gap::TOPIC => text("gap"),
-            (_, Kind::Json) => text("json"),
-            _ => ("opaque", bytes),
+            (Some(Leaf::Reply), _) => ("reply", shaped),
+            (_, Kind::Json) if record.topic == gap::TOPIC => ("gap", shaped),
+            (_, kind) => (kind.name(), shaped),
         };
         let data = if retain && record.payload.is_empty() { Data::Deletion } else { data };
+        let content_type = match leaf {
+            Some(Leaf::Birth | Leaf::Status) => None,
+            _ => stated(routed, data, record.content_type()),
+        };
         let received_ms = self.knowledge.fleet.received(offset, record.received_ms);
         let facts = Facts {
             identity: Identity::Stored { prefix: self.foreign_ids.at(offset), offset },
@@ -224,6 +230,8 @@ impl Described {
             uptime_ms: None,
             received: &rfc3339(received_ms),
             command: record.correlation().filter(|_| leaf == Some(Leaf::Reply)).and_then(command_id),
+            content_type,
+            is_said_to_be_text: record.is_said_to_be_text() && std::str::from_utf8(record.payload).is_ok(),
             replay: self.style.replay.as_deref(),
             data,
         };
@@ -312,7 +320,7 @@ impl Style {
             (Version::V5, _) => {
                 if facts.data != Data::Deletion {
                     out.extend_from_slice(&property::TEXT_PAYLOAD);
-                    property::put_content_type(out, json::CONTENT_TYPE);
+                    property::put_content_type(out, payload::JSON);
                 }
                 property::put(out, "tidegate-id", |out| facts.put_id(out));
             }
@@ -324,6 +332,9 @@ impl Style {
             (_, _, Data::Deletion) => {}
             (FormatName::CloudEvents, Version::V5, Data::Json(bytes) | Data::Bytes(bytes)) => {
                 out.extend_from_slice(bytes);
+            }
+            (FormatName::CloudEvents, Version::V5, Data::Text(text)) => {
+                out.extend_from_slice(text.as_bytes())
             }
             (FormatName::CloudEvents, Version::V311, _) => {
                 cloudevents::write_structured(out, facts, &self.gateway);

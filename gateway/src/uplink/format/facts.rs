@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  of our devices   s3/17/300   climate 1   the time as the fleet knows it
-//!  anything else    barn-7/0badcafe-4711    birth · status · reply · gap · json · opaque   the time of its arrival
+//!  anything else    barn-7/0badcafe-4711    birth · status · reply · gap · json · text · opaque   the time of its arrival
 //! ```
 
 use tidegate_protocol::EventId;
@@ -41,6 +41,10 @@ pub struct Facts<'a> {
     pub command: Option<&'a str>,
     /// The replay that sends it again.
     pub replay: Option<&'a str>,
+    /// What its payload is said to be, see [`stated`](super::payload::stated).
+    pub content_type: Option<&'a str>,
+    /// Its bytes are text, as its publisher says.
+    pub is_said_to_be_text: bool,
     /// What it says.
     pub data: Data<'a>,
 }
@@ -64,6 +68,8 @@ pub enum Identity<'a> {
 pub enum Data<'a> {
     /// A JSON text.
     Json(&'a [u8]),
+    /// Another text.
+    Text(&'a str),
     /// Bytes of which nothing is known.
     Bytes(&'a [u8]),
     /// Nothing: an empty retained message, which takes the retained message of its topic away.

@@ -7,7 +7,8 @@
 //! ```
 //! `duplicate_identity` is there, and true, where another event has the same number.
 //! What does not come from an event type of ours has `topic` in place of `boot`, `seq`, `version`, `definition` and `uptime_ms`; a reply has the id of
-//! its `command`. Payloads that are no JSON are in `data_base64` in place of `data`.
+//! its `command`. What shape a payload has is in [`payload`](super::payload); what its
+//! publisher says that it is, in `content_type`.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -15,9 +16,6 @@ use super::{
     facts::{Data, Facts},
     property::put_decimal,
 };
-
-/// The content type of what this writes.
-pub const CONTENT_TYPE: &str = "application/json";
 
 /// Appends the object.
 pub fn write(out: &mut Vec<u8>, facts: &Facts<'_>) {
@@ -71,16 +69,24 @@ pub fn write(out: &mut Vec<u8>, facts: &Facts<'_>) {
         out.extend_from_slice(b",\"replayed\":");
         put_text(out, replay);
     }
+    if let Some(content_type) = facts.content_type {
+        out.extend_from_slice(b",\"content_type\":");
+        put_text(out, content_type);
+    }
     put_data(out, facts.data);
     out.push(b'}');
 }
 
-/// Appends the member `data`, or `data_base64` where it is no JSON, with a comma before it.
+/// Appends the member `data`, or `data_base64` where it is bytes, with a comma before it.
 pub fn put_data(out: &mut Vec<u8>, data: Data<'_>) {
     match data {
         Data::Json(json) => {
             out.extend_from_slice(b",\"data\":");
             out.extend_from_slice(json);
+        }
+        Data::Text(text) => {
+            out.extend_from_slice(b",\"data\":");
+            put_text(out, text);
         }
         Data::Bytes(bytes) => {
             out.extend_from_slice(b",\"data_base64\":\"");

@@ -13,6 +13,7 @@ mod described;
 mod facts;
 mod json;
 mod messages;
+mod payload;
 mod property;
 mod raw;
 

@@ -5,7 +5,7 @@
 //! ```text
 //!  tidegate-id        <device>/<boot>/<first_seq> of a frame, <gateway>/<store id>-<offset> of anything else
 //!  tidegate-count     how many events the frame carries; frames only
-//!  tidegate-device    the device of a tg/… topic, the topic level that the route names, or the MQTT client id
+//!  tidegate-device    the device of a tg/… topic, the level that the route names, or the client id
 //!  tidegate-received  when the gateway took it in, RFC 3339, UTC, milliseconds
 //!  tidegate-replayed  which replay sends it again; replays only
 //! ```
@@ -109,7 +109,7 @@ impl Raw {
         out.clear();
         let head = match record.kind {
             Kind::Frame => FrameHead::parse(record.payload).ok(),
-            Kind::Json | Kind::Opaque => None,
+            Kind::Json | Kind::Text | Kind::Opaque => None,
         };
         match head {
             Some((head, _)) => {

@@ -83,6 +83,8 @@ pub enum KindName {
     Frame,
     /// JSON of foreign devices.
     Json,
+    /// Text of foreign devices.
+    Text,
     /// Anything else.
     Opaque,
 }
@@ -169,6 +171,7 @@ impl From<KindName> for Kind {
         match name {
             KindName::Frame => Self::Frame,
             KindName::Json => Self::Json,
+            KindName::Text => Self::Text,
             KindName::Opaque => Self::Opaque,
         }
     }
@@ -179,6 +182,7 @@ impl From<Kind> for KindName {
         match kind {
             Kind::Frame => Self::Frame,
             Kind::Json => Self::Json,
+            Kind::Text => Self::Text,
             Kind::Opaque => Self::Opaque,
         }
     }

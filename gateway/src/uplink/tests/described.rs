@@ -274,7 +274,7 @@ async fn what_is_no_event_type_of_ours_goes_as_json_or_in_base64() {
         ["json", "json", "opaque", "gap", "birth", "status", "reply", "status", "reply", "reply"]
     );
     assert_eq!(found[0]["data"], json!({"open": true}));
-    assert_eq!((&found[1]["data"], &found[1]["data_base64"]), (&Value::Null, &json!("e2Jyb2tlbg==")));
+    assert_eq!((&found[1]["data"], &found[1]["content_type"]), (&json!("{broken"), &json!("text/plain")));
     assert_eq!(found[2]["id"], "barn-7/0badcafe-2");
     assert_eq!(found[2]["topic"], "modbus");
     assert_eq!(found[4]["data"]["kinds"][1], json!({"name": "climate", "version": 1}));

@@ -12,6 +12,7 @@ mod mosquitto;
 mod poison;
 mod real_store;
 mod replay;
+mod shapes;
 
 use std::{
     num::NonZeroU8,

@@ -286,3 +286,18 @@ fn a_frame_topic_stores_what_is_no_frame_and_counts_it() {
     assert_eq!(rig.session.take_counts().malformed_frames, 1);
     assert_eq!(Kind::Opaque as u8, 2);
 }
+
+#[test]
+fn what_is_no_text_on_a_route_for_text_is_stored_counted_and_told_once() {
+    let mut rig = Rig::open(Version::V5);
+    let bytes = |packet_id| {
+        let id = [&text("text/a")[..], &[0, packet_id, 0], b"21 \xb0C"].concat();
+        packet(0x30 | QOS1, &id)
+    };
+    let good = publish(Version::V5, QOS1, "text/a", 3, "21 \u{b0}C");
+    rig.input(&[bytes(1), bytes(2), good].concat());
+    assert_eq!(rig.list.0.len(), 3);
+    assert!(rig.list.0.iter().all(|line| line.starts_with("c Text text/a 21 ")), "{:?}", rig.list.0);
+    assert_eq!(rig.session.take_counts().malformed_texts, 2);
+    assert_eq!(rig.session.take_news(), [News::NoText("text/a".into())]);
+}

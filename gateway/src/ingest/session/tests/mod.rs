@@ -81,9 +81,13 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let now = Now { at: clock::monotonic(), wall_ms: 1, steady_ms: 1 };
-        let routes = ["s/#", "json/+"].map(|filter| Route {
+        let routes = ["s/#", "json/+", "text/+"].map(|filter| Route {
             filter: filter.into(),
-            payload: if filter == "s/#" { Payload::Opaque } else { Payload::Json },
+            payload: match filter {
+                "s/#" => Payload::Opaque,
+                "json/+" => Payload::Json,
+                _ => Payload::Text,
+            },
             urgent: false,
             device_level: None,
         });
