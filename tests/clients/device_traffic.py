@@ -22,7 +22,7 @@ import paho.mqtt.client as mqtt
 PORT, VERSION = int(sys.argv[1]), sys.argv[2]
 LIMIT_S = 30
 VALUES = 1500
-DEVICES_BYTES = 200_000
+DEVICES_BYTES = 400_000
 PORTAL = "c0619ab17fd2"
 
 
@@ -191,6 +191,7 @@ def main():
     until("discovery comes again", lambda: early.has("homeassistant/light/0x1/light/config", None, 2))
     until("all of it", lambda: early.has("homeassistant/sensor/0x2/temperature/config", None, 3))
     tasmota()
+    until("the plug is there", lambda: early.has("tele/plug/SENSOR"))
     assistant.say(("zigbee2mqtt/lamp/set", '{"state":"OFF"}', 0, False), ("cmnd/plug/POWER", "TOGGLE", 0, False))
     until("the lamp is off", lambda: early.has("zigbee2mqtt/lamp", '{"state":"OFF","brightness":254}'))
     until("the plug is on", lambda: early.has("stat/plug/POWER"))

@@ -12,7 +12,7 @@ use super::{
     quantity,
     typed::{self, Text},
 };
-use crate::ingest::{self, settings as door, topics};
+use crate::ingest::{self, large, settings as door, topics};
 
 /// More than one machine has file descriptors for.
 const CONNECTIONS_MOST: i64 = 1_000_000;
@@ -61,11 +61,7 @@ impl Judge<'_> {
             tls_timeout: self.time(typed.tls_timeout.as_ref(), base.tls_timeout, TIMES),
             write_timeout: self.time(typed.write_timeout.as_ref(), base.write_timeout, TIMES),
             keep_alive_max_s: keep_alive_max.as_secs() as u16,
-            packet_bytes_max: self.size(
-                typed.packet_bytes.as_ref(),
-                base.packet_bytes_max,
-                door::PACKET_BYTES_LEAST as u64..=door::PACKET_BYTES_LIMIT as u64,
-            ),
+            packet_bytes_max: self.packet_bytes(typed, base.packet_bytes_max),
             inflight_max: self.number(typed.inflight.as_ref(), i64::from(base.inflight_max), 1..=65_535)
                 as u16,
             publishes_per_s_max: self
@@ -76,6 +72,23 @@ impl Judge<'_> {
             }),
             ..self.kept(typed, ingest::Settings { topics, ..base })
         }
+    }
+
+    /// The longest packet. More of a large one has to come in time, so a client that is read from slowly has none.
+    fn packet_bytes(&mut self, typed: &typed::Limits, default: usize) -> usize {
+        let slow =
+            |text: &Text| quantity::bytes(text.get_ref()).is_ok_and(|rate| rate < large::BYTES_PER_S_LEAST);
+        let is_slow = typed.bytes_per_second.as_ref().is_some_and(slow);
+        let default = if is_slow { large::SMALL_PACKET_BYTES } else { default };
+        let bounds = door::PACKET_BYTES_LEAST as u64..=door::PACKET_BYTES_LIMIT as u64;
+        let bytes = self.size(typed.packet_bytes.as_ref(), default, bounds);
+        if let Some(text) =
+            typed.packet_bytes.as_ref().filter(|_| is_slow && bytes > large::SMALL_PACKET_BYTES)
+        {
+            let why = "is above 256 KiB, and bytes_per_second below 26 KiB is too slow for such packets: change one of them";
+            self.wrong(&text.span(), format!("{:?} {why}", text.get_ref()));
+        }
+        bytes
     }
 
     /// What is kept for clients beside their events.

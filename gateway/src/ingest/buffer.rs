@@ -13,6 +13,8 @@ pub const IDLE_BYTES: usize = 2 * 1024;
 pub const BUSY_BYTES: usize = 64 * 1024;
 /// Reads below a quarter of the size, one after the other, that halve it.
 const SMALL_READS_MAX: u8 = 64;
+/// Size that is kept between packets, in bytes.
+const KEPT_BYTES_MAX: usize = 512 * 1024;
 
 /// The buffer.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct InputBuffer {
     /// The last read filled it.
     was_filled: bool,
     small_reads: u8,
+    /// The length of the packet that is coming, as far as is known.
+    packet_bytes: usize,
 }
 
 impl Default for InputBuffer {
@@ -45,7 +49,14 @@ impl InputBuffer {
             read_max,
             was_filled: false,
             small_reads: 0,
+            packet_bytes: 0,
         }
+    }
+
+    /// The packet that is coming has so many bytes in all, as far as is known: it grows no further for it.
+    #[inline]
+    pub fn expect(&mut self, packet_bytes: usize) {
+        self.packet_bytes = packet_bytes;
     }
 
     /// What was read and is not taken.
@@ -61,6 +72,9 @@ impl InputBuffer {
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
+            if self.memory.len() > KEPT_BYTES_MAX {
+                self.resize(BUSY_BYTES);
+            }
         }
     }
 
@@ -73,7 +87,9 @@ impl InputBuffer {
         }
         let length = self.memory.len();
         if self.end == length || (self.was_filled && length < self.read_max) {
-            self.memory.resize(length * 2, 0);
+            let longest = self.packet_bytes.max(self.read_max);
+            let grown = if longest > length { (length * 2).min(longest) } else { length * 2 };
+            self.memory.resize(grown, 0);
         } else if self.small_reads >= SMALL_READS_MAX && self.end <= length / 4 && length > IDLE_BYTES {
             self.resize(length / 2);
         }

@@ -8,7 +8,7 @@
 //! Whatever the cause: what was acknowledged is on disk, what was not is the client's to send again.
 //! Where a version has no code for a cause, the connection is closed without one `[MQTT-3.2.2-6]`.
 
-use super::packet::Version;
+use super::{large::SMALL_PACKET_BYTES, packet::Version};
 
 /// Why a connection is closed. In every case the events it acknowledged are stored and the others are not promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,13 +54,16 @@ pub enum Fault {
     #[error("the topic cannot be published on: empty, too long, or with a wildcard or NUL in it")]
     Topic,
     /// A packet longer than `packet_bytes_max`: nothing of it was kept.
-    #[error("a packet of {bytes} bytes, and [limits] packet_bytes = {bytes_max}")]
+    #[error("a packet of {bytes} bytes, and [limits] packet_bytes = {bytes_max} (256 KiB for CONNECT)")]
     PacketTooLarge {
         /// Its length, header included.
         bytes: usize,
         /// What is allowed.
         bytes_max: usize,
     },
+    /// A large packet whose end did not come in time: nothing of it was kept.
+    #[error("the end of a packet of more than {SMALL_PACKET_BYTES} bytes did not come in time")]
+    PacketTimeout,
     /// More publishes in flight than the Receive Maximum.
     #[error("more publishes in flight than the receive maximum")]
     ReceiveMaximum,
@@ -129,6 +132,7 @@ impl Fault {
             | Fault::Unreleased
             | Fault::Unacknowledged
             | Fault::ConnectTimeout
+            | Fault::PacketTimeout
             | Fault::WriteTimeout => (None, None),
         };
         match version {
@@ -146,7 +150,8 @@ impl Fault {
             Fault::NotAuthorized | Fault::Certificate | Fault::ForeignClientId => Some(0x87),
             Fault::Busy | Fault::PushedOut => Some(0x89),
             Fault::Stopping => Some(0x8b),
-            Fault::KeepAlive => Some(0x8d),
+            // As one that is not heard: what it is waited for does not come.
+            Fault::KeepAlive | Fault::PacketTimeout => Some(0x8d),
             Fault::TakenOver => Some(0x8e),
             Fault::Topic => Some(0x90),
             Fault::ReceiveMaximum => Some(0x93),
@@ -197,6 +202,7 @@ impl Fault {
             Fault::ForeignClientId => "foreign_client_id",
             Fault::Topic => "topic",
             Fault::PacketTooLarge { .. } => "packet_too_large",
+            Fault::PacketTimeout => "packet_timeout",
             Fault::ReceiveMaximum => "receive_maximum",
             Fault::TopicAlias => "topic_alias",
             Fault::Quota => "quota",

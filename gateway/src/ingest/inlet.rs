@@ -17,6 +17,8 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
+    error::Fault,
+    large::{Entered, Large, LargeRoom},
     quota::{Limit, Quota},
     session::{Now, Session},
     settings::{STORE_FULL_PAUSE, STORE_FULL_READ_MAX},
@@ -33,6 +35,7 @@ pub(super) struct Inlet {
     quota: Option<Quota>,
     /// The client is above its limits.
     throttled_until: Option<Instant>,
+    large: Large,
 }
 
 /// What became of the last records of a session.
@@ -44,6 +47,15 @@ pub(super) enum Last {
     Refused,
     /// They have to wait.
     NoRoom,
+}
+
+/// Which room there may be.
+#[derive(Debug)]
+pub(super) enum Room {
+    /// In the intake.
+    Intake,
+    /// For a large packet.
+    Large(Entered),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +71,7 @@ enum State {
 }
 
 impl Inlet {
-    pub fn new(intake: Intake, quota: Option<Quota>) -> Self {
+    pub fn new(intake: Intake, quota: Option<Quota>, room: LargeRoom) -> Self {
         Self {
             batch: Batch::default(),
             intake,
@@ -67,6 +79,7 @@ impl Inlet {
             attached: None,
             quota,
             throttled_until: None,
+            large: Large::new(room),
         }
     }
 
@@ -97,6 +110,19 @@ impl Inlet {
         self.throttled_until = Some(until);
         self.block(now, session);
         Some(limit)
+    }
+
+    /// What was read is with the session, and the packet behind it has so many bytes in all, as far as is known, `read_bytes` of which
+    /// are here: a large one has room of its own, which is given back once all is in the intake.
+    #[inline]
+    pub fn note_incoming(&mut self, now: Now, bytes: usize, read_bytes: usize, session: &mut Session) {
+        if !self.batch.is_empty() {
+            return self.large.note_whole();
+        }
+        self.large.note(now.at, bytes, read_bytes);
+        if self.large.is_waiting() {
+            self.block(now, session);
+        }
     }
 
     /// Appends what the session has staged; false if it is held.
@@ -208,7 +234,7 @@ impl Inlet {
 
     /// When [`Inlet::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.pauses_until().into_iter().chain(self.throttled_until).min()
+        self.pauses_until().into_iter().chain(self.throttled_until).chain(self.large.due()).min()
     }
 
     fn pauses_until(&self) -> Option<Instant> {
@@ -224,6 +250,9 @@ impl Inlet {
         if self.pauses_until().is_some_and(|until| until <= now.at) {
             self.read_on(now, session);
         }
+        if self.large.due().is_some_and(|until| until <= now.at) {
+            session.fail(now, Fault::PacketTimeout);
+        }
     }
 
     fn read_on(&mut self, now: Now, session: &mut Session) {
@@ -231,21 +260,39 @@ impl Inlet {
         self.block(now, session);
     }
 
-    /// Whether room is waited for.
+    /// Whether room is waited for, in the intake or for a large packet.
     pub fn waits_for_room(&self) -> bool {
+        self.waits_for_intake() || self.large.is_waiting()
+    }
+
+    fn waits_for_intake(&self) -> bool {
         matches!(self.state, State::Held | State::Pausing { .. })
     }
 
+    /// Waits for room in the intake; else for that of a large packet. Cancel-safe.
+    pub async fn room(&mut self) -> Room {
+        if self.large.is_waiting() && !self.waits_for_intake() {
+            return Room::Large(self.large.entered().await);
+        }
+        self.intake_room().await;
+        Room::Intake
+    }
+
     /// Waits for room for what is in the batch, or for as much as was refused. Cancel-safe.
-    pub async fn room(&self) {
+    pub async fn intake_room(&self) {
         let size = if let State::Pausing { size, .. } = self.state { size } else { self.batch.size() };
         self.intake.room_for(size).await;
     }
 
     /// There may be room: ends a pause. Gives whether a batch is held, and so to be appended.
-    pub fn handle_room(&mut self, now: Now, session: &mut Session) -> bool {
-        if self.pauses_until().is_some() {
-            self.read_on(now, session);
+    pub fn handle_room(&mut self, now: Now, room: Room, session: &mut Session) -> bool {
+        match room {
+            Room::Large(entered) => {
+                self.large.handle_entered(now.at, entered);
+                self.block(now, session);
+            }
+            Room::Intake if self.pauses_until().is_some() => self.read_on(now, session),
+            Room::Intake => {}
         }
         self.state == State::Held
     }

@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     bus::{self, Bus},
     connection::{Shared, serve},
+    large::LargeRoom,
     meters::{Meters, Told},
     origin::Origin,
     places::{Place, Places},
@@ -155,6 +156,7 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         bus: bus.clone(),
         meters: Meters::new(bus.traffic()),
         told: Told::default(),
+        large: LargeRoom::default(),
     });
     let position = bus::restore(&bus, &store).await;
     // Subscribers get what is there until the last connection has ended, and what is owed is saved then.

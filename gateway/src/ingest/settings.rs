@@ -17,7 +17,7 @@ use crate::store::record::{HEAD_BYTES, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, REC
 /// Clients connected at a time, by default: at 10 KB each, 100 MB when all of them are busy with nothing.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Longest packet, by default, in bytes: what AWS IoT allows is half of it.
-pub const PACKET_BYTES_MAX: usize = 256 * 1024;
+pub const PACKET_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Publishes in flight per client, by default: at a sync of 10 ms it still allows 100,000 per second.
 pub const INFLIGHT_MAX: u16 = 1000;
 /// QoS 2 publishes that one client has not released, over all its connections, in times of `inflight`. MQTT 5 has a Receive Maximum on each

@@ -15,6 +15,8 @@ use super::{
 
 /// What one QoS 2 step weighs in the intake, in bytes.
 const OP_BYTES: usize = 64;
+/// Memory that an empty batch keeps, in bytes.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
 /// Records of one socket read on their way into the intake, in order. One per connection, reused.
 #[derive(Debug, Default)]
@@ -250,6 +252,7 @@ impl Batch {
     /// Empties it; its memory is kept.
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES_MAX);
         self.ops.clear();
         (self.records, self.events, self.frames, self.tickets) = (0, 0, 0, 0);
         (self.plain_bytes, self.urgent_bytes, self.ids, self.is_hurried) = (0, 0, 0, false);

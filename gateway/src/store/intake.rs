@@ -394,7 +394,7 @@ mod tests {
     use super::*;
     use crate::store::{
         record::Kind,
-        share::{SHARE_BYTES_MAX, SMALL_BATCH_BYTES},
+        share::{BESIDE_LARGE_BYTES, SHARE_BYTES_MAX, SMALL_BATCH_BYTES},
     };
 
     fn batch(payload_bytes: usize) -> Batch {
@@ -440,6 +440,23 @@ mod tests {
         intake.take();
         assert!(intake.append(&mut batch(2 * INTAKE_BYTES_MAX)).is_ok(), "an empty intake takes any");
         assert_eq!(intake.append(&mut batch(1)), Err(AppendError::Full));
+    }
+
+    #[test]
+    fn one_that_is_larger_than_the_rest_is_taken_in_beside_a_little_and_not_beside_much() {
+        let intake = Intake::new(Pending::default());
+        fill_up_to(&intake, BESIDE_LARGE_BYTES / 2);
+        assert!(intake.append(&mut batch(INTAKE_BYTES_MAX)).is_ok(), "beside a little");
+        assert_eq!(intake.append(&mut batch(INTAKE_BYTES_MAX)), Err(AppendError::Full), "one at a time");
+        intake.take();
+        fill_up_to(&intake, 2 * BESIDE_LARGE_BYTES);
+        assert_eq!(intake.append(&mut batch(INTAKE_BYTES_MAX)), Err(AppendError::Full), "beside much");
+    }
+
+    fn fill_up_to(intake: &Intake, bytes: usize) {
+        while intake.waiting_bytes() < bytes {
+            assert!(intake.append(&mut batch(100)).is_ok());
+        }
     }
 
     #[test]

@@ -19,6 +19,9 @@ pub const SMALL_BATCH_BYTES: usize = 4 * 1024;
 /// Bytes of the intake that only small batches get.
 pub const FOR_SMALL_BYTES: usize = INTAKE_BYTES_MAX / 8;
 
+/// A batch that is larger than all that others leave, as a large packet makes it, is taken in beside so many bytes at most.
+pub const BESIDE_LARGE_BYTES: usize = INTAKE_BYTES_MAX / 8;
+
 /// What a connection has in the intake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Share {
@@ -35,8 +38,10 @@ impl Share {
             return waiting_bytes + bytes <= INTAKE_BYTES_MAX;
         }
         let own = if self.filling == filling { self.bytes } else { 0 };
-        waiting_bytes + bytes <= INTAKE_BYTES_MAX - FOR_SMALL_BYTES
-            && (own == 0 || own + bytes <= SHARE_BYTES_MAX)
+        let fits = waiting_bytes + bytes <= INTAKE_BYTES_MAX - FOR_SMALL_BYTES;
+        // Beside many who send a little the intake is seldom empty.
+        let is_alone = bytes > INTAKE_BYTES_MAX - FOR_SMALL_BYTES && waiting_bytes <= BESIDE_LARGE_BYTES;
+        (fits || is_alone) && (own == 0 || own + bytes <= SHARE_BYTES_MAX)
     }
 
     /// `bytes` more were taken in.

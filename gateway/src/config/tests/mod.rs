@@ -274,6 +274,11 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:4: [limits] inflight: 65536 is not within 1 and 65535",
         ),
         (
+            id_and("[limits]\npacket_bytes = \"1 MiB\"\nbytes_per_second = \"20 KiB\"\n"),
+            "g.toml:4: [limits] packet_bytes: \"1 MiB\" is above 256 KiB, and bytes_per_second below 26 KiB is too slow for such \
+             packets: change one of them",
+        ),
+        (
             id_and("[limits]\npacket_bytes = \"1 KiB\"\n"),
             "g.toml:4: [limits] packet_bytes: \"1 KiB\" is not within 2048 and 16758766 bytes",
         ),

@@ -73,6 +73,7 @@ pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, W
 
 use super::{
     meters::{Doublings, Repeats},
+    output::Output,
     settings::Settings,
     topics,
 };
@@ -339,7 +340,7 @@ impl Bus {
         mailbox: &Arc<Mailbox>,
         peer: Peer,
         now_ms: u64,
-        out: &mut Vec<u8>,
+        out: &mut Output,
         out_bytes_max: usize,
         may_receive: impl Fn(&str) -> bool,
     ) -> Written {

@@ -4,7 +4,10 @@
 //! as delivered `[MQTT-3.1.2-25]`.
 
 use super::message::Message;
-use crate::{ingest::packet::Version, store::record::MESSAGE_EXPIRY};
+use crate::{
+    ingest::{output::Output, packet::Version},
+    store::record::MESSAGE_EXPIRY,
+};
 
 const SUBSCRIPTION_ID: u8 = 0x0b;
 /// Longest packet that MQTT knows, in bytes: section 2.1.4.
@@ -30,8 +33,8 @@ pub struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Appends the PUBLISH to `out`, unless it is longer than `packet_bytes_max`: then false, and `out` is as it was.
-    pub fn write(&self, version: Version, packet_bytes_max: usize, out: &mut Vec<u8>) -> bool {
+    /// Appends the PUBLISH to `output`, unless it is longer than `packet_bytes_max`: then false, and `output` is as it was.
+    pub fn write(&self, version: Version, packet_bytes_max: usize, output: &mut Output) -> bool {
         let (topic, payload) = (self.message.topic.as_bytes(), &self.message.payload);
         let properties_bytes = match version {
             Version::V311 => 0,
@@ -43,6 +46,7 @@ impl Delivery<'_> {
         if remaining > REMAINING_BYTES_MAX || 1 + number_bytes(remaining) + remaining > packet_bytes_max {
             return false;
         }
+        let out = output.buffer();
         out.push(0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain));
         put_number(remaining, out);
         out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
@@ -62,7 +66,7 @@ impl Delivery<'_> {
             }
             out.extend_from_slice(&self.message.properties);
         }
-        out.extend_from_slice(payload);
+        output.put_payload(payload);
         true
     }
 
@@ -134,9 +138,10 @@ mod tests {
             subscription_ids: &[5, 300],
             expires_in_s: Some(9),
         };
-        let mut out = vec![];
+        let mut out = Output::default();
         assert!(delivery.write(Version::V5, usize::MAX, &mut out));
-        let (read, _) = v5_0::Publish::parse(out[0] & 15, std::sync::Arc::from(body(&out))).unwrap();
+        let out = out.next();
+        let (read, _) = v5_0::Publish::parse(out[0] & 15, std::sync::Arc::from(body(out))).unwrap();
         assert_eq!(
             (read.topic_name(), read.packet_id(), read.payload().as_slice()),
             ("a/b", Some(0x1234), &[7; 300][..])
@@ -152,9 +157,10 @@ mod tests {
             .collect();
         assert_eq!((ids, read.props().len()), (vec![5, 300], 4));
 
-        let mut old = vec![];
+        let mut old = Output::default();
         assert!(delivery.write(Version::V311, usize::MAX, &mut old));
-        let (read, _) = v3_1_1::Publish::parse(old[0] & 15, std::sync::Arc::from(body(&old))).unwrap();
+        let old = old.next();
+        let (read, _) = v3_1_1::Publish::parse(old[0] & 15, std::sync::Arc::from(body(old))).unwrap();
         assert_eq!(read.payload().as_slice(), &[7; 300]);
     }
 
@@ -170,11 +176,11 @@ mod tests {
             subscription_ids: &[],
             expires_in_s: None,
         };
-        let mut out = vec![];
+        let mut out = Output::default();
         assert!(delivery.write(Version::V311, usize::MAX, &mut out));
-        let length = out.len();
+        let length = out.next().len();
         assert!(!delivery.write(Version::V311, length - 1, &mut out));
-        assert_eq!(out.len(), length);
+        assert_eq!(out.next().len(), length);
         assert!(delivery.write(Version::V311, length, &mut out));
     }
 }

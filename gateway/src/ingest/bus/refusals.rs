@@ -144,7 +144,12 @@ mod tests {
     #[test]
     fn the_bound_that_was_reached_is_named_with_its_key() {
         let settings = Settings { queued_messages_max: 5, retained_messages_max: 7, ..Settings::default() };
-        let limits = |messages_max, bytes_max| Limits { messages_max, bytes_max, is_again: false };
+        let limits = |messages_max, bytes_max| Limits {
+            messages_max,
+            bytes_max,
+            all_bytes_max: usize::MAX,
+            is_again: false,
+        };
         let all = settings.queued_bytes_max;
         let queue = |held, limits| Bound::of_queue(1, held, limits, &settings).words(&settings);
         let retained = |n, bytes_max| Bound::of_retained(n, bytes_max, &settings).words(&settings);

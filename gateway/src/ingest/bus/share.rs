@@ -29,12 +29,12 @@ impl Bus {
     /// may have had most, when its queue was not full: there only the share counts, and what comes then has room beside it.
     pub(super) fn limits(&self) -> Limits {
         let settings = &self.0.settings;
-        let share = self.share_bytes();
+        let (share, all_bytes_max) = (self.share_bytes(), self.queued_bytes_max());
         if self.0.catches_up.load(Ordering::Relaxed) {
-            return Limits { messages_max: usize::MAX, bytes_max: share, is_again: true };
+            return Limits { messages_max: usize::MAX, bytes_max: share, all_bytes_max, is_again: true };
         }
         let bytes_max = settings.queued_bytes_max.min(share);
-        Limits { messages_max: settings.queued_messages_max, bytes_max, is_again: false }
+        Limits { messages_max: settings.queued_messages_max, bytes_max, all_bytes_max, is_again: false }
     }
 
     /// The store's file has room for so many bytes of what sessions are owed and of retained messages.

@@ -205,7 +205,7 @@ impl<Io: Wire> Connection<Io> {
                 Ok(ticket) => break ticket,
                 Err(AppendError::Closed) => return Err(Fault::StoreClosed),
                 Err(AppendError::Full | AppendError::StoreFull) => {
-                    let room = timeout_at(until.into(), self.inlet.room());
+                    let room = timeout_at(until.into(), self.inlet.intake_room());
                     self.unless_kicked(room).await?.map_err(|_| Fault::Busy)?;
                 }
             }

@@ -15,6 +15,7 @@
 //! under a time limit. It does not encrypt: it works over anything that reads and writes.
 
 mod accept;
+mod ending;
 mod news;
 
 use std::{
@@ -24,26 +25,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::AsyncWriteExt as _,
-    sync::watch,
-    time::{sleep_until, timeout, timeout_at},
-};
+use tokio::{sync::watch, time::sleep_until};
 
 use super::{
     access::{Admitted, Policy},
     buffer::InputBuffer,
     bus::{Bus, WillPlace},
     error::Fault,
-    inlet::{Inlet, Last},
+    inlet::{Inlet, Room},
+    large::LargeRoom,
     meters::{Meters, Told},
     origin::Origin,
     places::Place,
     quota::{self, Quota},
     registry::{Kick, Registry, Seat},
-    session::{End, Ending, Now, Session},
+    session::{Now, Session},
     settings::{DRAIN_TIMEOUT, Settings, UNRELEASED_PER_INFLIGHT},
-    socket::{Exchange, LINGER, Socket, Timer, Wire, linger},
+    socket::{Exchange, Socket, Timer, Wire},
     tell,
 };
 use crate::{
@@ -51,19 +49,14 @@ use crate::{
     store::{Intake, Watermark},
 };
 use accept::next_policy;
+pub(super) use ending::CLOSE_TIMEOUT;
 
 /// Time without input after which memory is given back.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
 /// Longest wait for the connection that had the client id before.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for room for a session's last records.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
-/// The same while the gateway stops: a stop has to end within ten seconds, draining included.
-const END_TIMEOUT_STOPPING: Duration = Duration::from_secs(1);
 /// Longest wait for a save that a client has to be told after: sessions that cannot be saved keep nobody out.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest wait for the last output to be written.
-pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -72,6 +65,7 @@ pub(crate) struct Shared {
     pub bus: Bus,
     pub meters: Meters,
     pub told: Told,
+    pub large: LargeRoom,
 }
 
 /// Serves one client until its connection ends, and gives `place` back. It was there since `since`.
@@ -90,7 +84,7 @@ pub(crate) async fn serve<Io: Wire>(
         session: Session::new(shared.settings.clone(), shared.bus.clone(), since),
         watermark: intake.watermark(),
         saved: shared.bus.saved(),
-        inlet: Inlet::new(intake, Quota::new(&shared.settings)),
+        inlet: Inlet::new(intake, Quota::new(&shared.settings), shared.large.clone()),
         held: false,
         active_at: clock::monotonic(),
         is_small: true,
@@ -141,7 +135,7 @@ enum Step {
     Saved,
     CaughtUp,
     Policy(watch::Receiver<Arc<Policy>>),
-    Room,
+    Room(Room),
     Pause,
     Timer,
 }
@@ -173,7 +167,7 @@ impl<Io: Wire> Connection<Io> {
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
                     Step::Committed { store_gone: changed.is_err() },
                 changes = &mut policy => Step::Policy(changes),
-                () = self.inlet.room(), if self.inlet.waits_for_room() => Step::Room,
+                room = self.inlet.room(), if self.inlet.waits_for_room() => Step::Room(room),
                 () = timer.sleep.as_mut(), if is_timed => Step::Timer,
                 // The branches are asked in this order, so the socket has nothing to read and takes no more output.
                 () = ready(()), if self.inlet.is_refusing() => Step::Pause,
@@ -195,7 +189,7 @@ impl<Io: Wire> Connection<Io> {
                     policy.set(next_policy(changes));
                     self.review();
                 }
-                Step::Room => self.has_room(now()),
+                Step::Room(room) => self.has_room(now(), room),
                 Step::Pause => self.inlet.pause(now(), &mut self.session),
                 Step::Timer => {
                     timer.is_set = false;
@@ -250,6 +244,7 @@ impl<Io: Wire> Connection<Io> {
                 break;
             }
         }
+        self.note_incoming(now);
         self.held = !self.session.wants_input();
         let publishes = self.report();
         if let Some(limit) = self.inlet.charge(now, publishes, bytes, &mut self.session) {
@@ -265,11 +260,18 @@ impl<Io: Wire> Connection<Io> {
         counts.publishes
     }
 
-    fn has_room(&mut self, now: Now) {
-        if self.inlet.handle_room(now, &mut self.session) {
+    fn has_room(&mut self, now: Now, room: Room) {
+        if self.inlet.handle_room(now, room, &mut self.session) {
             self.append(now);
+            self.note_incoming(now);
             self.report();
         }
+    }
+
+    fn note_incoming(&mut self, now: Now) {
+        self.input.expect(self.session.incoming_bytes());
+        let (bytes, read_bytes) = (self.session.incoming_bytes(), self.input.bytes().len());
+        self.inlet.note_incoming(now, bytes, read_bytes, &mut self.session);
     }
 
     fn append(&mut self, now: Now) {
@@ -314,63 +316,6 @@ impl<Io: Wire> Connection<Io> {
             self.inlet.shrink();
         }
     }
-
-    /// The last records, the seat, the last output.
-    async fn finish(&mut self) {
-        let Some(end) = self.session.end() else { return };
-        tell::end(&self.shared, self.session.client(), self.origin.peer, self.seat.is_some(), end);
-        self.tell_disconnected(end);
-        if let Some(seat) = self.seat.take() {
-            let save = self.append_end().await;
-            drop(seat);
-            self.shared.meters.disconnected();
-            if let Some(number) = save.filter(|_| matches!(end, End::Disconnect { .. })) {
-                // The client may take the close for its session's end.
-                self.wait_saved(number).await;
-            }
-        }
-        self.report();
-        let Connection { socket: Socket { io, .. }, session, .. } = self;
-        if end == End::Lost {
-            return;
-        }
-        let last = async {
-            io.write_all(session.output()).await?;
-            io.shutdown().await
-        };
-        let is_told = matches!(end, End::Fault(fault) if fault != Fault::PushedOut);
-        if matches!(timeout(CLOSE_TIMEOUT, last).await, Ok(Ok(()))) && is_told {
-            // Whether the client closes or the time is over makes no difference here.
-            let _ = timeout(LINGER, linger(io)).await;
-        }
-    }
-
-    /// Gives the save after which what ended is gone for good.
-    async fn append_end(&mut self) -> Option<u64> {
-        let pending = self.inlet.has_pending(self.session.client());
-        let Ending { will, save } = self.session.handle_end(now(), pending, &mut self.inlet.batch);
-        let is_stopping = self.kick.cause() == Some(Fault::Stopping);
-        let until = clock::monotonic() + if is_stopping { END_TIMEOUT_STOPPING } else { END_TIMEOUT };
-        let last = loop {
-            match self.inlet.append_last(&mut self.session) {
-                Ok(Last::NoRoom) => {}
-                Ok(last) => break last,
-                Err(_) => return save,
-            }
-            if timeout_at(until.into(), self.inlet.room()).await.is_err() {
-                tracing::warn!(client = %self.session.client(), "no room for the last records of a session");
-                break Last::NoRoom;
-            }
-        };
-        let (client, bus) = (self.session.client(), &self.shared.bus);
-        match (will, last) {
-            (None, _) => {}
-            (Some(will), Last::Appended { committed_at }) => bus.will_published(client, &will, committed_at),
-            // It is published as soon as there is room.
-            (Some(will), _) => bus.leave_will(client, &will, clock::steady_ms()),
-        }
-        save
-    }
 }
 
 #[cfg(test)]
@@ -380,7 +325,10 @@ mod tests {
         ingest::{access::identity::ANONYMOUS, places::Places, registry::Entering},
         store::{Settings as StoreSettings, Store},
     };
-    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+        time::timeout,
+    };
     use tokio_util::sync::CancellationToken;
 
     impl Wire for DuplexStream {
@@ -413,6 +361,7 @@ mod tests {
             registry,
             meters: Meters::default(),
             told: Told::default(),
+            large: LargeRoom::default(),
         });
 
         let (mut client, door) = duplex(1024);

@@ -14,6 +14,7 @@ use crate::{
         bus::{Incoming, Message, Routed, Wanted},
         codec::{self, Connect, Refused, Will},
         error::Fault,
+        large::SMALL_PACKET_BYTES,
         packet::{self, Header, Reply, Version},
         properties,
         publish::{Publish, Qos},
@@ -33,6 +34,8 @@ enum Taken {
     Stored,
 }
 
+/// Longest CONNECT, in bytes.
+pub const CONNECT_BYTES_MAX: usize = SMALL_PACKET_BYTES;
 /// Topics without a route that one session tells of.
 const UNROUTED_TOLD_MAX: usize = 64;
 
@@ -45,9 +48,11 @@ impl Session {
         input: &[u8],
         sink: &mut S,
     ) -> Result<usize, Fault> {
-        let Some(header) = Header::parse(input, self.settings.packet_bytes_max)? else { return Ok(0) };
+        self.incoming_bytes = 0;
+        let Some(header) = Header::parse(input, self.incoming_bytes_max())? else { return Ok(0) };
         let Some(body) = input.get(header.bytes..header.packet_bytes()) else {
             // Said before its end is waited for: what does not speak MQTT need not send on.
+            self.incoming_bytes = header.packet_bytes();
             return if self.may_come(header) { Ok(0) } else { Err(Fault::NotConnect) };
         };
         if header.kind() == packet::PUBLISH && matches!(self.phase, Phase::Open) {
@@ -56,6 +61,15 @@ impl Session {
             self.take_other(now, header, body, sink)?;
         }
         Ok(header.packet_bytes())
+    }
+
+    /// The longest packet now: what a client may cost that is not known yet is less.
+    #[inline]
+    fn incoming_bytes_max(&self) -> usize {
+        match self.phase {
+            Phase::Open => self.settings.packet_bytes_max,
+            _ => self.settings.packet_bytes_max.min(CONNECT_BYTES_MAX),
+        }
     }
 
     fn may_come(&self, header: Header) -> bool {

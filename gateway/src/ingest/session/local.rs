@@ -124,10 +124,10 @@ impl Session {
         if received == Received::Unknown && !ack.is_refused() {
             let [high, low] = ack.packet_id.to_be_bytes();
             match self.version {
-                super::Version::V311 => put_pubrel(ack.packet_id, &mut self.out),
+                super::Version::V311 => put_pubrel(ack.packet_id, self.out.buffer()),
                 super::Version::V5 => {
-                    self.out.extend_from_slice(&PUBREL_UNKNOWN);
-                    self.out.extend_from_slice(&[high, low, PACKET_ID_NOT_FOUND]);
+                    self.out.buffer().extend_from_slice(&PUBREL_UNKNOWN);
+                    self.out.buffer().extend_from_slice(&[high, low, PACKET_ID_NOT_FOUND]);
                 }
             }
         }
@@ -147,7 +147,7 @@ impl Session {
     #[inline]
     pub fn may_deliver(&self) -> bool {
         self.mailbox.as_ref().is_some_and(|mailbox| mailbox.is_rung())
-            && self.out.len() - self.written < DELIVER_BYTES_MAX
+            && self.out.has_room(DELIVER_BYTES_MAX)
             && matches!(self.phase, Phase::Open)
     }
 
@@ -159,7 +159,6 @@ impl Session {
             return self.fail(now, Fault::Unacknowledged);
         }
         let peer = Peer { version: self.version, packet_bytes_max: self.packet_bytes_max };
-        let out_bytes_max = self.written + DELIVER_BYTES_MAX;
         let denied = Cell::new(None);
         let may_receive = |topic: &str| {
             let may = self.permit.may_receive(topic);
@@ -168,7 +167,8 @@ impl Session {
             }
             may
         };
-        let written = self.bus.write(mailbox, peer, now.steady_ms, &mut self.out, out_bytes_max, may_receive);
+        let written =
+            self.bus.write(mailbox, peer, now.steady_ms, &mut self.out, DELIVER_BYTES_MAX, may_receive);
         if written.is_cut {
             mailbox.ring();
         }

@@ -40,6 +40,8 @@ use super::{
     bus::{Bus, COPIES_IN_A_TURN, Mailbox, Patience, Staged},
     codec::{self, Connect, Will},
     error::Fault,
+    large::SMALL_PACKET_BYTES,
+    output::Output,
     packet::{Dialect, Version},
     settings::Settings,
 };
@@ -89,9 +91,7 @@ pub struct Session {
     /// Whose it is; empty until accepted.
     identity: Arc<str>,
     acks: Acks,
-    out: Vec<u8>,
-    /// How much of `out` is written.
-    written: usize,
+    out: Output,
     /// When output became pending, or some of it was written last.
     writing_since: Option<Instant>,
     /// When a packet came last; until CONNECT, when the connection was made.
@@ -108,6 +108,8 @@ pub struct Session {
     mailbox: Option<Arc<Mailbox>>,
     /// SUBACKs, each with the save it waits for.
     subacks: VecDeque<(u64, Vec<u8>)>,
+    /// The length of the packet whose end is not there, as far as is known.
+    incoming_bytes: usize,
     /// Bytes of the records in the batch.
     batched_bytes: usize,
     /// Copies that it has passed on in this turn.
@@ -153,8 +155,7 @@ impl Session {
             client: Arc::from(""),
             identity: Arc::from(""),
             acks: Acks::default(),
-            out: Vec::new(),
-            written: 0,
+            out: Output::default(),
             writing_since: None,
             heard: now.at,
             keep_alive: None,
@@ -166,6 +167,7 @@ impl Session {
             subacks: VecDeque::new(),
             batched_bytes: 0,
             passed_copies: 0,
+            incoming_bytes: 0,
             staged: Staged::default(),
             held_up: None,
             patience: Patience::default(),
@@ -190,12 +192,20 @@ impl Session {
                 Err(fault) => self.fail(now, fault),
             }
         }
-        // Whole packets keep a connection alive, bytes do not [MQTT-3.1.2-22].
-        if taken > 0 && matches!(self.phase, Phase::Open) {
+        // Whole packets keep a connection alive, bytes do not [MQTT-3.1.2-22]; but within a large one, which has a time limit of its own,
+        // no PINGREQ can come.
+        if (taken > 0 || self.incoming_bytes > SMALL_PACKET_BYTES) && matches!(self.phase, Phase::Open) {
             self.heard = now.at;
         }
         self.note_output(now);
         taken
+    }
+
+    /// The length of the packet whose end is not there yet; 0 if that is not known, or between packets.
+    #[must_use]
+    #[inline]
+    pub fn incoming_bytes(&self) -> usize {
+        self.incoming_bytes
     }
 
     /// The batch was appended with `first` as its first ticket; any number, if it was empty.
@@ -231,7 +241,7 @@ impl Session {
         let wanted = self.wants_input();
         if matches!(self.phase, Phase::Open | Phase::Draining) {
             let owed = self.acks.owed();
-            self.acks.write_due(watermark.committed, self.version, &mut self.out);
+            self.acks.write_due(watermark.committed, self.version, self.out.buffer());
             self.counts.answers += (owed - self.acks.owed()) as u64;
         }
         if !wanted && self.wants_input() {
@@ -269,7 +279,7 @@ impl Session {
             && self.passed_copies < COPIES_IN_A_TURN
             && self.acks.owed() < owed_max
             && self.subacks.len() < local::SUBACKS_MAX
-            && self.out.len() - self.written < OUT_BYTES_MAX
+            && self.out.unwritten_bytes() < OUT_BYTES_MAX
     }
 
     /// Reads nothing more; ends with [`Fault::Stopping`] as soon as nothing appended is owed.
@@ -410,20 +420,13 @@ impl Session {
     /// Output to be written.
     #[must_use]
     pub fn output(&self) -> &[u8] {
-        &self.out[self.written..]
+        self.out.next()
     }
 
     /// `bytes` of [`Session::output`] were written.
     pub fn handle_written(&mut self, now: Now, bytes: usize) {
-        self.written += bytes;
-        self.writing_since = Some(now.at);
-        if self.written >= self.out.len() {
-            self.discard_output();
-        } else if self.written >= OUT_BYTES_MAX {
-            // What is delivered without end would let it grow without end.
-            self.out.drain(..self.written);
-            self.written = 0;
-        }
+        self.out.wrote(bytes, OUT_BYTES_MAX);
+        self.writing_since = (!self.out.is_empty()).then_some(now.at);
     }
 
     /// What happened since this was last called.
@@ -442,16 +445,14 @@ impl Session {
         self.scratch.shrink_to(0);
         self.staged.shrink_to(0);
         self.news.shrink_to(0);
-        if self.out.is_empty() {
-            self.out.shrink_to(OUT_BYTES_IDLE);
-        }
+        self.out.shrink(OUT_BYTES_IDLE);
     }
 
     fn emit(&mut self, packet: &[u8]) {
         // A packet that the client does not take is left out, as if it had been sent [MQTT-3.1.2-25].
         if packet.len() <= self.packet_bytes_max {
             self.counts.answers += 1;
-            self.out.extend_from_slice(packet);
+            self.out.buffer().extend_from_slice(packet);
         }
     }
 
@@ -463,7 +464,6 @@ impl Session {
 
     fn discard_output(&mut self) {
         self.out.clear();
-        self.written = 0;
         self.writing_since = None;
     }
 }

@@ -32,6 +32,8 @@ pub struct Outbound {
     account: Account,
     queue: VecDeque<Owed>,
     flight: VecDeque<InFlight>,
+    /// A large message of QoS 0 that the connection is writing.
+    writing: Option<Owed>,
     /// How many in flight are not sent on this connection.
     unsent: usize,
     last_number: u64,
@@ -78,8 +80,10 @@ enum Keep {
 pub struct Limits {
     /// Messages of QoS 1 and 2.
     pub messages_max: usize,
-    /// Their bytes.
+    /// Bytes of all; a session that is owed nothing takes one larger message, if there is room for it among all sessions.
     pub bytes_max: usize,
+    /// Bytes that all sessions together may be owed.
+    pub all_bytes_max: usize,
     /// They are from before the start, and may have been sent then.
     pub is_again: bool,
 }
@@ -162,7 +166,9 @@ impl Outbound {
             true => (held.messages, held.bytes),
             false => (held.messages - again.messages, held.bytes - again.bytes),
         };
-        if (qos > 0 && messages >= limits.messages_max) || bytes + owed.size() > limits.bytes_max {
+        let fits = bytes + owed.size() <= limits.bytes_max
+            || (self.account.held.bytes == 0 && self.account.has_room(&owed, limits.all_bytes_max));
+        if !fits || (qos > 0 && messages >= limits.messages_max) {
             return false;
         }
         self.account.add(&owed);
@@ -182,11 +188,19 @@ impl Outbound {
     pub fn detach(&mut self, keeps: bool) {
         self.receive_max = 0;
         self.keeps = keeps;
+        self.has_written();
         let (queue, account) = (&mut self.queue, &mut self.account);
         // A command goes back to the outbox, whose it is.
         let stays = |owed: &Owed| owed.qos > 0 && owed.message.command.is_none();
         queue.retain(|owed| stays(owed) || account.settle(owed));
         shrink(queue);
+    }
+
+    /// The connection writes no large message any more.
+    fn has_written(&mut self) {
+        if let Some(owed) = self.writing.take() {
+            self.account.settle(&owed);
+        }
     }
 
     /// Gives up what came last to the queue until at most `bytes_max` are owed, in flight included. Gives how many copies are lost.

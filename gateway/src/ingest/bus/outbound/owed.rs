@@ -51,6 +51,11 @@ impl Account {
         Self { held: Load::default(), again: Load::default(), settled: Vec::new(), all_bytes }
     }
 
+    /// Whether all sessions together would be owed no more than so many bytes with it.
+    pub fn has_room(&self, owed: &Owed, all_bytes_max: usize) -> bool {
+        self.all_bytes.load(Ordering::Relaxed) + owed.size() <= all_bytes_max
+    }
+
     pub fn add(&mut self, owed: &Owed) {
         self.held.add(owed);
         self.all_bytes.fetch_add(owed.size(), Ordering::Relaxed);

@@ -1,11 +1,12 @@
 //! Writing what is owed: first what is in flight and was not sent on this connection, then the queue, as far as the client's
-//! Receive Maximum and the output allow.
+//! Receive Maximum and the output allow. A large message is the last for now: it is not copied into the output, and counts as owed
+//! until it is written.
 //!
 //! A step of QoS 2 of a session that is kept waits until the file says it. What the client does not take for its size, may not have any
 //! more, or would get too late, is left out and counted.
 
 use super::{super::outgoing::put_pubrel, InFlight, Keep, Outbound, Step, shrink};
-use crate::ingest::packet::Version;
+use crate::ingest::{output::Output, packet::Version};
 
 /// The client's side of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -46,16 +47,19 @@ impl Written {
 }
 
 impl Outbound {
-    /// Writes what can be sent, until `out` holds `out_bytes_max`.
+    /// Writes what can be sent, until `out` has `out_bytes_max` to be written or a large payload.
     pub fn write(
         &mut self,
         peer: Peer,
         now_ms: u64,
-        out: &mut Vec<u8>,
+        out: &mut Output,
         out_bytes_max: usize,
         may_receive: impl Fn(&str) -> bool,
     ) -> Written {
         let mut written = Written::default();
+        if !out.has_payload() {
+            self.has_written();
+        }
         if self.receive_max == 0 {
             return written;
         }
@@ -64,7 +68,7 @@ impl Outbound {
         }
         while !written.is_cut && self.flight.len() < usize::from(self.receive_max) {
             let Some(owed) = self.queue.front() else { break };
-            if out.len() >= out_bytes_max {
+            if !out.has_room(out_bytes_max) {
                 written.is_cut = true;
                 break;
             }
@@ -103,10 +107,14 @@ impl Outbound {
                     dup: !waits,
                     kept: Keep::No,
                 });
+            } else if out.has_payload() {
+                self.writing = Some(owed);
             } else {
                 self.account.settle(&owed);
             }
         }
+        // Once it is written, what it takes is given back.
+        written.is_cut |= out.has_payload();
         written
     }
 
@@ -115,7 +123,7 @@ impl Outbound {
         &mut self,
         peer: Peer,
         now_ms: u64,
-        out: &mut Vec<u8>,
+        out: &mut Output,
         out_bytes_max: usize,
         written: &mut Written,
     ) {
@@ -139,13 +147,13 @@ impl Outbound {
                 unsent += 1;
                 return true;
             }
-            if written.is_cut || out.len() >= out_bytes_max {
+            if written.is_cut || !out.has_room(out_bytes_max) {
                 written.is_cut = true;
                 unsent += 1;
                 return true;
             }
             match entry.step {
-                Step::Release => put_pubrel(entry.packet_id, out),
+                Step::Release => put_pubrel(entry.packet_id, out.buffer()),
                 Step::Publish => {
                     let expires_in_s = entry.owed.message.expires_in_s(now_ms);
                     if expires_in_s == Some(0) && !entry.dup {

@@ -48,6 +48,45 @@ fn what_is_in_flight_counts_like_what_is_queued() {
 }
 
 #[test]
+fn a_session_that_is_owed_nothing_takes_one_message_of_any_size_while_there_is_room_among_all() {
+    let large = "x".repeat(5 << 20);
+    for qos in [0, 1] {
+        let mut house = House::new(Settings::default());
+        let mut sessions: Vec<_> = ["a", "b", "c"].map(|id| house.connect(id)).into();
+        sessions.iter_mut().for_each(|session| house.subscribe(session, "x", qos));
+        house.bus.route(&message("x", &large, qos, false));
+        // Two of them are 10 MiB of 12.
+        assert_eq!(lost(&house), 1, "QoS {qos}");
+        let got =
+            sessions.iter_mut().map(|session| read(session, house.now) > large.len()).collect::<Vec<_>>();
+        assert_eq!(got.iter().filter(|got| **got).count(), 2, "QoS {qos}: {got:?}");
+        // What was not acknowledged keeps its room, and what is written is free.
+        house.bus.route(&message("x", &large, qos, false));
+        assert_eq!(lost(&house), if qos == 0 { 2 } else { 4 }, "QoS {qos}");
+    }
+}
+
+#[test]
+fn a_large_message_that_is_being_written_keeps_its_room() {
+    let large = "x".repeat(5 << 20);
+    let mut house = House::new(Settings::default());
+    let mut a = house.connect("a");
+    house.subscribe(&mut a, "x", 0);
+    house.bus.route(&message("x", &large, 0, false));
+    a.deliver(house.now);
+    let head = a.output().len();
+    a.handle_written(house.now, head);
+    a.handle_written(house.now, 100);
+    assert!(held(&house) > large.len());
+    house.bus.route(&message("x", &large, 0, false));
+    assert_eq!(lost(&house), 1, "not two at a time");
+    read(&mut a, house.now);
+    house.bus.route(&message("x", "small", 0, false));
+    assert_eq!(payloads(&out(&mut a, house.now)), ["small"]);
+    assert_eq!(held(&house), 0);
+}
+
+#[test]
 fn as_many_messages_may_be_in_flight_and_queued_together_as_the_limit_says() {
     let mut house = House::new(Settings { queued_messages_max: 10, ..Settings::default() });
     let mut a = house.connect("a");

@@ -1,7 +1,7 @@
 //! Refusals, subscriptions, wills, limits, a full store, and how a session ends.
 
 use super::*;
-use crate::ingest::settings::PACKET_BYTES_MAX;
+use crate::ingest::{session::input::CONNECT_BYTES_MAX, settings::PACKET_BYTES_MAX};
 
 #[test]
 fn what_may_not_come_ends_the_session_by_cause() {
@@ -17,8 +17,8 @@ fn what_may_not_come_ends_the_session_by_cause() {
         (&packet(0x20, &[0, 0, 0]), Fault::Protocol("a packet that a client may not send here")),
         (&packet(0xc1, &[]), Fault::Malformed("reserved header flags")),
         (
-            &[0x30, 0xff, 0xff, 0x7f],
-            Fault::PacketTooLarge { bytes: 4 + 0x1f_ffff, bytes_max: PACKET_BYTES_MAX },
+            &[0x30, 0xff, 0xff, 0xff, 0x7f],
+            Fault::PacketTooLarge { bytes: 5 + 0xfff_ffff, bytes_max: PACKET_BYTES_MAX },
         ),
         (&packet(0x82, &[0, 1, 0]), Fault::Protocol("a field or property that is not allowed there")),
         (&expiry, Fault::Protocol("a session expiry in DISCONNECT and none in CONNECT")),
@@ -34,6 +34,21 @@ fn what_may_not_come_ends_the_session_by_cause() {
         assert_eq!(rig.out(), NONE, "3.1.1 is only closed");
         assert!(rig.session.has_ended());
     }
+}
+
+#[test]
+fn a_client_that_is_not_known_yet_gets_no_room_for_a_large_packet() {
+    let mut rig = Rig::new();
+    // 256 KiB, with the header.
+    rig.input(&[0x10, 0xfc, 0xff, 0x0f]);
+    assert_eq!((rig.fault(), rig.session.incoming_bytes()), (None, CONNECT_BYTES_MAX));
+    let mut rig = Rig::new();
+    rig.input(&[0x10, 0xfd, 0xff, 0x0f]);
+    let bytes = CONNECT_BYTES_MAX + 1;
+    assert_eq!(rig.fault(), Some(Fault::PacketTooLarge { bytes, bytes_max: CONNECT_BYTES_MAX }));
+    let mut rig = Rig::open(Version::V311);
+    rig.input(&[0x30, 0xfd, 0xff, 0x0f]);
+    assert_eq!((rig.fault(), rig.session.incoming_bytes()), (None, bytes));
 }
 
 #[test]

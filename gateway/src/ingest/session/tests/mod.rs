@@ -177,7 +177,7 @@ fn connack_says_what_is_offered() {
     for announced in [
         &[33, 0, 3][..],                                           // receive maximum
         &[37, 1],                                                  // retain available
-        &[39, 0, 4, 0, 0],                                         // maximum packet size
+        &[39, 0, 160, 0, 0],                                       // maximum packet size
         &[34, 0, 16],                                              // topic alias maximum
         &[19, 3600u16.to_be_bytes()[0], 3600u16.to_be_bytes()[1]], // server keep-alive
         b"\x12\x00\x04auto",                                       // assigned client id
