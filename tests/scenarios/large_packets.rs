@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 const ENVIRONMENT: [(&str, &str); 3] =
     [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 /// Of the whole process, in bytes: what `config/tidegate.service` gives it, less some to spare.
-const MEMORY_MAX: u64 = 224 << 20;
+const MEMORY_MAX: u64 = 240 << 20;
 const LIMIT: Duration = Duration::from_secs(60);
 const MIB: usize = 1 << 20;
 

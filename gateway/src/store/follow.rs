@@ -2,11 +2,16 @@
 //!
 //! ```text
 //!   next() ─▶ newest blocks, from memory ─▶ segments, some at a time, where it is behind
+//!               ├ what is damaged is waited for until it is mended
 //!               └ what was deleted, or cannot be read, is passed over and counted
 //! ```
 //! Limits: about [`READ_BYTES_MAX`] of rows read ahead. Whoever follows keeps the position, durably or not.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -18,6 +23,12 @@ use super::{
     scan::Scan,
     view::View,
 };
+use crate::clock;
+
+/// How often it looks whether a damaged segment is mended.
+const MENDING_LOOKED_AT_EVERY: Duration = Duration::from_millis(50);
+/// Longest wait for that: where nothing can be written, nothing is mended.
+const MENDING_MAX: Duration = Duration::from_secs(10);
 
 /// Follows the log.
 #[derive(Debug)]
@@ -29,6 +40,8 @@ pub struct Follower {
     ahead: VecDeque<Arc<Block>>,
     reading: Option<JoinHandle<Result<Scan, StoreError>>>,
     passed_over: u64,
+    /// Since when it waits for a damaged segment to be mended.
+    mending_since: Option<Instant>,
 }
 
 impl View {
@@ -44,6 +57,7 @@ impl View {
             ahead: VecDeque::new(),
             reading: None,
             passed_over: 0,
+            mending_since: None,
         }
     }
 }
@@ -97,8 +111,16 @@ impl Follower {
         self.reading = None;
         let scan = read.map_err(|_| ReadError::Closed)?.map_err(Arc::new)?;
         if let Some(error) = &scan.unreadable {
+            let now = clock::monotonic();
+            let since = *self.mending_since.get_or_insert(now);
+            if error.is_damage() && now.saturating_duration_since(since) < MENDING_MAX {
+                // It was reported; once it is mended, what can be read of it is there again.
+                tokio::time::sleep(MENDING_LOOKED_AT_EVERY).await;
+                return Ok(());
+            }
             tracing::warn!("local subscribers miss a segment that cannot be read: {error}");
         }
+        self.mending_since = None;
         if scan.blocks.is_empty() {
             self.passed_over += scan.next.offset.saturating_sub(self.position);
             self.position = scan.next.offset.max(self.position);

@@ -57,7 +57,7 @@ impl Bus {
             // Or the next start would take it for connected until then; a will is kept apart from it now.
             let was_connected = row.away_since_ms.is_none() || row.will.is_some();
             let state = State {
-                outbound: Outbound::restored(owed, &self.0.held_bytes),
+                outbound: Outbound::restored(owed, &self.0.all_owed),
                 identity: row.identity.as_str().into(),
                 expiry_s: row.expiry_s,
                 // Whoever was connected when the process ended is away since then.
@@ -127,6 +127,7 @@ impl Bus {
         let (mut changes, mut dirty, mut retained, number, is_unknown) = {
             let mut unsaved = self.0.unsaved.lock();
             unsaved.is_urgent = false;
+            self.0.unsaved_bytes.store(0, Ordering::Relaxed);
             let number = unsaved.number;
             unsaved.number += 1;
             (

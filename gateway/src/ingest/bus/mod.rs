@@ -58,6 +58,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 pub use in_log::{Pair, Staged};
 pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
+use outbound::AllOwed;
 pub use outbound::{Peer, Received, Written};
 pub(super) use outgoing::{put_number, put_pubrel};
 pub use patience::{PATIENCE_MAX, PATIENCE_PART, Patience, WAIT_MAX};
@@ -98,8 +99,10 @@ struct Inner {
     subscriber_count: AtomicUsize,
     /// Sessions that are over, for their packet ids.
     ended: Mutex<ended::Ended>,
-    /// What all sessions are owed, in bytes.
-    held_bytes: Arc<AtomicUsize>,
+    /// What all sessions are owed.
+    all_owed: Arc<AllOwed>,
+    /// What went into the queues of sessions that are kept since the last save was gathered, in bytes.
+    unsaved_bytes: AtomicUsize,
     /// What the file has room for, in bytes.
     file_bytes_max: AtomicUsize,
     in_log: in_log::InLog,
@@ -214,7 +217,8 @@ impl Bus {
             sessions: Mutex::default(),
             subscriber_count: AtomicUsize::new(0),
             ended: Mutex::default(),
-            held_bytes: Arc::default(),
+            all_owed: Arc::default(),
+            unsaved_bytes: AtomicUsize::new(0),
             file_bytes_max: AtomicUsize::new(usize::MAX),
             in_log: in_log::InLog::default(),
             bell: Notify::new(),

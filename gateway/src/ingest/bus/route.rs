@@ -284,6 +284,7 @@ impl Bus {
                 continue;
             }
             if keeps {
+                self.0.unsaved_bytes.fetch_add(message.size(), Ordering::Relaxed);
                 self.soil(copy.mailbox, false);
             }
             copy.mailbox.ring();

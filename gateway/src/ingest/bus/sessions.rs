@@ -88,7 +88,7 @@ impl Bus {
             ended = Some(self.drop_longest_away(&mut sessions)?);
         }
         let state = State {
-            outbound: Outbound::new(false, &self.0.held_bytes),
+            outbound: Outbound::new(false, &self.0.all_owed),
             identity: identity.clone(),
             ..State::default()
         };
@@ -174,7 +174,7 @@ impl Bus {
         self.end_will_delay(mailbox.client());
         let (filters, in_file) = {
             let mut state = mailbox.state();
-            state.outbound = Outbound::new(false, &self.0.held_bytes);
+            state.outbound = Outbound::new(false, &self.0.all_owed);
             state.replays = Replays::default();
             (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.in_file))
         };

@@ -7,7 +7,8 @@
 //! A session within its share loses nothing to the others. One that had more before the others came gives its queue back; what is
 //! in flight cannot be taken back, for its packet ids are the client's, so the session ends instead, and its client is told.
 //!
-//! Limits: [`QUEUED_BYTES_MAX`], and the copies of one message more. A small store has less: what is held has to find room in its file.
+//! Limits: [`QUEUED_BYTES_MAX`], and the copies of one message more; after a crash as much again at the most, for what was routed since
+//! the last save, which the task keeps far below that. A small store has less: what is held has to find room in its file.
 
 use std::{
     cmp::Reverse,
@@ -25,13 +26,14 @@ const CUT_PART: usize = 8;
 type Sessions = HashMap<Arc<str>, Arc<Mailbox>>;
 
 impl Bus {
-    /// How much a session may be owed now: an equal share of what there is for all. Of what is from before the start it
-    /// may have had most, when its queue was not full: there only the share counts, and what comes then has room beside it.
+    /// How much a session may be owed now: an equal share of what there is for all. Of what is from before the start it may have had
+    /// most, when its queue was not full: nobody knows which, so it has room beside all that, and what comes then too.
     pub(super) fn limits(&self) -> Limits {
         let settings = &self.0.settings;
         let (share, all_bytes_max) = (self.share_bytes(), self.queued_bytes_max());
         if self.0.catches_up.load(Ordering::Relaxed) {
-            return Limits { messages_max: usize::MAX, bytes_max: share, all_bytes_max, is_again: true };
+            let all_bytes_max = all_bytes_max * 2;
+            return Limits { messages_max: usize::MAX, bytes_max: usize::MAX, all_bytes_max, is_again: true };
         }
         let bytes_max = settings.queued_bytes_max.min(share);
         Limits { messages_max: settings.queued_messages_max, bytes_max, all_bytes_max, is_again: false }
@@ -68,12 +70,12 @@ impl Bus {
 
     /// Bytes that all sessions are owed.
     pub(super) fn held_bytes(&self) -> usize {
-        self.0.held_bytes.load(Ordering::Relaxed)
+        self.0.all_owed.bytes()
     }
 
     /// Keeps to what all sessions together may be owed. To be called with nothing locked.
     pub(super) fn keep_to_shares(&self) {
-        let bytes_max = self.queued_bytes_max();
+        let bytes_max = self.queued_bytes_max() + self.0.all_owed.again_bytes();
         if self.held_bytes() <= bytes_max {
             return;
         }
@@ -83,7 +85,7 @@ impl Bus {
         for mailbox in sessions.values() {
             let (copies, keeps) = {
                 let mut state = mailbox.state();
-                let is_over = state.outbound.held().1 > share;
+                let is_over = state.outbound.own_bytes() > share;
                 let copies = if is_over { state.outbound.shed(share - share / CUT_PART) } else { 0 };
                 (copies, state.outbound.keeps())
             };
@@ -116,14 +118,14 @@ impl Bus {
     fn end_largest(&self, sessions: &mut Sessions, share: usize, ended: &mut Vec<Arc<Mailbox>>) -> usize {
         let held = |mailbox: &Arc<Mailbox>| {
             let state = mailbox.state();
-            (state.outbound.copies(), state.outbound.held().1)
+            (state.outbound.copies(), state.outbound.own_bytes())
         };
         let mut largest: Vec<_> = sessions.values().map(|mailbox| (held(mailbox), mailbox.clone())).collect();
         largest.retain(|((_, bytes), _)| *bytes > share);
         largest.sort_by_key(|((_, bytes), _)| Reverse(*bytes));
         let mut lost = 0;
         for ((messages, _), mailbox) in largest {
-            if self.held_bytes() <= self.queued_bytes_max() {
+            if self.held_bytes() <= self.queued_bytes_max() + self.0.all_owed.again_bytes() {
                 break;
             }
             lost += messages;

@@ -41,6 +41,11 @@ const SAVE_AFTER_TICKS: u32 = 5;
 const SAVE_POSITION_AFTER_TICKS: u32 = 60;
 /// Records behind the saved position after which it is saved: what a start follows again at most.
 const SAVE_POSITION_AFTER_RECORDS: u64 = 1_000_000;
+/// Bytes put into queues that are kept after which it is saved: a start puts them there again, and which of them were delivered meanwhile
+/// nobody knows. Twice that may come while a save is under way. A save writes some 30 KB.
+const SAVE_AFTER_BYTES: usize = 512 * 1024;
+/// In a small store it is one part in so many of what all sessions may be owed.
+const SAVE_AFTER_PART: usize = 4;
 /// Pause after the log could not be read.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Longest wait at the end for the commit of what the last save depends on.
@@ -60,6 +65,7 @@ pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown:
         mark: None,
         patience: Patience::default(),
         saving: None,
+        fails: false,
         ticks: 0,
         passed_over: 0,
         commands: outbox.changed(),
@@ -88,6 +94,8 @@ pub(super) struct AtWork {
     follower: Follower,
     saving: Option<Saving>,
     saved_position: u64,
+    /// The last save failed: the next one comes with a tick.
+    fails: bool,
     /// Since the last save.
     ticks: u32,
     passed_over: u64,
@@ -127,6 +135,10 @@ impl AtWork {
             }
         }
         self.bus.0.catches_up.store(false, Ordering::Relaxed);
+        if self.bus.0.unsaved_bytes.load(Ordering::Relaxed) > 0 {
+            // Or a gateway that dies again and again would follow ever more of it again.
+            self.save();
+        }
         self.forget_packet_ids();
         self.bus.0.is_open.send_replace(true);
     }
@@ -157,6 +169,7 @@ impl AtWork {
                     Ok(block) => {
                         self.route(&block, from).await;
                         self.note_routed();
+                        self.keep_up().await;
                         tokio::task::yield_now().await;
                     }
                     Err(ReadError::Closed) => return,
@@ -251,6 +264,19 @@ impl AtWork {
         }
     }
 
+    /// Saves often enough for what a start routes again to stay small, and waits for the save before if need be.
+    async fn keep_up(&mut self) {
+        let after = SAVE_AFTER_BYTES.min(self.bus.queued_bytes_max() / SAVE_AFTER_PART);
+        if self.bus.0.unsaved_bytes.load(Ordering::Relaxed) < after || self.fails {
+            return;
+        }
+        if self.saving.is_some() {
+            let result = ended(&mut self.saving).await;
+            self.saved(result);
+        }
+        self.save();
+    }
+
     /// Begins a save, unless one is under way: what is urgent is saved after that.
     fn save(&mut self) {
         if self.saving.is_some() {
@@ -266,6 +292,7 @@ impl AtWork {
 
     fn saved(&mut self, result: Result<(), StoreError>) {
         let Some(Saving { save, position, .. }) = self.saving.take() else { return };
+        self.fails = result.is_err();
         match result {
             Ok(()) => {
                 self.saved_position = position;

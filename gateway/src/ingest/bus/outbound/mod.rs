@@ -16,11 +16,9 @@
 mod owed;
 mod write;
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::AtomicUsize},
-};
+use std::{collections::VecDeque, sync::Arc};
 
+pub use self::owed::AllOwed;
 use self::owed::{Account, Load, Owed};
 pub use self::write::{Peer, Written};
 use super::message::Message;
@@ -80,7 +78,7 @@ enum Keep {
 pub struct Limits {
     /// Messages of QoS 1 and 2.
     pub messages_max: usize,
-    /// Bytes of all; a session that is owed nothing takes one larger message, if there is room for it among all sessions.
+    /// Bytes of all, but of those from before the start; a session that is owed nothing takes one larger message, if there is room for it among all sessions.
     pub bytes_max: usize,
     /// Bytes that all sessions together may be owed.
     pub all_bytes_max: usize,
@@ -98,16 +96,16 @@ pub enum Received {
 }
 
 impl Outbound {
-    /// Owes nothing. What it comes to owe is added to `all_bytes`, and what it does not owe any more taken away.
+    /// Owes nothing. What it comes to owe is added to `all`, and what it does not owe any more taken away.
     #[must_use]
-    pub fn new(keeps: bool, all_bytes: &Arc<AtomicUsize>) -> Self {
-        Self { keeps, account: Account::new(all_bytes.clone()), ..Self::default() }
+    pub fn new(keeps: bool, all: &Arc<AllOwed>) -> Self {
+        Self { keeps, account: Account::new(all.clone()), ..Self::default() }
     }
 
     /// As the file says.
     #[must_use]
-    pub fn restored(rows: Vec<(u64, OwedRow)>, all_bytes: &Arc<AtomicUsize>) -> Self {
-        let mut outbound = Self::new(true, all_bytes);
+    pub fn restored(rows: Vec<(u64, OwedRow)>, all: &Arc<AllOwed>) -> Self {
+        let mut outbound = Self::new(true, all);
         for (number, row) in rows {
             let owed = Owed {
                 number,
@@ -162,12 +160,12 @@ impl Outbound {
             is_again: limits.is_again,
         };
         let Account { held, again, .. } = self.account;
-        let (messages, bytes) = match limits.is_again {
-            true => (held.messages, held.bytes),
-            false => (held.messages - again.messages, held.bytes - again.bytes),
+        let (messages, bytes) = (held.messages - again.messages, held.bytes - again.bytes);
+        let has_room = || self.account.has_room(&owed, limits.all_bytes_max);
+        let fits = match limits.is_again {
+            true => has_room(),
+            false => bytes + owed.size() <= limits.bytes_max || (held.bytes == 0 && has_room()),
         };
-        let fits = bytes + owed.size() <= limits.bytes_max
-            || (self.account.held.bytes == 0 && self.account.has_room(&owed, limits.all_bytes_max));
         if !fits || (qos > 0 && messages >= limits.messages_max) {
             return false;
         }
@@ -203,10 +201,11 @@ impl Outbound {
         }
     }
 
-    /// Gives up what came last to the queue until at most `bytes_max` are owed, in flight included. Gives how many copies are lost.
+    /// Gives up what came last to the queue until at most `bytes_max` are owed, in flight included, without what is from before the
+    /// start. Gives how many copies are lost.
     pub fn shed(&mut self, bytes_max: usize) -> usize {
         let before = self.queue.len();
-        while self.account.held.bytes > bytes_max
+        while self.own_bytes() > bytes_max
             && let Some(owed) = self.queue.pop_back()
         {
             self.account.settle(&owed);
@@ -336,6 +335,12 @@ impl Outbound {
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
         (self.account.held.messages, self.account.held.bytes)
+    }
+
+    /// Bytes of all that is owed, without what is from before the start and may have been delivered then.
+    #[must_use]
+    pub fn own_bytes(&self) -> usize {
+        self.account.held.bytes - self.account.again.bytes
     }
 
     /// Messages that are owed, whatever their QoS.

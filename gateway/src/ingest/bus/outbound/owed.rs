@@ -34,6 +34,29 @@ pub(super) struct Load {
     pub bytes: usize,
 }
 
+/// What all sessions are owed, in bytes.
+#[derive(Debug, Default)]
+pub struct AllOwed {
+    /// In all.
+    bytes: AtomicUsize,
+    /// How much of it is from before the start, and may have been delivered then.
+    again_bytes: AtomicUsize,
+}
+
+impl AllOwed {
+    /// In all.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// How much of it is from before the start, and may have been delivered then.
+    #[must_use]
+    pub fn again_bytes(&self) -> usize {
+        self.again_bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// What is owed in all, in the queue and in flight, and what the file is to be told of it.
 #[derive(Debug, Default)]
 pub(super) struct Account {
@@ -43,23 +66,24 @@ pub(super) struct Account {
     /// In the file, and owed no more.
     pub settled: Vec<u64>,
     /// What all sessions are owed, this one included.
-    all_bytes: Arc<AtomicUsize>,
+    all: Arc<AllOwed>,
 }
 
 impl Account {
-    pub fn new(all_bytes: Arc<AtomicUsize>) -> Self {
-        Self { held: Load::default(), again: Load::default(), settled: Vec::new(), all_bytes }
+    pub fn new(all: Arc<AllOwed>) -> Self {
+        Self { held: Load::default(), again: Load::default(), settled: Vec::new(), all }
     }
 
     /// Whether all sessions together would be owed no more than so many bytes with it.
     pub fn has_room(&self, owed: &Owed, all_bytes_max: usize) -> bool {
-        self.all_bytes.load(Ordering::Relaxed) + owed.size() <= all_bytes_max
+        self.all.bytes() + owed.size() <= all_bytes_max
     }
 
     pub fn add(&mut self, owed: &Owed) {
         self.held.add(owed);
-        self.all_bytes.fetch_add(owed.size(), Ordering::Relaxed);
+        self.all.bytes.fetch_add(owed.size(), Ordering::Relaxed);
         if owed.is_again {
+            self.all.again_bytes.fetch_add(owed.size(), Ordering::Relaxed);
             self.again.add(owed);
         }
     }
@@ -67,8 +91,9 @@ impl Account {
     /// Owed no more: the file has to be told if it says otherwise. Gives false, for what filters.
     pub fn settle(&mut self, owed: &Owed) -> bool {
         self.held.remove(owed);
-        self.all_bytes.fetch_sub(owed.size(), Ordering::Relaxed);
+        self.all.bytes.fetch_sub(owed.size(), Ordering::Relaxed);
         if owed.is_again {
+            self.all.again_bytes.fetch_sub(owed.size(), Ordering::Relaxed);
             self.again.remove(owed);
         }
         if owed.in_file {
@@ -80,7 +105,8 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.all_bytes.fetch_sub(self.held.bytes, Ordering::Relaxed);
+        self.all.bytes.fetch_sub(self.held.bytes, Ordering::Relaxed);
+        self.all.again_bytes.fetch_sub(self.again.bytes, Ordering::Relaxed);
     }
 }
 
