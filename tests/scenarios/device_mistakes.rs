@@ -1,5 +1,5 @@
 //! A device author's mistakes, each of which is told: what cannot be read, kinds that were not announced, numbers that are used
-//! twice, two definitions of one name.
+//! twice, two definitions of one name, units that nobody knows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +24,13 @@ const LIMIT: Duration = Duration::from_secs(30);
 const DEPTH: Kind = Kind { name: "depth", version: 1, definition: b"\x01\x05depth\x01\x02" };
 /// The same name and version, and another type: a signed byte.
 const DEPTH_SIGNED: Kind = Kind { name: "depth", version: 1, definition: b"\x01\x05depth\x01\x06" };
+
+/// A struct with a byte `t` in `°C`, which is no unit of SenML.
+const WARMTH: Kind =
+    Kind { name: "warmth", version: 1, definition: b"\x01\x06warmth\x01\x11\x01\x01t\x03\xc2\xb0C\x00\x02" };
+/// The same in `C`, which is the coulomb.
+const WARMTH_IN_COULOMB: Kind =
+    Kind { name: "charge", version: 1, definition: b"\x01\x06charge\x01\x11\x01\x01t\x01C\x00\x02" };
 
 async fn connect(gateway: &Gateway, client_id: &str) -> Client {
     let connect = Connect { version: Version::V311, client_id, clean: true, keep_alive_s: 60 };
@@ -84,30 +91,30 @@ async fn a_device_author_is_told_what_cannot_be_read_and_it_is_still_known_after
     let upstream = Upstream::start(recorder).await;
     let mut gateway = Gateway::start(Setup::new(Uplink::new(&upstream.url(), Version::V311)));
     let mut client = connect(&gateway, "clay-1").await;
-    // A birth that ends after its boot number, a status of another kind, and frames that begin with a wrong byte.
-    let sent: [(&str, &[u8]); 6] = [
-        ("tg/clay-1/b", b"\x12\x00\x01"),
-        ("tg/clay-1/s", b"\x12\x00\x01"),
-        ("tg/clay-1/e", br#"{"temperature":21.5,"humidity":40}"#),
-        ("tg/clay-1/e", br#"{"temperature":21.5,"humidity":40}"#),
-        ("tg/clay-1/e", br#"{"temperature":21.5,"humidity":40}"#),
-        ("tg/clay-1/s", b""),
-    ];
+    // Births that end after their boot number, a status of another kind, and frames that begin with a wrong byte.
+    let birth: (&str, &[u8]) = ("tg/clay-1/b", b"\x12\x00\x01");
+    let frame: (&str, &[u8]) = ("tg/clay-1/e", br#"{"temperature":21.5,"humidity":40}"#);
+    let status: (&str, &[u8]) = ("tg/clay-1/s", b"\x12\x00\x01");
+    let sent = [birth, birth, birth, birth, birth, status, frame, frame, frame, ("tg/clay-1/s", b"")];
     for (packet_id, (topic, payload)) in (1..).zip(sent) {
         publish(&mut client, topic, payload, packet_id).await;
     }
     let text = |gateway: &Gateway| said(gateway, &["devices", "show", "clay-1"]);
-    wait_for("all of it to be counted", LIMIT, || text(&gateway).contains("unreadable    5\n")).await;
+    wait_for("all of it to be counted", LIMIT, || text(&gateway).contains("unreadable    9\n")).await;
     let last = "was a frame: the frame has version 7, this program reads version 1\n";
     assert!(text(&gateway).contains(last), "{}", text(&gateway));
     let log = gateway.log();
     let told: Vec<_> = log.lines().filter(|line| line.contains("cannot be read")).collect();
-    assert_eq!(told.len(), 3, "the 1st, 2nd and 4th: {told:?}");
-    assert!(told[0].contains("WARN") && told[0].contains("a birth cannot be read: byte 3: "), "{}", told[0]);
-    assert!(told[1].contains("a status cannot be read: byte 0: "), "{}", told[1]);
+    let wanted = ["birth", "birth", "birth", "status", "frame", "frame"];
+    assert_eq!(told.len(), wanted.len(), "the 1st, 2nd, 4th and 8th, and the first of each kind: {told:?}");
+    for (line, what) in told.iter().zip(wanted) {
+        assert!(line.contains("WARN") && line.contains(&format!("a {what} cannot be read: ")), "{line}");
+    }
+    assert!(told[0].contains("a birth cannot be read: byte 3: "), "{}", told[0]);
+    assert!(told[3].contains("a status cannot be read: byte 0: "), "{}", told[3]);
     gateway.terminate();
     gateway.restart();
-    assert!(text(&gateway).contains("unreadable    5\n"), "{}", text(&gateway));
+    assert!(text(&gateway).contains("unreadable    9\n"), "{}", text(&gateway));
     assert!(text(&gateway).contains(last), "{}", text(&gateway));
 }
 
@@ -209,6 +216,28 @@ async fn two_definitions_of_one_name_and_version_are_told_and_each_event_names_i
     // The hashes are those of the list.
     let list = said(&gateway, &["schemas", "list"]);
     assert!(list.contains(&definition(0)) && list.contains(&definition(1)), "{list}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_unit_that_readers_do_not_know_is_told_once_and_the_events_are_taken() {
+    let inbox = Arc::new(Mutex::new(Inbox::default()));
+    let (_upstream, gateway) = gateway_to(&inbox).await;
+    for name in ["clay-7", "clay-8"] {
+        let kinds = [Loss::KIND, WARMTH, WARMTH_IN_COULOMB];
+        let kinds = Kinds::new(&kinds);
+        let mut client = connect(&gateway, name).await;
+        publish(&mut client, &format!("tg/{name}/b"), &birth(kinds), 1).await;
+        publish(&mut client, &format!("tg/{name}/e"), &frame(kinds.schema_set(), 0, &[&[7]]), 2).await;
+    }
+    wait_for("all of it upstream", LIMIT, || events(&inbox).len() >= 2).await;
+    assert_eq!(events(&inbox)[1]["data"]["t"], 7);
+    let log = gateway.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("the unit")).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    for (line, place) in told.iter().zip(["warmth@1.t", "charge@1.t"]) {
+        let parts = ["WARN", "clay-7", place, "degrees Celsius are \"Cel\"", "schemas lint"];
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+    }
 }
 
 /// Number, value, and whether it says that another event has the same id.

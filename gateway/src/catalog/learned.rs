@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{definition::BadDefinition, kinds::KnownKind};
+use super::{definition::BadDefinition, kinds::KnownKind, lint::Finding};
 
 /// A birth from which nothing was learned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +35,15 @@ pub struct Clash {
     pub new: Arc<KnownKind>,
     /// The one that was there first.
     pub known: Arc<KnownKind>,
+}
+
+/// What somebody should know of a birth that was taken.
+#[derive(Debug, Clone)]
+pub enum Doubt {
+    /// A name and a version that mean two things now.
+    Clash(Clash),
+    /// A unit that readers do not know, or misread.
+    Unit(Finding),
 }
 
 pub(super) fn full(what: &'static str, most: usize) -> BadBirth {

@@ -18,6 +18,9 @@ use super::{
     lock::{Lock, entry_diff, sentences},
 };
 
+/// What is written for degrees Celsius, and is no unit of SenML.
+const CELSIUS: [&str; 5] = ["\u{b0}C", "\u{2103}", "degC", "celsius", "Celsius"];
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -115,12 +118,7 @@ fn part(shape: &Shape, place: &str, found: &mut Vec<Finding>) {
             "a float: an integer with a scale is exact, shorter, and travels as a difference",
         ));
     }
-    if !units::is_unit(&shape.unit) {
-        found.push(error(
-            place,
-            format!("the unit {:?} is not one of SenML (RFC 8428, RFC 8798)", shape.unit),
-        ));
-    }
+    found.extend(unit(shape, place));
     if shape.scale_exp10 != 0 && shape.unit.is_empty() {
         found.push(warning(place, "it has a scale and no unit: of what is it?"));
     }
@@ -133,6 +131,35 @@ fn part(shape: &Shape, place: &str, found: &mut Vec<Finding>) {
             found.push(warning(&place, "the names of fields are a-z, 0-9 and _"));
         }
         part(inner, &place, found);
+    }
+}
+
+/// The findings about the units of a definition alone, which a gateway takes all the same.
+#[must_use]
+pub fn units_of(definition: &[u8]) -> Vec<Finding> {
+    fn walk(shape: &Shape, place: &str, found: &mut Vec<Finding>) {
+        found.extend(unit(shape, place));
+        for inner in &shape.parts {
+            let place = if inner.name.is_empty() { place.into() } else { format!("{place}.{}", inner.name) };
+            walk(inner, &place, found);
+        }
+    }
+    let mut found = vec![];
+    if let Ok(entry) = Entry::new(definition) {
+        walk(&entry.body, &entry.title(), &mut found);
+    }
+    found
+}
+
+fn unit(shape: &Shape, place: &str) -> Option<Finding> {
+    let unit = &*shape.unit;
+    match unit {
+        "C" => Some(warning(place, "the unit \"C\" is the coulomb; degrees Celsius are \"Cel\"")),
+        _ if units::is_unit(unit) => None,
+        _ => {
+            let meant = if CELSIUS.contains(&unit) { "; degrees Celsius are \"Cel\"" } else { "" };
+            Some(error(place, format!("the unit {unit:?} is not one of SenML (RFC 8428, RFC 8798){meant}")))
+        }
     }
 }
 
@@ -205,6 +232,12 @@ mod tests {
         for (definition, severity, expected) in [
             (&b"\x01\x01a\x01\x11\x01\x01b\x00\x00\x63"[..], Error, "kind 1: tag 99"),
             (b"\x01\x01a\x01\x11\x01\x01b\x07celsius\x00\x03", Error, "a@1.b: the unit \"celsius\""),
+            (
+                "\x01\x01a\x01\x11\x01\x01b\x03\u{b0}C\x00\x03".as_bytes(),
+                Error,
+                "a@1.b: the unit \"\u{b0}C\" is not one of SenML (RFC 8428, RFC 8798); degrees Celsius are \"Cel\"",
+            ),
+            (b"\x01\x01a\x01\x11\x01\x01b\x01C\x00\x03", Warning, "a@1.b: the unit \"C\" is the coulomb"),
             (b"\x01\x01a\x01\x11\x01\x01b\x00\xfe\x03", Warning, "a@1.b: it has a scale and no unit"),
             (b"\x01\x01a\x01\x11\x01\x01b\x03Cel\x00\x09", Warning, "a@1.b: a float"),
             (b"\x01\x01a\x01\x11\x01\x01B\x00\x00\x03", Warning, "a@1.B: the names of fields"),

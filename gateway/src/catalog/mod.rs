@@ -27,7 +27,7 @@ pub use definition::{BadDefinition, Definition, Field, Node, Scalar, Variant};
 pub use diff::{Change, ChangeKind, Effect, diff, worst};
 pub use entry::{Entry, Shape};
 pub use kinds::{HASH_DIGITS, Hash, KindSet, KnownKind, from_hex, hash, hex, short};
-pub use learned::{BadBirth, Clash};
+pub use learned::{BadBirth, Clash, Doubt};
 pub use lint::{Finding, Severity, birth as lint_birth, entries as lint_entries};
 pub use lock::{BadLock, ENTRIES_MAX, Lock, entry_diff, sentences};
 pub use registry::{

@@ -30,7 +30,8 @@ use tokio::sync::watch;
 use super::{
     definition::BadDefinition,
     kinds::{Hash, KindSet, KnownKind, hash, hex},
-    learned::{BadBirth, Clash, full},
+    learned::{BadBirth, Clash, Doubt, full},
+    lint,
 };
 
 /// Most memory of all kinds together, in bytes.
@@ -112,11 +113,11 @@ pub enum Row {
 }
 
 impl Catalog {
-    /// Takes in what a device says of its events. Saying it again changes nothing. Gives what clashes with others of what is new.
+    /// Takes in what a device says of its events. Saying it again changes nothing. Gives what is doubtful of what is new.
     ///
     /// # Errors
     /// Nothing was learned from this birth, and what was known stays.
-    pub fn learn(&self, device: &str, birth: &Birth<'_>) -> Result<Vec<Clash>, BadBirth> {
+    pub fn learn(&self, device: &str, birth: &Birth<'_>) -> Result<Vec<Doubt>, BadBirth> {
         let definitions: Vec<&[u8]> = birth.kinds.iter().collect();
         if definitions.first() != Some(&Loss::KIND.definition) {
             return Err(BadBirth::First);
@@ -131,12 +132,12 @@ impl Catalog {
         let mut known = self.shared.known.write();
         let mut rows = vec![];
         known.learn(device, schema_set, &definitions, &mut rows)?;
-        let clashes = known.clashes(&rows);
+        let doubts = known.doubts(&rows);
         // Under the same lock: rows are in the order in which they became true.
         self.shared.unsaved.lock().append(&mut rows);
         drop(known);
         self.shared.learned.send_modify(|births| *births += 1);
-        Ok(clashes)
+        Ok(doubts)
     }
 
     /// Changes with every birth that said something new.
@@ -253,17 +254,22 @@ impl Known {
         Ok(())
     }
 
-    /// Of the definitions that are new by these rows, those whose name and version another one had first.
-    fn clashes(&self, rows: &[Row]) -> Vec<Clash> {
+    /// What is doubtful of the definitions that are new by these rows.
+    fn doubts(&self, rows: &[Row]) -> Vec<Doubt> {
         let new = rows.iter().filter_map(|row| match row {
             Row::Definition { hash, .. } => self.kinds.get(hash),
             Row::Set { .. } | Row::Device { .. } => None,
         });
-        let first = |kind: &KnownKind| self.kinds.get(self.titles.get(&(kind.name.clone(), kind.version))?);
-        new.filter_map(|new| Some((new, first(new)?)))
-            .filter(|(new, known)| new.hash != known.hash)
-            .map(|(new, known)| Clash { new: new.clone(), known: known.clone() })
-            .collect()
+        let mut doubts = vec![];
+        for new in new {
+            let first =
+                self.titles.get(&(new.name.clone(), new.version)).and_then(|hash| self.kinds.get(hash));
+            if let Some(known) = first.filter(|first| first.hash != new.hash) {
+                doubts.push(Doubt::Clash(Clash { new: new.clone(), known: known.clone() }));
+            }
+            doubts.extend(lint::units_of(&new.definition).into_iter().map(Doubt::Unit));
+        }
+        doubts
     }
 
     fn add(&mut self, kind: Arc<KnownKind>) {
@@ -500,8 +506,12 @@ mod tests {
         let kinds = |definition: &'static [u8]| [Loss::KIND, Kind { name: "k", version: 1, definition }];
         let say = |device: &str, definition: &'static [u8]| {
             let kinds = kinds(definition);
-            let clashes = catalog.learn(device, &birth(Kinds::new(&kinds))).unwrap();
-            clashes.iter().map(|clash| (clash.new.hash, clash.known.hash)).collect::<Vec<_>>()
+            let doubts = catalog.learn(device, &birth(Kinds::new(&kinds))).unwrap();
+            let hashes = |doubt: &Doubt| match doubt {
+                Doubt::Clash(clash) => (clash.new.hash, clash.known.hash),
+                Doubt::Unit(finding) => panic!("{finding:?}"),
+            };
+            doubts.iter().map(hashes).collect::<Vec<_>>()
         };
         const NARROW: &[u8] = &[1, 1, b'k', 1, 2];
         const WIDE: &[u8] = &[1, 1, b'k', 1, 3];

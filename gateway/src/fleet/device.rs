@@ -54,6 +54,9 @@ pub struct Device {
     /// What could not be read. A row of its own part: see `saved`.
     #[serde(skip)]
     pub faults: Option<Box<Faults>>,
+    /// The kinds of such things that the log was told of since the start, a bit for each.
+    #[serde(skip)]
+    pub told_faults: u8,
     /// What came under numbers that were used before. Of the row's own part as well.
     #[serde(skip)]
     pub reuse: Option<Box<Reuse>>,
@@ -149,11 +152,13 @@ impl Device {
     }
 
     /// Something came that cannot be read. Gives how often that happened by now.
-    pub fn note_fault(&mut self, sent: Sent, why: String, received: Option<Located>) -> u64 {
+    pub fn note_fault(&mut self, sent: Sent, why: String, received: Option<Located>) -> (u64, bool) {
         self.hear(received);
         let count = self.faults.as_ref().map_or(0, |faults| faults.count).saturating_add(1);
         self.faults = Some(Box::new(Faults { count, sent, why: why.into(), at: moment(received) }));
-        count
+        let is_new = self.told_faults & sent.bit() == 0;
+        self.told_faults |= sent.bit();
+        (count, is_new || count.is_power_of_two())
     }
 
     /// A frame came, in the record at `offset`. `has_past`: whether its boot is known from its first number on. Gives what it

@@ -22,6 +22,12 @@ pub enum Sent {
 }
 
 impl Sent {
+    /// A bit for each.
+    #[must_use]
+    pub const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
     /// Its name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -31,7 +31,7 @@ use super::{
     saved::{self, Save},
 };
 use crate::{
-    catalog::{self, BadBirth, Catalog, Clash, Hash, Row},
+    catalog::{self, BadBirth, Catalog, Clash, Doubt, Hash, Row},
     clock::{
         self,
         journal::{LOOK_EVERY_MS, Seen},
@@ -153,7 +153,12 @@ impl AtWork {
                     }
                     tell_reused(device, boot, reused);
                 }
-                Applied::Malformed { device, sent, why, times } => tell_malformed(device, sent, &why, times),
+                Applied::Malformed { device, sent, why, times, is_told } => {
+                    counter!(telemetry::DEVICE_FAULTS, "sent" => sent.as_str()).increment(1);
+                    if is_told {
+                        tell_malformed(device, sent, &why, times);
+                    }
+                }
             }
         }
         drop(state);
@@ -315,20 +320,31 @@ impl Asks {
     }
 }
 
-fn tell_learned(device: &str, learned: Result<Vec<Clash>, BadBirth>) {
+/// Each is new once, and there is a limit to definitions: so there is one to these lines.
+fn tell_learned(device: &str, learned: Result<Vec<Doubt>, BadBirth>) {
     let shown = |hash: &Hash| catalog::short(hash).map(char::from).collect::<String>();
-    match learned {
-        // Each is new once, and there is a limit to definitions: so there is one to these lines.
-        Ok(clashes) => clashes.iter().for_each(|Clash { new, known }| {
-            tracing::warn!(
+    let doubts = match learned {
+        Ok(doubts) => doubts,
+        Err(error) => {
+            return tracing::warn!(device, "what a device announces of its events is not taken: {error}");
+        }
+    };
+    for doubt in doubts {
+        match doubt {
+            Doubt::Clash(Clash { new, known }) => tracing::warn!(
                 device,
                 "it announces {} with another definition ({}) than was known by this name and version ({}): whoever goes by them reads the events of one of the two wrong; give the new one another version (\"tidegate schemas list\" has both, and each event names its own in \"definition\")",
                 new.title(),
                 shown(&new.hash),
                 shown(&known.hash),
-            );
-        }),
-        Err(error) => tracing::warn!(device, "what a device announces of its events is not taken: {error}"),
+            ),
+            Doubt::Unit(finding) => tracing::warn!(
+                device,
+                "it announces {}: {}; its events are taken, and whoever reads the unit may misread the numbers (\"tidegate schemas lint\" finds this before a device is flashed)",
+                finding.place,
+                finding.text,
+            ),
+        }
     }
 }
 
@@ -347,17 +363,13 @@ fn tell_reused(device: &str, boot: u32, reused: Reused) {
     }
 }
 
-/// Says it the 1st, 2nd, 4th, 8th time.
 fn tell_malformed(device: &str, sent: Sent, why: &str, times: u64) {
-    counter!(telemetry::DEVICE_FAULTS, "sent" => sent.as_str()).increment(1);
-    if times.is_power_of_two() {
-        tracing::warn!(
-            device,
-            times,
-            "a {} cannot be read: {why}; it goes on as it came, and \"tidegate devices show\" has it",
-            sent.as_str()
-        );
-    }
+    tracing::warn!(
+        device,
+        times,
+        "a {} cannot be read: {why}; it goes on as it came, and \"tidegate devices show\" has it",
+        sent.as_str()
+    );
 }
 
 /// The end of the save that is under way. Cancel-safe.

@@ -75,6 +75,8 @@ pub enum Applied<'a> {
         why: String,
         /// How often that happened with this device; 0 of one beyond the limit.
         times: u64,
+        /// It is the first of its kind since the start, or the 1st, 2nd, 4th, 8th of all.
+        is_told: bool,
     },
 }
 
@@ -164,9 +166,10 @@ impl State {
         why: &dyn std::fmt::Display,
         received: Option<Located>,
     ) -> Applied<'a> {
-        let (why, mut times) = (why.to_string(), 0);
-        self.with_device(device, |known| times = known.note_fault(sent, why.clone(), received));
-        Applied::Malformed { device, sent, why, times }
+        let (why, mut noted) = (why.to_string(), (0, false));
+        self.with_device(device, |known| noted = known.note_fault(sent, why.clone(), received));
+        let (times, is_told) = noted;
+        Applied::Malformed { device, sent, why, times, is_told }
     }
 
     /// The time of an event.

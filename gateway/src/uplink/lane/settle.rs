@@ -190,7 +190,7 @@ pub(in super::super) async fn set_aside<S: Source>(
         let is_new = shared.carried.count(offset);
         if let Some(records) = is_new.then(|| shared.tally.set_aside(record.events.into())).flatten() {
             let (uplink, why) = (&shared.settings.name, &letter.reason);
-            tracing::warn!(%uplink, records, offset, topic = record.topic, "set an event aside: {why}");
+            tracing::warn!(%uplink, records, offset, topic = %record.topic, "set an event aside: {why}");
         }
     }
     Ok(())
