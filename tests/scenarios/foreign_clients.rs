@@ -469,20 +469,11 @@ impl WebSocketPeer {
     /// SIGTERM, upon which it saves its sessions, and a start on them.
     fn restart(&mut self) {
         if let Some(mut child) = self.mosquitto.take() {
-            let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-            assert!(sent.is_ok_and(|status| status.success()), "SIGTERM can be sent");
+            program::signal(child.id(), "TERM");
             child.wait().expect("it is our child");
         }
-        let child = self
-            .network
-            .command(&tools::find("mosquitto"))
-            .arg("-c")
-            .arg(self.folder.path().join("mosquitto.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.mosquitto = Some(child.expect("mosquitto can be started"));
+        let command = self.network.command(&tools::find("mosquitto"));
+        self.mosquitto = Some(brokers::spawn_mosquitto(command, self.folder.path()));
         for port in [PEER_WS, PEER_WSS] {
             self.network.wait_listening(port);
         }

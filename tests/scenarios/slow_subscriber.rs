@@ -21,7 +21,7 @@ use tidegate_tests::{
     foreign::{self, Maker, Tool},
     gateway::{Gateway, Setup, Uplink},
     load::Sink,
-    ports,
+    ports, program,
     steady::{self, Steady},
 };
 use tokio::task::JoinHandle;
@@ -128,8 +128,7 @@ async fn a_subscriber_that_does_not_read_loses_its_own_copies_counted_and_nobody
             filters: vec![FILTER.into()],
         },
     );
-    let kill = std::process::Command::new("kill").args(["-STOP", &stopped.pid().to_string()]).status();
-    assert!(kill.is_ok_and(|status| status.success()), "SIGSTOP can be sent");
+    program::signal(stopped.pid(), "STOP");
     let unread = connect(gateway.mqtt, "unread").await;
     let second = measure("and two that do not", &gateway).await;
     wait_for("all of it at the one that reads", LIMIT, || quick.count() >= first + second).await;

@@ -75,8 +75,7 @@ fn wait_log(gateway: &Gateway, words: &str) {
 }
 
 fn hang_up(gateway: &Gateway) {
-    let status = Command::new("kill").args(["-HUP", &gateway.pid().to_string()]).status();
-    assert!(status.is_ok_and(|status| status.success()), "SIGHUP can be sent");
+    program::signal(gateway.pid(), "HUP");
 }
 
 const CERTIFIED: [&str; 6] = ["--cafile", "ca.pem", "--cert", "stall-3.pem", "--key", "stall-3.key"];

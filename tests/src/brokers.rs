@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -59,14 +60,7 @@ impl Mosquitto {
     /// # Panics
     /// It does not listen within ten seconds.
     pub fn restart(&mut self) {
-        let child = Command::new(tools::find("mosquitto"))
-            .arg("-c")
-            .arg(self.folder.path().join("mosquitto.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        self.child = Some(child.expect("mosquitto can be started"));
+        self.child = Some(spawn_mosquitto(Command::new(tools::find("mosquitto")), self.folder.path()));
         wait_blocking("mosquitto to listen", LISTEN_LIMIT, || TcpStream::connect(self.address).is_ok());
     }
 
@@ -76,8 +70,7 @@ impl Mosquitto {
     /// It does not run.
     pub fn stop(&mut self) {
         let mut child = self.child.take().expect("mosquitto runs");
-        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "SIGTERM can be sent");
+        program::signal(child.id(), "TERM");
         child.wait().expect("it is our child");
     }
 
@@ -95,6 +88,17 @@ impl Mosquitto {
     pub fn url(&self) -> String {
         format!("mqtt://{}", self.address)
     }
+}
+
+/// Starts a mosquitto, which `command` names, on `mosquitto.conf` in this folder; what it says goes nowhere.
+///
+/// # Panics
+/// It cannot be started.
+#[must_use]
+pub fn spawn_mosquitto(mut command: Command, folder: &Path) -> Child {
+    command.arg("-c").arg(folder.join("mosquitto.conf"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("mosquitto can be started")
 }
 
 impl Drop for Mosquitto {

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::wait_blocking, codec::Version, tools};
+use crate::{clock::wait_blocking, codec::Version, program, tools};
 
 /// Longest wait for anything that a tool is to do.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -188,8 +188,7 @@ impl Tool {
     pub fn leave(mut self) {
         drop(self.child.stdin.take());
         if self.setup.maker == Maker::Mosquitto {
-            let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-            assert!(sent.is_ok_and(|status| status.success()), "SIGTERM can be sent");
+            program::signal(self.child.id(), "TERM");
         }
         wait_blocking("the tool to leave", LIMIT, || matches!(self.child.try_wait(), Ok(Some(_))));
     }

@@ -323,8 +323,7 @@ impl Gateway {
     /// It did not end within [`STOP_LIMIT`].
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         let start = now();
-        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()), "SIGTERM can be sent");
+        program::signal(self.pid(), "TERM");
         let status = self.wait_end(STOP_LIMIT);
         self.demand_no_panic();
         (status, start.elapsed())

@@ -125,8 +125,7 @@ impl NodeRed {
     pub fn stop(&mut self) {
         self.earlier = self.seen();
         let mut child = self.child.take().expect("Node-RED runs");
-        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "SIGTERM can be sent");
+        program::signal(child.id(), "TERM");
         child.wait().expect("it is our child");
     }
 

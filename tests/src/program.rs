@@ -69,6 +69,15 @@ pub fn gateway(build: Build) -> PathBuf {
     }
 }
 
+/// Sends a process a signal: `TERM`, `HUP`, `STOP`.
+///
+/// # Panics
+/// There is no such process, or it is somebody else's.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "SIG{name} can be sent");
+}
+
 /// Runs the shipped build to its end with `arguments`.
 ///
 /// # Panics

@@ -78,7 +78,8 @@ enum Keep {
 pub struct Limits {
     /// Messages of QoS 1 and 2.
     pub messages_max: usize,
-    /// Bytes of all, but of those from before the start; a session that is owed nothing takes one larger message, if there is room for it among all sessions.
+    /// Bytes of all, but of those from before the start; a session that is owed nothing takes one larger message, if there is room for
+    /// it among all sessions.
     pub bytes_max: usize,
     /// Bytes that all sessions together may be owed.
     pub all_bytes_max: usize,
