@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{kept::UPLINKS_KEPT_MAX, row::BadRow};
+use super::{kept::UPLINKS_KEPT_MAX, record::row::BadRow};
 
 /// A failure of the store's files.
 #[derive(Debug, thiserror::Error)]

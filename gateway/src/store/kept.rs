@@ -15,8 +15,12 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Backlog, Settings, Store, StoreError, cursor::Cursor, folder::OsFolder, inspect::Inspector, lock,
-    log::Log, open::Unconfigured, view::View,
+    Backlog, Settings, Store, StoreError,
+    disk::{folder::OsFolder, lock},
+    inspect::Inspector,
+    log::{Log, cursor::Cursor},
+    open::Unconfigured,
+    read::view::View,
 };
 use crate::clock;
 

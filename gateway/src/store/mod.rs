@@ -14,97 +14,77 @@
 //! others are sealed), `*.damaged`.
 //!
 //! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
-//! blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and what is seen ([`seen::FRAMES_MAX`]).
+//! blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and what is seen ([`commit::seen::FRAMES_MAX`]).
 //!
 //! Crash story: at opening the last segment is read once, which is bounded by its size; no other file is read, and none
 //! that is there is written. See `commit/` for what a crash repeats, and for what happens when a disk fails or fills up.
 
-mod attached;
-mod batch;
 mod commit;
-mod cursor;
-mod dead_letters;
-mod delivered;
 mod disk;
 mod error;
-mod fleet;
-mod folder;
-mod follow;
-pub mod gap;
-mod gaps;
-mod guard;
-mod home;
-mod ids;
 pub mod inspect;
 mod intake;
 mod kept;
-mod lock;
 mod log;
-mod meter;
 mod open;
-mod outbox;
-mod overlay;
-pub mod pace;
-mod pending;
-mod quota;
-mod reader;
+mod read;
 pub mod record;
-mod retention;
-mod row;
-mod salvage;
-mod scan;
-mod seen;
 mod segment;
-mod segments;
-mod sessions;
-mod share;
 mod side_file;
-mod times;
-mod view;
 
 use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
-pub use attached::Attached;
-pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
-pub use dead_letters::{
-    DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
-    DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, NewLetter,
-    PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+pub use disk::{
+    folder::{Folder, OsFolder},
+    home::Home,
+    lock::make as make_folder,
 };
 pub use error::StoreError;
-pub use fleet::{
-    Change as FleetChange, DAMAGED_FILE as DAMAGED_FLEET_FILE, FILE as FLEET_FILE, Kept as KeptFleet,
+pub use intake::{
+    AppendError, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Intake, Watermark,
+    attached::Attached,
+    batch::{Batch, Fate, Refusal, Size},
+    pace::{self, WearBudget},
 };
-pub use folder::{Folder, OsFolder};
-pub use follow::Follower;
-pub use home::Home;
-pub use ids::{Prefixes, StoreIds};
-pub use intake::{AppendError, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Intake, Watermark};
 pub use kept::{ForgetError, UPLINKS_KEPT_MAX, forget_uplink_in};
-pub use lock::make as make_folder;
 pub use log::Holder;
-pub use outbox::{
-    Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE, DEVICE_PENDING_MAX,
-    ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX as COMMAND_ID_BYTES_MAX,
-    NewCommand, NewId, Outbox, PAYLOAD_BYTES_MAX as COMMAND_BYTES_MAX, PENDING_MAX, Put, PutError,
-    REPLY_BYTES_MAX, RESENT_AMONG_MAX, Reply, count_refused as count_refused_command, is_command_id,
+pub use read::{
+    follow::Follower,
+    reader::{ReadError, Reader},
+    scan::{Point, Scan},
+    view::View,
 };
-pub use pace::WearBudget;
-pub use reader::{ReadError, Reader};
-pub use record::{Kind, Record};
-pub use row::{BadRow, Block, Records, RowHead};
-pub use scan::{Point, Scan};
-pub use sessions::{
-    Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE,
-    Kept as KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+pub use record::{
+    Kind, Record, gap,
+    ids::{Prefixes, StoreIds},
+    row::{BadRow, Block, Records, RowHead},
+    times::{CLOCK_SLACK_MS, Times},
 };
-pub use times::{CLOCK_SLACK_MS, Times};
-pub use view::View;
-
 use serde::{Deserialize, Serialize};
+pub use side_file::{
+    dead_letters::{
+        DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
+        DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, NewLetter,
+        PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+    },
+    fleet::{
+        Change as FleetChange, DAMAGED_FILE as DAMAGED_FLEET_FILE, FILE as FLEET_FILE, Kept as KeptFleet,
+    },
+    outbox::{
+        Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE,
+        DEVICE_PENDING_MAX, ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full,
+        ID_BYTES_MAX as COMMAND_ID_BYTES_MAX, NewCommand, NewId, Outbox,
+        PAYLOAD_BYTES_MAX as COMMAND_BYTES_MAX, PENDING_MAX, Put, PutError, REPLY_BYTES_MAX,
+        RESENT_AMONG_MAX, Reply, count_refused as count_refused_command, is_command_id,
+    },
+    sessions::{
+        Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE,
+        Kept as KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+    },
+};
 
-use self::{log::Log, open::Unconfigured};
+use self::{disk::lock, log::Log, open::Unconfigured, side_file::dead_letters};
 use crate::clock::{self, Now};
 
 /// What the store is told.

@@ -17,22 +17,15 @@ use std::{
 };
 
 use super::{
-    commit::{Carried, Start, frame_of},
-    cursor::Cursor,
-    dead_letters::{self, DeadLetters},
-    delivered::Delivered,
-    disk::Files,
+    commit::{Carried, Start, frame_of, seen::Seen},
+    disk::{Files, folder::Folder},
     error::StoreError,
-    folder::Folder,
-    gaps::Gaps,
-    ids::StoreIds,
     kept::UPLINKS_KEPT_MAX,
-    log::{Log, Mark, Trouble},
-    pending::Pending,
-    reader, record,
-    seen::Seen,
+    log::{Log, Mark, Trouble, cursor::Cursor, delivered::Delivered, segments::Segments},
+    read::reader,
+    record::{self, gaps::Gaps, ids::StoreIds, pending::Pending},
     segment::{self, Beginning, Found, Part, Segment},
-    segments::Segments,
+    side_file::dead_letters::{self, DeadLetters},
 };
 
 /// A last segment with at most so many bytes of rows is taken over by the next.

@@ -18,14 +18,18 @@ use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        gap::{Gap, Reason, Tally},
-        gaps::Gaps,
-        log::Mark,
-        pending::Pending,
-        reader,
-        row::{Block, HEAD_BYTES},
+        log::{
+            Mark,
+            segments::{Fault, Place},
+        },
+        read::reader,
+        record::{
+            gap::{Gap, Reason, Tally},
+            gaps::Gaps,
+            pending::Pending,
+            row::{Block, HEAD_BYTES},
+        },
         segment::{self, Beginning, Part, Segment},
-        segments::{Fault, Place},
     },
 };
 

@@ -17,16 +17,20 @@ use super::{Committer, seal, write::Write};
 use crate::{
     clock::Now,
     store::{
-        dead_letters::{DAMAGED_FILE, Dropped},
         error::StoreError,
-        gap::{Gap, Lost, Reason},
-        gaps::Gaps,
         log::{Mark, Trouble},
-        pending::Pending,
-        reader,
-        row::{Block, HEAD_BYTES},
-        salvage::{Damaged, Salvage},
-        segment::{self, Beginning, Part, Segment},
+        read::reader,
+        record::{
+            gap::{Gap, Lost, Reason},
+            gaps::Gaps,
+            pending::Pending,
+            row::{Block, HEAD_BYTES},
+        },
+        segment::{
+            self, Beginning, Part, Segment,
+            salvage::{Damaged, Salvage},
+        },
+        side_file::dead_letters::{DAMAGED_FILE, Dropped},
     },
     telemetry,
 };

@@ -20,6 +20,7 @@ mod drop;
 mod judge;
 mod mend;
 mod room;
+pub mod seen;
 mod write;
 
 use std::{
@@ -33,14 +34,15 @@ pub use judge::frame_of;
 pub use write::Carried;
 use write::{Stuck, Write};
 
+use self::seen::Seen;
 use super::{
     Settings,
-    intake::{Intake, Taken},
+    intake::{Intake, Taken, pace::Pacer},
     log::{Log, Mark},
-    pace::Pacer,
-    pending,
-    row::{Block, HEAD_BYTES, RowHead},
-    seen::Seen,
+    record::{
+        pending,
+        row::{Block, HEAD_BYTES, RowHead},
+    },
     segment::Segment,
 };
 use crate::{

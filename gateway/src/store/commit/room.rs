@@ -16,20 +16,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{CURSORS_SAVED_EVERY, Committer, DELETE_EVERY, seal, write::Write};
+use super::{CURSORS_SAVED_EVERY, Committer, DELETE_EVERY, seal, seen, write::Write};
 use crate::{
     clock::Now,
     store::{
-        WhenFull, dead_letters,
-        delivered::{self, Delivered},
-        fleet, gap,
-        log::{Mark, Trouble},
-        outbox,
-        quota::Quota,
-        row::Block,
-        seen, segment,
-        segments::Fault,
-        sessions,
+        WhenFull,
+        intake::quota::Quota,
+        log::{
+            Mark, Trouble,
+            delivered::{self, Delivered},
+            segments::Fault,
+        },
+        record::{gap, row::Block},
+        segment,
+        side_file::{dead_letters, fleet, outbox, sessions},
     },
 };
 

@@ -33,10 +33,8 @@ use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        gap::Gap,
-        gaps::Gaps,
         log::Mark,
-        row::Block,
+        record::{gap::Gap, gaps::Gaps, row::Block},
         segment::{Beginning, Part, Segment},
     },
     telemetry,

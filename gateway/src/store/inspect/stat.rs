@@ -6,19 +6,21 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{
-        WhenFull,
-        error::StoreError,
-        lock::NOT_FOREIGN,
-        log::{Log, Mark},
-        reader,
-        row::Block,
-        segment::{self, Part},
-    },
     report::Missing,
     source::{Opened, Place, Source},
 };
-use crate::clock::Now;
+use crate::{
+    clock::Now,
+    store::{
+        WhenFull,
+        disk::lock::NOT_FOREIGN,
+        error::StoreError,
+        log::{Log, Mark},
+        read::reader,
+        record::row::Block,
+        segment::{self, Part},
+    },
+};
 
 /// A projection from a shorter run is said to be one so far.
 const RUN_SECONDS_MIN: f64 = 3_600.0;

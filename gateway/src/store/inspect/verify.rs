@@ -13,20 +13,22 @@
 use std::{collections::VecDeque, ops::Range};
 
 use super::{
-    super::{
-        error::StoreError,
-        gaps::Gaps,
-        lock::NOT_FOREIGN,
-        log::{Mark, Trouble},
-        reader,
-        salvage::{Damaged, Salvage},
-        segment,
-    },
     beside::Beside,
     report::{FileKind, FileReport, Verdict},
     source::{Place, Source},
     state,
     walk::{Flaw, Walk},
+};
+use crate::store::{
+    disk::lock::NOT_FOREIGN,
+    error::StoreError,
+    log::{Mark, Trouble},
+    read::reader,
+    record::gaps::Gaps,
+    segment::{
+        self,
+        salvage::{Damaged, Salvage},
+    },
 };
 
 /// What becomes of damage once a gateway has the store open.

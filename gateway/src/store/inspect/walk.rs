@@ -7,10 +7,10 @@
 
 use std::ops::Range;
 
-use super::super::{
+use crate::store::{
     log::Mark,
-    reader,
-    row::{Block, HEAD_BYTES},
+    read::reader,
+    record::row::{Block, HEAD_BYTES},
 };
 
 /// What is wrong between two rows, or within one.
@@ -103,11 +103,8 @@ fn within(block: &Block) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{
-        record::{Kind, Record},
-        row::RowHead,
-    };
     use super::*;
+    use crate::store::record::{Kind, Record, row::RowHead};
 
     fn block(first: u64, records: u32, change: impl FnOnce(&mut RowHead)) -> Block {
         let mut row = vec![0; HEAD_BYTES];
