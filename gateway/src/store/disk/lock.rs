@@ -12,10 +12,7 @@ use std::{
 use rustix::fs::OFlags;
 
 use super::folder::{Folder, MODE, OsFolder};
-use crate::{
-    regular_file,
-    store::{error::StoreError, log::delivered::Delivered, segment, side_file::dead_letters},
-};
+use crate::{regular_file, store::error::StoreError};
 
 /// The file that a running gateway holds locked.
 const LOCK_FILE: &str = "LOCK";
@@ -25,20 +22,13 @@ pub const NOT_FOREIGN: [&str; 2] = [LOCK_FILE, "lost+found"];
 /// Permission bits of a folder that is made.
 const FOLDER_MODE: u32 = 0o755;
 
-/// Makes the folder if need be, checks that it is ours or empty, and locks it.
-pub fn lock(folder: &Path) -> Result<Lock, StoreError> {
+/// Makes the folder if need be, checks that it is ours or empty, and locks it. It is ours if it has a file with a name that `is_ours`.
+pub fn lock(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<Lock, StoreError> {
     make(folder).map_err(|error| StoreError::io(folder, error))?;
     sync_above(folder)?;
     let names = names_in(folder)?;
-    let ours = |name: &String| {
-        name == dead_letters::FILE
-            || Delivered::of(name).is_some()
-            || segment::first_of(name).is_some()
-            || segment::is_unfinished(name).is_some()
-            || segment::is_damaged(name)
-    };
     if let Some(example) = names.iter().find(|name| !NOT_FOREIGN.contains(&name.as_str()))
-        && !names.iter().any(ours)
+        && !names.iter().any(|name| is_ours(name))
     {
         return Err(StoreError::Foreign { path: folder.to_owned(), example: example.clone() });
     }

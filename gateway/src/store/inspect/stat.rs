@@ -12,13 +12,15 @@ use super::{
 use crate::{
     clock::Now,
     store::{
-        WhenFull,
         disk::lock::NOT_FOREIGN,
         error::StoreError,
-        log::{Log, Mark},
-        read::reader,
-        record::row::Block,
+        log::Log,
+        record::{
+            position::{self, Mark},
+            row::Block,
+        },
         segment::{self, Part},
+        settings::WhenFull,
     },
 };
 
@@ -241,7 +243,7 @@ fn look(opened: &Opened<'_>, place: Place, stat: &mut SegmentStat) -> Result<(),
         })?;
     } else {
         stat.records = last.end() - first.first();
-        stat.events = reader::end_of(&last).events.saturating_sub(first.head().events_before);
+        stat.events = position::end_of(&last).events.saturating_sub(first.head().events_before);
     }
     stat.end = Some(last.end());
     stat.oldest_ms = Some(first.head().base_ms);
@@ -262,7 +264,7 @@ fn end_of_log(source: &Source, places: &[Place]) -> Mark {
             let (offset, events, bytes) = (head.first, head.events_before, head.bytes_before);
             Some(Mark { offset, events, bytes, received_ms: None })
         };
-        last.map_or_else(beginning, |block| Some(reader::end_of(&block)))
+        last.map_or_else(beginning, |block| Some(position::end_of(&block)))
     };
     places.iter().rev().find_map(end).unwrap_or_default()
 }
@@ -285,7 +287,7 @@ fn mark_of(source: &Source, places: &[Place], offset: u64) -> Option<Mark> {
         let opened = source.open_quickly(place.first).ok()?;
         let blocks = opened.read(offset.max(place.first), 1).ok()?;
         let block = blocks.first().filter(|block| place.end.is_none_or(|end| block.first() < end))?;
-        Some(reader::mark_at(block, offset))
+        Some(position::mark_at(block, offset))
     })
 }
 

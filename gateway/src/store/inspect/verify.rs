@@ -22,9 +22,11 @@ use super::{
 use crate::store::{
     disk::lock::NOT_FOREIGN,
     error::StoreError,
-    log::{Mark, Trouble},
-    read::reader,
-    record::gaps::Gaps,
+    log::Trouble,
+    record::{
+        gaps::Gaps,
+        position::{self, Mark},
+    },
     segment::{
         self,
         salvage::{Damaged, Salvage},
@@ -220,7 +222,7 @@ impl<'a> Verify<'a> {
         let places = self.source.places();
         let before = places.iter().find(|before| before.end == Some(place.first));
         let before = before.and_then(|before| self.source.open_quickly(before.first).ok()?.last().ok()?);
-        let before = before.map(|block| reader::end_of(&block)).filter(|mark| mark.offset == place.first);
+        let before = before.map(|block| position::end_of(&block)).filter(|mark| mark.offset == place.first);
         let behind = place.end.and_then(|end| self.source.open_quickly(end).ok()?.head().ok());
         let behind = behind.map(|head| Mark {
             offset: head.first,

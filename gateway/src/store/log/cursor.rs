@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{Log, Mark};
-use crate::store::{Backlog, read::reader};
+use super::{Log, segments::READ_BYTES_MAX};
+use crate::store::{
+    record::position::{self, Mark},
+    status::Backlog,
+};
 
 /// How far an uplink is.
 #[derive(Debug)]
@@ -136,10 +139,9 @@ impl Log {
                 return mark.received_ms;
             }
             let received_ms = match self.recent(mark.offset) {
-                Some(block) => reader::mark_at(&block, mark.offset).received_ms,
+                Some(block) => position::mark_at(&block, mark.offset).received_ms,
                 None => {
-                    let blocks =
-                        self.segments.read(mark.offset..totals.offset, reader::READ_BYTES_MAX).ok()?;
+                    let blocks = self.segments.read(mark.offset..totals.offset, READ_BYTES_MAX).ok()?;
                     blocks.first().and_then(|block| {
                         block.records_from(mark.offset).next().map(|(_, record)| record.received_ms)
                     })

@@ -13,8 +13,7 @@
 //!
 //! Limits: one file, of no bytes.
 
-use super::Mark;
-use crate::store::{disk::Files, error::StoreError};
+use crate::store::{disk::Files, error::StoreError, record::position::Mark};
 
 const PREFIX: &str = "delivered-";
 

@@ -12,7 +12,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::store::{Settings, WhenFull, intake::pace::WearBudget};
+use crate::store::{
+    intake::pace::WearBudget,
+    settings::{Settings, WhenFull},
+};
 
 /// How far back the recent rate of commits goes.
 pub const RECENT_SECONDS: usize = 60;

@@ -114,19 +114,6 @@ pub struct End {
     pub closed: bool,
 }
 
-/// A point of the log, with what was stored before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mark {
-    /// Offset of the next record.
-    pub offset: u64,
-    /// Events before it, ever.
-    pub events: u64,
-    /// Bytes of records before it, ever.
-    pub bytes: u64,
-    /// Received time of the record at `offset`, milliseconds since 1970; `None` where it is not known.
-    pub received_ms: Option<u64>,
-}
-
 #[derive(Debug, Default)]
 struct Tail {
     blocks: VecDeque<Arc<Block>>,

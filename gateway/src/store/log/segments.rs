@@ -22,6 +22,8 @@ use crate::{
     },
 };
 
+/// Bytes that one read from the disk brings at about the most.
+pub const READ_BYTES_MAX: usize = 512 * 1024;
 /// A read from the disk ends within this, or its file stays open behind a closed store.
 const READ_ENDS_WITHIN: Duration = Duration::from_secs(2);
 const READ_LOOKED_AT_EVERY: Duration = Duration::from_millis(1);

@@ -15,16 +15,12 @@ use std::{
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{
-    reader::{READ_BYTES_MAX, ReadError},
-    scan::Scan,
-    view::View,
-};
+use super::{reader::ReadError, scan::Scan, view::View};
 use crate::{
     clock,
     store::{
         error::StoreError,
-        log::{End, Log},
+        log::{End, Log, segments::READ_BYTES_MAX},
         record::row::Block,
     },
 };

@@ -7,6 +7,7 @@
 //! ```
 
 pub mod follow;
+mod letters;
 pub mod reader;
 pub mod scan;
 pub mod view;

@@ -19,17 +19,20 @@ use crate::{
     clock,
     store::{
         error::StoreError,
-        log::{End, Log, Mark, Trouble, cursor::Cursor, segments::Fault},
+        log::{
+            End, Log, Trouble,
+            cursor::Cursor,
+            segments::{Fault, READ_BYTES_MAX},
+        },
         record::{
             ids::StoreIds,
-            row::{Block, HEAD_BYTES},
+            position::{self, Mark},
+            row::Block,
         },
         side_file::dead_letters::NewLetter,
     },
 };
 
-/// Bytes that one read from the disk brings at about the most.
-pub(in crate::store) const READ_BYTES_MAX: usize = 512 * 1024;
 /// Records before an offset that [`Reader::before`] reads at about the most.
 const BEFORE_RECORDS: u64 = 64;
 /// A segment that fails to be read so many times in a row is taken for damaged.
@@ -64,18 +67,7 @@ pub struct Reader {
     /// Given, and not wholly released, oldest first: as much as is in flight.
     held: VecDeque<Arc<Block>>,
     /// Where the first unreleased record lies.
-    place: Option<Place>,
-}
-
-/// Where a record lies in memory.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    /// Its own offset.
-    offset: u64,
-    /// Offset of its block.
-    block: u64,
-    /// Bytes from the row's start.
-    at: usize,
+    place: Option<position::Place>,
 }
 
 impl Reader {
@@ -155,13 +147,14 @@ impl Reader {
             return;
         }
         while let Some(block) = self.held.pop_front_if(|block| block.end() <= offset) {
-            mark = end_of(&block);
+            mark = position::end_of(&block);
         }
         mark = match self.held.front().filter(|block| block.first() <= offset) {
             Some(block) => {
-                let known = |place: &Place| place.block == block.first() && place.offset == mark.offset;
+                let known =
+                    |place: &position::Place| place.block == block.first() && place.offset == mark.offset;
                 let place = self.place.filter(known);
-                let (found, place) = walk(block, place.map(|place| (mark, place.at)), offset);
+                let (found, place) = position::walk(block, place.map(|place| (mark, place.at)), offset);
                 self.place = Some(place);
                 found
             }
@@ -274,42 +267,4 @@ impl Reader {
     async fn wait_for_mending(&mut self) {
         let _ = tokio::time::timeout(MENDING_LOOKED_AT_EVERY, self.end.changed()).await;
     }
-}
-
-/// The point of the log at the beginning of `block`.
-pub(in crate::store) fn begin_of(block: &Block) -> Mark {
-    let head = block.head();
-    Mark { offset: block.first(), events: head.events_before, bytes: head.bytes_before, received_ms: None }
-}
-
-/// The point of the log at `offset`, which lies in `block`.
-pub(in crate::store) fn mark_at(block: &Block, offset: u64) -> Mark {
-    walk(block, None, offset).0
-}
-
-/// The point of the log at the end of `block`.
-pub(in crate::store) fn end_of(block: &Block) -> Mark {
-    let head = block.head();
-    Mark {
-        offset: block.end(),
-        events: head.events_before + u64::from(head.events),
-        bytes: head.bytes_before + (block.row().len() - HEAD_BYTES) as u64,
-        received_ms: None,
-    }
-}
-
-/// Walks in `block` to `offset`: from a mark and the byte where its record lies, or from the block's beginning.
-fn walk(block: &Block, from: Option<(Mark, usize)>, offset: u64) -> (Mark, Place) {
-    let (mut mark, at) = from.unwrap_or((begin_of(block), HEAD_BYTES));
-    let mut records = block.records_at(mark.offset, at);
-    while mark.offset < offset
-        && let Some((events, size)) = records.pass()
-    {
-        mark.offset += 1;
-        mark.events += u64::from(events);
-        mark.bytes += size as u64;
-    }
-    let place = Place { offset: mark.offset, block: block.first(), at: records.at() };
-    mark.received_ms = records.next().map(|(_, record)| record.received_ms);
-    (mark, place)
 }

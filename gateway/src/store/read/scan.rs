@@ -9,14 +9,19 @@
 //!
 //! Blocking. What is deleted meanwhile is not there any more: the rows of the next look begin later than asked for.
 
-use super::{reader, view::View};
+use super::view::View;
 use crate::store::{
     error::StoreError,
     log::{
-        Mark, Trouble,
+        Trouble,
         segments::{Fault, Place},
     },
-    record::{ids::StoreIds, row::Block, times::Times},
+    record::{
+        ids::StoreIds,
+        position::{self, Mark},
+        row::Block,
+        times::Times,
+    },
 };
 
 /// The smallest look: one row.
@@ -138,7 +143,7 @@ fn outside(place: &Place, at: u64, times: &Times) -> Result<Option<Point>, Store
 }
 
 fn point_after(block: &Block) -> Point {
-    let Mark { offset, bytes, .. } = reader::end_of(block);
+    let Mark { offset, bytes, .. } = position::end_of(block);
     Point { offset, bytes }
 }
 

@@ -11,7 +11,6 @@ use crate::{
         error::StoreError,
         log::{Holder, Log},
         side_file::{
-            dead_letters::Letter,
             fleet,
             sessions::{self, Change, Kept},
         },
@@ -37,23 +36,6 @@ impl View {
     #[must_use]
     pub fn timeline(&self) -> &Timeline {
         &self.log.timeline
-    }
-
-    /// Makes dead letters, in one transaction: durable when this returns. One of the same place in the log is replaced, and its tries
-    /// are added.
-    ///
-    /// # Errors
-    /// [`StoreError`]: none of them is kept.
-    pub fn set_aside(&self, letters: &[Letter<'_>]) -> Result<(), StoreError> {
-        self.log.dead_letters.put(letters)
-    }
-
-    /// Takes the dead letters with these numbers away for good, in one transaction, and says how many there were.
-    ///
-    /// # Errors
-    /// [`StoreError`]: all of them stay.
-    pub fn remove_dead_letters_numbered(&self, ids: &[u64]) -> Result<u64, StoreError> {
-        self.log.dead_letters.remove(ids)
     }
 
     /// What is kept of local subscribers' sessions; `None` where there is nothing.

@@ -18,6 +18,7 @@ pub mod gap;
 pub(super) mod gaps;
 pub(super) mod ids;
 pub(super) mod pending;
+pub(super) mod position;
 pub(super) mod retention;
 pub(super) mod row;
 pub(super) mod times;

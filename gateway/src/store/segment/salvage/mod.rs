@@ -24,8 +24,12 @@ mod place;
 mod tests;
 
 use self::file::{File, Found};
-use super::{self, Head, Segment};
-use crate::store::{disk::Files, error::StoreError, log::Mark, record::row::Block};
+use crate::store::{
+    disk::Files,
+    error::StoreError,
+    record::{position::Mark, row::Block},
+    segment::{self, Head, Segment},
+};
 
 /// A damaged segment, as far as others say what it was.
 #[derive(Debug, Clone, Default)]

@@ -9,7 +9,7 @@
 use std::{collections::HashMap, ops::Range};
 
 use super::file::Found;
-use crate::store::log::Mark;
+use crate::store::record::position::Mark;
 
 /// What is known of the segment.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use super::{
     letter::{DeadLetter, Letter},
     tables::LETTERS,
 };
-use crate::store::{error::StoreError, read::view::View};
+use crate::store::error::StoreError;
 
 /// Most letters of a page.
 pub const PAGE_LETTERS_MAX: usize = 1000;
@@ -101,46 +101,6 @@ impl DeadLetters {
         }
         self.tidy();
         Ok(removed)
-    }
-}
-
-impl View {
-    /// Dead letters that `filter` takes, of those behind the number `after` (0 at the beginning): `limit` of them
-    /// ([`PAGE_LETTERS_MAX`] at the most) or fewer, also none, with the number after which to go on.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub fn dead_letters(
-        &self,
-        filter: &DeadLetterFilter,
-        after: u64,
-        limit: usize,
-    ) -> Result<DeadLetterPage, StoreError> {
-        self.log.dead_letters.list(filter, after, limit)
-    }
-
-    /// The dead letter with this number.
-    ///
-    /// # Errors
-    /// [`StoreError`]
-    pub fn dead_letter(&self, id: u64) -> Result<Option<DeadLetter>, StoreError> {
-        self.log.dead_letters.get(id)
-    }
-
-    /// Takes a dead letter away for good. False if there is none with this number.
-    ///
-    /// # Errors
-    /// [`StoreError`]: it stays.
-    pub fn remove_dead_letter(&self, id: u64) -> Result<bool, StoreError> {
-        Ok(self.log.dead_letters.remove(&[id])? == 1)
-    }
-
-    /// Takes all dead letters away that `filter` takes, and says how many there were.
-    ///
-    /// # Errors
-    /// [`StoreError`]: some may be taken away.
-    pub fn remove_dead_letters(&self, filter: &DeadLetterFilter) -> Result<u64, StoreError> {
-        self.log.dead_letters.remove_all(filter)
     }
 }
 
