@@ -116,7 +116,7 @@ fn open_at(
 
 /// A store of which there is nothing yet. Its first segment is made at once, so that a folder that takes none is told.
 fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<Opened, StoreError> {
-    if files.names()?.iter().any(|name| name == dead_letters::FILE) {
+    if dead_letters::SIDE_FILE.name_in(&files.names()?).is_some() {
         return Err(StoreError::SegmentsMissing { path: files.path_of("") });
     }
     let store = random_id();
@@ -153,7 +153,7 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
 
 /// Whether a file of this name says that its folder is a store's.
 pub fn is_ours(name: &str) -> bool {
-    name == dead_letters::FILE
+    dead_letters::SIDE_FILE.is_named(name)
         || Delivered::of(name).is_some()
         || segment::first_of(name).is_some()
         || segment::is_unfinished(name).is_some()

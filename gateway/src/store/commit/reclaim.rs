@@ -32,7 +32,7 @@ use crate::{
         record::{gap, position::Mark, row::Block},
         segment,
         settings::WhenFull,
-        side_file::{dead_letters, fleet, outbox, sessions},
+        side_file,
     },
 };
 
@@ -314,5 +314,5 @@ impl Committer {
 /// Whether a file of this name is one beside the log, or is to become one.
 fn is_side_file(name: &str) -> bool {
     let name = name.strip_suffix(".new").unwrap_or(name);
-    [dead_letters::FILE, sessions::FILE, fleet::FILE, outbox::FILE].contains(&name)
+    side_file::ALL.iter().any(|file| file.is_named(name))
 }

@@ -31,6 +31,7 @@ use crate::store::{
         self,
         salvage::{Damaged, Salvage},
     },
+    side_file::dead_letters,
 };
 
 /// What becomes of damage once a gateway has the store open.
@@ -63,9 +64,9 @@ impl<'a> Verify<'a> {
                 && segment::first_of(name).is_none_or(|first| places.iter().all(|place| place.first != first))
         };
         let mut others: VecDeque<String> = names.iter().filter(is_other).cloned().collect();
-        let is_there = others.iter().any(|name| name == state::FILE);
+        let is_there = others.iter().any(|name| dead_letters::SIDE_FILE.is_named(name));
         if !is_there {
-            others.push_back(state::FILE.to_owned());
+            others.push_back(dead_letters::FILE.to_owned());
         }
         let mut verify = Self {
             expected: source.cursors().iter().map(|(_, offset)| *offset).min(),
@@ -121,7 +122,7 @@ impl<'a> Verify<'a> {
 
     /// Whether there was a segment behind the last one that is there.
     fn newest_missing(&mut self, last: u64) {
-        let newest = state::read(self.source.files(), state::FILE).map_or(0, |says| says.newest_segment);
+        let newest = state::read(self.source.files()).map_or(0, |says| says.newest_segment);
         if newest > last {
             let mut report = FileReport::new(segment::name_of(newest), FileKind::Missing, 0);
             report.first = Some(newest);

@@ -1,13 +1,10 @@
 //! What the dead letters promise: bounded and counted, whole after any failure, never a panic and never silence.
 
-mod failing_disk;
-
 use std::{
     path::Path,
     sync::{Arc, atomic::Ordering},
 };
 
-use failing_disk::{Failing, Fault};
 use redb::{Builder, TableDefinition};
 
 use std::time::Duration;
@@ -16,6 +13,7 @@ use super::*;
 use crate::store::{
     disk::folder::OsFolder,
     record::{Kind, Record},
+    side_file::tests::failing_disk::{Failing, Fault},
 };
 
 const STORE: u32 = 7;
@@ -179,7 +177,7 @@ fn a_letter_larger_than_the_room_is_dropped_itself_and_a_lowered_limit_holds_fro
 fn the_thread_of_the_log_waits_for_nobody_who_has_the_file_and_the_next_change_notes_the_segment() {
     let bench = Bench::new();
     let letters = bench.begin();
-    let busy = letters.state.lock();
+    let busy = letters.file.lock();
     letters.note_newest_segment(7).unwrap();
     assert_eq!(letters.take_dropped().unwrap(), None);
     drop(busy);
@@ -429,7 +427,7 @@ fn where_others_take_the_disk_each_letter_costs_one_more_until_they_fit() {
     (0..900).for_each(put);
     assert_eq!(letters.count(), 900);
     letters.set_room_bytes(0);
-    *letters.state.lock() = State::Shut;
+    letters.file.lock().shut();
     assert!(letters.get(900).unwrap().is_some());
     assert_eq!(letters.count(), 900, "opened again after a failure, it holds what it held");
     (900..905).for_each(put);
