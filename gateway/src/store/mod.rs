@@ -8,7 +8,7 @@
 //!       └──────── watermark ◀─────┘          cursors ◀─────────┘ release
 //! ```
 //!
-//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `commands.redb` (the commands
+//! Files in `data_dir`: `LOCK` (held by the running gateway), `dead_letters.redb`, `commands.redb` (the commands
 //! to devices, once there was one), `sessions.redb` (local
 //! subscribers), `fleet.redb` (what is known of the devices), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the
 //! others are sealed), `*.damaged`.

@@ -1,7 +1,7 @@
 //! The files beside the segments, as a verification finds them: each is named, and checked where nobody has it open.
 //!
 //! ```text
-//!  state.redb, commands.redb, sessions.redb, fleet.redb ──▶ pages, format, store, every row (state.rs) ──▶ damage, and what to do
+//!  dead_letters.redb, commands.redb, sessions.redb, fleet.redb ──▶ pages, format, store, every row (state.rs) ──▶ damage, and what to do
 //!  delivered-…, ….damaged, ….new, foreign ones ───────────▶ what they are, and what becomes of them
 //! ```
 //! What a start loses with a damaged file is said with it. A file that is not there is told only where the store cannot have been

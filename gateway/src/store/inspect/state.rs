@@ -1,4 +1,4 @@
-//! What `state.redb`, or a file like it, says of itself, read through an overlay, so that nothing is written; and whether all
+//! What `dead_letters.redb`, or a file like it, says of itself, read through an overlay, so that nothing is written; and whether all
 //! of it can be read as the gateway would read it: its pages, its format, whose it is, and every row.
 
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition};

@@ -255,7 +255,7 @@ mod tests {
         let mut names: Vec<_> =
             std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.retain(|path| {
-            path.extension().is_some_and(|end| end == "redb") && !path.ends_with("state.redb")
+            path.extension().is_some_and(|end| end == "redb") && !path.ends_with("dead_letters.redb")
         });
         names.sort();
         let second = segment::first_of(names[1].file_name().unwrap().to_str().unwrap()).unwrap();

@@ -1,10 +1,10 @@
 //! The files beside the log, one redb database each, and what is kept in them.
 //!
 //! ```text
-//!  file ◀─ lazy_db ◀─┬─ dead_letters   state.redb      events that an upstream could not take
-//!                    ├─ outbox         commands.redb   commands to devices
-//!                    ├─ sessions       sessions.redb   what local subscribers are owed
-//!                    └─ fleet          fleet.redb      what is known of the devices
+//!  file ◀─ lazy_db ◀─┬─ dead_letters   dead_letters.redb   events that an upstream could not take
+//!                    ├─ outbox         commands.redb       commands to devices
+//!                    ├─ sessions       sessions.redb       what local subscribers are owed
+//!                    └─ fleet          fleet.redb          what is known of the devices
 //! ```
 //! How such a file is made, checked and copied is in `file.rs`; when it is opened, and what follows from damage and from failures, in
 //! `lazy_db.rs`, once for all of them. What is left in each is its tables and what they mean.

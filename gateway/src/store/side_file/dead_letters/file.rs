@@ -1,7 +1,7 @@
-//! `state.redb`: what is done when it is opened, made and checked. See `lazy_db.rs` for when that is.
+//! `dead_letters.redb`: what is done when it is opened, made and checked. See `lazy_db.rs` for when that is.
 //!
 //! ```text
-//!  state.redb ─┬─ whole ─▶ open          (format 1 becomes format 2, and what is more than may be is dropped)
+//!  whole ─▶ open: format 1 becomes format 2, and what is more than may be is dropped
 //!  missing, or damaged and set aside ─▶ a new one, marked `damaged` if the store held events
 //! ```
 //! Format 1 had one table, `aside`: (uplink, offset) to postcard of reason, set aside at, received at, record.
@@ -25,18 +25,20 @@ use crate::store::{
 };
 
 /// The file's name in the data folder.
-pub const FILE: &str = "state.redb";
+pub const FILE: &str = "dead_letters.redb";
+/// What it was called up to version 0.1.
+pub const OLD_FILE: &str = "state.redb";
 /// The name of one that is damaged.
-pub const DAMAGED_FILE: &str = "state.redb.damaged";
+pub const DAMAGED_FILE: &str = "dead_letters.redb.damaged";
 /// Version of the file's format.
-const FORMAT: u64 = 2;
+pub(super) const FORMAT: u64 = 2;
 const FORMAT_ASIDE: u64 = 1;
 /// The file.
 pub const SIDE_FILE: SideFile = SideFile {
     what: "the dead letters",
     name: FILE,
-    old_name: None,
-    new_name: "state.redb.new",
+    old_name: Some(OLD_FILE),
+    new_name: "dead_letters.redb.new",
     damaged_name: DAMAGED_FILE,
     format: FORMAT,
     format_oldest: FORMAT_ASIDE,
@@ -50,12 +52,18 @@ const ASIDE: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("asi
 
 /// The store that the file says it belongs to, if it can be read. Writes nothing.
 pub fn identity(files: &Files) -> Option<u32> {
-    let overlay = Overlay::new(files.open_to_read(FILE).ok()?).ok()?;
+    let name = SIDE_FILE.name_in(&files.names().ok()?)?;
+    looked_at(files, name).map(|(_, store)| store)
+}
+
+/// The format of the file of this name, and the store that it says it belongs to, if that can be read. Writes nothing.
+pub(super) fn looked_at(files: &Files, name: &str) -> Option<(u64, u32)> {
+    let overlay = Overlay::new(files.open_to_read(name).ok()?).ok()?;
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
     let db = guarded(|| Ok(Guarded::new(builder.create_with_backend(overlay)?))).ok()?;
     let (format, store) = guarded(|| meta_of(db.get()?)).ok()?;
-    format.map(|_| store as u32)
+    format.map(|format| (format, store as u32))
 }
 
 fn meta_of(db: &Database) -> Result<(Option<u64>, u64), redb::Error> {
@@ -103,16 +111,24 @@ fn from_format_1(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 
 /// Reads every letter.
 fn check(db: &Database) -> Result<(), redb::Error> {
+    each(db, |_| Ok(()))
+}
+
+/// Gives every letter to `take`, the oldest first, of a file in any format.
+pub(super) fn each(
+    db: &Database,
+    mut take: impl FnMut(&Letter<'_>) -> Result<(), redb::Error>,
+) -> Result<(), redb::Error> {
     let transaction = db.begin_read()?;
     if meta_of(db)?.0 == Some(FORMAT_ASIDE) {
         for entry in transaction.open_table(ASIDE)?.iter()? {
             let (key, value) = entry?;
-            letter_of_old(key.value(), value.value())?;
+            take(&letter_of_old(key.value(), value.value())?)?;
         }
         return Ok(());
     }
     for entry in transaction.open_table(tables::LETTERS)?.iter()? {
-        Letter::decode(entry?.1.value())?;
+        take(&Letter::decode(entry?.1.value())?)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Dead letters: the events that an upstream cannot take, kept whole, each with its reason, in `state.redb`.
+//! Dead letters: the events that an upstream cannot take, kept whole, each with its reason, in `dead_letters.redb`.
 //!
 //! ```text
 //!  uplink ──put──▶ dead letters ──list, get──▶ whoever looks in
@@ -26,6 +26,7 @@ mod file;
 mod filter;
 mod letter;
 mod look;
+mod old_name;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -60,6 +61,8 @@ const BUDGET: Budget = Budget { store_part: STORE_PART, bytes_least: BYTES_LEAST
 /// The dead letters of an open store.
 pub struct DeadLetters {
     file: LazyDb,
+    files: Files,
+    store: u32,
     /// The store has ever held an event, so there may have been dead letters.
     holds_events: bool,
     /// As configured.
@@ -95,6 +98,8 @@ impl DeadLetters {
     pub fn open(files: &Files, store: u32, holds_events: bool, max_bytes: u64) -> Result<Self, StoreError> {
         let letters = Self {
             file: LazyDb::new(SIDE_FILE, files.clone(), store),
+            files: files.clone(),
+            store,
             holds_events,
             max_bytes,
             room_bytes: AtomicU64::new(disk_bytes(files)),
@@ -249,6 +254,10 @@ impl DeadLetters {
 
     /// Opens the file if it is shut, and drops what is more than `max_bytes`; makes one if there is none.
     fn open_in(&self, file: &mut Access<'_>, max_bytes: u64) -> Result<(), StoreError> {
+        let is_shut = file.is_shut();
+        if is_shut {
+            old_name::rename(&self.files)?;
+        }
         match file.open(|db| file::prepare(db, max_bytes))? {
             Opened::Whole((found, dropped)) => {
                 self.note(&found);
@@ -262,6 +271,12 @@ impl DeadLetters {
         }
         if !file.is_open() {
             self.note(&file.make(|transaction| file::fill(transaction, self.holds_events))?);
+        }
+        if is_shut
+            && let Some((found, dropped)) = old_name::take_over(&self.files, self.store, file, max_bytes)?
+        {
+            self.note(&found);
+            self.note_dropped(dropped);
         }
         Ok(())
     }

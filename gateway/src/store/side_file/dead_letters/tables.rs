@@ -1,4 +1,4 @@
-//! The tables of `state.redb`, and what one transaction does to them.
+//! The tables of `dead_letters.redb`, and what one transaction does to them.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -154,6 +154,11 @@ impl<'t> Tables<'t> {
 
     pub(super) fn confirm_dropped(&mut self, dropped: &Dropped) -> Result<(), redb::Error> {
         dropped::subtract(&mut self.dropped, dropped)
+    }
+
+    /// Counts what another file counted as well.
+    pub(super) fn add_dropped(&mut self, dropped: &Dropped) -> Result<(), redb::Error> {
+        dropped::merge(&mut self.dropped, dropped)
     }
 
     pub(super) fn set(&mut self, name: &'static str, number: u64) -> Result<(), redb::Error> {
