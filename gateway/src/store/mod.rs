@@ -38,9 +38,9 @@
 mod commit;
 mod disk;
 mod error;
+mod forget;
 pub mod inspect;
 mod intake;
-mod kept;
 mod log;
 mod open;
 mod read;
@@ -59,13 +59,13 @@ pub use disk::{
     lock::make as make_folder,
 };
 pub use error::StoreError;
+pub use forget::{ForgetError, forget_uplink_in};
 pub use intake::{
     AppendError, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Intake, Watermark,
     attached::Attached,
     batch::{Batch, Fate, Refusal, Size},
     pace::{self, WearBudget},
 };
-pub use kept::{ForgetError, forget_uplink_in};
 pub use log::Holder;
 pub use read::{
     follow::Follower,
@@ -227,7 +227,7 @@ impl Store {
             max_bytes: self.log.meter.max_bytes(),
             room_bytes: self.log.meter.room_bytes(),
             dropped_events: self.log.meter.lost_events(),
-            written_bytes: self.log.files.plug().written_bytes(),
+            written_bytes: self.log.files.power().written_bytes(),
             wear_budget: self.log.meter.wear_budget(),
             dead_letters: self.log.dead_letters.count(),
             dead_letter_bytes: self.log.dead_letters.bytes(),
@@ -252,7 +252,7 @@ impl Store {
 
     /// From now on nothing reaches the files, as after SIGKILL. For the demo and for tests.
     pub fn pull_plug(&self) {
-        self.log.files.plug().pull();
+        self.log.files.power().cut();
     }
 
     /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for

@@ -42,7 +42,7 @@ pub enum FileKind {
     Fleet,
     /// An empty file whose name says how far everything is delivered.
     Delivered,
-    /// One that was damaged, was mended, and is kept under another name.
+    /// One that was damaged, was repaired, and is kept under another name.
     SetAside,
     /// One that was being made.
     Unfinished,

@@ -6,7 +6,7 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition}
 use crate::store::{
     disk::{
         Files,
-        guard::{Guarded, guarded},
+        guard::{PanicSafeDb, guarded},
         overlay::Overlay,
     },
     error::StoreError,
@@ -79,7 +79,7 @@ fn with<T>(
     let open = || -> Result<T, redb::Error> {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let db = Guarded::new(builder.create_with_backend(overlay)?);
+        let db = PanicSafeDb::new(builder.create_with_backend(overlay)?);
         look(db.get()?)
     };
     guarded(&path, || open().map_err(|error| StoreError::disk(&path, error)))

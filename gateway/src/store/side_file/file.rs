@@ -23,7 +23,7 @@ use redb::{
 use crate::store::{
     disk::{
         Files,
-        guard::{Guarded, guarded},
+        guard::{PanicSafeDb, guarded},
     },
     error::StoreError,
 };
@@ -131,7 +131,7 @@ impl SideFile {
     ///
     /// # Errors
     /// [`StoreError`]: it is as it was; [`StoreError::is_damage`] says whether it cannot be trusted.
-    pub fn open(&self, files: &Files, store: u32) -> Result<Guarded, StoreError> {
+    pub fn open(&self, files: &Files, store: u32) -> Result<PanicSafeDb, StoreError> {
         let path = files.path_of(self.name);
         files.settle(self.name);
         // A sync that failed when it got its name may have left the name in memory only.
@@ -145,7 +145,7 @@ impl SideFile {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
         let db = guarded(&path, || builder.create_with_backend(disk).map_err(|error| redb(error.into())))?;
-        let db = Guarded::new(db);
+        let db = PanicSafeDb::new(db);
         let numbers = || -> Result<[u64; 2], redb::Error> {
             let number = |name| Ok::<_, redb::Error>(number(db.get()?, name)?.unwrap_or_default());
             Ok([number("format")?, number("store")?])
@@ -171,7 +171,7 @@ impl SideFile {
         files: &Files,
         store: u32,
         fill: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
-    ) -> Result<(Guarded, T), StoreError> {
+    ) -> Result<(PanicSafeDb, T), StoreError> {
         self.make_with(files, store, |transaction| {
             (self.make_tables)(transaction)?;
             fill(transaction)
@@ -183,11 +183,11 @@ impl SideFile {
         files: &Files,
         store: u32,
         fill: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
-    ) -> Result<(Guarded, T), StoreError> {
+    ) -> Result<(PanicSafeDb, T), StoreError> {
         let path = files.path_of(self.new_name);
         let disk = files.create(self.new_name)?;
-        let make = || -> Result<(Guarded, T), redb::Error> {
-            let db = Guarded::new(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?);
+        let make = || -> Result<(PanicSafeDb, T), redb::Error> {
+            let db = PanicSafeDb::new(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(disk)?);
             let transaction = db.get()?.begin_write()?;
             {
                 let mut meta = transaction.open_table(META)?;
@@ -209,7 +209,7 @@ impl SideFile {
     ///
     /// # Errors
     /// [`StoreError`]: one of them has the name, whole. It is to be opened anew.
-    fn copied(&self, files: &Files, store: u32, old: Guarded) -> Result<Guarded, StoreError> {
+    fn copied(&self, files: &Files, store: u32, old: PanicSafeDb) -> Result<PanicSafeDb, StoreError> {
         let made = self.make_with(files, store, move |new| {
             let old = old.get()?.begin_read()?;
             copy_table(&old, new, META)?;
@@ -227,10 +227,10 @@ impl SideFile {
     pub fn tidied(
         &self,
         (files, store): (&Files, u32),
-        db: Guarded,
+        db: PanicSafeDb,
         held: u64,
         last: &mut Option<Size>,
-    ) -> Option<Guarded> {
+    ) -> Option<PanicSafeDb> {
         let size = || Size { used: files.used_bytes(self.name), held };
         let before = size();
         if !before.is_sparse(*last) {
@@ -259,7 +259,7 @@ impl SideFile {
     }
 
     /// Makes the file itself smaller, page by page, where the disk has no room for a copy.
-    fn compacted(&self, files: &Files, store: u32) -> Result<Guarded, StoreError> {
+    fn compacted(&self, files: &Files, store: u32) -> Result<PanicSafeDb, StoreError> {
         let mut db = self.open(files, store)?;
         let path = files.path_of(self.name);
         guarded(&path, || {

@@ -26,7 +26,7 @@ use crate::{
     store::{
         disk::{
             Files,
-            guard::{Guarded, guarded},
+            guard::{PanicSafeDb, guarded},
             overlay::Overlay,
         },
         error::StoreError,
@@ -180,7 +180,8 @@ pub fn journal(files: &Files, store: Option<u32>) -> Journal {
         let overlay =
             Overlay::new(files.open_to_read(FILE)?).map_err(|error| StoreError::io(&path, error))?;
         let look = || -> Result<Journal, redb::Error> {
-            let db = Guarded::new(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay)?);
+            let db =
+                PanicSafeDb::new(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay)?);
             let owner = number(db.get()?, "store")?;
             if owner.is_none() || owner != store.map(u64::from) {
                 return Ok(Journal::default());

@@ -21,7 +21,7 @@ use super::file::{SideFile, Size};
 use crate::store::{
     disk::{
         Files,
-        guard::{Guarded, guarded, guarded_redb},
+        guard::{PanicSafeDb, guarded, guarded_redb},
     },
     error::StoreError,
 };
@@ -45,7 +45,7 @@ enum State {
     Shut,
     /// There is none: it was looked for, or set aside as damaged.
     Absent,
-    Open(Guarded),
+    Open(PanicSafeDb),
     /// For good.
     Closed,
 }

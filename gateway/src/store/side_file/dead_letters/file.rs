@@ -17,7 +17,7 @@ use super::{
 use crate::store::{
     disk::{
         Files,
-        guard::{Guarded, guarded_redb as guarded},
+        guard::{PanicSafeDb, guarded_redb as guarded},
         overlay::Overlay,
     },
     record::Record,
@@ -61,7 +61,7 @@ pub(super) fn looked_at(files: &Files, name: &str) -> Option<(u64, u32)> {
     let overlay = Overlay::new(files.open_to_read(name).ok()?).ok()?;
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    let db = guarded(|| Ok(Guarded::new(builder.create_with_backend(overlay)?))).ok()?;
+    let db = guarded(|| Ok(PanicSafeDb::new(builder.create_with_backend(overlay)?))).ok()?;
     let (format, store) = guarded(|| meta_of(db.get()?)).ok()?;
     format.map(|format| (format, store as u32))
 }

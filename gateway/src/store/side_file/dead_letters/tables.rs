@@ -175,7 +175,7 @@ impl<'t> Tables<'t> {
         Ok(Letter::decode(value.value())?.tries)
     }
 
-    /// Mends what belongs to a letter that is not in its table any more.
+    /// Keeps the other tables right for a letter that is not in its table any more.
     fn forget(&mut self, value: &[u8]) -> Result<(), redb::Error> {
         let letter = Letter::decode(value)?;
         self.places.remove((letter.uplink, letter.offset))?;

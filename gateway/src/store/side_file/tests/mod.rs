@@ -271,9 +271,9 @@ fn a_file_that_takes_much_more_than_it_holds_is_copied_and_none_of_it_is_lost_wh
 }
 
 #[test]
-fn after_it_was_closed_or_the_plug_was_pulled_everything_says_closed() {
+fn after_it_was_closed_or_the_power_was_cut_everything_says_closed() {
     for file in ALL {
-        let ends: [fn(&Bench, &LazyDb); 2] = [|_, db| db.close(), |bench, _| bench.files.plug().pull()];
+        let ends: [fn(&Bench, &LazyDb); 2] = [|_, db| db.close(), |bench, _| bench.files.power().cut()];
         for (end, is_open) in ends.into_iter().flat_map(|end| [(end, true), (end, false)]) {
             let bench = Bench::holding(file, 5);
             let db = bench.db();
