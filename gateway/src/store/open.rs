@@ -235,7 +235,7 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
             }
             Ok(None) => end_min = end_min.max(behind(*first)),
             Err(error) if error.is_damage() => {
-                tracing::error!(%error, "the last segment is damaged: going on without it, and mending it");
+                tracing::error!(%error, "the last segment is damaged: going on without it, and repairing it");
                 faults.push(Fault::Damaged { first: *first, why: error.to_string() });
                 end_min = end_min.max(behind(*first));
             }

@@ -78,7 +78,7 @@ impl Beside<'_> {
                 report.find(Verdict::Unchecked, error.to_string(), None, "verify with that version");
             }
             Err(error) => {
-                report.find(Verdict::Unchecked, error.to_string(), None, "mend the cause and verify again");
+                report.find(Verdict::Unchecked, error.to_string(), None, "fix the cause and verify again");
             }
         }
         report

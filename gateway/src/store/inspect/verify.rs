@@ -177,7 +177,7 @@ impl<'a> Verify<'a> {
     fn fault(&self, place: Place, error: &StoreError, report: &mut FileReport) {
         let range = place.end.map(|end| place.first..end);
         if !error.is_damage() {
-            report.find(Verdict::Unchecked, error.to_string(), range, "mend the cause and verify again");
+            report.find(Verdict::Unchecked, error.to_string(), range, "fix the cause and verify again");
             return;
         }
         self.tell_damaged(place, &error.to_string());

@@ -16,8 +16,7 @@ use redb::{Database, ReadableDatabase};
 use super::{
     dropped::{self, Dropped},
     file::{self, FILE, FORMAT, OLD_FILE, SIDE_FILE},
-    tables::Found,
-    tables::{META, NEWEST_SEGMENT, Tables},
+    tables::{Found, META, NEWEST_SEGMENT, Tables},
 };
 use crate::store::{
     disk::{Files, guard::guarded},
