@@ -30,7 +30,7 @@ pub const SIDE_FILE: SideFile = SideFile {
     damaged_name: DAMAGED_FILE,
     format: 2,
     format_oldest: 1,
-    make_tables: |new| Ok(drop(new.open_table(COMMANDS)?)),
+    make_tables: |new| new.open_table(COMMANDS).map(drop).map_err(redb::Error::from),
     copy_tables: |old, new| copy_table(old, new, COMMANDS),
     check_rows: |db| each(db, |_, _| ()),
 };
