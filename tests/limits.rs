@@ -10,7 +10,7 @@ use std::{
 };
 
 /// Rooms whose state somebody outside can make grow.
-const ROOMS: [&str; 6] = ["ingest", "http", "store", "uplink", "fleet", "catalog"];
+const ROOMS: [&str; 7] = ["ingest", "broker", "http", "store", "uplink", "fleet", "catalog"];
 /// Types of what counts.
 const COUNTS: [&str; 5] = ["usize", "u64", "u32", "u16", "u8"];
 /// Keys outside of `[limits]` that bound what outsiders make grow.

@@ -7,11 +7,11 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::{
+    broker::Bus,
     clock,
     ingest::{
         Payload, Route, Settings,
         access::Permit,
-        bus::Bus,
         session::{Now, Opening, Session, Sink},
     },
     store::{Record, Watermark},

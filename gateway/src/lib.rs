@@ -6,6 +6,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod broker;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
@@ -15,6 +16,7 @@ pub mod http;
 pub mod ingest;
 pub mod printable;
 pub mod regular_file;
+pub mod routing;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

@@ -18,12 +18,12 @@ use std::{
 
 use random::Random;
 use tidegate::{
+    broker::Bus,
     catalog::{Catalog, Decoder, JSON_BYTES_MAX, Lock, Values, from_hex, lint_birth},
     clock, config,
     ingest::{
         self, ListenerSettings, Payload, Route, Settings,
         access::{Acl, Users, acl::Subject},
-        bus::Bus,
         session::{Now, OUT_BYTES_MAX, Opening, Session, Sink},
         topics,
     },

@@ -5,10 +5,9 @@ use std::{path::Path, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate::{
+    broker::CONNECTED_WILLS_BYTES_MAX,
     clock,
-    ingest::{
-        self, ListenerSettings, Payload, Route, Settings, bus::CONNECTED_WILLS_BYTES_MAX, places::WAITING_MAX,
-    },
+    ingest::{self, ListenerSettings, Payload, Route, Settings, places::WAITING_MAX},
     store::{self, Store},
 };
 use tokio::{

@@ -17,9 +17,7 @@
 
 pub mod access;
 pub mod acks;
-pub mod admission;
 pub mod buffer;
-pub mod bus;
 pub mod codec;
 mod connection;
 pub mod error;
@@ -29,7 +27,7 @@ mod level;
 pub mod listener;
 pub mod meters;
 mod origin;
-mod output;
+pub(crate) mod output;
 pub mod packet;
 mod parse;
 pub mod places;
@@ -47,9 +45,11 @@ pub mod tls;
 pub mod topics;
 mod websocket;
 
-pub use admission::{Payload, Route};
 pub use error::Fault;
 pub use listener::{BindError, Bound, Ends, bind, run};
 pub use reload::{Reload, Reloadable};
 pub use settings::{BadSettings, ListenerSettings, Protocol, Settings};
 pub use tls::{ClientCert, TlsSettings};
+
+pub use crate::routing::{Payload, Route};
+use crate::{broker as bus, routing as admission};

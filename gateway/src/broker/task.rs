@@ -52,7 +52,7 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Distributes what the log has from `position` on until `shutdown`, and saves then.
-pub(in super::super) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: CancellationToken) {
+pub(crate) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: CancellationToken) {
     let Ends { intake, view, outbox, .. } = ends;
     let follower = view.follow(position);
     let mut at_work = AtWork {

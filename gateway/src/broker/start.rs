@@ -11,7 +11,7 @@ use crate::{
 
 /// Takes up what was kept, and gives the offset from which to follow the log: to be called before a client is let in,
 /// whose session might be among what was kept.
-pub(in super::super) async fn restore(bus: &Bus, ends: &Ends) -> u64 {
+pub(crate) async fn restore(bus: &Bus, ends: &Ends) -> u64 {
     let position = load(bus, &ends.view).await;
     ends.view.hold(Holder::Sessions, position);
     bus.expire_sessions(clock::steady_ms());

@@ -6,7 +6,7 @@ use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 use tokio::time::timeout;
 
 use super::*;
-use crate::ingest::bus::WAIT_MAX;
+use crate::broker::WAIT_MAX;
 
 const COUNT: usize = 5000;
 const LIMIT: Duration = Duration::from_secs(20);

@@ -1,7 +1,10 @@
 //! What subscriptions may take in memory, all sessions together.
 
 use super::{House, out, packet, text};
-use crate::ingest::{Settings, bus::SUBSCRIPTIONS_BYTES_MAX, session::Session};
+use crate::{
+    broker::SUBSCRIPTIONS_BYTES_MAX,
+    ingest::{Settings, session::Session},
+};
 
 /// 64 levels, as long as a filter may be, and nobody else's.
 fn long_filter(number: usize) -> String {

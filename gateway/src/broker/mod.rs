@@ -21,7 +21,7 @@
 mod commands;
 mod ended;
 pub mod filters;
-pub(super) mod in_log;
+pub(crate) mod in_log;
 mod keep;
 mod mailbox;
 mod message;
@@ -60,25 +60,27 @@ pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
 use outbound::AllOwed;
 pub use outbound::{Peer, Received, Written};
-pub(super) use outgoing::{put_number, put_pubrel};
+pub(crate) use outgoing::{put_number, put_pubrel};
 pub use patience::{PATIENCE_MAX, PATIENCE_PART, Patience, WAIT_MAX};
 pub use refusals::Bound;
 pub use route::Routed;
 pub use sessions::Resumed;
 pub use share::QUEUED_BYTES_MAX;
-pub(super) use start::restore;
+pub(crate) use start::restore;
 pub use system::Traffic;
-pub(super) use task::run;
-pub(super) use turn::COPIES_IN_A_TURN;
+pub(crate) use task::run;
+pub(crate) use turn::COPIES_IN_A_TURN;
 pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
 
-use super::{
-    meters::{Doublings, Repeats},
-    output::Output,
-    settings::Settings,
-    topics,
+use crate::{
+    ingest::{
+        meters::{Doublings, Repeats},
+        output::Output,
+        settings::Settings,
+        topics,
+    },
+    store::SessionChange,
 };
-use crate::store::SessionChange;
 use route::Takers;
 
 /// Bytes of all subscriptions together: ten thousand devices with one of their own each.

@@ -3,10 +3,8 @@
 use super::{Incoming, Staged, Wanted, message::Message, task::AtWork};
 use crate::{
     clock::Now,
-    ingest::{
-        admission::{self, Verdict},
-        topics,
-    },
+    ingest::topics,
+    routing::{self, Verdict},
     store::{AppendError, Batch, Record},
 };
 
@@ -22,7 +20,7 @@ impl AtWork {
         let properties = will.all_properties();
         let published = will.record(now.wall_ms, &properties);
         let (mut batch, mut in_log) = (Batch::default(), None);
-        match admission::judge(&will.topic, &will.payload, routes) {
+        match routing::judge(&will.topic, &will.payload, routes) {
             Verdict::Store { kind, events, urgent, device_level, .. } => {
                 batch.push(&Record { kind, events, urgent, device_level, ..published });
             }
