@@ -174,9 +174,8 @@ fn wrong_arrows(source: &Source) -> Vec<String> {
     };
     let used = used_rooms(source);
     let is_tied = |other: &str| TIED.contains(&(room, other));
-    let wrong = used
-        .iter()
-        .filter(|other| *other != room && !allowed.contains(&other.as_str()) && !is_tied(other));
+    let wrong =
+        used.iter().filter(|other| *other != room && !allowed.contains(&other.as_str()) && !is_tied(other));
     wrong.map(|other| format!("{}: {room} must not use {other}", source.path)).collect()
 }
 
