@@ -17,8 +17,9 @@ use tokio::sync::{Notify, futures::Notified};
 
 use super::{outbound::Outbound, replay::Replays};
 use crate::{
-    ingest::{access::identity::ANONYMOUS, meters::Doublings},
+    ingest::access::identity::ANONYMOUS,
     store::{SessionRow, SubscriptionRow},
+    telemetry::Doublings,
 };
 
 /// A client that comes back is told at once that its session goes on if the file would keep the session for so long from now on, in

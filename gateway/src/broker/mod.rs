@@ -34,6 +34,7 @@ mod replay;
 mod retained;
 mod route;
 mod sessions;
+pub mod settings;
 mod share;
 mod start;
 mod system;
@@ -65,6 +66,7 @@ pub use patience::{PATIENCE_MAX, PATIENCE_PART, Patience, WAIT_MAX};
 pub use refusals::Bound;
 pub use route::Routed;
 pub use sessions::Resumed;
+pub use settings::Settings;
 pub use share::QUEUED_BYTES_MAX;
 pub(crate) use start::restore;
 pub use system::Traffic;
@@ -73,13 +75,9 @@ pub(crate) use turn::COPIES_IN_A_TURN;
 pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
 
 use crate::{
-    ingest::{
-        meters::{Doublings, Repeats},
-        output::Output,
-        settings::Settings,
-        topics,
-    },
-    store::SessionChange,
+    ingest::{output::Output, topics},
+    store::{Intake, Outbox, SessionChange, Store, View},
+    telemetry::{Doublings, Repeats},
 };
 use route::Takers;
 
@@ -88,13 +86,37 @@ pub const SUBSCRIPTIONS_BYTES_MAX: usize = 12 * 1024 * 1024;
 /// What a shared subscription begins with: section 4.8.2.
 const SHARE: &str = "$share/";
 
+/// The store's ends that the broker needs.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// The way in.
+    pub intake: Intake,
+    /// What local subscribers get comes from here.
+    pub view: View,
+    /// Commands to devices.
+    pub outbox: Outbox,
+    /// Clients that had QoS 2 packet ids pending at the start.
+    pub pending_clients: Vec<Box<str>>,
+}
+
+impl From<&Store> for Ends {
+    fn from(store: &Store) -> Self {
+        Ends {
+            intake: store.intake(),
+            view: store.view(),
+            outbox: store.outbox(),
+            pending_clients: store.pending_clients(),
+        }
+    }
+}
+
 /// Local subscribers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Bus(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    settings: Arc<Settings>,
+    settings: Settings,
     takers: RwLock<Takers>,
     sessions: Mutex<HashMap<Arc<str>, Arc<Mailbox>>>,
     /// Sessions that have subscribed, for the share of each.
@@ -212,7 +234,7 @@ pub enum Subscribed {
 impl Bus {
     /// Without subscribers.
     #[must_use]
-    pub fn new(settings: Arc<Settings>) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Bus(Arc::new(Inner {
             settings,
             takers: RwLock::default(),

@@ -1,10 +1,12 @@
 //! What local clients are refused for want of room, as the log tells it: to whom, which bound, its value, and the key that raises it.
 //!
-//! Told the first time and whenever it happened twice as often, by client and bound, as [`Repeats`] counts. What happens while something
+//! Told the first time and whenever it happened twice as often, by client and bound, as
+//! [`Repeats`](crate::telemetry::Repeats) counts. What happens while something
 //! is locked is noted as a [`Refusal`] and told after that.
 
-use super::{Bus, QUEUED_BYTES_MAX, SUBSCRIPTIONS_BYTES_MAX, message::Message, outbound::Limits};
-use crate::ingest::settings::Settings;
+use super::{
+    Bus, QUEUED_BYTES_MAX, SUBSCRIPTIONS_BYTES_MAX, message::Message, outbound::Limits, settings::Settings,
+};
 
 /// A bound that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

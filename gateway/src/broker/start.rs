@@ -2,10 +2,9 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::Bus;
+use super::{Bus, Ends};
 use crate::{
     clock,
-    ingest::listener::Ends,
     store::{Holder, View},
 };
 

@@ -17,7 +17,7 @@ use std::sync::{
 };
 
 use super::{Bus, message::Message};
-use crate::ingest::{session::Counts, topics::SYSTEM};
+use crate::ingest::topics::SYSTEM;
 
 /// How often subscribers get them, in milliseconds.
 const SAY_MS: u64 = 10_000;
@@ -48,13 +48,12 @@ impl Traffic {
         self.connected.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// What one read held, and what was answered since the one before.
-    pub fn count(&self, counts: &Counts) {
-        for (count, n) in [
-            (&self.received, counts.publishes + counts.other_packets),
-            (&self.sent, counts.answers),
-            (&self.publishes_received, counts.publishes),
-        ] {
+    /// Packets that one read held, those that were answered since the one before, and how many of the
+    /// former are publishes.
+    pub fn count(&self, received: u64, sent: u64, publishes: u64) {
+        for (count, n) in
+            [(&self.received, received), (&self.sent, sent), (&self.publishes_received, publishes)]
+        {
             if n > 0 {
                 count.fetch_add(n, Ordering::Relaxed);
             }

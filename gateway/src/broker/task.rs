@@ -25,10 +25,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, keep::Save, message::Message, patience::Patience, route::Routed, turn::Turn};
+use super::{Bus, Ends, keep::Save, message::Message, patience::Patience, route::Routed, turn::Turn};
 use crate::{
     clock,
-    ingest::listener::Ends,
     store::{Block, Follower, Holder, Intake, Outbox, ReadError, StoreError, View, Watermark},
     telemetry,
 };

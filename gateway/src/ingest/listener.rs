@@ -20,10 +20,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    bus::{self, Bus},
     connection::{Shared, serve},
     large::LargeRoom,
-    meters::{Meters, Told},
+    meters::Meters,
     origin::Origin,
     places::{Place, Places},
     registry::{Kick, Registry},
@@ -33,8 +32,10 @@ use super::{
     websocket,
 };
 use crate::{
+    broker::{self, Bus, Ends},
     clock::{self, now},
-    store::{Intake, Outbox, Store, View},
+    store::Intake,
+    telemetry::LogOnce,
 };
 
 /// Connections that the kernel keeps for the accept loop, if its own limit (`net.core.somaxconn`) allows: as many as come in
@@ -149,19 +150,19 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
     let intake = store.intake.clone();
     let places = Places::new(&settings);
     let settings = Arc::new(settings);
-    let bus = Bus::new(settings.clone());
+    let bus = Bus::new(settings.broker());
     let shared = Arc::new(Shared {
         registry: Arc::new(Registry::new(settings.connections_max)),
         settings,
         bus: bus.clone(),
         meters: Meters::new(bus.traffic()),
-        told: Told::default(),
+        told: LogOnce::default(),
         large: LargeRoom::default(),
     });
-    let position = bus::restore(&bus, &store).await;
+    let position = broker::restore(&bus, &store).await;
     // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
     let bus_shutdown = CancellationToken::new();
-    let mut distributing = tokio::spawn(bus::run(bus.clone(), store, position, bus_shutdown.clone()));
+    let mut distributing = tokio::spawn(broker::run(bus.clone(), store, position, bus_shutdown.clone()));
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = bus.opened() => {}
@@ -200,30 +201,6 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
 fn resume(ended: Result<(), tokio::task::JoinError>) {
     if let Err(panicked) = ended {
         std::panic::resume_unwind(panicked.into_panic());
-    }
-}
-
-/// The store's ends that the door needs.
-#[derive(Debug, Clone)]
-pub struct Ends {
-    /// The way in.
-    pub intake: Intake,
-    /// What local subscribers get comes from here.
-    pub view: View,
-    /// Commands to devices.
-    pub outbox: Outbox,
-    /// Clients that had QoS 2 packet ids pending at the start.
-    pub pending_clients: Vec<Box<str>>,
-}
-
-impl From<&Store> for Ends {
-    fn from(store: &Store) -> Self {
-        Ends {
-            intake: store.intake(),
-            view: store.view(),
-            outbox: store.outbox(),
-            pending_clients: store.pending_clients(),
-        }
     }
 }
 

@@ -46,10 +46,13 @@ pub mod topics;
 mod websocket;
 
 pub use error::Fault;
-pub use listener::{BindError, Bound, Ends, bind, run};
+pub use listener::{BindError, Bound, bind, run};
 pub use reload::{Reload, Reloadable};
 pub use settings::{BadSettings, ListenerSettings, Protocol, Settings};
 pub use tls::{ClientCert, TlsSettings};
 
-pub use crate::routing::{Payload, Route};
 use crate::{broker as bus, routing as admission};
+pub use crate::{
+    broker::Ends,
+    routing::{Payload, Route},
+};

@@ -12,6 +12,7 @@ use super::{
     tls::{ClientCert, TlsSettings},
     topics,
 };
+use crate::broker;
 use crate::store::record::{HEAD_BYTES, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, RECORD_BYTES_MAX};
 
 /// Clients connected at a time, by default: at 10 KB each, 100 MB when all of them are busy with nothing.
@@ -42,19 +43,6 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub const STORE_FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes read from such a client between two pauses at most: with the pause, what a client that publishes on gets to send.
 pub const STORE_FULL_READ_MAX: usize = 1024 * 1024;
-/// Sessions remembered while their client is away, by default: more, and the oldest is forgotten.
-pub const SESSIONS_MAX: usize = 10_000;
-/// Subscriptions per client, by default: Home Assistant has a thousand, one by one. What all of them take is bounded beside that, by
-/// bytes.
-pub const SUBSCRIPTIONS_MAX: usize = 10_000;
-/// Messages queued for one session, by default.
-pub const QUEUED_MESSAGES_MAX: usize = 1000;
-/// Bytes queued for one session, by default.
-pub const QUEUED_BYTES_MAX: usize = 1024 * 1024;
-/// Retained messages, by default.
-pub const RETAINED_MESSAGES_MAX: usize = 10_000;
-/// Bytes of the retained messages, by default.
-pub const RETAINED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Least `publishes_per_s_max`: what one read of a small buffer holds is made up for within a minute, before a client
 /// takes the gateway for dead.
 pub const PUBLISHES_PER_S_LEAST: u32 = 10;
@@ -198,6 +186,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
+        let broker = broker::Settings::default();
         Settings {
             connections_max: CONNECTIONS_MAX,
             waiting_max: places::WAITING_MAX,
@@ -209,12 +198,12 @@ impl Default for Settings {
             publishes_per_s_max: None,
             bytes_per_s_max: None,
             topics: topics::Limits::default(),
-            subscriptions_max: SUBSCRIPTIONS_MAX,
-            sessions_max: SESSIONS_MAX,
-            queued_messages_max: QUEUED_MESSAGES_MAX,
-            queued_bytes_max: QUEUED_BYTES_MAX,
-            retained_messages_max: RETAINED_MESSAGES_MAX,
-            retained_bytes_max: RETAINED_BYTES_MAX,
+            subscriptions_max: broker.subscriptions_max,
+            sessions_max: broker.sessions_max,
+            queued_messages_max: broker.queued_messages_max,
+            queued_bytes_max: broker.queued_bytes_max,
+            retained_messages_max: broker.retained_messages_max,
+            retained_bytes_max: broker.retained_bytes_max,
             packet_bytes_max: PACKET_BYTES_MAX,
             inflight_max: INFLIGHT_MAX,
             connect_timeout: CONNECT_TIMEOUT,
@@ -250,6 +239,21 @@ pub enum BadSettings {
 }
 
 impl Settings {
+    /// Those of the local subscribers.
+    #[must_use]
+    pub fn broker(&self) -> broker::Settings {
+        broker::Settings {
+            topics: self.topics,
+            subscriptions_max: self.subscriptions_max,
+            sessions_max: self.sessions_max,
+            queued_messages_max: self.queued_messages_max,
+            queued_bytes_max: self.queued_bytes_max,
+            retained_messages_max: self.retained_messages_max,
+            retained_bytes_max: self.retained_bytes_max,
+            routes: self.routes.clone(),
+        }
+    }
+
     /// Checks that this can be served.
     ///
     /// # Errors

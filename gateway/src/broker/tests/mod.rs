@@ -80,7 +80,7 @@ impl House {
         let settings = Arc::new(settings);
         let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, steady_ms: 1_000_000 };
         let identity = "owner".into();
-        House { bus: Bus::new(settings.clone()), settings, now, rows: Rows::default(), identity }
+        House { bus: Bus::new(settings.broker()), settings, now, rows: Rows::default(), identity }
     }
 
     /// Connects with MQTT 5, these CONNECT properties, and gives whether a session was there.

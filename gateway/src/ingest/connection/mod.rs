@@ -34,7 +34,7 @@ use super::{
     error::Fault,
     inlet::{Inlet, Room},
     large::LargeRoom,
-    meters::{Meters, Told},
+    meters::Meters,
     origin::Origin,
     places::Place,
     quota::{self, Quota},
@@ -47,6 +47,7 @@ use super::{
 use crate::{
     clock::{self, now},
     store::{Intake, Watermark},
+    telemetry::LogOnce,
 };
 use accept::next_policy;
 pub(super) use ending::CLOSE_TIMEOUT;
@@ -64,7 +65,7 @@ pub(crate) struct Shared {
     pub registry: Arc<Registry>,
     pub bus: Bus,
     pub meters: Meters,
-    pub told: Told,
+    pub told: LogOnce,
     pub large: LargeRoom,
 }
 
@@ -356,11 +357,11 @@ mod tests {
         };
         let seat = registry.enter("c".into(), entering, Kick::new(&shutdown)).unwrap();
         let shared = Arc::new(Shared {
-            bus: Bus::new(settings.clone()),
+            bus: Bus::new(settings.broker()),
             settings,
             registry,
             meters: Meters::default(),
-            told: Told::default(),
+            told: LogOnce::default(),
             large: LargeRoom::default(),
         });
 

@@ -93,7 +93,7 @@ impl Rig {
         });
         let settings = Settings { inflight_max: 3, routes: routes.into(), ..Settings::default() };
         let settings = Arc::new(settings);
-        let mut session = Session::new(settings.clone(), Bus::new(settings), now);
+        let mut session = Session::new(settings.clone(), Bus::new(settings.broker()), now);
         session.set_permit(Permit::all());
         Rig { session, list: List::default(), now, appended: 0 }
     }

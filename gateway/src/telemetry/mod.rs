@@ -6,6 +6,8 @@
 //!
 //! Logs go to standard error, one line each whatever a client puts into it, as [`LOG_VARIABLE`] says. Nothing is sent anywhere.
 
+mod log_once;
+
 use std::{
     cell::Cell,
     io::IsTerminal,
@@ -24,6 +26,8 @@ use tracing_subscriber::{
     },
     util::SubscriberInitExt as _,
 };
+
+pub use log_once::{Doublings, LOGGED_MAX, LogOnce, Repeats};
 
 use crate::printable;
 
