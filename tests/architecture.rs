@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Pure: the rows that it wants kept are others' to write.
     ("catalog", &[]),
     // Follows the log.
-    ("fleet", &["store", "catalog", "clock", "telemetry"]),
+    ("fleet", &["broker", "store", "catalog", "clock", "telemetry"]),
     // Which record a publish becomes.
     ("routing", &["store"]),
     // Local subscribers; follows the log.
@@ -34,7 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["ingest", "store", "uplink", "http", "clock", "regular_file"]),
     (
         "supervisor",
-        &["ingest", "store", "uplink", "http", "config", "catalog", "fleet", "clock", "telemetry"],
+        &["ingest", "broker", "store", "uplink", "http", "config", "catalog", "fleet", "clock", "telemetry"],
     ),
     // `status` reads what `http` writes, by the same type; `users` writes the file that `ingest` reads.
     (

@@ -18,7 +18,7 @@
 //! messages and bytes. All sessions together have [`QUEUED_BYTES_MAX`], of which each may use an equal share: a slow one loses its own copies.
 //! Everything here is in memory and does not wait; the task that follows the log is in `task`.
 
-mod commands;
+mod direct;
 mod ended;
 pub mod filters;
 pub(crate) mod in_log;
@@ -56,6 +56,7 @@ use parking_lot::{Mutex, RwLock};
 use tidegate_protocol::{Leaf, Topic};
 use tokio::sync::{Notify, Semaphore, watch};
 
+pub use direct::{Acknowledged, HandedOver};
 pub use in_log::{Pair, Staged};
 pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
@@ -76,7 +77,7 @@ pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, W
 
 use crate::{
     ingest::{output::Output, topics},
-    store::{Intake, Outbox, SessionChange, Store, View},
+    store::{Intake, SessionChange, Store, View},
     telemetry::{Doublings, Repeats},
 };
 use route::Takers;
@@ -93,20 +94,13 @@ pub struct Ends {
     pub intake: Intake,
     /// What local subscribers get comes from here.
     pub view: View,
-    /// Commands to devices.
-    pub outbox: Outbox,
     /// Clients that had QoS 2 packet ids pending at the start.
     pub pending_clients: Vec<Box<str>>,
 }
 
 impl From<&Store> for Ends {
     fn from(store: &Store) -> Self {
-        Ends {
-            intake: store.intake(),
-            view: store.view(),
-            outbox: store.outbox(),
-            pending_clients: store.pending_clients(),
-        }
+        Ends { intake: store.intake(), view: store.view(), pending_clients: store.pending_clients() }
     }
 }
 
@@ -136,10 +130,12 @@ struct Inner {
     wills: Mutex<wills::Wills>,
     /// Room for the wills of clients that are connected, in bytes.
     will_room: Arc<Semaphore>,
-    /// What devices made of commands.
-    answers: Mutex<Vec<commands::Answer>>,
-    /// A session came for which commands may wait.
+    /// What was handed over and acknowledged.
+    acknowledged: Mutex<Vec<direct::Acknowledged>>,
+    /// A session came for which something may wait that is handed over.
     has_arrivals: AtomicBool,
+    /// One of these two changed.
+    direct: Notify,
     /// Grows with every save: see [`Bus::saved`].
     saved: watch::Sender<u64>,
     /// What was kept is taken up again.
@@ -249,8 +245,9 @@ impl Bus {
             unsaved: Mutex::new(Unsaved { number: 1, ..Unsaved::default() }),
             wills: Mutex::default(),
             will_room: Arc::new(Semaphore::new(wills::CONNECTED_BYTES_MAX)),
-            answers: Mutex::default(),
+            acknowledged: Mutex::default(),
             has_arrivals: AtomicBool::new(false),
+            direct: Notify::new(),
             saved: watch::Sender::new(0),
             is_open: watch::Sender::new(false),
             catches_up: AtomicBool::new(false),
@@ -330,7 +327,7 @@ impl Bus {
             mailbox.ring();
         }
         if matches!(Topic::parse(filter), Ok(Topic { leaf: Leaf::Command, .. })) {
-            self.arrived();
+            self.note_arrival();
         }
         let keeps = mailbox.state().outbound.keeps();
         Subscribed::Yes { save: keeps.then(|| self.soil(mailbox, true)) }
@@ -410,8 +407,8 @@ impl Bus {
             let mut state = mailbox.state();
             (state.outbound.acknowledge(packet_id), state.outbound.keeps())
         };
-        if let Some(message) = message.filter(|message| message.command.is_some()) {
-            self.answered(&message, reason);
+        if let Some(message) = message {
+            self.note_acknowledged(&message, reason);
         }
         self.settled(mailbox, keeps, false);
     }

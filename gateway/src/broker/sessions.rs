@@ -130,7 +130,7 @@ impl Bus {
         let save = (expiry_s > 0 || !is_in_file).then(|| self.soil(mailbox, !is_in_file));
         mailbox.ring();
         if mailbox.is_subscriber() {
-            self.arrived();
+            self.note_arrival();
         }
         if is_in_file { self.save_under_way() } else { save }
     }

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Bus, Ends, keep::Save, message::Message, patience::Patience, route::Routed, turn::Turn};
 use crate::{
     clock,
-    store::{Block, Follower, Holder, Intake, Outbox, ReadError, StoreError, View, Watermark},
+    store::{Block, Follower, Holder, Intake, ReadError, StoreError, View, Watermark},
     telemetry,
 };
 
@@ -52,7 +52,7 @@ const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Distributes what the log has from `position` on until `shutdown`, and saves then.
 pub(crate) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: CancellationToken) {
-    let Ends { intake, view, outbox, .. } = ends;
+    let Ends { intake, view, .. } = ends;
     let follower = view.follow(position);
     let mut at_work = AtWork {
         saved_position: follower.position(),
@@ -67,12 +67,7 @@ pub(crate) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: Cancellat
         fails: false,
         ticks: 0,
         passed_over: 0,
-        commands: outbox.changed(),
-        awaits_replies: false,
-        outbox,
     };
-    // One that waits may have been on its way when the gateway died, and its reply be in the log.
-    at_work.awaits_replies = at_work.outbox.pending_count() > 0 || at_work.has_unanswered();
     at_work.catch_up(&shutdown).await;
     at_work.run(&shutdown).await;
     at_work.finish().await;
@@ -80,10 +75,6 @@ pub(crate) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: Cancellat
 
 pub(super) struct AtWork {
     pub(super) bus: Bus,
-    pub(super) outbox: Outbox,
-    commands: watch::Receiver<u64>,
-    /// A reply may come.
-    pub(super) awaits_replies: bool,
     view: View,
     pub(super) intake: Intake,
     watermark: watch::Receiver<Watermark>,
@@ -154,16 +145,10 @@ impl AtWork {
                 _ = tick.tick() => {
                     self.tick();
                     self.note_routed();
-                    self.settle().await;
-                    self.hand_out();
                 }
-                () = self.bus.0.bell.notified() => self.rung().await,
+                () = self.bus.0.bell.notified() => self.rung(),
                 // The sender is in the intake, which is here: this ends with a commit.
                 _ = self.watermark.changed(), if self.bus.0.in_log.is_waiting() => self.note_routed(),
-                changed = self.commands.changed() => match changed {
-                    Ok(()) => self.hand_out(),
-                    Err(_) => return,
-                },
                 block = self.follower.next() => match block {
                     Ok(block) => {
                         self.route(&block, from).await;
@@ -183,7 +168,7 @@ impl AtWork {
 
     async fn route(&mut self, block: &Block, from: u64) {
         let is_idle = self.bus.is_idle();
-        if is_idle && !self.awaits_replies && !block.has_retained() {
+        if is_idle && !block.has_retained() {
             return;
         }
         let mut turn = Turn::default();
@@ -200,9 +185,6 @@ impl AtWork {
                 if let Some(reader) = reader {
                     self.patience.wait_for(&self.bus, &reader).await;
                 }
-            }
-            if self.is_reply(&record) {
-                self.note_reply(&record).await;
             }
         }
     }
@@ -230,15 +212,11 @@ impl AtWork {
         let _ = self.bus.forget_packet_ids(&self.intake);
     }
 
-    async fn rung(&mut self) {
+    fn rung(&mut self) {
         self.forget_packet_ids();
         self.note_routed();
         if self.bus.is_save_urgent() {
             self.save();
-        }
-        self.settle().await;
-        if self.bus.0.has_arrivals.load(Ordering::Acquire) {
-            self.hand_out();
         }
     }
 
@@ -318,7 +296,6 @@ impl AtWork {
 
     /// The last save.
     async fn finish(&mut self) {
-        self.settle().await;
         // A will that is published is not to be published again by the next start.
         let committed_at = self.bus.wills_durable_at();
         let mut watermark = self.intake.watermark();

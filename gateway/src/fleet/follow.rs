@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Applied, Fleet, Reused, Sent,
+    commands::reply::{self, Reply},
     saved::{self, Save},
 };
 use crate::{
@@ -126,7 +127,7 @@ impl AtWork {
                 result = ended(&mut self.saving) => self.saved(result),
                 _ = ticks.tick() => self.tick(),
                 block = self.follower.next() => match block {
-                    Ok(block) => self.apply(&block),
+                    Ok(block) => self.apply(&block).await,
                     Err(ReadError::Closed) => return stop.cancelled().await,
                     Err(error) => {
                         tracing::error!("the devices cannot be followed: {error}; trying on");
@@ -137,8 +138,19 @@ impl AtWork {
         }
     }
 
-    fn apply(&mut self, block: &Block) {
+    async fn apply(&mut self, block: &Block) {
+        let replies = self.learn(block);
+        // What waits for the position need not wait for a disk.
+        self.fleet.shared.position.send_replace(self.follower.position());
+        if !replies.is_empty() {
+            reply::note(&self.outbox, replies).await;
+        }
+    }
+
+    /// Takes in what the block says of devices. Gives the replies in it that may be to a command.
+    fn learn(&mut self, block: &Block) -> Vec<Reply> {
         let from = *self.fleet.shared.position.borrow();
+        let (replies_from, mut replies, mut is_expected) = (self.fleet.shared.replies_from, vec![], None);
         let boot_ms = clock::reading().boot_ms;
         let mut state = self.fleet.shared.state.lock();
         for (offset, record) in block.records_from(from) {
@@ -153,6 +165,13 @@ impl AtWork {
                     }
                     tell_reused(device, boot, reused);
                 }
+                Applied::Reply { device } => {
+                    let mut is_expected =
+                        || *is_expected.get_or_insert_with(|| reply::is_expected(&self.outbox));
+                    if offset >= replies_from && is_expected() {
+                        replies.push(Reply::of(device, &record));
+                    }
+                }
                 Applied::Malformed { device, sent, why, times, is_told } => {
                     counter!(telemetry::DEVICE_FAULTS, "sent" => sent.as_str()).increment(1);
                     if is_told {
@@ -161,8 +180,7 @@ impl AtWork {
                 }
             }
         }
-        drop(state);
-        self.fleet.shared.position.send_replace(self.follower.position());
+        replies
     }
 
     fn tick(&mut self) {

@@ -5,6 +5,7 @@
 //!  log ──────┼─ births, statuses ─▶ presence, boots, times ┐
 //!  followed  └─ frames ───▶ numbers: lost, missing, late   ┴─▶ Fleet ─▶ uplinks (times), HTTP (devices)
 //!                 ├─ of kinds that nobody announced: the device is asked for its birth, by a command
+//!                 ├─ replies: noted with their commands
 //!                 ├─ of numbers that were used before: told, counted, marked
 //!                 └─ what cannot be read: told, counted, shown with the device
 //! ```
@@ -14,6 +15,7 @@
 //!
 //! Limits: [`DEVICES_MAX`] devices, [`BOOTS_MAX`] boots of each, [`RUNS_MAX`] runs of missing numbers of each.
 
+pub mod commands;
 mod device;
 mod faults;
 mod follow;
@@ -55,6 +57,8 @@ pub struct Fleet {
 struct Shared {
     state: Mutex<State>,
     position: watch::Sender<u64>,
+    /// Replies before this one are of a time of which nobody knows which commands there were.
+    replies_from: u64,
 }
 
 impl fmt::Debug for Fleet {
@@ -68,7 +72,7 @@ impl fmt::Debug for Fleet {
 impl Default for Fleet {
     fn default() -> Self {
         let state = Mutex::new(State::default());
-        Self { shared: Arc::new(Shared { state, position: watch::Sender::new(0) }) }
+        Self { shared: Arc::new(Shared { state, position: watch::Sender::new(0), replies_from: 0 }) }
     }
 }
 
@@ -80,7 +84,7 @@ impl Fleet {
     /// # Errors
     /// [`StoreError`]: a newer version wrote what was kept, which is as it was, or the store cannot be read.
     pub fn open(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Self, StoreError> {
-        let (mut state, position) = saved::load(view, catalog, reading)?;
+        let saved::Loaded { mut state, position, replies_from } = saved::load(view, catalog, reading)?;
         view.hold(Holder::Fleet, position);
         let save = saved::gather(&mut state, &[], position);
         if let Err(error) = view.save_fleet(&save.changes, position) {
@@ -88,7 +92,11 @@ impl Fleet {
             save.give_back(&mut state);
         }
         Ok(Self {
-            shared: Arc::new(Shared { state: Mutex::new(state), position: watch::Sender::new(position) }),
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                position: watch::Sender::new(position),
+                replies_from,
+            }),
         })
     }
 

@@ -30,12 +30,23 @@ pub struct Save {
     is_journal_changed: bool,
 }
 
+/// What was kept, or a beginning.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is known of the devices.
+    pub state: State,
+    /// Where to follow the log from.
+    pub position: u64,
+    /// From where on a reply may be to a command that is kept.
+    pub replies_from: u64,
+}
+
 /// All that was kept, and the position to follow the log from. The catalog's rows go to the catalog, and the journal to the
 /// store's timeline, with this first look at the clocks.
 ///
 /// # Errors
 /// [`StoreError`]: a newer version wrote it, or the store is closed.
-pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State, u64), StoreError> {
+pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Loaded, StoreError> {
     let kept = match view.load_fleet() {
         Err(error @ (StoreError::Format { .. } | StoreError::Closed)) => return Err(error),
         // No figure is worth a gateway that takes nothing in.
@@ -48,8 +59,9 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State,
     let Some(kept) = kept else {
         let begin = view.begin()?.offset;
         let mut state = State::new(HashMap::new(), view.timeline().clone(), begin == 0);
-        state.begin(Journal::default(), reading, view.end().offset);
-        return Ok((state, begin));
+        let end = view.end().offset;
+        state.begin(Journal::default(), reading, end);
+        return Ok(Loaded { state, position: begin, replies_from: end });
     };
     let KeptFleet { position, has_past, devices, machine_boots, definitions, sets, announced } = kept;
     let mut wrong = 0;
@@ -78,7 +90,7 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State,
     }
     let mut state = State::new(known, view.timeline().clone(), has_past);
     state.begin(journal, reading, view.end().offset);
-    Ok((state, position))
+    Ok(Loaded { state, position, replies_from: position })
 }
 
 /// What there is to be kept, with what is left of the catalog's rows.

@@ -65,6 +65,11 @@ pub enum Applied<'a> {
         /// What it has of numbers that were used before.
         reused: Reused,
     },
+    /// A reply, which may be to a command.
+    Reply {
+        /// Whose.
+        device: &'a str,
+    },
     /// Something that cannot be read.
     Malformed {
         /// Whose.
@@ -155,7 +160,8 @@ impl State {
                 Ok(_) => Applied::Nothing,
                 Err(why) => self.malformed(name, Sent::Frame, &why, received),
             },
-            Leaf::Command | Leaf::Reply => Applied::Nothing,
+            Leaf::Reply => Applied::Reply { device: name },
+            Leaf::Command => Applied::Nothing,
         }
     }
 

@@ -147,10 +147,21 @@ async fn load(address: SocketAddr, protocol: Protocol, settings: TlsSettings) ->
 /// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of all ports are one
 /// set: a client id is connected once.
 pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: CancellationToken) {
+    let broker = Bus::new(settings.broker());
+    run_with(ports, store, broker, settings, shutdown).await;
+}
+
+/// The same with a broker that others use as well.
+pub async fn run_with(
+    ports: Vec<Bound>,
+    store: Ends,
+    bus: Bus,
+    settings: Settings,
+    shutdown: CancellationToken,
+) {
     let intake = store.intake.clone();
     let places = Places::new(&settings);
     let settings = Arc::new(settings);
-    let bus = Bus::new(settings.broker());
     let shared = Arc::new(Shared {
         registry: Arc::new(Registry::new(settings.connections_max)),
         settings,

@@ -46,7 +46,7 @@ pub mod topics;
 mod websocket;
 
 pub use error::Fault;
-pub use listener::{BindError, Bound, bind, run};
+pub use listener::{BindError, Bound, bind, run, run_with};
 pub use reload::{Reload, Reloadable};
 pub use settings::{BadSettings, ListenerSettings, Protocol, Settings};
 pub use tls::{ClientCert, TlsSettings};

@@ -1,8 +1,8 @@
 //! Wires the rooms, starts them, and stops them in the order of the flow.
 //!
 //! ```text
-//! start   store opens, with what is known of devices ─▶ ports are bound ─▶ uplinks ─▶ ingest ─▶ reload ─▶ http, fleet
-//! stop    ingest ─▶ uplinks and replays ─▶ fleet ─▶ store closes ─▶ http        each with a grace period, 10 s in all
+//! start   store opens, with what is known of devices ─▶ ports are bound ─▶ uplinks ─▶ commands, ingest ─▶ reload ─▶ http, fleet
+//! stop    ingest ─▶ commands ─▶ uplinks and replays ─▶ fleet ─▶ store closes ─▶ http        each with a grace period, 10 s in all
 //! ```
 //!
 //! A store that fails to write acknowledges nothing, says so on `/readyz`, and recovers by itself: the process stays up. When
@@ -34,6 +34,7 @@ use inside::Inside;
 use task::{Failure, Task, fail};
 
 use crate::{
+    broker::Bus,
     catalog::Catalog,
     clock,
     config::Settings,
@@ -119,6 +120,8 @@ pub struct Gateway {
     uplinks: Vec<Task>,
     replays: Replays,
     ingest: Task,
+    /// Gives devices their commands.
+    commands: Task,
     reload: Task,
     http: Task,
     /// Ends what of the commands to devices has expired.
@@ -176,8 +179,14 @@ impl Gateway {
             store: Mutex::new(Some(store)),
         });
         watch_store(ends.intake.watermark(), inside.clone(), failure.clone());
-        let ingest =
-            Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, ends, settings.ingest, stop));
+        let broker = Bus::new(settings.ingest.broker());
+        let commands = {
+            let (broker, outbox) = (broker.clone(), outbox.clone());
+            Task::spawn("commands".into(), &failure, |stop| fleet::commands::run(broker, outbox, stop))
+        };
+        let ingest = Task::spawn("ingest".into(), &failure, |stop| {
+            ingest::run_with(doors, ends, broker, settings.ingest, stop)
+        });
         let reload = Task::spawn("reload".into(), &failure, |stop| reload.run(stop));
         let Knowledge { catalog, fleet } = knowledge;
         let http_address = window.address();
@@ -199,7 +208,19 @@ impl Gateway {
             Task::spawn("fleet".into(), &failure, |stop| fleet::run(fleet, catalog, outbox, view, stop))
         };
         let expiry = Task::spawn("expiry".into(), &failure, |stop| expire(outbox, stop));
-        Self { inside, uplinks, replays, ingest, reload, http, expiry, fleet, http_address, failure }
+        Self {
+            inside,
+            uplinks,
+            replays,
+            ingest,
+            commands,
+            reload,
+            http,
+            expiry,
+            fleet,
+            http_address,
+            failure,
+        }
     }
 
     fn announce(&self) {
@@ -272,6 +293,7 @@ impl Gateway {
         self.reload.stop.cancel();
         self.expiry.stop.cancel();
         self.ingest.stop(INGEST_GRACE).await;
+        self.commands.stop.cancel();
         for uplink in &self.uplinks {
             uplink.stop.cancel();
         }
@@ -285,6 +307,7 @@ impl Gateway {
             tracing::warn!("the replays did not stop within {UPLINK_GRACE:?}: they are left");
         }
         self.expiry.stop(left()).await;
+        self.commands.stop(left()).await;
         self.fleet.stop(left().max(FLEET_GRACE)).await;
         let store = self.inside.store.lock().take();
         if let Some(store) = store {
@@ -304,9 +327,8 @@ impl Gateway {
         }
         self.replays.stop(CRASH_GRACE).await;
         // Nothing can be acknowledged any more: what is left is to get the ports back.
-        for task in
-            self.uplinks.into_iter().chain([self.ingest, self.reload, self.http, self.expiry, self.fleet])
-        {
+        let others = [self.ingest, self.commands, self.reload, self.http, self.expiry, self.fleet];
+        for task in self.uplinks.into_iter().chain(others) {
             task.stop(CRASH_GRACE).await;
         }
     }
