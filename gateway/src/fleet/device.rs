@@ -21,7 +21,7 @@ use super::{
     gaps::Gaps,
     presence::{Presence, Said},
     reuse::Reuse,
-    time::{BootTime, Stamp},
+    time::BootTime,
 };
 use crate::clock::journal::{Journal, Located, Moment};
 
@@ -195,12 +195,19 @@ impl Device {
         Reused { events: brought.again, times: if began { reuse.times } else { 0 } }
     }
 
-    /// The time of an event that was received at `received_ms`, in milliseconds since 1970; `None` where nothing is known but that.
-    pub fn stamp(&mut self, boot: u32, uptime_ms: u64, received_ms: u64, journal: &Journal) -> Option<Stamp> {
+    /// What is known of the time of a boot, and a time by the wall clock before which it cannot have begun.
+    #[must_use]
+    pub fn time_of(&self, boot: u32, journal: &Journal) -> Option<(BootTime, Option<i64>)> {
         let before = boot.checked_sub(1).and_then(|number| self.boot(number));
         let end_before_ms = before.and_then(|before| before.time.earliest_ms(before.uptime_ms, journal));
-        let boot = self.boots.iter_mut().find(|known| known.boot == boot)?;
-        boot.time.stamp(uptime_ms, received_ms, journal, end_before_ms)
+        Some((self.boot(boot)?.time.clone(), end_before_ms))
+    }
+
+    /// Times of this boot were given by a copy of what is known of it.
+    pub fn note_given(&mut self, boot: u32, copy: &BootTime) {
+        if let Some(boot) = self.boots.iter_mut().find(|known| known.boot == boot) {
+            boot.time.note_given(copy);
+        }
     }
 
     /// Whether it is there.

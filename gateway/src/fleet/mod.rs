@@ -19,6 +19,7 @@ pub mod commands;
 mod device;
 mod faults;
 mod follow;
+mod frame;
 mod gaps;
 mod presence;
 mod ranges;
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 pub use device::{BOOTS_MAX, Device, Reused};
 pub use faults::{Faults, Sent};
 pub use follow::run;
+pub use frame::FrameTimes;
 pub use gaps::RUNS_MAX;
 pub use presence::{Presence, SILENT_AFTER_MS};
 pub use state::{Applied, DEVICES_MAX, State, Totals};
@@ -106,11 +108,16 @@ impl Fleet {
         self.shared.position.subscribe()
     }
 
-    /// The time of an event: of a device's boot, at an uptime, in the record at `offset` that says it was received at
-    /// `received_ms`.
+    /// What is known of the times of a frame's events, taken once for all of them: of a device's boot, in
+    /// the record at `offset` that says it was received at `received_ms`.
     #[must_use]
-    pub fn stamp(&self, device: &str, boot: u32, uptime_ms: u64, offset: u64, received_ms: u64) -> Stamp {
-        self.shared.state.lock().stamp(device, boot, uptime_ms, offset, received_ms)
+    pub fn frame(&self, device: &str, boot: u32, offset: u64, received_ms: u64) -> FrameTimes {
+        self.shared.state.lock().frame(device, boot, offset, received_ms)
+    }
+
+    /// The frame's events have their times: what comes later keeps to their order.
+    pub fn note_given(&self, device: &str, times: &FrameTimes) {
+        self.shared.state.lock().note_given(device, times);
     }
 
     /// When the record at `offset` was received, milliseconds since 1970, by what is known of the gateway's clock now.
@@ -125,15 +132,6 @@ impl Fleet {
         self.shared.state.lock().devices().get(device)?.kinds.map(|(_, schema_set)| schema_set)
     }
 
-    /// In the record at `offset`, events of this boot of a device whose number is below this one have a number that another event
-    /// has as well; 0 if none has.
-    #[must_use]
-    pub fn reused_below(&self, device: &str, boot: u32, offset: u64) -> u32 {
-        let state = self.shared.state.lock();
-        let reuse = state.devices().get(device).and_then(|device| device.reuse.as_ref());
-        reuse.map_or(0, |reuse| reuse.below(boot, offset))
-    }
-
     /// Every device at a glance, by name.
     #[must_use]
     pub fn list(&self, reading: &Reading) -> DeviceList {
@@ -144,5 +142,54 @@ impl Fleet {
     #[must_use]
     pub fn show(&self, device: &str, reading: &Reading) -> Option<DeviceSheet> {
         view::show(&self.shared.state.lock(), device, reading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_protocol::FrameWriter;
+
+    use super::*;
+    use crate::store::{Kind, Record};
+
+    #[test]
+    fn events_of_a_frame_get_their_times_without_a_lock_and_in_their_order() {
+        let fleet = Fleet::default();
+        let mut frame = [0; 1024];
+        let mut writer = FrameWriter::new(&mut frame, 7, 0, 3, false);
+        (0..60).for_each(|n| writer.push(n * 1000, 0, &[]).unwrap());
+        let frame = writer.finish();
+        let record = |topic, kind, payload| Record {
+            kind,
+            events: 1,
+            retain: false,
+            qos: 1,
+            local: false,
+            device_level: None,
+            urgent: false,
+            received_ms: 1_700_000_000_000,
+            client: "barn",
+            topic,
+            properties: &[],
+            payload,
+        };
+        {
+            let mut state = fleet.shared.state.lock();
+            let reading = Reading { boot_id: [1; 16], boot_ms: 100_000, wall_ms: 1_700_000_000_000 };
+            state.begin(crate::clock::Journal::default(), &reading, 0);
+            state.apply(0, &record("tg/barn/e", Kind::Frame, frame));
+        }
+        let mut times = fleet.frame("barn", 3, 0, 1_700_000_000_000);
+        let mut others = State::default();
+        std::mem::swap(&mut others, &mut fleet.shared.state.lock());
+        // Whoever has the lock, and for however long: no event waits for it.
+        let locked = fleet.shared.state.lock();
+        let stamps: Vec<_> = (0..60).map(|n| times.stamp(n * 1000)).collect();
+        drop(locked);
+        let one_by_one: Vec<_> =
+            (0..60).map(|n| others.stamp("barn", 3, n * 1000, 0, 1_700_000_000_000)).collect();
+        assert_eq!(stamps, one_by_one);
+        assert!(stamps.is_sorted_by_key(|stamp| stamp.time_ms));
+        assert_eq!(stamps[0].quality, Quality::Bounded);
     }
 }

@@ -13,8 +13,9 @@ use tidegate_protocol::{Birth, FrameHead, Leaf, Status, Topic};
 use super::{
     device::{Device, Reused},
     faults::Sent,
+    frame::FrameTimes,
     presence::Presence,
-    time::{Quality, Stamp},
+    time::Stamp,
 };
 use crate::{
     clock::{
@@ -180,11 +181,34 @@ impl State {
 
     /// The time of an event.
     pub fn stamp(&mut self, device: &str, boot: u32, uptime_ms: u64, offset: u64, received_ms: u64) -> Stamp {
-        let received_ms = self.received(offset, received_ms);
-        let Self { devices, journal, .. } = self;
-        let known =
-            devices.get_mut(device).and_then(|device| device.stamp(boot, uptime_ms, received_ms, journal));
-        known.unwrap_or(Stamp { time_ms: received_ms, uncertainty_ms: None, quality: Quality::Received })
+        let mut times = self.frame(device, boot, offset, received_ms);
+        let stamp = times.stamp(uptime_ms);
+        self.note_given(device, &times);
+        stamp
+    }
+
+    /// What is known of the times of a frame, which is of a device's boot and in the record at `offset`
+    /// that says it was received at `received_ms`.
+    #[must_use]
+    pub fn frame(&self, device: &str, boot: u32, offset: u64, received_ms: u64) -> FrameTimes {
+        let device = self.devices.get(device);
+        let reuse = device.and_then(|device| device.reuse.as_ref());
+        let (time, end_before_ms) = device.and_then(|device| device.time_of(boot, &self.journal)).unzip();
+        FrameTimes {
+            time,
+            boot,
+            end_before_ms: end_before_ms.flatten(),
+            journal: self.journal.clone(),
+            received_ms: self.received(offset, received_ms),
+            reused_below: reuse.map_or(0, |reuse| reuse.below(boot, offset)),
+        }
+    }
+
+    /// Times were given to events of a frame of `device`.
+    pub fn note_given(&mut self, device: &str, times: &FrameTimes) {
+        if let (Some(device), Some(time)) = (self.devices.get_mut(device), &times.time) {
+            device.note_given(times.boot, time);
+        }
     }
 
     /// When a record was received, by what is known of the gateway's clock now.
