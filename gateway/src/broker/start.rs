@@ -5,14 +5,14 @@ use std::{collections::HashSet, sync::Arc};
 use super::{Bus, Ends};
 use crate::{
     clock,
-    store::{Holder, View},
+    store::{LOCAL_SUBSCRIBERS, View},
 };
 
 /// Takes up what was kept, and gives the offset from which to follow the log: to be called before a client is let in,
 /// whose session might be among what was kept.
 pub(crate) async fn restore(bus: &Bus, ends: &Ends) -> u64 {
     let position = load(bus, &ends.view).await;
-    ends.view.hold(Holder::Sessions, position);
+    ends.view.hold(LOCAL_SUBSCRIBERS, position);
     bus.expire_sessions(clock::steady_ms());
     // What "session present" would not be said of begins anew.
     let known: HashSet<_> = bus.0.sessions.lock().keys().cloned().collect();

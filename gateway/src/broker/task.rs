@@ -20,7 +20,6 @@ use std::{
 use metrics::{counter, gauge};
 use tokio::{
     sync::watch,
-    task::JoinHandle,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Bus, Ends, keep::Save, message::Message, patience::Patience, route::Routed, turn::Turn};
 use crate::{
     clock,
-    store::{Block, Follower, Holder, Intake, ReadError, StoreError, View, Watermark},
+    store::{Block, Checkpointed, Intake, LOCAL_SUBSCRIBERS, ReadError, StoreError, View, Watermark},
     telemetry,
 };
 
@@ -53,10 +52,9 @@ const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Distributes what the log has from `position` on until `shutdown`, and saves then.
 pub(crate) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: CancellationToken) {
     let Ends { intake, view, .. } = ends;
-    let follower = view.follow(position);
+    let log = view.consume(LOCAL_SUBSCRIBERS, position);
     let mut at_work = AtWork {
-        saved_position: follower.position(),
-        follower,
+        log,
         bus,
         view,
         watermark: intake.watermark(),
@@ -64,7 +62,6 @@ pub(crate) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: Cancellat
         mark: None,
         patience: Patience::default(),
         saving: None,
-        fails: false,
         ticks: 0,
         passed_over: 0,
     };
@@ -81,11 +78,9 @@ pub(super) struct AtWork {
     /// Not routed yet.
     mark: Option<Mark>,
     patience: Patience,
-    follower: Follower,
-    saving: Option<Saving>,
-    saved_position: u64,
-    /// The last save failed: the next one comes with a tick.
-    fails: bool,
+    log: Checkpointed,
+    /// What is in the save that is under way.
+    saving: Option<Save>,
     /// Since the last save.
     ticks: u32,
     passed_over: u64,
@@ -97,24 +92,18 @@ struct Mark {
     end: u64,
 }
 
-struct Saving {
-    save: Save,
-    position: u64,
-    done: JoinHandle<Result<(), StoreError>>,
-}
-
 impl AtWork {
     /// Routes what the log holds since the last save, and opens the door then: whoever connects finds its session, and gets
     /// nothing that was published before it subscribed.
     async fn catch_up(&mut self, shutdown: &CancellationToken) {
         let end = self.view.end().offset;
         self.bus.0.catches_up.store(true, Ordering::Relaxed);
-        while self.follower.position() < end {
-            let from = self.follower.position();
+        while self.log.position() < end {
+            let from = self.log.position();
             let block = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                block = self.follower.next() => block,
+                block = self.log.next() => block,
             };
             match block {
                 Ok(block) => self.route(&block, from).await,
@@ -137,11 +126,11 @@ impl AtWork {
         let mut tick = interval(tick());
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let from = self.follower.position();
+            let from = self.log.position();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                ended = ended(&mut self.saving) => self.saved(ended),
+                ended = self.log.saved() => self.saved(ended),
                 _ = tick.tick() => {
                     self.tick();
                     self.note_routed();
@@ -149,7 +138,7 @@ impl AtWork {
                 () = self.bus.0.bell.notified() => self.rung(),
                 // The sender is in the intake, which is here: this ends with a commit.
                 _ = self.watermark.changed(), if self.bus.0.in_log.is_waiting() => self.note_routed(),
-                block = self.follower.next() => match block {
+                block = self.log.next() => match block {
                     Ok(block) => {
                         self.route(&block, from).await;
                         self.note_routed();
@@ -191,7 +180,7 @@ impl AtWork {
 
     /// Lets go of those who wait for what is routed by now.
     fn note_routed(&mut self) {
-        let (position, in_log) = (self.follower.position(), &self.bus.0.in_log);
+        let (position, in_log) = (self.log.position(), &self.bus.0.in_log);
         if let Some(mark) = self.mark.take_if(|mark| mark.end <= position) {
             in_log.note_routed(mark.committed);
         }
@@ -230,10 +219,10 @@ impl AtWork {
         self.count();
         self.bus.say_figures(now.steady_ms);
         self.ticks += 1;
-        let behind = self.follower.position() - self.saved_position;
+        let behind = self.log.unsaved_records();
         let is_place_due = self.ticks >= SAVE_POSITION_AFTER_TICKS
             || behind >= SAVE_POSITION_AFTER_RECORDS
-            || self.view.is_hold_in_the_way(Holder::Sessions);
+            || self.log.is_in_the_way();
         let is_due =
             (self.ticks >= SAVE_AFTER_TICKS && self.bus.has_unsaved()) || (behind > 0 && is_place_due);
         if is_due || self.bus.is_save_urgent() {
@@ -244,11 +233,11 @@ impl AtWork {
     /// Saves often enough for what a start routes again to stay small, and waits for the save before if need be.
     async fn keep_up(&mut self) {
         let after = SAVE_AFTER_BYTES.min(self.bus.queued_bytes_max() / SAVE_AFTER_PART);
-        if self.bus.0.unsaved_bytes.load(Ordering::Relaxed) < after || self.fails {
+        if self.bus.0.unsaved_bytes.load(Ordering::Relaxed) < after || self.log.has_failed() {
             return;
         }
         if self.saving.is_some() {
-            let result = ended(&mut self.saving).await;
+            let result = self.log.saved().await;
             self.saved(result);
         }
         self.save();
@@ -261,36 +250,23 @@ impl AtWork {
         }
         self.ticks = 0;
         let committed = self.intake.watermark().borrow().committed;
-        let (mut save, position) = (self.bus.gather(committed), self.follower.position());
-        let (view, changes) = (self.view.clone(), std::mem::take(&mut save.changes));
-        let done = tokio::task::spawn_blocking(move || view.save_sessions(changes, position));
-        self.saving = Some(Saving { save, position, done });
+        let mut save = self.bus.gather(committed);
+        let changes = std::mem::take(&mut save.changes);
+        self.log.begin_save(move |view, position| view.save_sessions(changes, position));
+        self.saving = Some(save);
     }
 
     fn saved(&mut self, result: Result<(), StoreError>) {
-        let Some(Saving { save, position, .. }) = self.saving.take() else { return };
-        self.fails = result.is_err();
+        let Some(save) = self.saving.take() else { return };
         match result {
             Ok(()) => {
-                self.saved_position = position;
                 self.bus.note_saved(save);
                 if self.bus.is_save_urgent() {
                     self.save();
                 }
             }
-            Err(error) => {
-                if !matches!(error, StoreError::Closed) {
-                    tracing::error!("local subscribers' sessions cannot be saved: {error}; trying on");
-                }
-                if self.view.is_hold_in_the_way(Holder::Sessions) {
-                    // What devices send comes before what a crash would take from local subscribers now.
-                    tracing::warn!(
-                        "the store needs the room: should the gateway be killed now, local subscribers lose what it deletes"
-                    );
-                    self.view.hold(Holder::Sessions, position);
-                }
-                self.bus.note_not_saved();
-            }
+            // The next one comes with a tick.
+            Err(_) => self.bus.note_not_saved(),
         }
     }
 
@@ -303,16 +279,16 @@ impl AtWork {
         let _ = tokio::time::timeout(LAST_COMMIT_TIMEOUT, durable).await;
         for _ in 0..2 {
             if self.saving.is_some() {
-                let result = ended(&mut self.saving).await;
+                let result = self.log.saved().await;
                 self.saved(result);
             }
-            let moved = self.follower.position() > self.saved_position;
+            let moved = self.log.unsaved_records() > 0;
             if self.saving.is_none() && (self.bus.has_unsaved() || moved) {
                 self.save();
             }
         }
         if self.saving.is_some() {
-            let result = ended(&mut self.saving).await;
+            let result = self.log.saved().await;
             self.saved(result);
         }
     }
@@ -330,7 +306,7 @@ impl AtWork {
             ("too-large", take(&counts.too_large)),
             ("expired", take(&counts.expired)),
             ("denied", take(&counts.denied)),
-            ("deleted", self.follower.passed_over() - self.passed_over),
+            ("deleted", self.log.passed_over() - self.passed_over),
         ] {
             if count > 0 {
                 counter!(telemetry::LOCAL_DROPPED, "reason" => reason).increment(count);
@@ -338,7 +314,7 @@ impl AtWork {
             }
         }
         self.bus.0.traffic.delivered(delivered, dropped);
-        self.passed_over = self.follower.passed_over();
+        self.passed_over = self.log.passed_over();
         let sessions = self.bus.0.sessions.lock();
         let queued: usize = sessions.values().map(|mailbox| mailbox.state().outbound.queued()).sum();
         gauge!(telemetry::LOCAL_SESSIONS).set(sessions.len() as f64);
@@ -351,12 +327,4 @@ impl AtWork {
 fn tick() -> Duration {
     fail::fail_point!("bus-tick", |ms| ms.and_then(|ms| ms.parse().ok()).map_or(TICK, Duration::from_millis));
     TICK
-}
-
-/// The end of the save that is under way. Cancel-safe.
-async fn ended(saving: &mut Option<Saving>) -> Result<(), StoreError> {
-    match saving {
-        Some(saving) => (&mut saving.done).await.unwrap_or(Err(StoreError::Closed)),
-        None => std::future::pending().await,
-    }
 }

@@ -47,7 +47,7 @@ pub use view::{BootItem, DeviceItem, DeviceList, DeviceSheet, FaultItem, Run};
 use crate::{
     catalog::Catalog,
     clock::Reading,
-    store::{Holder, StoreError, View},
+    store::{FLEET, StoreError, View},
 };
 
 /// What is known of the devices. Clones are the same fleet.
@@ -87,8 +87,8 @@ impl Fleet {
     /// [`StoreError`]: a newer version wrote what was kept, which is as it was, or the store cannot be read.
     pub fn open(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Self, StoreError> {
         let saved::Loaded { mut state, position, replies_from } = saved::load(view, catalog, reading)?;
-        view.hold(Holder::Fleet, position);
-        let save = saved::gather(&mut state, &[], position);
+        view.hold(FLEET, position);
+        let save = saved::gather(&mut state, &[]);
         if let Err(error) = view.save_fleet(&save.changes, position) {
             tracing::warn!("the look at the clocks is not saved: {error}; trying on");
             save.give_back(&mut state);

@@ -24,8 +24,6 @@ use crate::{
 pub struct Save {
     /// The rows.
     pub changes: Vec<FleetChange>,
-    /// The log up to here is in them.
-    pub position: u64,
     devices: HashSet<Box<str>>,
     is_journal_changed: bool,
 }
@@ -94,7 +92,7 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Loaded,
 }
 
 /// What there is to be kept, with what is left of the catalog's rows.
-pub fn gather(state: &mut State, rows: &[Row], position: u64) -> Save {
+pub fn gather(state: &mut State, rows: &[Row]) -> Save {
     let (devices, is_journal_changed) = state.take_changed();
     let mut changes = vec![FleetChange::HasPast(state.has_past())];
     changes.extend(rows.iter().map(change));
@@ -107,7 +105,7 @@ pub fn gather(state: &mut State, rows: &[Row], position: u64) -> Save {
     if let Some(current) = state.journal().current() {
         changes.push(FleetChange::MachineBoot(current.0 % BOOTS_MAX, encode(current)));
     }
-    Save { changes, position, devices, is_journal_changed }
+    Save { changes, devices, is_journal_changed }
 }
 
 impl Save {

@@ -50,8 +50,9 @@ pub use intake::{
     pace::{self, WearBudget},
 };
 pub use kept::{ForgetError, forget_uplink_in};
-pub use log::Holder;
+pub use log::hold::{FLEET, LOCAL_SUBSCRIBERS};
 pub use read::{
+    checkpointed::Checkpointed,
     follow::Follower,
     reader::{ReadError, Reader},
     scan::{Point, Scan},
@@ -149,10 +150,10 @@ impl Store {
         let outbox = Outbox::open(&of_log.files, of_log.store, max_bytes, of_log.timeline.clone())?;
         let log = Arc::new(opened.log);
         // Before the first deletion. One that cannot be read now is looked at again by who takes it up, and says so.
-        let places = [(Holder::Fleet, log.fleet.position()), (Holder::Sessions, log.sessions.position())];
-        for (holder, place) in places {
+        let places = [(FLEET, log.fleet.position()), (LOCAL_SUBSCRIBERS, log.sessions.position())];
+        for (consumer, place) in places {
             if let Ok(Some(position)) = place {
-                log.set_hold(holder, position);
+                log.holds.set(consumer, position);
             }
         }
         if let Ok(Some(retention)) = log.fleet.retention() {

@@ -1,4 +1,5 @@
-//! Following the log from elsewhere, as it grows: what local subscribers get. No cursor, and no hold on what is stored.
+//! Following the log from elsewhere, as it grows. No cursor, and no hold on what is stored: see
+//! `checkpointed`.
 //!
 //! ```text
 //!   next() ─▶ newest blocks, from memory ─▶ segments, some at a time, where it is behind
@@ -33,6 +34,8 @@ const MENDING_MAX: Duration = Duration::from_secs(10);
 /// Follows the log.
 #[derive(Debug)]
 pub struct Follower {
+    /// Who follows, as the log says it.
+    name: &'static str,
     log: Arc<Log>,
     view: View,
     end: watch::Receiver<End>,
@@ -45,11 +48,12 @@ pub struct Follower {
 }
 
 impl View {
-    /// Follows the log from `position` on, or from its end if that lies behind.
+    /// Follows the log as `name` from `position` on, or from its end if that lies behind.
     #[must_use]
-    pub fn follow(&self, position: u64) -> Follower {
+    pub fn follow(&self, name: &'static str, position: u64) -> Follower {
         let position = position.min(self.end().offset);
         Follower {
+            name,
             log: self.log.clone(),
             view: self.clone(),
             end: self.log.end(),
@@ -118,7 +122,7 @@ impl Follower {
                 tokio::time::sleep(MENDING_LOOKED_AT_EVERY).await;
                 return Ok(());
             }
-            tracing::warn!("local subscribers miss a segment that cannot be read: {error}");
+            tracing::warn!("{}: a segment that cannot be read is missed: {error}", self.name);
         }
         self.mending_since = None;
         if scan.blocks.is_empty() {
