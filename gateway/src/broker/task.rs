@@ -103,7 +103,7 @@ impl AtWork {
             let block = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                block = self.log.next() => block,
+                block = self.log.follower.next() => block,
             };
             match block {
                 Ok(block) => self.route(&block, from).await,
@@ -130,7 +130,7 @@ impl AtWork {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                ended = self.log.saved() => self.saved(ended),
+                ended = self.log.saves.ended() => self.saved(ended),
                 _ = tick.tick() => {
                     self.tick();
                     self.note_routed();
@@ -138,7 +138,7 @@ impl AtWork {
                 () = self.bus.0.bell.notified() => self.rung(),
                 // The sender is in the intake, which is here: this ends with a commit.
                 _ = self.watermark.changed(), if self.bus.0.in_log.is_waiting() => self.note_routed(),
-                block = self.log.next() => match block {
+                block = self.log.follower.next() => match block {
                     Ok(block) => {
                         self.route(&block, from).await;
                         self.note_routed();
@@ -222,7 +222,7 @@ impl AtWork {
         let behind = self.log.unsaved_records();
         let is_place_due = self.ticks >= SAVE_POSITION_AFTER_TICKS
             || behind >= SAVE_POSITION_AFTER_RECORDS
-            || self.log.is_in_the_way();
+            || self.log.saves.is_hold_in_the_way();
         let is_due =
             (self.ticks >= SAVE_AFTER_TICKS && self.bus.has_unsaved()) || (behind > 0 && is_place_due);
         if is_due || self.bus.is_save_urgent() {
@@ -233,11 +233,11 @@ impl AtWork {
     /// Saves often enough for what a start routes again to stay small, and waits for the save before if need be.
     async fn keep_up(&mut self) {
         let after = SAVE_AFTER_BYTES.min(self.bus.queued_bytes_max() / SAVE_AFTER_PART);
-        if self.bus.0.unsaved_bytes.load(Ordering::Relaxed) < after || self.log.has_failed() {
+        if self.bus.0.unsaved_bytes.load(Ordering::Relaxed) < after || self.log.saves.has_failed() {
             return;
         }
         if self.saving.is_some() {
-            let result = self.log.saved().await;
+            let result = self.log.saves.ended().await;
             self.saved(result);
         }
         self.save();
@@ -279,7 +279,7 @@ impl AtWork {
         let _ = tokio::time::timeout(LAST_COMMIT_TIMEOUT, durable).await;
         for _ in 0..2 {
             if self.saving.is_some() {
-                let result = self.log.saved().await;
+                let result = self.log.saves.ended().await;
                 self.saved(result);
             }
             let moved = self.log.unsaved_records() > 0;
@@ -288,7 +288,7 @@ impl AtWork {
             }
         }
         if self.saving.is_some() {
-            let result = self.log.saved().await;
+            let result = self.log.saves.ended().await;
             self.saved(result);
         }
     }
@@ -306,7 +306,7 @@ impl AtWork {
             ("too-large", take(&counts.too_large)),
             ("expired", take(&counts.expired)),
             ("denied", take(&counts.denied)),
-            ("deleted", self.log.passed_over() - self.passed_over),
+            ("deleted", self.log.follower.passed_over() - self.passed_over),
         ] {
             if count > 0 {
                 counter!(telemetry::LOCAL_DROPPED, "reason" => reason).increment(count);
@@ -314,7 +314,7 @@ impl AtWork {
             }
         }
         self.bus.0.traffic.delivered(delivered, dropped);
-        self.passed_over = self.log.passed_over();
+        self.passed_over = self.log.follower.passed_over();
         let sessions = self.bus.0.sessions.lock();
         let queued: usize = sessions.values().map(|mailbox| mailbox.state().outbound.queued()).sum();
         gauge!(telemetry::LOCAL_SESSIONS).set(sessions.len() as f64);

@@ -121,9 +121,9 @@ impl AtWork {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                result = self.log.saved() => self.saved(result),
+                result = self.log.saves.ended() => self.saved(result),
                 _ = ticks.tick() => self.tick(),
-                block = self.log.next() => match block {
+                block = self.log.follower.next() => match block {
                     Ok(block) => self.apply(&block).await,
                     Err(ReadError::Closed) => return stop.cancelled().await,
                     Err(error) => {
@@ -197,7 +197,7 @@ impl AtWork {
             self.count(&reading);
         }
         let behind = self.log.unsaved_records();
-        let is_urgent = is_journal_changed || !self.rows.is_empty() || self.log.is_in_the_way();
+        let is_urgent = is_journal_changed || !self.rows.is_empty() || self.log.saves.is_hold_in_the_way();
         let is_due = behind > 0 && (self.ticks >= SAVE_AFTER_TICKS || behind >= SAVE_AFTER_RECORDS);
         if is_urgent || is_due {
             self.save();
@@ -232,11 +232,11 @@ impl AtWork {
     /// The last save.
     async fn finish(&mut self) {
         if self.saving.is_some() {
-            let result = self.log.saved().await;
+            let result = self.log.saves.ended().await;
             self.saved(result);
         }
         self.save();
-        let result = self.log.saved().await;
+        let result = self.log.saves.ended().await;
         self.saved(result);
     }
 

@@ -20,72 +20,79 @@ use tokio::task::JoinHandle;
 use super::{follow::Follower, reader::ReadError, view::View};
 use crate::store::{error::StoreError, record::row::Block};
 
-/// A consumer of the log that saves its position.
+/// A consumer of the log that saves its position. What it follows and what it saves are waited for side
+/// by side.
 #[derive(Debug)]
 pub struct Checkpointed {
+    /// What it follows.
+    pub follower: Follower,
+    /// What it saves.
+    pub saves: Saves,
+}
+
+/// The saves of a consumer, one at a time.
+#[derive(Debug)]
+pub struct Saves {
     name: &'static str,
     view: View,
-    follower: Follower,
     saved_position: u64,
-    saving: Option<Saving>,
+    under_way: Option<Save>,
     /// Saves that failed in a row.
     failures: u32,
 }
 
 #[derive(Debug)]
-struct Saving {
+struct Save {
     position: u64,
     done: JoinHandle<Result<(), StoreError>>,
 }
 
 impl View {
-    /// Follows the log as the consumer `name` from `position` on, up to which its saved state reaches; from
-    /// the end of the log if that lies behind.
+    /// Follows the log as the consumer `name` from `position` on, up to which its saved state reaches;
+    /// from the end of the log if that lies behind.
     #[must_use]
     pub fn consume(&self, name: &'static str, position: u64) -> Checkpointed {
         let follower = self.follow(name, position);
         let saved_position = follower.position();
-        Checkpointed { name, view: self.clone(), follower, saved_position, saving: None, failures: 0 }
+        let saves = Saves { name, view: self.clone(), saved_position, under_way: None, failures: 0 };
+        Checkpointed { follower, saves }
     }
 }
 
 impl Checkpointed {
-    /// The block that holds the record at [`Checkpointed::position`]: see [`Follower::next`]. Cancel-safe.
-    ///
-    /// # Errors
-    /// [`ReadError`]
-    pub async fn next(&mut self) -> Result<Arc<Block>, ReadError> {
-        self.follower.next().await
-    }
-
     /// Offset of the next record.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.follower.position()
     }
 
-    /// Records that could not be read any more, so far.
-    #[must_use]
-    pub fn passed_over(&self) -> u64 {
-        self.follower.passed_over()
-    }
-
     /// Records that were followed since the last save.
     #[must_use]
     pub fn unsaved_records(&self) -> u64 {
-        self.follower.position() - self.saved_position
+        self.follower.position() - self.saves.saved_position
     }
 
+    /// Begins a save of what was made of the log up to here, unless one is under way. `save` is given
+    /// the position that belongs to it, may block, and returns once all is durable.
+    pub fn begin_save(&mut self, save: impl FnOnce(&View, u64) -> Result<(), StoreError> + Send + 'static) {
+        if self.saves.under_way.is_some() {
+            return;
+        }
+        let (name, view, position) = (self.saves.name, self.saves.view.clone(), self.position());
+        let done = tokio::task::spawn_blocking(move || {
+            save(&view, position)?;
+            view.hold(name, position);
+            Ok(())
+        });
+        self.saves.under_way = Some(Save { position, done });
+    }
+}
+
+impl Saves {
     /// Whether the store needs the room of what is held for this consumer.
     #[must_use]
-    pub fn is_in_the_way(&self) -> bool {
+    pub fn is_hold_in_the_way(&self) -> bool {
         self.view.is_hold_in_the_way(self.name)
-    }
-
-    /// Whether a save is under way.
-    #[must_use]
-    pub fn is_saving(&self) -> bool {
-        self.saving.is_some()
     }
 
     /// Whether the last save failed.
@@ -94,30 +101,15 @@ impl Checkpointed {
         self.failures > 0
     }
 
-    /// Begins a save of what was made of the log up to here, unless one is under way. `save` is given the
-    /// position that belongs to it, may block, and returns once all is durable.
-    pub fn begin_save(&mut self, save: impl FnOnce(&View, u64) -> Result<(), StoreError> + Send + 'static) {
-        if self.saving.is_some() {
-            return;
-        }
-        let (name, view, position) = (self.name, self.view.clone(), self.position());
-        let done = tokio::task::spawn_blocking(move || {
-            save(&view, position)?;
-            view.hold(name, position);
-            Ok(())
-        });
-        self.saving = Some(Saving { position, done });
-    }
-
     /// The end of the save that is under way; waits for ever if there is none. Cancel-safe.
     ///
     /// # Errors
     /// [`StoreError`]: nothing of it was saved, and the log was told so at the 1st, 2nd, 4th, 8th time.
-    pub async fn saved(&mut self) -> Result<(), StoreError> {
-        let Some(Saving { position, done }) = &mut self.saving else { return pending().await };
+    pub async fn ended(&mut self) -> Result<(), StoreError> {
+        let Some(Save { position, done }) = &mut self.under_way else { return pending().await };
         let result = done.await.unwrap_or(Err(StoreError::Closed));
         let position = *position;
-        self.saving = None;
+        self.under_way = None;
         match &result {
             Ok(()) => (self.saved_position, self.failures) = (position, 0),
             Err(error) => self.note_failed(error, position),
@@ -131,7 +123,7 @@ impl Checkpointed {
         if !matches!(error, StoreError::Closed) && self.failures.is_power_of_two() {
             tracing::error!("{name}: what is known cannot be saved: {error}; trying on");
         }
-        if self.is_in_the_way() {
+        if self.is_hold_in_the_way() {
             tracing::warn!(
                 "{name}: the store needs the room of what is not saved: should the gateway be killed now, what it deletes is lost here"
             );
