@@ -13,12 +13,12 @@
 //! follows again what is not in it. A save that fails leaves the hold where it is, unless the store
 //! needs the room: what devices send comes before what a crash would take from this consumer then.
 
-use std::{future::pending, sync::Arc};
+use std::future::pending;
 
 use tokio::task::JoinHandle;
 
-use super::{follow::Follower, reader::ReadError, view::View};
-use crate::store::{error::StoreError, record::row::Block};
+use super::{follow::Follower, view::View};
+use crate::store::error::StoreError;
 
 /// A consumer of the log that saves its position. What it follows and what it saves are waited for side
 /// by side.
