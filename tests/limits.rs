@@ -178,7 +178,7 @@ fn every_bound_and_every_test_that_the_page_names_is_there() {
     assert!(wrong_bound("[limits] connections = 9", &config, &constants).is_some());
     assert!(wrong_bound("[limits] connections = 1000", &config, &constants).is_some());
     assert!(wrong_bound("[limit] connections = 10000", &config, &constants).is_some());
-    assert!(wrong_bound("ingest/places.rs WAITING_MAX = 1", &config, &constants).is_some());
+    assert!(wrong_bound("ingest/limiter.rs WAITING_MAX = 1", &config, &constants).is_some());
     assert!(wrong_bound("many", &config, &constants).is_some());
 }
 

@@ -7,10 +7,10 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::{
+    access::Permit,
     clock,
     ingest::{
         Payload, Route, Settings,
-        access::Permit,
         bus::Bus,
         session::{Now, Opening, Session, Sink},
     },

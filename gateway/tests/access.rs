@@ -13,10 +13,8 @@ use std::{
 };
 
 use tidegate::{
-    ingest::{
-        self, ListenerSettings, Payload, Route, Settings,
-        access::{Access, Acl, ClientIds, Files, Password, Policy, Stored, User, Users, edit},
-    },
+    access::{Access, Acl, ClientIds, Files, Password, Policy, Stored, User, Users, edit},
+    ingest::{self, ListenerSettings, Payload, Route, Settings},
     store::{self, Store},
     telemetry,
 };

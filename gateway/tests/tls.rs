@@ -28,11 +28,10 @@ use rustls::{
 };
 use tempfile::TempDir;
 use tidegate::{
+    access::{Access, Acl, Policy, Users},
     clock, config,
-    ingest::{
-        self, ClientCert, ListenerSettings, Reload, Settings, TlsSettings,
-        access::{Access, Acl, Policy, Users},
-    },
+    ingest::{self, ClientCert, ListenerSettings, Settings, TlsSettings},
+    reload::Reload,
     store::{self, Store},
     telemetry,
 };

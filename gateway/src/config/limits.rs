@@ -12,7 +12,10 @@ use super::{
     quantity,
     typed::{self, Text},
 };
-use crate::ingest::{self, large, settings as door, topics};
+use crate::{
+    ingest::{self, connection::large, settings as door},
+    mqtt::topics,
+};
 
 /// More than one machine has file descriptors for.
 const CONNECTIONS_MOST: i64 = 1_000_000;

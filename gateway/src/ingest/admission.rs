@@ -14,8 +14,10 @@ use std::num::NonZeroU8;
 
 use tidegate_protocol::{FrameHead, Leaf, Topic, TopicError};
 
-use super::topics;
-use crate::store::{Kind, record::LAST_DEVICE_LEVEL};
+use crate::{
+    mqtt::topics,
+    store::{Kind, record::LAST_DEVICE_LEVEL},
+};
 
 const _: () = assert!(topics::TOPIC_LEVELS_MAX == LAST_DEVICE_LEVEL as usize);
 

@@ -6,13 +6,15 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
-    access::Access,
     admission::Route,
-    places,
-    tls::{ClientCert, TlsSettings},
-    topics,
+    limiter,
+    listener::tls::{ClientCert, TlsSettings},
 };
-use crate::store::record::{HEAD_BYTES, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, RECORD_BYTES_MAX};
+use crate::{
+    access::Access,
+    mqtt::topics,
+    store::record::{HEAD_BYTES, NAME_BYTES_MAX, PROPERTIES_BYTES_MAX, RECORD_BYTES_MAX},
+};
 
 /// Clients connected at a time, by default: at 10 KB each, 100 MB when all of them are busy with nothing.
 pub const CONNECTIONS_MAX: usize = 10_000;
@@ -200,8 +202,8 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             connections_max: CONNECTIONS_MAX,
-            waiting_max: places::WAITING_MAX,
-            closing_max: places::CLOSING_MAX,
+            waiting_max: limiter::WAITING_MAX,
+            closing_max: limiter::CLOSING_MAX,
             connections_per_s_max: CONNECTIONS_PER_S_MAX,
             // Behind one address there may be a site of devices.
             connections_per_address_max: None,

@@ -16,11 +16,9 @@ use std::{
 };
 
 use tidegate::{
+    access::{Access, Acl, ClientIds, Password, Policy, Stored, User, Users},
     clock,
-    ingest::{
-        self, ListenerSettings, Payload, Route, Settings,
-        access::{Access, Acl, ClientIds, Password, Policy, Stored, User, Users},
-    },
+    ingest::{self, ListenerSettings, Payload, Route, Settings},
     store::{self, Store},
 };
 use tokio::{

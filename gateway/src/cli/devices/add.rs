@@ -9,11 +9,9 @@ use super::super::{
     users::{self, Place},
 };
 use crate::{
+    access::{Acl, ClientIds, Password, User, acl::Subject},
     config,
-    ingest::{
-        Protocol,
-        access::{Acl, ClientIds, Password, User, acl::Subject},
-    },
+    ingest::Protocol,
 };
 
 /// What a device publishes.
@@ -142,7 +140,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use crate::ingest::access::Users;
+    use crate::access::Users;
 
     #[test]
     fn a_device_becomes_a_user_of_its_own_client_id_with_a_password_that_holds() {

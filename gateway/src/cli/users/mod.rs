@@ -13,8 +13,8 @@ pub(super) use secret::{from_file, random};
 
 use super::Failure;
 use crate::{
+    access::{ClientIds, EditError, LoadError, Password, Stored, User, Users, edit, identity},
     config,
-    ingest::access::{ClientIds, EditError, LoadError, Password, Stored, User, Users, edit, identity},
 };
 
 /// Add, list and remove those who may connect, and set their passwords

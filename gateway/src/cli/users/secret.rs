@@ -9,8 +9,8 @@ use std::{
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use crate::{
+    access::{Password, hash::PASSWORD_BYTES_MAX},
     cli::Failure,
-    ingest::access::{Password, hash::PASSWORD_BYTES_MAX},
 };
 
 /// Random bytes in a password that is made here: 128 bits cannot be guessed.

@@ -17,7 +17,8 @@ use tokio::sync::{Notify, futures::Notified};
 
 use super::{outbound::Outbound, replay::Replays};
 use crate::{
-    ingest::{access::identity::ANONYMOUS, meters::Doublings},
+    access::identity::ANONYMOUS,
+    ingest::metrics::Doublings,
     store::{SessionRow, SubscriptionRow},
 };
 

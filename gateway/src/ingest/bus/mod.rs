@@ -73,12 +73,13 @@ pub(super) use turn::COPIES_IN_A_TURN;
 pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
 
 use super::{
-    meters::{Doublings, Repeats},
-    output::Output,
+    metrics::{Doublings, Repeats},
     settings::Settings,
-    topics,
 };
-use crate::store::SessionChange;
+use crate::{
+    mqtt::{output::Output, topics},
+    store::SessionChange,
+};
 use route::Takers;
 
 /// Bytes of all subscriptions together: ten thousand devices with one of their own each.

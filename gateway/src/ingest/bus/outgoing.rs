@@ -5,7 +5,7 @@
 
 use super::message::Message;
 use crate::{
-    ingest::{output::Output, packet::Version},
+    mqtt::{output::Output, packet::Version},
     store::record::MESSAGE_EXPIRY,
 };
 

@@ -3,10 +3,8 @@
 use super::{Incoming, Staged, Wanted, message::Message, task::AtWork};
 use crate::{
     clock::Now,
-    ingest::{
-        admission::{self, Verdict},
-        topics,
-    },
+    ingest::admission::{self, Verdict},
+    mqtt::topics,
     store::{AppendError, Batch, Record},
 };
 

@@ -25,7 +25,7 @@ use super::{
     retained::{Outcome, Retained},
     share,
 };
-use crate::ingest::topics;
+use crate::mqtt::topics;
 
 /// What a subscription takes beside its filter, in bytes: in its session, and on its node.
 const ENTRY_BYTES: usize = 256;

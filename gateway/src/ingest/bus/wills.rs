@@ -25,7 +25,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Bus, Message};
 use crate::{
-    ingest::{codec::Will, publish::Qos},
+    mqtt::{codec::Will, publish::Qos},
     store::{Kind, Record, SessionChange, StandingWillRow},
 };
 

@@ -8,7 +8,7 @@
 //! store that cannot forget does, for those few whose next message it might take for a copy, as it could not store that either.
 //! Nothing of another client's session is touched before the client has shown who it is. Later on the same questions are
 //! asked again whenever users or rules change: a client that would not be let in any more is closed, and its will is
-//! published only if it still may be. Limits: see [`AUTHENTICATION_TIMEOUT`](crate::ingest::access::AUTHENTICATION_TIMEOUT); a stop
+//! published only if it still may be. Limits: see [`AUTHENTICATION_TIMEOUT`](crate::access::AUTHENTICATION_TIMEOUT); a stop
 //! does not wait for it.
 
 use std::{sync::Arc, time::Duration};
@@ -20,21 +20,22 @@ use tokio::{
 
 use super::{Connection, SAVE_TIMEOUT, TAKEOVER_TIMEOUT};
 use crate::{
+    access::{
+        Admitted, Claimed, Permit, Policy,
+        audit::Action,
+        refusal::{Reason, Refusal},
+    },
     clock::{self, now},
     ingest::{
-        access::{
-            Admitted, Claimed, Permit, Policy,
-            audit::Action,
-            refusal::{Reason, Refusal},
-        },
         bus::{Bus, Publication, Resumed, WillPlace},
-        codec::{Connect, Refused},
-        error::Fault,
-        packet::Version,
+        connection::{report, socket::Wire},
         registry::{Entering, Seat},
         session::{End, Opening},
-        socket::Wire,
-        tell,
+    },
+    mqtt::{
+        codec::{Connect, Refused},
+        fault::Fault,
+        packet::Version,
     },
     store::{AppendError, Watermark},
 };
@@ -123,7 +124,7 @@ impl<Io: Wire> Connection<Io> {
             other => NotAccepted::Fault(other),
         })?;
         if let Some(turns) = seat.turns() {
-            tell::turns(&client, self.origin.peer, turns);
+            report::turns(&client, self.origin.peer, turns);
         }
         if let Some(predecessor) = seat.predecessor()
             && timeout(TAKEOVER_TIMEOUT, predecessor.cancelled()).await.is_err()

@@ -12,12 +12,14 @@ use super::Connection;
 use crate::{
     clock::{self, now},
     ingest::{
-        error::Fault,
-        inlet::Last,
+        connection::{
+            backpressure::Last,
+            report,
+            socket::{LINGER, Socket, Wire, linger},
+        },
         session::{End, Ending},
-        socket::{LINGER, Socket, Wire, linger},
-        tell,
     },
+    mqtt::fault::Fault,
 };
 
 /// Longest wait for room for a session's last records.
@@ -31,7 +33,7 @@ impl<Io: Wire> Connection<Io> {
     /// The last records, the seat, the last output.
     pub(super) async fn finish(&mut self) {
         let Some(end) = self.session.end() else { return };
-        tell::end(&self.shared, self.session.client(), self.origin.peer, self.seat.is_some(), end);
+        report::end(&self.shared, self.session.client(), self.origin.peer, self.seat.is_some(), end);
         self.tell_disconnected(end);
         if let Some(seat) = self.seat.take() {
             let save = self.append_end().await;

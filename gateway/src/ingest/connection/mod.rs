@@ -15,8 +15,14 @@
 //! under a time limit. It does not encrypt: it works over anything that reads and writes.
 
 mod accept;
+mod backpressure;
+pub mod buffer;
 mod ending;
+pub mod large;
 mod news;
+pub mod rate_limit;
+pub(super) mod report;
+pub(super) mod socket;
 
 use std::{
     future::ready,
@@ -28,28 +34,26 @@ use std::{
 use tokio::{sync::watch, time::sleep_until};
 
 use super::{
-    access::{Admitted, Policy},
-    buffer::InputBuffer,
     bus::{Bus, WillPlace},
-    error::Fault,
-    inlet::{Inlet, Room},
-    large::LargeRoom,
-    meters::{Meters, Told},
-    origin::Origin,
-    places::Place,
-    quota::{self, Quota},
+    limiter::Place,
+    metrics::{Meters, Told},
     registry::{Kick, Registry, Seat},
     session::{Now, Session},
     settings::{DRAIN_TIMEOUT, Settings, UNRELEASED_PER_INFLIGHT},
-    socket::{Exchange, Socket, Timer, Wire},
-    tell,
 };
 use crate::{
+    access::{Admitted, Policy, origin::Origin},
     clock::{self, now},
+    mqtt::fault::Fault,
     store::{Intake, Watermark},
 };
 use accept::next_policy;
+use backpressure::{Inlet, Room};
+use buffer::InputBuffer;
 pub(super) use ending::CLOSE_TIMEOUT;
+use large::LargeRoom;
+use rate_limit::Quota;
+use socket::{Exchange, Socket, Timer, Wire};
 
 /// Time without input after which memory is given back.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
@@ -80,7 +84,7 @@ pub(crate) async fn serve<Io: Wire>(
 ) -> Place {
     let mut connection = Connection {
         socket: Socket { io, unflushed: false },
-        input: InputBuffer::new(quota::read_bytes_max(&shared.settings)),
+        input: InputBuffer::new(rate_limit::read_bytes_max(&shared.settings)),
         session: Session::new(shared.settings.clone(), shared.bus.clone(), since),
         watermark: intake.watermark(),
         saved: shared.bus.saved(),
@@ -248,7 +252,7 @@ impl<Io: Wire> Connection<Io> {
         self.held = !self.session.wants_input();
         let publishes = self.report();
         if let Some(limit) = self.inlet.charge(now, publishes, bytes, &mut self.session) {
-            tell::throttled(&self.shared, self.session.client(), limit);
+            report::throttled(&self.shared, self.session.client(), limit);
         }
     }
 
@@ -280,7 +284,7 @@ impl<Io: Wire> Connection<Io> {
         }
         let unreleased_max = usize::from(self.shared.settings.inflight_max) * UNRELEASED_PER_INFLIGHT;
         if !self.inlet.keeps_within(unreleased_max) {
-            tell::unreleased(&self.shared, self.session.client(), unreleased_max);
+            report::unreleased(&self.shared, self.session.client(), unreleased_max);
             self.session.fail(now, Fault::Unreleased);
             return;
         }
@@ -322,7 +326,8 @@ impl<Io: Wire> Connection<Io> {
 mod tests {
     use super::*;
     use crate::{
-        ingest::{access::identity::ANONYMOUS, places::Places, registry::Entering},
+        access::identity::ANONYMOUS,
+        ingest::{limiter::Places, registry::Entering},
         store::{Settings as StoreSettings, Store},
     };
     use tokio::{
@@ -387,6 +392,6 @@ mod tests {
             size_of::<F>()
         }
         let task = size_of_task(serve);
-        assert!(task + super::super::buffer::IDLE_BYTES < 8 * 1024, "the task alone has {task} bytes");
+        assert!(task + super::buffer::IDLE_BYTES < 8 * 1024, "the task alone has {task} bytes");
     }
 }

@@ -1,7 +1,7 @@
 //! What a session has to tell, in the log: each thing once for each client or topic, whatever a client
 //! does.
 //!
-//! Limits: those of [`Told`](super::super::meters::Told).
+//! Limits: those of [`Told`](super::super::metrics::Told).
 
 use super::{super::session::News, Connection, Wire};
 

@@ -7,14 +7,16 @@ use std::{
 
 use super::{End, News, Now, Phase, Session, Sink};
 use crate::{
+    access::audit::Action,
     ingest::{
-        access::audit::Action,
-        acks::Arrival,
         admission::{self, Malformed, Verdict},
         bus::{Incoming, Message, Routed, Wanted},
+        connection::large::SMALL_PACKET_BYTES,
+        session::acks::Arrival,
+    },
+    mqtt::{
         codec::{self, Connect, Refused, Will},
-        error::Fault,
-        large::SMALL_PACKET_BYTES,
+        fault::Fault,
         packet::{self, Header, Reply, Version},
         properties,
         publish::{Publish, Qos},

@@ -19,6 +19,7 @@
 //! What local subscribers get is in `local.rs`. It does not: look for other connections of the client (`registry`), read a clock, or
 //! wait for anything.
 
+mod acks;
 mod full;
 mod held_up;
 mod input;
@@ -35,17 +36,21 @@ use std::{
 };
 
 use super::{
-    access::{Permit, audit::Action},
-    acks::Acks,
     bus::{Bus, COPIES_IN_A_TURN, Mailbox, Patience, Staged},
-    codec::{self, Connect, Will},
-    error::Fault,
-    large::SMALL_PACKET_BYTES,
-    output::Output,
-    packet::{Dialect, Version},
+    connection::large::SMALL_PACKET_BYTES,
     settings::Settings,
 };
-use crate::store::Watermark;
+use crate::{
+    access::{Permit, audit::Action},
+    mqtt::{
+        codec::{self, Connect, Will},
+        fault::Fault,
+        output::Output,
+        packet::{Dialect, Version},
+    },
+    store::Watermark,
+};
+use acks::Acks;
 
 pub use full::HELD_MAX;
 pub use interface::{Counts, End, Ending, News, Sink};

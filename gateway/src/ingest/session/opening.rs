@@ -3,12 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{End, Now, Phase, Session};
-use crate::ingest::{
+use crate::{
     access::identity::ANONYMOUS,
-    bus::Mailbox,
-    codec::{self, Accepted, Connect, Refused, Will},
-    error::Fault,
-    packet::Version,
+    ingest::bus::Mailbox,
+    mqtt::{
+        codec::{self, Accepted, Connect, Refused, Will},
+        fault::Fault,
+        packet::Version,
+    },
 };
 
 /// What is known of the client that is accepted.

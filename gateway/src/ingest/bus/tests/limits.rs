@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::ingest::{bus::QUEUED_BYTES_MAX, error::Fault, session::End};
+use crate::{
+    ingest::{bus::QUEUED_BYTES_MAX, session::End},
+    mqtt::fault::Fault,
+};
 
 /// Bytes that all sessions are owed.
 fn held(house: &House) -> usize {

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use super::{Bus, Message};
 use crate::{
+    access::Permit,
     clock::{self, Now},
     ingest::{
         Settings,
-        access::Permit,
         session::{Opening, Session, Sink},
     },
     store::Record,

@@ -9,7 +9,8 @@ use std::{
 
 use super::*;
 use crate::{
-    ingest::{bus::wills::DUE_BYTES_MAX, codec::Will, publish::Qos},
+    ingest::bus::wills::DUE_BYTES_MAX,
+    mqtt::{codec::Will, publish::Qos},
     store::{KeptSessions, SessionChange, StandingWillRow},
 };
 
