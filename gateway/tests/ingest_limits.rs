@@ -7,8 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidegate::{
     clock,
     ingest::{
-        self, ListenerSettings, Payload, Route, Settings, bus::CONNECTED_WILLS_BYTES_MAX,
-        limiter::WAITING_MAX,
+        self, ListenerSettings, Payload, Route, Settings, bus::CONNECTED_WILLS_BYTES_MAX, limits::WAITING_MAX,
     },
     mqtt,
     store::{self, Store},

@@ -22,7 +22,7 @@ use toml::Spanned;
 
 use super::{
     error::{LoadError, Problems},
-    identity::{ANONYMOUS, check_level, check_name},
+    name::{ANONYMOUS, check_level, check_name},
     permit::Permit,
     read,
 };

@@ -9,8 +9,8 @@ use std::fmt;
 
 use parking_lot::Mutex;
 
-use super::{Admitted, identity::Proof, missing::Missing, refusal::Refusal};
-use crate::{access::origin::Origin, mqtt::packet::Version, printable};
+use super::{Admitted, origin::Origin, proof::Proof, refusal::Refusal};
+use crate::{mqtt::Version, printable};
 
 /// The target of every line, for the log filter: `TIDEGATE_LOG=warn,tidegate::audit=info`.
 pub const TARGET: &str = "tidegate::audit";
@@ -156,7 +156,7 @@ impl Audit {
         client: &str,
         action: Action,
         topic: &str,
-        missing: &Missing<'_>,
+        missing: impl fmt::Display,
     ) {
         if self.may_write(wall_ms) {
             let (identity, client, topic) = (Shown(&admitted.identity), Shown(client), Shown(topic));

@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 
 use crate::mqtt::password::Password;
 
+/// Passwords hashed at a time: 38 MiB.
+pub const RUNNING_MAX: usize = 2;
 /// Memory of one hashing, in KiB: OWASP's least for argon2id with two passes. 20 ms on a desktop, 100 ms on a small board.
 pub const MEMORY_KIB: u32 = 19 * 1024;
 /// Passes over the memory.
@@ -135,7 +137,7 @@ impl fmt::Debug for Stored {
 /// Memory of hashings that are over, for those that come: given back, each of the threads that may block would keep its own.
 static MEMORY: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
 /// So much of it is kept as hashings run at a time.
-const MEMORY_KEPT_MAX: usize = super::prove::RUNNING_MAX;
+const MEMORY_KEPT_MAX: usize = RUNNING_MAX;
 
 /// Whether it could be done.
 fn hash_into(hasher: &Argon2<'_>, password: &Password, salt: &[u8], out: &mut [u8]) -> bool {

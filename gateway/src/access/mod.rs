@@ -5,8 +5,8 @@
 //!                             ▲          └ watch: a changed policy ─▶ review ─▶ a new Permit, or the end
 //!                          reload: whole and right, or the old one stays
 //! ```
-//! Reading order: [`identity`] (who), [`users`] and [`hash`] (known how), `prove` and `failures` (checked how), [`acl`] and
-//! [`permit`] (allowed what), [`audit`] (written down), [`mod@edit`] (the users file changed).
+//! Reading order: [`name`] and [`credential`] (who), [`users`] and [`hash`] (known how), `prove` and `failures` (checked how),
+//! [`acl`] and [`permit`] (allowed what), [`policy`] (all of it), [`audit`] (written down), [`mod@edit`] (the users file changed).
 //!
 //! Without users and rules, a listener that admits anonymous clients lets them do everything: such a listener is on loopback
 //! alone. With rules, anonymous clients have what `who = "anonymous"` says. Crash: nothing is kept here but in the two files.
@@ -15,15 +15,18 @@
 
 pub mod acl;
 pub mod audit;
+pub mod credential;
 pub mod edit;
 mod error;
 mod failures;
 pub mod hash;
-pub mod identity;
 mod missing;
+pub mod name;
 pub mod origin;
 pub mod permit;
-mod prove;
+pub mod policy;
+pub mod proof;
+pub(crate) mod prove;
 pub mod refusal;
 pub mod users;
 
@@ -39,78 +42,28 @@ use std::{
 use metrics::counter;
 use tokio::{sync::watch, time::timeout};
 
-pub use crate::mqtt::password::Password;
 pub use acl::Acl;
+pub use credential::Credentials;
 pub use edit::{EditError, edit};
 pub use error::LoadError;
 pub use hash::Stored;
-pub use identity::Proof;
 pub use permit::Permit;
+pub use policy::{Files, Policy};
+pub use proof::Proof;
 pub use users::{ClientIds, User, Users};
 
 use self::{
-    acl::Subject,
     audit::{Action, Audit, TARGET},
-    identity::{Claim, claim, client_ids, may_use},
+    credential::{Claim, claim, client_ids, may_use},
     missing::Missing,
+    origin::Origin,
     prove::{Proven, Prover},
     refusal::{Reason, Refusal},
 };
-use crate::{
-    clock,
-    mqtt::{codec::Connect, fault::Fault},
-    reload::Reloadable,
-    telemetry,
-};
-use origin::Origin;
+use crate::{clock, mqtt::Fault, reload::Reloadable, telemetry};
 
 /// Longest wait for a client's password to be checked, its turn included.
 pub const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// Where users and rules are read from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Files {
-    /// The users file.
-    pub users: Option<PathBuf>,
-    /// The access file.
-    pub acl: Option<PathBuf>,
-}
-
-/// The users and rules that hold at a time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Policy {
-    /// Known users; `None`: there is no users file.
-    pub users: Option<Users>,
-    /// What they may do; `None`: there is no access file.
-    pub acl: Option<Acl>,
-}
-
-impl Policy {
-    /// Reads and checks the files.
-    ///
-    /// # Errors
-    /// [`LoadError`]: the first file that cannot be used.
-    pub fn load(files: &Files) -> Result<Self, LoadError> {
-        let users = files.users.as_deref().map(Users::load).transpose()?;
-        let acl = files.acl.as_deref().map(Acl::load).transpose()?;
-        Ok(Policy { users, acl })
-    }
-
-    fn has_user(&self, name: &str) -> bool {
-        self.users.as_ref().is_some_and(|users| users.get(name).is_some())
-    }
-
-    /// What one client may do.
-    fn permit(&self, identity: &str, proof: Proof, client_id: &str) -> Permit {
-        let user = self.users.as_ref().and_then(|users| users.get(identity));
-        let subject = Subject { identity, roles: user.map_or(&[], |user| &user.roles), client_id };
-        match &self.acl {
-            Some(acl) => acl.permit(&subject),
-            None if proof == Proof::Nothing => Permit::all(),
-            None => Acl::devices().permit(&subject),
-        }
-    }
-}
 
 /// A client that was let in.
 #[derive(Debug, Clone)]
@@ -210,16 +163,19 @@ impl Access {
     }
 
     /// Who the client is. Takes up to [`AUTHENTICATION_TIMEOUT`]: the password may have to wait its turn.
-    pub(crate) async fn authenticate(&self, origin: &Origin, connect: &Connect) -> Result<Admitted, Refusal> {
+    pub(crate) async fn authenticate(
+        &self,
+        origin: &Origin,
+        shown: Credentials<'_>,
+    ) -> Result<Admitted, Refusal> {
         let policy = self.policy.borrow().clone();
-        let (user, stored, password) =
-            match claim(origin, connect.user.as_deref(), connect.password.as_ref(), &policy)? {
-                Claim::Shown { name, proof } => {
-                    let is_listed = proof == Proof::Certificate && policy.has_user(&name);
-                    return Ok(Admitted { identity: name, proof, stored: None, is_listed });
-                }
-                Claim::ToProve { user, password, stored } => (user, stored, password),
-            };
+        let (user, stored, password) = match claim(origin, shown, &policy)? {
+            Claim::Shown { name, proof } => {
+                let is_listed = proof == Proof::Certificate && policy.has_user(&name);
+                return Ok(Admitted { identity: name, proof, stored: None, is_listed });
+            }
+            Claim::ToProve { user, password, stored } => (user, stored, password),
+        };
         let proving = self.prover.prove(origin.peer.ip(), user, stored.clone(), password);
         let is_known = policy.has_user(user);
         match timeout(AUTHENTICATION_TIMEOUT, proving).await {

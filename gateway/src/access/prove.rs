@@ -33,14 +33,12 @@ use tokio::{
 
 use super::{
     failures::{Failures, Taken, network},
-    hash::{self, Stored},
+    hash::{self, RUNNING_MAX, Stored},
 };
-use crate::{clock, ingest::limiter, mqtt::password::Password};
+use crate::{clock, mqtt::password::Password};
 
-/// Passwords hashed at a time: 38 MiB.
-pub const RUNNING_MAX: usize = 2;
 /// Clients that wait for it, or for a try: on a small board the last one waits some seconds. Fewer than the
-/// [`limiter::WAITING_MAX`], whose places they hold.
+/// connections that may wait, whose places they hold.
 pub const WAITING_MAX: usize = 128;
 /// Of these from one address, such as a network behind a router that comes back.
 pub const ADDRESS_WAITING_MAX: usize = 64;
@@ -49,9 +47,6 @@ pub const SLOWED_WAITING_MAX: usize = 4;
 /// Tags of right passwords remembered, 32 bytes each.
 pub const KNOWN_MAX: usize = 20_000;
 const TAG_BYTES: usize = 32;
-
-// Even when all clients are connected, those that are being looked at leave the listener places to refuse others.
-const _: () = assert!(RUNNING_MAX + WAITING_MAX < limiter::WAITING_MAX);
 
 type Tag = [u8; TAG_BYTES];
 

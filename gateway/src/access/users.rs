@@ -26,7 +26,7 @@ use toml::Spanned;
 use super::{
     error::{LoadError, Problems},
     hash::Stored,
-    identity::check_name,
+    name::check_name,
     read,
 };
 use crate::regular_file;

@@ -5,10 +5,10 @@
 //!     waits for a place ┘      too many: closed ┘    └ waits   └ full: the oldest that waits is closed
 //! ```
 //! A connection without a seat (a handshake, no CONNECT yet, a refusal under way) waits in a room of its own with
-//! [`WAITING_MAX`] places. One more pushes out the oldest, so silent connections take no place from those that speak: at the
+//! [`WAITING_MAX`](super::limits::WAITING_MAX) places. One more pushes out the oldest, so silent connections take no place from those that speak: at the
 //! default rate a connection has four seconds at least, whatever comes after it.
 //!
-//! Limits: `connections_max` clients, [`WAITING_MAX`] that wait, [`CLOSING_MAX`] that are being closed, fewer where there are few
+//! Limits: `connections_max` clients, `WAITING_MAX` that wait, [`CLOSING_MAX`](super::limits::CLOSING_MAX) that are being closed, fewer where there are few
 //! file descriptors; beyond these the kernel's queue waits. Addresses are counted by IPv4 address and by IPv6 network of 64 bits, which is what one
 //! customer is given. It does not read or write a socket.
 
@@ -22,14 +22,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{connection::rate_limit::Bucket, registry::Kick, settings::Settings};
+use super::{bucket::Bucket, registry::Kick, settings::Settings};
 use crate::mqtt::fault::Fault;
 
-/// Connections without a seat, at some KB each, more in a TLS handshake. Attackers beyond this number push each other out and
-/// come again, which fills the kernel's queue: so there are more places than an attacker usually has connections.
-pub const WAITING_MAX: usize = 2048;
-/// Connections whose seat is given up already, or that were pushed out, and that are not closed yet.
-pub const CLOSING_MAX: usize = 512;
 /// What may be accepted at once, in seconds of the rate.
 const ACCEPT_BURST: Duration = Duration::from_secs(2);
 /// Bits of an IPv6 address that name a network.
@@ -172,7 +167,7 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock, mqtt::fault::Fault};
+    use crate::{clock, ingest::limits::WAITING_MAX, mqtt::fault::Fault};
     use tokio_util::sync::CancellationToken;
 
     fn address(text: &str) -> IpAddr {

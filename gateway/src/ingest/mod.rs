@@ -16,9 +16,11 @@
 //! Local subscribers are in [`bus`].
 
 pub mod admission;
+mod bucket;
 pub mod bus;
 pub mod connection;
 pub mod limiter;
+pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod registry;
@@ -26,6 +28,5 @@ pub mod session;
 pub mod settings;
 
 pub use admission::{Payload, Route};
-pub use listener::tls::{ClientCert, TlsSettings};
-pub use listener::{BindError, Bound, Ends, bind, run};
-pub use settings::{BadSettings, ListenerSettings, Protocol, Settings};
+pub use listener::{BindError, Bound, ClientCert, Ends, ListenerSettings, Protocol, TlsSettings, bind, run};
+pub use settings::{BadSettings, Settings};

@@ -8,8 +8,7 @@
 //! Whatever the cause: what was acknowledged is on disk, what was not is the client's to send again.
 //! Where a version has no code for a cause, the connection is closed without one `[MQTT-3.2.2-6]`.
 
-use super::packet::Version;
-use crate::ingest::connection::large::SMALL_PACKET_BYTES;
+use super::{limits::SMALL_PACKET_BYTES, version::Version};
 
 /// Why a connection is closed. In every case the events it acknowledged are stored and the others are not promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use super::{
     fault::Fault,
-    packet::{Dialect, Version},
+    version::{Dialect, Version},
 };
 
 /// The bit of the level by which a bridge makes itself known.

@@ -5,28 +5,13 @@
 //!   | type | flags | remaining length, 1-4 | variable header, payload |
 //! ```
 //! Limits: a packet's length is known from its first five bytes at the most, so one that is too long is refused
-//! before anything of it is buffered. Everything rare is encoded in `codec`.
+//! before anything of it is buffered. The rare packets have files of their own.
 
-use super::fault::Fault;
-
-/// The versions served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// MQTT 3.1.1, protocol level 4.
-    V311,
-    /// MQTT 5, protocol level 5.
-    V5,
-}
-
-/// What a client's protocol level says beside the [`Version`] in whose packets it speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Dialect {
-    /// MQTT 3.1, protocol level 3: 3.1.1 without "session present", and with DUP on more packets.
-    pub is_v31: bool,
-    /// The level has its highest bit set, as mosquitto's bridges have it: no subscription gives the client what it published
-    /// itself, and the retain flag stays as published.
-    pub is_bridge: bool,
-}
+use super::{
+    fault::Fault,
+    reason::{NO_MATCHING_SUBSCRIBERS, NOT_AUTHORIZED, QUOTA_EXCEEDED},
+    version::{Dialect, Version},
+};
 
 /// Longest fixed header, in bytes.
 pub const HEADER_BYTES_MAX: usize = 5;
@@ -149,13 +134,6 @@ pub enum Reply {
     /// PUBCOMP: the packet id is free again.
     Pubcomp,
 }
-
-/// "No matching subscribers", MQTT 5 section 3.4.2.1.
-const NO_MATCHING_SUBSCRIBERS: u8 = 0x10;
-/// "Not authorized", MQTT 5 section 3.4.2.1.
-const NOT_AUTHORIZED: u8 = 0x87;
-/// "Quota exceeded", MQTT 5 section 3.4.2.1.
-const QUOTA_EXCEEDED: u8 = 0x97;
 
 impl Reply {
     /// The reply instead, for a publish that is refused.

@@ -1,10 +1,10 @@
-//! What the readers of the rare packets, `codec` and `subscribe`, share: a packet as a whole, and its texts.
+//! What the files of the rare packets share: a packet as a whole, its texts, and a cause in words.
 //!
 //! The codec of `mqtt-protocol-core` checks that a text is UTF-8; that it holds no NUL is checked here. Limits: none of its own, as a
 //! packet is bounded before it is read.
 
 use mqtt_protocol_core::mqtt::{
-    packet::{Properties, Property, prelude::PropertyValueAccess as _},
+    packet::{Properties, Property, ReasonString, prelude::PropertyValueAccess as _},
     result_code::MqttError,
 };
 
@@ -36,4 +36,9 @@ pub fn fault(error: MqttError) -> Fault {
         MqttError::ProtocolError => Fault::Protocol("a field or property that is not allowed there"),
         _ => Fault::Malformed("a field is cut short or not what it should be"),
     }
+}
+
+/// A cause in words, for people.
+pub fn reason_string(fault: Fault) -> Option<Property> {
+    ReasonString::new(fault.to_string()).ok().map(Into::into)
 }

@@ -8,12 +8,16 @@
 //! ```
 //! Limits: [`PROPERTIES_BYTES_MAX`] bytes forwarded. Nothing is copied unless something has to be moved or left out.
 
-use super::{fault::Fault, topics};
-use crate::{
-    ingest::settings::TOPIC_ALIAS_MAX,
-    store::record::{CORRELATION_DATA, MESSAGE_EXPIRY, PROPERTIES_BYTES_MAX},
+use super::{
+    fault::Fault,
+    limits::{PROPERTIES_BYTES_MAX, TOPIC_ALIAS_MAX},
+    topics,
 };
 
+/// The identifier of a message expiry interval.
+pub const MESSAGE_EXPIRY: u8 = 0x02;
+/// The identifier of correlation data.
+pub const CORRELATION_DATA: u8 = 0x09;
 const PAYLOAD_FORMAT: u8 = 0x01;
 const CONTENT_TYPE: u8 = 0x03;
 const RESPONSE_TOPIC: u8 = 0x08;

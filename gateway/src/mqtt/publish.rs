@@ -6,7 +6,7 @@
 //! ```
 //! Checks the flags, the topic and the packet id. The properties are only cut out here; `properties` walks them.
 
-use super::{fault::Fault, packet::Version, topics};
+use super::{fault::Fault, topics, version::Version};
 
 /// The quality of service that a publish asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

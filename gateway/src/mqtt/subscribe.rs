@@ -10,22 +10,13 @@ use mqtt_protocol_core::mqtt::packet::{Property, SubEntry, v3_1_1, v5_0};
 
 use super::{
     fault::Fault,
-    packet::Version,
     parse::{NUL, check_texts, whole},
-    topics,
+    topics, varint,
+    version::Version,
 };
-use crate::ingest::bus;
 
-/// "Not authorized".
-pub const NOT_AUTHORIZED: u8 = 0x87;
-/// "Topic Filter invalid".
-pub const FILTER_INVALID: u8 = 0x8f;
-/// "Quota exceeded".
-pub const QUOTA_EXCEEDED: u8 = 0x97;
-/// What MQTT 3.1.1 has for all of these.
+/// What MQTT 3.1.1 has for every refusal.
 const FAILURE: u8 = 0x80;
-/// UNSUBACK: "No subscription existed".
-pub const NO_SUBSCRIPTION: u8 = 0x11;
 /// The option bit "No Local".
 const NO_LOCAL: u8 = 4;
 /// Option bits that MQTT 3.1.1 has.
@@ -94,7 +85,7 @@ pub fn subscribe(version: Version, body: &[u8]) -> Result<Subscribe, Fault> {
         return Err(Fault::Protocol("a subscription identifier of 0"));
     }
     let is_shared_and_no_local =
-        |(filter, options): &(String, u8)| options & NO_LOCAL != 0 && bus::share(filter).is_some();
+        |(filter, options): &(String, u8)| options & NO_LOCAL != 0 && topics::share(filter).is_some();
     if subscribe.filters.iter().any(is_shared_and_no_local) {
         return Err(Fault::Protocol("a shared subscription with No Local"));
     }
@@ -135,10 +126,10 @@ pub fn is_filter(filter: &str, limits: topics::Limits) -> bool {
     if !limits.allow(filter) {
         return false;
     }
-    if !filter.starts_with("$share/") {
+    if !filter.starts_with(topics::SHARE) {
         return topics::check_filter(filter).is_ok();
     }
-    bus::share(filter).is_some_and(|(name, filter)| {
+    topics::share(filter).is_some_and(|(name, filter)| {
         !name.is_empty() && !name.contains(['+', '#']) && topics::check_filter(filter).is_ok()
     })
 }
@@ -167,7 +158,7 @@ fn answer(first: u8, version: Version, packet_id: u16, mut codes: Vec<u8>) -> Ve
     }
     body.append(&mut codes);
     let mut packet = vec![first];
-    bus::put_number(body.len(), &mut packet);
+    varint::put(body.len(), &mut packet);
     packet.append(&mut body);
     packet
 }
@@ -214,7 +205,9 @@ mod tests {
         for good in ["a", "+/#", "$SYS/x", "$share/g/#", "$share/g//a", "$shared/x"] {
             assert!(is_filter(good, limits), "{good}");
         }
-        for bad in ["", "a#", "$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g/a#"] {
+        for bad in
+            ["", "a#", topics::SHARE, "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g/a#"]
+        {
             assert!(!is_filter(bad, limits), "{bad}");
         }
         assert!(!is_filter("a/b", topics::Limits { levels: 1, ..limits }));

@@ -3,7 +3,7 @@
 //! Limits: [`NAME_BYTES_MAX`] bytes and [`TOPIC_LEVELS_MAX`] levels, or less: see [`Limits`]. A topic is matched byte by byte, once, without
 //! allocation and without recursion, so that no filter is expensive.
 
-use crate::store::record::NAME_BYTES_MAX;
+use super::limits::NAME_BYTES_MAX;
 
 /// Most levels of a topic or filter.
 pub const TOPIC_LEVELS_MAX: usize = 64;
@@ -15,6 +15,9 @@ pub const SYSTEM: &str = "$SYS/";
 /// Where bridges of mosquitto say whether they are connected, by default with a will: the one topic of its own that mosquitto
 /// lets clients publish on.
 const BRIDGE_STATE: &str = "$SYS/broker/connection/+/state";
+
+/// What a shared subscription begins with: section 4.8.2.
+pub const SHARE: &str = "$share/";
 
 /// Whether a topic is, or a filter takes, what the gateway says of itself.
 #[must_use]
@@ -162,6 +165,12 @@ pub fn matches(filter: &str, topic: &str) -> bool {
             _ => return false,
         }
     }
+}
+
+/// The share name and the filter of `$share/<name>/<filter>`; `None` for any other filter.
+#[must_use]
+pub fn share(filter: &str) -> Option<(&str, &str)> {
+    filter.strip_prefix(SHARE)?.split_once('/')
 }
 
 fn level_bytes(topic: &[u8]) -> usize {

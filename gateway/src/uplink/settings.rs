@@ -7,6 +7,7 @@ use std::{fmt, num::NonZeroU16, time::Duration};
 
 use super::{commands::CommandTopic, format::FormatName, template::Template};
 use crate::catalog::Values;
+pub use crate::mqtt::Version;
 
 /// Publishes in flight, unless told otherwise.
 pub const WINDOW_DEFAULT: NonZeroU16 = NonZeroU16::new(1000).expect("1000 is not 0");
@@ -60,15 +61,6 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// This gateway's id, part of the identity of events that have none of their own.
     pub gateway_id: String,
-}
-
-/// A version of MQTT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// MQTT 3.1.1 (OASIS, 2014).
-    V311,
-    /// MQTT 5.0 (OASIS, 2019).
-    V5,
 }
 
 /// A password. Neither `Debug` nor anything else of this room shows it.

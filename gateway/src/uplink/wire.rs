@@ -20,6 +20,7 @@ use super::{
     reason::{self, Reason},
     settings::{Password, Settings, Version},
 };
+use crate::mqtt::varint;
 
 /// Longest packet taken from the upstream, in bytes: it has nothing long to say.
 pub const IN_BYTES_MAX: usize = 32 * 1024;
@@ -312,7 +313,7 @@ impl Publish<'_> {
     #[must_use]
     pub fn size(&self) -> u64 {
         let rest = self.remaining();
-        1 + length_bytes(rest) + rest
+        1 + varint::bytes(rest as usize) as u64 + rest
     }
 
     /// Appends the packet to `out`. The caller has checked that [`Publish::size`] is within [`OUT_BYTES_MAX`].
@@ -321,12 +322,12 @@ impl Publish<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.reserve(self.size() as usize);
         out.push(PUBLISH_QOS_1 | if self.retain { PUBLISH_RETAIN } else { 0 });
-        put_length(out, self.remaining());
+        varint::put(self.remaining() as usize, out);
         out.put_u16(self.topic.len() as u16);
         out.extend_from_slice(self.topic);
         out.put_u16(self.id);
         if let Some([first, second]) = self.properties {
-            put_length(out, (first.len() + second.len()) as u64);
+            varint::put(first.len() + second.len(), out);
             out.extend_from_slice(first);
             out.extend_from_slice(second);
         }
@@ -336,7 +337,7 @@ impl Publish<'_> {
     fn remaining(&self) -> u64 {
         let properties = self.properties.map_or(0, |[first, second]| {
             let bytes = (first.len() + second.len()) as u64;
-            length_bytes(bytes) + bytes
+            varint::bytes(bytes as usize) as u64 + bytes
         });
         2 + self.topic.len() as u64 + 2 + properties + self.payload.len() as u64
     }
@@ -370,24 +371,6 @@ pub fn framed(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, WireError> {
         }
     }
     if rest.len() >= 4 { Err(WireError::Malformed) } else { Ok(None) }
-}
-
-/// Appends a length as MQTT writes it. (MQTT 5.0 section 1.5.5)
-pub fn put_length(out: &mut Vec<u8>, mut length: u64) {
-    while length >= 0x80 {
-        out.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    out.push(length as u8);
-}
-
-fn length_bytes(length: u64) -> u64 {
-    match length {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        _ => 4,
-    }
 }
 
 #[cfg(test)]

@@ -16,9 +16,10 @@ use std::{
 };
 
 use tidegate::{
-    access::{Access, Acl, ClientIds, Password, Policy, Stored, User, Users},
+    access::{Access, Acl, ClientIds, Policy, Stored, User, Users},
     clock,
     ingest::{self, ListenerSettings, Payload, Route, Settings},
+    mqtt::password::Password,
     store::{self, Store},
 };
 use tokio::{

@@ -9,9 +9,10 @@ use super::super::{
     users::{self, Place},
 };
 use crate::{
-    access::{Acl, ClientIds, Password, User, acl::Subject},
+    access::{Acl, ClientIds, User, acl::Subject},
     config,
     ingest::Protocol,
+    mqtt::password::Password,
 };
 
 /// What a device publishes.

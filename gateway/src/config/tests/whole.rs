@@ -169,8 +169,8 @@ fn limits_are_meant_as_they_are_typed() {
     let meant = ingest::Settings {
         access: ingest::Settings::default().access,
         connections_max: 5,
-        waiting_max: ingest::limiter::WAITING_MAX,
-        closing_max: ingest::limiter::CLOSING_MAX,
+        waiting_max: ingest::limits::WAITING_MAX,
+        closing_max: ingest::limits::CLOSING_MAX,
         connections_per_s_max: 6,
         connections_per_address_max: Some(7),
         connect_timeout: Duration::from_secs(1),

@@ -14,23 +14,20 @@
 //!
 //! Crash story: what is in the batch was not acknowledged. Limits: one batch. It does not wait for anything by itself.
 
-use std::{sync::Arc, time::Instant};
+use std::{mem::take, sync::Arc, time::Instant};
 
 use super::{
     large::{Entered, Large, LargeRoom},
     rate_limit::{Limit, Quota},
 };
 use crate::{
-    ingest::{
-        session::{Now, Session},
-        settings::{STORE_FULL_PAUSE, STORE_FULL_READ_MAX},
-    },
+    ingest::limits::{STORE_FULL_PAUSE, STORE_FULL_READ_MAX},
     mqtt::fault::Fault,
-    store::{AppendError, Attached, Batch, Intake, Size},
+    store::{AppendError, Attached, Batch, Intake, Refusal, Size},
 };
 
 /// The way in.
-pub(super) struct Inlet {
+pub(super) struct Backpressure {
     pub batch: Batch,
     intake: Intake,
     state: State,
@@ -40,6 +37,19 @@ pub(super) struct Inlet {
     /// The client is above its limits.
     throttled_until: Option<Instant>,
     large: Large,
+    /// Whether it is to be read from may have changed since [`Backpressure::take_blocked`] was asked.
+    is_changed: bool,
+}
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(super) enum Appended {
+    /// It is in the intake, from this ticket on.
+    Taken { first: u64 },
+    /// The store is full, and this was taken out of it: the rest is to be appended.
+    Refused(Refusal),
+    /// It waits for room.
+    Held { is_store_full: bool },
 }
 
 /// What became of the last records of a session.
@@ -74,7 +84,7 @@ enum State {
     Pausing { size: Size, until: Instant },
 }
 
-impl Inlet {
+impl Backpressure {
     pub fn new(intake: Intake, quota: Option<Quota>, room: LargeRoom) -> Self {
         Self {
             batch: Batch::default(),
@@ -84,6 +94,7 @@ impl Inlet {
             quota,
             throttled_until: None,
             large: Large::new(room),
+            is_changed: false,
         }
     }
 
@@ -102,74 +113,69 @@ impl Inlet {
         keeps
     }
 
-    /// Tells the session whether there is a reason not to read.
-    fn block(&self, now: Now, session: &mut Session) {
-        session.set_blocked(now, self.throttled_until.is_some() || self.waits_for_room());
+    /// Whether there is a reason not to read, if that may have changed since this was asked last: the session has to know.
+    #[inline]
+    pub fn take_blocked(&mut self) -> Option<bool> {
+        take(&mut self.is_changed).then(|| self.throttled_until.is_some() || self.waits_for_room())
     }
 
     /// So much came from the client: gives the limit that it is above, if nothing is read for a while.
     #[inline]
-    pub fn charge(&mut self, now: Now, publishes: u64, bytes: usize, session: &mut Session) -> Option<Limit> {
-        let (until, limit) = self.quota.as_mut()?.take(now.at, publishes, bytes as u64)?;
+    pub fn charge(&mut self, now: Instant, publishes: u64, bytes: usize) -> Option<Limit> {
+        let (until, limit) = self.quota.as_mut()?.take(now, publishes, bytes as u64)?;
         self.throttled_until = Some(until);
-        self.block(now, session);
+        self.is_changed = true;
         Some(limit)
     }
 
     /// What was read is with the session, and the packet behind it has so many bytes in all, as far as is known, `read_bytes` of which
     /// are here: a large one has room of its own, which is given back once all is in the intake.
     #[inline]
-    pub fn note_incoming(&mut self, now: Now, bytes: usize, read_bytes: usize, session: &mut Session) {
+    pub fn note_incoming(&mut self, now: Instant, bytes: usize, read_bytes: usize) {
         if !self.batch.is_empty() {
             return self.large.note_whole();
         }
-        self.large.note(now.at, bytes, read_bytes);
-        if self.large.is_waiting() {
-            self.block(now, session);
-        }
+        self.large.note(now, bytes, read_bytes);
+        self.is_changed |= self.large.is_waiting();
     }
 
-    /// Appends what the session has staged; false if it is held.
+    /// Appends the batch, or what of it is not refused: to be called again after a refusal. Only a client that can be told is
+    /// refused.
     ///
     /// # Errors
     /// The store is closed: the batch is gone.
-    pub fn append(&mut self, now: Now, session: &mut Session) -> Result<bool, AppendError> {
-        loop {
-            let appended = if self.batch.is_empty() { Ok(0) } else { self.intake.append(&mut self.batch) };
-            match appended {
-                Ok(first) => {
-                    self.let_go(now, session);
-                    session.handle_appended(first);
-                    return Ok(true);
+    pub fn append(&mut self, can_refuse: bool) -> Result<Appended, AppendError> {
+        let appended = if self.batch.is_empty() { Ok(0) } else { self.intake.append(&mut self.batch) };
+        match appended {
+            Ok(first) => {
+                self.let_go();
+                Ok(Appended::Taken { first })
+            }
+            Err(AppendError::StoreFull) if can_refuse => {
+                self.let_go();
+                Ok(Appended::Refused(self.refuse()))
+            }
+            Err(error @ (AppendError::Full | AppendError::StoreFull)) => {
+                if self.state != State::Held {
+                    self.state = State::Held;
+                    self.is_changed = true;
                 }
-                Err(AppendError::StoreFull) if session.can_refuse() => {
-                    self.let_go(now, session);
-                    self.refuse(session);
-                }
-                Err(error @ (AppendError::Full | AppendError::StoreFull)) => {
-                    if error == AppendError::StoreFull {
-                        session.note_store_full();
-                    }
-                    if self.state != State::Held {
-                        self.state = State::Held;
-                        self.block(now, session);
-                    }
-                    return Ok(false);
-                }
-                Err(AppendError::Closed) => {
-                    self.state = State::Open;
-                    self.batch = Batch::default();
-                    return Err(AppendError::Closed);
-                }
+                Ok(Appended::Held { is_store_full: error == AppendError::StoreFull })
+            }
+            Err(AppendError::Closed) => {
+                self.state = State::Open;
+                self.batch = Batch::default();
+                Err(AppendError::Closed)
             }
         }
     }
 
-    /// Appends the last records of an ended session, and gives what became of them. A full store gets the steps of QoS 2 alone.
+    /// Appends the last records of an ended session, and gives what became of them. A full store gets the steps of QoS 2 alone, and
+    /// `on_refused` the rest.
     ///
     /// # Errors
     /// The store is closed.
-    pub fn append_last(&mut self, session: &mut Session) -> Result<Last, AppendError> {
+    pub fn append_last(&mut self, mut on_refused: impl FnMut(&Refusal)) -> Result<Last, AppendError> {
         let mut last = Last::Appended { committed_at: 0 };
         while !self.batch.is_empty() {
             let tickets = self.batch.tickets();
@@ -183,42 +189,37 @@ impl Inlet {
                     return Ok(Last::NoRoom);
                 }
                 Err(AppendError::StoreFull) => {
-                    self.refuse(session);
+                    on_refused(&self.refuse());
                     last = Last::Refused;
                 }
                 Err(AppendError::Closed) => return Err(AppendError::Closed),
             }
         }
-        if let Last::Appended { committed_at } = last {
-            // Before its client is back, and publishes on its will's topic.
-            session.handle_in_log(committed_at);
-        }
         Ok(last)
     }
 
-    fn refuse(&mut self, session: &mut Session) {
+    fn refuse(&mut self) -> Refusal {
         let size = self.batch.size();
         let refused = self.intake.refuse(&mut self.batch);
-        session.handle_refused(&refused);
-        session.note_store_full();
         let read_bytes = if let State::Refusing { read_bytes, .. } = self.state { read_bytes } else { 0 };
         self.state = State::Refusing { size, read_bytes };
+        refused
     }
 
     /// The batch is held no longer.
-    fn let_go(&mut self, now: Now, session: &mut Session) {
+    fn let_go(&mut self) {
         if self.state == State::Held {
             self.state = State::Open;
-            self.block(now, session);
+            self.is_changed = true;
         }
     }
 
     /// So much was read.
-    pub fn note_read(&mut self, now: Now, bytes: usize, session: &mut Session) {
+    pub fn note_read(&mut self, now: Instant, bytes: usize) {
         if let State::Refusing { read_bytes, .. } = &mut self.state {
             *read_bytes += bytes;
             if *read_bytes >= STORE_FULL_READ_MAX {
-                self.pause(now, session);
+                self.pause(now);
             }
         }
     }
@@ -229,14 +230,14 @@ impl Inlet {
     }
 
     /// Nothing more is there to be read.
-    pub fn pause(&mut self, now: Now, session: &mut Session) {
+    pub fn pause(&mut self, now: Instant) {
         if let State::Refusing { size, .. } = self.state {
-            self.state = State::Pausing { size, until: now.at + STORE_FULL_PAUSE };
-            self.block(now, session);
+            self.state = State::Pausing { size, until: now + STORE_FULL_PAUSE };
+            self.is_changed = true;
         }
     }
 
-    /// When [`Inlet::handle_timeout`] is to be called.
+    /// When [`Backpressure::handle_timeout`] is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.pauses_until().into_iter().chain(self.throttled_until).chain(self.large.due()).min()
     }
@@ -246,22 +247,23 @@ impl Inlet {
     }
 
     /// Reads on if a pause is over, or a debt is paid.
-    pub fn handle_timeout(&mut self, now: Now, session: &mut Session) {
-        if self.throttled_until.is_some_and(|until| until <= now.at) {
+    ///
+    /// # Errors
+    /// [`Fault::PacketTimeout`]: the rest of a large packet did not come in time.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), Fault> {
+        if self.throttled_until.is_some_and(|until| until <= now) {
             self.throttled_until = None;
-            self.block(now, session);
+            self.is_changed = true;
         }
-        if self.pauses_until().is_some_and(|until| until <= now.at) {
-            self.read_on(now, session);
+        if self.pauses_until().is_some_and(|until| until <= now) {
+            self.read_on();
         }
-        if self.large.due().is_some_and(|until| until <= now.at) {
-            session.fail(now, Fault::PacketTimeout);
-        }
+        if self.large.due().is_some_and(|until| until <= now) { Err(Fault::PacketTimeout) } else { Ok(()) }
     }
 
-    fn read_on(&mut self, now: Now, session: &mut Session) {
+    fn read_on(&mut self) {
         self.state = State::Open;
-        self.block(now, session);
+        self.is_changed = true;
     }
 
     /// Whether room is waited for, in the intake or for a large packet.
@@ -289,13 +291,13 @@ impl Inlet {
     }
 
     /// There may be room: ends a pause. Gives whether a batch is held, and so to be appended.
-    pub fn handle_room(&mut self, now: Now, room: Room, session: &mut Session) -> bool {
+    pub fn handle_room(&mut self, now: Instant, room: Room) -> bool {
         match room {
             Room::Large(entered) => {
-                self.large.handle_entered(now.at, entered);
-                self.block(now, session);
+                self.large.handle_entered(now, entered);
+                self.is_changed = true;
             }
-            Room::Intake if self.pauses_until().is_some() => self.read_on(now, session),
+            Room::Intake if self.pauses_until().is_some() => self.read_on(),
             Room::Intake => {}
         }
         self.state == State::Held

@@ -17,9 +17,9 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Packets up to this length, in bytes, are read without asking.
-pub const SMALL_PACKET_BYTES: usize = 256 * 1024;
-/// Bytes of all packets beyond that that are being read, and of those whose record waits for the intake.
+use crate::mqtt::limits::SMALL_PACKET_BYTES;
+
+/// Bytes of all packets beyond [`SMALL_PACKET_BYTES`] that are being read, and of those whose record waits for the intake.
 pub const LARGE_ROOM_BYTES: usize = 16 * 1024 * 1024;
 /// Longest wait for more of a large packet.
 pub const STALL_MAX: Duration = Duration::from_secs(10);
@@ -150,7 +150,7 @@ pub(super) struct Entered(Permit);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock, ingest::settings::PACKET_BYTES_LIMIT};
+    use crate::{clock, ingest::limits::PACKET_BYTES_LIMIT};
 
     const _: () = assert!(PACKET_BYTES_LIMIT <= LARGE_ROOM_BYTES);
 

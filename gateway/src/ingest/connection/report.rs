@@ -9,17 +9,18 @@ use std::{
 
 use metrics::counter;
 
-use super::{Shared, rate_limit::Limit};
+use super::rate_limit::Limit;
 use crate::{
     access::origin::Origin,
     ingest::{
         limiter::network,
+        limits::UNRELEASED_PER_INFLIGHT,
+        metrics::Meters,
         registry::{TURN_MAX, Turns},
         session::End,
-        settings::UNRELEASED_PER_INFLIGHT,
     },
     mqtt::fault::Fault,
-    telemetry,
+    telemetry::{self, repeats::LogOnce},
 };
 
 /// Of whom something is told once: a client by its id, and one that has not said it, or was not let in, by its address.
@@ -48,24 +49,31 @@ impl fmt::Display for Whom<'_> {
 }
 
 /// A connection from `peer` ended; `had_seat` says that its client was accepted.
-pub(super) fn end(shared: &Shared, client: &Arc<str>, peer: SocketAddr, had_seat: bool, end: End) {
+pub(super) fn end(
+    meters: &Meters,
+    told: &LogOnce,
+    client: &Arc<str>,
+    peer: SocketAddr,
+    had_seat: bool,
+    end: End,
+) {
     let End::Fault(fault) = end else {
         tracing::debug!(%client, ?end, "connection ended");
         return;
     };
     if had_seat {
-        shared.meters.closed(fault);
+        meters.closed(fault);
     } else {
-        shared.meters.refused(fault);
+        meters.refused(fault);
     }
     let whom = Whom::new(client, peer);
     if let Fault::PacketTooLarge { .. } = fault {
-        if let Some(times) = shared.told.more((whom, fault.label())) {
+        if let Some(times) = told.more((whom, fault.label())) {
             tracing::warn!(%client, %peer, times, "connection closed: {fault}; raise it in the configuration if such packets are meant");
         }
-    } else if fault.breaks_rules() && shared.told.is_new((whom, fault.label())) {
+    } else if fault.breaks_rules() && told.is_new((whom, fault.label())) {
         tracing::warn!(%client, %peer, "connection closed: {fault} (said once for this {whom})");
-    } else if matches!(fault, Fault::Busy | Fault::PushedOut) && shared.told.is_new(fault.label()) {
+    } else if matches!(fault, Fault::Busy | Fault::PushedOut) && told.is_new(fault.label()) {
         tracing::warn!("a client was refused: {fault} (said once)");
     } else {
         tracing::debug!(%client, %peer, "connection closed: {fault}");
@@ -73,8 +81,8 @@ pub(super) fn end(shared: &Shared, client: &Arc<str>, peer: SocketAddr, had_seat
 }
 
 /// A client has not released so many QoS 2 publishes as it may have.
-pub(super) fn unreleased(shared: &Shared, client: &Arc<str>, unreleased_max: usize) {
-    if shared.told.is_new(("unreleased", client)) {
+pub(super) fn unreleased(told: &LogOnce, client: &Arc<str>, unreleased_max: usize) {
+    if told.is_new(("unreleased", client)) {
         tracing::warn!(
             %client, unreleased_max,
             "the client did not release the QoS 2 publishes that were received, {UNRELEASED_PER_INFLIGHT} times [limits] inflight: its connection is closed, and what was not acknowledged is its to send again (said once for it)"
@@ -83,17 +91,17 @@ pub(super) fn unreleased(shared: &Shared, client: &Arc<str>, unreleased_max: usi
 }
 
 /// A client is above a limit per second.
-pub(super) fn throttled(shared: &Shared, client: &Arc<str>, limit: Limit) {
-    shared.meters.throttled(limit);
-    if shared.told.is_new(("throttled", client)) {
+pub(super) fn throttled(meters: &Meters, told: &LogOnce, client: &Arc<str>, limit: Limit) {
+    meters.throttled(limit);
+    if told.is_new(("throttled", client)) {
         tracing::warn!(%client, "the client is above its {limit} per second: it is read from more slowly (said once for it)");
     }
 }
 
 /// A WebSocket did not come about or was closed, for what its client did: `why`, if that is worth a
 /// line.
-pub(in crate::ingest) fn websocket(
-    shared: &Shared,
+pub(crate) fn websocket(
+    told: &LogOnce,
     origin: &Origin,
     label: &'static str,
     why: Option<&dyn fmt::Display>,
@@ -101,7 +109,7 @@ pub(in crate::ingest) fn websocket(
     counter!(telemetry::WEBSOCKET_FAILURES, "reason" => label).increment(1);
     let Origin { peer, listener, .. } = origin;
     if let Some(why) = why
-        && shared.told.is_new(("websocket", network(peer.ip()), label))
+        && told.is_new(("websocket", network(peer.ip()), label))
     {
         tracing::warn!(%peer, %listener, "no WebSocket: {why} (said once for this address)");
     }

@@ -19,7 +19,7 @@ use super::buffer::InputBuffer;
 /// read why.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// How long a client that is told why is still read from: see [`linger`].
-pub(in crate::ingest) const LINGER: Duration = Duration::from_millis(500);
+pub(crate) const LINGER: Duration = Duration::from_millis(500);
 
 /// What a connection reads from and writes to.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
@@ -125,7 +125,7 @@ impl<Io: Wire> Socket<Io> {
 }
 
 /// Reads and drops what still comes.
-pub(in crate::ingest) async fn linger<Io: AsyncRead + Unpin>(io: &mut Io) -> std::io::Result<()> {
+pub(crate) async fn linger<Io: AsyncRead + Unpin>(io: &mut Io) -> std::io::Result<()> {
     let mut dropped = [0; 512];
     let mut left = LINGER_BYTES_MAX;
     while left > 0 {

@@ -6,10 +6,11 @@
 //! ```
 //! An address that is not loopback is refused before anything starts if its clients may be nobody.
 //! On a stop nothing more is accepted or read; what is owed is waited for,
-//! [`DRAIN_TIMEOUT`](super::settings::DRAIN_TIMEOUT) at most, and every client is told. Limits: see
+//! [`DRAIN_TIMEOUT`](super::limits::DRAIN_TIMEOUT) at most, and every client is told. Limits: see
 //! `places`; what they do not let in waits in the kernel's queue. A handshake of TLS or WebSocket
 //! is made in the connection's task: see [`tls`] and `websocket`.
 
+pub mod settings;
 pub mod tls;
 mod websocket;
 
@@ -26,17 +27,22 @@ use super::{
     bus::{self, Bus},
     connection::{Shared, large::LargeRoom, serve},
     limiter::{Place, Places},
-    metrics::{Meters, Told},
+    metrics::Meters,
     registry::{Kick, Registry},
-    settings::{ListenerSettings, OPEN_TO_PAGES, Protocol, Settings, transport},
+    settings::Settings,
 };
 use crate::{
     access::origin::Origin,
     clock::{self, now},
     reload::Reloadable,
     store::{Intake, Outbox, Store, View},
+    telemetry::repeats::LogOnce,
 };
-use tls::{Tls, TlsError, TlsSettings};
+pub use settings::{ListenerSettings, Protocol};
+pub use tls::{ClientCert, TlsSettings};
+
+use settings::{OPEN_TO_PAGES, transport};
+use tls::{Secured, Tls, TlsError};
 
 /// Connections that the kernel keeps for the accept loop, if its own limit (`net.core.somaxconn`) allows: as many as come in
 /// some seconds after a power cut, for one that finds no place there tries again after a second or more.
@@ -156,7 +162,7 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         settings,
         bus: bus.clone(),
         meters: Meters::new(bus.traffic()),
-        told: Told::default(),
+        told: LogOnce::default(),
         large: LargeRoom::default(),
     });
     let position = bus::restore(&bus, &store).await;
@@ -269,8 +275,16 @@ impl Door {
     fn spawn(&self, stream: TcpStream, origin: Origin, kick: Kick, place: Place) {
         let (intake, shared) = (self.intake.clone(), self.shared.clone());
         match (self.port.tls.clone(), self.port.protocol) {
-            (Some(tls), _) => {
-                drop(self.tasks.spawn(tls::serve(tls, stream, origin, intake, shared, kick, place)));
+            (Some(tls), protocol) => {
+                drop(self.tasks.spawn(serve_tls(
+                    (tls, protocol),
+                    stream,
+                    origin,
+                    intake,
+                    shared,
+                    kick,
+                    place,
+                )));
             }
             (None, Protocol::Mqtt) => {
                 drop(self.tasks.spawn(serve(stream, origin, intake, shared, kick, place, now())));
@@ -306,4 +320,29 @@ impl Door {
         let origin = Origin { peer, listener, certified: None, anonymous };
         Ok(Some((stream, origin, kick, place)))
     }
+}
+
+/// Serves one client behind TLS, from its first byte to its end.
+async fn serve_tls(
+    (tls, protocol): (Arc<Tls>, Protocol),
+    stream: TcpStream,
+    mut origin: Origin,
+    intake: Intake,
+    shared: Arc<Shared>,
+    kick: Kick,
+    place: Place,
+) {
+    let Some(Secured { stream, certified, entry }) =
+        tls.secure(stream, &origin, &kick, shared.settings.tls_timeout).await
+    else {
+        return;
+    };
+    origin.certified = certified;
+    match protocol {
+        Protocol::Mqtt => drop(serve(stream, origin, intake, shared, kick, place, now()).await),
+        Protocol::WebSocket => {
+            Box::pin(websocket::serve(stream, origin, intake, shared, kick, place)).await;
+        }
+    }
+    drop(entry);
 }

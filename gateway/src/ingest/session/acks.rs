@@ -14,10 +14,7 @@ use std::{
 };
 
 use crate::{
-    mqtt::{
-        packet::{Reply, Version},
-        publish::Qos,
-    },
+    mqtt::{packet::Reply, publish::Qos, version::Version},
     store::Fate,
 };
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     access::audit::Action,
-    mqtt::{codec::Will, fault::Fault},
+    mqtt::{connect::Will, fault::Fault},
     store::{Batch, Record},
 };
 

@@ -18,7 +18,8 @@ use crate::{
     mqtt::{
         fault::Fault,
         packet::ClientAck,
-        subscribe::{self, FILTER_INVALID, NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA_EXCEEDED},
+        reason::{FILTER_INVALID, NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA_EXCEEDED},
+        subscribe,
     },
 };
 

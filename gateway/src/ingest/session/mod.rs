@@ -37,16 +37,17 @@ use std::{
 
 use super::{
     bus::{Bus, COPIES_IN_A_TURN, Mailbox, Patience, Staged},
-    connection::large::SMALL_PACKET_BYTES,
     settings::Settings,
 };
 use crate::{
     access::{Permit, audit::Action},
     mqtt::{
-        codec::{self, Connect, Will},
+        connect::{Connect, Will},
+        disconnect,
         fault::Fault,
+        limits::SMALL_PACKET_BYTES,
         output::Output,
-        packet::{Dialect, Version},
+        version::{Dialect, Version},
     },
     store::Watermark,
 };
@@ -308,7 +309,7 @@ impl Session {
     pub fn fail(&mut self, now: Now, fault: Fault) {
         let tell = match self.phase {
             Phase::Open | Phase::Draining if self.version == Version::V5 => {
-                codec::disconnect_because(fault, self.packet_bytes_max)
+                disconnect::because(fault, self.packet_bytes_max)
             }
             Phase::Open | Phase::Draining | Phase::Fresh | Phase::Deciding(_) => None,
             Phase::Ended(_) => return,

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::{
     clock::{Journal, Reading, Timeline, timeline::STEADY_ORIGIN_MS},
-    mqtt::{codec::Will, publish::Qos},
+    mqtt::{connect::Will, publish::Qos},
     store::{Kind, Settings as StoreSettings, Store},
 };
 

@@ -10,7 +10,7 @@ use std::{
 use super::*;
 use crate::{
     ingest::bus::wills::DUE_BYTES_MAX,
-    mqtt::{codec::Will, publish::Qos},
+    mqtt::{connect::Will, publish::Qos},
     store::{KeptSessions, SessionChange, StandingWillRow},
 };
 

@@ -17,7 +17,7 @@ use x509_cert::{
 };
 
 use super::signature::PublicKey;
-use crate::access::identity::{BadName, check_name};
+use crate::access::name::{BadName, check_name};
 
 /// Longest chain of certificates that a client may show, in bytes: it is kept as long as the client
 /// is connected. One of a device has about 600 bytes, and one with RSA keys and an intermediate
@@ -141,7 +141,7 @@ mod tests {
     use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
 
     use super::*;
-    use crate::access::identity::NAME_BYTES_MAX;
+    use crate::access::name::NAME_BYTES_MAX;
 
     fn certificate(names: &[&str], dns: &[&str]) -> Vec<u8> {
         let key = KeyPair::generate().unwrap();

@@ -21,11 +21,12 @@ use rustls::{
 use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
 
 use super::{
-    ClientCert, TlsSettings,
     authority::Ca,
     certificate,
-    files::{TlsCause, TlsError, TlsFile, certificates, sections},
+    error::{TlsCause, TlsError, TlsFile},
     lists::List,
+    pem::{certificates, sections},
+    settings::{ClientCert, TlsSettings},
     trust::Trust,
 };
 use crate::reload;

@@ -12,34 +12,26 @@
 //! starting. Sessions are resumed on listeners without client certificates only: the library would
 //! not ask again whether a certificate is still good.
 
-use std::{
-    fs::Metadata,
-    io,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::Metadata, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{
-        CertificateDer, PrivateKeyDer, UnixTime,
-        pem::{PemObject, SectionKind},
-    },
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _},
     server::{NoServerSessionStorage, ServerSessionMemoryCache},
     version::{TLS12, TLS13},
 };
 
 use super::{
-    ClientCert, TlsSettings,
     certificate::{self, Facts},
     clients::{Clients, clients},
+    error::{TlsCause, TlsError, TlsFile},
     failure::Failure,
     live::Chain,
+    pem::{certificates, sections},
+    settings::{ClientCert, TlsSettings},
 };
-use crate::{ingest::settings::Protocol, reload};
+use crate::{ingest::listener::settings::Protocol, reload};
 
 /// Sessions that can be resumed, per listener: about 1 KB each.
 const RESUMABLE_MAX: usize = 1024;
@@ -49,102 +41,6 @@ const RECORD_HEAD_BYTES: usize = 5;
 const MODE_OTHERS_READ: u32 = 0o004;
 /// Read by the group.
 const MODE_GROUP_READ: u32 = 0o040;
-
-/// Which of the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsFile {
-    /// `cert`
-    Cert,
-    /// `key`
-    Key,
-    /// `client_ca`
-    ClientCa,
-    /// `crl`
-    Crl,
-}
-
-/// A listener's TLS files cannot be used. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {cause}", path.display())]
-pub struct TlsError {
-    /// Which one is wrong.
-    pub file: TlsFile,
-    /// Where it is.
-    pub path: PathBuf,
-    /// What is wrong with it, and what to do.
-    pub cause: TlsCause,
-}
-
-/// What is wrong with a file, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsCause {
-    /// The system's reason.
-    #[error("the file cannot be read: {0}")]
-    Unreadable(io::Error),
-    /// Something else than was wanted.
-    #[error("the file holds {found} and no {wanted}; a PEM file with a {wanted} is needed here")]
-    Kind {
-        /// In words.
-        wanted: &'static str,
-        /// In words.
-        found: String,
-    },
-    /// Broken PEM. Nothing of it is repeated: it may be a key.
-    #[error("the file is damaged: between its BEGIN and END lines is no base64 text; make it anew")]
-    Pem,
-    /// Broken DER.
-    #[error("its {0} cannot be read: {1}; make it anew")]
-    Der(&'static str, String),
-    /// Clients would refuse it, and the one before it is good.
-    #[error("the certificate expired on {0}; renew it, see \"TLS\" in docs/operating.md")]
-    Expired(String),
-    /// Clients would refuse it.
-    #[error(
-        "the certificate is not for servers: its extended key usage lacks serverAuth; make one that has it"
-    )]
-    Usage,
-    /// It would have to be typed at every start.
-    #[error("the key is encrypted; decrypt it by `openssl pkey -in KEY -out NEW`, and chmod 600 NEW")]
-    Encrypted,
-    /// It is no secret any more.
-    #[error("everybody on this machine may read the key (mode {0:04o}); chmod 600 it")]
-    Open(u32),
-    /// They do not belong together.
-    #[error("the key does not belong to the certificate in {}; name the key that it was made with", .0.display())]
-    Mismatch(PathBuf),
-    /// The TLS library does not take it.
-    #[error("it cannot be used: {0}")]
-    Rejected(String),
-    /// A device's certificate, for example.
-    #[error("the certificate of {0} is no CA's; name the certificate of the CA that signs the clients'")]
-    NoCa(String),
-    /// Nobody could connect, and by the ones before it devices can.
-    #[error("none of its CAs is valid now; renew the CA, or look whether this machine's clock is right")]
-    NoValidCa,
-    /// Every client of this CA would be refused.
-    #[error("no list of the CA {0}; every CA of client_ca needs its list here, one after the other")]
-    NoList(String),
-    /// It may be anybody's, and no device of this CA would get in with it.
-    #[error("the list of the CA {0} is not signed by its key in client_ca; get the list anew from this CA")]
-    ForgedList(String),
-    /// Whether they are revoked would not be known, and they are connected.
-    #[error(
-        "no list of the CA {0}, through which connected clients have their certificates; put its list beside the others, or \
-         revoke this CA"
-    )]
-    NoListBetween(String),
-    /// As above.
-    #[error(
-        "no list for the part of the certificates that connected clients have; put the lists of all parts beside each other"
-    )]
-    NoListOfPart,
-    /// As above.
-    #[error(
-        "the list of the CA {0}, through which connected clients have their certificates, is not signed by its key; get the \
-         list anew from this CA"
-    )]
-    ForgedListBetween(String),
-}
 
 /// What is used until the next load.
 pub(super) struct Loaded {
@@ -244,41 +140,4 @@ fn key(file: &Path) -> Result<(PrivateKeyDer<'static>, bool), TlsError> {
 /// Root gives a service its key by a group, and so does systemd; of a key of the service's own the group is no part.
 fn is_shared(key: &Metadata) -> bool {
     key.mode() & MODE_GROUP_READ != 0 && key.uid() != 0
-}
-
-/// All certificates of a file, one at least.
-pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsCause> {
-    let bytes = reload::read(file).map_err(TlsCause::Unreadable)?;
-    sections(&bytes, "certificate", CertificateDer::from_pem)
-}
-
-/// All sections of one kind, one at least.
-pub(super) fn sections<T>(
-    bytes: &[u8],
-    wanted: &'static str,
-    take: impl Fn(SectionKind, Vec<u8>) -> Option<T>,
-) -> Result<Vec<T>, TlsCause> {
-    let (mut found, mut taken) = (Vec::new(), Vec::new());
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
-        let (kind, der) = section.map_err(|_| TlsCause::Pem)?;
-        found.push(name(kind));
-        taken.extend(take(kind, der));
-    }
-    if taken.is_empty() {
-        found.dedup();
-        let found = if found.is_empty() { "nothing in PEM".into() } else { found.join(", ") };
-        return Err(TlsCause::Kind { wanted, found });
-    }
-    Ok(taken)
-}
-
-fn name(kind: SectionKind) -> &'static str {
-    match kind {
-        SectionKind::Certificate => "a certificate",
-        SectionKind::PublicKey => "a public key",
-        SectionKind::RsaPrivateKey | SectionKind::PrivateKey | SectionKind::EcPrivateKey => "a private key",
-        SectionKind::Crl => "a list of revoked certificates",
-        SectionKind::Csr => "a certificate request",
-        _ => "something else",
-    }
 }

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Notify;
 
-use super::{certificate, failure::Failure, warnings::expiry};
+use super::{certificate, expiry::expiry, failure::Failure};
 use crate::{ingest::registry::Kick, mqtt::fault::Fault};
 
 /// How often the clock on the wall is looked at.

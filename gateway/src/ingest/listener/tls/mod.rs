@@ -1,13 +1,13 @@
 //! TLS 1.2 and 1.3 at a port: handshakes, who a client is by its certificate, and new files without a restart.
 //!
 //! ```text
-//!   accept loop ──▶ serve (the connection's own task) ──▶ handshake ──good──▶ connection, or websocket
+//!   accept loop ──▶ secure (in the connection's own task) ──▶ handshake ──good──▶ a stream, for MQTT or WebSocket
 //!                                                            └ under tls_timeout; a failure is counted and told
 //!   reload ──▶ load ──▶ the next handshakes; connections whose chain is no longer good are ended
 //!   time ────▶ a certificate or CA ends ──▶ likewise
 //! ```
-//! Reading order: here, `files`, `clients`, `trust`, `lists`, `authority`, `live`, `certificate`,
-//! `signature`, `distrust`, `failure`, `warnings`. A connection lives as long as a handshake with its chain would be let through: its
+//! Reading order: `settings`, here, `files` with `pem` and `error`, `clients`, `trust`, `lists`, `authority`, `live`,
+//! `certificate`, `signature`, `distrust`, `failure`, `warnings` with `expiry`. A connection lives as long as a handshake with its chain would be let through: its
 //! certificate and those up to the CA are neither expired nor revoked, and the CA is in client_ca
 //! and valid. Handshakes under way go on with what was loaded when they began, and are judged again
 //! afterwards if something else was loaded meanwhile. A load whose lists would leave it unknown
@@ -23,38 +23,37 @@ mod authority;
 mod certificate;
 mod clients;
 mod distrust;
+mod error;
+mod expiry;
 mod failure;
 mod files;
 mod lists;
 mod live;
+mod pem;
+mod settings;
 mod signature;
 mod trust;
 mod warnings;
 
-use std::{collections::HashSet, fmt, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::HashSet, fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::spawn_blocking, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 
-pub use files::{TlsCause, TlsError, TlsFile};
+pub use error::{TlsCause, TlsError, TlsFile};
+pub use settings::{ClientCert, RECORD_BYTES_LEAST, RECORD_BYTES_MOST, TlsSettings};
 
-use super::websocket;
+use super::settings::Protocol;
 use crate::{
     access::origin::Origin,
-    clock::{self, now},
+    clock,
     ingest::{
-        connection::{
-            self, Shared,
-            socket::{LINGER, Wire, linger},
-        },
-        limiter::Place,
+        connection::socket::{LINGER, Wire, linger},
         registry::Kick,
-        settings::Protocol,
     },
     reload::Reloadable,
-    store::Intake,
     telemetry,
 };
 use certificate::date;
@@ -63,40 +62,6 @@ use failure::{Failure, Throttle};
 use files::Loaded;
 use live::{Chain, Connection, Connections, Live};
 use warnings::warnings;
-
-/// Whether clients show a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ClientCert {
-    /// They are not asked.
-    #[default]
-    None,
-    /// Those that have one are known by it.
-    Optional,
-    /// Those that have none are refused.
-    Required,
-}
-
-/// The files of a listener with TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsSettings {
-    /// The listener's certificate, and those between it and its CA.
-    pub cert: PathBuf,
-    /// The private key of it.
-    pub key: PathBuf,
-    /// The CAs whose clients are believed.
-    pub client_ca: Option<PathBuf>,
-    /// Whether clients show a certificate; all but [`ClientCert::None`] need `client_ca`.
-    pub client_cert: ClientCert,
-    /// What these CAs have revoked.
-    pub crl: Option<PathBuf>,
-    /// Longest record that is sent, in bytes of what is encrypted in it; `None`: [`RECORD_BYTES_MOST`].
-    pub max_record_bytes: Option<usize>,
-}
-
-/// The shortest that the longest record may be, in bytes: with less, heads and tags are most of what is sent.
-pub const RECORD_BYTES_LEAST: usize = 64;
-/// The longest record that TLS knows, in bytes: RFC 8446 section 5.1.
-pub const RECORD_BYTES_MOST: usize = 16 * 1024;
 
 impl TlsSettings {
     /// Reads and checks all files, at the time `wall_ms`, and uses nothing. May block. Gives what is wrong, or going to be, and is
@@ -107,16 +72,6 @@ impl TlsSettings {
     pub fn check(&self, wall_ms: u64) -> Result<Vec<String>, TlsError> {
         let loaded = files::load(self, Protocol::default(), wall_ms)?;
         Ok(warnings(self, &loaded, wall_ms).into_iter().chain(warnings::notes(&loaded)).collect())
-    }
-
-    fn error(&self, file: TlsFile, cause: TlsCause) -> TlsError {
-        let path = match file {
-            TlsFile::Cert => Some(&self.cert),
-            TlsFile::Key => Some(&self.key),
-            TlsFile::ClientCa => self.client_ca.as_ref(),
-            TlsFile::Crl => self.crl.as_ref(),
-        };
-        TlsError { file, path: path.cloned().unwrap_or_default(), cause }
     }
 }
 
@@ -179,6 +134,30 @@ impl Tls {
                 );
             }
         }
+    }
+
+    /// The stream once its handshake is done; `None` if there is none: why is told and counted here.
+    pub async fn secure(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        origin: &Origin,
+        kick: &Kick,
+        limit: Duration,
+    ) -> Option<Secured> {
+        let handshake = Box::pin(timeout(limit, self.handshake(stream)));
+        let shaken = tokio::select! {
+            biased;
+            () = kick.token().cancelled() => return None,
+            shaken = handshake => shaken.unwrap_or(Err(Failure::Timeout)),
+        };
+        let secured = shaken.and_then(|Shaken { stream, chain, loaded, at_ms }| {
+            let Some(chain) = chain else { return Ok(Secured { stream, certified: None, entry: None }) };
+            let identity = certificate::identity(&chain.own)?;
+            let connection = Connection { identity: identity.clone(), chain, kick: kick.clone() };
+            let entry = self.enter(connection, &loaded, at_ms)?;
+            Ok(Secured { stream, certified: Some(identity), entry: Some(entry) })
+        });
+        secured.map_err(|failure| self.failed(origin, &failure)).ok()
     }
 
     /// The handshake, what it was made with, and what the client showed.
@@ -289,8 +268,17 @@ struct Shaken {
     at_ms: u64,
 }
 
+/// A stream whose handshake is done.
+pub(super) struct Secured {
+    pub stream: Box<TlsStream<TcpStream>>,
+    /// The name in the client's certificate.
+    pub certified: Option<Arc<str>>,
+    /// Keeps the client's chain, so that the connection ends with its proof; until it is dropped.
+    pub entry: Option<Entry>,
+}
+
 /// A connection with a certificate.
-struct Entry {
+pub(super) struct Entry {
     tls: Arc<Tls>,
     number: u64,
 }
@@ -305,43 +293,6 @@ impl<Io: Wire> Wire for TlsStream<Io> {
     fn acknowledge(&self) {
         self.get_ref().0.acknowledge();
     }
-}
-
-/// Serves one client from its first byte to its end.
-pub(super) async fn serve(
-    tls: Arc<Tls>,
-    stream: TcpStream,
-    mut origin: Origin,
-    intake: Intake,
-    shared: Arc<Shared>,
-    kick: Kick,
-    place: Place,
-) {
-    let handshake = Box::pin(timeout(shared.settings.tls_timeout, tls.handshake(stream)));
-    let token = kick.token().clone();
-    let shaken = tokio::select! {
-        biased;
-        () = token.cancelled() => return,
-        shaken = handshake => shaken.unwrap_or(Err(Failure::Timeout)),
-    };
-    let entered = shaken.and_then(|Shaken { stream, chain, loaded, at_ms }| {
-        let Some(chain) = chain else { return Ok((stream, None)) };
-        let identity = certificate::identity(&chain.own)?;
-        origin.certified = Some(identity.clone());
-        let entry = tls.enter(Connection { identity, chain, kick: kick.clone() }, &loaded, at_ms)?;
-        Ok((stream, Some(entry)))
-    });
-    let (stream, entry) = match entered {
-        Ok(entered) => entered,
-        Err(failure) => return tls.failed(&origin, &failure),
-    };
-    match tls.protocol {
-        Protocol::Mqtt => drop(connection::serve(stream, origin, intake, shared, kick, place, now()).await),
-        Protocol::WebSocket => {
-            Box::pin(websocket::serve(stream, origin, intake, shared, kick, place)).await;
-        }
-    }
-    drop(entry);
 }
 
 impl Reloadable for Tls {

@@ -68,7 +68,7 @@ pub(super) async fn serve<Io: Wire>(
         Ok(early) => early,
         Err(refusal) => {
             let why = refusal.is_told().then_some(&refusal as &dyn fmt::Display);
-            report::websocket(&shared, &origin, refusal.label(), why);
+            report::websocket(&shared.told, &origin, refusal.label(), why);
             return refuse(io, refusal).await;
         }
     };
@@ -77,7 +77,7 @@ pub(super) async fn serve<Io: Wire>(
         connection::serve(&mut stream, origin.clone(), intake, shared.clone(), kick.clone(), place, since)
             .await;
     if let Some(End::Violation(violation)) = stream.ended() {
-        report::websocket(&shared, &origin, violation.label(), Some(&violation));
+        report::websocket(&shared.told, &origin, violation.label(), Some(&violation));
     }
     if kick.cause() != Some(Fault::PushedOut) {
         close(stream).await;

@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     clock,
     ingest::{Payload, Route, bus::Bus},
-    mqtt::codec::Refused,
+    mqtt::connect::Refused,
     store::{Fate, Kind, Record, Refusal},
 };
 

@@ -5,93 +5,28 @@
 //!   user name   ─▶ to be proven with the password
 //!   neither     ─▶ "anonymous", if the listener admits such clients
 //! ```
-//! A name stands in topics as one level and in log lines, so it has no wildcard, no slash and nothing that cannot be
-//! seen: CVE-2017-7650 was a client called `#`. Limits: [`NAME_BYTES_MAX`] bytes.
+//! What it claims is proven elsewhere: a certificate by the TLS handshake, a password by `prove`.
 
 use std::sync::Arc;
 
 use super::{
-    Policy,
     hash::Stored,
+    name::{ANONYMOUS, check_name},
+    origin::Origin,
+    policy::Policy,
+    proof::Proof,
     refusal::{Reason, Refusal},
     users::ClientIds,
 };
-use crate::{
-    access::origin::Origin,
-    mqtt::{fault::Fault, password::Password},
-    printable::is_unprintable,
-};
+use crate::mqtt::{fault::Fault, password::Password};
 
-/// Longest name of a user or role, in bytes.
-pub const NAME_BYTES_MAX: usize = 64;
-/// The identity of clients that show nothing.
-pub const ANONYMOUS: &str = "anonymous";
-/// What a name may not contain: MQTT's wildcards and separator, and what quotes or substitutes in files.
-const FORBIDDEN: [char; 9] = ['+', '#', '/', '*', '{', '}', '"', '\'', '\\'];
-
-/// A text that is no name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadName {
-    /// It has no character.
-    #[error("the name is empty")]
-    Empty,
-    /// It is longer than [`NAME_BYTES_MAX`].
-    #[error("the name is longer than {NAME_BYTES_MAX} bytes")]
-    TooLong,
-    /// It holds a character that would change what a topic or a file says, or that cannot be seen.
-    #[error(
-        "a name has no space, control character or one of + # / * {{ }} \" ' \\, and does not begin with $"
-    )]
-    Character,
-    /// It is [`ANONYMOUS`].
-    #[error("the name \"{ANONYMOUS}\" stands for clients without one")]
-    Reserved,
-}
-
-/// Checks the name of a user, a role or a certificate.
-///
-/// # Errors
-/// [`BadName`]
-pub fn check_name(name: &str) -> Result<(), BadName> {
-    if name == ANONYMOUS {
-        return Err(BadName::Reserved);
-    }
-    check_level(name)
-}
-
-/// Whether `name` can stand in a pattern as one topic level.
-pub(super) fn check_level(name: &str) -> Result<(), BadName> {
-    if name.is_empty() {
-        return Err(BadName::Empty);
-    }
-    if name.len() > NAME_BYTES_MAX {
-        return Err(BadName::TooLong);
-    }
-    let bad = |c: char| c.is_whitespace() || is_unprintable(c) || FORBIDDEN.contains(&c);
-    if name.starts_with('$') || name.chars().any(bad) { Err(BadName::Character) } else { Ok(()) }
-}
-
-/// How an identity was shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// By a certificate, which the TLS handshake checked.
-    Certificate,
-    /// By user name and password.
-    Password,
-    /// Not at all.
-    Nothing,
-}
-
-impl Proof {
-    /// One word for the log.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Proof::Certificate => "certificate",
-            Proof::Password => "password",
-            Proof::Nothing => "nothing",
-        }
-    }
+/// What a client shows of itself in its CONNECT.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    /// Its user name, as given.
+    pub user: Option<&'a str>,
+    /// Its password.
+    pub password: Option<&'a Password>,
 }
 
 /// What a CONNECT claims.
@@ -106,8 +41,7 @@ pub(super) enum Claim<'a> {
 /// Who the client says it is.
 pub(super) fn claim<'a>(
     origin: &Origin,
-    user: Option<&'a str>,
-    password: Option<&'a Password>,
+    Credentials { user, password }: Credentials<'a>,
     policy: &Policy,
 ) -> Result<Claim<'a>, Refusal> {
     if let Some(name) = &origin.certified {
@@ -157,25 +91,6 @@ pub(super) fn client_ids(name: &str, proof: Proof, policy: &Policy) -> ClientIds
 mod tests {
     use super::*;
     use crate::access::users::{User, Users};
-    use proptest::prelude::*;
-
-    #[test]
-    fn names_that_could_change_a_topic_or_a_log_line_are_none() {
-        let long = "a".repeat(NAME_BYTES_MAX + 1);
-        let table =
-            [("", BadName::Empty), (long.as_str(), BadName::TooLong), ("anonymous", BadName::Reserved)];
-        for (name, wanted) in table {
-            assert_eq!(check_name(name), Err(wanted), "{name:?}");
-        }
-        for bad in
-            ["+", "#", "a/b", "*", "a b", "a\0", "a\nb", "$SYS", "{identity}", "a\"b", "a\u{202e}b", "a\\"]
-        {
-            assert_eq!(check_name(bad), Err(BadName::Character), "{bad:?}");
-        }
-        for good in ["barn-3", "büro", "a.example.org", "device_7", "a$"] {
-            assert_eq!(check_name(good), Ok(()), "{good}");
-        }
-    }
 
     fn policy() -> Policy {
         let mut users = Users::default();
@@ -192,7 +107,7 @@ mod tests {
             let certified = Some(certified.into());
             let (peer, listener) = (([10, 0, 0, 1], 1).into(), ([10, 0, 0, 2], 1883).into());
             let origin = Origin { peer, listener, certified, anonymous: true };
-            match claim(&origin, user, password, &policy()) {
+            match claim(&origin, Credentials { user, password }, &policy()) {
                 Ok(Claim::Shown { name, proof: Proof::Certificate }) => Ok(name.to_string()),
                 Ok(other) => panic!("{other:?}"),
                 Err(refusal) => Err((refusal.fault, refusal.reason)),
@@ -229,16 +144,5 @@ mod tests {
             assert_eq!(may_use(name, proof, client, &policy()), wanted, "{name} {proof:?} {client}");
         }
         assert!(may_use(ANONYMOUS, Nothing, "a", &Policy::default()));
-    }
-
-    proptest! {
-        #[test]
-        fn a_name_is_one_level_without_wildcards(name in "\\PC{0,12}") {
-            if check_name(&name).is_ok() {
-                let has_separator = name.contains(['/', '+', '#', '\0']);
-                prop_assert!(!has_separator);
-                prop_assert_eq!(crate::mqtt::topics::name(name.as_bytes()), Some(name.as_str()));
-            }
-        }
     }
 }

@@ -6,6 +6,8 @@
 //!
 //! Logs go to standard error, one line each whatever a client puts into it, as [`LOG_VARIABLE`] says. Nothing is sent anywhere.
 
+pub mod repeats;
+
 use std::{
     cell::Cell,
     io::IsTerminal,

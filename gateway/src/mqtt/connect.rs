@@ -1,29 +1,21 @@
-//! The rare packets, by the codec of `mqtt-protocol-core`: this file and `subscribe` know its types.
+//! CONNECT, read by the codec of `mqtt-protocol-core`.
 //!
-//! Read here: CONNECT, PUBREL, DISCONNECT. Written here: CONNACK, DISCONNECT. `subscribe` has SUBSCRIBE and UNSUBSCRIBE.
 //! The codec checks lengths, text encoding and the properties allowed; this file adds what it leaves out: reserved
-//! flags, bytes behind the packet's end, NUL in texts, packet id 0, a will's topic, and all versions on one port (`level`).
-//! Not here: PUBLISH and the acknowledgements (`publish`, `packet`), AUTH, which is never allowed.
+//! flags, bytes behind the packet's end, NUL in texts, a will's topic, and all versions on one port (`level`).
 
 use std::borrow::Cow;
 
-use mqtt_protocol_core::mqtt::{
-    packet::{Properties, Property, v3_1_1, v5_0},
-    result_code::{ConnectReasonCode, ConnectReturnCode, DisconnectReasonCode, MqttError},
-};
+use mqtt_protocol_core::mqtt::packet::{Properties, Property, v3_1_1, v5_0};
 
 use super::{
     fault::Fault,
     level,
-    packet::{Dialect, Version},
+    limits::{NAME_BYTES_MAX, PROPERTIES_BYTES_MAX},
     parse::{NUL, check_texts, fault, whole},
+    password::Password,
     publish::Qos,
     topics,
-};
-use crate::{
-    access::Password,
-    ingest::settings::{Settings, TOPIC_ALIAS_MAX},
-    store::record::{NAME_BYTES_MAX, PROPERTIES_BYTES_MAX},
+    version::{Dialect, Version},
 };
 
 /// A CONNECT, checked.
@@ -94,8 +86,8 @@ const FLAGS_AT: usize = 7;
 /// Reads the CONNECT whose bytes after the fixed header are `body`.
 ///
 /// # Errors
-/// [`Refused`]: answer with [`refusal`] and close.
-pub fn connect(body: &[u8]) -> Result<Connect, Refused> {
+/// [`Refused`]: answer with [`refuse`](super::connack::refuse) and close.
+pub fn read(body: &[u8]) -> Result<Connect, Refused> {
     let (version, dialect) = level::read(body).map_err(|(version, fault)| Refused {
         version,
         fault,
@@ -257,136 +249,4 @@ fn will_properties(all: &Properties) -> Result<Vec<u8>, Fault> {
     let kept = all.iter().filter(is_expiry).chain(all.iter().filter(is_other));
     let kept = kept.flat_map(Property::to_continuous_buffer).collect::<Vec<u8>>();
     if kept.len() > PROPERTIES_BYTES_MAX { Err(Fault::Quota) } else { Ok(kept) }
-}
-
-/// What a CONNACK that accepts says.
-#[derive(Debug, Clone, Copy)]
-pub struct Accepted<'a> {
-    /// The client's version.
-    pub version: Version,
-    /// A session of the client is continued.
-    pub session_present: bool,
-    /// The client id that it was given, if it came without one.
-    pub assigned_client_id: Option<&'a str>,
-    /// How long the session outlives the connection, in seconds, if that is not as long as asked for.
-    pub session_expiry_s: Option<u32>,
-    /// The keep-alive that is granted instead of the one asked for, in seconds.
-    pub server_keep_alive_s: Option<u16>,
-    /// The limits to announce.
-    pub settings: &'a Settings,
-}
-
-/// The CONNACK that accepts; `None` if it cannot be encoded, which is a client id longer than checked.
-#[must_use]
-pub fn connack(accepted: &Accepted<'_>) -> Option<Vec<u8>> {
-    if accepted.version == Version::V311 {
-        let packet = v3_1_1::Connack::builder()
-            .session_present(accepted.session_present)
-            .return_code(ConnectReturnCode::Accepted)
-            .build();
-        return packet.ok().map(|packet| packet.to_continuous_buffer());
-    }
-    let packet = v5_0::Connack::builder()
-        .session_present(accepted.session_present)
-        .reason_code(ConnectReasonCode::Success)
-        .props(announced(accepted).ok()?)
-        .build();
-    packet.ok().map(|packet| packet.to_continuous_buffer())
-}
-
-fn announced(accepted: &Accepted<'_>) -> Result<Properties, MqttError> {
-    use mqtt_protocol_core::mqtt::packet as p;
-    let settings = accepted.settings;
-    let mut properties: Properties = vec![
-        p::ReceiveMaximum::new(settings.inflight_max)?.into(),
-        p::RetainAvailable::new(1)?.into(),
-        p::MaximumPacketSize::new(settings.packet_bytes_max as u32)?.into(),
-        p::TopicAliasMaximum::new(TOPIC_ALIAS_MAX)?.into(),
-    ];
-    if let Some(id) = accepted.assigned_client_id {
-        properties.push(p::AssignedClientIdentifier::new(id)?.into());
-    }
-    if let Some(seconds) = accepted.session_expiry_s {
-        properties.push(p::SessionExpiryInterval::new(seconds)?.into());
-    }
-    if let Some(seconds) = accepted.server_keep_alive_s {
-        properties.push(p::ServerKeepAlive::new(seconds)?.into());
-    }
-    Ok(properties)
-}
-
-/// The CONNACK that refuses; `None` where the version has no code for the cause: close without one. The cause in words is
-/// left out where the client does not take as much `[MQTT-3.2.2-19]`.
-#[must_use]
-pub fn refusal(refused: Refused) -> Option<Vec<u8>> {
-    let code = refused.fault.connack_code(refused.version)?;
-    match refused.version {
-        Version::V311 => Some(vec![0x20, 2, 0, code]),
-        Version::V5 => {
-            let packet = v5_0::Connack::builder()
-                .session_present(false)
-                .reason_code(ConnectReasonCode::try_from(code).ok()?)
-                .props(vec![reason(refused.fault)?])
-                .build();
-            let packet = packet.ok()?.to_continuous_buffer();
-            Some(if packet.len() <= refused.packet_bytes_max { packet } else { vec![0x20, 3, 0, code, 0] })
-        }
-    }
-}
-
-/// The DISCONNECT that tells an MQTT 5 client why; `None` where there is no code for the cause. The cause in words is left
-/// out where the client does not take as much `[MQTT-3.14.2-3]`.
-#[must_use]
-pub fn disconnect_because(fault: Fault, packet_bytes_max: usize) -> Option<Vec<u8>> {
-    let code = DisconnectReasonCode::try_from(fault.disconnect_code()?).ok()?;
-    let packet = v5_0::Disconnect::builder().reason_code(code).props(vec![reason(fault)?]).build();
-    let packet = packet.ok()?.to_continuous_buffer();
-    Some(if packet.len() <= packet_bytes_max { packet } else { vec![0xe0, 1, code as u8] })
-}
-
-fn reason(fault: Fault) -> Option<Property> {
-    let text = mqtt_protocol_core::mqtt::packet::ReasonString::new(fault.to_string()).ok()?;
-    Some(text.into())
-}
-
-/// The packet id of the PUBREL in `body`.
-///
-/// # Errors
-/// [`Fault::Malformed`], [`Fault::Protocol`]
-pub fn pubrel(version: Version, body: &[u8]) -> Result<u16, Fault> {
-    match version {
-        Version::V311 if body.len() != 2 => Err(Fault::Malformed("PUBREL is not of two bytes")),
-        Version::V311 => whole(v3_1_1::Pubrel::parse(body), body).map(|packet| packet.packet_id()),
-        Version::V5 => whole(v5_0::Pubrel::parse(body), body).map(|packet| packet.packet_id()),
-    }
-}
-
-/// What a client's DISCONNECT asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Disconnect {
-    /// The will is to be published all the same.
-    pub with_will: bool,
-    /// A new time for the session to outlive the connection, in seconds.
-    pub session_expiry_s: Option<u32>,
-}
-
-/// Reads the DISCONNECT in `body`. On MQTT 5 any reason but 0x00 leaves the will to be published (section 3.1.2.5).
-///
-/// # Errors
-/// [`Fault::Malformed`], [`Fault::Protocol`]
-pub fn disconnect(version: Version, body: &[u8]) -> Result<Disconnect, Fault> {
-    if version == Version::V311 {
-        return match body {
-            [] => Ok(Disconnect { with_will: false, session_expiry_s: None }),
-            _ => Err(Fault::Malformed("DISCONNECT with a body")),
-        };
-    }
-    let packet = whole(v5_0::Disconnect::parse(body), body)?;
-    packet.props().iter().try_for_each(check_texts)?;
-    let session_expiry_s = packet.props().iter().flatten().find_map(|property| match property {
-        Property::SessionExpiryInterval(seconds) => Some(seconds.val()),
-        _ => None,
-    });
-    let normal = matches!(packet.reason_code(), None | Some(DisconnectReasonCode::NormalDisconnection));
-    Ok(Disconnect { with_will: !normal, session_expiry_s })
 }
