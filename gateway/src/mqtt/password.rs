@@ -1,6 +1,6 @@
-//! A password as a client sent it: it shows nothing, and is wiped when it is dropped.
+//! A password, as a client sent it or as the gateway shows it to a server: it shows nothing, and is wiped when it is dropped.
 //!
-//! What it does not do: the bytes were in a read buffer and in the codec before, which wipe nothing.
+//! What it does not do: the bytes are in a read buffer, a file or a codec beside it, which wipe nothing.
 
 use std::fmt;
 
@@ -13,11 +13,11 @@ pub struct Password(Zeroizing<Vec<u8>>);
 impl Password {
     /// Takes a copy of `bytes`.
     #[must_use]
-    pub fn new(bytes: &[u8]) -> Self {
-        Password(Zeroizing::new(bytes.to_vec()))
+    pub fn new(bytes: impl AsRef<[u8]>) -> Self {
+        Password(Zeroizing::new(bytes.as_ref().to_vec()))
     }
 
-    /// The bytes, to be hashed.
+    /// The bytes: to be hashed, or shown to a server.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0

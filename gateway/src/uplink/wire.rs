@@ -18,7 +18,7 @@ use rumqttc::{
 
 use super::{
     reason::{self, Reason},
-    settings::{Password, Settings, Version},
+    settings::{Settings, Version},
 };
 use crate::mqtt::varint;
 
@@ -163,7 +163,9 @@ pub fn connect_with(settings: &Settings, kept: Option<Kept>) -> Result<BytesMut,
     let keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
     let client_id = settings.client_id.clone();
     let user = settings.user.clone().unwrap_or_default();
-    let password = settings.password.as_ref().map_or("", Password::reveal).to_owned();
+    let password =
+        settings.password.as_ref().map(|password| String::from_utf8_lossy(password.expose()).into_owned());
+    let password = password.unwrap_or_default();
     let has_login = !user.is_empty() || !password.is_empty();
     match settings.version {
         Version::V311 => {
@@ -377,13 +379,13 @@ pub fn framed(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, WireError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::settings::Password, *};
 
     fn settings(version: Version) -> Settings {
         let mut settings = Settings::new("cloud", "localhost", "barn-7");
         settings.version = version;
         settings.user = Some("user".to_owned());
-        settings.password = Some(Password::new("secret".to_owned()));
+        settings.password = Some(Password::new("secret"));
         settings
     }
 
