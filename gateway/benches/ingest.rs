@@ -7,11 +7,11 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::{
+    access::Permit,
     broker::Bus,
     clock,
     ingest::{
         Payload, Route, Settings,
-        access::Permit,
         session::{Now, Opening, Session, Sink},
     },
     store::{Record, Watermark},

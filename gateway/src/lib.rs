@@ -6,6 +6,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod broker;
 pub mod catalog;
 pub mod cli;
@@ -14,8 +15,10 @@ pub mod config;
 pub mod fleet;
 pub mod http;
 pub mod ingest;
+pub mod mqtt;
 pub mod printable;
 pub mod regular_file;
+pub mod reload;
 pub mod routing;
 pub mod store;
 pub mod supervisor;

@@ -15,7 +15,7 @@ use std::num::NonZeroU8;
 use tidegate_protocol::{FrameHead, Leaf, Topic, TopicError};
 
 use crate::{
-    ingest::topics,
+    mqtt::topics,
     store::{Kind, record::LAST_DEVICE_LEVEL},
 };
 

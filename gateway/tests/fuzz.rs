@@ -18,15 +18,15 @@ use std::{
 
 use random::Random;
 use tidegate::{
+    access::{Acl, Users, acl::Subject},
     broker::Bus,
     catalog::{Catalog, Decoder, JSON_BYTES_MAX, Lock, Values, from_hex, lint_birth},
     clock, config,
     ingest::{
         self, ListenerSettings, Payload, Route, Settings,
-        access::{Acl, Users, acl::Subject},
         session::{Now, OUT_BYTES_MAX, Opening, Session, Sink},
-        topics,
     },
+    mqtt::topics,
     store::{self, Record, Store, Watermark},
 };
 use tidegate_protocol::{Birth, FrameReader, FrameWriter, Kinds, ResetReason, events};

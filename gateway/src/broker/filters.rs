@@ -5,7 +5,7 @@
 //!   published:  a/b/c                         └─ #: [2]
 //! ```
 //! A topic visits each node of the tree once at most, however many wildcards there are. Limits: a filter's levels are
-//! bounded by [`topics::TOPIC_LEVELS_MAX`](crate::ingest::topics::TOPIC_LEVELS_MAX), and so is the depth of every walk here;
+//! bounded by [`topics::TOPIC_LEVELS_MAX`](crate::mqtt::topics::TOPIC_LEVELS_MAX), and so is the depth of every walk here;
 //! how many filters there are is for whoever inserts, who is told what they cost: see [`Filters::bytes`]. A filter has to be checked
 //! before.
 
@@ -194,7 +194,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ingest::topics;
+    use crate::mqtt::topics;
 
     fn found(filters: &Filters<usize>, topic: &str) -> Vec<usize> {
         let mut found = vec![];

@@ -17,9 +17,10 @@ use tokio::sync::{Notify, futures::Notified};
 
 use super::{outbound::Outbound, replay::Replays};
 use crate::{
-    ingest::access::identity::ANONYMOUS,
+    access::name::ANONYMOUS,
+    mqtt::topics,
     store::{SessionRow, SubscriptionRow},
-    telemetry::Doublings,
+    telemetry::repeats::Doublings,
 };
 
 /// A client that comes back is told at once that its session goes on if the file would keep the session for so long from now on, in
@@ -38,7 +39,7 @@ impl Options {
     #[must_use]
     pub fn of_bridge(self, filter: &str) -> Self {
         // A shared subscription may not have No Local.
-        let no_local = if super::share(filter).is_some() { 0 } else { NO_LOCAL };
+        let no_local = if topics::share(filter).is_some() { 0 } else { NO_LOCAL };
         Self(self.0 | no_local | RETAIN_AS_PUBLISHED)
     }
 

@@ -62,7 +62,7 @@ pub use mailbox::{Mailbox, Options, Subscription};
 pub use message::Message;
 use outbound::AllOwed;
 pub use outbound::{Peer, Received, Written};
-pub(crate) use outgoing::{put_number, put_pubrel};
+pub(crate) use outgoing::put_pubrel;
 pub use patience::{PATIENCE_MAX, PATIENCE_PART, Patience, WAIT_MAX};
 pub use refusals::Bound;
 pub use route::Routed;
@@ -76,16 +76,14 @@ pub(crate) use turn::COPIES_IN_A_TURN;
 pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
 
 use crate::{
-    ingest::{output::Output, topics},
+    mqtt::{output::Output, topics},
     store::{Intake, SessionChange, Store, View},
-    telemetry::{Doublings, Repeats},
+    telemetry::repeats::{Doublings, Repeats},
 };
 use route::Takers;
 
 /// Bytes of all subscriptions together: ten thousand devices with one of their own each.
 pub const SUBSCRIPTIONS_BYTES_MAX: usize = 12 * 1024 * 1024;
-/// What a shared subscription begins with: section 4.8.2.
-const SHARE: &str = "$share/";
 
 /// The store's ends that the broker needs.
 #[derive(Debug, Clone)]
@@ -316,7 +314,7 @@ impl Bus {
             state.subscriptions.insert(filter.into(), subscription);
             state.is_changed = true;
             takers.insert(filter, mailbox, subscription);
-            let is_shared = filter.starts_with(SHARE);
+            let is_shared = filter.starts_with(topics::SHARE);
             state.replays.end(filter);
             if !is_shared && subscription.options.wants_retained(is_new) {
                 state.replays.begin(filter, subscription);
@@ -535,10 +533,4 @@ pub enum Wanted {
         /// Somebody waits for it, so its commit lingers but a moment.
         is_hurried: bool,
     },
-}
-
-/// The share name and the filter of `$share/<name>/<filter>`; `None` for any other filter.
-#[must_use]
-pub fn share(filter: &str) -> Option<(&str, &str)> {
-    filter.strip_prefix(SHARE)?.split_once('/')
 }

@@ -5,7 +5,7 @@
 
 use super::message::Message;
 use crate::{
-    ingest::{output::Output, packet::Version},
+    mqtt::{output::Output, varint, version::Version},
     store::record::MESSAGE_EXPIRY,
 };
 
@@ -41,28 +41,28 @@ impl Delivery<'_> {
             Version::V5 => self.properties_bytes(),
         };
         let head_bytes = 2 + topic.len() + if self.qos > 0 { 2 } else { 0 };
-        let properties_head = if version == Version::V5 { number_bytes(properties_bytes) } else { 0 };
+        let properties_head = if version == Version::V5 { varint::bytes(properties_bytes) } else { 0 };
         let remaining = head_bytes + properties_head + properties_bytes + payload.len();
-        if remaining > REMAINING_BYTES_MAX || 1 + number_bytes(remaining) + remaining > packet_bytes_max {
+        if remaining > REMAINING_BYTES_MAX || 1 + varint::bytes(remaining) + remaining > packet_bytes_max {
             return false;
         }
         let out = output.buffer();
         out.push(0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain));
-        put_number(remaining, out);
+        varint::put(remaining, out);
         out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
         out.extend_from_slice(topic);
         if self.qos > 0 {
             out.extend_from_slice(&self.packet_id.to_be_bytes());
         }
         if version == Version::V5 {
-            put_number(properties_bytes, out);
+            varint::put(properties_bytes, out);
             if let Some(seconds) = self.expires_in_s {
                 out.push(MESSAGE_EXPIRY);
                 out.extend_from_slice(&seconds.to_be_bytes());
             }
             for id in self.subscription_ids {
                 out.push(SUBSCRIPTION_ID);
-                put_number(*id as usize, out);
+                varint::put(*id as usize, out);
             }
             out.extend_from_slice(&self.message.properties);
         }
@@ -72,7 +72,7 @@ impl Delivery<'_> {
 
     fn properties_bytes(&self) -> usize {
         let expiry = if self.expires_in_s.is_some() { 5 } else { 0 };
-        let ids = self.subscription_ids.iter().map(|id| 1 + number_bytes(*id as usize));
+        let ids = self.subscription_ids.iter().map(|id| 1 + varint::bytes(*id as usize));
         expiry + ids.sum::<usize>() + self.message.properties.len()
     }
 }
@@ -81,25 +81,6 @@ impl Delivery<'_> {
 pub fn put_pubrel(packet_id: u16, out: &mut Vec<u8>) {
     let [high, low] = packet_id.to_be_bytes();
     out.extend_from_slice(&[0x62, 2, high, low]);
-}
-
-/// Bytes of a variable byte integer: section 1.5.5.
-fn number_bytes(number: usize) -> usize {
-    match number {
-        0..128 => 1,
-        128..16_384 => 2,
-        16_384..2_097_152 => 3,
-        _ => 4,
-    }
-}
-
-/// Appends a variable byte integer: section 1.5.5.
-pub fn put_number(mut number: usize, out: &mut Vec<u8>) {
-    while number > 127 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
 
 #[cfg(test)]

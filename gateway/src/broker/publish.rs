@@ -3,7 +3,7 @@
 use super::{Incoming, Staged, Wanted, message::Message, task::AtWork};
 use crate::{
     clock::Now,
-    ingest::topics,
+    mqtt::topics,
     routing::{self, Verdict},
     store::{AppendError, Batch, Record},
 };

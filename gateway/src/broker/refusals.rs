@@ -1,7 +1,7 @@
 //! What local clients are refused for want of room, as the log tells it: to whom, which bound, its value, and the key that raises it.
 //!
 //! Told the first time and whenever it happened twice as often, by client and bound, as
-//! [`Repeats`](crate::telemetry::Repeats) counts. What happens while something
+//! [`Repeats`](crate::telemetry::repeats::Repeats) counts. What happens while something
 //! is locked is noted as a [`Refusal`] and told after that.
 
 use super::{

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::message::Message;
-use crate::ingest::topics;
+use crate::mqtt::topics;
 
 /// What an entry weighs beside its message and its topic, in bytes: two of a node's places, as nodes may be half full.
 const ENTRY_BYTES: usize = 64;

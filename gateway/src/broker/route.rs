@@ -23,9 +23,8 @@ use super::{
     patience::{CAUGHT_UP_PART, WAITED_FOR_PART},
     refusals::{Bound, Refusal},
     retained::{Outcome, Retained},
-    share,
 };
-use crate::ingest::topics;
+use crate::mqtt::topics::{self, share};
 
 /// What a subscription takes beside its filter, in bytes: in its session, and on its node.
 const ENTRY_BYTES: usize = 256;

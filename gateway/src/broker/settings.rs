@@ -2,7 +2,7 @@
 //!
 //! `config` fills these in; nothing here reads a file.
 
-use crate::{ingest::topics, routing::Route};
+use crate::{mqtt::topics, routing::Route};
 
 /// Sessions remembered while their client is away, by default: more, and the oldest is forgotten.
 pub const SESSIONS_MAX: usize = 10_000;

@@ -17,7 +17,7 @@ use std::sync::{
 };
 
 use super::{Bus, message::Message};
-use crate::ingest::topics::SYSTEM;
+use crate::mqtt::topics::SYSTEM;
 
 /// How often subscribers get them, in milliseconds.
 const SAY_MS: u64 = 10_000;

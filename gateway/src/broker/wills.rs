@@ -25,7 +25,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Bus, Message};
 use crate::{
-    ingest::{codec::Will, publish::Qos},
+    mqtt::{connect::Will, publish::Qos},
     store::{Kind, Record, SessionChange, StandingWillRow},
 };
 

@@ -5,8 +5,8 @@
 //!                                      (a task each)  (no I/O)   (pure)                         │
 //!   client ◀────────────── PUBACK, PUBREC, PUBCOMP ◀─ acks ◀──── watermark ◀──────────────────────┘
 //! ```
-//! Reading order: [`settings`], [`listener`], [`places`], [`tls`], `websocket`, `connection`, [`access`], [`session`], then its parts: [`packet`], [`publish`],
-//! [`properties`], [`topics`], [`admission`], [`acks`], and [`codec`] with `parse` for the rare packets.
+//! Reading order: [`settings`], [`listener`] with its `tls` and `websocket`, [`limiter`], [`connection`], [`session`], [`admission`]. What MQTT
+//! is made of is in [`mqtt`](crate::mqtt), who may come in is in [`access`](crate::access).
 //!
 //! What it promises: see [`session`]. What it does with each topic: see [`admission`]. When the intake is
 //! full it stops reading; when the store is full it refuses where MQTT can, else stops reading; when the store is closed it
@@ -15,41 +15,20 @@
 //!
 //! Local subscribers are in [`bus`].
 
-pub mod access;
-pub mod acks;
-pub mod buffer;
-pub mod codec;
-mod connection;
-pub mod error;
-mod inlet;
-pub mod large;
-mod level;
+mod bucket;
+pub mod connection;
+pub mod limiter;
+pub mod limits;
 pub mod listener;
-pub mod meters;
-mod origin;
-pub(crate) mod output;
-pub mod packet;
-mod parse;
-pub mod places;
-pub mod properties;
-pub mod publish;
-pub mod quota;
+pub mod metrics;
 pub mod registry;
-pub mod reload;
 pub mod session;
 pub mod settings;
-mod socket;
-pub mod subscribe;
-mod tell;
-pub mod tls;
-pub mod topics;
-mod websocket;
 
-pub use error::Fault;
-pub use listener::{BindError, Bound, bind, run, run_with};
-pub use reload::{Reload, Reloadable};
-pub use settings::{BadSettings, ListenerSettings, Protocol, Settings};
-pub use tls::{ClientCert, TlsSettings};
+pub use listener::{
+    BindError, Bound, ClientCert, ListenerSettings, Protocol, TlsSettings, bind, run, run_with,
+};
+pub use settings::{BadSettings, Settings};
 
 use crate::{broker as bus, routing as admission};
 pub use crate::{

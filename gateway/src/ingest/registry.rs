@@ -17,7 +17,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::error::Fault;
+use crate::mqtt::fault::Fault;
 
 /// Connections of a client id that follow each other within this take turns.
 pub const TURN_MAX: Duration = Duration::from_secs(60);

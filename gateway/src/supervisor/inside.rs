@@ -15,7 +15,7 @@ use super::VERSION;
 use crate::{
     clock,
     http::{Snapshot, StoreView, UplinkView},
-    ingest::Reload,
+    reload::Reload,
     store::Store,
     uplink,
 };

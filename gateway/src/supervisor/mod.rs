@@ -41,6 +41,7 @@ use crate::{
     fleet::{self, Fleet},
     http::{self, Snapshot},
     ingest,
+    reload::Reload,
     store::{Outbox, Store, StoreError},
     telemetry,
     uplink::{Knowledge, Replays},
@@ -165,7 +166,7 @@ impl Gateway {
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
         let replays = Replays::new(view.clone(), settings.uplinks.clone(), knowledge.clone());
         let (uplinks, health) = uplinks::spawn(settings.uplinks, &store, &knowledge, &replays, &failure);
-        let reload = ingest::Reload::default();
+        let reload = Reload::default();
         doors.iter().filter_map(ingest::Bound::reloadable).for_each(|item| reload.add(item));
         reload.add(settings.ingest.access.clone());
         let inside = Arc::new(Inside {

@@ -6,7 +6,7 @@
 //!
 //! Logs go to standard error, one line each whatever a client puts into it, as [`LOG_VARIABLE`] says. Nothing is sent anywhere.
 
-mod log_once;
+pub mod repeats;
 
 use std::{
     cell::Cell,
@@ -26,8 +26,6 @@ use tracing_subscriber::{
     },
     util::SubscriberInitExt as _,
 };
-
-pub use log_once::{Doublings, LOGGED_MAX, LogOnce, Repeats};
 
 use crate::printable;
 

@@ -6,7 +6,7 @@
 //! more, or would get too late, is left out and counted.
 
 use super::{super::outgoing::put_pubrel, InFlight, Keep, Outbound, Step, shrink};
-use crate::ingest::{output::Output, packet::Version};
+use crate::mqtt::{output::Output, version::Version};
 
 /// The client's side of the connection.
 #[derive(Debug, Clone, Copy)]

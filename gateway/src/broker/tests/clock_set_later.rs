@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::*;
-use crate::ingest::{codec::Will, publish::Qos};
 use crate::{
     clock::{Journal, Reading, Timeline, timeline::STEADY_ORIGIN_MS},
+    mqtt::{connect::Will, publish::Qos},
     store::{Kind, Settings as StoreSettings, Store},
 };
 

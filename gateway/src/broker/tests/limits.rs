@@ -3,10 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::{
-    broker::QUEUED_BYTES_MAX,
-    ingest::{error::Fault, session::End},
-};
+use crate::{broker::QUEUED_BYTES_MAX, ingest::session::End, mqtt::fault::Fault};
 
 /// Bytes that all sessions are owed.
 fn held(house: &House) -> usize {

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use super::{Bus, Message};
 use crate::{
+    access::Permit,
     clock::{self, Now},
     ingest::{
         Settings,
-        access::Permit,
         session::{Opening, Session, Sink},
     },
     store::Record,
@@ -56,7 +56,7 @@ fn text(text: &str) -> Vec<u8> {
 
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
-    super::put_number(body.len(), &mut out);
+    varint::put(body.len(), &mut out);
     out.extend_from_slice(body);
     out
 }

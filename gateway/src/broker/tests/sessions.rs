@@ -1,7 +1,7 @@
 //! Sessions: what they are owed, what is saved of them, whose they are.
 
 use super::*;
-use crate::{ingest::access::identity::ANONYMOUS, store::SessionChange};
+use crate::{access::name::ANONYMOUS, store::SessionChange};
 
 #[test]
 fn what_was_not_acknowledged_comes_again_with_its_packet_id_and_before_all_else() {

@@ -10,7 +10,7 @@ use std::{
 use super::*;
 use crate::{
     broker::wills::DUE_BYTES_MAX,
-    ingest::{codec::Will, publish::Qos},
+    mqtt::{connect::Will, publish::Qos},
     store::{KeptSessions, SessionChange, StandingWillRow},
 };
 

@@ -9,11 +9,10 @@ use super::super::{
     users::{self, Place},
 };
 use crate::{
+    access::{Acl, ClientIds, User, acl::Subject},
     config,
-    ingest::{
-        Protocol,
-        access::{Acl, ClientIds, Password, User, acl::Subject},
-    },
+    ingest::Protocol,
+    mqtt::password::Password,
 };
 
 /// What a device publishes.
@@ -142,7 +141,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use crate::ingest::access::Users;
+    use crate::access::Users;
 
     #[test]
     fn a_device_becomes_a_user_of_its_own_client_id_with_a_password_that_holds() {

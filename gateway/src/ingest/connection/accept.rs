@@ -8,7 +8,7 @@
 //! store that cannot forget does, for those few whose next message it might take for a copy, as it could not store that either.
 //! Nothing of another client's session is touched before the client has shown who it is. Later on the same questions are
 //! asked again whenever users or rules change: a client that would not be let in any more is closed, and its will is
-//! published only if it still may be. Limits: see [`AUTHENTICATION_TIMEOUT`](crate::ingest::access::AUTHENTICATION_TIMEOUT); a stop
+//! published only if it still may be. Limits: see [`AUTHENTICATION_TIMEOUT`](crate::access::AUTHENTICATION_TIMEOUT); a stop
 //! does not wait for it.
 
 use std::{sync::Arc, time::Duration};
@@ -20,21 +20,22 @@ use tokio::{
 
 use super::{Connection, SAVE_TIMEOUT, TAKEOVER_TIMEOUT};
 use crate::{
+    access::{
+        Admitted, Claimed, Credentials, Permit, Policy,
+        audit::Action,
+        refusal::{Reason, Refusal},
+    },
     clock::{self, now},
     ingest::{
-        access::{
-            Admitted, Claimed, Permit, Policy,
-            audit::Action,
-            refusal::{Reason, Refusal},
-        },
         bus::{Bus, Publication, Resumed, WillPlace},
-        codec::{Connect, Refused},
-        error::Fault,
-        packet::Version,
+        connection::{report, socket::Wire},
         registry::{Entering, Seat},
         session::{End, Opening},
-        socket::Wire,
-        tell,
+    },
+    mqtt::{
+        connect::{Connect, Refused},
+        fault::Fault,
+        version::Version,
     },
     store::{AppendError, Watermark},
 };
@@ -123,7 +124,7 @@ impl<Io: Wire> Connection<Io> {
             other => NotAccepted::Fault(other),
         })?;
         if let Some(turns) = seat.turns() {
-            tell::turns(&client, self.origin.peer, turns);
+            report::turns(&client, self.origin.peer, turns);
         }
         if let Some(predecessor) = seat.predecessor()
             && timeout(TAKEOVER_TIMEOUT, predecessor.cancelled()).await.is_err()
@@ -155,7 +156,8 @@ impl<Io: Wire> Connection<Io> {
     }
 
     async fn authenticate(&self, connect: &Connect) -> Result<Admitted, NotAccepted> {
-        let authenticated = self.shared.settings.access.authenticate(&self.origin, connect);
+        let shown = Credentials { user: connect.user.as_deref(), password: connect.password.as_ref() };
+        let authenticated = self.shared.settings.access.authenticate(&self.origin, shown);
         Ok(self.unless_kicked(authenticated).await??)
     }
 
@@ -167,7 +169,7 @@ impl<Io: Wire> Connection<Io> {
         admitted: &Admitted,
         seat: (Seat, Option<WillPlace>),
     ) -> Result<(), Fault> {
-        self.inlet.attach(client.clone());
+        self.backpressure.attach(client.clone());
         let (identity, expiry_s) = (admitted.identity.clone(), connect.session_expiry_s);
         let resumed = self.shared.bus.resume(&client, &identity, connect.clean, expiry_s, clock::steady_ms());
         let Resumed { mailbox, present, save } = resumed;
@@ -196,16 +198,16 @@ impl<Io: Wire> Connection<Io> {
 
     /// The session that the client had is over: its packet ids are free, durably, when this returns.
     async fn forget_packet_ids(&mut self, client: &Arc<str>) -> Result<(), Fault> {
-        if self.inlet.has_pending(client) {
+        if self.backpressure.has_pending(client) {
             self.shared.bus.end_packet_ids(client);
         }
         let until = clock::monotonic() + FORGET_TIMEOUT;
         let committed_at = loop {
-            match self.shared.bus.forget_packet_ids(self.inlet.intake()) {
+            match self.shared.bus.forget_packet_ids(self.backpressure.intake()) {
                 Ok(ticket) => break ticket,
                 Err(AppendError::Closed) => return Err(Fault::StoreClosed),
                 Err(AppendError::Full | AppendError::StoreFull) => {
-                    let room = timeout_at(until.into(), self.inlet.intake_room());
+                    let room = timeout_at(until.into(), self.backpressure.intake_room());
                     self.unless_kicked(room).await?.map_err(|_| Fault::Busy)?;
                 }
             }
@@ -223,7 +225,7 @@ impl<Io: Wire> Connection<Io> {
     async fn durable(&self, committed_at: u64) -> Option<Watermark> {
         let mut watermark = self.watermark.clone();
         if watermark.borrow().committed < committed_at {
-            self.inlet.intake().hurry();
+            self.backpressure.intake().hurry();
         }
         let durable = watermark.wait_for(|now| now.closed || now.committed >= committed_at);
         durable.await.ok().map(|watermark| *watermark)

@@ -7,7 +7,7 @@
 //!            └ kick, room (when full), pause, timer
 //! ```
 //! Whatever one read held goes into the intake with one append, and whatever the watermark makes due goes out with
-//! one write. A full intake stops the reading and nothing else; for a full store see `inlet`. A connection that owes
+//! one write. A full intake stops the reading and nothing else; for a full store see `backpressure`. A connection that owes
 //! nothing does not look at the watermark, so a commit wakes only those that wait for it. Memory while idle: the read
 //! buffer's 2 KB, the session and the task itself, about 5 KB.
 //!
@@ -15,8 +15,14 @@
 //! under a time limit. It does not encrypt: it works over anything that reads and writes.
 
 mod accept;
+mod backpressure;
+pub mod buffer;
 mod ending;
+pub mod large;
 mod news;
+pub mod rate_limit;
+pub(super) mod report;
+pub(super) mod socket;
 
 use std::{
     future::ready,
@@ -28,29 +34,28 @@ use std::{
 use tokio::{sync::watch, time::sleep_until};
 
 use super::{
-    access::{Admitted, Policy},
-    buffer::InputBuffer,
     bus::{Bus, WillPlace},
-    error::Fault,
-    inlet::{Inlet, Room},
-    large::LargeRoom,
-    meters::Meters,
-    origin::Origin,
-    places::Place,
-    quota::{self, Quota},
+    limiter::Place,
+    limits::{DRAIN_TIMEOUT, UNRELEASED_PER_INFLIGHT},
+    metrics::Meters,
     registry::{Kick, Registry, Seat},
     session::{Now, Session},
-    settings::{DRAIN_TIMEOUT, Settings, UNRELEASED_PER_INFLIGHT},
-    socket::{Exchange, Socket, Timer, Wire},
-    tell,
+    settings::Settings,
 };
 use crate::{
+    access::{Admitted, Policy, origin::Origin},
     clock::{self, now},
-    store::{Intake, Watermark},
-    telemetry::LogOnce,
+    mqtt::fault::Fault,
+    store::{Intake, Refusal, Watermark},
+    telemetry::repeats::LogOnce,
 };
 use accept::next_policy;
+use backpressure::{Appended, Backpressure, Room};
+use buffer::InputBuffer;
 pub(super) use ending::CLOSE_TIMEOUT;
+use large::LargeRoom;
+use rate_limit::Quota;
+use socket::{Exchange, Socket, Timer, Wire};
 
 /// Time without input after which memory is given back.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
@@ -81,11 +86,11 @@ pub(crate) async fn serve<Io: Wire>(
 ) -> Place {
     let mut connection = Connection {
         socket: Socket { io, unflushed: false },
-        input: InputBuffer::new(quota::read_bytes_max(&shared.settings)),
+        input: InputBuffer::new(rate_limit::read_bytes_max(&shared.settings)),
         session: Session::new(shared.settings.clone(), shared.bus.clone(), since),
         watermark: intake.watermark(),
         saved: shared.bus.saved(),
-        inlet: Inlet::new(intake, Quota::new(&shared.settings), shared.large.clone()),
+        backpressure: Backpressure::new(intake, Quota::new(&shared.settings), shared.large.clone()),
         held: false,
         active_at: clock::monotonic(),
         is_small: true,
@@ -105,7 +110,7 @@ struct Connection<Io> {
     socket: Socket<Io>,
     input: InputBuffer,
     session: Session,
-    inlet: Inlet,
+    backpressure: Backpressure,
     watermark: watch::Receiver<Watermark>,
     saved: watch::Receiver<u64>,
     /// The session left input that it may want later.
@@ -153,8 +158,12 @@ impl<Io: Wire> Connection<Io> {
                 self.session.deliver(now());
             }
             let reads = self.session.wants_input();
-            let limits =
-                [self.session.poll_timeout(), self.shrink_at(), drain_until, self.inlet.poll_timeout()];
+            let limits = [
+                self.session.poll_timeout(),
+                self.shrink_at(),
+                drain_until,
+                self.backpressure.poll_timeout(),
+            ];
             let is_timed = timer.set(limits.into_iter().flatten().min());
             let step = tokio::select! {
                 biased;
@@ -168,10 +177,10 @@ impl<Io: Wire> Connection<Io> {
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
                     Step::Committed { store_gone: changed.is_err() },
                 changes = &mut policy => Step::Policy(changes),
-                room = self.inlet.room(), if self.inlet.waits_for_room() => Step::Room(room),
+                room = self.backpressure.room(), if self.backpressure.waits_for_room() => Step::Room(room),
                 () = timer.sleep.as_mut(), if is_timed => Step::Timer,
                 // The branches are asked in this order, so the socket has nothing to read and takes no more output.
-                () = ready(()), if self.inlet.is_refusing() => Step::Pause,
+                () = ready(()), if self.backpressure.is_refusing() => Step::Pause,
             };
             match step {
                 Step::Kicked => {
@@ -191,7 +200,11 @@ impl<Io: Wire> Connection<Io> {
                     self.review();
                 }
                 Step::Room(room) => self.has_room(now(), room),
-                Step::Pause => self.inlet.pause(now(), &mut self.session),
+                Step::Pause => {
+                    let now = now();
+                    self.backpressure.pause(now.at);
+                    self.block(now);
+                }
                 Step::Timer => {
                     timer.is_set = false;
                     self.timed(drain_until);
@@ -220,8 +233,10 @@ impl<Io: Wire> Connection<Io> {
                 if self.session.output().is_empty() && !self.session.awaits_commit() {
                     self.socket.io.acknowledge();
                 }
-                if self.inlet.is_refusing() {
-                    self.inlet.note_read(now(), bytes, &mut self.session);
+                if self.backpressure.is_refusing() {
+                    let now = now();
+                    self.backpressure.note_read(now.at, bytes);
+                    self.block(now);
                 }
             }
             Exchange::Wrote(bytes) => self.session.handle_written(now(), bytes),
@@ -233,7 +248,7 @@ impl<Io: Wire> Connection<Io> {
     async fn feed(&mut self, bytes: usize) {
         let mut now = now();
         loop {
-            let taken = self.session.handle_input(now, self.input.bytes(), &mut self.inlet.batch);
+            let taken = self.session.handle_input(now, self.input.bytes(), &mut self.backpressure.batch);
             self.input.consume(taken);
             let stopped = !self.session.wants_input();
             self.append(now);
@@ -248,8 +263,9 @@ impl<Io: Wire> Connection<Io> {
         self.note_incoming(now);
         self.held = !self.session.wants_input();
         let publishes = self.report();
-        if let Some(limit) = self.inlet.charge(now, publishes, bytes, &mut self.session) {
-            tell::throttled(&self.shared, self.session.client(), limit);
+        if let Some(limit) = self.backpressure.charge(now.at, publishes, bytes) {
+            self.block(now);
+            report::throttled(&self.shared.meters, &self.shared.told, self.session.client(), limit);
         }
     }
 
@@ -262,7 +278,9 @@ impl<Io: Wire> Connection<Io> {
     }
 
     fn has_room(&mut self, now: Now, room: Room) {
-        if self.inlet.handle_room(now, room, &mut self.session) {
+        let is_held = self.backpressure.handle_room(now.at, room);
+        self.block(now);
+        if is_held {
             self.append(now);
             self.note_incoming(now);
             self.report();
@@ -272,7 +290,16 @@ impl<Io: Wire> Connection<Io> {
     fn note_incoming(&mut self, now: Now) {
         self.input.expect(self.session.incoming_bytes());
         let (bytes, read_bytes) = (self.session.incoming_bytes(), self.input.bytes().len());
-        self.inlet.note_incoming(now, bytes, read_bytes, &mut self.session);
+        self.backpressure.note_incoming(now.at, bytes, read_bytes);
+        self.block(now);
+    }
+
+    /// Tells the session whether there is a reason not to read, if that has changed.
+    #[inline]
+    fn block(&mut self, now: Now) {
+        if let Some(is_blocked) = self.backpressure.take_blocked() {
+            self.session.set_blocked(now, is_blocked);
+        }
     }
 
     fn append(&mut self, now: Now) {
@@ -280,16 +307,34 @@ impl<Io: Wire> Connection<Io> {
             return;
         }
         let unreleased_max = usize::from(self.shared.settings.inflight_max) * UNRELEASED_PER_INFLIGHT;
-        if !self.inlet.keeps_within(unreleased_max) {
-            tell::unreleased(&self.shared, self.session.client(), unreleased_max);
+        if !self.backpressure.keeps_within(unreleased_max) {
+            report::unreleased(&self.shared.told, self.session.client(), unreleased_max);
             self.session.fail(now, Fault::Unreleased);
             return;
         }
-        match self.inlet.append(now, &mut self.session) {
-            Ok(true) => self.session.handle_watermark(now, *self.watermark.borrow_and_update()),
-            Ok(false) => {}
-            Err(_) => self.session.fail(now, self.kick.cause().unwrap_or(Fault::StoreClosed)),
+        loop {
+            let appended = self.backpressure.append(self.session.can_refuse());
+            self.block(now);
+            match appended {
+                Ok(Appended::Taken { first }) => {
+                    self.session.handle_appended(first);
+                    return self.session.handle_watermark(now, *self.watermark.borrow_and_update());
+                }
+                Ok(Appended::Refused(refused)) => self.refused(&refused),
+                Ok(Appended::Held { is_store_full }) => {
+                    if is_store_full {
+                        self.session.note_store_full();
+                    }
+                    return;
+                }
+                Err(_) => return self.session.fail(now, self.kick.cause().unwrap_or(Fault::StoreClosed)),
+            }
         }
+    }
+
+    fn refused(&mut self, refused: &Refusal) {
+        self.session.handle_refused(refused);
+        self.session.note_store_full();
     }
 
     fn committed(&mut self, store_gone: bool) {
@@ -306,7 +351,11 @@ impl<Io: Wire> Connection<Io> {
     fn timed(&mut self, drain_until: Option<Instant>) {
         let now = now();
         self.session.handle_timeout(now);
-        self.inlet.handle_timeout(now, &mut self.session);
+        let in_time = self.backpressure.handle_timeout(now.at);
+        self.block(now);
+        if let Err(fault) = in_time {
+            self.session.fail(now, fault);
+        }
         if drain_until.is_some_and(|until| until <= now.at) {
             self.session.fail(now, Fault::Stopping);
         }
@@ -314,7 +363,7 @@ impl<Io: Wire> Connection<Io> {
             self.is_small = true;
             self.session.shrink();
             self.input.shrink();
-            self.inlet.shrink();
+            self.backpressure.shrink();
         }
     }
 }
@@ -323,7 +372,8 @@ impl<Io: Wire> Connection<Io> {
 mod tests {
     use super::*;
     use crate::{
-        ingest::{access::identity::ANONYMOUS, places::Places, registry::Entering},
+        access::name::ANONYMOUS,
+        ingest::{limiter::Places, registry::Entering},
         store::{Settings as StoreSettings, Store},
     };
     use tokio::{
@@ -388,6 +438,6 @@ mod tests {
             size_of::<F>()
         }
         let task = size_of_task(serve);
-        assert!(task + super::super::buffer::IDLE_BYTES < 8 * 1024, "the task alone has {task} bytes");
+        assert!(task + super::buffer::IDLE_BYTES < 8 * 1024, "the task alone has {task} bytes");
     }
 }

@@ -1,9 +1,10 @@
 //! What a session has to tell, in the log: each thing once for each client or topic, whatever a client
 //! does.
 //!
-//! Limits: those of [`LogOnce`](crate::telemetry::LogOnce).
+//! Limits: those of [`LogOnce`](crate::telemetry::repeats::LogOnce).
 
-use super::{super::session::News, Connection, Wire};
+use super::{Connection, Wire};
+use crate::ingest::session::News;
 
 impl<Io: Wire> Connection<Io> {
     /// Tells what the session has found since the last time.

@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use super::{News, Now, Phase, Session};
-use crate::{ingest::packet::Version, store::Refusal};
+use crate::{mqtt::version::Version, store::Refusal};
 
 /// Longest time for which a batch is held: longer than most clients wait for a PINGRESP.
 pub const HELD_MAX: Duration = Duration::from_secs(120);

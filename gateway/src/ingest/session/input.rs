@@ -7,18 +7,22 @@ use std::{
 
 use super::{End, News, Now, Phase, Session, Sink};
 use crate::{
+    access::audit::Action,
     ingest::{
-        access::audit::Action,
-        acks::Arrival,
         admission::{self, Malformed, Verdict},
         bus::{Incoming, Message, Routed, Wanted},
-        codec::{self, Connect, Refused, Will},
-        error::Fault,
-        large::SMALL_PACKET_BYTES,
-        packet::{self, Header, Reply, Version},
+        session::acks::Arrival,
+    },
+    mqtt::{
+        connect::{self, Connect, Refused, Will},
+        disconnect,
+        fault::Fault,
+        limits::SMALL_PACKET_BYTES,
+        packet::{self, Header, Reply},
         properties,
         publish::{Publish, Qos},
-        topics,
+        pubrel, topics,
+        version::Version,
     },
     store::{Kind, Record},
 };
@@ -296,7 +300,7 @@ impl Session {
         header.check_flags(self.dialect)?;
         match header.kind() {
             packet::PUBREL => {
-                let packet_id = codec::pubrel(self.version, body)?;
+                let packet_id = pubrel::read(self.version, body)?;
                 if self.acks.release(packet_id) {
                     sink.push_release(&self.client, packet_id);
                     self.acks.pushed();
@@ -325,7 +329,7 @@ impl Session {
             return Err(Fault::NotConnect);
         }
         header.check_flags(self.dialect)?;
-        match codec::connect(body) {
+        match connect::read(body) {
             Ok(Connect { version, will: Some(will), packet_bytes_max, .. })
                 if !self.settings.topics.allow(&will.topic) =>
             {
@@ -338,7 +342,7 @@ impl Session {
     }
 
     fn take_disconnect(&mut self, body: &[u8]) -> Result<(), Fault> {
-        let disconnect = codec::disconnect(self.version, body)?;
+        let disconnect = disconnect::read(self.version, body)?;
         if let Some(seconds) = disconnect.session_expiry_s {
             if self.session_expiry_s == 0 && seconds > 0 {
                 return Err(Fault::Protocol("a session expiry in DISCONNECT and none in CONNECT"));

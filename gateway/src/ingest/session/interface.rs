@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    ingest::{access::audit::Action, codec::Will, error::Fault},
+    access::audit::Action,
+    mqtt::{connect::Will, fault::Fault},
     store::{Batch, Record},
 };
 

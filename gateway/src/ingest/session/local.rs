@@ -10,12 +10,17 @@
 use std::{cell::Cell, sync::Arc};
 
 use super::{Now, Phase, Session};
-use crate::ingest::{
+use crate::{
     access::audit::Action,
-    bus::{Bound, Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed, put_pubrel},
-    error::Fault,
-    packet::ClientAck,
-    subscribe::{self, FILTER_INVALID, NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA_EXCEEDED},
+    ingest::bus::{
+        Bound, Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed, put_pubrel,
+    },
+    mqtt::{
+        fault::Fault,
+        packet::ClientAck,
+        reason::{FILTER_INVALID, NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA_EXCEEDED},
+        subscribe,
+    },
 };
 
 /// Output pending, in bytes, at which nothing more is delivered.

@@ -19,6 +19,7 @@
 //! What local subscribers get is in `local.rs`. It does not: look for other connections of the client (`registry`), read a clock, or
 //! wait for anything.
 
+mod acks;
 mod full;
 mod held_up;
 mod input;
@@ -35,17 +36,22 @@ use std::{
 };
 
 use super::{
-    access::{Permit, audit::Action},
-    acks::Acks,
     bus::{Bus, COPIES_IN_A_TURN, Mailbox, Patience, Staged},
-    codec::{self, Connect, Will},
-    error::Fault,
-    large::SMALL_PACKET_BYTES,
-    output::Output,
-    packet::{Dialect, Version},
     settings::Settings,
 };
-use crate::store::Watermark;
+use crate::{
+    access::{Permit, audit::Action},
+    mqtt::{
+        connect::{Connect, Will},
+        disconnect,
+        fault::Fault,
+        limits::SMALL_PACKET_BYTES,
+        output::Output,
+        version::{Dialect, Version},
+    },
+    store::Watermark,
+};
+use acks::Acks;
 
 pub use full::HELD_MAX;
 pub use interface::{Counts, End, Ending, News, Sink};
@@ -303,7 +309,7 @@ impl Session {
     pub fn fail(&mut self, now: Now, fault: Fault) {
         let tell = match self.phase {
             Phase::Open | Phase::Draining if self.version == Version::V5 => {
-                codec::disconnect_because(fault, self.packet_bytes_max)
+                disconnect::because(fault, self.packet_bytes_max)
             }
             Phase::Open | Phase::Draining | Phase::Fresh | Phase::Deciding(_) => None,
             Phase::Ended(_) => return,

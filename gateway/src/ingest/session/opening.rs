@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{End, Now, Phase, Session};
-use crate::ingest::{
-    access::identity::ANONYMOUS,
-    bus::Mailbox,
-    codec::{self, Accepted, Connect, Refused, Will},
-    error::Fault,
-    packet::Version,
+use crate::{
+    access::name::ANONYMOUS,
+    ingest::bus::Mailbox,
+    mqtt::{
+        connack::{self, Accepted},
+        connect::{Connect, Refused, Will},
+        fault::Fault,
+        version::Version,
+    },
 };
 
 /// What is known of the client that is accepted.
@@ -57,15 +60,15 @@ impl Session {
         self.will = connect.will.map(|will| Arc::new(Will { delay_s: will.delay_s.min(expiry_s), ..will }));
         let save = save.max(self.bus.stand_will(&self.client, self.will.as_ref(), now.steady_ms));
         let ends = connect.session_expiry_s > 0 && self.session_expiry_s == 0;
-        let settings = self.settings.clone();
-        let connack = codec::connack(&Accepted {
+        let connack = connack::accept(&Accepted {
             version: connect.version,
             // The byte is reserved on MQTT 3.1.
             session_present: present && !connect.dialect.is_v31,
             assigned_client_id: connect.client_id.is_empty().then_some(&*self.client),
             session_expiry_s: ends.then_some(0),
             server_keep_alive_s: lowered_s,
-            settings: &settings,
+            receive_max: self.settings.inflight_max,
+            packet_bytes_max: self.settings.packet_bytes_max as u32,
         });
         self.review_subscriptions();
         self.keep_alive = (granted_s > 0).then(|| Duration::from_secs(granted_s.into()) * 3 / 2);
@@ -98,7 +101,7 @@ impl Session {
 
     /// Refuses the CONNECT that was taken.
     pub fn refuse(&mut self, now: Now, refused: Refused) {
-        if let Some(connack) = codec::refusal(refused) {
+        if let Some(connack) = connack::refuse(refused) {
             self.emit(&connack);
         }
         self.phase = Phase::Ended(End::Fault(refused.fault));

@@ -1,7 +1,7 @@
 //! Refusals, subscriptions, wills, limits, a full store, and how a session ends.
 
 use super::*;
-use crate::ingest::{session::input::CONNECT_BYTES_MAX, settings::PACKET_BYTES_MAX};
+use crate::ingest::{limits::PACKET_BYTES_MAX, session::input::CONNECT_BYTES_MAX};
 
 #[test]
 fn what_may_not_come_ends_the_session_by_cause() {

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     clock,
-    ingest::{Payload, Route, bus::Bus, codec::Refused},
+    ingest::{Payload, Route, bus::Bus},
+    mqtt::connect::Refused,
     store::{Fate, Kind, Record, Refusal},
 };
 
