@@ -19,7 +19,7 @@ use std::{
 use random::Random;
 use tidegate::{
     access::{Acl, Users, acl::Subject},
-    broker::Bus,
+    broker::Broker,
     catalog::{Catalog, Decoder, JSON_BYTES_MAX, Lock, Values, from_hex, lint_birth},
     clock, config,
     ingest::{
@@ -289,7 +289,7 @@ fn settings() -> Settings {
 fn play(input: &[u8], random: &mut Random) {
     let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, steady_ms: 1_000_000 };
     let settings = Arc::new(settings());
-    let mut session = Session::new(settings.clone(), Bus::new(settings.broker()), now);
+    let mut session = Session::new(settings.clone(), Broker::new(settings.broker()), now);
     let (mut sink, mut held, mut rest) = (Count::default(), vec![], input);
     while !rest.is_empty() && !session.has_ended() {
         let piece = 1 + random.below(rest.len() as u64) as usize;

@@ -11,7 +11,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{Bus, mailbox::Mailbox, message::Message};
+use super::{Broker, mailbox::Mailbox, message::Message};
 
 /// A message that was handed over and that its client acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum HandedOver {
     NoRoom,
 }
 
-impl Bus {
+impl Broker {
     /// The connected session that subscribes to this very topic with QoS 1 or 2; the one of
     /// `client` before others.
     #[must_use]

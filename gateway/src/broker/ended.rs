@@ -12,7 +12,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::Bus;
+use super::Broker;
 use crate::store::{AppendError, Batch, Intake};
 
 /// Clients whose ids are forgotten with one append, at most.
@@ -26,7 +26,7 @@ pub(super) struct Ended {
     end_ticket: u64,
 }
 
-impl Bus {
+impl Broker {
     /// The session of `client` is over: its packet ids are to be forgotten.
     pub fn end_packet_ids(&self, client: &Arc<str>) {
         let is_first = {

@@ -2,7 +2,7 @@
 //! client on the same topic overtakes it. Pure.
 //!
 //! ```text
-//!   publish ─┬─ stored ─ appended, durable at a ticket ─ committed ─ routed by the bus ─▶ queues
+//!   publish ─┬─ stored ─ appended, durable at a ticket ─ committed ─ routed by the broker ─▶ queues
 //!            └─ passed on, unless an earlier one of its client and topic is on that way: then it follows it ─▶ queues
 //! ```
 //! Two ways with one order for each client and topic (`[MQTT-4.6.0-6]`, and stricter: whatever the

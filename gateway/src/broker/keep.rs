@@ -7,7 +7,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use super::{
-    Bus,
+    Broker,
     mailbox::{InFile, Mailbox, Options, State, Subscription},
     message::Message,
     outbound::Outbound,
@@ -27,7 +27,7 @@ pub(super) struct Save {
     number: u64,
 }
 
-impl Bus {
+impl Broker {
     /// Takes up what was kept, with times that count the machine as off for `off_ms` before its boot.
     pub(super) fn restore(&self, kept: KeptSessions, now_ms: u64, off_ms: u64) {
         self.0.off_ms.store(off_ms, Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! A local session: what it subscribes to and is owed, shared by its connection and the bus.
+//! A local session: what it subscribes to and is owed, shared by its connection and the broker.
 //!
-//! The bus puts messages in and rings; the connection writes them out when its socket takes them. Neither waits for the other:
+//! The broker puts messages in and rings; the connection writes them out when its socket takes them. Neither waits for the other:
 //! the lock is held for as long as a message takes to be put in, or a buffer to be filled.
 
 use std::{

@@ -1,7 +1,7 @@
 //! Sessions and local subscribers: who is kept, who subscribes to what, what is retained, and which messages go to whom.
 //!
 //! ```text
-//!   log ──follow──▶ bus task ──route──▶ mailboxes ─ ring ─▶ connections
+//!   log ──follow──▶ broker task ──route──▶ mailboxes ─ ring ─▶ connections
 //!                     │  └▶ retained         ▲
 //!                     └─ save, some seconds later ─▶ sessions.redb
 //!   publisher ── passed on: no route stores it, and nobody keeps it ─┘
@@ -12,7 +12,7 @@
 //! somebody keeps it: a session that outlives its connection and takes it with QoS 1 or 2, or the
 //! retained messages. Then PUBACK means: on disk. Where only sessions take it that end with their
 //! connections, a crash would end these as well, so its publisher's task puts it into their queues
-//! at once: see [`Bus::wants`] for which way, and `in_log` for the order of the two.
+//! at once: see [`Broker::wants`] for which way, and `in_log` for the order of the two.
 //!
 //! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes that each is owed, in its queue and in flight, retained
 //! messages and bytes. All sessions together have [`QUEUED_BYTES_MAX`], of which each may use an equal share: a slow one loses its own copies.
@@ -104,7 +104,7 @@ impl From<&Store> for Ends {
 
 /// Local subscribers. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Bus(Arc<Inner>);
+pub struct Broker(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -134,7 +134,7 @@ struct Inner {
     has_arrivals: AtomicBool,
     /// One of these two changed.
     direct: Notify,
-    /// Grows with every save: see [`Bus::saved`].
+    /// Grows with every save: see [`Broker::saved`].
     saved: watch::Sender<u64>,
     /// What was kept is taken up again.
     is_open: watch::Sender<bool>,
@@ -204,7 +204,7 @@ struct Warned {
 /// What the end of a subscription came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsubscribed {
-    /// It is over; the file says so once this save is made, if it is to say it: see [`Bus::saved`].
+    /// It is over; the file says so once this save is made, if it is to say it: see [`Broker::saved`].
     Yes {
         /// The number to wait for.
         save: Option<u64>,
@@ -218,18 +218,18 @@ pub enum Unsubscribed {
 pub enum Subscribed {
     /// It stands; the file says so once this save is made, if it is to say it.
     Yes {
-        /// The number to wait for: see [`Bus::saved`]. `None` where nothing is kept.
+        /// The number to wait for: see [`Broker::saved`]. `None` where nothing is kept.
         save: Option<u64>,
     },
     /// The session has as many as it may, or all sessions together take what they may.
     TooMany(Bound),
 }
 
-impl Bus {
+impl Broker {
     /// Without subscribers.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Bus(Arc::new(Inner {
+        Broker(Arc::new(Inner {
             settings,
             takers: RwLock::default(),
             sessions: Mutex::default(),
@@ -499,7 +499,7 @@ impl Bus {
 
     /// Resolves when what was kept is taken up again, and with it what the log holds since then: clients may come. Cancel-safe.
     pub async fn opened(&self) {
-        // It lives as long as the bus.
+        // It lives as long as the broker.
         let _ = self.0.is_open.subscribe().wait_for(|is_open| *is_open).await;
     }
 }
@@ -526,7 +526,7 @@ pub enum Wanted {
     No,
     /// Passed on in memory: whoever takes it is connected, and keeps nothing.
     Passed,
-    /// Stored for local subscribers: to be told with [`Bus::note_in_log`] when it is appended.
+    /// Stored for local subscribers: to be told with [`Broker::note_in_log`] when it is appended.
     Stored {
         /// Its client and topic.
         pair: Pair,

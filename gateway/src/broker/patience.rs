@@ -8,9 +8,9 @@
 //!                          for WAIT_MAX in vain: it is slow, and not waited for again until it has caught up
 //! ```
 //! Who waits is the connection of a client whose message is passed on, which reads no more for so
-//! long, and the bus where it routes what is stored: it is behind the log then, and the intake does
+//! long, and the broker where it routes what is stored: it is behind the log then, and the intake does
 //! not notice. One that waits for its own acknowledgements is not waited for by itself, and nobody
-//! waits for QoS 2 to a session that is kept, whose steps wait for a save of the bus, nor for one
+//! waits for QoS 2 to a session that is kept, whose steps wait for a save of the broker, nor for one
 //! that gets what is retained, which fills its queue by itself.
 //!
 //! Limits: [`WAIT_MAX`] at a time, [`PATIENCE_MAX`] in one go, and one part in [`PATIENCE_PART`] of
@@ -24,7 +24,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{Bus, mailbox::Mailbox};
+use super::{Broker, mailbox::Mailbox};
 use crate::clock;
 
 /// Longest wait for one reader to catch up.
@@ -60,11 +60,11 @@ impl Patience {
     }
 
     /// Waits for one who reads to catch up, as long as may be.
-    pub(super) async fn wait_for(&mut self, bus: &Bus, reader: &Arc<Mailbox>) {
+    pub(super) async fn wait_for(&mut self, broker: &Broker, reader: &Arc<Mailbox>) {
         let begun = clock::monotonic();
         let Some(wait) = self.grant(begun) else { return };
-        if timeout(wait, bus.caught_up(reader)).await.is_err() {
-            bus.note_slow(reader);
+        if timeout(wait, broker.caught_up(reader)).await.is_err() {
+            broker.note_slow(reader);
         }
         self.spend(clock::monotonic().saturating_duration_since(begun));
     }
@@ -75,7 +75,7 @@ impl Patience {
     }
 }
 
-impl Bus {
+impl Broker {
     /// Resolves when the session has caught up, or has nobody who reads. Cancel-safe.
     pub async fn caught_up(&self, mailbox: &Arc<Mailbox>) {
         loop {

@@ -1,4 +1,4 @@
-//! Publishing a will from the bus, as its client would have: into the log, or to those who take it.
+//! Publishing a will from the broker, as its client would have: into the log, or to those who take it.
 
 use super::{Incoming, Staged, Wanted, message::Message, task::AtWork};
 use crate::{
@@ -16,7 +16,7 @@ impl AtWork {
         if topics::is_reserved(&will.topic) {
             return Some(0);
         }
-        let routes = &self.bus.0.settings.routes;
+        let routes = &self.broker.0.settings.routes;
         let properties = will.all_properties();
         let published = will.record(now.wall_ms, &properties);
         let (mut batch, mut in_log) = (Batch::default(), None);
@@ -24,7 +24,7 @@ impl AtWork {
             Verdict::Store { kind, events, urgent, device_level, .. } => {
                 batch.push(&Record { kind, events, urgent, device_level, ..published });
             }
-            Verdict::NoRoute => match self.bus.wants(&incoming(will), &Staged::new()) {
+            Verdict::NoRoute => match self.broker.wants(&incoming(will), &Staged::new()) {
                 Wanted::No => return Some(0),
                 Wanted::Stored { pair, is_hurried } => {
                     batch.push(&Record { local: true, events: 0, ..published });
@@ -34,14 +34,14 @@ impl AtWork {
                     }
                 }
                 Wanted::Passed => {
-                    self.bus.pass(Message::of(&published, now.steady_ms));
+                    self.broker.pass(Message::of(&published, now.steady_ms));
                     return Some(0);
                 }
             },
         }
         match self.intake.append(&mut batch) {
             Ok(ticket) => {
-                self.bus.note_in_log(in_log, ticket + 1);
+                self.broker.note_in_log(in_log, ticket + 1);
                 Some(ticket + 1)
             }
             Err(AppendError::Full | AppendError::StoreFull | AppendError::Closed) => None,

@@ -5,7 +5,7 @@
 //! is locked is noted as a [`Refusal`] and told after that.
 
 use super::{
-    Bus, QUEUED_BYTES_MAX, SUBSCRIPTIONS_BYTES_MAX, message::Message, outbound::Limits, settings::Settings,
+    Broker, QUEUED_BYTES_MAX, SUBSCRIPTIONS_BYTES_MAX, message::Message, outbound::Limits, settings::Settings,
 };
 
 /// A bound that was reached.
@@ -110,7 +110,7 @@ impl Bound {
     }
 }
 
-impl Bus {
+impl Broker {
     /// A subscription of `client` is refused.
     #[cold]
     pub fn tell_refused(&self, client: &str, filter: &str, bound: Bound) {

@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    Bus,
+    Broker,
     mailbox::{Mailbox, State, Subscription},
     outbound::Limits,
     route::Takers,
@@ -48,7 +48,7 @@ impl Replays {
     }
 }
 
-impl Bus {
+impl Broker {
     /// Puts what is to be replayed into the session's queue. Whether there was anything.
     pub(super) fn replay(&self, mailbox: &Arc<Mailbox>) -> bool {
         // In this order, as everywhere.

@@ -15,7 +15,7 @@ use std::sync::{
 use parking_lot::RwLockWriteGuard;
 
 use super::{
-    Bus,
+    Broker,
     filters::Filters,
     mailbox::{Mailbox, State, Subscription},
     message::Message,
@@ -238,7 +238,7 @@ impl Group {
     }
 }
 
-impl Bus {
+impl Broker {
     /// Whether messages have to be looked at only for being retained.
     pub(super) fn is_idle(&self) -> bool {
         self.0.takers.read().is_empty()

@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::{
-    Bus,
+    Broker,
     mailbox::{Mailbox, State},
     outbound::Outbound,
     replay::Replays,
@@ -36,7 +36,7 @@ pub struct Resumed {
     pub save: Option<u64>,
 }
 
-impl Bus {
+impl Broker {
     /// The session that `client`, which is `identity`, comes back to, or that it ends by coming: with `is_clean`, and where its time is
     /// over. It is not away from now on. `expiry_s` is how long the client wants the next one to outlive its connection.
     #[must_use]

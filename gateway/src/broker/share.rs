@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{Bus, mailbox::Mailbox, outbound::Limits};
+use super::{Broker, mailbox::Mailbox, outbound::Limits};
 
 /// Bytes that all sessions together are owed at most, in their queues and in flight.
 pub const QUEUED_BYTES_MAX: usize = 12 * 1024 * 1024;
@@ -25,7 +25,7 @@ const CUT_PART: usize = 8;
 
 type Sessions = HashMap<Arc<str>, Arc<Mailbox>>;
 
-impl Bus {
+impl Broker {
     /// How much a session may be owed now: an equal share of what there is for all. Of what is from before the start it may have had
     /// most, when its queue was not full: nobody knows which, so it has room beside all that, and what comes then too.
     pub(super) fn limits(&self) -> Limits {

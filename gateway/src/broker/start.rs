@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Bus, Ends};
+use super::{Broker, Ends};
 use crate::{
     clock,
     store::{LOCAL_SUBSCRIBERS, View},
@@ -10,20 +10,20 @@ use crate::{
 
 /// Takes up what was kept, and gives the offset from which to follow the log: to be called before a client is let in,
 /// whose session might be among what was kept.
-pub(crate) async fn restore(bus: &Bus, ends: &Ends) -> u64 {
-    let position = load(bus, &ends.view).await;
+pub(crate) async fn restore(broker: &Broker, ends: &Ends) -> u64 {
+    let position = load(broker, &ends.view).await;
     ends.view.hold(LOCAL_SUBSCRIBERS, position);
-    bus.expire_sessions(clock::steady_ms());
+    broker.expire_sessions(clock::steady_ms());
     // What "session present" would not be said of begins anew.
-    let known: HashSet<_> = bus.0.sessions.lock().keys().cloned().collect();
+    let known: HashSet<_> = broker.0.sessions.lock().keys().cloned().collect();
     let pending = ends.pending_clients.iter().map(|client| Arc::<str>::from(&**client));
-    pending.filter(|client| !known.contains(client)).for_each(|client| bus.end_packet_ids(&client));
+    pending.filter(|client| !known.contains(client)).for_each(|client| broker.end_packet_ids(&client));
     position
 }
 
-async fn load(bus: &Bus, view: &View) -> u64 {
+async fn load(broker: &Broker, view: &View) -> u64 {
     let end = view.end().offset;
-    bus.note_file_room(view.session_bytes_max());
+    broker.note_file_room(view.session_bytes_max());
     let loading = {
         let view = view.clone();
         tokio::task::spawn_blocking(move || view.load_sessions(&clock::reading())).await
@@ -36,7 +36,7 @@ async fn load(bus: &Bus, view: &View) -> u64 {
                 retained = kept.retained.len(),
                 "local subscribers' sessions are taken up again"
             );
-            bus.restore(kept, clock::steady_ms(), view.timeline().journal().off_ms());
+            broker.restore(kept, clock::steady_ms(), view.timeline().journal().off_ms());
             position
         }
         Ok(Ok(None)) => {
@@ -51,7 +51,7 @@ async fn load(bus: &Bus, view: &View) -> u64 {
         Ok(Err(error)) => {
             tracing::error!("clients begin without their sessions: {error}");
             // Should the file be readable again: what it says is not so any more.
-            bus.note_not_saved();
+            broker.note_not_saved();
             end
         }
         Err(_) => end,

@@ -16,7 +16,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{Bus, message::Message};
+use super::{Broker, message::Message};
 use crate::mqtt::topics::SYSTEM;
 
 /// How often subscribers get them, in milliseconds.
@@ -78,7 +78,7 @@ pub(super) struct Times {
     said: AtomicU64,
 }
 
-impl Bus {
+impl Broker {
     /// What connections count.
     #[must_use]
     pub fn traffic(&self) -> Arc<Traffic> {

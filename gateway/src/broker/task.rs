@@ -1,4 +1,4 @@
-//! The bus at work: follows the log, passes on, saves, and looks after what is over. One task for all subscribers.
+//! The broker at work: follows the log, passes on, saves, and looks after what is over. One task for all subscribers.
 //!
 //! ```text
 //!   select: shutdown │ a save ended │ a block of the log │ a commit, while one is waited for │ the bell │ every second
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Bus, Ends, keep::Save, message::Message, patience::Patience, route::Routed, turn::Turn};
+use super::{Broker, Ends, keep::Save, message::Message, patience::Patience, route::Routed, turn::Turn};
 use crate::{
     clock,
     store::{Block, Checkpointed, Intake, LOCAL_SUBSCRIBERS, ReadError, StoreError, View, Watermark},
@@ -50,12 +50,12 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Distributes what the log has from `position` on until `shutdown`, and saves then.
-pub(crate) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: CancellationToken) {
+pub(crate) async fn run(broker: Broker, ends: Ends, position: u64, shutdown: CancellationToken) {
     let Ends { intake, view, .. } = ends;
     let log = view.consume(LOCAL_SUBSCRIBERS, position);
     let mut at_work = AtWork {
         log,
-        bus,
+        broker,
         view,
         watermark: intake.watermark(),
         intake,
@@ -71,7 +71,7 @@ pub(crate) async fn run(bus: Bus, ends: Ends, position: u64, shutdown: Cancellat
 }
 
 pub(super) struct AtWork {
-    pub(super) bus: Bus,
+    pub(super) broker: Broker,
     view: View,
     pub(super) intake: Intake,
     watermark: watch::Receiver<Watermark>,
@@ -97,7 +97,7 @@ impl AtWork {
     /// nothing that was published before it subscribed.
     async fn catch_up(&mut self, shutdown: &CancellationToken) {
         let end = self.view.end().offset;
-        self.bus.0.catches_up.store(true, Ordering::Relaxed);
+        self.broker.0.catches_up.store(true, Ordering::Relaxed);
         while self.log.position() < end {
             let from = self.log.position();
             let block = tokio::select! {
@@ -113,13 +113,13 @@ impl AtWork {
                 }
             }
         }
-        self.bus.0.catches_up.store(false, Ordering::Relaxed);
-        if self.bus.0.unsaved_bytes.load(Ordering::Relaxed) > 0 {
+        self.broker.0.catches_up.store(false, Ordering::Relaxed);
+        if self.broker.0.unsaved_bytes.load(Ordering::Relaxed) > 0 {
             // Or a gateway that dies again and again would follow ever more of it again.
             self.save();
         }
         self.forget_packet_ids();
-        self.bus.0.is_open.send_replace(true);
+        self.broker.0.is_open.send_replace(true);
     }
 
     async fn run(&mut self, shutdown: &CancellationToken) {
@@ -135,9 +135,9 @@ impl AtWork {
                     self.tick();
                     self.note_routed();
                 }
-                () = self.bus.0.bell.notified() => self.rung(),
+                () = self.broker.0.bell.notified() => self.rung(),
                 // The sender is in the intake, which is here: this ends with a commit.
-                _ = self.watermark.changed(), if self.bus.0.in_log.is_waiting() => self.note_routed(),
+                _ = self.watermark.changed(), if self.broker.0.in_log.is_waiting() => self.note_routed(),
                 block = self.log.follower.next() => match block {
                     Ok(block) => {
                         self.route(&block, from).await;
@@ -156,7 +156,7 @@ impl AtWork {
     }
 
     async fn route(&mut self, block: &Block, from: u64) {
-        let is_idle = self.bus.is_idle();
+        let is_idle = self.broker.is_idle();
         if is_idle && !block.has_retained() {
             return;
         }
@@ -164,15 +164,16 @@ impl AtWork {
         // Looked at for the first message whose time is limited.
         let mut reading = None;
         for (offset, record) in block.records_from(from) {
-            if record.retain || (!is_idle && self.bus.is_taken(record.topic)) {
+            if record.retain || (!is_idle && self.broker.is_taken(record.topic)) {
                 let received_ms = record.split_expiry().0.map_or(0, |_| {
                     let reading = reading.get_or_insert_with(clock::reading);
                     self.view.timeline().received_ms(offset, record.received_ms, reading)
                 });
-                let Routed { copies, reader } = self.bus.route(&Arc::new(Message::of(&record, received_ms)));
+                let Routed { copies, reader } =
+                    self.broker.route(&Arc::new(Message::of(&record, received_ms)));
                 turn.took(copies).await;
                 if let Some(reader) = reader {
-                    self.patience.wait_for(&self.bus, &reader).await;
+                    self.patience.wait_for(&self.broker, &reader).await;
                 }
             }
         }
@@ -180,7 +181,7 @@ impl AtWork {
 
     /// Lets go of those who wait for what is routed by now.
     fn note_routed(&mut self) {
-        let (position, in_log) = (self.log.position(), &self.bus.0.in_log);
+        let (position, in_log) = (self.log.position(), &self.broker.0.in_log);
         if let Some(mark) = self.mark.take_if(|mark| mark.end <= position) {
             in_log.note_routed(mark.committed);
         }
@@ -198,42 +199,42 @@ impl AtWork {
 
     /// What finds no room is tried again at the next tick.
     fn forget_packet_ids(&self) {
-        let _ = self.bus.forget_packet_ids(&self.intake);
+        let _ = self.broker.forget_packet_ids(&self.intake);
     }
 
     fn rung(&mut self) {
         self.forget_packet_ids();
         self.note_routed();
-        if self.bus.is_save_urgent() {
+        if self.broker.is_save_urgent() {
             self.save();
         }
     }
 
     fn tick(&mut self) {
         let now = clock::now();
-        self.bus.note_off(self.view.timeline().journal().off_ms());
-        self.bus.expire_sessions(now.steady_ms);
+        self.broker.note_off(self.view.timeline().journal().off_ms());
+        self.broker.expire_sessions(now.steady_ms);
         self.forget_packet_ids();
-        self.bus.publish_wills(now.steady_ms, |will| self.publish(will, now));
-        self.bus.expire_retained(now.steady_ms);
+        self.broker.publish_wills(now.steady_ms, |will| self.publish(will, now));
+        self.broker.expire_retained(now.steady_ms);
         self.count();
-        self.bus.say_figures(now.steady_ms);
+        self.broker.say_figures(now.steady_ms);
         self.ticks += 1;
         let behind = self.log.unsaved_records();
         let is_place_due = self.ticks >= SAVE_POSITION_AFTER_TICKS
             || behind >= SAVE_POSITION_AFTER_RECORDS
             || self.log.saves.is_hold_in_the_way();
         let is_due =
-            (self.ticks >= SAVE_AFTER_TICKS && self.bus.has_unsaved()) || (behind > 0 && is_place_due);
-        if is_due || self.bus.is_save_urgent() {
+            (self.ticks >= SAVE_AFTER_TICKS && self.broker.has_unsaved()) || (behind > 0 && is_place_due);
+        if is_due || self.broker.is_save_urgent() {
             self.save();
         }
     }
 
     /// Saves often enough for what a start routes again to stay small, and waits for the save before if need be.
     async fn keep_up(&mut self) {
-        let after = SAVE_AFTER_BYTES.min(self.bus.queued_bytes_max() / SAVE_AFTER_PART);
-        if self.bus.0.unsaved_bytes.load(Ordering::Relaxed) < after || self.log.saves.has_failed() {
+        let after = SAVE_AFTER_BYTES.min(self.broker.queued_bytes_max() / SAVE_AFTER_PART);
+        if self.broker.0.unsaved_bytes.load(Ordering::Relaxed) < after || self.log.saves.has_failed() {
             return;
         }
         if self.saving.is_some() {
@@ -250,7 +251,7 @@ impl AtWork {
         }
         self.ticks = 0;
         let committed = self.intake.watermark().borrow().committed;
-        let mut save = self.bus.gather(committed);
+        let mut save = self.broker.gather(committed);
         let changes = std::mem::take(&mut save.changes);
         self.log.begin_save(move |view, position| view.save_sessions(changes, position));
         self.saving = Some(save);
@@ -260,20 +261,20 @@ impl AtWork {
         let Some(save) = self.saving.take() else { return };
         match result {
             Ok(()) => {
-                self.bus.note_saved(save);
-                if self.bus.is_save_urgent() {
+                self.broker.note_saved(save);
+                if self.broker.is_save_urgent() {
                     self.save();
                 }
             }
             // The next one comes with a tick.
-            Err(_) => self.bus.note_not_saved(),
+            Err(_) => self.broker.note_not_saved(),
         }
     }
 
     /// The last save.
     async fn finish(&mut self) {
         // A will that is published is not to be published again by the next start.
-        let committed_at = self.bus.wills_durable_at();
+        let committed_at = self.broker.wills_durable_at();
         let mut watermark = self.intake.watermark();
         let durable = watermark.wait_for(|now| now.closed || now.committed >= committed_at);
         let _ = tokio::time::timeout(LAST_COMMIT_TIMEOUT, durable).await;
@@ -283,7 +284,7 @@ impl AtWork {
                 self.saved(result);
             }
             let moved = self.log.unsaved_records() > 0;
-            if self.saving.is_none() && (self.bus.has_unsaved() || moved) {
+            if self.saving.is_none() && (self.broker.has_unsaved() || moved) {
                 self.save();
             }
         }
@@ -294,7 +295,7 @@ impl AtWork {
     }
 
     fn count(&mut self) {
-        let counts = &self.bus.0.counts;
+        let counts = &self.broker.0.counts;
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
         let delivered = take(&counts.delivered);
         counter!(telemetry::LOCAL_DELIVERED).increment(delivered);
@@ -313,14 +314,14 @@ impl AtWork {
                 dropped += count;
             }
         }
-        self.bus.0.traffic.delivered(delivered, dropped);
+        self.broker.0.traffic.delivered(delivered, dropped);
         self.passed_over = self.log.follower.passed_over();
-        let sessions = self.bus.0.sessions.lock();
+        let sessions = self.broker.0.sessions.lock();
         let queued: usize = sessions.values().map(|mailbox| mailbox.state().outbound.queued()).sum();
         gauge!(telemetry::LOCAL_SESSIONS).set(sessions.len() as f64);
         gauge!(telemetry::LOCAL_QUEUED).set(queued as f64);
         drop(sessions);
-        gauge!(telemetry::RETAINED_MESSAGES).set(self.bus.0.takers.read().retained.len() as f64);
+        gauge!(telemetry::RETAINED_MESSAGES).set(self.broker.0.takers.read().retained.len() as f64);
     }
 }
 

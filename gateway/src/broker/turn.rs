@@ -5,7 +5,7 @@
 /// Copies that are routed before others get their turn: some 0.1 ms.
 pub const COPIES_IN_A_TURN: usize = 512;
 
-/// How long the bus has had a thread of the runtime.
+/// How long the broker has had a thread of the runtime.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
     copies: usize,

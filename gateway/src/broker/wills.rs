@@ -23,7 +23,7 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Bus, Message};
+use super::{Broker, Message};
 use crate::{
     mqtt::{connect::Will, publish::Qos},
     store::{Kind, Record, SessionChange, StandingWillRow},
@@ -97,7 +97,7 @@ impl Standing {
 /// How far a will is whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Publication {
-    /// The bus publishes it with its next tick.
+    /// The broker publishes it with its next tick.
     Due,
     /// Its record is in the intake.
     Made {
@@ -254,7 +254,7 @@ impl Wills {
     }
 }
 
-impl Bus {
+impl Broker {
     /// Room for a client's will, for as long as it is connected. `None` if there is none: the client cannot be let in.
     pub fn place_will(&self, client: &str, will: &Will) -> Option<WillPlace> {
         let bytes = u32::try_from(size(client, will)).ok()?;

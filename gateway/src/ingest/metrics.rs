@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::{bus::Traffic, connection::rate_limit::Limit, session::Counts};
-use crate::{access::audit::Action, mqtt::fault::Fault, telemetry};
+use super::{connection::rate_limit::Limit, session::Counts};
+use crate::{access::audit::Action, broker::Traffic, mqtt::fault::Fault, telemetry};
 
 /// Handles of the door's metrics.
 pub struct Meters {

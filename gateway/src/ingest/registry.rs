@@ -5,7 +5,7 @@
 //!      └ the same id again: the first is told to leave, and the second waits for its `gone`
 //! ```
 //! So a client's will is always stored before what it publishes on its next connection. Whose session is kept while its client
-//! is away is not known here but to the bus. Limits: `connections_max` seats. One lock, taken when a client comes and goes.
+//! is away is not known here but to the broker. Limits: `connections_max` seats. One lock, taken when a client comes and goes.
 
 use std::{
     collections::HashMap,

@@ -5,15 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    admission::Route,
-    limits::{
-        BYTES_PER_S_LEAST, CLOSING_MAX, CONNECT_TIMEOUT, CONNECTIONS_MAX, CONNECTIONS_PER_S_MAX,
-        INFLIGHT_MAX, KEEP_ALIVE_MAX_S, PACKET_BYTES_LEAST, PACKET_BYTES_LIMIT, PACKET_BYTES_MAX,
-        PUBLISHES_PER_S_LEAST, TLS_TIMEOUT, WAITING_MAX, WRITE_TIMEOUT,
-    },
+use super::limits::{
+    BYTES_PER_S_LEAST, CLOSING_MAX, CONNECT_TIMEOUT, CONNECTIONS_MAX, CONNECTIONS_PER_S_MAX, INFLIGHT_MAX,
+    KEEP_ALIVE_MAX_S, PACKET_BYTES_LEAST, PACKET_BYTES_LIMIT, PACKET_BYTES_MAX, PUBLISHES_PER_S_LEAST,
+    TLS_TIMEOUT, WAITING_MAX, WRITE_TIMEOUT,
 };
-use crate::{access::Access, broker, mqtt::topics};
+use crate::{access::Access, broker, mqtt::topics, routing::Route};
 
 /// What all listeners share.
 #[derive(Debug, Clone)]
@@ -182,7 +179,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::admission::Payload;
+    use crate::routing::Payload;
 
     #[test]
     fn what_can_not_be_served_is_named() {

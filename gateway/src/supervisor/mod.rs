@@ -34,7 +34,7 @@ use inside::Inside;
 use task::{Failure, Task, fail};
 
 use crate::{
-    broker::Bus,
+    broker::Broker,
     catalog::Catalog,
     clock,
     config::Settings,
@@ -180,7 +180,7 @@ impl Gateway {
             store: Mutex::new(Some(store)),
         });
         watch_store(ends.intake.watermark(), inside.clone(), failure.clone());
-        let broker = Bus::new(settings.ingest.broker());
+        let broker = Broker::new(settings.ingest.broker());
         let commands = {
             let (broker, outbox) = (broker.clone(), outbox.clone());
             Task::spawn("commands".into(), &failure, |stop| fleet::commands::run(broker, outbox, stop))

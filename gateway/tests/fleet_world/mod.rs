@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use tidegate::{
-    broker::Bus,
+    broker::Broker,
     catalog::Catalog,
     clock,
     fleet::{self, DeviceSheet, Fleet},
@@ -75,7 +75,7 @@ impl House {
         let bound = ingest::bind(&ListenerSettings::new(address)).await.unwrap();
         let address = bound.local_addr();
         let stop = CancellationToken::new();
-        let broker = Bus::new(settings.broker());
+        let broker = Broker::new(settings.broker());
         let door = ingest::run_with(vec![bound], (&store).into(), broker.clone(), settings, stop.clone());
         let door = tokio::spawn(door);
         let door = (stop, door);

@@ -17,7 +17,7 @@ const TRUE_MS: i64 = 1_795_910_400_000;
 const SESSION_S: u32 = 3_600;
 const MESSAGE_S: u32 = 1_800;
 
-/// A machine with a gateway's bus and its sessions file.
+/// A machine with a gateway's broker and its sessions file.
 struct Machine {
     true_ms: i64,
     boot: u8,
@@ -62,7 +62,7 @@ impl Machine {
         self.house.now = self.now();
         if let Some(kept) = store.view().load_sessions(&self.reading()).unwrap() {
             let off_ms = store.view().timeline().journal().off_ms();
-            self.house.bus.restore(kept, self.house.now.steady_ms, off_ms);
+            self.house.broker.restore(kept, self.house.now.steady_ms, off_ms);
         }
         self.store = Some(store);
     }
@@ -70,7 +70,7 @@ impl Machine {
     /// It stops: it saves the journal and the sessions.
     fn stop(&mut self) {
         self.look();
-        let save = self.house.bus.gather(u64::MAX);
+        let save = self.house.broker.gather(u64::MAX);
         let store = self.store.take().unwrap();
         self.journal = store.view().timeline().journal().boots().cloned().collect();
         store.view().save_sessions(save.changes.clone(), 0).unwrap();
@@ -97,10 +97,10 @@ impl Machine {
         let timeline = self.timeline();
         timeline.look(&self.reading(), 0);
         self.house.now = self.now();
-        let (bus, now_ms) = (&self.house.bus, self.house.now.steady_ms);
-        bus.note_off(timeline.journal().off_ms());
-        bus.expire_sessions(now_ms);
-        bus.expire_retained(now_ms);
+        let (broker, now_ms) = (&self.house.broker, self.house.now.steady_ms);
+        broker.note_off(timeline.journal().off_ms());
+        broker.expire_sessions(now_ms);
+        broker.expire_retained(now_ms);
     }
 
     fn pass(&mut self, ms: i64) {
@@ -131,7 +131,7 @@ impl Machine {
             payload: b"1",
         };
         let received_ms = self.timeline().received_ms(0, record.received_ms, &self.reading());
-        self.house.bus.route(&Arc::new(Message::of(&record, received_ms)));
+        self.house.broker.route(&Arc::new(Message::of(&record, received_ms)));
     }
 
     /// A subscriber that is away, with a message that waits for it, and a retained message.
@@ -144,7 +144,7 @@ impl Machine {
     }
 
     fn is_retained(&self) -> bool {
-        self.house.bus.0.takers.read().retained.get("r").is_some()
+        self.house.broker.0.takers.read().retained.get("r").is_some()
     }
 
     /// The subscriber comes: whether its session was there, and whether what waited for it came.
@@ -244,11 +244,11 @@ fn a_will_waits_for_its_delay_and_no_step_of_the_clock_publishes_it() {
         properties: vec![],
     };
     let (client, will, now_ms): (Arc<str>, _, _) = ("w".into(), Arc::new(will), machine.house.now.steady_ms);
-    machine.house.bus.stand_will(&client, Some(&will), now_ms);
-    machine.house.bus.leave_will(&client, &will, now_ms + 10 * MINUTE_MS as u64);
+    machine.house.broker.stand_will(&client, Some(&will), now_ms);
+    machine.house.broker.leave_will(&client, &will, now_ms + 10 * MINUTE_MS as u64);
     let wills = |machine: &Machine| {
         let published = std::cell::Cell::new(0);
-        machine.house.bus.publish_wills(machine.house.now.steady_ms, |_| {
+        machine.house.broker.publish_wills(machine.house.now.steady_ms, |_| {
             published.set(published.get() + 1);
             Some(0)
         });

@@ -32,9 +32,9 @@ fn the_figures_are_made_for_those_who_subscribe_to_them_and_never_while_nobody_d
     let mut all = house.connect("all");
     house.subscribe(&mut all, "#", 0);
     for second in 0..60 {
-        house.bus.say_figures(house.now.steady_ms + second * SECOND_MS);
+        house.broker.say_figures(house.now.steady_ms + second * SECOND_MS);
     }
-    let made = |house: &House| house.bus.0.takers.read().retained_for("$SYS/#", None).count();
+    let made = |house: &House| house.broker.0.takers.read().retained_for("$SYS/#", None).count();
     assert_eq!(made(&house), 0);
 
     let mut check = house.connect("check");
@@ -43,19 +43,19 @@ fn the_figures_are_made_for_those_who_subscribe_to_them_and_never_while_nobody_d
     assert!(at_once.len() == 12 && at_once.iter().all(|(_, is_retained)| *is_retained), "{at_once:?}");
     let mut said = vec![];
     for second in 60..90 {
-        house.bus.say_figures(house.now.steady_ms + second * SECOND_MS);
+        house.broker.say_figures(house.now.steady_ms + second * SECOND_MS);
         said.push(topics(&out(&mut check, house.now)).len());
     }
     assert_eq!(said.iter().sum::<usize>(), 3 * 12, "every ten seconds: {said:?}");
     assert_eq!(topics(&out(&mut all, house.now)), [], "a wildcard in the first level takes none");
-    assert_eq!(house.bus.0.takers.read().retained.len(), 0, "nor are they saved");
+    assert_eq!(house.broker.0.takers.read().retained.len(), 0, "nor are they saved");
 }
 
 #[test]
 fn what_bridges_retain_beside_the_figures_comes_with_them_in_the_order_of_the_topics() {
     let mut house = House::new(Settings::default());
     let bridge = "$SYS/broker/connection/barn/state";
-    house.bus.route(&message(bridge, "1", 0, true));
+    house.broker.route(&message(bridge, "1", 0, true));
     let mut check = house.connect("check");
     let at_once = subscribe(&mut house, &mut check, "$SYS/#");
     let found: Vec<_> = at_once.into_iter().map(|(topic, _)| topic).collect();

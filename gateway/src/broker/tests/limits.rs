@@ -7,13 +7,13 @@ use crate::{broker::QUEUED_BYTES_MAX, ingest::session::End, mqtt::fault::Fault};
 
 /// Bytes that all sessions are owed.
 fn held(house: &House) -> usize {
-    let all = house.bus.0.sessions.lock().values().map(|mailbox| mailbox.state().outbound.held().1).sum();
-    assert_eq!(house.bus.held_bytes(), all);
+    let all = house.broker.0.sessions.lock().values().map(|mailbox| mailbox.state().outbound.held().1).sum();
+    assert_eq!(house.broker.held_bytes(), all);
     all
 }
 
 fn lost(house: &House) -> u64 {
-    house.bus.0.counts.queue_full.load(Ordering::Relaxed)
+    house.broker.0.counts.queue_full.load(Ordering::Relaxed)
 }
 
 /// Takes what the client gets, and acknowledges nothing of it. Gives the bytes.
@@ -36,7 +36,7 @@ fn what_is_in_flight_counts_like_what_is_queued() {
         let mut a = house.connect("a");
         house.subscribe(&mut a, "x", qos);
         for _ in 0..100 {
-            house.bus.route(&message("x", &large, qos, false));
+            house.broker.route(&message("x", &large, qos, false));
             if is_read {
                 house.save(&mut a);
                 read(&mut a, house.now);
@@ -54,14 +54,14 @@ fn a_session_that_is_owed_nothing_takes_one_message_of_any_size_while_there_is_r
         let mut house = House::new(Settings::default());
         let mut sessions: Vec<_> = ["a", "b", "c"].map(|id| house.connect(id)).into();
         sessions.iter_mut().for_each(|session| house.subscribe(session, "x", qos));
-        house.bus.route(&message("x", &large, qos, false));
+        house.broker.route(&message("x", &large, qos, false));
         // Two of them are 10 MiB of 12.
         assert_eq!(lost(&house), 1, "QoS {qos}");
         let got =
             sessions.iter_mut().map(|session| read(session, house.now) > large.len()).collect::<Vec<_>>();
         assert_eq!(got.iter().filter(|got| **got).count(), 2, "QoS {qos}: {got:?}");
         // What was not acknowledged keeps its room, and what is written is free.
-        house.bus.route(&message("x", &large, qos, false));
+        house.broker.route(&message("x", &large, qos, false));
         assert_eq!(lost(&house), if qos == 0 { 2 } else { 4 }, "QoS {qos}");
     }
 }
@@ -72,16 +72,16 @@ fn a_large_message_that_is_being_written_keeps_its_room() {
     let mut house = House::new(Settings::default());
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 0);
-    house.bus.route(&message("x", &large, 0, false));
+    house.broker.route(&message("x", &large, 0, false));
     a.deliver(house.now);
     let head = a.output().len();
     a.handle_written(house.now, head);
     a.handle_written(house.now, 100);
     assert!(held(&house) > large.len());
-    house.bus.route(&message("x", &large, 0, false));
+    house.broker.route(&message("x", &large, 0, false));
     assert_eq!(lost(&house), 1, "not two at a time");
     read(&mut a, house.now);
-    house.bus.route(&message("x", "small", 0, false));
+    house.broker.route(&message("x", "small", 0, false));
     assert_eq!(payloads(&out(&mut a, house.now)), ["small"]);
     assert_eq!(held(&house), 0);
 }
@@ -92,13 +92,13 @@ fn as_many_messages_may_be_in_flight_and_queued_together_as_the_limit_says() {
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
     for n in 0..20 {
-        house.bus.route(&message("x", &n.to_string(), 1, false));
+        house.broker.route(&message("x", &n.to_string(), 1, false));
         out(&mut a, house.now);
     }
     assert_eq!(lost(&house), 10);
     (1..=4).for_each(|id| house.input(&mut a, &packet(0x40, &[0, id])));
     for n in 20..30 {
-        house.bus.route(&message("x", &n.to_string(), 1, false));
+        house.broker.route(&message("x", &n.to_string(), 1, false));
     }
     assert_eq!(payloads(&out(&mut a, house.now)), ["20", "21", "22", "23"], "an acknowledgement makes room");
 }
@@ -107,7 +107,7 @@ fn as_many_messages_may_be_in_flight_and_queued_together_as_the_limit_says() {
 fn one_who_acknowledges_nothing_gets_no_more_than_half_its_limit_of_what_is_retained() {
     let mut house = House::new(Settings { queued_bytes_max: 100_000, ..Settings::default() });
     for n in 0..100 {
-        house.bus.route(&message(&format!("r/{n:02}"), &"x".repeat(10_000), 1, true));
+        house.broker.route(&message(&format!("r/{n:02}"), &"x".repeat(10_000), 1, true));
     }
     let mut a = house.connect("a");
     house.input(&mut a, &packet(0x82, &[&[0, 9, 0][..], &text("r/#"), &[1]].concat()));
@@ -122,7 +122,7 @@ fn one_who_acknowledges_nothing_gets_no_more_than_half_its_limit_of_what_is_reta
         read(&mut a, house.now);
     }
     assert_eq!((held(&house), lost(&house)), (0, 0), "all of it came");
-    assert_eq!(house.bus.0.counts.delivered.load(Ordering::Relaxed), 100);
+    assert_eq!(house.broker.0.counts.delivered.load(Ordering::Relaxed), 100);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn however_many_sessions_come_what_all_of_them_are_owed_stays_within_its_limit()
         sessions.push(session);
         if n == FIRST - 1 {
             for _ in 0..60 {
-                house.bus.route(&large);
+                house.broker.route(&large);
                 // The odd ones read and acknowledge nothing; the even ones do not even read.
                 sessions.iter_mut().skip(1).step_by(2).for_each(|session| {
                     read(session, house.now);
@@ -147,7 +147,7 @@ fn however_many_sessions_come_what_all_of_them_are_owed_stays_within_its_limit()
             }
             assert!(held(&house) > QUEUED_BYTES_MAX * 9 / 10, "the test does not fill it");
         } else if n % 4 == 0 {
-            house.bus.route(&large);
+            house.broker.route(&large);
         }
         most = most.max(held(&house));
     }
@@ -165,7 +165,7 @@ fn however_many_sessions_come_what_all_of_them_are_owed_stays_within_its_limit()
     for n in ended {
         house.end(&mut sessions[n]);
         assert!(
-            !house.bus.0.sessions.lock().contains_key(format!("c{n}").as_str()),
+            !house.broker.0.sessions.lock().contains_key(format!("c{n}").as_str()),
             "its end does not bring it back"
         );
     }
@@ -178,9 +178,9 @@ fn a_save_takes_no_memory_for_the_payloads_again() {
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
     let large = message("x", &"x".repeat(100_000), 1, true);
-    house.bus.route(&large);
+    house.broker.route(&large);
     let holders = Arc::strong_count(&large.payload);
-    let save = house.bus.gather(u64::MAX);
+    let save = house.broker.gather(u64::MAX);
     assert_eq!(Arc::strong_count(&large.payload), holders + 2, "owed, and retained");
     drop(save);
 }
@@ -192,14 +192,14 @@ fn a_session_that_is_over_leaves_nothing_behind() {
         let mut a = house.connect("a");
         house.subscribe(&mut a, "x", qos);
         for n in 0..500 {
-            house.bus.route(&message("x", &n.to_string(), qos, false));
+            house.broker.route(&message("x", &n.to_string(), qos, false));
         }
         house.save(&mut a);
         read(&mut a, house.now);
         assert!(held(&house) > 100_000);
         house.end(&mut a);
         house.now.steady_ms += 3_600_000;
-        house.bus.expire_sessions(house.now.steady_ms);
-        assert_eq!((held(&house), house.bus.0.subscriber_count.load(Ordering::Relaxed)), (0, 0));
+        house.broker.expire_sessions(house.now.steady_ms);
+        assert_eq!((held(&house), house.broker.0.subscriber_count.load(Ordering::Relaxed)), (0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Local subscribers without sockets and without a log: sessions on one bus, messages routed by hand.
+//! Local subscribers without sockets and without a log: sessions on one broker, messages routed by hand.
 
 mod clock_set_later;
 mod figures;
@@ -11,7 +11,7 @@ mod wills;
 
 use std::sync::Arc;
 
-use super::{Bus, Message};
+use super::{Broker, Message};
 use crate::{
     access::Permit,
     clock::{self, Now},
@@ -41,9 +41,9 @@ impl Sink for Rows {
     }
 }
 
-/// Some clients on one bus.
+/// Some clients on one broker.
 struct House {
-    bus: Bus,
+    broker: Broker,
     settings: Arc<Settings>,
     now: Now,
     rows: Rows,
@@ -80,12 +80,12 @@ impl House {
         let settings = Arc::new(settings);
         let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, steady_ms: 1_000_000 };
         let identity = "owner".into();
-        House { bus: Bus::new(settings.broker()), settings, now, rows: Rows::default(), identity }
+        House { broker: Broker::new(settings.broker()), settings, now, rows: Rows::default(), identity }
     }
 
     /// Connects with MQTT 5, these CONNECT properties, and gives whether a session was there.
     fn connect_with(&mut self, id: &str, clean: bool, properties: &[u8]) -> (Session, bool) {
-        let mut session = Session::new(self.settings.clone(), self.bus.clone(), self.now);
+        let mut session = Session::new(self.settings.clone(), self.broker.clone(), self.now);
         session.set_permit(Permit::all());
         let flags = u8::from(clean) << 1;
         let head = [&text("MQTT")[..], &[5, flags, 0, 0, properties.len() as u8], properties].concat();
@@ -101,7 +101,7 @@ impl House {
 
     fn opening(&self, id: &str, clean: bool, expiry_s: u32) -> Opening {
         let identity = self.identity.clone();
-        let resumed = self.bus.resume(&id.into(), &identity, clean, expiry_s, self.now.steady_ms);
+        let resumed = self.broker.resume(&id.into(), &identity, clean, expiry_s, self.now.steady_ms);
         Opening { client: id.into(), identity, present: resumed.present, mailbox: resumed.mailbox }
     }
 
@@ -124,9 +124,9 @@ impl House {
 
     /// Saves all there is, and tells `session`.
     fn save(&mut self, session: &mut Session) {
-        let save = self.bus.gather(u64::MAX);
-        self.bus.note_saved(save);
-        session.handle_saved(self.now, *self.bus.saved().borrow());
+        let save = self.broker.gather(u64::MAX);
+        self.broker.note_saved(save);
+        session.handle_saved(self.now, *self.broker.saved().borrow());
     }
 
     fn end(&mut self, session: &mut Session) {
@@ -174,13 +174,13 @@ fn a_message_goes_to_whoever_takes_its_topic_with_the_lesser_qos() {
     let (mut a, mut b) = (house.connect("a"), house.connect("b"));
     house.subscribe(&mut a, "x/+", 1);
     house.subscribe(&mut b, "x/#", 0);
-    house.bus.route(&message("x/y", "1", 2, false));
-    house.bus.route(&message("x", "2", 1, false));
-    house.bus.route(&message("z", "3", 1, false));
+    house.broker.route(&message("x/y", "1", 2, false));
+    house.broker.route(&message("x", "2", 1, false));
+    house.broker.route(&message("z", "3", 1, false));
     assert_eq!(publishes(&out(&mut a, house.now)), [(0x32, 1, "1".to_owned())]);
     assert_eq!(payloads(&out(&mut b, house.now)), ["1", "2"]);
     house.input(&mut b, &packet(0xa2, &[&[0, 9, 0][..], &text("x/#")].concat()));
-    house.bus.route(&message("x/y", "4", 1, false));
+    house.broker.route(&message("x/y", "4", 1, false));
     assert!(payloads(&out(&mut b, house.now)).is_empty());
 }
 
@@ -193,17 +193,17 @@ fn overlapping_subscriptions_give_a_copy_for_each_identifier_with_that_one_alone
     }
     house.save(&mut a);
     out(&mut a, house.now);
-    house.bus.route(&message("x/y", "1", 1, false));
+    house.broker.route(&message("x/y", "1", 1, false));
     let copy = |packet_id, id| [0x32, 11, 0, 3, b'x', b'/', b'y', 0, packet_id, 2, 0x0b, id, b'1'];
     assert_eq!(out(&mut a, house.now), [copy(1, 7), copy(2, 9)].concat());
     // Those without one share a copy, with the greatest QoS of them.
     for (filter, options) in [("#", 0), ("x/+", 1)] {
         house.subscribe(&mut a, filter, options);
     }
-    house.bus.route(&message("x/y", "2", 2, false));
+    house.broker.route(&message("x/y", "2", 2, false));
     let without = [0x32, 9, 0, 3, b'x', b'/', b'y', 0, 3, 0, b'2'];
     assert!(out(&mut a, house.now).starts_with(&without));
-    house.bus.route(&message("x/z", "3", 0, false));
+    house.broker.route(&message("x/z", "3", 0, false));
     assert_eq!(payloads(&out(&mut a, house.now)), ["3", "3"], "one for #, and one for x/#");
 }
 
@@ -214,7 +214,7 @@ fn a_client_without_identifiers_gets_one_copy_however_many_of_its_subscriptions_
     for (filter, options) in [("x/#", 0), ("x/y", 1), ("#", 0)] {
         house.subscribe(&mut a, filter, options);
     }
-    house.bus.route(&message("x/y", "1", 2, false));
+    house.broker.route(&message("x/y", "1", 2, false));
     assert_eq!(publishes(&out(&mut a, house.now)), [(0x32, 1, "1".to_owned())]);
 }
 
@@ -225,7 +225,7 @@ fn no_local_and_retain_as_published_are_kept_to() {
     let mut a = house.connect("a");
     house.subscribe(&mut publisher, "x", 4);
     house.subscribe(&mut a, "x", 8);
-    house.bus.route(&message("x", "1", 0, true));
+    house.broker.route(&message("x", "1", 0, true));
     assert!(payloads(&out(&mut publisher, house.now)).is_empty());
     assert_eq!(publishes(&out(&mut a, house.now)), [(0x31, 0, "1".to_owned())]);
 }
@@ -233,9 +233,9 @@ fn no_local_and_retain_as_published_are_kept_to() {
 #[test]
 fn retained_messages_come_with_the_subscription_as_its_options_say() {
     let mut house = House::new(Settings::default());
-    house.bus.route(&message("x/1", "one", 1, true));
-    house.bus.route(&message("x/2", "two", 0, true));
-    house.bus.route(&message("x/2", "", 0, true));
+    house.broker.route(&message("x/1", "one", 1, true));
+    house.broker.route(&message("x/2", "two", 0, true));
+    house.broker.route(&message("x/2", "", 0, true));
     let mut a = house.connect("a");
     let subscribe = |house: &mut House, a: &mut Session, filter: &str, options: u8| {
         house.input(a, &packet(0x82, &[&[0, 9, 0][..], &text(filter), &[options]].concat()));
@@ -257,13 +257,13 @@ fn of_a_shared_subscription_each_message_goes_to_one_member_that_is_there() {
     house.subscribe(&mut a, "$share/g/x", 1);
     house.subscribe(&mut b, "$share/g/x", 1);
     for n in 0..10 {
-        house.bus.route(&message("x", &n.to_string(), 1, false));
+        house.broker.route(&message("x", &n.to_string(), 1, false));
     }
     let (to_a, to_b) = (payloads(&out(&mut a, house.now)), payloads(&out(&mut b, house.now)));
     assert_eq!((to_a.len(), to_b.len()), (5, 5));
     house.end(&mut a);
     for n in 0..4 {
-        house.bus.route(&message("x", &n.to_string(), 1, false));
+        house.broker.route(&message("x", &n.to_string(), 1, false));
     }
     assert_eq!(payloads(&out(&mut b, house.now)).len(), 4);
 }
@@ -274,9 +274,9 @@ fn receive_maximum_holds_and_an_acknowledgement_makes_room() {
     let (mut a, _) = house.connect_with("a", true, &[0x21, 0, 2]);
     house.subscribe(&mut a, "x", 1);
     for n in 0..5 {
-        house.bus.route(&message("x", &n.to_string(), 1, false));
+        house.broker.route(&message("x", &n.to_string(), 1, false));
     }
-    house.bus.route(&message("x", "qos 0", 0, false));
+    house.broker.route(&message("x", "qos 0", 0, false));
     assert_eq!(payloads(&out(&mut a, house.now)), ["0", "1"]);
     house.input(&mut a, &packet(0x40, &[0, 2]));
     assert_eq!(publishes(&out(&mut a, house.now)), [(0x32, 3, "2".to_owned())]);

@@ -12,7 +12,7 @@ const COUNT: usize = 5000;
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn lost(house: &House) -> u64 {
-    house.bus.0.counts.queue_full.load(Ordering::Relaxed)
+    house.broker.0.counts.queue_full.load(Ordering::Relaxed)
 }
 
 /// Reads all there is.
@@ -63,11 +63,11 @@ fn messages_of_qos_0_are_bound_by_their_bytes_and_not_by_their_number() {
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 0);
     for n in 0..1501 {
-        house.bus.route(&message("x", &n.to_string(), 0, false));
+        house.broker.route(&message("x", &n.to_string(), 0, false));
     }
     assert_eq!((lost(&house), read(&mut a, house.now).len()), (0, 1501));
     for _ in 0..10_000 {
-        house.bus.route(&message("x", "x", 0, false));
+        house.broker.route(&message("x", "x", 0, false));
     }
     assert!(lost(&house) > 5000, "{}", lost(&house));
 }
@@ -98,9 +98,9 @@ async fn a_reader_that_reads_wakes_whoever_waits_for_it_and_so_does_one_that_lea
     for leaves in [false, true] {
         let (mut house, mut publisher, mut reader, input) = burst(0);
         feed(&mut house, &mut publisher, &input).await;
-        let mailbox = house.bus.0.sessions.lock()["reader"].clone();
-        let bus = house.bus.clone();
-        let mut waiting = pin!(bus.caught_up(&mailbox));
+        let mailbox = house.broker.0.sessions.lock()["reader"].clone();
+        let broker = house.broker.clone();
+        let mut waiting = pin!(broker.caught_up(&mailbox));
         assert!(timeout(Duration::from_millis(1), waiting.as_mut()).await.is_err());
         if leaves {
             house.end(&mut reader);

@@ -8,13 +8,13 @@ fn what_was_not_acknowledged_comes_again_with_its_packet_id_and_before_all_else(
     let mut house = House::new(Settings::default());
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
-    house.bus.route(&message("x", "1", 1, false));
-    house.bus.route(&message("x", "2", 1, false));
+    house.broker.route(&message("x", "1", 1, false));
+    house.broker.route(&message("x", "2", 1, false));
     assert_eq!(payloads(&out(&mut a, house.now)).len(), 2);
     house.input(&mut a, &packet(0x40, &[0, 1]));
     house.end(&mut a);
-    house.bus.route(&message("x", "3", 1, false));
-    house.bus.route(&message("x", "lost: QoS 0 is for now", 0, false));
+    house.broker.route(&message("x", "3", 1, false));
+    house.broker.route(&message("x", "lost: QoS 0 is for now", 0, false));
     let (mut a, present) = house.connect_with("a", false, &[]);
     assert!(present);
     let got = publishes(&out(&mut a, house.now));
@@ -34,8 +34,8 @@ fn a_clean_start_and_the_expiry_end_a_session() {
     house.subscribe(&mut a, "x", 1);
     house.end(&mut a);
     house.now.steady_ms += 3_600_000;
-    house.bus.expire_sessions(house.now.steady_ms);
-    assert!(house.bus.is_idle());
+    house.broker.expire_sessions(house.now.steady_ms);
+    assert!(house.broker.is_idle());
     assert!(!house.connect_with("a", false, &[]).1);
 }
 
@@ -44,7 +44,7 @@ fn a_step_of_qos_2_waits_until_the_file_has_it_and_no_message_is_delivered_twice
     let mut house = House::new(Settings::default());
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 2);
-    house.bus.route(&message("x", "1", 2, false));
+    house.broker.route(&message("x", "1", 2, false));
     assert!(out(&mut a, house.now).is_empty(), "sent before it is durable");
     house.save(&mut a);
     assert_eq!(publishes(&out(&mut a, house.now)), [(0x34, 1, "1".to_owned())]);
@@ -67,7 +67,7 @@ fn what_waits_for_the_file_is_not_sent_for_the_first_time_when_its_time_is_over(
     house.subscribe(&mut a, "x", 2);
     for payload in ["sent", "not sent"] {
         let message = Message { expiry_s: Some(2), ..(*message("x", payload, 2, false)).clone() };
-        house.bus.route(&Arc::new(message));
+        house.broker.route(&Arc::new(message));
         assert!(out(&mut a, house.now).is_empty(), "it waits for the file");
         if payload == "sent" {
             house.save(&mut a);
@@ -89,12 +89,12 @@ fn a_slow_subscriber_loses_its_own_copies_and_nobody_elses() {
     house.subscribe(&mut slow, "x", 1);
     house.subscribe(&mut quick, "x", 1);
     for n in 0..10 {
-        house.bus.route(&message("x", &n.to_string(), 1, false));
+        house.broker.route(&message("x", &n.to_string(), 1, false));
         assert_eq!(payloads(&out(&mut quick, house.now)).len(), 1);
         house.input(&mut quick, &packet(0x40, &[0, n + 1]));
     }
     assert_eq!(payloads(&out(&mut slow, house.now)), ["0", "1", "2"]);
-    assert_eq!(house.bus.0.counts.queue_full.load(std::sync::atomic::Ordering::Relaxed), 7);
+    assert_eq!(house.broker.0.counts.queue_full.load(std::sync::atomic::Ordering::Relaxed), 7);
 }
 
 #[test]
@@ -104,9 +104,9 @@ fn what_is_found_in_the_log_at_the_start_takes_no_room_from_what_comes_then() {
     house.subscribe(&mut a, "x", 1);
     house.end(&mut a);
     let route = |house: &House, numbers: std::ops::Range<u32>, catches_up: bool| {
-        house.bus.0.catches_up.store(catches_up, std::sync::atomic::Ordering::Relaxed);
+        house.broker.0.catches_up.store(catches_up, std::sync::atomic::Ordering::Relaxed);
         for n in numbers {
-            house.bus.route(&message("x", &n.to_string(), 1, false));
+            house.broker.route(&message("x", &n.to_string(), 1, false));
         }
     };
     route(&house, 0..2, false);
@@ -141,7 +141,7 @@ fn what_is_not_routed_goes_through_the_log_only_if_somebody_keeps_it() {
     assert_eq!(house.rows.0, [("x".to_owned(), true)]);
     house.input(&mut publisher, &publish(0x30, "x"));
     assert_eq!(house.rows.0.len(), 2, "behind the first one");
-    house.bus.0.in_log.note_routed(2);
+    house.broker.0.in_log.note_routed(2);
     house.input(&mut publisher, &publish(0x30, "x"));
     assert_eq!(house.rows.0.len(), 2);
     assert_eq!(payloads(&out(&mut a, house.now)), ["1"], "passed on");
@@ -173,15 +173,15 @@ fn what_is_kept_comes_back_as_it_was() {
     let mut house = House::new(Settings::default());
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
-    house.bus.route(&message("x", "1", 1, false));
+    house.broker.route(&message("x", "1", 1, false));
     out(&mut a, house.now);
     house.end(&mut a);
-    house.bus.route(&message("x", "2", 1, false));
-    house.bus.route(&message("r", "kept", 1, true));
+    house.broker.route(&message("x", "2", 1, false));
+    house.broker.route(&message("r", "kept", 1, true));
     let folder = tempfile::tempdir().unwrap();
     let kept = {
         let store = open(folder.path());
-        store.view().save_sessions(house.bus.gather(u64::MAX).changes, 77).unwrap();
+        store.view().save_sessions(house.broker.gather(u64::MAX).changes, 77).unwrap();
         store.close();
         let store = open(folder.path());
         let kept = store.view().load_sessions(&crate::clock::reading()).unwrap().unwrap();
@@ -190,8 +190,8 @@ fn what_is_kept_comes_back_as_it_was() {
     };
     assert_eq!(kept.position, 77);
     let mut house = House::new(Settings::default());
-    house.bus.restore(kept, house.now.steady_ms, 0);
-    house.bus.route(&message("x", "3", 1, false));
+    house.broker.restore(kept, house.now.steady_ms, 0);
+    house.broker.route(&message("x", "3", 1, false));
     let (mut a, present) = house.connect_with("a", false, &[0x11, 0, 0, 14, 16]);
     assert!(present);
     let got = publishes(&out(&mut a, house.now));
@@ -228,25 +228,25 @@ fn what_may_not_be_subscribed_to_is_refused_and_what_may_not_be_any_more_is_not_
         house.input(&mut a, &packet(0x82, &[&[0, 9, 0][..], &text(filter), &[options]].concat()));
         assert_eq!(out(&mut a, house.now), [0x90, 4, 0, 9, 0, 0x87], "{filter}");
     }
-    house.bus.route(&message("x/1", "1", 1, false));
-    house.bus.route(&message("y", "2", 1, false));
+    house.broker.route(&message("x/1", "1", 1, false));
+    house.broker.route(&message("y", "2", 1, false));
     a.set_permit(Permit::of(vec![], vec!["x/2".into()]));
     assert!(out(&mut a, house.now).is_empty(), "queued before the rules changed");
-    house.bus.route(&message("x/2", "3", 1, false));
+    house.broker.route(&message("x/2", "3", 1, false));
     assert!(out(&mut a, house.now).is_empty(), "x/+ takes more than is allowed now");
-    assert!(house.bus.is_idle());
+    assert!(house.broker.is_idle());
 
     house.subscribe(&mut a, "x/2", 1);
     house.end(&mut a);
-    house.bus.route(&message("x/2", "4", 1, false));
-    let mut a = Session::new(house.settings.clone(), house.bus.clone(), house.now);
+    house.broker.route(&message("x/2", "4", 1, false));
+    let mut a = Session::new(house.settings.clone(), house.broker.clone(), house.now);
     let head = [&text("MQTT")[..], &[5, 0, 0, 0, 0], &text("a")].concat();
     a.handle_input(house.now, &packet(0x10, &head), &mut house.rows);
     let connect = a.take_connect().unwrap();
     a.set_permit(Permit::none());
     a.accept(house.now, *connect, house.opening("a", false, 0));
     assert!(publishes(&out(&mut a, house.now)).is_empty(), "a persistent session after revocation");
-    assert!(house.bus.is_idle());
+    assert!(house.broker.is_idle());
 }
 
 #[test]
@@ -255,9 +255,9 @@ fn a_session_is_its_owners_alone() {
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
     house.end(&mut a);
-    assert!(!house.bus.is_foreign("a", "owner", house.now.steady_ms));
-    assert!(house.bus.is_foreign("a", "mallory", house.now.steady_ms));
-    assert!(!house.bus.is_foreign("a", "mallory", house.now.steady_ms + 3_600_000), "it is over");
+    assert!(!house.broker.is_foreign("a", "owner", house.now.steady_ms));
+    assert!(house.broker.is_foreign("a", "mallory", house.now.steady_ms));
+    assert!(!house.broker.is_foreign("a", "mallory", house.now.steady_ms + 3_600_000), "it is over");
 }
 
 #[test]
@@ -267,13 +267,13 @@ fn what_nobody_in_particular_has_left_is_taken_over_by_the_first_who_is_somebody
     let mut a = house.connect("a");
     house.subscribe(&mut a, "x", 1);
     house.end(&mut a);
-    assert!(!house.bus.is_foreign("a", "owner", house.now.steady_ms));
+    assert!(!house.broker.is_foreign("a", "owner", house.now.steady_ms));
     house.identity = "owner".into();
     let (mut a, present) = house.connect_with("a", false, &[0x11, 0, 0, 14, 16]);
     assert!(present, "users are introduced, and nothing is lost");
     house.end(&mut a);
-    assert!(house.bus.is_foreign("a", "mallory", house.now.steady_ms));
-    assert!(house.bus.is_foreign("a", ANONYMOUS, house.now.steady_ms));
+    assert!(house.broker.is_foreign("a", "mallory", house.now.steady_ms));
+    assert!(house.broker.is_foreign("a", ANONYMOUS, house.now.steady_ms));
 }
 
 #[test]
@@ -284,28 +284,28 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
     let (mut a, mut b) = (house.connect("a"), house.connect("b"));
     house.subscribe(&mut a, "x", 2);
     house.subscribe(&mut b, "y", 1);
-    house.bus.route(&message("r", "old", 1, true));
-    house.bus.route(&message("x", "1", 1, false));
+    house.broker.route(&message("r", "old", 1, true));
+    house.broker.route(&message("x", "1", 1, false));
     house.end(&mut b);
     // The file says what was before, and none of what follows.
-    store.view().save_sessions(house.bus.gather(u64::MAX).changes, 1).unwrap();
+    store.view().save_sessions(house.broker.gather(u64::MAX).changes, 1).unwrap();
     for n in 0..100 {
-        house.bus.route(&message("x", &n.to_string(), 1, false));
-        house.bus.route(&message("r", &n.to_string(), 1, true));
+        house.broker.route(&message("x", &n.to_string(), 1, false));
+        house.broker.route(&message("r", &n.to_string(), 1, true));
         out(&mut a, house.now);
         (1..=250).for_each(|id| house.input(&mut a, &packet(0x40, &[0, id])));
-        house.bus.gather(u64::MAX);
-        house.bus.note_not_saved();
+        house.broker.gather(u64::MAX);
+        house.broker.note_not_saved();
     }
     assert!(house.opening("b", true, 0).mailbox.is_none());
-    house.bus.route(&message("r", "", 1, true));
-    house.bus.route(&message("s", "kept", 1, true));
-    house.bus.route(&message("x", "last", 2, false));
+    house.broker.route(&message("r", "", 1, true));
+    house.broker.route(&message("s", "kept", 1, true));
+    house.broker.route(&message("x", "last", 2, false));
     assert!(out(&mut a, house.now).is_empty(), "a step of QoS 2 before it is durable");
-    let save = house.bus.gather(u64::MAX);
+    let save = house.broker.gather(u64::MAX);
     assert!(save.changes.len() < 10, "it grows with every failure: {:?}", save.changes);
     store.view().save_sessions(save.changes.clone(), 2).unwrap();
-    house.bus.note_saved(save);
+    house.broker.note_saved(save);
     assert_eq!(payloads(&out(&mut a, house.now)), ["last"]);
     store.close();
     let store = open(folder.path());
@@ -318,9 +318,9 @@ fn a_save_that_fails_is_made_up_for_by_the_next_which_says_everything() {
 
 /// What the next save says.
 fn changes(house: &House) -> Vec<SessionChange> {
-    let save = house.bus.gather(u64::MAX);
+    let save = house.broker.gather(u64::MAX);
     let changes = save.changes.clone();
-    house.bus.note_saved(save);
+    house.broker.note_saved(save);
     changes
 }
 
@@ -328,7 +328,7 @@ fn changes(house: &House) -> Vec<SessionChange> {
 fn a_session_is_saved_before_its_client_is_told_and_one_that_comes_back_unchanged_costs_no_save() {
     let mut house = House::new(Settings::default());
     let accept = |house: &mut House, clean: bool, expiry_s: u8| {
-        let mut session = Session::new(house.settings.clone(), house.bus.clone(), house.now);
+        let mut session = Session::new(house.settings.clone(), house.broker.clone(), house.now);
         session.set_permit(Permit::all());
         let head = [&text("MQTT")[..], &[5, u8::from(clean) << 1, 0, 0, 5, 0x11, 0, 0, 0, expiry_s]].concat();
         session.handle_input(house.now, &packet(0x10, &[head, text("a")].concat()), &mut house.rows);
@@ -338,11 +338,11 @@ fn a_session_is_saved_before_its_client_is_told_and_one_that_comes_back_unchange
         (session, save)
     };
     let (mut a, save) = accept(&mut house, false, 200);
-    assert!(save.is_some() && house.bus.is_save_urgent(), "it is new");
+    assert!(save.is_some() && house.broker.is_save_urgent(), "it is new");
     assert_eq!(changes(&house).len(), 1);
     house.end(&mut a);
     let (mut a, save) = accept(&mut house, false, 200);
-    assert_eq!((save, house.bus.is_save_urgent()), (None, false), "the file says it, connected or not");
+    assert_eq!((save, house.broker.is_save_urgent()), (None, false), "the file says it, connected or not");
     assert!(changes(&house).is_empty(), "and nothing has changed");
     house.end(&mut a);
     let (mut a, save) = accept(&mut house, true, 200);
@@ -375,7 +375,7 @@ fn a_session_is_saved_before_its_client_is_told_and_one_that_comes_back_unchange
 fn whose_session_ends_has_its_packet_ids_forgotten_before_it_begins_another() {
     let mut house = House::new(Settings::default());
     let forgotten = |house: &House| -> Vec<String> {
-        let mut clients: Vec<_> = house.bus.take_ended().iter().map(ToString::to_string).collect();
+        let mut clients: Vec<_> = house.broker.take_ended().iter().map(ToString::to_string).collect();
         clients.sort();
         clients
     };
@@ -387,7 +387,7 @@ fn whose_session_ends_has_its_packet_ids_forgotten_before_it_begins_another() {
     let mut over = house.connect("over");
     house.end(&mut over);
     house.now.steady_ms += 3_600_000;
-    house.bus.expire_sessions(house.now.steady_ms);
+    house.broker.expire_sessions(house.now.steady_ms);
     assert_eq!(forgotten(&house), ["over"], "its time is over");
     let (mut short, _) = house.connect_with("short", true, &[]);
     let publish = packet(0x35, &[&text("x")[..], &[0, 5, 0], b"1"].concat());
@@ -416,7 +416,7 @@ fn clients_that_only_come_and_go_end_each_others_sessions_and_nobodys_who_is_owe
 fn a_session_that_finds_no_room_ends_with_its_connection_and_an_mqtt_5_client_is_told() {
     let mut house = House::new(Settings { sessions_max: 1, ..Settings::default() });
     let _first = house.connect("first");
-    let mut session = Session::new(house.settings.clone(), house.bus.clone(), house.now);
+    let mut session = Session::new(house.settings.clone(), house.broker.clone(), house.now);
     let head = [&text("MQTT")[..], &[5, 0, 0, 0, 5, 0x11, 0, 0, 0, 9], &text("second")].concat();
     session.handle_input(house.now, &packet(0x10, &head), &mut house.rows);
     let connect = session.take_connect().unwrap();

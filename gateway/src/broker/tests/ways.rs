@@ -33,7 +33,7 @@ impl House {
     fn route_all(&mut self, session: &mut Session) {
         let committed = self.rows.0.len() as u64;
         session.handle_watermark(self.now, Watermark { committed, closed: false });
-        self.bus.0.in_log.note_routed(committed);
+        self.broker.0.in_log.note_routed(committed);
         out(session, self.now);
     }
 }
@@ -112,7 +112,7 @@ fn what_a_client_publishes_when_it_is_back_follows_its_will() {
     let mut house = House::new(Settings::default());
     let mut now = house.connect_for_now("now");
     house.subscribe(&mut now, "there", 1);
-    let mut device = Session::new(house.settings.clone(), house.bus.clone(), house.now);
+    let mut device = Session::new(house.settings.clone(), house.broker.clone(), house.now);
     device.set_permit(Permit::all());
     // Its will is to be retained.
     let head = [&text("MQTT")[..], &[5, 0x26, 0, 0, 0], &text("device"), &[0]].concat();

@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broker::{Bus, HandedOver, Message},
+    broker::{Broker, HandedOver, Message},
     clock::{self, Now},
     store::{Change, Command, Outbox, StoreError, record::CORRELATION_DATA},
 };
@@ -55,7 +55,7 @@ impl Answer {
 
 /// Gives the devices that are there their commands until `stop`, and notes then what they made of
 /// them.
-pub async fn run(broker: Bus, outbox: Outbox, stop: CancellationToken) {
+pub async fn run(broker: Broker, outbox: Outbox, stop: CancellationToken) {
     let mut changed = outbox.changed();
     let mut commands = Commands { broker, outbox, answers: Vec::new() };
     let mut ticks = interval(TICK);
@@ -82,7 +82,7 @@ pub async fn run(broker: Bus, outbox: Outbox, stop: CancellationToken) {
 }
 
 struct Commands {
-    broker: Bus,
+    broker: Broker,
     outbox: Outbox,
     /// What is not noted yet.
     answers: Vec<Answer>,

@@ -25,9 +25,9 @@ use crate::{
         audit::Action,
         refusal::{Reason, Refusal},
     },
+    broker::{Broker, Publication, Resumed, WillPlace},
     clock::{self, now},
     ingest::{
-        bus::{Bus, Publication, Resumed, WillPlace},
         connection::{report, socket::Wire},
         registry::{Entering, Seat},
         session::{End, Opening},
@@ -137,7 +137,7 @@ impl<Io: Wire> Connection<Io> {
         // Another may have come and gone since then.
         self.check_owner(&client, &admitted)?;
         let will_place = match &connect.will {
-            Some(will) => Some(self.shared.bus.place_will(&client, will).ok_or(Fault::Busy)?),
+            Some(will) => Some(self.shared.broker.place_will(&client, will).ok_or(Fault::Busy)?),
             None => None,
         };
         self.open(connect, client, permit, &admitted, (seat, will_place)).await?;
@@ -148,7 +148,7 @@ impl<Io: Wire> Connection<Io> {
     }
 
     fn check_owner(&self, client: &str, admitted: &Admitted) -> Result<(), Refusal> {
-        let is_foreign = || self.shared.bus.is_foreign(client, &admitted.identity, clock::steady_ms());
+        let is_foreign = || self.shared.broker.is_foreign(client, &admitted.identity, clock::steady_ms());
         match !admitted.owns(client) && is_foreign() {
             true => Err(Refusal { fault: Fault::ForeignClientId, reason: Reason::SessionOfAnother }),
             false => Ok(()),
@@ -171,11 +171,12 @@ impl<Io: Wire> Connection<Io> {
     ) -> Result<(), Fault> {
         self.backpressure.attach(client.clone());
         let (identity, expiry_s) = (admitted.identity.clone(), connect.session_expiry_s);
-        let resumed = self.shared.bus.resume(&client, &identity, connect.clean, expiry_s, clock::steady_ms());
+        let resumed =
+            self.shared.broker.resume(&client, &identity, connect.clean, expiry_s, clock::steady_ms());
         let Resumed { mailbox, present, save } = resumed;
         if !present && let Err(fault) = self.forget_packet_ids(&client).await {
             if let Some(mailbox) = mailbox {
-                self.shared.bus.end(&mailbox);
+                self.shared.broker.end(&mailbox);
             }
             return Err(fault);
         }
@@ -199,11 +200,11 @@ impl<Io: Wire> Connection<Io> {
     /// The session that the client had is over: its packet ids are free, durably, when this returns.
     async fn forget_packet_ids(&mut self, client: &Arc<str>) -> Result<(), Fault> {
         if self.backpressure.has_pending(client) {
-            self.shared.bus.end_packet_ids(client);
+            self.shared.broker.end_packet_ids(client);
         }
         let until = clock::monotonic() + FORGET_TIMEOUT;
         let committed_at = loop {
-            match self.shared.bus.forget_packet_ids(self.backpressure.intake()) {
+            match self.shared.broker.forget_packet_ids(self.backpressure.intake()) {
                 Ok(ticket) => break ticket,
                 Err(AppendError::Closed) => return Err(Fault::StoreClosed),
                 Err(AppendError::Full | AppendError::StoreFull) => {
@@ -234,10 +235,10 @@ impl<Io: Wire> Connection<Io> {
     /// Waits until a will that the client left is durable in the log, if its time has come: with CONNACK the file forgets it. A log that
     /// takes nothing keeps nobody out.
     async fn wait_published(&self, client: &str) {
-        let bus = &self.shared.bus;
-        let publication = || bus.will_publication(client, clock::steady_ms());
+        let broker = &self.shared.broker;
+        let publication = || broker.will_publication(client, clock::steady_ms());
         let durable = async {
-            Bus::saved_until(self.saved.clone(), |_| publication() != Some(Publication::Due)).await;
+            Broker::saved_until(self.saved.clone(), |_| publication() != Some(Publication::Due)).await;
             if let Some(Publication::Made { committed_at }) = publication() {
                 self.durable(committed_at).await;
             }
@@ -247,8 +248,9 @@ impl<Io: Wire> Connection<Io> {
 
     /// Waits for the save that has the client's session, unless there is a reason not to.
     pub(super) async fn wait_saved(&self, number: u64) {
-        let bus = &self.shared.bus;
-        let is_over = Bus::saved_until(self.saved.clone(), |saved| saved >= number || bus.cannot_save());
+        let broker = &self.shared.broker;
+        let is_over =
+            Broker::saved_until(self.saved.clone(), |saved| saved >= number || broker.cannot_save());
         let in_time = self.unless_kicked(timeout(SAVE_TIMEOUT, is_over)).await;
         if matches!(in_time, Ok(Err(_))) && self.shared.told.is_new(("unsaved", "sessions")) {
             tracing::warn!(

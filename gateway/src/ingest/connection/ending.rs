@@ -97,12 +97,14 @@ impl<Io: Wire> Connection<Io> {
             // Before its client is back, and publishes on its will's topic.
             self.session.handle_in_log(committed_at);
         }
-        let (client, bus) = (self.session.client(), &self.shared.bus);
+        let (client, broker) = (self.session.client(), &self.shared.broker);
         match (will, last) {
             (None, _) => {}
-            (Some(will), Last::Appended { committed_at }) => bus.will_published(client, &will, committed_at),
+            (Some(will), Last::Appended { committed_at }) => {
+                broker.will_published(client, &will, committed_at)
+            }
             // It is published as soon as there is room.
-            (Some(will), _) => bus.leave_will(client, &will, clock::steady_ms()),
+            (Some(will), _) => broker.leave_will(client, &will, clock::steady_ms()),
         }
         save
     }

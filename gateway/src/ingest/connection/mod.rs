@@ -34,7 +34,6 @@ use std::{
 use tokio::{sync::watch, time::sleep_until};
 
 use super::{
-    bus::{Bus, WillPlace},
     limiter::Place,
     limits::{DRAIN_TIMEOUT, UNRELEASED_PER_INFLIGHT},
     metrics::Meters,
@@ -44,6 +43,7 @@ use super::{
 };
 use crate::{
     access::{Admitted, Policy, origin::Origin},
+    broker::{Broker, WillPlace},
     clock::{self, now},
     mqtt::fault::Fault,
     store::{Intake, Refusal, Watermark},
@@ -68,7 +68,7 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Shared {
     pub settings: Arc<Settings>,
     pub registry: Arc<Registry>,
-    pub bus: Bus,
+    pub broker: Broker,
     pub meters: Meters,
     pub told: LogOnce,
     pub large: LargeRoom,
@@ -87,9 +87,9 @@ pub(crate) async fn serve<Io: Wire>(
     let mut connection = Connection {
         socket: Socket { io, unflushed: false },
         input: InputBuffer::new(rate_limit::read_bytes_max(&shared.settings)),
-        session: Session::new(shared.settings.clone(), shared.bus.clone(), since),
+        session: Session::new(shared.settings.clone(), shared.broker.clone(), since),
         watermark: intake.watermark(),
-        saved: shared.bus.saved(),
+        saved: shared.broker.saved(),
         backpressure: Backpressure::new(intake, Quota::new(&shared.settings), shared.large.clone()),
         held: false,
         active_at: clock::monotonic(),
@@ -171,7 +171,7 @@ impl<Io: Wire> Connection<Io> {
                 exchange = self.socket.exchange(&mut self.input, self.session.output(), reads) =>
                     Step::Exchanged(exchange),
                 () = self.session.rung() => Step::Rung,
-                // The sender is in the bus, which the connection holds: this ends with a save.
+                // The sender is in the broker, which the connection holds: this ends with a save.
                 _ = self.saved.changed(), if self.session.awaits_save() => Step::Saved,
                 () = self.session.caught_up(), if self.session.is_held_up() => Step::CaughtUp,
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
@@ -407,7 +407,7 @@ mod tests {
         };
         let seat = registry.enter("c".into(), entering, Kick::new(&shutdown)).unwrap();
         let shared = Arc::new(Shared {
-            bus: Bus::new(settings.broker()),
+            broker: Broker::new(settings.broker()),
             settings,
             registry,
             meters: Meters::default(),

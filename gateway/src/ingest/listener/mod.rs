@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     access::origin::Origin,
-    broker::{self, Bus, Ends},
+    broker::{self, Broker, Ends},
     clock::{self, now},
     reload::Reloadable,
     store::Intake,
@@ -153,7 +153,7 @@ async fn load(address: SocketAddr, protocol: Protocol, settings: TlsSettings) ->
 /// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of all ports are one
 /// set: a client id is connected once.
 pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: CancellationToken) {
-    let broker = Bus::new(settings.broker());
+    let broker = Broker::new(settings.broker());
     run_with(ports, store, broker, settings, shutdown).await;
 }
 
@@ -161,7 +161,7 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
 pub async fn run_with(
     ports: Vec<Bound>,
     store: Ends,
-    bus: Bus,
+    broker: Broker,
     settings: Settings,
     shutdown: CancellationToken,
 ) {
@@ -171,18 +171,19 @@ pub async fn run_with(
     let shared = Arc::new(Shared {
         registry: Arc::new(Registry::new(settings.connections_max)),
         settings,
-        bus: bus.clone(),
-        meters: Meters::new(bus.traffic()),
+        broker: broker.clone(),
+        meters: Meters::new(broker.traffic()),
         told: LogOnce::default(),
         large: LargeRoom::default(),
     });
-    let position = broker::restore(&bus, &store).await;
+    let position = broker::restore(&broker, &store).await;
     // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
-    let bus_shutdown = CancellationToken::new();
-    let mut distributing = tokio::spawn(broker::run(bus.clone(), store, position, bus_shutdown.clone()));
+    let broker_shutdown = CancellationToken::new();
+    let mut distributing =
+        tokio::spawn(broker::run(broker.clone(), store, position, broker_shutdown.clone()));
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = bus.opened() => {}
+        () = broker.opened() => {}
         // Without it a door would serve half of what it says.
         ended = &mut distributing => return resume(ended),
     }
@@ -203,7 +204,7 @@ pub async fn run_with(
     tasks.close();
     tokio::select! {
         () = tasks.wait() => {
-            bus_shutdown.cancel();
+            broker_shutdown.cancel();
             resume(distributing.await);
         }
         ended = &mut distributing => {

@@ -8,11 +8,8 @@ use std::{
 use super::{End, News, Now, Phase, Session, Sink};
 use crate::{
     access::audit::Action,
-    ingest::{
-        admission::{self, Malformed, Verdict},
-        bus::{Incoming, Message, Routed, Wanted},
-        session::acks::Arrival,
-    },
+    broker::{Incoming, Message, Routed, Wanted},
+    ingest::session::acks::Arrival,
     mqtt::{
         connect::{self, Connect, Refused, Will},
         disconnect,
@@ -24,6 +21,7 @@ use crate::{
         pubrel, topics,
         version::Version,
     },
+    routing::{self, Malformed, Verdict},
     store::{Kind, Record},
 };
 
@@ -178,7 +176,7 @@ impl Session {
     /// Pushes what a route or a local subscriber takes, or passes it on.
     #[inline]
     fn store<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) -> Taken {
-        let verdict = admission::judge(publish.topic, publish.payload, &self.settings.routes);
+        let verdict = routing::judge(publish.topic, publish.payload, &self.settings.routes);
         let Verdict::Store { kind, events, urgent, device_level, malformed } = verdict else {
             return self.store_for_subscribers(now, publish, sink);
         };
@@ -204,13 +202,13 @@ impl Session {
             retain: publish.retain,
             is_id_kept: publish.packet_id != 0 && self.session_expiry_s > 0,
         };
-        match self.bus.wants(&incoming, &self.staged) {
+        match self.broker.wants(&incoming, &self.staged) {
             Wanted::No => {
                 self.note_unrouted(publish.topic);
                 Taken::Dropped
             }
             Wanted::Passed => {
-                let Routed { copies, reader } = self.bus.pass(Message::of(&record, now.steady_ms));
+                let Routed { copies, reader } = self.broker.pass(Message::of(&record, now.steady_ms));
                 self.passed_copies += copies;
                 if let Some(reader) = reader {
                     self.hold_up(now, reader);
@@ -260,7 +258,7 @@ impl Session {
         }
     }
 
-    /// Publishes the will, or leaves it to the bus for as long as it is to wait. Gives it if it went into the sink.
+    /// Publishes the will, or leaves it to the broker for as long as it is to wait. Gives it if it went into the sink.
     pub(super) fn end_with_will<S: Sink>(
         &mut self,
         now: Now,
@@ -278,7 +276,7 @@ impl Session {
             payload: &will.payload,
         };
         if delay_s > 0 {
-            self.bus.leave_will(&self.client, &will, now.steady_ms + u64::from(delay_s) * 1000);
+            self.broker.leave_will(&self.client, &will, now.steady_ms + u64::from(delay_s) * 1000);
             return None;
         }
         self.store(now, &publish, sink);

@@ -1,8 +1,8 @@
 //! The session as a local subscriber: SUBSCRIBE, what it is owed, and its acknowledgements.
 //!
 //! ```text
-//!   SUBSCRIBE ─▶ bus ─▶ SUBACK, once the subscription is durable if the session outlives the connection; UNSUBSCRIBE alike
-//!   ring ─▶ write: PUBLISH, PUBREL, as far as Receive Maximum and the output allow ─▶ PUBACK, PUBREC, PUBCOMP ─▶ bus
+//!   SUBSCRIBE ─▶ broker ─▶ SUBACK, once the subscription is durable if the session outlives the connection; UNSUBSCRIBE alike
+//!   ring ─▶ write: PUBLISH, PUBREL, as far as Receive Maximum and the output allow ─▶ PUBACK, PUBREC, PUBCOMP ─▶ broker
 //! ```
 //! Limits: [`DELIVER_BYTES_MAX`] of output are filled with deliveries, which leaves room for answers: a client that reads slowly is
 //! read from all the same.
@@ -12,9 +12,7 @@ use std::{cell::Cell, sync::Arc};
 use super::{Now, Phase, Session};
 use crate::{
     access::audit::Action,
-    ingest::bus::{
-        Bound, Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed, put_pubrel,
-    },
+    broker::{Bound, Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed, put_pubrel},
     mqtt::{
         fault::Fault,
         packet::ClientAck,
@@ -59,7 +57,7 @@ impl Session {
     /// Gives the save that makes it durable, or the code that refuses it.
     fn subscribe(&mut self, filter: &str, subscription: Subscription) -> Result<Option<u64>, u8> {
         if !subscribe::is_filter(filter, self.settings.topics) {
-            self.bus.tell_refused(&self.client, filter, Bound::Filter);
+            self.broker.tell_refused(&self.client, filter, Bound::Filter);
             return Err(FILTER_INVALID);
         }
         if !self.permit.may_subscribe(filter) {
@@ -67,13 +65,13 @@ impl Session {
             return Err(NOT_AUTHORIZED);
         }
         let subscribed = match self.mailbox_or_begin() {
-            Some(mailbox) => self.bus.subscribe(&mailbox, filter, subscription),
+            Some(mailbox) => self.broker.subscribe(&mailbox, filter, subscription),
             None => Subscribed::TooMany(Bound::Sessions),
         };
         match subscribed {
             Subscribed::Yes { save } => Ok(save),
             Subscribed::TooMany(bound) => {
-                self.bus.tell_refused(&self.client, filter, bound);
+                self.broker.tell_refused(&self.client, filter, bound);
                 Err(QUOTA_EXCEEDED)
             }
         }
@@ -81,9 +79,9 @@ impl Session {
 
     fn mailbox_or_begin(&mut self) -> Option<Arc<Mailbox>> {
         if self.mailbox.is_none() {
-            let mailbox = self.bus.begin(&self.client, &self.identity)?;
+            let mailbox = self.broker.begin(&self.client, &self.identity)?;
             // It ends with the connection: there is nothing to save.
-            self.bus.attach(&mailbox, self.receive_max, self.session_expiry_s, 0);
+            self.broker.attach(&mailbox, self.receive_max, self.session_expiry_s, 0);
             self.mailbox = Some(mailbox);
         }
         self.mailbox.clone()
@@ -94,7 +92,7 @@ impl Session {
         let mut save = None;
         let mut codes = Vec::with_capacity(request.filters.len());
         for filter in &request.filters {
-            let ended = self.mailbox.as_ref().map(|mailbox| self.bus.unsubscribe(mailbox, filter));
+            let ended = self.mailbox.as_ref().map(|mailbox| self.broker.unsubscribe(mailbox, filter));
             codes.push(match ended {
                 Some(Unsubscribed::Yes { save: number }) => {
                     save = save.max(number);
@@ -115,17 +113,16 @@ impl Session {
     pub(super) fn take_puback(&mut self, body: &[u8]) -> Result<(), Fault> {
         let ack = ClientAck::parse(self.version, body)?;
         if let Some(mailbox) = &self.mailbox {
-            self.bus.acknowledge(mailbox, ack.packet_id, ack.reason);
+            self.broker.acknowledge(mailbox, ack.packet_id, ack.reason);
         }
         Ok(())
     }
 
     pub(super) fn take_pubrec(&mut self, body: &[u8]) -> Result<(), Fault> {
         let ack = ClientAck::parse(self.version, body)?;
-        let received = self
-            .mailbox
-            .as_ref()
-            .map_or(Received::Unknown, |mailbox| self.bus.receive(mailbox, ack.packet_id, ack.is_refused()));
+        let received = self.mailbox.as_ref().map_or(Received::Unknown, |mailbox| {
+            self.broker.receive(mailbox, ack.packet_id, ack.is_refused())
+        });
         if received == Received::Unknown && !ack.is_refused() {
             let [high, low] = ack.packet_id.to_be_bytes();
             match self.version {
@@ -142,7 +139,7 @@ impl Session {
     pub(super) fn take_pubcomp(&mut self, body: &[u8]) -> Result<(), Fault> {
         let ack = ClientAck::parse(self.version, body)?;
         if let Some(mailbox) = &self.mailbox {
-            self.bus.complete(mailbox, ack.packet_id);
+            self.broker.complete(mailbox, ack.packet_id);
         }
         Ok(())
     }
@@ -173,7 +170,7 @@ impl Session {
             may
         };
         let written =
-            self.bus.write(mailbox, peer, now.steady_ms, &mut self.out, DELIVER_BYTES_MAX, may_receive);
+            self.broker.write(mailbox, peer, now.steady_ms, &mut self.out, DELIVER_BYTES_MAX, may_receive);
         if written.is_cut {
             mailbox.ring();
         }
@@ -186,7 +183,7 @@ impl Session {
     /// The client may do less than before: what it may not subscribe to any more is gone.
     pub(super) fn review_subscriptions(&mut self) {
         if let Some(mailbox) = &self.mailbox {
-            self.bus.unsubscribe_all(mailbox, |filter| !self.permit.may_subscribe(filter));
+            self.broker.unsubscribe_all(mailbox, |filter| !self.permit.may_subscribe(filter));
         }
     }
 

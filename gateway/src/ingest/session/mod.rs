@@ -7,7 +7,7 @@
 //!                                                                        handle_end: will, detach
 //! ```
 //! Guarantees: PUBACK, PUBREC and PUBCOMP of what is stored come from [`Session::handle_watermark`]
-//! and from nothing else, in the order received; what is passed on and not stored (see `bus`) has
+//! and from nothing else, in the order received; what is passed on and not stored (see `broker`) has
 //! its own in their places. PINGRESP and SUBACK wait for nothing. A publish sent again while its
 //! packet id is in flight (DUP, or QoS 2) is stored once. If the id is used again without DUP under
 //! QoS 1, what that is cannot be told, so it is stored as well: a copy at worst, where leaving it
@@ -35,12 +35,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    bus::{Bus, COPIES_IN_A_TURN, Mailbox, Patience, Staged},
-    settings::Settings,
-};
+use super::settings::Settings;
 use crate::{
     access::{Permit, audit::Action},
+    broker::{Broker, COPIES_IN_A_TURN, Mailbox, Patience, Staged},
     mqtt::{
         connect::{Connect, Will},
         disconnect,
@@ -88,7 +86,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Session {
     settings: Arc<Settings>,
-    bus: Bus,
+    broker: Broker,
     phase: Phase,
     version: Version,
     dialect: Dialect,
@@ -151,10 +149,10 @@ struct Told {
 impl Session {
     /// A session that waits for its CONNECT.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, bus: Bus, now: Now) -> Self {
+    pub fn new(settings: Arc<Settings>, broker: Broker, now: Now) -> Self {
         Session {
             settings,
-            bus,
+            broker,
             phase: Phase::Fresh,
             version: Version::V311,
             dialect: Dialect::default(),
@@ -225,7 +223,7 @@ impl Session {
     /// reached `durable_at`.
     pub fn handle_in_log(&mut self, durable_at: u64) {
         if !self.staged.is_empty() {
-            self.bus.note_in_log(self.staged.drain(), durable_at);
+            self.broker.note_in_log(self.staged.drain(), durable_at);
         }
     }
 
@@ -379,21 +377,21 @@ impl Session {
                 // It stands, in the file, until its client is back or the gateway that is started next publishes it.
                 End::Fault(Fault::Stopping | Fault::StoreClosed) => {}
                 End::Disconnect { with_will: false } => {
-                    ending.save = self.bus.drop_will(&self.client, &will);
+                    ending.save = self.broker.drop_will(&self.client, &will);
                 }
                 // It was allowed when it came, and may not be any more.
                 _ if !self.permit.may_publish(&will.topic) => {
                     self.note_denied(Action::Will, &will.topic);
-                    self.bus.drop_will(&self.client, &will);
+                    self.broker.drop_will(&self.client, &will);
                 }
                 _ => ending.will = self.end_with_will(now, will, sink),
             }
         }
         if self.session_expiry_s == 0 && (pending || self.acks.has_exactly_once()) {
-            self.bus.end_packet_ids(&self.client);
+            self.broker.end_packet_ids(&self.client);
         }
         if let Some(mailbox) = &self.mailbox {
-            let save = self.bus.detach(mailbox, self.session_expiry_s, now.steady_ms);
+            let save = self.broker.detach(mailbox, self.session_expiry_s, now.steady_ms);
             ending.save = ending.save.max(save);
         }
         ending

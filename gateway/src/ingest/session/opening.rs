@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{End, Now, Phase, Session};
 use crate::{
     access::name::ANONYMOUS,
-    ingest::bus::Mailbox,
+    broker::Mailbox,
     mqtt::{
         connack::{self, Accepted},
         connect::{Connect, Refused, Will},
@@ -58,7 +58,7 @@ impl Session {
         // Its delay ends with the session.
         let expiry_s = self.session_expiry_s;
         self.will = connect.will.map(|will| Arc::new(Will { delay_s: will.delay_s.min(expiry_s), ..will }));
-        let save = save.max(self.bus.stand_will(&self.client, self.will.as_ref(), now.steady_ms));
+        let save = save.max(self.broker.stand_will(&self.client, self.will.as_ref(), now.steady_ms));
         let ends = connect.session_expiry_s > 0 && self.session_expiry_s == 0;
         let connack = connack::accept(&Accepted {
             version: connect.version,
@@ -90,13 +90,13 @@ impl Session {
     fn begin_session(&mut self, now: Now, expiry_s: u32) -> Option<u64> {
         self.session_expiry_s = expiry_s;
         if self.mailbox.is_none() && expiry_s > 0 {
-            self.mailbox = self.bus.begin(&self.client, &self.identity);
+            self.mailbox = self.broker.begin(&self.client, &self.identity);
             if self.mailbox.is_none() {
                 self.session_expiry_s = 0;
             }
         }
         let mailbox = self.mailbox.as_ref()?;
-        self.bus.attach(mailbox, self.receive_max, self.session_expiry_s, now.steady_ms)
+        self.broker.attach(mailbox, self.receive_max, self.session_expiry_s, now.steady_ms)
     }
 
     /// Refuses the CONNECT that was taken.

@@ -9,9 +9,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    broker::Broker,
     clock,
-    ingest::{Payload, Route, bus::Bus},
     mqtt::connect::Refused,
+    routing::{Payload, Route},
     store::{Fate, Kind, Record, Refusal},
 };
 
@@ -94,7 +95,7 @@ impl Rig {
         });
         let settings = Settings { inflight_max: 3, routes: routes.into(), ..Settings::default() };
         let settings = Arc::new(settings);
-        let mut session = Session::new(settings.clone(), Bus::new(settings.broker()), now);
+        let mut session = Session::new(settings.clone(), Broker::new(settings.broker()), now);
         session.set_permit(Permit::all());
         Rig { session, list: List::default(), now, appended: 0 }
     }
