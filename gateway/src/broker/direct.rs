@@ -40,9 +40,9 @@ impl Broker {
     /// `client` before others.
     #[must_use]
     pub fn connected_session(&self, topic: &str, client: &str) -> Option<Arc<Mailbox>> {
-        let takers = self.0.takers.read();
+        let tree = self.0.tree.read();
         let mut found: Option<&Arc<Mailbox>> = None;
-        for mailbox in takers.exact(topic) {
+        for mailbox in tree.exact(topic) {
             let state = mailbox.state();
             let wants = state.subscriptions.get(topic).is_some_and(|own| own.options.qos() > 0);
             if wants && state.outbound.is_attached() && (found.is_none() || **mailbox.client() == *client) {

@@ -33,11 +33,11 @@ impl Broker {
         self.0.off_ms.store(off_ms, Ordering::Relaxed);
         self.0.unsaved.lock().is_unknown |= kept.is_old;
         let (messages_max, bytes_max) = (self.0.settings.retained_messages_max, self.retained_bytes_max());
-        let mut takers = self.0.takers.write();
+        let mut tree = self.0.tree.write();
         let mut left_out = kept.left_out;
         for row in kept.retained {
             let message = Arc::new(Message::from(row));
-            let put = takers.retained.put(&message, messages_max, bytes_max);
+            let put = tree.retained.put(&message, messages_max, bytes_max);
             left_out += u64::from(matches!(put, Outcome::NoRoom { .. }));
         }
         if left_out > 0 {
@@ -70,7 +70,7 @@ impl Broker {
             let mailbox = Arc::new(Mailbox::new(client.clone(), state));
             for subscribed in row.subscriptions {
                 let subscription = Subscription { options: Options(subscribed.options), id: subscribed.id };
-                takers.insert(&subscribed.filter, &mailbox, subscription);
+                tree.insert(&subscribed.filter, &mailbox, subscription);
                 mailbox.state().subscriptions.insert(subscribed.filter.into(), subscription);
             }
             if !mailbox.state().is_bare() {
@@ -99,7 +99,7 @@ impl Broker {
                 age(&mut Arc::make_mut(message).received_ms);
             }
         };
-        self.0.takers.write().retained.messages_mut().for_each(age_message);
+        self.0.tree.write().retained.messages_mut().for_each(age_message);
         for mailbox in self.0.sessions.lock().values() {
             let mut state = mailbox.state();
             state.away_since_ms.iter_mut().for_each(age);
@@ -142,14 +142,14 @@ impl Broker {
             changes = vec![SessionChange::Clear];
             dirty = self.0.sessions.lock().values().cloned().collect();
             dirty.iter().for_each(|mailbox| mailbox.state().forget_file());
-            retained = self.0.takers.read().retained.topics().cloned().collect();
+            retained = self.0.tree.read().retained.topics().cloned().collect();
             self.0.wills.lock().forget_file();
         }
         self.0.wills.lock().changes(committed, &mut changes);
         {
-            let takers = self.0.takers.read();
+            let tree = self.0.tree.read();
             for topic in retained {
-                let row = takers.retained.get(&topic).map(|message| message.row());
+                let row = tree.retained.get(&topic).map(|message| message.row());
                 changes.push(SessionChange::Retained(topic.into(), row));
             }
         }

@@ -77,12 +77,6 @@ impl Delivery<'_> {
     }
 }
 
-/// Appends a PUBREL.
-pub fn put_pubrel(packet_id: u16, out: &mut Vec<u8>) {
-    let [high, low] = packet_id.to_be_bytes();
-    out.extend_from_slice(&[0x62, 2, high, low]);
-}
-
 #[cfg(test)]
 mod tests {
     use mqtt_protocol_core::mqtt::packet::{Property, v3_1_1, v5_0};

@@ -5,7 +5,11 @@
 //! is locked is noted as a [`Refusal`] and told after that.
 
 use super::{
-    Broker, QUEUED_BYTES_MAX, SUBSCRIPTIONS_BYTES_MAX, message::Message, outbound::Limits, settings::Settings,
+    Broker,
+    message::Message,
+    outbound::Limits,
+    settings::{SUBSCRIPTIONS_BYTES_MAX, Settings},
+    share::QUEUED_BYTES_MAX,
 };
 
 /// A bound that was reached.

@@ -180,9 +180,9 @@ impl Broker {
         };
         self.note_progress(mailbox);
         if !filters.is_empty() {
-            let mut takers = self.0.takers.write();
+            let mut tree = self.0.tree.write();
             for filter in filters.keys() {
-                takers.remove(filter, mailbox);
+                tree.remove(filter, mailbox);
             }
         }
         in_file?;

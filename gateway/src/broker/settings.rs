@@ -18,6 +18,9 @@ pub const RETAINED_MESSAGES_MAX: usize = 10_000;
 /// Bytes of the retained messages, by default.
 pub const RETAINED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Bytes of all subscriptions together: ten thousand devices with one of their own each.
+pub const SUBSCRIPTIONS_BYTES_MAX: usize = 12 * 1024 * 1024;
+
 /// How much may be kept for local subscribers.
 #[derive(Debug, Clone)]
 pub struct Settings {

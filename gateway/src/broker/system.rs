@@ -91,8 +91,8 @@ impl Broker {
         let _ = times.started.compare_exchange(0, now_ms, Ordering::Relaxed, Ordering::Relaxed);
         times.now.store(now_ms, Ordering::Relaxed);
         let is_taken = {
-            let takers = self.0.takers.read();
-            NAMES.iter().any(|name| takers.is_taken(&topic(name)))
+            let tree = self.0.tree.read();
+            NAMES.iter().any(|name| tree.is_taken(&topic(name)))
         };
         // Who subscribes gets them at once: the next time is a whole interval later.
         if is_taken && now_ms < times.said.load(Ordering::Relaxed) + SAY_MS {
@@ -118,8 +118,8 @@ impl Broker {
         }
         times.looked.store(now_ms.max(1), Ordering::Relaxed);
         let figures = self.figures();
-        let mut takers = self.0.takers.write();
-        figures.iter().for_each(|message| takers.keep_figure(message));
+        let mut tree = self.0.tree.write();
+        figures.iter().for_each(|message| tree.keep_figure(message));
     }
 
     fn figures(&self) -> Vec<Arc<Message>> {
@@ -133,7 +133,7 @@ impl Broker {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (connected, sent) = (of(&traffic.connected), of(&traffic.publishes_sent));
         let uptime_s = of(&times.now).saturating_sub(of(&times.started)) / 1000;
-        let retained = self.0.takers.read().retained.len() as u64;
+        let retained = self.0.tree.read().retained.len() as u64;
         let numbers = [
             connected,
             away,

@@ -53,7 +53,7 @@ const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) async fn run(broker: Broker, ends: Ends, position: u64, shutdown: CancellationToken) {
     let Ends { intake, view, .. } = ends;
     let log = view.consume(LOCAL_SUBSCRIBERS, position);
-    let mut at_work = AtWork {
+    let mut task = FollowerTask {
         log,
         broker,
         view,
@@ -65,15 +65,15 @@ pub(crate) async fn run(broker: Broker, ends: Ends, position: u64, shutdown: Can
         ticks: 0,
         passed_over: 0,
     };
-    at_work.catch_up(&shutdown).await;
-    at_work.run(&shutdown).await;
-    at_work.finish().await;
+    task.catch_up(&shutdown).await;
+    task.run(&shutdown).await;
+    task.finish().await;
 }
 
-pub(super) struct AtWork {
-    pub(super) broker: Broker,
+struct FollowerTask {
+    broker: Broker,
     view: View,
-    pub(super) intake: Intake,
+    intake: Intake,
     watermark: watch::Receiver<Watermark>,
     /// Not routed yet.
     mark: Option<Mark>,
@@ -92,7 +92,7 @@ struct Mark {
     end: u64,
 }
 
-impl AtWork {
+impl FollowerTask {
     /// Routes what the log holds since the last save, and opens the door then: whoever connects finds its session, and gets
     /// nothing that was published before it subscribed.
     async fn catch_up(&mut self, shutdown: &CancellationToken) {
@@ -215,7 +215,7 @@ impl AtWork {
         self.broker.note_off(self.view.timeline().journal().off_ms());
         self.broker.expire_sessions(now.steady_ms);
         self.forget_packet_ids();
-        self.broker.publish_wills(now.steady_ms, |will| self.publish(will, now));
+        self.broker.publish_wills(now.steady_ms, |will| self.broker.publish_will(&self.intake, will, now));
         self.broker.expire_retained(now.steady_ms);
         self.count();
         self.broker.say_figures(now.steady_ms);
@@ -321,7 +321,7 @@ impl AtWork {
         gauge!(telemetry::LOCAL_SESSIONS).set(sessions.len() as f64);
         gauge!(telemetry::LOCAL_QUEUED).set(queued as f64);
         drop(sessions);
-        gauge!(telemetry::RETAINED_MESSAGES).set(self.broker.0.takers.read().retained.len() as f64);
+        gauge!(telemetry::RETAINED_MESSAGES).set(self.broker.0.tree.read().retained.len() as f64);
     }
 }
 

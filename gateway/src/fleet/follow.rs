@@ -65,7 +65,7 @@ const ORIGIN: &str = "fleet";
 /// Follows the log until `stop`, and saves then.
 pub async fn run(fleet: Fleet, catalog: Catalog, outbox: Outbox, view: View, stop: CancellationToken) {
     let log = view.consume(FLEET, *fleet.position().borrow());
-    let mut at_work = AtWork {
+    let mut task = FollowerTask {
         log,
         fleet,
         catalog,
@@ -78,12 +78,12 @@ pub async fn run(fleet: Fleet, catalog: Catalog, outbox: Outbox, view: View, sto
         asks: Asks::default(),
         asking: None,
     };
-    at_work.fleet.shared.position.send_replace(at_work.log.position());
-    at_work.run(&stop).await;
-    at_work.finish().await;
+    task.fleet.shared.position.send_replace(task.log.position());
+    task.run(&stop).await;
+    task.finish().await;
 }
 
-struct AtWork {
+struct FollowerTask {
     fleet: Fleet,
     catalog: Catalog,
     outbox: Outbox,
@@ -113,7 +113,7 @@ struct Asks {
     asked: HashMap<(Box<str>, u32), i64>,
 }
 
-impl AtWork {
+impl FollowerTask {
     async fn run(&mut self, stop: &CancellationToken) {
         let mut ticks = interval(Duration::from_millis(LOOK_EVERY_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

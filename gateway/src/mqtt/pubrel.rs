@@ -1,4 +1,5 @@
-//! PUBREL from a client, read by the codec of `mqtt-protocol-core`: the client gives a packet id of QoS 2 free.
+//! PUBREL, with which a publisher gives a packet id of QoS 2 free: read by the codec of
+//! `mqtt-protocol-core`, and written to subscribers.
 
 use mqtt_protocol_core::mqtt::packet::{v3_1_1, v5_0};
 
@@ -14,4 +15,10 @@ pub fn read(version: Version, body: &[u8]) -> Result<u16, Fault> {
         Version::V311 => whole(v3_1_1::Pubrel::parse(body), body).map(|packet| packet.packet_id()),
         Version::V5 => whole(v5_0::Pubrel::parse(body), body).map(|packet| packet.packet_id()),
     }
+}
+
+/// Appends a PUBREL.
+pub fn put(packet_id: u16, out: &mut Vec<u8>) {
+    let [high, low] = packet_id.to_be_bytes();
+    out.extend_from_slice(&[0x62, 2, high, low]);
 }

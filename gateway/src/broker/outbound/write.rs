@@ -5,8 +5,8 @@
 //! A step of QoS 2 of a session that is kept waits until the file says it. What the client does not take for its size, may not have any
 //! more, or would get too late, is left out and counted.
 
-use super::{super::outgoing::put_pubrel, InFlight, Keep, Outbound, Step, shrink};
-use crate::mqtt::{output::Output, version::Version};
+use super::{InFlight, Keep, Outbound, Step, shrink};
+use crate::mqtt::{output::Output, pubrel, version::Version};
 
 /// The client's side of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +153,7 @@ impl Outbound {
                 return true;
             }
             match entry.step {
-                Step::Release => put_pubrel(entry.packet_id, out.buffer()),
+                Step::Release => pubrel::put(entry.packet_id, out.buffer()),
                 Step::Publish => {
                     let expires_in_s = entry.owed.message.expires_in_s(now_ms);
                     if expires_in_s == Some(0) && !entry.dup {

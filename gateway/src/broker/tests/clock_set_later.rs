@@ -144,7 +144,7 @@ impl Machine {
     }
 
     fn is_retained(&self) -> bool {
-        self.house.broker.0.takers.read().retained.get("r").is_some()
+        self.house.broker.0.tree.read().retained.get("r").is_some()
     }
 
     /// The subscriber comes: whether its session was there, and whether what waited for it came.

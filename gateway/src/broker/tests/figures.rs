@@ -34,7 +34,7 @@ fn the_figures_are_made_for_those_who_subscribe_to_them_and_never_while_nobody_d
     for second in 0..60 {
         house.broker.say_figures(house.now.steady_ms + second * SECOND_MS);
     }
-    let made = |house: &House| house.broker.0.takers.read().retained_for("$SYS/#", None).count();
+    let made = |house: &House| house.broker.0.tree.read().retained_for("$SYS/#", None).count();
     assert_eq!(made(&house), 0);
 
     let mut check = house.connect("check");
@@ -48,7 +48,7 @@ fn the_figures_are_made_for_those_who_subscribe_to_them_and_never_while_nobody_d
     }
     assert_eq!(said.iter().sum::<usize>(), 3 * 12, "every ten seconds: {said:?}");
     assert_eq!(topics(&out(&mut all, house.now)), [], "a wildcard in the first level takes none");
-    assert_eq!(house.broker.0.takers.read().retained.len(), 0, "nor are they saved");
+    assert_eq!(house.broker.0.tree.read().retained.len(), 0, "nor are they saved");
 }
 
 #[test]

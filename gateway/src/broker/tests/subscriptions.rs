@@ -39,7 +39,7 @@ fn subscriptions_take_so_many_bytes_at_most_all_sessions_together_and_give_them_
     assert_eq!(refused, 0x97, "quota exceeded");
     // Each takes more than its thousand bytes, so far fewer stand.
     assert!(stood < SUBSCRIPTIONS_BYTES_MAX / 20_000, "{stood} subscriptions stand");
-    let used = house.broker.0.takers.read().bytes_with("#");
+    let used = house.broker.0.tree.read().bytes_with("#");
     assert!((SUBSCRIPTIONS_BYTES_MAX * 9 / 10..=SUBSCRIPTIONS_BYTES_MAX).contains(&used), "{used} bytes");
     // A subscription that is there may be changed all the same.
     assert_eq!(house.try_to_subscribe(&mut sessions[0], &long_filter(0)), 1);
@@ -48,7 +48,7 @@ fn subscriptions_take_so_many_bytes_at_most_all_sessions_together_and_give_them_
     for session in all {
         house.broker.end(&session);
     }
-    assert!(house.broker.0.takers.read().bytes_with("#") < 1000, "all of it is free again");
+    assert!(house.broker.0.tree.read().bytes_with("#") < 1000, "all of it is free again");
     let mut late = house.connect("late");
     assert_eq!(house.try_to_subscribe(&mut late, &long_filter(1)), 1);
 }

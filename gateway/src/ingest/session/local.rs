@@ -12,10 +12,11 @@ use std::{cell::Cell, sync::Arc};
 use super::{Now, Phase, Session};
 use crate::{
     access::audit::Action,
-    broker::{Bound, Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed, put_pubrel},
+    broker::{Bound, Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed},
     mqtt::{
         fault::Fault,
         packet::ClientAck,
+        pubrel,
         reason::{FILTER_INVALID, NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA_EXCEEDED},
         subscribe,
     },
@@ -126,7 +127,7 @@ impl Session {
         if received == Received::Unknown && !ack.is_refused() {
             let [high, low] = ack.packet_id.to_be_bytes();
             match self.version {
-                super::Version::V311 => put_pubrel(ack.packet_id, self.out.buffer()),
+                super::Version::V311 => pubrel::put(ack.packet_id, self.out.buffer()),
                 super::Version::V5 => {
                     self.out.buffer().extend_from_slice(&PUBREL_UNKNOWN);
                     self.out.buffer().extend_from_slice(&[high, low, PACKET_ID_NOT_FOUND]);
