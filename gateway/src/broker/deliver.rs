@@ -46,7 +46,7 @@ impl Broker {
             }
         }
         if keeps && written != Written::default() {
-            self.soil(mailbox, written.waits_for_file);
+            self.mark_dirty(mailbox, written.waits_for_file);
         }
         self.note_progress(mailbox);
         written
@@ -86,9 +86,9 @@ impl Broker {
 
     fn settled(&self, mailbox: &Arc<Mailbox>, keeps: bool, is_urgent: bool) {
         if keeps {
-            self.soil(mailbox, is_urgent);
+            self.mark_dirty(mailbox, is_urgent);
         }
         self.note_progress(mailbox);
-        mailbox.ring();
+        mailbox.notify();
     }
 }

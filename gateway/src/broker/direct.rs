@@ -53,7 +53,7 @@ impl Broker {
     }
 
     /// Puts the command `id` into the session's queue with QoS 1, unless it is there; `message`
-    /// makes it. The client gets it after [`Mailbox::ring`].
+    /// makes it. The client gets it after [`Mailbox::notify`].
     pub fn hand_over(
         &self,
         mailbox: &Mailbox,
@@ -62,7 +62,7 @@ impl Broker {
         message: impl FnOnce() -> Message,
     ) -> HandedOver {
         let mut state = mailbox.state();
-        if state.outbound.owes_command(topic, id) {
+        if state.outbound.has_command(topic, id) {
             return HandedOver::Before;
         }
         match state.outbound.push(&Arc::new(message()), 1, false, &[], self.limits()) {

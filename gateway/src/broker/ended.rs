@@ -34,7 +34,7 @@ impl Broker {
             ended.waiting.insert(client.clone()) && ended.waiting.len() == 1
         };
         if is_first {
-            self.0.bell.notify_one();
+            self.0.notify.notify_one();
         }
     }
 

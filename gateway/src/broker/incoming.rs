@@ -29,7 +29,7 @@ pub enum Wanted {
     /// Nobody wants it.
     No,
     /// Passed on in memory: whoever takes it is connected, and keeps nothing.
-    Passed,
+    Transient,
     /// Stored for local subscribers: to be told with [`Broker::note_in_log`] when it is appended.
     Stored {
         /// Its client and topic.
@@ -58,7 +58,7 @@ impl Broker {
         match is_kept || retain || follows || (qos == 2 && is_id_kept) {
             // Where nobody waits for it but those to come, it waits for company like an event.
             true => Wanted::Stored { pair, is_hurried: is_kept || (is_taken && !retain) },
-            false => Wanted::Passed,
+            false => Wanted::Transient,
         }
     }
 
@@ -66,14 +66,14 @@ impl Broker {
     /// `durable_at`.
     pub fn note_in_log(&self, pairs: impl IntoIterator<Item = Pair>, durable_at: u64) {
         if self.0.in_log.note(pairs, durable_at) {
-            self.0.bell.notify_one();
+            self.0.notify.notify_one();
         }
     }
 
     /// Passes on a message that is not stored: it is in the queues of those who take it when this
     /// returns. Gives the copies that it has: whoever passes on [`COPIES_IN_A_TURN`] gives way to
     /// others.
-    pub fn pass(&self, message: Message) -> Routed {
+    pub fn route_transient(&self, message: Message) -> Routed {
         self.route(&Arc::new(message))
     }
 }

@@ -1,7 +1,8 @@
 //! A local session: what it subscribes to and is owed, shared by its connection and the broker.
 //!
-//! The broker puts messages in and rings; the connection writes them out when its socket takes them. Neither waits for the other:
-//! the lock is held for as long as a message takes to be put in, or a buffer to be filled.
+//! The broker puts messages in and wakes the connection, which writes them out when its socket takes
+//! them. Neither waits for the other: the lock is held for as long as a message takes to be put in,
+//! or a buffer to be filled.
 
 use std::{
     collections::BTreeMap,
@@ -30,9 +31,9 @@ const EXPIRY_MARGIN_S: u32 = 60;
 #[derive(Debug)]
 pub struct Mailbox {
     client: Arc<str>,
-    bell: Notify,
+    notify: Notify,
     /// There may be something to write.
-    is_rung: AtomicBool,
+    is_woken: AtomicBool,
     /// The file does not say what it should.
     is_dirty: AtomicBool,
     /// The session was ended while its client is connected.
@@ -47,7 +48,7 @@ pub struct Mailbox {
     state: Mutex<State>,
 }
 
-/// What is locked.
+/// State that the lock guards.
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// Whose it is: the session of one identity is never another's.
@@ -79,8 +80,8 @@ impl Mailbox {
     pub(super) fn new(client: Arc<str>, state: State) -> Self {
         Self {
             client,
-            bell: Notify::new(),
-            is_rung: AtomicBool::new(false),
+            notify: Notify::new(),
+            is_woken: AtomicBool::new(false),
             is_dirty: AtomicBool::new(false),
             is_revoked: AtomicBool::new(false),
             is_subscriber: AtomicBool::new(false),
@@ -115,26 +116,26 @@ impl Mailbox {
     }
 
     /// Resolves when there may be something to write. Cancel-safe.
-    pub async fn rung(&self) {
-        self.bell.notified().await;
+    pub async fn woken(&self) {
+        self.notify.notified().await;
     }
 
     /// Whether there may be something to write.
     #[must_use]
     #[inline]
-    pub fn is_rung(&self) -> bool {
-        self.is_rung.load(Ordering::Acquire)
+    pub fn is_woken(&self) -> bool {
+        self.is_woken.load(Ordering::Acquire)
     }
 
     /// What there is now is about to be written.
-    pub fn answer(&self) {
-        self.is_rung.store(false, Ordering::Release);
+    pub fn clear_woken(&self) {
+        self.is_woken.store(false, Ordering::Release);
     }
 
     /// Says that there may be something to write.
-    pub fn ring(&self) {
-        if !self.is_rung.swap(true, Ordering::AcqRel) {
-            self.bell.notify_one();
+    pub fn notify(&self) {
+        if !self.is_woken.swap(true, Ordering::AcqRel) {
+            self.notify.notify_one();
         }
     }
 
@@ -147,7 +148,7 @@ impl Mailbox {
     /// Ends the connection that has it, if there is one.
     pub(super) fn revoke(&self) {
         self.is_revoked.store(true, Ordering::Release);
-        self.ring();
+        self.notify();
     }
 
     /// The next progress of whoever reads.
@@ -173,7 +174,7 @@ impl Mailbox {
     }
 
     /// Whether it was clean, and is not any more.
-    pub(super) fn soil(&self) -> bool {
+    pub(super) fn mark_dirty(&self) -> bool {
         !self.is_dirty.swap(true, Ordering::AcqRel)
     }
 

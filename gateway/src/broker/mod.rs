@@ -1,10 +1,11 @@
-//! Sessions and local subscribers: who is kept, who subscribes to what, what is retained, and which messages go to whom.
+//! Local subscribers: their sessions, who subscribes to what, what is retained, and which messages go
+//! to whom.
 //!
 //! ```text
-//!   log ──follow──▶ broker task ──route──▶ mailboxes ─ ring ─▶ connections
-//!                     │  └▶ retained         ▲
+//!   log ──follow──▶ task ──route──▶ mailboxes ─ notify ─▶ connections
+//!                     │  └▶ retained      ▲
 //!                     └─ save, some seconds later ─▶ sessions.redb
-//!   publisher ── passed on: no route stores it, and nobody keeps it ─┘
+//!   publisher ── transient: no route stores it, and nobody keeps it ─┘
 //! ```
 //! What is stored reaches local subscribers out of the log, after its commit: fan-out delays no
 //! PUBACK and no commit, and a subscriber sees nothing that a power cut could take back. What no
@@ -14,9 +15,15 @@
 //! connections, a crash would end these as well, so its publisher's task puts it into their queues
 //! at once: see [`Broker::wants`] for which way, and `in_log` for the order of the two.
 //!
-//! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes that each is owed, in its queue and in flight, retained
-//! messages and bytes. All sessions together have [`QUEUED_BYTES_MAX`], of which each may use an equal share: a slow one loses its own copies.
-//! Everything here is in memory and does not wait; the task that follows the log is in `task`.
+//! Reading order: [`settings`]; what a session is: `mailbox` with `outbound` (its queue), `message`
+//! and `subscription`; who subscribes to what: `filters`, `subscriptions`, `retained`; what clients
+//! do: `sessions`, `subscribe`, `incoming`, `deliver`, `wills`; `route`, and `task`, which follows
+//! the log, with `start` and `save`. Messages that another room hands over are in `direct`.
+//!
+//! Limits, all in [`Settings`]: sessions, subscriptions of each, messages and bytes that each is
+//! owed, in its queue and in flight, retained messages and bytes. All sessions together have
+//! [`QUEUED_BYTES_MAX`], of which each may use an equal share: a slow one loses its own copies.
+//! Everything but `task` is in memory and does not wait.
 
 mod deliver;
 mod direct;
@@ -24,7 +31,6 @@ mod ended;
 mod filters;
 mod in_log;
 mod incoming;
-mod keep;
 mod mailbox;
 mod message;
 mod outbound;
@@ -35,6 +41,7 @@ mod refusals;
 mod replay;
 mod retained;
 mod route;
+mod save;
 mod sessions;
 pub mod settings;
 mod share;
@@ -79,7 +86,7 @@ pub(crate) use task::run;
 pub(crate) use turn::COPIES_IN_A_TURN;
 pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
 
-use outbound::AllOwed;
+use outbound::AllPending;
 use subscriptions::SubscriptionTree;
 use unsaved::Unsaved;
 
@@ -119,14 +126,14 @@ struct Inner {
     /// Sessions that are over, for their packet ids.
     ended: Mutex<ended::Ended>,
     /// What all sessions are owed.
-    all_owed: Arc<AllOwed>,
+    all_pending: Arc<AllPending>,
     /// What went into the queues of sessions that are kept since the last save was gathered, in bytes.
     unsaved_bytes: AtomicUsize,
     /// What the file has room for, in bytes.
     file_bytes_max: AtomicUsize,
     in_log: in_log::InLog,
     /// Something is to be saved at once, or follows through the log.
-    bell: Notify,
+    notify: Notify,
     unsaved: Mutex<Unsaved>,
     wills: Mutex<wills::Wills>,
     /// Room for the wills of clients that are connected, in bytes.
@@ -187,11 +194,11 @@ impl Broker {
             sessions: Mutex::default(),
             subscriber_count: AtomicUsize::new(0),
             ended: Mutex::default(),
-            all_owed: Arc::default(),
+            all_pending: Arc::default(),
             unsaved_bytes: AtomicUsize::new(0),
             file_bytes_max: AtomicUsize::new(usize::MAX),
             in_log: in_log::InLog::default(),
-            bell: Notify::new(),
+            notify: Notify::new(),
             unsaved: Mutex::new(Unsaved { number: 1, ..Unsaved::default() }),
             wills: Mutex::default(),
             will_room: Arc::new(Semaphore::new(wills::CONNECTED_BYTES_MAX)),

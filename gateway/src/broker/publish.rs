@@ -33,8 +33,8 @@ impl Broker {
                         batch.hurry();
                     }
                 }
-                Wanted::Passed => {
-                    self.pass(Message::of(&published, now.steady_ms));
+                Wanted::Transient => {
+                    self.route_transient(Message::of(&published, now.steady_ms));
                     return Some(0);
                 }
             },

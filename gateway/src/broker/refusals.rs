@@ -7,7 +7,7 @@
 use super::{
     Broker,
     message::Message,
-    outbound::Limits,
+    outbound::QueueLimits,
     settings::{SUBSCRIPTIONS_BYTES_MAX, Settings},
     share::QUEUED_BYTES_MAX,
 };
@@ -48,7 +48,7 @@ pub(super) struct Refusal {
 
 impl Bound {
     /// What keeps a session that is owed so many messages and bytes from one more.
-    pub(super) fn of_queue(qos: u8, held: (usize, usize), limits: Limits, settings: &Settings) -> Self {
+    pub(super) fn of_queue(qos: u8, held: (usize, usize), limits: QueueLimits, settings: &Settings) -> Self {
         match qos > 0 && held.0 >= limits.messages_max {
             true => Bound::QueuedMessages,
             false if limits.bytes_max < settings.queued_bytes_max => Bound::ShareOfQueued,
@@ -117,9 +117,9 @@ impl Bound {
 impl Broker {
     /// A subscription of `client` is refused.
     #[cold]
-    pub fn tell_refused(&self, client: &str, filter: &str, bound: Bound) {
+    pub fn report_refused(&self, client: &str, filter: &str, bound: Bound) {
         if let Some(times) = self.0.warned.refusals.more((client, bound), 1) {
-            self.tell(&Refusal { client: client.into(), topic: filter.into(), bound, times });
+            self.report(&Refusal { client: client.into(), topic: filter.into(), bound, times });
         }
     }
 
@@ -137,7 +137,7 @@ impl Broker {
     }
 
     /// To be called with nothing locked.
-    pub(super) fn tell(&self, refusal: &Refusal) {
+    pub(super) fn report(&self, refusal: &Refusal) {
         let Refusal { client, topic, bound, times } = refusal;
         tracing::warn!(%client, ?topic, times, "{}", bound.words(&self.0.settings));
     }
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn the_bound_that_was_reached_is_named_with_its_key() {
         let settings = Settings { queued_messages_max: 5, retained_messages_max: 7, ..Settings::default() };
-        let limits = |messages_max, bytes_max| Limits {
+        let limits = |messages_max, bytes_max| QueueLimits {
             messages_max,
             bytes_max,
             all_bytes_max: usize::MAX,

@@ -9,7 +9,7 @@ use super::{
     Broker,
     mailbox::{Mailbox, State},
     message::Message,
-    outbound::Limits,
+    outbound::QueueLimits,
     refusals::{Bound, Refusal},
     replay::Replay,
     retained::Outcome,
@@ -72,13 +72,13 @@ impl Broker {
             }
             if keeps {
                 self.0.unsaved_bytes.fetch_add(message.size(), Ordering::Relaxed);
-                self.soil(copy.mailbox, false);
+                self.mark_dirty(copy.mailbox, false);
             }
-            copy.mailbox.ring();
+            copy.mailbox.notify();
         }
         drop(tree);
         refusals.extend(not_retained);
-        refusals.iter().for_each(|refusal| self.tell(refusal));
+        refusals.iter().for_each(|refusal| self.report(refusal));
         self.keep_to_shares();
         routed
     }
@@ -158,8 +158,8 @@ impl Broker {
 }
 
 /// The other half is for what is published meanwhile.
-fn half(limits: Limits) -> Limits {
-    Limits {
+fn half(limits: QueueLimits) -> QueueLimits {
+    QueueLimits {
         messages_max: limits.messages_max.div_ceil(2),
         bytes_max: limits.bytes_max.div_ceil(2),
         ..limits

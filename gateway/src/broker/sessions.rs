@@ -88,7 +88,7 @@ impl Broker {
             ended = Some(self.drop_longest_away(&mut sessions)?);
         }
         let state = State {
-            outbound: Outbound::new(false, &self.0.all_owed),
+            outbound: Outbound::new(false, &self.0.all_pending),
             identity: identity.clone(),
             ..State::default()
         };
@@ -127,8 +127,8 @@ impl Broker {
             (state.expiry_s, state.away_since_ms, state.is_changed) = (expiry_s, None, true);
             state.is_in_file(now_ms)
         };
-        let save = (expiry_s > 0 || !is_in_file).then(|| self.soil(mailbox, !is_in_file));
-        mailbox.ring();
+        let save = (expiry_s > 0 || !is_in_file).then(|| self.mark_dirty(mailbox, !is_in_file));
+        mailbox.notify();
         if mailbox.is_subscriber() {
             self.note_arrival();
         }
@@ -147,7 +147,7 @@ impl Broker {
             (state.expiry_s, state.away_since_ms, state.is_changed) = (expiry_s, Some(now_ms), true);
         }
         self.note_progress(mailbox);
-        self.soil(mailbox, false);
+        self.mark_dirty(mailbox, false);
         None
     }
 
@@ -174,7 +174,7 @@ impl Broker {
         self.end_will_delay(mailbox.client());
         let (filters, in_file) = {
             let mut state = mailbox.state();
-            state.outbound = Outbound::new(false, &self.0.all_owed);
+            state.outbound = Outbound::new(false, &self.0.all_pending);
             state.replays = Replays::default();
             (std::mem::take(&mut state.subscriptions), std::mem::take(&mut state.in_file))
         };

@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{Broker, mailbox::Mailbox, outbound::Limits};
+use super::{Broker, mailbox::Mailbox, outbound::QueueLimits};
 
 /// Bytes that all sessions together are owed at most, in their queues and in flight.
 pub const QUEUED_BYTES_MAX: usize = 12 * 1024 * 1024;
@@ -28,15 +28,20 @@ type Sessions = HashMap<Arc<str>, Arc<Mailbox>>;
 impl Broker {
     /// How much a session may be owed now: an equal share of what there is for all. Of what is from before the start it may have had
     /// most, when its queue was not full: nobody knows which, so it has room beside all that, and what comes then too.
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> QueueLimits {
         let settings = &self.0.settings;
         let (share, all_bytes_max) = (self.share_bytes(), self.queued_bytes_max());
         if self.0.catches_up.load(Ordering::Relaxed) {
             let all_bytes_max = all_bytes_max * 2;
-            return Limits { messages_max: usize::MAX, bytes_max: usize::MAX, all_bytes_max, is_again: true };
+            return QueueLimits {
+                messages_max: usize::MAX,
+                bytes_max: usize::MAX,
+                all_bytes_max,
+                is_again: true,
+            };
         }
         let bytes_max = settings.queued_bytes_max.min(share);
-        Limits { messages_max: settings.queued_messages_max, bytes_max, all_bytes_max, is_again: false }
+        QueueLimits { messages_max: settings.queued_messages_max, bytes_max, all_bytes_max, is_again: false }
     }
 
     /// The store's file has room for so many bytes of what sessions are owed and of retained messages.
@@ -70,12 +75,12 @@ impl Broker {
 
     /// Bytes that all sessions are owed.
     pub(super) fn held_bytes(&self) -> usize {
-        self.0.all_owed.bytes()
+        self.0.all_pending.bytes()
     }
 
     /// Keeps to what all sessions together may be owed. To be called with nothing locked.
     pub(super) fn keep_to_shares(&self) {
-        let bytes_max = self.queued_bytes_max() + self.0.all_owed.again_bytes();
+        let bytes_max = self.queued_bytes_max() + self.0.all_pending.again_bytes();
         if self.held_bytes() <= bytes_max {
             return;
         }
@@ -90,7 +95,7 @@ impl Broker {
                 (copies, state.outbound.keeps())
             };
             if copies > 0 && keeps {
-                self.soil(mailbox, false);
+                self.mark_dirty(mailbox, false);
             }
             lost += copies;
         }
@@ -125,7 +130,7 @@ impl Broker {
         largest.sort_by_key(|((_, bytes), _)| Reverse(*bytes));
         let mut lost = 0;
         for ((messages, _), mailbox) in largest {
-            if self.held_bytes() <= self.queued_bytes_max() + self.0.all_owed.again_bytes() {
+            if self.held_bytes() <= self.queued_bytes_max() + self.0.all_pending.again_bytes() {
                 break;
             }
             lost += messages;

@@ -65,13 +65,13 @@ impl Broker {
             has_retained = self.replay_into(&tree, mailbox, &mut state);
         }
         if has_retained {
-            mailbox.ring();
+            mailbox.notify();
         }
         if matches!(Topic::parse(filter), Ok(Topic { leaf: Leaf::Command, .. })) {
             self.note_arrival();
         }
         let keeps = mailbox.state().outbound.keeps();
-        Subscribed::Yes { save: keeps.then(|| self.soil(mailbox, true)) }
+        Subscribed::Yes { save: keeps.then(|| self.mark_dirty(mailbox, true)) }
     }
 
     /// Ends a subscription.
@@ -88,7 +88,7 @@ impl Broker {
         tree.remove(filter, mailbox);
         drop(tree);
         let keeps = mailbox.state().outbound.keeps();
-        Unsubscribed::Yes { save: keeps.then(|| self.soil(mailbox, true)) }
+        Unsubscribed::Yes { save: keeps.then(|| self.mark_dirty(mailbox, true)) }
     }
 
     /// Ends the subscriptions that `is_over` says.

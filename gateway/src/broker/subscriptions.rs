@@ -20,7 +20,7 @@ use super::{
     filters::Filters,
     mailbox::{Mailbox, State},
     message::Message,
-    outbound::Limits,
+    outbound::QueueLimits,
     patience::{CAUGHT_UP_PART, WAITED_FOR_PART},
     retained::Retained,
     subscription::Subscription,
@@ -207,7 +207,7 @@ impl Subscriber {
 
 impl Copy<'_> {
     /// Whether its session reads and is owed so much that whoever has more for it should wait.
-    pub fn should_be_waited_for(&self, state: &mut State, message: &Message, limits: Limits) -> bool {
+    pub fn should_be_waited_for(&self, state: &mut State, message: &Message, limits: QueueLimits) -> bool {
         if state.is_slow {
             state.is_slow = state.outbound.is_above(CAUGHT_UP_PART, limits);
         }

@@ -1,7 +1,7 @@
 //! The broker at work: follows the log, passes on, saves, and looks after what is over. One task for all subscribers.
 //!
 //! ```text
-//!   select: shutdown │ a save ended │ a block of the log │ a commit, while one is waited for │ the bell │ every second
+//!   select: shutdown │ a save ended │ a block of the log │ a commit, while one is waited for │ a wake-up │ every second
 //! ```
 //! It waits for subscribers that read within the bounds of `patience`, and nobody waits for it:
 //! where it is behind, the log holds what it has not seen. A crash loses what was passed on and not
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Broker, Ends, keep::Save, message::Message, patience::Patience, route::Routed, turn::Turn};
+use super::{Broker, Ends, message::Message, patience::Patience, route::Routed, save::Save, turn::Turn};
 use crate::{
     clock,
     store::{Block, Checkpointed, Intake, LOCAL_SUBSCRIBERS, ReadError, StoreError, View, Watermark},
@@ -135,7 +135,7 @@ impl FollowerTask {
                     self.tick();
                     self.note_routed();
                 }
-                () = self.broker.0.bell.notified() => self.rung(),
+                () = self.broker.0.notify.notified() => self.woken(),
                 // The sender is in the intake, which is here: this ends with a commit.
                 _ = self.watermark.changed(), if self.broker.0.in_log.is_waiting() => self.note_routed(),
                 block = self.log.follower.next() => match block {
@@ -202,7 +202,7 @@ impl FollowerTask {
         let _ = self.broker.forget_packet_ids(&self.intake);
     }
 
-    fn rung(&mut self) {
+    fn woken(&mut self) {
         self.forget_packet_ids();
         self.note_routed();
         if self.broker.is_save_urgent() {

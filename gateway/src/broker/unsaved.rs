@@ -36,8 +36,8 @@ impl Unsaved {
 
 impl Broker {
     /// The file does not say any more what it should of this session. Gives the number of the save that will have it.
-    pub(super) fn soil(&self, mailbox: &Arc<Mailbox>, is_urgent: bool) -> u64 {
-        let is_new = mailbox.soil();
+    pub(super) fn mark_dirty(&self, mailbox: &Arc<Mailbox>, is_urgent: bool) -> u64 {
+        let is_new = mailbox.mark_dirty();
         if !is_new && !is_urgent {
             return 0;
         }
@@ -49,7 +49,7 @@ impl Broker {
         let number = unsaved.number;
         drop(unsaved);
         if wakes {
-            self.0.bell.notify_one();
+            self.0.notify.notify_one();
         }
         number
     }
@@ -57,7 +57,7 @@ impl Broker {
     /// Somebody waits for the next save.
     pub(super) fn urge(&self) {
         if !std::mem::replace(&mut self.0.unsaved.lock().is_urgent, true) {
-            self.0.bell.notify_one();
+            self.0.notify.notify_one();
         }
     }
 

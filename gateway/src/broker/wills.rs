@@ -300,7 +300,7 @@ impl Broker {
             let kept = will.filter(has_room).cloned();
             is_kept = kept.is_some() || will.is_none();
             wills.set(client, kept, Step::There);
-            save = (!wills.is_in_file(client)).then(|| self.soil_will(&mut wills, client, true));
+            save = (!wills.is_in_file(client)).then(|| self.mark_will_dirty(&mut wills, client, true));
         }
         if is_lost {
             self.lose_will(client);
@@ -320,7 +320,7 @@ impl Broker {
         if wills.holds(client, will) {
             wills.set(client, Some(will.clone()), Step::Waiting { due_ms });
             // It is in no log.
-            self.soil_will(&mut wills, client, true);
+            self.mark_will_dirty(&mut wills, client, true);
         } else if !wills.push_due(client, will) {
             drop(wills);
             self.lose_will(client);
@@ -343,7 +343,7 @@ impl Broker {
         let mut wills = self.0.wills.lock();
         if wills.holds(client, will) {
             wills.set(client, Some(will.clone()), Step::Published { committed_at });
-            self.soil_will(&mut wills, client, false);
+            self.mark_will_dirty(&mut wills, client, false);
         }
     }
 
@@ -354,7 +354,7 @@ impl Broker {
             return None;
         }
         wills.set(client, None, Step::There);
-        (!wills.is_in_file(client)).then(|| self.soil_will(&mut wills, client, true))
+        (!wills.is_in_file(client)).then(|| self.mark_will_dirty(&mut wills, client, true))
     }
 
     /// The session of the client is over, and with it ends the delay of a will that waits: section 3.1.3.2.2.
@@ -370,11 +370,11 @@ impl Broker {
         self.0.wills.lock().durable_at()
     }
 
-    fn soil_will(&self, wills: &mut Wills, client: &Arc<str>, is_urgent: bool) -> u64 {
+    fn mark_will_dirty(&self, wills: &mut Wills, client: &Arc<str>, is_urgent: bool) -> u64 {
         wills.dirty.insert(client.clone());
         let mut unsaved = self.0.unsaved.lock();
         if is_urgent && !std::mem::replace(&mut unsaved.is_urgent, true) {
-            self.0.bell.notify_one();
+            self.0.notify.notify_one();
         }
         unsaved.number
     }

@@ -56,7 +56,7 @@ pub struct Device {
     pub faults: Option<Box<Faults>>,
     /// The kinds of such things that the log was told of since the start, a bit for each.
     #[serde(skip)]
-    pub told_faults: u8,
+    pub reported_faults: u8,
     /// What came under numbers that were used before. Of the row's own part as well.
     #[serde(skip)]
     pub reuse: Option<Box<Reuse>>,
@@ -156,8 +156,8 @@ impl Device {
         self.hear(received);
         let count = self.faults.as_ref().map_or(0, |faults| faults.count).saturating_add(1);
         self.faults = Some(Box::new(Faults { count, sent, why: why.into(), at: moment(received) }));
-        let is_new = self.told_faults & sent.bit() == 0;
-        self.told_faults |= sent.bit();
+        let is_new = self.reported_faults & sent.bit() == 0;
+        self.reported_faults |= sent.bit();
         (count, is_new || count.is_power_of_two())
     }
 

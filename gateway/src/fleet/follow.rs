@@ -154,13 +154,13 @@ impl FollowerTask {
             match state.apply(offset, &record) {
                 Applied::Nothing => {}
                 Applied::Birth { device, birth } => {
-                    tell_learned(device, self.catalog.learn(device, &birth));
+                    report_learned(device, self.catalog.learn(device, &birth));
                 }
                 Applied::Frame { device, schema_set, boot, reused } => {
                     if self.catalog.kinds(device, schema_set).is_none() {
                         self.asks.want(device, schema_set, boot_ms);
                     }
-                    tell_reused(device, boot, reused);
+                    report_reused(device, boot, reused);
                 }
                 Applied::Reply { device } => {
                     let mut is_expected =
@@ -169,10 +169,10 @@ impl FollowerTask {
                         replies.push(Reply::of(device, &record));
                     }
                 }
-                Applied::Malformed { device, sent, why, times, is_told } => {
+                Applied::Malformed { device, sent, why, times, is_reported } => {
                     counter!(telemetry::DEVICE_FAULTS, "sent" => sent.as_str()).increment(1);
-                    if is_told {
-                        tell_malformed(device, sent, &why, times);
+                    if is_reported {
+                        report_malformed(device, sent, &why, times);
                     }
                 }
             }
@@ -313,7 +313,7 @@ impl Asks {
 }
 
 /// Each is new once, and there is a limit to definitions: so there is one to these lines.
-fn tell_learned(device: &str, learned: Result<Vec<Doubt>, BadBirth>) {
+fn report_learned(device: &str, learned: Result<Vec<Doubt>, BadBirth>) {
     let shown = |hash: &Hash| catalog::short(hash).map(char::from).collect::<String>();
     let doubts = match learned {
         Ok(doubts) => doubts,
@@ -341,7 +341,7 @@ fn tell_learned(device: &str, learned: Result<Vec<Doubt>, BadBirth>) {
 }
 
 /// Says it the 1st, 2nd, 4th, 8th time.
-fn tell_reused(device: &str, boot: u32, reused: Reused) {
+fn report_reused(device: &str, boot: u32, reused: Reused) {
     if reused.events > 0 {
         counter!(telemetry::REUSED_IDENTITIES).increment(reused.events.into());
     }
@@ -355,7 +355,7 @@ fn tell_reused(device: &str, boot: u32, reused: Reused) {
     }
 }
 
-fn tell_malformed(device: &str, sent: Sent, why: &str, times: u64) {
+fn report_malformed(device: &str, sent: Sent, why: &str, times: u64) {
     tracing::warn!(
         device,
         times,

@@ -82,7 +82,7 @@ pub enum Applied<'a> {
         /// How often that happened with this device; 0 of one beyond the limit.
         times: u64,
         /// It is the first of its kind since the start, or the 1st, 2nd, 4th, 8th of all.
-        is_told: bool,
+        is_reported: bool,
     },
 }
 
@@ -175,8 +175,8 @@ impl State {
     ) -> Applied<'a> {
         let (why, mut noted) = (why.to_string(), (0, false));
         self.with_device(device, |known| noted = known.note_fault(sent, why.clone(), received));
-        let (times, is_told) = noted;
-        Applied::Malformed { device, sent, why, times, is_told }
+        let (times, is_reported) = noted;
+        Applied::Malformed { device, sent, why, times, is_reported }
     }
 
     /// The time of an event.

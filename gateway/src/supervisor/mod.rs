@@ -11,7 +11,7 @@
 //!
 //! It moves no event itself.
 
-mod inside;
+mod state;
 mod task;
 mod uplinks;
 
@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use inside::Inside;
+use state::GatewayState;
 use task::{Failure, Task, fail};
 
 use crate::{
@@ -117,7 +117,7 @@ impl From<ingest::BindError> for StartError {
 /// A running gateway. Dropping it without [`Gateway::stop`] leaves its tasks to the runtime.
 #[derive(Debug)]
 pub struct Gateway {
-    inside: Arc<Inside>,
+    state: Arc<GatewayState>,
     uplinks: Vec<Task>,
     replays: Replays,
     ingest: Task,
@@ -169,7 +169,7 @@ impl Gateway {
         let reload = Reload::default();
         doors.iter().filter_map(ingest::Bound::reloadable).for_each(|item| reload.add(item));
         reload.add(settings.ingest.access.clone());
-        let inside = Arc::new(Inside {
+        let state = Arc::new(GatewayState {
             id: settings.gateway_id,
             data_dir: settings.store.data_dir,
             started_ms: clock::wall_ms(),
@@ -179,7 +179,7 @@ impl Gateway {
             stopping: AtomicBool::new(false),
             store: Mutex::new(Some(store)),
         });
-        watch_store(ends.intake.watermark(), inside.clone(), failure.clone());
+        watch_store(ends.intake.watermark(), state.clone(), failure.clone());
         let broker = Broker::new(settings.ingest.broker());
         let commands = {
             let (broker, outbox) = (broker.clone(), outbox.clone());
@@ -192,8 +192,8 @@ impl Gateway {
         let Knowledge { catalog, fleet } = knowledge;
         let http_address = window.address();
         let snapshot: http::Source = {
-            let inside = inside.clone();
-            Arc::new(move || inside.snapshot())
+            let state = state.clone();
+            Arc::new(move || state.snapshot())
         };
         let rooms = http::Rooms {
             snapshot,
@@ -209,19 +209,7 @@ impl Gateway {
             Task::spawn("fleet".into(), &failure, |stop| fleet::run(fleet, catalog, outbox, view, stop))
         };
         let expiry = Task::spawn("expiry".into(), &failure, |stop| expire(outbox, stop));
-        Self {
-            inside,
-            uplinks,
-            replays,
-            ingest,
-            commands,
-            reload,
-            http,
-            expiry,
-            fleet,
-            http_address,
-            failure,
-        }
+        Self { state, uplinks, replays, ingest, commands, reload, http, expiry, fleet, http_address, failure }
     }
 
     fn announce(&self) {
@@ -260,7 +248,7 @@ impl Gateway {
     /// The gateway now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.inside.snapshot()
+        self.state.snapshot()
     }
 
     /// Where HTTP answers.
@@ -271,7 +259,7 @@ impl Gateway {
 
     /// Loads anew what is loaded from files: certificates, keys, and the like. What cannot be loaded stays as it was.
     pub fn reload(&self) {
-        self.inside.reload.ask();
+        self.state.reload.ask();
     }
 
     /// Resolves with the reason when the gateway cannot go on. Cancel-safe.
@@ -280,7 +268,7 @@ impl Gateway {
         // The sender lives in `self`, so waiting ends with a reason only. When the store fails the rooms end as well, in
         // any order: the store is the cause.
         match failure.wait_for(Option::is_some).await {
-            Ok(reason) => self.inside.store_failure().or_else(|| reason.clone()).unwrap_or_default(),
+            Ok(reason) => self.state.store_failure().or_else(|| reason.clone()).unwrap_or_default(),
             Err(_) => std::future::pending().await,
         }
     }
@@ -289,7 +277,7 @@ impl Gateway {
     /// flight, closes the store. Ends within 10 s; what took longer is said and left: it loses nothing, for
     /// what is not acknowledged is sent again.
     pub async fn stop(self) {
-        self.inside.stopping.store(true, Ordering::Relaxed);
+        self.state.stopping.store(true, Ordering::Relaxed);
         // Nothing waits for these.
         self.reload.stop.cancel();
         self.expiry.stop.cancel();
@@ -310,7 +298,7 @@ impl Gateway {
         self.expiry.stop(left()).await;
         self.commands.stop(left()).await;
         self.fleet.stop(left().max(FLEET_GRACE)).await;
-        let store = self.inside.store.lock().take();
+        let store = self.state.store.lock().take();
         if let Some(store) = store {
             close(store).await;
         }
@@ -321,8 +309,8 @@ impl Gateway {
     /// Ends as SIGKILL would, as far as the files and the devices can tell: nothing more is written, nothing
     /// more is acknowledged, connections break.
     pub async fn crash(self) {
-        self.inside.stopping.store(true, Ordering::Relaxed);
-        let store = self.inside.store.lock().take();
+        self.state.stopping.store(true, Ordering::Relaxed);
+        let store = self.state.store.lock().take();
         if let Some(store) = store {
             let _ = tokio::task::spawn_blocking(move || store.crash()).await;
         }
@@ -385,13 +373,13 @@ async fn expire(outbox: Outbox, stop: CancellationToken) {
 /// Says why when the store takes nothing more although nobody closed it.
 fn watch_store(
     mut watermark: watch::Receiver<crate::store::Watermark>,
-    inside: Arc<Inside>,
+    state: Arc<GatewayState>,
     failure: Failure,
 ) {
     tokio::spawn(async move {
         let _ = watermark.wait_for(|watermark| watermark.closed).await;
-        if !inside.stopping.load(Ordering::Relaxed) {
-            let reason = inside.store_failure();
+        if !state.stopping.load(Ordering::Relaxed) {
+            let reason = state.store_failure();
             fail(&failure, reason.unwrap_or_else(|| "the store closed by itself: this is a defect".into()));
         }
     });
@@ -420,7 +408,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for _ in 0..2 {
             let gateway = Gateway::start(settings(folder.path())).await.unwrap();
-            let inside = gateway.inside.clone();
+            let state = gateway.state.clone();
             let snapshot = gateway.snapshot();
             assert!(snapshot.ready, "{snapshot:?}");
             assert_eq!(snapshot.uplinks[0].name, "cloud");
@@ -429,7 +417,7 @@ mod tests {
             gateway.stop().await;
             assert!(clock::monotonic().duration_since(began) < STOP_MAX);
             let expected = ["the gateway is stopping", "the store is closed"];
-            assert_eq!(inside.snapshot().not_ready, expected);
+            assert_eq!(state.snapshot().not_ready, expected);
         }
     }
 
@@ -492,7 +480,7 @@ mod tests {
     async fn a_store_that_ends_under_a_running_gateway_is_its_failure_and_a_stop_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let gateway = Gateway::start(settings(folder.path())).await.unwrap();
-        let store = gateway.inside.store.lock().take().unwrap();
+        let store = gateway.state.store.lock().take().unwrap();
         tokio::task::spawn_blocking(move || store.crash()).await.unwrap();
         let reason = tokio::time::timeout(STOP_MAX, gateway.failed()).await.unwrap();
         assert!(!reason.is_empty());

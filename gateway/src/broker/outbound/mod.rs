@@ -13,13 +13,13 @@
 //! finds no room is the session's own loss, and counted. Before that, whoever is a reader that
 //! reads is waited for: see `patience`.
 
-mod owed;
+mod pending;
 mod write;
 
 use std::{collections::VecDeque, sync::Arc};
 
-pub use self::owed::AllOwed;
-use self::owed::{Account, Load, Owed};
+pub use self::pending::AllPending;
+use self::pending::{Account, Load, Pending};
 pub use self::write::{Peer, Written};
 use super::message::Message;
 use crate::store::{OwedRow, SessionChange};
@@ -28,10 +28,10 @@ use crate::store::{OwedRow, SessionChange};
 #[derive(Debug, Default)]
 pub struct Outbound {
     account: Account,
-    queue: VecDeque<Owed>,
+    queue: VecDeque<Pending>,
     flight: VecDeque<InFlight>,
     /// A large message of QoS 0 that the connection is writing.
-    writing: Option<Owed>,
+    writing: Option<Pending>,
     /// How many in flight are not sent on this connection.
     unsent: usize,
     last_number: u64,
@@ -47,7 +47,7 @@ const ENTRIES_IDLE: usize = 32;
 
 #[derive(Debug)]
 struct InFlight {
-    owed: Owed,
+    pending: Pending,
     packet_id: u16,
     step: Step,
     /// On this connection.
@@ -75,7 +75,7 @@ enum Keep {
 
 /// How much a session may be owed, in the queue and in flight together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct QueueLimits {
     /// Messages of QoS 1 and 2.
     pub messages_max: usize,
     /// Bytes of all, but of those from before the start; a session that is owed nothing takes one larger message, if there is room for
@@ -99,16 +99,16 @@ pub enum Received {
 impl Outbound {
     /// Owes nothing. What it comes to owe is added to `all`, and what it does not owe any more taken away.
     #[must_use]
-    pub fn new(keeps: bool, all: &Arc<AllOwed>) -> Self {
+    pub fn new(keeps: bool, all: &Arc<AllPending>) -> Self {
         Self { keeps, account: Account::new(all.clone()), ..Self::default() }
     }
 
     /// As the file says.
     #[must_use]
-    pub fn restored(rows: Vec<(u64, OwedRow)>, all: &Arc<AllOwed>) -> Self {
+    pub fn restored(rows: Vec<(u64, OwedRow)>, all: &Arc<AllPending>) -> Self {
         let mut outbound = Self::new(true, all);
         for (number, row) in rows {
-            let owed = Owed {
+            let pending = Pending {
                 number,
                 message: Arc::new(row.message.into()),
                 qos: row.qos,
@@ -117,15 +117,15 @@ impl Outbound {
                 in_file: true,
                 is_again: false,
             };
-            outbound.account.add(&owed);
+            outbound.account.add(&pending);
             outbound.last_number = outbound.last_number.max(number);
             if row.packet_id == 0 {
-                outbound.queue.push_back(owed);
+                outbound.queue.push_back(pending);
             } else {
                 let step = if row.released { Step::Release } else { Step::Publish };
                 outbound.last_packet_id = row.packet_id;
                 outbound.flight.push_back(InFlight {
-                    owed,
+                    pending,
                     packet_id: row.packet_id,
                     step,
                     sent: false,
@@ -144,14 +144,14 @@ impl Outbound {
         qos: u8,
         retain: bool,
         ids: &[u32],
-        limits: Limits,
+        limits: QueueLimits,
     ) -> bool {
         if self.receive_max == 0 && qos == 0 {
             // Nobody is there to take it now, and QoS 0 is for now (section 4.3.1).
             return true;
         }
         self.last_number += 1;
-        let owed = Owed {
+        let pending = Pending {
             number: self.last_number,
             message: message.clone(),
             qos,
@@ -162,16 +162,16 @@ impl Outbound {
         };
         let Account { held, again, .. } = self.account;
         let (messages, bytes) = (held.messages - again.messages, held.bytes - again.bytes);
-        let has_room = || self.account.has_room(&owed, limits.all_bytes_max);
+        let has_room = || self.account.has_room(&pending, limits.all_bytes_max);
         let fits = match limits.is_again {
             true => has_room(),
-            false => bytes + owed.size() <= limits.bytes_max || (held.bytes == 0 && has_room()),
+            false => bytes + pending.size() <= limits.bytes_max || (held.bytes == 0 && has_room()),
         };
         if !fits || (qos > 0 && messages >= limits.messages_max) {
             return false;
         }
-        self.account.add(&owed);
-        self.queue.push_back(owed);
+        self.account.add(&pending);
+        self.queue.push_back(pending);
         true
     }
 
@@ -190,15 +190,15 @@ impl Outbound {
         self.has_written();
         let (queue, account) = (&mut self.queue, &mut self.account);
         // A command goes back to the outbox, whose it is.
-        let stays = |owed: &Owed| owed.qos > 0 && owed.message.command.is_none();
-        queue.retain(|owed| stays(owed) || account.settle(owed));
+        let stays = |pending: &Pending| pending.qos > 0 && pending.message.command.is_none();
+        queue.retain(|pending| stays(pending) || account.settle(pending));
         shrink(queue);
     }
 
     /// The connection writes no large message any more.
     fn has_written(&mut self) {
-        if let Some(owed) = self.writing.take() {
-            self.account.settle(&owed);
+        if let Some(pending) = self.writing.take() {
+            self.account.settle(&pending);
         }
     }
 
@@ -207,9 +207,9 @@ impl Outbound {
     pub fn shed(&mut self, bytes_max: usize) -> usize {
         let before = self.queue.len();
         while self.own_bytes() > bytes_max
-            && let Some(owed) = self.queue.pop_back()
+            && let Some(pending) = self.queue.pop_back()
         {
-            self.account.settle(&owed);
+            self.account.settle(&pending);
         }
         shrink(&mut self.queue);
         before - self.queue.len()
@@ -217,16 +217,18 @@ impl Outbound {
 
     /// PUBACK came. Gives the message, if it was waiting for that.
     pub fn acknowledge(&mut self, packet_id: u16) -> Option<Arc<Message>> {
-        self.settle(packet_id, |entry| entry.owed.qos == 1)
+        self.settle(packet_id, |entry| entry.pending.qos == 1)
     }
 
     /// PUBREC came; `is_refused` says with a reason that ends it.
     pub fn receive(&mut self, packet_id: u16, is_refused: bool) -> Received {
         if is_refused {
-            let settled = self.settle(packet_id, |entry| entry.owed.qos == 2 && entry.step == Step::Publish);
+            let settled =
+                self.settle(packet_id, |entry| entry.pending.qos == 2 && entry.step == Step::Publish);
             return if settled.is_some() { Received::Known } else { Received::Unknown };
         }
-        let entry = self.flight.iter_mut().find(|entry| entry.packet_id == packet_id && entry.owed.qos == 2);
+        let entry =
+            self.flight.iter_mut().find(|entry| entry.packet_id == packet_id && entry.pending.qos == 2);
         let Some(entry) = entry else { return Received::Unknown };
         if entry.step == Step::Publish {
             (entry.step, entry.kept) = (Step::Release, Keep::No);
@@ -248,9 +250,9 @@ impl Outbound {
         let at = self.flight.iter().position(|entry| entry.packet_id == packet_id && is_meant(entry))?;
         let entry = self.flight.remove(at)?;
         self.unsent -= usize::from(!entry.sent);
-        self.account.settle(&entry.owed);
+        self.account.settle(&entry.pending);
         shrink(&mut self.flight);
-        Some(entry.owed.message)
+        Some(entry.pending.message)
     }
 
     /// Adds what the file has to be told to `changes`. What is told counts as kept once [`Outbound::saved`] is called.
@@ -263,20 +265,20 @@ impl Outbound {
         }
         for entry in self.flight.iter_mut().filter(|entry| entry.kept == Keep::No) {
             entry.kept = Keep::Saving;
-            entry.owed.in_file = true;
-            let row = entry.owed.row(entry.packet_id, entry.step == Step::Release);
-            changes.push(SessionChange::Owed(client.to_owned(), entry.owed.number, row));
+            entry.pending.in_file = true;
+            let row = entry.pending.row(entry.packet_id, entry.step == Step::Release);
+            changes.push(SessionChange::Owed(client.to_owned(), entry.pending.number, row));
         }
-        for owed in self.queue.iter_mut().filter(|owed| !owed.in_file && owed.qos > 0) {
-            owed.in_file = true;
-            changes.push(SessionChange::Owed(client.to_owned(), owed.number, owed.row(0, false)));
+        for pending in self.queue.iter_mut().filter(|pending| !pending.in_file && pending.qos > 0) {
+            pending.in_file = true;
+            changes.push(SessionChange::Owed(client.to_owned(), pending.number, pending.row(0, false)));
         }
     }
 
     /// Nobody knows what the file says: it is to be told all.
     pub fn forget_file(&mut self) {
         self.account.settled.clear();
-        self.queue.iter_mut().for_each(|owed| owed.in_file = false);
+        self.queue.iter_mut().for_each(|pending| pending.in_file = false);
         self.flight.iter_mut().for_each(|entry| entry.kept = Keep::No);
     }
 
@@ -290,22 +292,23 @@ impl Outbound {
     /// Whether a step of QoS 2 waits for the file.
     #[must_use]
     pub fn waits_for_file(&self) -> bool {
-        let waits = |entry: &InFlight| !entry.sent && entry.owed.qos == 2 && entry.kept != Keep::Yes;
+        let waits = |entry: &InFlight| !entry.sent && entry.pending.qos == 2 && entry.kept != Keep::Yes;
         self.keeps && self.unsent > 0 && self.flight.iter().any(waits)
     }
 
     /// Whether it owes the command with this id.
     #[must_use]
-    pub fn owes_command(&self, topic: &str, id: &str) -> bool {
-        let is_this =
-            |owed: &Owed| owed.message.command.as_deref() == Some(id) && *owed.message.topic == *topic;
-        self.queue.iter().any(is_this) || self.flight.iter().any(|entry| is_this(&entry.owed))
+    pub fn has_command(&self, topic: &str, id: &str) -> bool {
+        let is_this = |pending: &Pending| {
+            pending.message.command.as_deref() == Some(id) && *pending.message.topic == *topic
+        };
+        self.queue.iter().any(is_this) || self.flight.iter().any(|entry| is_this(&entry.pending))
     }
 
     /// The messages that it owes: their sizes have to stay.
     pub fn messages_mut(&mut self) -> impl Iterator<Item = &mut Arc<Message>> {
-        let flight = self.flight.iter_mut().map(|entry| &mut entry.owed.message);
-        self.queue.iter_mut().map(|owed| &mut owed.message).chain(flight)
+        let flight = self.flight.iter_mut().map(|entry| &mut entry.pending.message);
+        self.queue.iter_mut().map(|pending| &mut pending.message).chain(flight)
     }
 
     /// Whether it outlives its connection.
@@ -352,15 +355,15 @@ impl Outbound {
 
     /// Whether a client that is there is owed more than one part in so many of what it may be owed.
     #[must_use]
-    pub fn is_above(&self, part: usize, limits: Limits) -> bool {
+    pub fn is_above(&self, part: usize, limits: QueueLimits) -> bool {
         let Load { messages, bytes } = self.account.held;
         self.is_attached() && (bytes > limits.bytes_max / part || messages > limits.messages_max / part)
     }
 
-    fn take_first(&mut self) -> Option<Owed> {
-        let owed = self.queue.pop_front()?;
+    fn take_first(&mut self) -> Option<Pending> {
+        let pending = self.queue.pop_front()?;
         shrink(&mut self.queue);
-        Some(owed)
+        Some(pending)
     }
 
     fn next_packet_id(&mut self) -> u16 {

@@ -67,40 +67,40 @@ impl Outbound {
             self.write_flight(peer, now_ms, out, out_bytes_max, &mut written);
         }
         while !written.is_cut && self.flight.len() < usize::from(self.receive_max) {
-            let Some(owed) = self.queue.front() else { break };
+            let Some(pending) = self.queue.front() else { break };
             if !out.has_room(out_bytes_max) {
                 written.is_cut = true;
                 break;
             }
-            let expires_in_s = owed.message.expires_in_s(now_ms);
+            let expires_in_s = pending.message.expires_in_s(now_ms);
             let is_over = expires_in_s == Some(0);
-            let is_denied = !may_receive(&owed.message.topic);
-            let Some(owed) = self.take_first() else { break };
+            let is_denied = !may_receive(&pending.message.topic);
+            let Some(pending) = self.take_first() else { break };
             if is_over || is_denied {
                 written.expired += u64::from(is_over);
                 written.denied += u64::from(is_denied && !is_over);
-                self.account.settle(&owed);
+                self.account.settle(&pending);
                 continue;
             }
-            let waits = owed.qos == 2 && self.keeps;
-            let packet_id = if owed.qos > 0 { self.next_packet_id() } else { 0 };
+            let waits = pending.qos == 2 && self.keeps;
+            let packet_id = if pending.qos > 0 { self.next_packet_id() } else { 0 };
             if !waits
-                && !owed.delivery(packet_id, false, expires_in_s).write(
+                && !pending.delivery(packet_id, false, expires_in_s).write(
                     peer.version,
                     peer.packet_bytes_max,
                     out,
                 )
             {
                 written.too_large += 1;
-                self.account.settle(&owed);
+                self.account.settle(&pending);
                 continue;
             }
             written.messages += u64::from(!waits);
             written.waits_for_file |= waits;
-            if owed.qos > 0 {
+            if pending.qos > 0 {
                 self.unsent += usize::from(waits);
                 self.flight.push_back(InFlight {
-                    owed,
+                    pending,
                     packet_id,
                     step: Step::Publish,
                     sent: !waits,
@@ -108,9 +108,9 @@ impl Outbound {
                     kept: Keep::No,
                 });
             } else if out.has_payload() {
-                self.writing = Some(owed);
+                self.writing = Some(pending);
             } else {
-                self.account.settle(&owed);
+                self.account.settle(&pending);
             }
         }
         // Once it is written, what it takes is given back.
@@ -137,7 +137,7 @@ impl Outbound {
             if entry.sent {
                 return true;
             }
-            if entry.owed.qos == 2 && keeps && entry.kept != Keep::Yes {
+            if entry.pending.qos == 2 && keeps && entry.kept != Keep::Yes {
                 // A save that is under way rings when it has ended.
                 written.waits_for_file |= entry.kept == Keep::No;
                 unsent += 1;
@@ -155,15 +155,15 @@ impl Outbound {
             match entry.step {
                 Step::Release => pubrel::put(entry.packet_id, out.buffer()),
                 Step::Publish => {
-                    let expires_in_s = entry.owed.message.expires_in_s(now_ms);
+                    let expires_in_s = entry.pending.message.expires_in_s(now_ms);
                     if expires_in_s == Some(0) && !entry.dup {
                         written.expired += 1;
-                        return account.settle(&entry.owed);
+                        return account.settle(&entry.pending);
                     }
-                    let delivery = entry.owed.delivery(entry.packet_id, entry.dup, expires_in_s);
+                    let delivery = entry.pending.delivery(entry.packet_id, entry.dup, expires_in_s);
                     if !delivery.write(peer.version, peer.packet_bytes_max, out) {
                         written.too_large += 1;
-                        return account.settle(&entry.owed);
+                        return account.settle(&entry.pending);
                     }
                     written.messages += 1;
                     room -= 1;

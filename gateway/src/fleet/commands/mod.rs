@@ -111,7 +111,7 @@ impl Commands {
                     break;
                 }
             }
-            session.ring();
+            session.notify();
         }
     }
 

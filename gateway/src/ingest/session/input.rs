@@ -207,8 +207,9 @@ impl Session {
                 self.note_unrouted(publish.topic);
                 Taken::Dropped
             }
-            Wanted::Passed => {
-                let Routed { copies, reader } = self.broker.pass(Message::of(&record, now.steady_ms));
+            Wanted::Transient => {
+                let Routed { copies, reader } =
+                    self.broker.route_transient(Message::of(&record, now.steady_ms));
                 self.passed_copies += copies;
                 if let Some(reader) = reader {
                     self.hold_up(now, reader);

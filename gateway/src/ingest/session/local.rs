@@ -58,7 +58,7 @@ impl Session {
     /// Gives the save that makes it durable, or the code that refuses it.
     fn subscribe(&mut self, filter: &str, subscription: Subscription) -> Result<Option<u64>, u8> {
         if !subscribe::is_filter(filter, self.settings.topics) {
-            self.broker.tell_refused(&self.client, filter, Bound::Filter);
+            self.broker.report_refused(&self.client, filter, Bound::Filter);
             return Err(FILTER_INVALID);
         }
         if !self.permit.may_subscribe(filter) {
@@ -72,7 +72,7 @@ impl Session {
         match subscribed {
             Subscribed::Yes { save } => Ok(save),
             Subscribed::TooMany(bound) => {
-                self.broker.tell_refused(&self.client, filter, bound);
+                self.broker.report_refused(&self.client, filter, bound);
                 Err(QUOTA_EXCEEDED)
             }
         }
@@ -149,7 +149,7 @@ impl Session {
     #[must_use]
     #[inline]
     pub fn may_deliver(&self) -> bool {
-        self.mailbox.as_ref().is_some_and(|mailbox| mailbox.is_rung())
+        self.mailbox.as_ref().is_some_and(|mailbox| mailbox.is_woken())
             && self.out.has_room(DELIVER_BYTES_MAX)
             && matches!(self.phase, Phase::Open)
     }
@@ -157,7 +157,7 @@ impl Session {
     /// Writes what the client is owed, as much as the output has room for.
     pub fn deliver(&mut self, now: Now) {
         let Some(mailbox) = self.mailbox.as_ref().filter(|_| self.may_deliver()) else { return };
-        mailbox.answer();
+        mailbox.clear_woken();
         if mailbox.is_revoked() {
             return self.fail(now, Fault::Unacknowledged);
         }
@@ -173,7 +173,7 @@ impl Session {
         let written =
             self.broker.write(mailbox, peer, now.steady_ms, &mut self.out, DELIVER_BYTES_MAX, may_receive);
         if written.is_cut {
-            mailbox.ring();
+            mailbox.notify();
         }
         if let Some(topic) = denied.take() {
             self.note_denied(Action::Receive, &topic);
@@ -191,7 +191,7 @@ impl Session {
     /// Resolves when there may be something to deliver; never for a client that does not subscribe. Cancel-safe.
     pub async fn rung(&self) {
         match &self.mailbox {
-            Some(mailbox) if mailbox.is_subscriber() => mailbox.rung().await,
+            Some(mailbox) if mailbox.is_subscriber() => mailbox.woken().await,
             _ => std::future::pending().await,
         }
     }

@@ -22,7 +22,7 @@ use crate::{
 
 /// What HTTP looks at.
 #[derive(Debug)]
-pub(super) struct Inside {
+pub(super) struct GatewayState {
     pub(super) id: String,
     pub(super) data_dir: PathBuf,
     pub(super) started_ms: u64,
@@ -35,7 +35,7 @@ pub(super) struct Inside {
     pub(super) store: Mutex<Option<Store>>,
 }
 
-impl Inside {
+impl GatewayState {
     /// Why the store cannot go on, if so.
     pub(super) fn store_failure(&self) -> Option<String> {
         let reason = self.store.lock().as_ref().and_then(|store| store.status().failure)?;

@@ -57,7 +57,7 @@ impl Broker {
             // Or the next start would take it for connected until then; a will is kept apart from it now.
             let was_connected = row.away_since_ms.is_none() || row.will.is_some();
             let state = State {
-                outbound: Outbound::restored(owed, &self.0.all_owed),
+                outbound: Outbound::restored(owed, &self.0.all_pending),
                 identity: row.identity.as_str().into(),
                 expiry_s: row.expiry_s,
                 // Whoever was connected when the process ended is away since then.
@@ -77,7 +77,7 @@ impl Broker {
                 self.count_subscriber(&mailbox);
             }
             if was_connected {
-                self.soil(&mailbox, false);
+                self.mark_dirty(&mailbox, false);
             }
             sessions.insert(client, mailbox);
         }
@@ -170,7 +170,7 @@ impl Broker {
                 waited
             };
             if waited {
-                mailbox.ring();
+                mailbox.notify();
             }
         }
         self.0.saved.send_replace(save.number);

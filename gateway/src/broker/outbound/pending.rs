@@ -13,7 +13,7 @@ const ENTRY_BYTES: usize = 128;
 
 /// A message that is owed.
 #[derive(Debug)]
-pub(super) struct Owed {
+pub(super) struct Pending {
     pub number: u64,
     pub message: Arc<Message>,
     pub qos: u8,
@@ -36,14 +36,14 @@ pub(super) struct Load {
 
 /// What all sessions are owed, in bytes.
 #[derive(Debug, Default)]
-pub struct AllOwed {
+pub struct AllPending {
     /// In all.
     bytes: AtomicUsize,
     /// How much of it is from before the start, and may have been delivered then.
     again_bytes: AtomicUsize,
 }
 
-impl AllOwed {
+impl AllPending {
     /// In all.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -66,38 +66,38 @@ pub(super) struct Account {
     /// In the file, and owed no more.
     pub settled: Vec<u64>,
     /// What all sessions are owed, this one included.
-    all: Arc<AllOwed>,
+    all: Arc<AllPending>,
 }
 
 impl Account {
-    pub fn new(all: Arc<AllOwed>) -> Self {
+    pub fn new(all: Arc<AllPending>) -> Self {
         Self { held: Load::default(), again: Load::default(), settled: Vec::new(), all }
     }
 
     /// Whether all sessions together would be owed no more than so many bytes with it.
-    pub fn has_room(&self, owed: &Owed, all_bytes_max: usize) -> bool {
-        self.all.bytes() + owed.size() <= all_bytes_max
+    pub fn has_room(&self, pending: &Pending, all_bytes_max: usize) -> bool {
+        self.all.bytes() + pending.size() <= all_bytes_max
     }
 
-    pub fn add(&mut self, owed: &Owed) {
-        self.held.add(owed);
-        self.all.bytes.fetch_add(owed.size(), Ordering::Relaxed);
-        if owed.is_again {
-            self.all.again_bytes.fetch_add(owed.size(), Ordering::Relaxed);
-            self.again.add(owed);
+    pub fn add(&mut self, pending: &Pending) {
+        self.held.add(pending);
+        self.all.bytes.fetch_add(pending.size(), Ordering::Relaxed);
+        if pending.is_again {
+            self.all.again_bytes.fetch_add(pending.size(), Ordering::Relaxed);
+            self.again.add(pending);
         }
     }
 
     /// Owed no more: the file has to be told if it says otherwise. Gives false, for what filters.
-    pub fn settle(&mut self, owed: &Owed) -> bool {
-        self.held.remove(owed);
-        self.all.bytes.fetch_sub(owed.size(), Ordering::Relaxed);
-        if owed.is_again {
-            self.all.again_bytes.fetch_sub(owed.size(), Ordering::Relaxed);
-            self.again.remove(owed);
+    pub fn settle(&mut self, pending: &Pending) -> bool {
+        self.held.remove(pending);
+        self.all.bytes.fetch_sub(pending.size(), Ordering::Relaxed);
+        if pending.is_again {
+            self.all.again_bytes.fetch_sub(pending.size(), Ordering::Relaxed);
+            self.again.remove(pending);
         }
-        if owed.in_file {
-            self.settled.push(owed.number);
+        if pending.in_file {
+            self.settled.push(pending.number);
         }
         false
     }
@@ -111,18 +111,18 @@ impl Drop for Account {
 }
 
 impl Load {
-    fn add(&mut self, owed: &Owed) {
-        self.messages += usize::from(owed.qos > 0);
-        self.bytes += owed.size();
+    fn add(&mut self, pending: &Pending) {
+        self.messages += usize::from(pending.qos > 0);
+        self.bytes += pending.size();
     }
 
-    fn remove(&mut self, owed: &Owed) {
-        self.messages -= usize::from(owed.qos > 0);
-        self.bytes -= owed.size();
+    fn remove(&mut self, pending: &Pending) {
+        self.messages -= usize::from(pending.qos > 0);
+        self.bytes -= pending.size();
     }
 }
 
-impl Owed {
+impl Pending {
     pub fn size(&self) -> usize {
         self.message.size() + ENTRY_BYTES
     }
