@@ -4,7 +4,7 @@
 //! ```text
 //!   in    packet (fixed header) ─┬─▶ publish ─▶ properties        the hot path: read in place, without allocation
 //!                                └─▶ connect, subscribe, pubrel, disconnect      rare: by mqtt-protocol-core
-//!   out   packet (PUBACK and its like), connack, subscribe, disconnect ─▶ output
+//!   out   packet (PUBACK and its like), publish_head, connack, subscribe, disconnect ─▶ output
 //! ```
 //! Reading order: [`version`], [`packet`], [`publish`], [`properties`], [`topics`], [`connect`] with [`level`], [`connack`], [`subscribe`],
 //! [`pubrel`], [`disconnect`], [`fault`] and [`reason`] (what is told to the other end), [`output`]. Limits: those of MQTT, and [`limits`].
@@ -21,6 +21,7 @@ mod parse;
 pub mod password;
 pub mod properties;
 pub mod publish;
+pub mod publish_head;
 pub mod pubrel;
 pub mod reason;
 pub mod subscribe;
