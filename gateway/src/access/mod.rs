@@ -1,12 +1,12 @@
 //! Who may come in, and what they may do there.
 //!
 //! ```text
-//!   users.toml, acl.toml ─▶ Policy ─▶ Access ──authenticate──▶ Admitted (identity, Permit) ─▶ session
-//!                             ▲          └ watch: a changed policy ─▶ review ─▶ a new Permit, or the end
+//!   users.toml, acl.toml ─▶ Policy ─▶ Access ──authenticate──▶ Admitted (identity, Permissions) ─▶ session
+//!                             ▲          └ watch: a changed policy ─▶ review ─▶ new Permissions, or the end
 //!                          reload: whole and right, or the old one stays
 //! ```
 //! Reading order: [`name`] and [`credential`] (who), [`users`] and [`hash`] (known how), `prove` and `failures` (checked how),
-//! [`acl`] and [`permit`] (allowed what), [`policy`] (all of it), [`audit`] (written down), [`mod@edit`] (the users file changed).
+//! [`acl`] and [`permissions`] (allowed what), [`policy`] (all of it), [`audit`] (written down), [`mod@edit`] (the users file changed).
 //!
 //! Without users and rules, a listener that admits anonymous clients lets them do everything: such a listener is on loopback
 //! alone. With rules, anonymous clients have what `who = "anonymous"` says. Crash: nothing is kept here but in the two files.
@@ -23,7 +23,7 @@ pub mod hash;
 mod missing;
 pub mod name;
 pub mod origin;
-pub mod permit;
+pub mod permissions;
 pub mod policy;
 pub mod proof;
 pub(crate) mod prove;
@@ -47,7 +47,7 @@ pub use credential::Credentials;
 pub use edit::{EditError, edit};
 pub use error::LoadError;
 pub use hash::Stored;
-pub use permit::Permit;
+pub use permissions::Permissions;
 pub use policy::{Files, Policy};
 pub use proof::Proof;
 pub use users::{ClientIds, User, Users};
@@ -202,7 +202,7 @@ impl Access {
     }
 
     /// What a client that was let in may do, under the policy of now.
-    pub(crate) fn permit(&self, admitted: &Admitted, client: &str) -> Result<Permit, Refusal> {
+    pub(crate) fn permissions(&self, admitted: &Admitted, client: &str) -> Result<Permissions, Refusal> {
         let policy = self.policy.borrow();
         if admitted.proof == Proof::Password {
             // It may have been replaced while the password was checked, or since.
@@ -218,7 +218,7 @@ impl Access {
         if !may_use(&admitted.identity, admitted.proof, client, &policy) {
             return Err(Refusal::new(Fault::ForeignClientId, Reason::ClientId));
         }
-        Ok(policy.permit(&admitted.identity, admitted.proof, client))
+        Ok(policy.permissions(&admitted.identity, admitted.proof, client))
     }
 
     /// Writes down what a client was denied, and the rule that is missing.

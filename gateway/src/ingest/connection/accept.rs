@@ -21,7 +21,7 @@ use tokio::{
 use super::{Connection, SAVE_TIMEOUT, TAKEOVER_TIMEOUT};
 use crate::{
     access::{
-        Admitted, Claimed, Credentials, Permit, Policy,
+        Admitted, Claimed, Credentials, Permissions, Policy,
         audit::Action,
         refusal::{Reason, Refusal},
     },
@@ -106,8 +106,8 @@ impl<Io: Wire> Connection<Io> {
                 .unwrap_or_else(|| self.shared.registry.assign_id(clock::wall_ms())),
             id => id.into(),
         };
-        let permit = access.permit(&admitted, &client)?;
-        if let Some(will) = connect.will.as_ref().filter(|will| !permit.may_publish(&will.topic)) {
+        let permissions = access.permissions(&admitted, &client)?;
+        if let Some(will) = connect.will.as_ref().filter(|will| !permissions.may_publish(&will.topic)) {
             access.tell_denied(&admitted, &client, Action::Will, &will.topic);
             return Err(Refusal { fault: Fault::NotAuthorized, reason: Reason::Will }.into());
         }
@@ -140,7 +140,7 @@ impl<Io: Wire> Connection<Io> {
             Some(will) => Some(self.shared.bus.place_will(&client, will).ok_or(Fault::Busy)?),
             None => None,
         };
-        self.open(connect, client, permit, &admitted, (seat, will_place)).await?;
+        self.open(connect, client, permissions, &admitted, (seat, will_place)).await?;
         self.admitted = Some(admitted);
         // What changed while it waited for its predecessor.
         self.review();
@@ -165,7 +165,7 @@ impl<Io: Wire> Connection<Io> {
         &mut self,
         connect: Connect,
         client: Arc<str>,
-        permit: Permit,
+        permissions: Permissions,
         admitted: &Admitted,
         seat: (Seat, Option<WillPlace>),
     ) -> Result<(), Fault> {
@@ -184,7 +184,7 @@ impl<Io: Wire> Connection<Io> {
         tracing::debug!(%client, peer = %self.origin.peer, ?version, present, "connected");
         self.shared.settings.access.audit.connected(now.wall_ms, &self.origin, admitted, &client, version);
         self.seat = Some(seat);
-        self.session.set_permit(permit);
+        self.session.set_permissions(permissions);
         let saved = self.session.accept(now, connect, Opening { client, identity, present, mailbox });
         self.place.seated();
         self.shared.meters.connected();
@@ -271,10 +271,10 @@ impl<Io: Wire> Connection<Io> {
     /// Users or rules changed: the client may do something else from now on, or nothing.
     pub(super) fn review(&mut self) {
         let Some(admitted) = &self.admitted else { return };
-        match self.shared.settings.access.permit(admitted, self.session.client()) {
-            Ok(permit) => self.session.set_permit(permit),
+        match self.shared.settings.access.permissions(admitted, self.session.client()) {
+            Ok(permissions) => self.session.set_permissions(permissions),
             Err(_) => {
-                self.session.set_permit(Permit::none());
+                self.session.set_permissions(Permissions::none());
                 self.session.fail(now(), Fault::NotAuthorized);
             }
         }

@@ -97,7 +97,7 @@ impl Session {
             }
             let publish = Publish { topic, properties: walked.forwarded, ..publish };
             if publish.qos == Qos::AtMostOnce || self.arrives(&publish)? {
-                if !self.permit.may_publish(publish.topic) {
+                if !self.permissions.may_publish(publish.topic) {
                     return self.deny(&publish);
                 }
                 self.admit(now, &publish, sink);

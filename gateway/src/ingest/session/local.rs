@@ -62,7 +62,7 @@ impl Session {
             self.bus.tell_refused(&self.client, filter, Bound::Filter);
             return Err(FILTER_INVALID);
         }
-        if !self.permit.may_subscribe(filter) {
+        if !self.permissions.may_subscribe(filter) {
             self.note_denied(Action::Subscribe, filter);
             return Err(NOT_AUTHORIZED);
         }
@@ -166,7 +166,7 @@ impl Session {
         let peer = Peer { version: self.version, packet_bytes_max: self.packet_bytes_max };
         let denied = Cell::new(None);
         let may_receive = |topic: &str| {
-            let may = self.permit.may_receive(topic);
+            let may = self.permissions.may_receive(topic);
             if !may {
                 denied.set(Some(topic.to_owned()));
             }
@@ -186,7 +186,7 @@ impl Session {
     /// The client may do less than before: what it may not subscribe to any more is gone.
     pub(super) fn review_subscriptions(&mut self) {
         if let Some(mailbox) = &self.mailbox {
-            self.bus.unsubscribe_all(mailbox, |filter| !self.permit.may_subscribe(filter));
+            self.bus.unsubscribe_all(mailbox, |filter| !self.permissions.may_subscribe(filter));
         }
     }
 

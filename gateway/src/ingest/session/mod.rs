@@ -40,7 +40,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    access::{Permit, audit::Action},
+    access::{Permissions, audit::Action},
     mqtt::{
         connect::{Connect, Will},
         disconnect,
@@ -129,7 +129,7 @@ pub struct Session {
     blocked_since: Option<Instant>,
     will: Option<Arc<Will>>,
     /// Nothing, until the client is let in.
-    permit: Permit,
+    permissions: Permissions,
     scratch: Vec<u8>,
     counts: Counts,
     news: Vec<News>,
@@ -179,7 +179,7 @@ impl Session {
             patience: Patience::default(),
             blocked_since: None,
             will: None,
-            permit: Permit::none(),
+            permissions: Permissions::none(),
             scratch: Vec::new(),
             counts: Counts::default(),
             news: Vec::new(),
@@ -321,16 +321,16 @@ impl Session {
         self.note_output(now);
     }
 
-    /// From now on the client may do what `permit` says. To be called before [`Session::accept`] the first time.
-    pub fn set_permit(&mut self, permit: Permit) {
-        self.permit = permit;
+    /// From now on the client may do what `permissions` says. To be called before [`Session::accept`] the first time.
+    pub fn set_permissions(&mut self, permissions: Permissions) {
+        self.permissions = permissions;
         self.review_subscriptions();
     }
 
     /// What the client may do.
     #[must_use]
-    pub fn permit(&self) -> &Permit {
-        &self.permit
+    pub fn permissions(&self) -> &Permissions {
+        &self.permissions
     }
 
     /// When [`Session::handle_timeout`] is to be called next.
@@ -382,7 +382,7 @@ impl Session {
                     ending.save = self.bus.drop_will(&self.client, &will);
                 }
                 // It was allowed when it came, and may not be any more.
-                _ if !self.permit.may_publish(&will.topic) => {
+                _ if !self.permissions.may_publish(&will.topic) => {
                     self.note_denied(Action::Will, &will.topic);
                     self.bus.drop_will(&self.client, &will);
                 }

@@ -95,7 +95,7 @@ impl Rig {
         let settings = Settings { inflight_max: 3, routes: routes.into(), ..Settings::default() };
         let settings = Arc::new(settings);
         let mut session = Session::new(settings.clone(), Bus::new(settings), now);
-        session.set_permit(Permit::all());
+        session.set_permissions(Permissions::all());
         Rig { session, list: List::default(), now, appended: 0 }
     }
 

@@ -12,7 +12,7 @@ const SHARE: &str = "$share/";
 
 /// What one client may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permit(Option<Arc<Allowed>>);
+pub struct Permissions(Option<Arc<Allowed>>);
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Allowed {
@@ -20,23 +20,23 @@ struct Allowed {
     subscribe: Vec<Box<str>>,
 }
 
-impl Permit {
+impl Permissions {
     /// Everything is allowed.
     #[must_use]
     pub fn all() -> Self {
-        Permit(None)
+        Permissions(None)
     }
 
     /// Nothing is allowed.
     #[must_use]
     pub fn none() -> Self {
-        Permit(Some(Arc::default()))
+        Permissions(Some(Arc::default()))
     }
 
     /// What these patterns allow: MQTT filters, checked.
     #[must_use]
     pub fn of(publish: Vec<Box<str>>, subscribe: Vec<Box<str>>) -> Self {
-        Permit(Some(Arc::new(Allowed { publish, subscribe })))
+        Permissions(Some(Arc::new(Allowed { publish, subscribe })))
     }
 
     /// Whether a message may be published on `topic`.
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn of_a_shared_subscription_the_filter_inside_counts() {
-        let permit = Permit::of(vec![], vec!["a/#".into()]);
+        let permissions = Permissions::of(vec![], vec!["a/#".into()]);
         for (filter, wanted) in [
             ("$share/g/a/b", true),
             ("$share/g/a/#", true),
@@ -195,19 +195,19 @@ mod tests {
             ("$share", false),
             ("$share/g/", false),
         ] {
-            assert_eq!(permit.may_subscribe(filter), wanted, "{filter}");
+            assert_eq!(permissions.may_subscribe(filter), wanted, "{filter}");
         }
     }
 
     #[test]
     fn all_is_all_and_none_is_none() {
         for (topic, is_own) in [("a", false), ("$SYS/x", true), ("tg/a/e", false), ("tidegate/gap", true)] {
-            assert_eq!(Permit::all().may_publish(topic), !is_own, "{topic}");
-            assert_eq!(Permit::of(vec![topic.into()], vec![]).may_publish(topic), !is_own, "{topic}");
-            assert!(Permit::all().may_receive(topic));
-            assert!(Permit::all().may_subscribe(topic) && Permit::all().may_subscribe("#"));
-            assert!(!Permit::none().may_publish(topic) && !Permit::none().may_receive(topic));
-            assert!(!Permit::none().may_subscribe(topic));
+            assert_eq!(Permissions::all().may_publish(topic), !is_own, "{topic}");
+            assert_eq!(Permissions::of(vec![topic.into()], vec![]).may_publish(topic), !is_own, "{topic}");
+            assert!(Permissions::all().may_receive(topic));
+            assert!(Permissions::all().may_subscribe(topic) && Permissions::all().may_subscribe("#"));
+            assert!(!Permissions::none().may_publish(topic) && !Permissions::none().may_receive(topic));
+            assert!(!Permissions::none().may_subscribe(topic));
         }
     }
 
@@ -230,13 +230,13 @@ mod tests {
             filter in "(\\$share/g/)?(a|\\+|\\$s|)(/(a|\\+|)){0,2}(/#)?",
         ) {
             prop_assume!(patterns.iter().all(|p| topics::check_filter(p).is_ok()));
-            let permit = Permit::of(vec![], patterns.iter().map(|p| p.as_str().into()).collect());
+            let permissions = Permissions::of(vec![], patterns.iter().map(|p| p.as_str().into()).collect());
             let inside = filter.strip_prefix("$share/g/").unwrap_or(&filter);
             prop_assume!(topics::check_filter(inside).is_ok());
             for topic in topics() {
                 let is_allowed = patterns.iter().any(|pattern| takes_slowly(pattern, &topic));
-                prop_assert_eq!(permit.may_receive(&topic), is_allowed);
-                if permit.may_subscribe(&filter) && takes_slowly(inside, &topic) {
+                prop_assert_eq!(permissions.may_receive(&topic), is_allowed);
+                if permissions.may_subscribe(&filter) && takes_slowly(inside, &topic) {
                     prop_assert!(is_allowed, "{} lets {} through", &filter, &topic);
                 }
             }
