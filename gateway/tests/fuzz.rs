@@ -464,7 +464,8 @@ fn read_acl(input: &[u8], random: &mut Random) {
     let Ok(acl) = Acl::parse(&text, Path::new("/nowhere/acl.toml")) else { return };
     let (identity, topic) = text.split_at(text.floor_char_boundary(random.below(40) as usize));
     let permissions = acl.permissions(&Subject { identity, roles: &["viewer".into()], client_id: identity });
-    let _ = (permissions.may_publish(topic), permissions.may_subscribe(topic), permissions.may_receive(topic));
+    let _ =
+        (permissions.may_publish(topic), permissions.may_subscribe(topic), permissions.may_receive(topic));
 }
 
 fn users_files() -> Vec<Vec<u8>> {

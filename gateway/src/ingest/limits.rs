@@ -10,10 +10,10 @@ use crate::{
 
 /// Clients connected at a time, by default: at 10 KB each, 100 MB when all of them are busy with nothing.
 pub const CONNECTIONS_MAX: usize = 10_000;
-/// Connections without a seat, at some KB each, more in a TLS handshake. Attackers beyond this number push each other out and
-/// come again, which fills the kernel's queue: so there are more places than an attacker usually has connections.
+/// Connections whose client is not accepted, at some KB each, more in a TLS handshake. Attackers beyond this number push each other out and
+/// come again, which fills the kernel's queue: so there is room for more than an attacker usually has connections.
 pub const WAITING_MAX: usize = 2048;
-/// Connections whose seat is given up already, or that were pushed out, and that are not closed yet.
+/// Connections whose client is gone already, or that were pushed out, and that are not closed yet.
 pub const CLOSING_MAX: usize = 512;
 /// Longest packet, by default, in bytes: what AWS IoT allows is half of it.
 pub const PACKET_BYTES_MAX: usize = 10 * 1024 * 1024;
@@ -68,5 +68,5 @@ const _: () = assert!(PACKET_BYTES_MAX <= PACKET_BYTES_LIMIT && PACKET_BYTES_LEA
 // What MQTT brings fits into a record.
 const _: () = assert!(NAME_BYTES_MAX == record::NAME_BYTES_MAX);
 const _: () = assert!(mqtt::limits::PROPERTIES_BYTES_MAX == record::PROPERTIES_BYTES_MAX);
-// Even when all clients are connected, those whose password is being checked leave the listener places to refuse others.
+// Even when all clients are connected, those whose password is being checked leave the listener room to refuse others.
 const _: () = assert!(access::hash::RUNNING_MAX + access::prove::WAITING_MAX < WAITING_MAX);

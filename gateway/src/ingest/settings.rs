@@ -21,9 +21,9 @@ use crate::{access::Access, mqtt::topics};
 pub struct Settings {
     /// Clients connected at a time; one more is refused with "server busy".
     pub connections_max: usize,
-    /// Connections at a time that have no seat yet; one more pushes out the oldest. Not 0.
+    /// Connections at a time whose client is not accepted yet; one more pushes out the oldest. Not 0.
     pub waiting_max: usize,
-    /// Connections at a time whose seat is given up and that are not closed yet.
+    /// Connections at a time whose client is gone and that are not closed yet.
     pub closing_max: usize,
     /// Connections accepted per second, all listeners together; above it the accept loops wait, and the kernel's queue holds
     /// those that come. Not 0.

@@ -31,7 +31,7 @@ pub enum Fault {
     /// As many clients as `connections_max` allows. Try again later.
     #[error("as many clients are connected as are allowed")]
     Busy,
-    /// It had no seat yet, and as many waited for one as may. Try again later.
+    /// It was not accepted yet, and as many waited for that as may. Try again later.
     #[error("more connections came than can wait for their CONNECT, and this one had waited longest")]
     PushedOut,
     /// Enhanced authentication is not offered.

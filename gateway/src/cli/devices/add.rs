@@ -131,7 +131,8 @@ fn warn_of_rules(credentials: &Credentials, settings: &config::Settings) {
     let subject = Subject { identity: &credentials.user, roles: &[], client_id: &credentials.client_id };
     let permissions = acl.permissions(&subject);
     let denied = credentials.publish.iter().filter(|topic| !permissions.may_publish(topic));
-    for topic in denied.chain(credentials.subscribe.iter().filter(|topic| !permissions.may_subscribe(topic))) {
+    for topic in denied.chain(credentials.subscribe.iter().filter(|topic| !permissions.may_subscribe(topic)))
+    {
         remark!("warning: the access file does not allow {topic} to {}; add a rule", credentials.device);
     }
 }

@@ -1,7 +1,7 @@
-//! Letting a client in: who it is, which client id, what it may do, and then its seat.
+//! Letting a client in: who it is, which client id, what it may do, and then its slot.
 //!
 //! ```text
-//!   CONNECT ─▶ authenticate ─▶ client id ─▶ permit ─▶ will ─▶ seat (its owner's alone) ─▶ session ─▶ ids forgotten, saved ─▶ CONNACK
+//!   CONNECT ─▶ authenticate ─▶ client id ─▶ permissions ─▶ will ─▶ slot (its owner's alone) ─▶ session ─▶ ids forgotten, saved ─▶ CONNACK
 //! ```
 //! What CONNACK says holds after a crash: a session that begins, or goes on in another way, is saved before, and the packet ids of
 //! one that is over are forgotten. A file that cannot be saved keeps nobody out, and is waited for [`SAVE_TIMEOUT`] at most; a
@@ -29,7 +29,7 @@ use crate::{
     ingest::{
         bus::{Bus, Publication, Resumed, WillPlace},
         connection::{report, socket::Wire},
-        registry::{Entering, Seat},
+        registry::{Entering, SessionSlot},
         session::{End, Opening},
     },
     mqtt::{
@@ -118,20 +118,20 @@ impl<Io: Wire> Connection<Io> {
             peer: self.origin.peer,
             now: now().at,
         };
-        let entered = self.shared.registry.enter(client.clone(), entering, self.kick.clone());
-        let mut seat = entered.map_err(|fault| match fault {
+        let entered = self.shared.registry.enter(client.clone(), entering, self.disconnect.clone());
+        let mut slot = entered.map_err(|fault| match fault {
             Fault::ForeignClientId => Refusal { fault, reason: Reason::SessionOfAnother }.into(),
             other => NotAccepted::Fault(other),
         })?;
-        if let Some(turns) = seat.turns() {
+        if let Some(turns) = slot.turns() {
             report::turns(&client, self.origin.peer, turns);
         }
-        if let Some(predecessor) = seat.predecessor()
+        if let Some(predecessor) = slot.predecessor()
             && timeout(TAKEOVER_TIMEOUT, predecessor.cancelled()).await.is_err()
         {
             tracing::warn!(%client, "the client's last connection does not end: going on beside it");
         }
-        if let Some(fault) = self.kick.cause() {
+        if let Some(fault) = self.disconnect.cause() {
             return Err(fault.into());
         }
         // Another may have come and gone since then.
@@ -140,7 +140,7 @@ impl<Io: Wire> Connection<Io> {
             Some(will) => Some(self.shared.bus.place_will(&client, will).ok_or(Fault::Busy)?),
             None => None,
         };
-        self.open(connect, client, permissions, &admitted, (seat, will_place)).await?;
+        self.open(connect, client, permissions, &admitted, (slot, will_place)).await?;
         self.admitted = Some(admitted);
         // What changed while it waited for its predecessor.
         self.review();
@@ -158,7 +158,7 @@ impl<Io: Wire> Connection<Io> {
     async fn authenticate(&self, connect: &Connect) -> Result<Admitted, NotAccepted> {
         let shown = Credentials { user: connect.user.as_deref(), password: connect.password.as_ref() };
         let authenticated = self.shared.settings.access.authenticate(&self.origin, shown);
-        Ok(self.unless_kicked(authenticated).await??)
+        Ok(self.unless_disconnected(authenticated).await??)
     }
 
     async fn open(
@@ -167,7 +167,7 @@ impl<Io: Wire> Connection<Io> {
         client: Arc<str>,
         permissions: Permissions,
         admitted: &Admitted,
-        seat: (Seat, Option<WillPlace>),
+        slot: (SessionSlot, Option<WillPlace>),
     ) -> Result<(), Fault> {
         self.backpressure.attach(client.clone());
         let (identity, expiry_s) = (admitted.identity.clone(), connect.session_expiry_s);
@@ -183,10 +183,10 @@ impl<Io: Wire> Connection<Io> {
         let (now, version) = (now(), connect.version);
         tracing::debug!(%client, peer = %self.origin.peer, ?version, present, "connected");
         self.shared.settings.access.audit.connected(now.wall_ms, &self.origin, admitted, &client, version);
-        self.seat = Some(seat);
+        self.slot = Some(slot);
         self.session.set_permissions(permissions);
         let saved = self.session.accept(now, connect, Opening { client, identity, present, mailbox });
-        self.place.seated();
+        self.permit.accepted();
         self.shared.meters.connected();
         if let Some(number) = save.max(saved) {
             self.session.set_blocked(clock::now(), true);
@@ -208,12 +208,12 @@ impl<Io: Wire> Connection<Io> {
                 Err(AppendError::Closed) => return Err(Fault::StoreClosed),
                 Err(AppendError::Full | AppendError::StoreFull) => {
                     let room = timeout_at(until.into(), self.backpressure.intake_room());
-                    self.unless_kicked(room).await?.map_err(|_| Fault::Busy)?;
+                    self.unless_disconnected(room).await?.map_err(|_| Fault::Busy)?;
                 }
             }
         };
         let durable = self.durable(committed_at);
-        match self.unless_kicked(timeout_at(until.into(), durable)).await? {
+        match self.unless_disconnected(timeout_at(until.into(), durable)).await? {
             Ok(Some(watermark)) if watermark.committed >= committed_at => Ok(()),
             Ok(_) => Err(Fault::StoreClosed),
             Err(_) => Err(Fault::Busy),
@@ -242,14 +242,14 @@ impl<Io: Wire> Connection<Io> {
                 self.durable(committed_at).await;
             }
         };
-        let _ = self.unless_kicked(timeout(PUBLISH_TIMEOUT, durable)).await;
+        let _ = self.unless_disconnected(timeout(PUBLISH_TIMEOUT, durable)).await;
     }
 
     /// Waits for the save that has the client's session, unless there is a reason not to.
     pub(super) async fn wait_saved(&self, number: u64) {
         let bus = &self.shared.bus;
         let is_over = Bus::saved_until(self.saved.clone(), |saved| saved >= number || bus.cannot_save());
-        let in_time = self.unless_kicked(timeout(SAVE_TIMEOUT, is_over)).await;
+        let in_time = self.unless_disconnected(timeout(SAVE_TIMEOUT, is_over)).await;
         if matches!(in_time, Ok(Err(_))) && self.shared.told.is_new(("unsaved", "sessions")) {
             tracing::warn!(
                 client = %self.session.client(),
@@ -259,11 +259,11 @@ impl<Io: Wire> Connection<Io> {
     }
 
     /// What `wait` gives, unless the connection has to end.
-    async fn unless_kicked<T>(&self, wait: impl Future<Output = T>) -> Result<T, Fault> {
-        let leave = self.kick.token().clone();
+    async fn unless_disconnected<T>(&self, wait: impl Future<Output = T>) -> Result<T, Fault> {
+        let leave = self.disconnect.token().clone();
         tokio::select! {
             biased;
-            () = leave.cancelled() => Err(self.kick.cause().unwrap_or(Fault::Stopping)),
+            () = leave.cancelled() => Err(self.disconnect.cause().unwrap_or(Fault::Stopping)),
             waited = wait => Ok(waited),
         }
     }

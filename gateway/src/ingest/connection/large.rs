@@ -40,7 +40,7 @@ impl Default for LargeRoom {
     }
 }
 
-type Permit = Option<OwnedSemaphorePermit>;
+type Reserved = Option<OwnedSemaphorePermit>;
 
 /// One connection's large packet.
 pub(super) struct Large {
@@ -50,13 +50,13 @@ pub(super) struct Large {
 
 enum State {
     None,
-    Waiting(Pin<Box<dyn Future<Output = Permit> + Send + Sync>>),
+    Waiting(Pin<Box<dyn Future<Output = Reserved> + Send + Sync>>),
     Coming(Coming),
 }
 
 /// A packet that has room.
 struct Coming {
-    _permit: Permit,
+    _permit: Reserved,
     read_bytes: usize,
     /// Once so many are here, there is more time.
     next_bytes: usize,
@@ -65,7 +65,7 @@ struct Coming {
 }
 
 impl State {
-    fn coming(now: Instant, permit: Permit) -> Self {
+    fn coming(now: Instant, permit: Reserved) -> Self {
         let until = Some(now + STALL_MAX);
         Self::Coming(Coming { _permit: permit, read_bytes: 0, next_bytes: STEP_BYTES, until })
     }
@@ -145,7 +145,7 @@ impl Large {
 
 /// Room that was waited for.
 #[derive(Debug)]
-pub(super) struct Entered(Permit);
+pub(super) struct Entered(Reserved);
 
 #[cfg(test)]
 mod tests {

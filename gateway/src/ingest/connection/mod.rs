@@ -4,14 +4,14 @@
 //!            ┌────────── select ──────────┐
 //!   socket ──▶ read ─▶ session ─▶ batch ──┼─ one append ─▶ intake
 //!   socket ◀─ write ◀─ output ◀─ session ◀┼─ watermark (only while something is owed)
-//!            └ kick, room (when full), pause, timer
+//!            └ disconnect, room (when full), pause, timer
 //! ```
 //! Whatever one read held goes into the intake with one append, and whatever the watermark makes due goes out with
 //! one write. A full intake stops the reading and nothing else; for a full store see `backpressure`. A connection that owes
 //! nothing does not look at the watermark, so a commit wakes only those that wait for it. Memory while idle: the read
 //! buffer's 2 KB, the session and the task itself, about 5 KB.
 //!
-//! In the end the will and the session's end are appended, the seat is given up, and the rest of the output is written
+//! In the end the will and the session's end are appended, the slot is given up, and the rest of the output is written
 //! under a time limit. It does not encrypt: it works over anything that reads and writes.
 
 mod accept;
@@ -35,10 +35,10 @@ use tokio::{sync::watch, time::sleep_until};
 
 use super::{
     bus::{Bus, WillPlace},
-    limiter::Place,
+    limiter::Permit,
     limits::{DRAIN_TIMEOUT, UNRELEASED_PER_INFLIGHT},
     metrics::Meters,
-    registry::{Kick, Registry, Seat},
+    registry::{DisconnectHandle, Registry, SessionSlot},
     session::{Now, Session},
     settings::Settings,
 };
@@ -74,16 +74,16 @@ pub(crate) struct Shared {
     pub large: LargeRoom,
 }
 
-/// Serves one client until its connection ends, and gives `place` back. It was there since `since`.
+/// Serves one client until its connection ends, and gives `permit` back. It was there since `since`.
 pub(crate) async fn serve<Io: Wire>(
     io: Io,
     origin: Origin,
     intake: Intake,
     shared: Arc<Shared>,
-    kick: Kick,
-    place: Place,
+    disconnect: DisconnectHandle,
+    permit: Permit,
     since: Now,
-) -> Place {
+) -> Permit {
     let mut connection = Connection {
         socket: Socket { io, unflushed: false },
         input: InputBuffer::new(rate_limit::read_bytes_max(&shared.settings)),
@@ -94,16 +94,16 @@ pub(crate) async fn serve<Io: Wire>(
         held: false,
         active_at: clock::monotonic(),
         is_small: true,
-        seat: None,
-        place,
+        slot: None,
+        permit,
         admitted: None,
-        kick,
+        disconnect,
         origin,
         shared,
     };
     connection.run().await;
     connection.finish().await;
-    connection.place
+    connection.permit
 }
 
 struct Connection<Io> {
@@ -120,17 +120,17 @@ struct Connection<Io> {
     /// Memory was given back since then.
     is_small: bool,
     /// From accepting to the end, with room for the client's will.
-    seat: Option<(Seat, Option<WillPlace>)>,
-    place: Place,
+    slot: Option<(SessionSlot, Option<WillPlace>)>,
+    permit: Permit,
     /// Who the client is, from accepting on.
     admitted: Option<Admitted>,
-    kick: Kick,
+    disconnect: DisconnectHandle,
     origin: Origin,
     shared: Arc<Shared>,
 }
 
 enum Step {
-    Kicked,
+    Disconnect,
     Exchanged(Exchange),
     Committed {
         store_gone: bool,
@@ -148,8 +148,8 @@ enum Step {
 
 impl<Io: Wire> Connection<Io> {
     async fn run(&mut self) {
-        let token = self.kick.token().clone();
-        let mut kicked = pin!(token.cancelled());
+        let token = self.disconnect.token().clone();
+        let mut disconnected = pin!(token.cancelled());
         let mut policy = pin!(next_policy(self.shared.settings.access.changes()));
         let mut drain_until = None;
         let mut timer = Timer { sleep: pin!(sleep_until(clock::monotonic().into())), is_set: false };
@@ -167,7 +167,7 @@ impl<Io: Wire> Connection<Io> {
             let is_timed = timer.set(limits.into_iter().flatten().min());
             let step = tokio::select! {
                 biased;
-                () = &mut kicked, if drain_until.is_none() => Step::Kicked,
+                () = &mut disconnected, if drain_until.is_none() => Step::Disconnect,
                 exchange = self.socket.exchange(&mut self.input, self.session.output(), reads) =>
                     Step::Exchanged(exchange),
                 () = self.session.rung() => Step::Rung,
@@ -183,7 +183,7 @@ impl<Io: Wire> Connection<Io> {
                 () = ready(()), if self.backpressure.is_refusing() => Step::Pause,
             };
             match step {
-                Step::Kicked => {
+                Step::Disconnect => {
                     drain_until = Some(clock::monotonic() + DRAIN_TIMEOUT);
                     self.leave();
                 }
@@ -217,7 +217,7 @@ impl<Io: Wire> Connection<Io> {
     }
 
     fn leave(&mut self) {
-        match self.kick.cause() {
+        match self.disconnect.cause() {
             None | Some(Fault::Stopping) => self.session.handle_stop(now()),
             Some(fault) => self.session.fail(now(), fault),
         }
@@ -327,7 +327,9 @@ impl<Io: Wire> Connection<Io> {
                     }
                     return;
                 }
-                Err(_) => return self.session.fail(now, self.kick.cause().unwrap_or(Fault::StoreClosed)),
+                Err(_) => {
+                    return self.session.fail(now, self.disconnect.cause().unwrap_or(Fault::StoreClosed));
+                }
             }
         }
     }
@@ -373,7 +375,7 @@ mod tests {
     use super::*;
     use crate::{
         access::name::ANONYMOUS,
-        ingest::{limiter::Places, registry::Entering},
+        ingest::{limiter::ConnectionLimiter, registry::Entering},
         store::{Settings as StoreSettings, Store},
     };
     use tokio::{
@@ -405,7 +407,7 @@ mod tests {
             peer: origin().peer,
             now: crate::clock::monotonic(),
         };
-        let seat = registry.enter("c".into(), entering, Kick::new(&shutdown)).unwrap();
+        let slot = registry.enter("c".into(), entering, DisconnectHandle::new(&shutdown)).unwrap();
         let shared = Arc::new(Shared {
             bus: Bus::new(settings.clone()),
             settings,
@@ -416,14 +418,15 @@ mod tests {
         });
 
         let (mut client, door) = duplex(1024);
-        let (kick, places) = (Kick::new(&shutdown), Places::new(&shared.settings));
-        let place = places.enter(origin().peer.ip(), &kick, places.room().await.unwrap()).unwrap();
-        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, kick, place, now()));
+        let (disconnect, limiter) =
+            (DisconnectHandle::new(&shutdown), ConnectionLimiter::new(&shared.settings));
+        let permit = limiter.enter(origin().peer.ip(), &disconnect, limiter.room().await.unwrap()).unwrap();
+        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, disconnect, permit, now()));
         client.write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'c']).await.unwrap();
         let mut connack = [0; 4];
         let early = timeout(Duration::from_millis(100), client.read_exact(&mut connack)).await;
         assert!(early.is_err(), "accepted beside the connection that it takes over");
-        drop(seat);
+        drop(slot);
         timeout(TAKEOVER_TIMEOUT, client.read_exact(&mut connack)).await.unwrap().unwrap();
         assert_eq!(connack, [0x20, 2, 0, 0]);
         drop(client);
@@ -433,7 +436,7 @@ mod tests {
     #[test]
     fn an_idle_connection_fits_in_its_memory() {
         fn size_of_task<F: Future>(
-            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, Place, Now) -> F,
+            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, DisconnectHandle, Permit, Now) -> F,
         ) -> usize {
             size_of::<F>()
         }

@@ -48,20 +48,20 @@ impl fmt::Display for Whom<'_> {
     }
 }
 
-/// A connection from `peer` ended; `had_seat` says that its client was accepted.
+/// A connection from `peer` ended; `was_accepted` says that its client was accepted.
 pub(super) fn end(
     meters: &Meters,
     told: &LogOnce,
     client: &Arc<str>,
     peer: SocketAddr,
-    had_seat: bool,
+    was_accepted: bool,
     end: End,
 ) {
     let End::Fault(fault) = end else {
         tracing::debug!(%client, ?end, "connection ended");
         return;
     };
-    if had_seat {
+    if was_accepted {
         meters.closed(fault);
     } else {
         meters.refused(fault);

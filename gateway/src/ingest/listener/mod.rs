@@ -7,7 +7,7 @@
 //! An address that is not loopback is refused before anything starts if its clients may be nobody.
 //! On a stop nothing more is accepted or read; what is owed is waited for,
 //! [`DRAIN_TIMEOUT`](super::limits::DRAIN_TIMEOUT) at most, and every client is told. Limits: see
-//! `places`; what they do not let in waits in the kernel's queue. A handshake of TLS or WebSocket
+//! `limiter`; what they do not let in waits in the kernel's queue. A handshake of TLS or WebSocket
 //! is made in the connection's task: see [`tls`] and `websocket`.
 
 pub mod settings;
@@ -26,9 +26,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     bus::{self, Bus},
     connection::{Shared, large::LargeRoom, serve},
-    limiter::{Place, Places},
+    limiter::{ConnectionLimiter, Permit},
     metrics::Meters,
-    registry::{Kick, Registry},
+    registry::{DisconnectHandle, Registry},
     settings::Settings,
 };
 use crate::{
@@ -154,7 +154,7 @@ async fn load(address: SocketAddr, protocol: Protocol, settings: TlsSettings) ->
 /// set: a client id is connected once.
 pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: CancellationToken) {
     let intake = store.intake.clone();
-    let places = Places::new(&settings);
+    let limiter = ConnectionLimiter::new(&settings);
     let settings = Arc::new(settings);
     let bus = Bus::new(settings.clone());
     let shared = Arc::new(Shared {
@@ -184,7 +184,7 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
             port,
             intake: intake.clone(),
             shared: shared.clone(),
-            places: places.clone(),
+            limiter: limiter.clone(),
             tasks: tasks.clone(),
         };
         tasks.spawn(door.accept(shutdown.clone()));
@@ -238,7 +238,7 @@ struct Door {
     port: Bound,
     intake: Intake,
     shared: Arc<Shared>,
-    places: Arc<Places>,
+    limiter: Arc<ConnectionLimiter>,
     tasks: TaskTracker,
 }
 
@@ -255,11 +255,11 @@ impl Door {
             };
             match accepted {
                 Ok(None) => {}
-                Ok(Some((stream, origin, kick, place))) => {
+                Ok(Some((stream, origin, disconnect, permit))) => {
                     if std::mem::replace(&mut is_failing, false) {
                         tracing::info!(address = %self.port.address, "accepting connections again");
                     }
-                    self.spawn(stream, origin, kick, place);
+                    self.spawn(stream, origin, disconnect, permit);
                 }
                 Err(cause) => {
                     if !std::mem::replace(&mut is_failing, true) {
@@ -272,7 +272,7 @@ impl Door {
     }
 
     /// Serves a connection in a task of its own.
-    fn spawn(&self, stream: TcpStream, origin: Origin, kick: Kick, place: Place) {
+    fn spawn(&self, stream: TcpStream, origin: Origin, disconnect: DisconnectHandle, permit: Permit) {
         let (intake, shared) = (self.intake.clone(), self.shared.clone());
         match (self.port.tls.clone(), self.port.protocol) {
             (Some(tls), protocol) => {
@@ -282,35 +282,35 @@ impl Door {
                     origin,
                     intake,
                     shared,
-                    kick,
-                    place,
+                    disconnect,
+                    permit,
                 )));
             }
             (None, Protocol::Mqtt) => {
-                drop(self.tasks.spawn(serve(stream, origin, intake, shared, kick, place, now())));
+                drop(self.tasks.spawn(serve(stream, origin, intake, shared, disconnect, permit, now())));
             }
             (None, Protocol::WebSocket) => {
-                drop(self.tasks.spawn(websocket::serve(stream, origin, intake, shared, kick, place)));
+                drop(self.tasks.spawn(websocket::serve(stream, origin, intake, shared, disconnect, permit)));
             }
         }
     }
 
-    /// The next connection, once there is a place for it; `None` if it was closed, as too many come from its address.
+    /// The next connection, once there is a permit for it; `None` if it was closed, as too many come from its address.
     async fn next(
         &self,
         shutdown: &CancellationToken,
-    ) -> io::Result<Option<(TcpStream, Origin, Kick, Place)>> {
-        let permit = self.places.room().await.ok_or(io::ErrorKind::Other)?;
+    ) -> io::Result<Option<(TcpStream, Origin, DisconnectHandle, Permit)>> {
+        let room = self.limiter.room().await.ok_or(io::ErrorKind::Other)?;
         let (stream, peer) = self.port.listener.accept().await?;
-        let kick = Kick::new(shutdown);
-        let Some(place) = self.places.enter(peer.ip(), &kick, permit) else {
+        let disconnect = DisconnectHandle::new(shutdown);
+        let Some(permit) = self.limiter.enter(peer.ip(), &disconnect, room) else {
             self.shared.meters.refused_address();
             if self.shared.told.is_new(("connections per address", peer.ip())) {
                 tracing::warn!(address = %peer.ip(), "too many connections from one address: closed (said once for it)");
             }
             return Ok(None);
         };
-        if let Some(until) = self.places.pace(clock::monotonic()) {
+        if let Some(until) = self.limiter.pace(clock::monotonic()) {
             self.shared.meters.paced();
             sleep_until(until.into()).await;
         }
@@ -318,7 +318,7 @@ impl Door {
         let _ = stream.set_nodelay(true);
         let (listener, anonymous) = (self.port.address, self.port.anonymous);
         let origin = Origin { peer, listener, certified: None, anonymous };
-        Ok(Some((stream, origin, kick, place)))
+        Ok(Some((stream, origin, disconnect, permit)))
     }
 }
 
@@ -329,19 +329,19 @@ async fn serve_tls(
     mut origin: Origin,
     intake: Intake,
     shared: Arc<Shared>,
-    kick: Kick,
-    place: Place,
+    disconnect: DisconnectHandle,
+    permit: Permit,
 ) {
     let Some(Secured { stream, certified, entry }) =
-        tls.secure(stream, &origin, &kick, shared.settings.tls_timeout).await
+        tls.secure(stream, &origin, &disconnect, shared.settings.tls_timeout).await
     else {
         return;
     };
     origin.certified = certified;
     match protocol {
-        Protocol::Mqtt => drop(serve(stream, origin, intake, shared, kick, place, now()).await),
+        Protocol::Mqtt => drop(serve(stream, origin, intake, shared, disconnect, permit, now()).await),
         Protocol::WebSocket => {
-            Box::pin(websocket::serve(stream, origin, intake, shared, kick, place)).await;
+            Box::pin(websocket::serve(stream, origin, intake, shared, disconnect, permit)).await;
         }
     }
     drop(entry);

@@ -24,7 +24,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::Notify;
 
 use super::{certificate, expiry::expiry, failure::Failure};
-use crate::{ingest::registry::Kick, mqtt::fault::Fault};
+use crate::{ingest::registry::DisconnectHandle, mqtt::fault::Fault};
 
 /// How often the clock on the wall is looked at.
 const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ impl Chain {
 pub(super) struct Connection {
     pub identity: Arc<str>,
     pub chain: Chain,
-    pub kick: Kick,
+    pub disconnect: DisconnectHandle,
 }
 
 /// By a number of their own.
@@ -171,7 +171,7 @@ fn next(ends_s: impl Iterator<Item = u64>, now_s: u64) -> Option<u64> {
 /// Tells connections to leave, and the log once for each cause.
 pub(super) fn end(listener: &str, ended: &[(Arc<Connection>, Failure)]) {
     for (connection, _) in ended {
-        connection.kick.leave(Fault::Certificate);
+        connection.disconnect.leave(Fault::Certificate);
     }
     for line in lines(ended.iter().map(|(connection, failure)| (&*connection.identity, failure))) {
         tracing::warn!(%listener, "{line}");
@@ -216,7 +216,11 @@ mod tests {
 
     fn connection(ends_s: &[u64]) -> Arc<Connection> {
         let chain = Chain { own: vec![].into(), between: [].into(), ends_s: ends_s.into() };
-        Arc::new(Connection { identity: "a".into(), chain, kick: Kick::new(&CancellationToken::new()) })
+        Arc::new(Connection {
+            identity: "a".into(),
+            chain,
+            disconnect: DisconnectHandle::new(&CancellationToken::new()),
+        })
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! whether a connected client is revoked is refused: a list that is missing or forged must not end
 //! what is good.
 //!
-//! Limits: the place of a connection is taken before its handshake, so there are no more of these
+//! Limits: a connection's permit is taken before its handshake, so there are no more of these
 //! than of connections. An idle connection has about 9 KB more than a plain one: the library's
 //! state, the client's chain twice and 4 KB to read into. It writes no file and keeps nothing over
 //! a restart. It does not judge what an identity may do.
@@ -51,7 +51,7 @@ use crate::{
     clock,
     ingest::{
         connection::socket::{LINGER, Wire, linger},
-        registry::Kick,
+        registry::DisconnectHandle,
     },
     reload::Reloadable,
     telemetry,
@@ -141,19 +141,19 @@ impl Tls {
         self: &Arc<Self>,
         stream: TcpStream,
         origin: &Origin,
-        kick: &Kick,
+        disconnect: &DisconnectHandle,
         limit: Duration,
     ) -> Option<Secured> {
         let handshake = Box::pin(timeout(limit, self.handshake(stream)));
         let shaken = tokio::select! {
             biased;
-            () = kick.token().cancelled() => return None,
+            () = disconnect.token().cancelled() => return None,
             shaken = handshake => shaken.unwrap_or(Err(Failure::Timeout)),
         };
         let secured = shaken.and_then(|Shaken { stream, chain, loaded, at_ms }| {
             let Some(chain) = chain else { return Ok(Secured { stream, certified: None, entry: None }) };
             let identity = certificate::identity(&chain.own)?;
-            let connection = Connection { identity: identity.clone(), chain, kick: kick.clone() };
+            let connection = Connection { identity: identity.clone(), chain, disconnect: disconnect.clone() };
             let entry = self.enter(connection, &loaded, at_ms)?;
             Ok(Secured { stream, certified: Some(identity), entry: Some(entry) })
         });
@@ -251,7 +251,7 @@ impl Tls {
 
 /// Those whose chains are not good, and why, but for those that were told to leave already.
 fn bad(loaded: &Loaded, connections: Connections, wall_ms: u64) -> Vec<(Arc<Connection>, Failure)> {
-    let stay = connections.into_iter().filter(|(_, connection)| connection.kick.cause().is_none());
+    let stay = connections.into_iter().filter(|(_, connection)| connection.disconnect.cause().is_none());
     let judged = stay.filter_map(|(_, connection)| {
         let failure = loaded.judge(&connection.chain, wall_ms).err()?;
         Some((connection, failure))
