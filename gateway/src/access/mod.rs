@@ -153,7 +153,7 @@ impl Access {
         if *before == policy {
             return;
         }
-        tell_changes(&before, &policy);
+        report_changes(&before, &policy);
         self.policy.send_replace(Arc::new(policy));
     }
 
@@ -222,14 +222,14 @@ impl Access {
     }
 
     /// Writes down what a client was denied, and the rule that is missing.
-    pub(crate) fn tell_denied(&self, admitted: &Admitted, client: &str, action: Action, topic: &str) {
+    pub(crate) fn report_denied(&self, admitted: &Admitted, client: &str, action: Action, topic: &str) {
         let (has_rules, file) = (self.policy.borrow().acl.is_some(), self.files.acl.as_deref());
         let missing = Missing { identity: &admitted.identity, action, topic, has_rules, file };
         self.audit.denied(clock::wall_ms(), admitted, client, action, topic, &missing);
     }
 
     /// Writes down and counts that a client is not let in.
-    pub(crate) fn tell_refused(&self, origin: &Origin, connect: &Claimed<'_>, refusal: Refusal) {
+    pub(crate) fn report_refused(&self, origin: &Origin, connect: &Claimed<'_>, refusal: Refusal) {
         match refusal.reason {
             Reason::Will => {
                 counter!(telemetry::DENIED, "action" => Action::Will.label()).increment(1);
@@ -274,15 +274,15 @@ impl fmt::Debug for Access {
     }
 }
 
-/// Says what a new policy changes. Most names that are told: [`CHANGES_TOLD_MAX`].
-fn tell_changes(before: &Policy, after: &Policy) {
+/// Says what a new policy changes. Most names that are told: [`CHANGES_LOGGED_MAX`].
+fn report_changes(before: &Policy, after: &Policy) {
     let empty = Users::default();
     let (old, new) = (before.users.as_ref().unwrap_or(&empty), after.users.as_ref().unwrap_or(&empty));
     let added = new.iter().filter(|user| old.get(&user.name).is_none()).map(|user| (&user.name, "added"));
     let removed = old.iter().filter(|user| new.get(&user.name).is_none()).map(|user| (&user.name, "removed"));
     let changed = new.iter().filter(|user| old.get(&user.name).is_some_and(|other| other != *user));
     let changes: Vec<_> = added.chain(removed).chain(changed.map(|user| (&user.name, "changed"))).collect();
-    for (user, change) in changes.iter().take(CHANGES_TOLD_MAX) {
+    for (user, change) in changes.iter().take(CHANGES_LOGGED_MAX) {
         tracing::info!(target: TARGET, %user, "user {change}");
     }
     let rules_changed = before.acl != after.acl;
@@ -290,7 +290,7 @@ fn tell_changes(before: &Policy, after: &Policy) {
 }
 
 /// Users whose change is told by name at one reload.
-const CHANGES_TOLD_MAX: usize = 100;
+const CHANGES_LOGGED_MAX: usize = 100;
 
 /// The text of a file that is open, of at most `bytes_max`; `file` stands in the errors.
 fn read(mut opened: &File, file: &Path, bytes_max: u64) -> Result<String, LoadError> {

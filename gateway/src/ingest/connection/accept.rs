@@ -85,7 +85,7 @@ impl<Io: Wire> Connection<Io> {
             Err(NotAccepted::Fault(fault)) => fault,
             Err(NotAccepted::Refusal(refusal)) => {
                 let claimed = Claimed { user: claimed.0.as_deref(), client: &claimed.1 };
-                self.shared.settings.access.tell_refused(&self.origin, &claimed, refusal);
+                self.shared.settings.access.report_refused(&self.origin, &claimed, refusal);
                 refusal.fault
             }
         };
@@ -108,7 +108,7 @@ impl<Io: Wire> Connection<Io> {
         };
         let permissions = access.permissions(&admitted, &client)?;
         if let Some(will) = connect.will.as_ref().filter(|will| !permissions.may_publish(&will.topic)) {
-            access.tell_denied(&admitted, &client, Action::Will, &will.topic);
+            access.report_denied(&admitted, &client, Action::Will, &will.topic);
             return Err(Refusal { fault: Fault::NotAuthorized, reason: Reason::Will }.into());
         }
         self.check_owner(&client, &admitted)?;
@@ -187,7 +187,7 @@ impl<Io: Wire> Connection<Io> {
         self.session.set_permissions(permissions);
         let saved = self.session.accept(now, connect, Opening { client, identity, present, mailbox });
         self.permit.accepted();
-        self.shared.meters.connected();
+        self.shared.metrics.connected();
         if let Some(number) = save.max(saved) {
             self.session.set_blocked(clock::now(), true);
             self.wait_saved(number).await;
@@ -250,7 +250,7 @@ impl<Io: Wire> Connection<Io> {
         let bus = &self.shared.bus;
         let is_over = Bus::saved_until(self.saved.clone(), |saved| saved >= number || bus.cannot_save());
         let in_time = self.unless_disconnected(timeout(SAVE_TIMEOUT, is_over)).await;
-        if matches!(in_time, Ok(Err(_))) && self.shared.told.is_new(("unsaved", "sessions")) {
+        if matches!(in_time, Ok(Err(_))) && self.shared.log_once.is_new(("unsaved", "sessions")) {
             tracing::warn!(
                 client = %self.session.client(),
                 "the sessions are not saved in time: a client is let in whose session a crash would end (said once)"
@@ -281,14 +281,14 @@ impl<Io: Wire> Connection<Io> {
     }
 
     /// The first of its kind that is denied on this connection.
-    pub(super) fn tell_denied(&self, action: Action, topic: &str) {
+    pub(super) fn report_denied(&self, action: Action, topic: &str) {
         if let Some(admitted) = &self.admitted {
-            self.shared.settings.access.tell_denied(admitted, self.session.client(), action, topic);
+            self.shared.settings.access.report_denied(admitted, self.session.client(), action, topic);
         }
     }
 
     /// The audit log's word on the connection's end.
-    pub(super) fn tell_disconnected(&self, end: End) {
+    pub(super) fn report_disconnected(&self, end: End) {
         let Some(admitted) = &self.admitted else { return };
         let cause = match end {
             End::Disconnect { .. } => "the client disconnected".to_owned(),

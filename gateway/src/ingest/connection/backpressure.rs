@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!   append ─▶ taken in ─────────────────────────────────────▶ reads on
-//!      │ intake full, or the store is and the client cannot be told ─▶ Held ─ room ─▶ append again
+//!      │ intake full, or the store is and the client cannot be told ─▶ Blocked ─ room ─▶ append again
 //!      └ store full: refused, the rest is appended ─▶ Refusing ─ nothing more to read ─▶ Pausing ─ room, time ─▶ reads on
 //! ```
 //! A client that is refused is read from until its socket holds nothing more, or for [`STORE_FULL_READ_MAX`]; then reading
 //! pauses. So one that publishes on is slowed down, and what is behind its publishes, such as a PINGREQ, waits for
 //! [`STORE_FULL_PAUSE`] and not for each of them.
 //!
-//! A client above its limits per second (see `quota`) is not read from until its debt is paid. That holds beside all of the
+//! A client above its limits per second (see `rate_limit`) is not read from until its debt is paid. That holds beside all of the
 //! above: while there is any reason not to read, nothing is read, and a keep-alive does not run out.
 //!
 //! Crash story: what is in the batch was not acknowledged. Limits: one batch. It does not wait for anything by itself.
@@ -49,7 +49,7 @@ pub(super) enum Appended {
     /// The store is full, and this was taken out of it: the rest is to be appended.
     Refused(Refusal),
     /// It waits for room.
-    Held { is_store_full: bool },
+    Blocked { is_store_full: bool },
 }
 
 /// What became of the last records of a session.
@@ -77,7 +77,7 @@ enum State {
     /// The batch is empty, or was just filled.
     Open,
     /// The batch waits for room.
-    Held,
+    Blocked,
     /// A batch of this size was refused, and so much was read since.
     Refusing { size: Size, read_bytes: usize },
     /// A batch of this size was refused; nothing is read until there is room for another, or until then.
@@ -156,11 +156,11 @@ impl Backpressure {
                 Ok(Appended::Refused(self.refuse()))
             }
             Err(error @ (AppendError::Full | AppendError::StoreFull)) => {
-                if self.state != State::Held {
-                    self.state = State::Held;
+                if self.state != State::Blocked {
+                    self.state = State::Blocked;
                     self.is_changed = true;
                 }
-                Ok(Appended::Held { is_store_full: error == AppendError::StoreFull })
+                Ok(Appended::Blocked { is_store_full: error == AppendError::StoreFull })
             }
             Err(AppendError::Closed) => {
                 self.state = State::Open;
@@ -185,7 +185,7 @@ impl Backpressure {
                 }
                 Ok(_) => {}
                 Err(AppendError::Full) => {
-                    self.state = State::Held;
+                    self.state = State::Blocked;
                     return Ok(Last::NoRoom);
                 }
                 Err(AppendError::StoreFull) => {
@@ -206,9 +206,9 @@ impl Backpressure {
         refused
     }
 
-    /// The batch is held no longer.
+    /// The batch is no longer blocked.
     fn let_go(&mut self) {
-        if self.state == State::Held {
+        if self.state == State::Blocked {
             self.state = State::Open;
             self.is_changed = true;
         }
@@ -272,7 +272,7 @@ impl Backpressure {
     }
 
     fn waits_for_intake(&self) -> bool {
-        matches!(self.state, State::Held | State::Pausing { .. })
+        matches!(self.state, State::Blocked | State::Pausing { .. })
     }
 
     /// Waits for room in the intake; else for that of a large packet. Cancel-safe.
@@ -290,7 +290,7 @@ impl Backpressure {
         self.intake.room_for(size).await;
     }
 
-    /// There may be room: ends a pause. Gives whether a batch is held, and so to be appended.
+    /// There may be room: ends a pause. Gives whether a batch is blocked, and so to be appended.
     pub fn handle_room(&mut self, now: Instant, room: Room) -> bool {
         match room {
             Room::Large(entered) => {
@@ -300,7 +300,7 @@ impl Backpressure {
             Room::Intake if self.pauses_until().is_some() => self.read_on(),
             Room::Intake => {}
         }
-        self.state == State::Held
+        self.state == State::Blocked
     }
 
     /// The intake itself.

@@ -34,18 +34,18 @@ impl<Io: Wire> Connection<Io> {
     pub(super) async fn finish(&mut self) {
         let Some(end) = self.session.end() else { return };
         report::end(
-            &self.shared.meters,
-            &self.shared.told,
+            &self.shared.metrics,
+            &self.shared.log_once,
             self.session.client(),
             self.origin.peer,
             self.slot.is_some(),
             end,
         );
-        self.tell_disconnected(end);
+        self.report_disconnected(end);
         if let Some(slot) = self.slot.take() {
             let save = self.append_end().await;
             drop(slot);
-            self.shared.meters.disconnected();
+            self.shared.metrics.disconnected();
             if let Some(number) = save.filter(|_| matches!(end, End::Disconnect { .. })) {
                 // The client may take the close for its session's end.
                 self.wait_saved(number).await;

@@ -18,8 +18,8 @@ mod accept;
 mod backpressure;
 pub mod buffer;
 mod ending;
+mod events;
 pub mod large;
-mod news;
 pub mod rate_limit;
 pub(super) mod report;
 pub(super) mod socket;
@@ -37,7 +37,7 @@ use super::{
     bus::{Bus, WillPlace},
     limiter::Permit,
     limits::{DRAIN_TIMEOUT, UNRELEASED_PER_INFLIGHT},
-    metrics::Meters,
+    metrics::Metrics,
     registry::{DisconnectHandle, Registry, SessionSlot},
     session::{Now, Session},
     settings::Settings,
@@ -69,8 +69,8 @@ pub(crate) struct Shared {
     pub settings: Arc<Settings>,
     pub registry: Arc<Registry>,
     pub bus: Bus,
-    pub meters: Meters,
-    pub told: LogOnce,
+    pub metrics: Metrics,
+    pub log_once: LogOnce,
     pub large: LargeRoom,
 }
 
@@ -91,7 +91,7 @@ pub(crate) async fn serve<Io: Wire>(
         watermark: intake.watermark(),
         saved: shared.bus.saved(),
         backpressure: Backpressure::new(intake, Quota::new(&shared.settings), shared.large.clone()),
-        held: false,
+        has_leftover: false,
         active_at: clock::monotonic(),
         is_small: true,
         slot: None,
@@ -114,7 +114,7 @@ struct Connection<Io> {
     watermark: watch::Receiver<Watermark>,
     saved: watch::Receiver<u64>,
     /// The session left input that it may want later.
-    held: bool,
+    has_leftover: bool,
     /// When something was read last.
     active_at: Instant,
     /// Memory was given back since then.
@@ -210,7 +210,7 @@ impl<Io: Wire> Connection<Io> {
                     self.timed(drain_until);
                 }
             }
-            if self.held && self.session.wants_input() {
+            if self.has_leftover && self.session.wants_input() {
                 self.feed(0).await;
             }
         }
@@ -261,26 +261,26 @@ impl<Io: Wire> Connection<Io> {
             }
         }
         self.note_incoming(now);
-        self.held = !self.session.wants_input();
+        self.has_leftover = !self.session.wants_input();
         let publishes = self.report();
         if let Some(limit) = self.backpressure.charge(now.at, publishes, bytes) {
             self.block(now);
-            report::throttled(&self.shared.meters, &self.shared.told, self.session.client(), limit);
+            report::throttled(&self.shared.metrics, &self.shared.log_once, self.session.client(), limit);
         }
     }
 
     /// Counts and tells what happened; gives how many publishes there were.
     fn report(&mut self) -> u64 {
         let counts = self.session.take_counts();
-        self.shared.meters.count(counts);
-        self.tell_news();
+        self.shared.metrics.count(counts);
+        self.report_events();
         counts.publishes
     }
 
     fn has_room(&mut self, now: Now, room: Room) {
-        let is_held = self.backpressure.handle_room(now.at, room);
+        let is_blocked = self.backpressure.handle_room(now.at, room);
         self.block(now);
-        if is_held {
+        if is_blocked {
             self.append(now);
             self.note_incoming(now);
             self.report();
@@ -308,7 +308,7 @@ impl<Io: Wire> Connection<Io> {
         }
         let unreleased_max = usize::from(self.shared.settings.inflight_max) * UNRELEASED_PER_INFLIGHT;
         if !self.backpressure.keeps_within(unreleased_max) {
-            report::unreleased(&self.shared.told, self.session.client(), unreleased_max);
+            report::unreleased(&self.shared.log_once, self.session.client(), unreleased_max);
             self.session.fail(now, Fault::Unreleased);
             return;
         }
@@ -321,7 +321,7 @@ impl<Io: Wire> Connection<Io> {
                     return self.session.handle_watermark(now, *self.watermark.borrow_and_update());
                 }
                 Ok(Appended::Refused(refused)) => self.refused(&refused),
-                Ok(Appended::Held { is_store_full }) => {
+                Ok(Appended::Blocked { is_store_full }) => {
                     if is_store_full {
                         self.session.note_store_full();
                     }
@@ -412,8 +412,8 @@ mod tests {
             bus: Bus::new(settings.clone()),
             settings,
             registry,
-            meters: Meters::default(),
-            told: LogOnce::default(),
+            metrics: Metrics::default(),
+            log_once: LogOnce::default(),
             large: LargeRoom::default(),
         });
 

@@ -27,7 +27,7 @@ use super::{
     bus::{self, Bus},
     connection::{Shared, large::LargeRoom, serve},
     limiter::{ConnectionLimiter, Permit},
-    metrics::Meters,
+    metrics::Metrics,
     registry::{DisconnectHandle, Registry},
     settings::Settings,
 };
@@ -161,8 +161,8 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         registry: Arc::new(Registry::new(settings.connections_max)),
         settings,
         bus: bus.clone(),
-        meters: Meters::new(bus.traffic()),
-        told: LogOnce::default(),
+        metrics: Metrics::new(bus.traffic()),
+        log_once: LogOnce::default(),
         large: LargeRoom::default(),
     });
     let position = bus::restore(&bus, &store).await;
@@ -180,14 +180,14 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         if let Some(tls) = port.tls.clone() {
             tasks.spawn(tls.run(shutdown.clone()));
         }
-        let door = Door {
+        let acceptor = Acceptor {
             port,
             intake: intake.clone(),
             shared: shared.clone(),
             limiter: limiter.clone(),
             tasks: tasks.clone(),
         };
-        tasks.spawn(door.accept(shutdown.clone()));
+        tasks.spawn(acceptor.accept(shutdown.clone()));
     }
     tasks.close();
     tokio::select! {
@@ -234,7 +234,7 @@ impl From<&Store> for Ends {
     }
 }
 
-struct Door {
+struct Acceptor {
     port: Bound,
     intake: Intake,
     shared: Arc<Shared>,
@@ -242,7 +242,7 @@ struct Door {
     tasks: TaskTracker,
 }
 
-impl Door {
+impl Acceptor {
     async fn accept(self, shutdown: CancellationToken) {
         let over = transport(self.port.protocol, self.port.tls.is_some());
         tracing::info!(address = %self.port.address, "listening for MQTT 3.1.1 and 5 over {over}");
@@ -304,14 +304,14 @@ impl Door {
         let (stream, peer) = self.port.listener.accept().await?;
         let disconnect = DisconnectHandle::new(shutdown);
         let Some(permit) = self.limiter.enter(peer.ip(), &disconnect, room) else {
-            self.shared.meters.refused_address();
-            if self.shared.told.is_new(("connections per address", peer.ip())) {
+            self.shared.metrics.refused_address();
+            if self.shared.log_once.is_new(("connections per address", peer.ip())) {
                 tracing::warn!(address = %peer.ip(), "too many connections from one address: closed (said once for it)");
             }
             return Ok(None);
         };
         if let Some(until) = self.limiter.pace(clock::monotonic()) {
-            self.shared.meters.paced();
+            self.shared.metrics.paced();
             sleep_until(until.into()).await;
         }
         // Acknowledgements are small and there is nothing to wait for. A failure only costs time.

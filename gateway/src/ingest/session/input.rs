@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{End, News, Now, Phase, Session, Sink};
+use super::{End, Now, Phase, Session, SessionEvent, Sink};
 use crate::{
     access::audit::Action,
     ingest::{
@@ -41,7 +41,7 @@ enum Taken {
 /// Longest CONNECT, in bytes.
 pub const CONNECT_BYTES_MAX: usize = SMALL_PACKET_BYTES;
 /// Topics without a route that one session tells of.
-const UNROUTED_TOLD_MAX: usize = 64;
+const UNROUTED_LOGGED_MAX: usize = 64;
 
 impl Session {
     /// Takes the packet at the start of `input`, and gives its length; 0 if its end is not there.
@@ -125,8 +125,8 @@ impl Session {
                 Ok(false)
             }
             Arrival::Reused => {
-                if !std::mem::replace(&mut self.told.packet_id_reused, true) {
-                    self.news.push(News::PacketIdReused(publish.packet_id));
+                if !std::mem::replace(&mut self.reported.packet_id_reused, true) {
+                    self.events.push(SessionEvent::PacketIdReused(publish.packet_id));
                 }
                 Ok(true)
             }
@@ -170,8 +170,8 @@ impl Session {
     #[cold]
     pub(super) fn note_denied(&mut self, action: Action, topic: &str) {
         self.counts.denied[action as usize] += 1;
-        if !std::mem::replace(&mut self.told.denied[action as usize], true) {
-            self.news.push(News::Denied(action, topic.to_owned()));
+        if !std::mem::replace(&mut self.reported.denied[action as usize], true) {
+            self.events.push(SessionEvent::Denied(action, topic.to_owned()));
         }
     }
 
@@ -242,8 +242,8 @@ impl Session {
             Malformed::Frame => self.counts.malformed_frames += 1,
             Malformed::Text => {
                 self.counts.malformed_texts += 1;
-                if !std::mem::replace(&mut self.told.no_text, true) {
-                    self.news.push(News::NoText(topic.to_owned()));
+                if !std::mem::replace(&mut self.reported.no_text, true) {
+                    self.events.push(SessionEvent::NoText(topic.to_owned()));
                 }
             }
         }
@@ -254,9 +254,9 @@ impl Session {
         self.counts.unrouted += 1;
         let mut hasher = DefaultHasher::new();
         topic.hash(&mut hasher);
-        let told = &mut self.told.unrouted;
-        if told.len() < UNROUTED_TOLD_MAX && told.insert(hasher.finish()) {
-            self.news.push(News::Unrouted(topic.to_owned()));
+        let reported = &mut self.reported.unrouted;
+        if reported.len() < UNROUTED_LOGGED_MAX && reported.insert(hasher.finish()) {
+            self.events.push(SessionEvent::Unrouted(topic.to_owned()));
         }
     }
 

@@ -53,8 +53,8 @@ use crate::{
 };
 use acks::Acks;
 
-pub use full::HELD_MAX;
-pub use interface::{Counts, End, Ending, News, Sink};
+pub use full::BLOCKED_MAX;
+pub use interface::{Counts, End, Ending, SessionEvent, Sink};
 pub use opening::Opening;
 
 pub use crate::clock::Now;
@@ -132,13 +132,13 @@ pub struct Session {
     permissions: Permissions,
     scratch: Vec<u8>,
     counts: Counts,
-    news: Vec<News>,
-    told: Told,
+    events: Vec<SessionEvent>,
+    reported: Reported,
 }
 
-/// What a session has told of already, so that its news are bounded.
+/// What a session has reported already, so that its events are bounded.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     /// Hashes of topics without a route.
     unrouted: HashSet<u64>,
     packet_id_reused: bool,
@@ -182,8 +182,8 @@ impl Session {
             permissions: Permissions::none(),
             scratch: Vec::new(),
             counts: Counts::default(),
-            news: Vec::new(),
-            told: Told::default(),
+            events: Vec::new(),
+            reported: Reported::default(),
         }
     }
 
@@ -342,7 +342,7 @@ impl Session {
             Phase::Open => self.keep_alive.map(|keep_alive| self.heard + keep_alive),
             _ => None,
         };
-        write.into_iter().chain(read).chain(self.held_until()).chain(self.held_up_until()).min()
+        write.into_iter().chain(read).chain(self.blocked_until()).chain(self.held_up_until()).min()
     }
 
     /// Ends the session if a time limit is over.
@@ -358,7 +358,7 @@ impl Session {
         }
         match self.phase {
             Phase::Fresh => self.fail(now, Fault::ConnectTimeout),
-            Phase::Open if self.held_until().is_some_and(|limit| limit <= now.at) => {
+            Phase::Open if self.blocked_until().is_some_and(|limit| limit <= now.at) => {
                 self.fail(now, Fault::NoRoom);
             }
             Phase::Open if self.wants_input() => self.fail(now, Fault::KeepAlive),
@@ -441,8 +441,8 @@ impl Session {
     }
 
     /// What there is for the log since this was last called.
-    pub fn take_news(&mut self) -> Vec<News> {
-        std::mem::take(&mut self.news)
+    pub fn take_events(&mut self) -> Vec<SessionEvent> {
+        std::mem::take(&mut self.events)
     }
 
     /// Gives back memory that an idle session does not need.
@@ -450,7 +450,7 @@ impl Session {
         self.acks.shrink();
         self.scratch.shrink_to(0);
         self.staged.shrink_to(0);
-        self.news.shrink_to(0);
+        self.events.shrink_to(0);
         self.out.shrink(OUT_BYTES_IDLE);
     }
 

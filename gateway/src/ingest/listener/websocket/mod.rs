@@ -68,7 +68,7 @@ pub(super) async fn serve<Io: Wire>(
         Ok(early) => early,
         Err(refusal) => {
             let why = refusal.is_told().then_some(&refusal as &dyn fmt::Display);
-            report::websocket(&shared.told, &origin, refusal.label(), why);
+            report::websocket(&shared.log_once, &origin, refusal.label(), why);
             return refuse(io, refusal).await;
         }
     };
@@ -84,7 +84,7 @@ pub(super) async fn serve<Io: Wire>(
     )
     .await;
     if let Some(End::Violation(violation)) = stream.ended() {
-        report::websocket(&shared.told, &origin, violation.label(), Some(&violation));
+        report::websocket(&shared.log_once, &origin, violation.label(), Some(&violation));
     }
     if disconnect.cause() != Some(Fault::PushedOut) {
         close(stream).await;
