@@ -1,5 +1,5 @@
-//! The access file: who may publish and subscribe where. It allows and never denies, so the order of its rules is of no
-//! matter, and what no rule allows is denied.
+//! The access file: who may publish and subscribe where. It allows and never denies, so the order
+//! of its rules is of no matter, and what no rule allows is denied.
 //!
 //! ```toml
 //! [[rule]]
@@ -11,9 +11,10 @@
 //! role = "viewer"                    # everybody whose entry in the users file has this role
 //! subscribe = ["#"]
 //! ```
-//! Without a file each identity has what a device needs and nothing else ([`Acl::devices`]); an empty file allows nothing
-//! (CVE-2018-12550). An identity has no wildcard and no slash. A client id may have, and then the patterns with it
-//! in them are left out. Limits: [`FILE_BYTES_MAX`], [`RULES_MAX`], [`PATTERNS_MAX`].
+//! Without a file each identity has what a device needs and nothing else ([`Acl::devices`]); an
+//! empty file allows nothing (CVE-2018-12550). An identity has no wildcard and no slash. A client
+//! id may have, and then the patterns with it in them are left out. Limits: [`FILE_BYTES_MAX`],
+//! [`RULES_MAX`], [`PATTERNS_MAX`].
 
 use std::{path::Path, sync::Arc};
 
@@ -32,7 +33,8 @@ use crate::{mqtt::topics, regular_file};
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Most rules.
 pub const RULES_MAX: usize = 1000;
-/// Most patterns of all rules together: each publish may be compared with all that are for its client.
+/// Most patterns of all rules together: each publish may be compared with all that are for its
+/// client.
 pub const PATTERNS_MAX: usize = 10_000;
 
 const IDENTITY: &str = "{identity}";
@@ -90,7 +92,8 @@ struct TypedRule {
 }
 
 impl Acl {
-    /// What holds without a file: a device publishes its own events, birth, status and replies, and gets its own commands.
+    /// What holds without a file: a device publishes its own events, birth, status and replies, and
+    /// gets its own commands.
     #[must_use]
     pub fn devices() -> Self {
         let leaf = |leaf: &str| format!("tg/{IDENTITY}/{leaf}").into();

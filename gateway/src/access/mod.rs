@@ -5,13 +5,16 @@
 //!                             ▲          └ watch: a changed policy ─▶ review ─▶ new Permissions, or the end
 //!                          reload: whole and right, or the old one stays
 //! ```
-//! Reading order: [`name`] and [`credential`] (who), [`users`] and [`hash`] (known how), `prove` and `failures` (checked how),
-//! [`acl`] and [`permissions`] (allowed what), [`policy`] (all of it), [`audit`] (written down), [`mod@edit`] (the users file changed).
+//! Reading order: [`name`] and [`credential`] (who), [`users`] and [`hash`] (known how), `prove`
+//! and `failures` (checked how), [`acl`] and [`permissions`] (allowed what), [`policy`] (all of
+//! it), [`audit`] (written down), [`mod@edit`] (the users file changed).
 //!
-//! Without users and rules, a listener that admits anonymous clients lets them do everything: such a listener is on loopback
-//! alone. With rules, anonymous clients have what `who = "anonymous"` says. Crash: nothing is kept here but in the two files.
+//! Without users and rules, a listener that admits anonymous clients lets them do everything: such
+//! a listener is on loopback alone. With rules, anonymous clients have what `who = "anonymous"`
+//! says. Crash: nothing is kept here but in the two files.
 //!
-//! What it does not do: certificates, which the TLS handshake checks and [`Origin`] brings; deciding when to reload.
+//! What it does not do: certificates, which the TLS handshake checks and [`Origin`] brings;
+//! deciding when to reload.
 
 pub mod acl;
 pub mod audit;
@@ -162,7 +165,8 @@ impl Access {
         self.policy.subscribe()
     }
 
-    /// Who the client is. Takes up to [`AUTHENTICATION_TIMEOUT`]: the password may have to wait its turn.
+    /// Who the client is. Takes up to [`AUTHENTICATION_TIMEOUT`]: the password may have to wait its
+    /// turn.
     pub(crate) async fn authenticate(
         &self,
         origin: &Origin,
@@ -211,7 +215,8 @@ impl Access {
                 return Err(Refusal::new(Fault::NotAuthorized, Reason::UnknownUser));
             }
         }
-        // Whoever was removed is told so, whatever else lets it in: its certificate, on a connection of its own.
+        // Whoever was removed is told so, whatever else lets it in: its certificate, on a
+        // connection of its own.
         if admitted.is_listed && !policy.has_user(&admitted.identity) {
             return Err(Refusal::new(Fault::NotAuthorized, Reason::UnknownUser));
         }

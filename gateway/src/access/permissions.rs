@@ -1,8 +1,10 @@
-//! What one client may publish on, subscribe to and receive: the access rules, compiled for it when it connects. Pure.
+//! What one client may publish on, subscribe to and receive: the access rules, compiled for it when
+//! it connects. Pure.
 //!
-//! A publish is checked with every event, so that costs a comparison of the topic with a few patterns and no allocation. No rule
-//! opens the topics that are the gateway's own to publish on. A subscription is allowed if one pattern covers the whole filter: every topic
-//! that the filter takes. A pattern that begins with a wildcard covers no topic that begins with `$`, as in MQTT.
+//! A publish is checked with every event, so that costs a comparison of the topic with a few
+//! patterns and no allocation. No rule opens the topics that are the gateway's own to publish on. A
+//! subscription is allowed if one pattern covers the whole filter: every topic that the filter
+//! takes. A pattern that begins with a wildcard covers no topic that begins with `$`, as in MQTT.
 
 use std::sync::Arc;
 
@@ -50,8 +52,8 @@ impl Permissions {
         is_allowed && !topics::is_reserved(topic)
     }
 
-    /// Whether `filter`, which was checked, may be subscribed to: one pattern covers all of it. Of a shared
-    /// subscription, the filter inside counts.
+    /// Whether `filter`, which was checked, may be subscribed to: one pattern covers all of it. Of
+    /// a shared subscription, the filter inside counts.
     #[must_use]
     pub fn may_subscribe(&self, filter: &str) -> bool {
         let Some(inner) = inner(filter) else { return false };
@@ -61,7 +63,8 @@ impl Permissions {
         }
     }
 
-    /// Whether a message on `topic` may be delivered: asked with each one, for rules change while subscriptions stay.
+    /// Whether a message on `topic` may be delivered: asked with each one, for rules change while
+    /// subscriptions stay.
     #[must_use]
     #[inline]
     pub fn may_receive(&self, topic: &str) -> bool {
@@ -77,7 +80,8 @@ fn takes(patterns: &[Box<str>], topic: &str) -> bool {
     patterns.iter().any(|pattern| topics::matches(pattern, topic))
 }
 
-/// The filter in `$share/group/filter`, or the filter itself; `None` for a share without a proper group or filter.
+/// The filter in `$share/group/filter`, or the filter itself; `None` for a share without a proper
+/// group or filter.
 fn inner(filter: &str) -> Option<&str> {
     let Some(shared) = filter.strip_prefix(SHARE) else { return Some(filter).filter(|f| *f != "$share") };
     let (group, inner) = shared.split_once('/')?;
@@ -113,8 +117,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Topics with so many levels at the most are looked at: one more than the filters below have, so that a topic that
-    /// tells two filters apart is among them.
+    /// Topics with so many levels at the most are looked at: one more than the filters below have,
+    /// so that a topic that tells two filters apart is among them.
     const LEVELS_MAX: usize = 5;
 
     /// All topics over a small alphabet, one letter of which stands in no filter.

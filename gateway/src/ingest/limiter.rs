@@ -1,16 +1,20 @@
-//! Limits connections, from accepting to the end: how many, how fast, from where, and how long before their client is accepted.
+//! Limits connections, from accepting to the end: how many, how fast, from where, and how long
+//! before their client is accepted.
 //!
 //! ```text
 //!   kernel's queue ─▶ room ─▶ accept ─▶ address ─▶ pace ─▶ waiting ──CONNECT, accepted──▶ client
 //!     waits for a permit ┘     too many: closed ┘    └ waits   └ full: the oldest that waits is closed
 //! ```
-//! Connections whose client is not accepted (a handshake, no CONNECT yet, a refusal under way) are limited by themselves, to
-//! [`WAITING_MAX`](super::limits::WAITING_MAX). One more pushes out the oldest, so silent connections take nothing from those that speak: at the
-//! default rate a connection has four seconds at least, whatever comes after it.
+//! Connections whose client is not accepted (a handshake, no CONNECT yet, a refusal under way) are
+//! limited by themselves, to [`WAITING_MAX`](super::limits::WAITING_MAX). One more pushes out the
+//! oldest, so silent connections take nothing from those that speak: at the default rate a
+//! connection has four seconds at least, whatever comes after it.
 //!
-//! Limits: `connections_max` clients, `WAITING_MAX` that wait, [`CLOSING_MAX`](super::limits::CLOSING_MAX) that are being closed, fewer where there are few
-//! file descriptors; beyond these the kernel's queue waits. Addresses are counted by IPv4 address and by IPv6 network of 64 bits, which is what one
-//! customer is given. It does not read or write a socket.
+//! Limits: `connections_max` clients, `WAITING_MAX` that wait,
+//! [`CLOSING_MAX`](super::limits::CLOSING_MAX) that are being closed, fewer where there are few
+//! file descriptors; beyond these the kernel's queue waits. Addresses are counted by IPv4 address
+//! and by IPv6 network of 64 bits, which is what one customer is given. It does not read or write a
+//! socket.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
@@ -69,7 +73,8 @@ impl ConnectionLimiter {
         })
     }
 
-    /// Waits for room for one connection more. Cancel-safe. `None` never comes, for the semaphore is not closed.
+    /// Waits for room for one connection more. Cancel-safe. `None` never comes, for the semaphore
+    /// is not closed.
     pub async fn room(&self) -> Option<OwnedSemaphorePermit> {
         self.all.clone().acquire_owned().await.ok()
     }
@@ -79,8 +84,8 @@ impl ConnectionLimiter {
         self.rate.lock().take(now, 1)
     }
 
-    /// A permit for a connection from `address`, which gives way when `disconnect` says so; `None` if there are too many from
-    /// there.
+    /// A permit for a connection from `address`, which gives way when `disconnect` says so; `None`
+    /// if there are too many from there.
     pub fn enter(
         self: &Arc<Self>,
         address: IpAddr,

@@ -1,4 +1,4 @@
-//! The door's metrics, with their handles kept.
+//! The metrics of ingest, with their handles kept.
 //!
 //! Counted in batches: a handle is touched once per socket read, never per event.
 
@@ -9,7 +9,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 use super::{bus::Traffic, connection::rate_limit::Limit, session::Counts};
 use crate::{access::audit::Action, mqtt::fault::Fault, telemetry};
 
-/// Handles of the door's metrics.
+/// Handles of ingest's metrics.
 pub struct Metrics {
     received_events: Counter,
     received_bytes: Counter,

@@ -4,8 +4,9 @@
 //!   enter(id) ──▶ SessionSlot ──drop──▶ gone
 //!      └ the same id again: the first is told to leave, and the second waits for its `gone`
 //! ```
-//! So a client's will is always stored before what it publishes on its next connection. Whose session is kept while its client
-//! is away is not known here but to the bus. Limits: `connections_max` slots. One lock, taken when a client comes and goes.
+//! So a client's will is always stored before what it publishes on its next connection. Whose
+//! session is kept while its client is away is not known here but to the bus. Limits:
+//! `connections_max` slots. One lock, taken when a client comes and goes.
 
 use std::{
     collections::HashMap,
@@ -61,7 +62,8 @@ impl DisconnectHandle {
         DisconnectHandle { token: shutdown.child_token(), why: Arc::default() }
     }
 
-    /// Triggered by the stop, by another connection of the same client, and by those that came later while it waited.
+    /// Triggered by the stop, by another connection of the same client, and by those that came
+    /// later while it waited.
     #[must_use]
     pub fn token(&self) -> &CancellationToken {
         &self.token
@@ -100,7 +102,8 @@ struct Occupant {
     disconnect: DisconnectHandle,
     gone: CancellationToken,
     entered: Entering,
-    /// How many connections in a row have taken the client id from the one before within [`TURN_MAX`].
+    /// How many connections in a row have taken the client id from the one before within
+    /// [`TURN_MAX`].
     turns: u32,
 }
 
@@ -111,10 +114,12 @@ impl Registry {
         Registry { connections_max, state: Mutex::default() }
     }
 
-    /// Gives `client` a slot, and tells the connection that had it to leave: wait for [`SessionSlot::predecessor`].
+    /// Gives `client` a slot, and tells the connection that had it to leave: wait for
+    /// [`SessionSlot::predecessor`].
     ///
     /// # Errors
-    /// [`Fault::Busy`]: all slots are taken. [`Fault::ForeignClientId`]: another identity is connected with the client id.
+    /// [`Fault::Busy`]: all slots are taken. [`Fault::ForeignClientId`]: another identity is
+    /// connected with the client id.
     pub fn enter(
         self: &Arc<Self>,
         client: Arc<str>,
@@ -155,7 +160,8 @@ impl Registry {
         self.state.lock().slots.len()
     }
 
-    /// A client id for a client that came without one. `wall_ms` sets this process apart from those before.
+    /// A client id for a client that came without one. `wall_ms` sets this process apart from those
+    /// before.
     #[must_use]
     pub fn assign_id(&self, wall_ms: u64) -> Arc<str> {
         let mut state = self.state.lock();
@@ -164,7 +170,8 @@ impl Registry {
     }
 }
 
-/// A client's slot while it is connected. Dropped: the client is gone, and the next connection of its id goes on.
+/// A client's slot while it is connected. Dropped: the client is gone, and the next connection of
+/// its id goes on.
 #[derive(Debug)]
 pub struct SessionSlot {
     registry: Arc<Registry>,

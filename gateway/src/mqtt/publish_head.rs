@@ -1,4 +1,5 @@
-//! The head of a PUBLISH that goes out: everything but its properties and its payload, which whoever sends it puts behind.
+//! The head of a PUBLISH that goes out: everything but its properties and its payload, which
+//! whoever sends it puts behind.
 //!
 //! Limits: [`REMAINING_BYTES_MAX`]; who writes has asked [`PublishHead::packet_bytes`] before.
 

@@ -1,4 +1,5 @@
-//! PUBREL from a client, read by the codec of `mqtt-protocol-core`: the client gives a packet id of QoS 2 free.
+//! PUBREL from a client, read by the codec of `mqtt-protocol-core`: the client gives a packet id of
+//! QoS 2 free.
 
 use mqtt_protocol_core::mqtt::packet::{v3_1_1, v5_0};
 

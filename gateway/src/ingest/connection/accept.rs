@@ -3,13 +3,14 @@
 //! ```text
 //!   CONNECT ─▶ authenticate ─▶ client id ─▶ permissions ─▶ will ─▶ slot (its owner's alone) ─▶ session ─▶ ids forgotten, saved ─▶ CONNACK
 //! ```
-//! What CONNACK says holds after a crash: a session that begins, or goes on in another way, is saved before, and the packet ids of
-//! one that is over are forgotten. A file that cannot be saved keeps nobody out, and is waited for [`SAVE_TIMEOUT`] at most; a
-//! store that cannot forget does, for those few whose next message it might take for a copy, as it could not store that either.
-//! Nothing of another client's session is touched before the client has shown who it is. Later on the same questions are
-//! asked again whenever users or rules change: a client that would not be let in any more is closed, and its will is
-//! published only if it still may be. Limits: see [`AUTHENTICATION_TIMEOUT`](crate::access::AUTHENTICATION_TIMEOUT); a stop
-//! does not wait for it.
+//! What CONNACK says holds after a crash: a session that begins, or goes on in another way, is
+//! saved before, and the packet ids of one that is over are forgotten. A file that cannot be saved
+//! keeps nobody out, and is waited for [`SAVE_TIMEOUT`] at most; a store that cannot forget does,
+//! for those few whose next message it might take for a copy, as it could not store that either.
+//! Nothing of another client's session is touched before the client has shown who it is. Later on
+//! the same questions are asked again whenever users or rules change: a client that would not be
+//! let in any more is closed, and its will is published only if it still may be. Limits: see
+//! [`AUTHENTICATION_TIMEOUT`](crate::access::AUTHENTICATION_TIMEOUT); a stop does not wait for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -68,7 +69,7 @@ impl From<Refusal> for NotAccepted {
 /// Waits until the policy is replaced, and gives the receiver back for the next time.
 pub(super) async fn next_policy(mut changes: watch::Receiver<Arc<Policy>>) -> watch::Receiver<Arc<Policy>> {
     if changes.changed().await.is_err() {
-        // The door's own handle is the sender, and the connection holds it.
+        // The sender is in `Access`, which the connection holds.
         std::future::pending::<()>().await;
     }
     changes
@@ -196,7 +197,8 @@ impl<Io: Wire> Connection<Io> {
         Ok(())
     }
 
-    /// The session that the client had is over: its packet ids are free, durably, when this returns.
+    /// The session that the client had is over: its packet ids are free, durably, when this
+    /// returns.
     async fn forget_packet_ids(&mut self, client: &Arc<str>) -> Result<(), Fault> {
         if self.backpressure.has_pending(client) {
             self.shared.bus.end_packet_ids(client);
@@ -231,8 +233,8 @@ impl<Io: Wire> Connection<Io> {
         durable.await.ok().map(|watermark| *watermark)
     }
 
-    /// Waits until a will that the client left is durable in the log, if its time has come: with CONNACK the file forgets it. A log that
-    /// takes nothing keeps nobody out.
+    /// Waits until a will that the client left is durable in the log, if its time has come: with
+    /// CONNACK the file forgets it. A log that takes nothing keeps nobody out.
     async fn wait_published(&self, client: &str) {
         let bus = &self.shared.bus;
         let publication = || bus.will_publication(client, clock::steady_ms());

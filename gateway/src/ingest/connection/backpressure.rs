@@ -5,14 +5,17 @@
 //!      │ intake full, or the store is and the client cannot be told ─▶ Blocked ─ room ─▶ append again
 //!      └ store full: refused, the rest is appended ─▶ Refusing ─ nothing more to read ─▶ Pausing ─ room, time ─▶ reads on
 //! ```
-//! A client that is refused is read from until its socket holds nothing more, or for [`STORE_FULL_READ_MAX`]; then reading
-//! pauses. So one that publishes on is slowed down, and what is behind its publishes, such as a PINGREQ, waits for
-//! [`STORE_FULL_PAUSE`] and not for each of them.
+//! A client that is refused is read from until its socket holds nothing more, or for
+//! [`STORE_FULL_READ_MAX`]; then reading pauses. So one that publishes on is slowed down, and what
+//! is behind its publishes, such as a PINGREQ, waits for [`STORE_FULL_PAUSE`] and not for each of
+//! them.
 //!
-//! A client above its limits per second (see `rate_limit`) is not read from until its debt is paid. That holds beside all of the
-//! above: while there is any reason not to read, nothing is read, and a keep-alive does not run out.
+//! A client above its limits per second (see `rate_limit`) is not read from until its debt is paid.
+//! That holds beside all of the above: while there is any reason not to read, nothing is read, and
+//! a keep-alive does not run out.
 //!
-//! Crash story: what is in the batch was not acknowledged. Limits: one batch. It does not wait for anything by itself.
+//! Crash story: what is in the batch was not acknowledged. Limits: one batch. It does not wait for
+//! anything by itself.
 
 use std::{mem::take, sync::Arc, time::Instant};
 
@@ -37,7 +40,8 @@ pub(super) struct Backpressure {
     /// The client is above its limits.
     throttled_until: Option<Instant>,
     large: Large,
-    /// Whether it is to be read from may have changed since [`Backpressure::take_blocked`] was asked.
+    /// Whether it is to be read from may have changed since [`Backpressure::take_blocked`] was
+    /// asked.
     is_changed: bool,
 }
 
@@ -80,7 +84,8 @@ enum State {
     Blocked,
     /// A batch of this size was refused, and so much was read since.
     Refusing { size: Size, read_bytes: usize },
-    /// A batch of this size was refused; nothing is read until there is room for another, or until then.
+    /// A batch of this size was refused; nothing is read until there is room for another, or until
+    /// then.
     Pausing { size: Size, until: Instant },
 }
 
@@ -103,8 +108,8 @@ impl Backpressure {
         self.attached = Some(self.intake.attach(client));
     }
 
-    /// Takes all out of the batch if its client would not keep to `unreleased_max` QoS 2 publishes that it did not release: nothing of it
-    /// was acknowledged. Whether it does keep to it.
+    /// Takes all out of the batch if its client would not keep to `unreleased_max` QoS 2 publishes
+    /// that it did not release: nothing of it was acknowledged. Whether it does keep to it.
     pub fn keeps_within(&mut self, unreleased_max: usize) -> bool {
         let keeps = self.intake.keeps_within(&self.batch, unreleased_max);
         if !keeps {
@@ -113,13 +118,15 @@ impl Backpressure {
         keeps
     }
 
-    /// Whether there is a reason not to read, if that may have changed since this was asked last: the session has to know.
+    /// Whether there is a reason not to read, if that may have changed since this was asked last:
+    /// the session has to know.
     #[inline]
     pub fn take_blocked(&mut self) -> Option<bool> {
         take(&mut self.is_changed).then(|| self.throttled_until.is_some() || self.waits_for_room())
     }
 
-    /// So much came from the client: gives the limit that it is above, if nothing is read for a while.
+    /// So much came from the client: gives the limit that it is above, if nothing is read for a
+    /// while.
     #[inline]
     pub fn charge(&mut self, now: Instant, publishes: u64, bytes: usize) -> Option<Limit> {
         let (until, limit) = self.quota.as_mut()?.take(now, publishes, bytes as u64)?;
@@ -128,8 +135,9 @@ impl Backpressure {
         Some(limit)
     }
 
-    /// What was read is with the session, and the packet behind it has so many bytes in all, as far as is known, `read_bytes` of which
-    /// are here: a large one has room of its own, which is given back once all is in the intake.
+    /// What was read is with the session, and the packet behind it has so many bytes in all, as far
+    /// as is known, `read_bytes` of which are here: a large one has room of its own, which is given
+    /// back once all is in the intake.
     #[inline]
     pub fn note_incoming(&mut self, now: Instant, bytes: usize, read_bytes: usize) {
         if !self.batch.is_empty() {
@@ -139,8 +147,8 @@ impl Backpressure {
         self.is_changed |= self.large.is_waiting();
     }
 
-    /// Appends the batch, or what of it is not refused: to be called again after a refusal. Only a client that can be told is
-    /// refused.
+    /// Appends the batch, or what of it is not refused: to be called again after a refusal. Only a
+    /// client that can be told is refused.
     ///
     /// # Errors
     /// The store is closed: the batch is gone.
@@ -170,8 +178,8 @@ impl Backpressure {
         }
     }
 
-    /// Appends the last records of an ended session, and gives what became of them. A full store gets the steps of QoS 2 alone, and
-    /// `on_refused` the rest.
+    /// Appends the last records of an ended session, and gives what became of them. A full store
+    /// gets the steps of QoS 2 alone, and `on_refused` the rest.
     ///
     /// # Errors
     /// The store is closed.

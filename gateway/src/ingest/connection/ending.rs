@@ -1,5 +1,5 @@
-//! The end of a connection: the will and the session's end are appended, the slot is given up, and the rest of the output is written
-//! under a time limit.
+//! The end of a connection: the will and the session's end are appended, the slot is given up, and
+//! the rest of the output is written under a time limit.
 
 use std::time::Duration;
 

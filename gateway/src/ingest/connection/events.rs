@@ -1,5 +1,5 @@
-//! What a session has noticed goes into the log: each thing once for each client or topic, whatever a client
-//! does.
+//! What a session has noticed goes into the log: each thing once for each client or topic, whatever
+//! a client does.
 //!
 //! Limits: those of [`LogOnce`](crate::telemetry::repeats::LogOnce).
 

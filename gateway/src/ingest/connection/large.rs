@@ -1,13 +1,14 @@
-//! Room for packets that are large: there is some for all clients together, taken for a whole packet once its header says how long it
-//! is, and waited for in the order of their coming.
+//! Room for packets that are large: there is some for all clients together, taken for a whole
+//! packet once its header says how long it is, and waited for in the order of their coming.
 //!
 //! ```text
 //!   header ─▶ up to SMALL_PACKET_BYTES ─────────────────────────────────▶ read
 //!          └▶ longer ─▶ Waiting, nothing is read ─▶ Coming, read ─▶ whole, in the intake: the room is given back
 //!                                                     └ no more of it for STALL_MAX: the connection ends
 //! ```
-//! Who sends small packets never waits here. Limits: [`LARGE_ROOM_BYTES`], and of a packet that has room [`STEP_BYTES`] more in each
-//! [`STALL_MAX`]: who sends the rest of it too slowly keeps others from the room.
+//! Who sends small packets never waits here. Limits: [`LARGE_ROOM_BYTES`], and of a packet that has
+//! room [`STEP_BYTES`] more in each [`STALL_MAX`]: who sends the rest of it too slowly keeps others
+//! from the room.
 
 use std::{
     pin::Pin,
@@ -19,7 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::mqtt::limits::SMALL_PACKET_BYTES;
 
-/// Bytes of all packets beyond [`SMALL_PACKET_BYTES`] that are being read, and of those whose record waits for the intake.
+/// Bytes of all packets beyond [`SMALL_PACKET_BYTES`] that are being read, and of those whose
+/// record waits for the intake.
 pub const LARGE_ROOM_BYTES: usize = 16 * 1024 * 1024;
 /// Longest wait for more of a large packet.
 pub const STALL_MAX: Duration = Duration::from_secs(10);
@@ -76,8 +78,8 @@ impl Large {
         Self { room, state: State::None }
     }
 
-    /// The packet that is being read has `bytes` in all, as far as is known, and `read_bytes` of it are here; 0 between packets, once
-    /// all is in the intake.
+    /// The packet that is being read has `bytes` in all, as far as is known, and `read_bytes` of it
+    /// are here; 0 between packets, once all is in the intake.
     #[inline]
     pub fn note(&mut self, now: Instant, bytes: usize, read_bytes: usize) {
         match (&mut self.state, bytes > SMALL_PACKET_BYTES) {
@@ -166,7 +168,8 @@ mod tests {
         all[3].note(now, SMALL_PACKET_BYTES, 0);
         assert!(!all[3].is_waiting() && all[3].due().is_none());
 
-        // The first in the queue keeps its place although it looked away, and though a shorter one comes.
+        // The first in the queue keeps its place although it looked away, and though a shorter one
+        // comes.
         let again = tokio::time::timeout(Duration::from_millis(1), all[2].entered()).await;
         assert!(again.is_err());
         all[3].note(now, SMALL_PACKET_BYTES + 1, 0);

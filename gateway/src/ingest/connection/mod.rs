@@ -6,13 +6,15 @@
 //!   socket ◀─ write ◀─ output ◀─ session ◀┼─ watermark (only while something is owed)
 //!            └ disconnect, room (when full), pause, timer
 //! ```
-//! Whatever one read held goes into the intake with one append, and whatever the watermark makes due goes out with
-//! one write. A full intake stops the reading and nothing else; for a full store see `backpressure`. A connection that owes
-//! nothing does not look at the watermark, so a commit wakes only those that wait for it. Memory while idle: the read
-//! buffer's 2 KB, the session and the task itself, about 5 KB.
+//! Whatever one read held goes into the intake with one append, and whatever the watermark makes
+//! due goes out with one write. A full intake stops the reading and nothing else; for a full store
+//! see `backpressure`. A connection that owes nothing does not look at the watermark, so a commit
+//! wakes only those that wait for it. Memory while idle: the read buffer's 2 KB, the session and
+//! the task itself, about 5 KB.
 //!
-//! In the end the will and the session's end are appended, the slot is given up, and the rest of the output is written
-//! under a time limit. It does not encrypt: it works over anything that reads and writes.
+//! In the end the will and the session's end are appended, the slot is given up, and the rest of
+//! the output is written under a time limit. It does not encrypt: it works over anything that reads
+//! and writes.
 
 mod accept;
 mod backpressure;
@@ -61,7 +63,8 @@ use socket::{Exchange, Socket, Timer, Wire};
 const IDLE_AFTER: Duration = Duration::from_secs(5);
 /// Longest wait for the connection that had the client id before.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for a save that a client has to be told after: sessions that cannot be saved keep nobody out.
+/// Longest wait for a save that a client has to be told after: sessions that cannot be saved keep
+/// nobody out.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What all connections share.
@@ -74,7 +77,8 @@ pub(crate) struct Shared {
     pub large: LargeRoom,
 }
 
-/// Serves one client until its connection ends, and gives `permit` back. It was there since `since`.
+/// Serves one client until its connection ends, and gives `permit` back. It was there since
+/// `since`.
 pub(crate) async fn serve<Io: Wire>(
     io: Io,
     origin: Origin,
@@ -179,7 +183,8 @@ impl<Io: Wire> Connection<Io> {
                 changes = &mut policy => Step::Policy(changes),
                 room = self.backpressure.room(), if self.backpressure.waits_for_room() => Step::Room(room),
                 () = timer.sleep.as_mut(), if is_timed => Step::Timer,
-                // The branches are asked in this order, so the socket has nothing to read and takes no more output.
+                // The branches are asked in this order, so the socket has nothing to read and takes
+                // no more output.
                 () = ready(()), if self.backpressure.is_refusing() => Step::Pause,
             };
             match step {
@@ -244,7 +249,8 @@ impl<Io: Wire> Connection<Io> {
         }
     }
 
-    /// Gives the session what was read, `bytes` of it just now, and the store what the session makes of it.
+    /// Gives the session what was read, `bytes` of it just now, and the store what the session
+    /// makes of it.
     async fn feed(&mut self, bytes: usize) {
         let mut now = now();
         loop {
@@ -417,11 +423,11 @@ mod tests {
             large: LargeRoom::default(),
         });
 
-        let (mut client, door) = duplex(1024);
+        let (mut client, server) = duplex(1024);
         let (disconnect, limiter) =
             (DisconnectHandle::new(&shutdown), ConnectionLimiter::new(&shared.settings));
         let permit = limiter.enter(origin().peer.ip(), &disconnect, limiter.room().await.unwrap()).unwrap();
-        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, disconnect, permit, now()));
+        let task = tokio::spawn(serve(server, origin(), store.intake(), shared, disconnect, permit, now()));
         client.write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'c']).await.unwrap();
         let mut connack = [0; 4];
         let early = timeout(Duration::from_millis(100), client.read_exact(&mut connack)).await;

@@ -1,5 +1,6 @@
-//! What the log and the metrics are told of a connection's end and of its limits: each thing once for each client, or for the
-//! address of one that was not let in, or the first time and whenever there are twice as many: one of them can cause any number.
+//! What the log and the metrics are told of a connection's end and of its limits: each thing once
+//! for each client, or for the address of one that was not let in, or the first time and whenever
+//! there are twice as many: one of them can cause any number.
 
 use std::{
     fmt,
@@ -23,7 +24,8 @@ use crate::{
     telemetry::{self, repeats::LogOnce},
 };
 
-/// Of whom something is told once: a client by its id, and one that has not said it, or was not let in, by its address.
+/// Of whom something is told once: a client by its id, and one that has not said it, or was not let
+/// in, by its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Whom<'a> {
     Client(&'a str),
@@ -115,8 +117,8 @@ pub(crate) fn websocket(
     }
 }
 
-/// Connections of one client id take it from each other in quick turns: two clients have the same, or one does not wait for an
-/// answer.
+/// Connections of one client id take it from each other in quick turns: two clients have the same,
+/// or one does not wait for an answer.
 pub(super) fn turns(client: &Arc<str>, peer: SocketAddr, turns: Turns) {
     let Turns { before, count } = turns;
     tracing::warn!(

@@ -44,8 +44,9 @@ pub use tls::{ClientCert, TlsSettings};
 use settings::{OPEN_TO_PAGES, transport};
 use tls::{Secured, Tls, TlsError};
 
-/// Connections that the kernel keeps for the accept loop, if its own limit (`net.core.somaxconn`) allows: as many as come in
-/// some seconds after a power cut, for one that finds no place there tries again after a second or more.
+/// Connections that the kernel keeps for the accept loop, if its own limit (`net.core.somaxconn`)
+/// allows: as many as come in some seconds after a power cut, for one that finds no place there
+/// tries again after a second or more.
 const BACKLOG: u32 = 4096;
 /// Pause after accepting failed.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
@@ -150,8 +151,8 @@ async fn load(address: SocketAddr, protocol: Protocol, settings: TlsSettings) ->
     }
 }
 
-/// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of all ports are one
-/// set: a client id is connected once.
+/// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of
+/// all ports are one set: a client id is connected once.
 pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: CancellationToken) {
     let intake = store.intake.clone();
     let limiter = ConnectionLimiter::new(&settings);
@@ -166,13 +167,14 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
         large: LargeRoom::default(),
     });
     let position = bus::restore(&bus, &store).await;
-    // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
+    // Subscribers get what is there until the last connection has ended, and what is owed is saved
+    // then.
     let bus_shutdown = CancellationToken::new();
     let mut distributing = tokio::spawn(bus::run(bus.clone(), store, position, bus_shutdown.clone()));
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = bus.opened() => {}
-        // Without it a door would serve half of what it says.
+        // Without it the listeners would serve half of what they say.
         ended = &mut distributing => return resume(ended),
     }
     let tasks = TaskTracker::new();
@@ -210,7 +212,7 @@ fn resume(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// The store's ends that the door needs.
+/// The store's ends that ingest needs.
 #[derive(Debug, Clone)]
 pub struct Ends {
     /// The way in.
@@ -295,7 +297,8 @@ impl Acceptor {
         }
     }
 
-    /// The next connection, once there is a permit for it; `None` if it was closed, as too many come from its address.
+    /// The next connection, once there is a permit for it; `None` if it was closed, as too many
+    /// come from its address.
     async fn next(
         &self,
         shutdown: &CancellationToken,

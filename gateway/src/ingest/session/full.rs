@@ -5,10 +5,11 @@
 //!   MQTT 5           the batch is blocked    refused with 0x97, then a pause
 //!   MQTT 3.1.1       the batch is blocked    the batch is blocked: there is no way to refuse
 //! ```
-//! While a batch is blocked nothing is read, so PINGREQ is not answered and a keep-alive does not run out. A client with a
-//! keep-alive ends such a connection by itself. One without, or one that is gone, would stay for as long as there is no
-//! room, so after [`BLOCKED_MAX`] the session ends. Nothing is lost by that: what is blocked was not acknowledged, and the steps of
-//! QoS 2 in it are kept.
+//! While a batch is blocked nothing is read, so PINGREQ is not answered and a keep-alive does not
+//! run out. A client with a keep-alive ends such a connection by itself. One without, or one that
+//! is gone, would stay for as long as there is no room, so after [`BLOCKED_MAX`] the session ends.
+//! Nothing is lost by that: what is blocked was not acknowledged, and the steps of QoS 2 in it are
+//! kept.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,8 @@ impl Session {
         }
     }
 
-    /// So much of the batch was refused: what was owed for it is refused as well, with what is left of the batch.
+    /// So much of the batch was refused: what was owed for it is refused as well, with what is left
+    /// of the batch.
     pub fn handle_refused(&mut self, refused: &Refusal) {
         self.acks.refuse(&refused.tickets);
         self.counts.refused_events += refused.events;

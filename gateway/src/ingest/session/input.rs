@@ -108,7 +108,8 @@ impl Session {
         result
     }
 
-    /// Whether a publish with a packet id is to be admitted, as opposed to one that is here already.
+    /// Whether a publish with a packet id is to be admitted, as opposed to one that is here
+    /// already.
     #[inline]
     fn arrives(&mut self, publish: &Publish<'_>) -> Result<bool, Fault> {
         match self.acks.arrive(publish.packet_id, publish.qos, publish.dup) {
@@ -260,7 +261,8 @@ impl Session {
         }
     }
 
-    /// Publishes the will, or leaves it to the bus for as long as it is to wait. Gives it if it went into the sink.
+    /// Publishes the will, or leaves it to the bus for as long as it is to wait. Gives it if it
+    /// went into the sink.
     pub(super) fn end_with_will<S: Sink>(
         &mut self,
         now: Now,

@@ -4,8 +4,8 @@
 //!   SUBSCRIBE ─▶ bus ─▶ SUBACK, once the subscription is durable if the session outlives the connection; UNSUBSCRIBE alike
 //!   ring ─▶ write: PUBLISH, PUBREL, as far as Receive Maximum and the output allow ─▶ PUBACK, PUBREC, PUBCOMP ─▶ bus
 //! ```
-//! Limits: [`DELIVER_BYTES_MAX`] of output are filled with deliveries, which leaves room for answers: a client that reads slowly is
-//! read from all the same.
+//! Limits: [`DELIVER_BYTES_MAX`] of output are filled with deliveries, which leaves room for
+//! answers: a client that reads slowly is read from all the same.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -190,7 +190,8 @@ impl Session {
         }
     }
 
-    /// Resolves when there may be something to deliver; never for a client that does not subscribe. Cancel-safe.
+    /// Resolves when there may be something to deliver; never for a client that does not subscribe.
+    /// Cancel-safe.
     pub async fn rung(&self) {
         match &self.mailbox {
             Some(mailbox) if mailbox.is_subscriber() => mailbox.rung().await,

@@ -13,11 +13,12 @@
 //! QoS 1, what that is cannot be told, so it is stored as well: a copy at worst, where leaving it
 //! out might lose an event.
 //!
-//! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning false; the Receive
-//! Maximum holds on MQTT 5. A keep-alive does not run out while it is the gateway that does not read: see `full.rs`.
+//! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning
+//! false; the Receive Maximum holds on MQTT 5. A keep-alive does not run out while it is the
+//! gateway that does not read: see `full.rs`.
 //!
-//! What local subscribers get is in `local.rs`. It does not: look for other connections of the client (`registry`), read a clock, or
-//! wait for anything.
+//! What local subscribers get is in `local.rs`. It does not: look for other connections of the
+//! client (`registry`), read a clock, or wait for anything.
 
 mod acks;
 mod full;
@@ -61,13 +62,14 @@ pub use crate::clock::Now;
 
 /// Output pending, in bytes, at which no more input is taken: a client has to read its answers.
 pub const OUT_BYTES_MAX: usize = 64 * 1024;
-/// Records in one batch, in bytes, at which no more input is taken before it is appended: small packets of a client
-/// with a long id make large records.
+/// Records in one batch, in bytes, at which no more input is taken before it is appended: small
+/// packets of a client with a long id make large records.
 pub const BATCH_BYTES_MAX: usize = 512 * 1024;
 /// Output memory that is kept while nothing is to be written, in bytes.
 const OUT_BYTES_IDLE: usize = 512;
-/// Acknowledgements owed to an MQTT 5 client, in Receive Maximums, at which no more input is taken: within the
-/// Receive Maximum there are at most two for each packet id, so only a client that breaks the rules gets there.
+/// Acknowledgements owed to an MQTT 5 client, in Receive Maximums, at which no more input is taken:
+/// within the Receive Maximum there are at most two for each packet id, so only a client that
+/// breaks the rules gets there.
 const OWED_PER_INFLIGHT: usize = 2;
 
 #[derive(Debug)]
@@ -187,8 +189,8 @@ impl Session {
         }
     }
 
-    /// Takes whole packets from the start of `input`, and gives the bytes taken. What is left is a packet's beginning,
-    /// or is not wanted now: see [`Session::wants_input`].
+    /// Takes whole packets from the start of `input`, and gives the bytes taken. What is left is a
+    /// packet's beginning, or is not wanted now: see [`Session::wants_input`].
     pub fn handle_input<S: Sink>(&mut self, now: Now, input: &[u8], sink: &mut S) -> usize {
         let mut taken = 0;
         while self.wants_input() {
@@ -198,8 +200,8 @@ impl Session {
                 Err(fault) => self.fail(now, fault),
             }
         }
-        // Whole packets keep a connection alive, bytes do not [MQTT-3.1.2-22]; but within a large one, which has a time limit of its own,
-        // no PINGREQ can come.
+        // Whole packets keep a connection alive, bytes do not [MQTT-3.1.2-22]; but within a large
+        // one, which has a time limit of its own, no PINGREQ can come.
         if (taken > 0 || self.incoming_bytes > SMALL_PACKET_BYTES) && matches!(self.phase, Phase::Open) {
             self.heard = now.at;
         }
@@ -207,7 +209,8 @@ impl Session {
         taken
     }
 
-    /// The length of the packet whose end is not there yet; 0 if that is not known, or between packets.
+    /// The length of the packet whose end is not there yet; 0 if that is not known, or between
+    /// packets.
     #[must_use]
     #[inline]
     pub fn incoming_bytes(&self) -> usize {
@@ -269,8 +272,8 @@ impl Session {
         self.acks.awaits_commit()
     }
 
-    /// Whether input is to be read. False in the end, while there is no room, the batch is large, and while the
-    /// client is owed more or has more to read than the limits say.
+    /// Whether input is to be read. False in the end, while there is no room, the batch is large,
+    /// and while the client is owed more or has more to read than the limits say.
     #[must_use]
     #[inline]
     pub fn wants_input(&self) -> bool {
@@ -321,7 +324,8 @@ impl Session {
         self.note_output(now);
     }
 
-    /// From now on the client may do what `permissions` says. To be called before [`Session::accept`] the first time.
+    /// From now on the client may do what `permissions` says. To be called before
+    /// [`Session::accept`] the first time.
     pub fn set_permissions(&mut self, permissions: Permissions) {
         self.permissions = permissions;
         self.review_subscriptions();
@@ -366,8 +370,9 @@ impl Session {
         }
     }
 
-    /// The last record of an ended session: its will, unless the client took its leave or the gateway stops. If it does not outlive
-    /// the connection, its QoS 2 packet ids end as well; `pending` says that the store knows some.
+    /// The last record of an ended session: its will, unless the client took its leave or the
+    /// gateway stops. If it does not outlive the connection, its QoS 2 packet ids end as well;
+    /// `pending` says that the store knows some.
     pub fn handle_end<S: Sink>(&mut self, now: Now, pending: bool, sink: &mut S) -> Ending {
         let Phase::Ended(end) = self.phase else { return Ending::default() };
         if self.client.is_empty() {
@@ -376,7 +381,8 @@ impl Session {
         let mut ending = Ending::default();
         if let Some(will) = self.will.take() {
             match end {
-                // It stands, in the file, until its client is back or the gateway that is started next publishes it.
+                // It stands, in the file, until its client is back or the gateway that is started
+                // next publishes it.
                 End::Fault(Fault::Stopping | Fault::StoreClosed) => {}
                 End::Disconnect { with_will: false } => {
                     ending.save = self.bus.drop_will(&self.client, &will);
@@ -455,7 +461,8 @@ impl Session {
     }
 
     fn emit(&mut self, packet: &[u8]) {
-        // A packet that the client does not take is left out, as if it had been sent [MQTT-3.1.2-25].
+        // A packet that the client does not take is left out, as if it had been sent
+        // [MQTT-3.1.2-25].
         if packet.len() <= self.packet_bytes_max {
             self.counts.answers += 1;
             self.out.buffer().extend_from_slice(packet);

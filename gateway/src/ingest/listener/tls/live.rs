@@ -10,8 +10,8 @@
 //! next end is waited for by the clock on the wall, which is looked at every
 //! [`CLOCK_LOOK_INTERVAL`], as it may be set meanwhile.
 //!
-//! Limits: a chain of [`CHAIN_BYTES_MAX`](super::certificate::CHAIN_BYTES_MAX) for each connection. It
-//! reads no file and no clock.
+//! Limits: a chain of [`CHAIN_BYTES_MAX`](super::certificate::CHAIN_BYTES_MAX) for each connection.
+//! It reads no file and no clock.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,7 +30,8 @@ use crate::{ingest::registry::DisconnectHandle, mqtt::fault::Fault};
 const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// So many clients are named in one line of the log.
 const NAMES_TOLD: usize = 5;
-/// What runs out is looked for so often, so that a client that comes and goes is not said each time.
+/// What runs out is looked for so often, so that a client that comes and goes is not said each
+/// time.
 const SOON_LOOK_INTERVAL_S: u64 = 3600;
 
 /// What a client showed.
@@ -133,7 +134,8 @@ impl Live {
         due
     }
 
-    /// What is to be said of clients whose own certificates run out, and their connections with them.
+    /// What is to be said of clients whose own certificates run out, and their connections with
+    /// them.
     pub fn soon(&self, now_s: u64) -> Option<String> {
         let mut state = self.state.lock();
         let State { connections, soon: (looked_s, said), .. } = &mut *state;

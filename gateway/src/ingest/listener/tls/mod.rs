@@ -1,4 +1,5 @@
-//! TLS 1.2 and 1.3 at a port: handshakes, who a client is by its certificate, and new files without a restart.
+//! TLS 1.2 and 1.3 at a port: handshakes, who a client is by its certificate, and new files without
+//! a restart.
 //!
 //! ```text
 //!   accept loop ──▶ secure (in the connection's own task) ──▶ handshake ──good──▶ a stream, for MQTT or WebSocket
@@ -6,8 +7,9 @@
 //!   reload ──▶ load ──▶ the next handshakes; connections whose chain is no longer good are ended
 //!   time ────▶ a certificate or CA ends ──▶ likewise
 //! ```
-//! Reading order: `settings`, here, `files` with `pem` and `error`, `clients`, `trust`, `lists`, `authority`, `live`,
-//! `certificate`, `signature`, `distrust`, `failure`, `warnings` with `expiry`. A connection lives as long as a handshake with its chain would be let through: its
+//! Reading order: `settings`, here, `files` with `pem` and `error`, `clients`, `trust`, `lists`,
+//! `authority`, `live`, `certificate`, `signature`, `distrust`, `failure`, `warnings` with
+//! `expiry`. A connection lives as long as a handshake with its chain would be let through: its
 //! certificate and those up to the CA are neither expired nor revoked, and the CA is in client_ca
 //! and valid. Handshakes under way go on with what was loaded when they began, and are judged again
 //! afterwards if something else was loaded meanwhile. A load whose lists would leave it unknown
@@ -64,8 +66,8 @@ use live::{Chain, Connection, Connections, Live};
 use warnings::warnings;
 
 impl TlsSettings {
-    /// Reads and checks all files, at the time `wall_ms`, and uses nothing. May block. Gives what is wrong, or going to be, and is
-    /// used all the same.
+    /// Reads and checks all files, at the time `wall_ms`, and uses nothing. May block. Gives what
+    /// is wrong, or going to be, and is used all the same.
     ///
     /// # Errors
     /// [`TlsError`]: the first file that cannot be used.
@@ -136,7 +138,8 @@ impl Tls {
         }
     }
 
-    /// The stream once its handshake is done; `None` if there is none: why is told and counted here.
+    /// The stream once its handshake is done; `None` if there is none: why is told and counted
+    /// here.
     pub async fn secure(
         self: &Arc<Self>,
         stream: TcpStream,
