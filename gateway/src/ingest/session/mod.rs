@@ -27,6 +27,7 @@ mod input;
 mod interface;
 mod local;
 mod opening;
+mod publish;
 #[cfg(test)]
 mod tests;
 
