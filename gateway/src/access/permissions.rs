@@ -8,9 +8,7 @@
 
 use std::sync::Arc;
 
-use crate::mqtt::topics;
-
-const SHARE: &str = "$share/";
+use crate::mqtt::topics::{self, SHARE};
 
 /// What one client may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
