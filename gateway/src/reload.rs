@@ -1,16 +1,18 @@
-//! Files that may change under a running gateway: certificates, keys, lists of the revoked, users, access rules.
+//! Files that may change under a running gateway: certificates, keys, lists of the revoked, users,
+//! access rules.
 //!
 //! ```text
 //!   every LOOK_INTERVAL ──▶ look: a file's content changed? ──settled──▶ load ──good──▶ the new set is used
 //!   SIGHUP ──▶ ask ───────▶ all of them ───────────────────────────────▶ load ──bad───▶ the old set stays, and it is said
 //! ```
-//! A set of files is written one after the other, so a change is loaded once two looks have found the same. What cannot be
-//! loaded is tried again at every look, and said once: in the log, in the metrics, and by [`Reload::warnings`]. Files are
-//! read on a thread that may block. What else an item has to warn of, such as a certificate that runs out, is asked for at
-//! every look, and logged when the words are new.
+//! A set of files is written one after the other, so a change is loaded once two looks have found
+//! the same. What cannot be loaded is tried again at every look, and said once: in the log, in the
+//! metrics, and by [`Reload::warnings`]. Files are read on a thread that may block. What else an
+//! item has to warn of, such as a certificate that runs out, is asked for at every look, and logged
+//! when the words are new.
 //!
-//! Limits: [`FILE_BYTES_MAX`] per file; whoever loads one reads it by [`read`], which holds it. It knows nothing of what
-//! is in the files. A crash needs no repair: it writes nothing.
+//! Limits: [`FILE_BYTES_MAX`] per file; whoever loads one reads it by [`read`], which holds it. It
+//! knows nothing of what is in the files. A crash needs no repair: it writes nothing.
 
 use std::{
     collections::HashSet,
@@ -237,8 +239,9 @@ impl Stamp {
     }
 }
 
-/// What tells a file that was written to or replaced, without its content: even a write within the clock's grain that
-/// keeps the length mostly differs in one of these, and the next look after it does.
+/// What tells a file that was written to or replaced, without its content: even a write within the
+/// clock's grain that keeps the length mostly differs in one of these, and the next look after it
+/// does.
 fn outside(file: &Metadata) -> (u64, u64, i64, i64, i64, i64) {
     (file.ino(), file.len(), file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec())
 }

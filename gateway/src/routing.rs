@@ -6,9 +6,9 @@
 //!   tg/…                   no route
 //!   other topics           the first route whose filter matches, else no route
 //! ```
-//! Nothing is refused for its content: a payload that is no frame is stored as it came. Only a frame's head is
-//! read here, never its events. Limits: a route list is walked for every publish on a foreign topic, so it is meant
-//! for tens of routes, not thousands.
+//! Nothing is refused for its content: a payload that is no frame is stored as it came. Only a
+//! frame's head is read here, never its events. Limits: a route list is walked for every publish on
+//! a foreign topic, so it is meant for tens of routes, not thousands.
 
 use std::num::NonZeroU8;
 

@@ -15,7 +15,7 @@ use std::{
 use tidegate::{
     access::{Access, Acl, ClientIds, Files, Policy, Stored, User, Users, edit},
     ingest::{self, ListenerSettings, Payload, Route, Settings},
-    mqtt::password::Password,
+    mqtt::Password,
     store::{self, Store},
     telemetry,
 };

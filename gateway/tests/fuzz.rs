@@ -463,8 +463,9 @@ fn read_acl(input: &[u8], random: &mut Random) {
     let text = String::from_utf8_lossy(input);
     let Ok(acl) = Acl::parse(&text, Path::new("/nowhere/acl.toml")) else { return };
     let (identity, topic) = text.split_at(text.floor_char_boundary(random.below(40) as usize));
-    let permit = acl.permit(&Subject { identity, roles: &["viewer".into()], client_id: identity });
-    let _ = (permit.may_publish(topic), permit.may_subscribe(topic), permit.may_receive(topic));
+    let permissions = acl.permissions(&Subject { identity, roles: &["viewer".into()], client_id: identity });
+    let _ =
+        (permissions.may_publish(topic), permissions.may_subscribe(topic), permissions.may_receive(topic));
 }
 
 fn users_files() -> Vec<Vec<u8>> {

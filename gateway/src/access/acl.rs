@@ -1,5 +1,5 @@
-//! The access file: who may publish and subscribe where. It allows and never denies, so the order of its rules is of no
-//! matter, and what no rule allows is denied.
+//! The access file: who may publish and subscribe where. It allows and never denies, so the order
+//! of its rules is of no matter, and what no rule allows is denied.
 //!
 //! ```toml
 //! [[rule]]
@@ -11,9 +11,10 @@
 //! role = "viewer"                    # everybody whose entry in the users file has this role
 //! subscribe = ["#"]
 //! ```
-//! Without a file each identity has what a device needs and nothing else ([`Acl::devices`]); an empty file allows nothing
-//! (CVE-2018-12550). An identity has no wildcard and no slash. A client id may have, and then the patterns with it
-//! in them are left out. Limits: [`FILE_BYTES_MAX`], [`RULES_MAX`], [`PATTERNS_MAX`].
+//! Without a file each identity has what a device needs and nothing else ([`Acl::devices`]); an
+//! empty file allows nothing (CVE-2018-12550). An identity has no wildcard and no slash. A client
+//! id may have, and then the patterns with it in them are left out. Limits: [`FILE_BYTES_MAX`],
+//! [`RULES_MAX`], [`PATTERNS_MAX`].
 
 use std::{path::Path, sync::Arc};
 
@@ -23,7 +24,7 @@ use toml::Spanned;
 use super::{
     error::{LoadError, Problems},
     name::{ANONYMOUS, check_level, check_name},
-    permit::Permit,
+    permissions::Permissions,
     read,
 };
 use crate::{mqtt::topics, regular_file};
@@ -32,7 +33,8 @@ use crate::{mqtt::topics, regular_file};
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Most rules.
 pub const RULES_MAX: usize = 1000;
-/// Most patterns of all rules together: each publish may be compared with all that are for its client.
+/// Most patterns of all rules together: each publish may be compared with all that are for its
+/// client.
 pub const PATTERNS_MAX: usize = 10_000;
 
 const IDENTITY: &str = "{identity}";
@@ -60,7 +62,7 @@ enum Who {
     Role(Box<str>),
 }
 
-/// Whom a permit is for.
+/// Whom permissions are for.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// Who it is.
@@ -90,7 +92,8 @@ struct TypedRule {
 }
 
 impl Acl {
-    /// What holds without a file: a device publishes its own events, birth, status and replies, and gets its own commands.
+    /// What holds without a file: a device publishes its own events, birth, status and replies, and
+    /// gets its own commands.
     #[must_use]
     pub fn devices() -> Self {
         let leaf = |leaf: &str| format!("tg/{IDENTITY}/{leaf}").into();
@@ -143,13 +146,13 @@ impl Acl {
 
     /// What the rules allow one client.
     #[must_use]
-    pub fn permit(&self, subject: &Subject<'_>) -> Permit {
+    pub fn permissions(&self, subject: &Subject<'_>) -> Permissions {
         let (mut publish, mut subscribe) = (vec![], vec![]);
         for rule in self.rules.iter().filter(|rule| rule.who.is(subject)) {
             publish.extend(rule.publish.iter().filter_map(|pattern| fill_in(pattern, subject)));
             subscribe.extend(rule.subscribe.iter().filter_map(|pattern| fill_in(pattern, subject)));
         }
-        Permit::of(publish, subscribe)
+        Permissions::of(publish, subscribe)
     }
 }
 
@@ -248,9 +251,9 @@ mod tests {
 
     #[test]
     fn an_empty_file_allows_nothing_and_none_lets_a_device_be_itself() {
-        let nobody = acl("# all is denied\n").permit(&subject("a", "a"));
+        let nobody = acl("# all is denied\n").permissions(&subject("a", "a"));
         assert!(!nobody.may_publish("tg/a/e") && !nobody.may_subscribe("tg/a/c"));
-        let device = Acl::devices().permit(&subject("a", "a"));
+        let device = Acl::devices().permissions(&subject("a", "a"));
         for (topic, wanted) in [
             ("tg/a/e", true),
             ("tg/a/b", true),
@@ -267,7 +270,7 @@ mod tests {
         {
             assert_eq!(device.may_subscribe(filter), wanted, "{filter}");
         }
-        let anonymous = Acl::devices().permit(&subject(ANONYMOUS, "a"));
+        let anonymous = Acl::devices().permissions(&subject(ANONYMOUS, "a"));
         assert!(!anonymous.may_publish("tg/anonymous/e"));
     }
 
@@ -278,16 +281,16 @@ mod tests {
                        [[rule]]\nrole = \"viewer\"\nsubscribe = [\"tg/+/e\"]\n\
                        [[rule]]\nwho = \"anonymous\"\npublish = [\"open\"]\n");
         let roles = ["viewer".into()];
-        let viewer = acl.permit(&Subject { roles: &roles, ..subject("eve", "x") });
+        let viewer = acl.permissions(&Subject { roles: &roles, ..subject("eve", "x") });
         assert!(viewer.may_publish("all/eve/1") && viewer.may_subscribe("tg/a/e"));
         assert!(
             !viewer.may_subscribe("#")
                 && !viewer.may_publish("all/node-red/1")
                 && !viewer.may_publish("open")
         );
-        let node_red = acl.permit(&subject("node-red", "x"));
+        let node_red = acl.permissions(&subject("node-red", "x"));
         assert!(node_red.may_subscribe("#") && node_red.may_publish("all/node-red"));
-        let anonymous = acl.permit(&subject(ANONYMOUS, "x"));
+        let anonymous = acl.permissions(&subject(ANONYMOUS, "x"));
         assert!(anonymous.may_publish("open") && !anonymous.may_publish("all/anonymous/1"));
     }
 
@@ -295,13 +298,13 @@ mod tests {
     fn a_client_id_with_wildcards_opens_no_topic() {
         let acl = acl("[[rule]]\nwho = \"*\"\npublish = [\"c/{client_id}/x\", \"i/{identity}\"]\n");
         for id in ["+", "#", "a/b", "$SYS", "", "a+b"] {
-            let permit = acl.permit(&subject("me", id));
+            let permissions = acl.permissions(&subject("me", id));
             for topic in ["c/a/x", "c/+/x", "c/a/b/x", "c/$SYS/x", "c//x"] {
-                assert!(!permit.may_publish(topic), "{id} {topic}");
+                assert!(!permissions.may_publish(topic), "{id} {topic}");
             }
-            assert!(permit.may_publish("i/me"), "{id}: the other pattern stays");
+            assert!(permissions.may_publish("i/me"), "{id}: the other pattern stays");
         }
-        assert!(acl.permit(&subject("me", "a")).may_publish("c/a/x"));
+        assert!(acl.permissions(&subject("me", "a")).may_publish("c/a/x"));
     }
 
     #[test]
@@ -337,10 +340,10 @@ mod tests {
             topic in "x/[ab]{1,2}(/y)?",
         ) {
             let acl = acl("[[rule]]\nwho = \"*\"\npublish = [\"x/{identity}/y\", \"x/{client_id}\"]\n");
-            let permit = acl.permit(&Subject { identity: &identity, roles: &[], client_id: &client_id });
+            let permissions = acl.permissions(&Subject { identity: &identity, roles: &[], client_id: &client_id });
             let own = topic == format!("x/{identity}/y") || topic == format!("x/{client_id}");
-            prop_assert_eq!(permit.may_publish(&topic), own);
-            prop_assert!(!permit.may_subscribe(&topic));
+            prop_assert_eq!(permissions.may_publish(&topic), own);
+            prop_assert!(!permissions.may_subscribe(&topic));
         }
 
         #[test]

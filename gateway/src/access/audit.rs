@@ -1,9 +1,11 @@
-//! The audit log: who came and went, what was refused and why, what was denied, what changed. Target [`TARGET`].
+//! The audit log: who came and went, what was refused and why, what was denied, what changed.
+//! Target [`TARGET`].
 //!
-//! Never a password, a hash, a payload or a key. What clients chose (names, ids, topics) is shown escaped and cut at
-//! [`SHOWN_CHARS_MAX`] characters, so that it cannot forge a line. Limits: [`LINES_PER_S_MAX`] lines per second of what
-//! clients cause; how many more there were is said afterwards, for a log that an attacker can fill is none. Clients of a door
-//! without users are nobody's secret and told at level debug.
+//! Never a password, a hash, a payload or a key. What clients chose (names, ids, topics) is shown
+//! escaped and cut at [`SHOWN_CHARS_MAX`] characters, so that it cannot forge a line. Limits:
+//! [`LINES_PER_S_MAX`] lines per second of what clients cause; how many more there were is said
+//! afterwards, for a log that an attacker can fill is none. Clients of a listener without users are
+//! nobody's secret and told at level debug.
 
 use std::fmt;
 

@@ -53,7 +53,7 @@ pub(super) fn claim<'a>(
     }
     let has_credentials = user.is_some() || password.is_some();
     match &policy.users {
-        // Without users there is nothing to compare with: what an open door admits, it admits.
+        // Without users there is nothing to compare with: what an open listener admits, it admits.
         Some(users) if has_credentials => {
             let (Some(user), Some(password)) = (user, password) else {
                 return Err(Refusal::new(Fault::BadCredentials, Reason::NoCredentials));
@@ -77,7 +77,8 @@ pub(super) fn may_use(name: &str, proof: Proof, client: &str, policy: &Policy) -
     }
 }
 
-/// Which client ids `name` may use. Who has a certificate and no entry in the users file is a device: its own.
+/// Which client ids `name` may use. Who has a certificate and no entry in the users file is a
+/// device: its own.
 pub(super) fn client_ids(name: &str, proof: Proof, policy: &Policy) -> ClientIds {
     let entry = policy.users.as_ref().and_then(|users| users.get(name));
     match (proof, entry) {

@@ -3,10 +3,11 @@
 //! ```text
 //!   lock the folder ─▶ load ─▶ change ─▶ .users.toml.new (0600) ─▶ fsync ─▶ rename ─▶ fsync the folder
 //! ```
-//! Two that change it at once wait for each other. After a crash there is the old file or the new one; a `.new` file that
-//! was left is removed by the next change. The new file belongs to whom the old one belonged, else the folder: so
-//! that root may change what the gateway's own user reads. That user may write in the folder, so root trusts no name there:
-//! all is done by descriptors, through no link, and the file is given away last.
+//! Two that change it at once wait for each other. After a crash there is the old file or the new
+//! one; a `.new` file that was left is removed by the next change. The new file belongs to whom the
+//! old one belonged, else the folder: so that root may change what the gateway's own user reads.
+//! That user may write in the folder, so root trusts no name there: all is done by descriptors,
+//! through no link, and the file is given away last.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -62,8 +63,8 @@ pub fn edit<T, E>(file: &Path, change: impl FnOnce(&mut Users) -> Result<T, E>) 
     Ok(outcome)
 }
 
-/// A file by its folder, which is open and locked, and its name there: whoever may write in the folder cannot lead what is
-/// done elsewhere by putting a link in the way.
+/// A file by its folder, which is open and locked, and its name there: whoever may write in the
+/// folder cannot lead what is done elsewhere by putting a link in the way.
 struct Place<'a> {
     folder: File,
     name: &'a OsStr,
@@ -86,7 +87,8 @@ impl<'a> Place<'a> {
         Ok(Place { folder, name, new_name })
     }
 
-    /// The file that is there, opened to be read. That a pipe is in its place must not hold anybody up.
+    /// The file that is there, opened to be read. That a pipe is in its place must not hold anybody
+    /// up.
     fn old(&self) -> io::Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let old = match openat(&self.folder, self.name, flags, Mode::empty()) {
@@ -129,7 +131,8 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Everything that a new file is to be, all of it by its descriptor; its owner last, where only root may say so.
+/// Everything that a new file is to be, all of it by its descriptor; its owner last, where only
+/// root may say so.
 fn fill(mut new: &File, text: &[u8], owner: &Metadata) -> io::Result<()> {
     // A umask may have taken bits away.
     new.set_permissions(Permissions::from_mode(MODE))?;

@@ -1,6 +1,8 @@
-//! What is wrong with a users file or an access file, so that it can be put right: file, line, what to do.
+//! What is wrong with a users file or an access file, so that it can be put right: file, line, what
+//! to do.
 //!
-//! It quotes names and topics, and never a value of another type or a password, for these lines go into logs.
+//! It quotes names and topics, and never a value of another type or a password, for these lines go
+//! into logs.
 
 use std::{
     fmt::Write as _,

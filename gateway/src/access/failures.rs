@@ -4,13 +4,15 @@
 //!   take ─▶ counted as if it failed ─▶ hashed ─▶ right: given back
 //!     └ too early: how long until then            wrong: it stays
 //! ```
-//! A try is taken before its password is hashed, so those that are made at once count one by one. The first [`FREE`] failures
-//! cost nothing: a typing error, a device with an old password. Each further one doubles the time until the next try, from
-//! [`DELAY_LEAST`] to [`ADDRESS_DELAY_MOST`] for all that comes from an address, and to [`NAME_DELAY_MOST`] for all that is
-//! tried on a name: the second is shorter, so one address that guesses a name leaves tries to whoever it belongs to. Whoever
-//! is right is forgotten nothing but that try, or a user of its own would buy an attacker fresh ones; after [`FORGET_AFTER`]
-//! without a failure all is forgotten. Limits: [`ADDRESSES_MAX`] addresses and as many names; then the one that failed longest
-//! ago makes room. Of IPv6 the network counts, for a host has all of it. Of names a keyed hash is kept.
+//! A try is taken before its password is hashed, so those that are made at once count one by one.
+//! The first [`FREE`] failures cost nothing: a typing error, a device with an old password. Each
+//! further one doubles the time until the next try, from [`DELAY_LEAST`] to [`ADDRESS_DELAY_MOST`]
+//! for all that comes from an address, and to [`NAME_DELAY_MOST`] for all that is tried on a name:
+//! the second is shorter, so one address that guesses a name leaves tries to whoever it belongs to.
+//! Whoever is right is forgotten nothing but that try, or a user of its own would buy an attacker
+//! fresh ones; after [`FORGET_AFTER`] without a failure all is forgotten. Limits: [`ADDRESSES_MAX`]
+//! addresses and as many names; then the one that failed longest ago makes room. Of IPv6 the
+//! network counts, for a host has all of it. Of names a keyed hash is kept.
 
 use std::{
     collections::HashMap,
@@ -160,7 +162,8 @@ mod tests {
 
     const A: [u8; 4] = [10, 0, 0, 1];
 
-    /// When tries are made by whoever tries without a pause until `until_ms`, in milliseconds from the start.
+    /// When tries are made by whoever tries without a pause until `until_ms`, in milliseconds from
+    /// the start.
     fn made(failures: &mut Failures, tries: &[([u8; 4], &str)], start: Instant, until_ms: u64) -> Vec<u64> {
         let mut made = vec![];
         for ms in 0..until_ms {

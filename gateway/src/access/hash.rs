@@ -3,9 +3,9 @@
 //! ```text
 //!   $argon2id$v=19$m=19456,t=2,p=1$<salt>$<hash>
 //! ```
-//! Limits: a hash made elsewhere may cost [`MEMORY_KIB_MAX`] and [`ITERATIONS_MAX`] at the most, so that a file cannot
-//! stop the gateway. Hashing takes tens of milliseconds: never on the runtime's threads. The memory of
-//! as many hashings as run at a time is kept once it was needed.
+//! Limits: a hash made elsewhere may cost [`MEMORY_KIB_MAX`] and [`ITERATIONS_MAX`] at the most, so
+//! that a file cannot stop the gateway. Hashing takes tens of milliseconds: never on the runtime's
+//! threads. The memory of as many hashings as run at a time is kept once it was needed.
 
 use std::{fmt, sync::Arc};
 
@@ -16,7 +16,8 @@ use crate::mqtt::password::Password;
 
 /// Passwords hashed at a time: 38 MiB.
 pub const RUNNING_MAX: usize = 2;
-/// Memory of one hashing, in KiB: OWASP's least for argon2id with two passes. 20 ms on a desktop, 100 ms on a small board.
+/// Memory of one hashing, in KiB: OWASP's least for argon2id with two passes. 20 ms on a desktop,
+/// 100 ms on a small board.
 pub const MEMORY_KIB: u32 = 19 * 1024;
 /// Passes over the memory.
 pub const ITERATIONS: u32 = 2;
@@ -104,7 +105,8 @@ impl Stored {
             .map_err(|cause| HashError::System(cause.to_string()))
     }
 
-    /// Whether `password` is the one that was hashed. The comparison takes the same time wherever they differ.
+    /// Whether `password` is the one that was hashed. The comparison takes the same time wherever
+    /// they differ.
     #[must_use]
     pub fn verifies(&self, password: &Password) -> bool {
         let Ok(hash) = PasswordHash::new(&self.0) else { return false };
@@ -134,7 +136,8 @@ impl fmt::Debug for Stored {
     }
 }
 
-/// Memory of hashings that are over, for those that come: given back, each of the threads that may block would keep its own.
+/// Memory of hashings that are over, for those that come: given back, each of the threads that may
+/// block would keep its own.
 static MEMORY: Mutex<Vec<Vec<Block>>> = Mutex::new(Vec::new());
 /// So much of it is kept as hashings run at a time.
 const MEMORY_KEPT_MAX: usize = RUNNING_MAX;
@@ -155,7 +158,8 @@ fn hash_into(hasher: &Argon2<'_>, password: &Password, salt: &[u8], out: &mut [u
     done.is_ok()
 }
 
-/// Takes as long as [`Stored::verifies`], so that an unknown user cannot be told from a wrong password by the time.
+/// Takes as long as [`Stored::verifies`], so that an unknown user cannot be told from a wrong
+/// password by the time.
 pub(super) fn spend(password: &Password) {
     let mut out = [0; 32];
     // What comes out is of no use, and a failure would be the same one that checking has.

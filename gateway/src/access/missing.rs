@@ -1,4 +1,5 @@
-//! The rule that would allow what was denied, in words: for the audit log, next to the denial. Pure.
+//! The rule that would allow what was denied, in words: for the audit log, next to the denial.
+//! Pure.
 //!
 //! What the client chose is shown escaped and cut, as everywhere in the audit log.
 

@@ -1,17 +1,20 @@
 //! Who may come in, and what they may do there.
 //!
 //! ```text
-//!   users.toml, acl.toml ─▶ Policy ─▶ Access ──authenticate──▶ Admitted (identity, Permit) ─▶ session
-//!                             ▲          └ watch: a changed policy ─▶ review ─▶ a new Permit, or the end
+//!   users.toml, acl.toml ─▶ Policy ─▶ Access ──authenticate──▶ Admitted (identity, Permissions) ─▶ session
+//!                             ▲          └ watch: a changed policy ─▶ review ─▶ new Permissions, or the end
 //!                          reload: whole and right, or the old one stays
 //! ```
-//! Reading order: [`name`] and [`credential`] (who), [`users`] and [`hash`] (known how), `prove` and `failures` (checked how),
-//! [`acl`] and [`permit`] (allowed what), [`policy`] (all of it), [`audit`] (written down), [`mod@edit`] (the users file changed).
+//! Reading order: [`name`] and [`credential`] (who), [`users`] and [`hash`] (known how), `prove`
+//! and `failures` (checked how), [`acl`] and [`permissions`] (allowed what), [`policy`] (all of
+//! it), [`audit`] (written down), [`mod@edit`] (the users file changed).
 //!
-//! Without users and rules, a listener that admits anonymous clients lets them do everything: such a listener is on loopback
-//! alone. With rules, anonymous clients have what `who = "anonymous"` says. Crash: nothing is kept here but in the two files.
+//! Without users and rules, a listener that admits anonymous clients lets them do everything: such
+//! a listener is on loopback alone. With rules, anonymous clients have what `who = "anonymous"`
+//! says. Crash: nothing is kept here but in the two files.
 //!
-//! What it does not do: certificates, which the TLS handshake checks and [`Origin`] brings; deciding when to reload.
+//! What it does not do: certificates, which the TLS handshake checks and [`Origin`] brings;
+//! deciding when to reload.
 
 pub mod acl;
 pub mod audit;
@@ -23,7 +26,7 @@ pub mod hash;
 mod missing;
 pub mod name;
 pub mod origin;
-pub mod permit;
+pub mod permissions;
 pub mod policy;
 pub mod proof;
 pub(crate) mod prove;
@@ -47,7 +50,7 @@ pub use credential::Credentials;
 pub use edit::{EditError, edit};
 pub use error::LoadError;
 pub use hash::Stored;
-pub use permit::Permit;
+pub use permissions::Permissions;
 pub use policy::{Files, Policy};
 pub use proof::Proof;
 pub use users::{ClientIds, User, Users};
@@ -153,7 +156,7 @@ impl Access {
         if *before == policy {
             return;
         }
-        tell_changes(&before, &policy);
+        report_changes(&before, &policy);
         self.policy.send_replace(Arc::new(policy));
     }
 
@@ -162,7 +165,8 @@ impl Access {
         self.policy.subscribe()
     }
 
-    /// Who the client is. Takes up to [`AUTHENTICATION_TIMEOUT`]: the password may have to wait its turn.
+    /// Who the client is. Takes up to [`AUTHENTICATION_TIMEOUT`]: the password may have to wait its
+    /// turn.
     pub(crate) async fn authenticate(
         &self,
         origin: &Origin,
@@ -202,7 +206,7 @@ impl Access {
     }
 
     /// What a client that was let in may do, under the policy of now.
-    pub(crate) fn permit(&self, admitted: &Admitted, client: &str) -> Result<Permit, Refusal> {
+    pub(crate) fn permissions(&self, admitted: &Admitted, client: &str) -> Result<Permissions, Refusal> {
         let policy = self.policy.borrow();
         if admitted.proof == Proof::Password {
             // It may have been replaced while the password was checked, or since.
@@ -211,25 +215,26 @@ impl Access {
                 return Err(Refusal::new(Fault::NotAuthorized, Reason::UnknownUser));
             }
         }
-        // Whoever was removed is told so, whatever else lets it in: its certificate, on a connection of its own.
+        // Whoever was removed is told so, whatever else lets it in: its certificate, on a
+        // connection of its own.
         if admitted.is_listed && !policy.has_user(&admitted.identity) {
             return Err(Refusal::new(Fault::NotAuthorized, Reason::UnknownUser));
         }
         if !may_use(&admitted.identity, admitted.proof, client, &policy) {
             return Err(Refusal::new(Fault::ForeignClientId, Reason::ClientId));
         }
-        Ok(policy.permit(&admitted.identity, admitted.proof, client))
+        Ok(policy.permissions(&admitted.identity, admitted.proof, client))
     }
 
     /// Writes down what a client was denied, and the rule that is missing.
-    pub(crate) fn tell_denied(&self, admitted: &Admitted, client: &str, action: Action, topic: &str) {
+    pub(crate) fn report_denied(&self, admitted: &Admitted, client: &str, action: Action, topic: &str) {
         let (has_rules, file) = (self.policy.borrow().acl.is_some(), self.files.acl.as_deref());
         let missing = Missing { identity: &admitted.identity, action, topic, has_rules, file };
         self.audit.denied(clock::wall_ms(), admitted, client, action, topic, &missing);
     }
 
     /// Writes down and counts that a client is not let in.
-    pub(crate) fn tell_refused(&self, origin: &Origin, connect: &Claimed<'_>, refusal: Refusal) {
+    pub(crate) fn report_refused(&self, origin: &Origin, connect: &Claimed<'_>, refusal: Refusal) {
         match refusal.reason {
             Reason::Will => {
                 counter!(telemetry::DENIED, "action" => Action::Will.label()).increment(1);
@@ -274,15 +279,15 @@ impl fmt::Debug for Access {
     }
 }
 
-/// Says what a new policy changes. Most names that are told: [`CHANGES_TOLD_MAX`].
-fn tell_changes(before: &Policy, after: &Policy) {
+/// Says what a new policy changes. Most names that are told: [`CHANGES_LOGGED_MAX`].
+fn report_changes(before: &Policy, after: &Policy) {
     let empty = Users::default();
     let (old, new) = (before.users.as_ref().unwrap_or(&empty), after.users.as_ref().unwrap_or(&empty));
     let added = new.iter().filter(|user| old.get(&user.name).is_none()).map(|user| (&user.name, "added"));
     let removed = old.iter().filter(|user| new.get(&user.name).is_none()).map(|user| (&user.name, "removed"));
     let changed = new.iter().filter(|user| old.get(&user.name).is_some_and(|other| other != *user));
     let changes: Vec<_> = added.chain(removed).chain(changed.map(|user| (&user.name, "changed"))).collect();
-    for (user, change) in changes.iter().take(CHANGES_TOLD_MAX) {
+    for (user, change) in changes.iter().take(CHANGES_LOGGED_MAX) {
         tracing::info!(target: TARGET, %user, "user {change}");
     }
     let rules_changed = before.acl != after.acl;
@@ -290,7 +295,7 @@ fn tell_changes(before: &Policy, after: &Policy) {
 }
 
 /// Users whose change is told by name at one reload.
-const CHANGES_TOLD_MAX: usize = 100;
+const CHANGES_LOGGED_MAX: usize = 100;
 
 /// The text of a file that is open, of at most `bytes_max`; `file` stands in the errors.
 fn read(mut opened: &File, file: &Path, bytes_max: u64) -> Result<String, LoadError> {

@@ -1,7 +1,8 @@
 //! Names of users, roles and certificates: what may be an identity. Pure.
 //!
-//! A name stands in topics as one level and in log lines, so it has no wildcard, no slash and nothing that cannot be
-//! seen: CVE-2017-7650 was a client called `#`. Limits: [`NAME_BYTES_MAX`] bytes.
+//! A name stands in topics as one level and in log lines, so it has no wildcard, no slash and
+//! nothing that cannot be seen: CVE-2017-7650 was a client called `#`. Limits: [`NAME_BYTES_MAX`]
+//! bytes.
 
 use crate::printable::is_unprintable;
 
@@ -9,7 +10,8 @@ use crate::printable::is_unprintable;
 pub const NAME_BYTES_MAX: usize = 64;
 /// The identity of clients that show nothing.
 pub const ANONYMOUS: &str = "anonymous";
-/// What a name may not contain: MQTT's wildcards and separator, and what quotes or substitutes in files.
+/// What a name may not contain: MQTT's wildcards and separator, and what quotes or substitutes in
+/// files.
 const FORBIDDEN: [char; 9] = ['+', '#', '/', '*', '{', '}', '"', '\'', '\\'];
 
 /// A text that is no name.

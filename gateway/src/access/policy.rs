@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{
     acl::{Acl, Subject},
     error::LoadError,
-    permit::Permit,
+    permissions::Permissions,
     proof::Proof,
     users::Users,
 };
@@ -44,13 +44,13 @@ impl Policy {
     }
 
     /// What one client may do.
-    pub(super) fn permit(&self, identity: &str, proof: Proof, client_id: &str) -> Permit {
+    pub(super) fn permissions(&self, identity: &str, proof: Proof, client_id: &str) -> Permissions {
         let user = self.users.as_ref().and_then(|users| users.get(identity));
         let subject = Subject { identity, roles: user.map_or(&[], |user| &user.roles), client_id };
         match &self.acl {
-            Some(acl) => acl.permit(&subject),
-            None if proof == Proof::Nothing => Permit::all(),
-            None => Acl::devices().permit(&subject),
+            Some(acl) => acl.permissions(&subject),
+            None if proof == Proof::Nothing => Permissions::all(),
+            None => Acl::devices().permissions(&subject),
         }
     }
 }

@@ -6,14 +6,17 @@
 //!                     ▲        └ not now: waits until then
 //!                     └────────┘
 //! ```
-//! Hashing takes 20 ms and 19 MiB on purpose, so that 10,000 devices that come back after an outage must not pay it again:
-//! what was right is remembered as a keyed hash, whose key lives and dies with the process. The tag holds the stored hash,
-//! so a password that was changed is unknown again. Without random bytes for a key nothing is remembered. What is known is
-//! let in whatever others do.
+//! Hashing takes 20 ms and 19 MiB on purpose, so that 10,000 devices that come back after an outage
+//! must not pay it again: what was right is remembered as a keyed hash, whose key lives and dies
+//! with the process. The tag holds the stored hash, so a password that was changed is unknown
+//! again. Without random bytes for a key nothing is remembered. What is known is let in whatever
+//! others do.
 //!
-//! An unknown user costs what a wrong password costs. Limits: [`RUNNING_MAX`] at a time, [`WAITING_MAX`] in the room, of these
-//! [`ADDRESS_WAITING_MAX`] from one address and [`SLOWED_WAITING_MAX`] from one whose tries have to wait for each other: so an
-//! address that guesses leaves the room to others. More are refused as "server busy". [`KNOWN_MAX`] tags, the oldest making room.
+//! An unknown user costs what a wrong password costs. Limits: [`RUNNING_MAX`] at a time,
+//! [`WAITING_MAX`] in the room, of these [`ADDRESS_WAITING_MAX`] from one address and
+//! [`SLOWED_WAITING_MAX`] from one whose tries have to wait for each other: so an address that
+//! guesses leaves the room to others. More are refused as "server busy". [`KNOWN_MAX`] tags, the
+//! oldest making room.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -37,12 +40,13 @@ use super::{
 };
 use crate::{clock, mqtt::password::Password};
 
-/// Clients that wait for it, or for a try: on a small board the last one waits some seconds. Fewer than the
-/// connections that may wait, whose places they hold.
+/// Clients that wait for it, or for a try: on a small board the last one waits some seconds. Fewer
+/// than the connections that may wait, whose places they hold.
 pub const WAITING_MAX: usize = 128;
 /// Of these from one address, such as a network behind a router that comes back.
 pub const ADDRESS_WAITING_MAX: usize = 64;
-/// Of these from one address that failed so often that its tries wait for each other: the last one waits some seconds.
+/// Of these from one address that failed so often that its tries wait for each other: the last one
+/// waits some seconds.
 pub const SLOWED_WAITING_MAX: usize = 4;
 /// Tags of right passwords remembered, 32 bytes each.
 pub const KNOWN_MAX: usize = 20_000;
@@ -303,7 +307,8 @@ mod tests {
         let secret = password("x");
         let mut waiting = vec![];
         for i in 0..WAITING_MAX {
-            // Half of them from one address, which then has no more than that; the others from one each.
+            // Half of them from one address, which then has no more than that; the others from one
+            // each.
             let peer = if i < ADDRESS_WAITING_MAX { PEER } else { peer(i) };
             let mut one = Box::pin(prover.prove(peer, "a", None, &secret));
             assert_eq!(poll_once(&mut one).await, None, "{i}");

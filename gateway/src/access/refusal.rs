@@ -1,4 +1,5 @@
-//! Why a client was not let in: the fault that it is told, and the reason that only the log and the metrics know.
+//! Why a client was not let in: the fault that it is told, and the reason that only the log and the
+//! metrics know.
 
 use std::fmt;
 

@@ -7,9 +7,9 @@
 //! client_id = "own"                  # its name and no other; or "any" that is not another user's name
 //! roles = ["viewer"]                 # for the access file
 //! ```
-//! A user without a password is one only if it says `certificate_only = true`: a blank line must not let anybody in
-//! (CVE-2018-12551). Limits: [`FILE_BYTES_MAX`], [`USERS_MAX`], [`ROLES_MAX`]. The file has to be its owner's alone; see
-//! [`edit`](mod@super::edit) for writing it.
+//! A user without a password is one only if it says `certificate_only = true`: a blank line must
+//! not let anybody in (CVE-2018-12551). Limits: [`FILE_BYTES_MAX`], [`USERS_MAX`], [`ROLES_MAX`].
+//! The file has to be its owner's alone; see [`edit`](mod@super::edit) for writing it.
 
 use std::{
     collections::BTreeMap,

@@ -5,13 +5,16 @@
 
 use super::message::Message;
 use crate::{
-    mqtt::{output::Output, varint, version::Version},
+    mqtt::{
+        output::Output,
+        publish_head::{PublishHead, REMAINING_BYTES_MAX},
+        varint,
+        version::Version,
+    },
     store::record::MESSAGE_EXPIRY,
 };
 
 const SUBSCRIPTION_ID: u8 = 0x0b;
-/// Longest packet that MQTT knows, in bytes: section 2.1.4.
-const REMAINING_BYTES_MAX: usize = 268_435_455;
 
 /// One delivery of a message.
 #[derive(Debug, Clone, Copy)]
@@ -35,27 +38,22 @@ pub struct Delivery<'a> {
 impl Delivery<'_> {
     /// Appends the PUBLISH to `output`, unless it is longer than `packet_bytes_max`: then false, and `output` is as it was.
     pub fn write(&self, version: Version, packet_bytes_max: usize, output: &mut Output) -> bool {
-        let (topic, payload) = (self.message.topic.as_bytes(), &self.message.payload);
-        let properties_bytes = match version {
-            Version::V311 => 0,
-            Version::V5 => self.properties_bytes(),
+        let payload = &self.message.payload;
+        let head = PublishHead {
+            topic: self.message.topic.as_bytes(),
+            qos: self.qos,
+            dup: self.dup,
+            retain: self.retain,
+            packet_id: self.packet_id,
+            properties_bytes: (version == Version::V5).then(|| self.properties_bytes()),
+            payload_bytes: payload.len(),
         };
-        let head_bytes = 2 + topic.len() + if self.qos > 0 { 2 } else { 0 };
-        let properties_head = if version == Version::V5 { varint::bytes(properties_bytes) } else { 0 };
-        let remaining = head_bytes + properties_head + properties_bytes + payload.len();
-        if remaining > REMAINING_BYTES_MAX || 1 + varint::bytes(remaining) + remaining > packet_bytes_max {
+        if head.remaining_bytes() > REMAINING_BYTES_MAX || head.packet_bytes() > packet_bytes_max {
             return false;
         }
         let out = output.buffer();
-        out.push(0x30 | u8::from(self.dup) << 3 | self.qos << 1 | u8::from(self.retain));
-        varint::put(remaining, out);
-        out.extend_from_slice(&(topic.len() as u16).to_be_bytes());
-        out.extend_from_slice(topic);
-        if self.qos > 0 {
-            out.extend_from_slice(&self.packet_id.to_be_bytes());
-        }
+        head.write(out);
         if version == Version::V5 {
-            varint::put(properties_bytes, out);
             if let Some(seconds) = self.expires_in_s {
                 out.push(MESSAGE_EXPIRY);
                 out.extend_from_slice(&seconds.to_be_bytes());

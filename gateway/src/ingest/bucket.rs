@@ -5,7 +5,8 @@
 //!        │─────────│───────────────│         each unit taken moves `spent_until` on by 1 / rate;
 //!        └ at rest ┘ nothing to wait for     beyond `now + burst` there is a debt, and a time when it is paid
 //! ```
-//! What was taken is never given back, and more than is left may be taken: the debt is waited for afterwards.
+//! What was taken is never given back, and more than is left may be taken: the debt is waited for
+//! afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -82,7 +83,8 @@ mod tests {
             let (mut now, mut bucket, mut taken) = (start, Bucket::new(rate, CLIENT_BURST), 0u128);
             for (pause_ms, units) in takes {
                 now += ms(pause_ms);
-                // What has been taken before this read was allowed: a burst, and the rate since the start.
+                // What has been taken before this read was allowed: a burst, and the rate since the
+                // start.
                 let allowed = u128::from(rate) * ((now - start).as_nanos() + NANOS_PER_S);
                 prop_assert!(taken * NANOS_PER_S <= allowed + 50 * u128::from(rate), "{taken} by then");
                 taken += u128::from(units);

@@ -1,16 +1,20 @@
-//! Places for connections, from accepting to the end: how many, how fast, from where, and how long without a seat.
+//! Limits connections, from accepting to the end: how many, how fast, from where, and how long
+//! before their client is accepted.
 //!
 //! ```text
-//!   kernel's queue ─▶ room ─▶ accept ─▶ address ─▶ pace ─▶ waiting ──CONNECT, seat──▶ client
-//!     waits for a place ┘      too many: closed ┘    └ waits   └ full: the oldest that waits is closed
+//!   kernel's queue ─▶ room ─▶ accept ─▶ address ─▶ pace ─▶ waiting ──CONNECT, accepted──▶ client
+//!     waits for a permit ┘     too many: closed ┘    └ waits   └ full: the oldest that waits is closed
 //! ```
-//! A connection without a seat (a handshake, no CONNECT yet, a refusal under way) waits in a room of its own with
-//! [`WAITING_MAX`](super::limits::WAITING_MAX) places. One more pushes out the oldest, so silent connections take no place from those that speak: at the
-//! default rate a connection has four seconds at least, whatever comes after it.
+//! Connections whose client is not accepted (a handshake, no CONNECT yet, a refusal under way) are
+//! limited by themselves, to [`WAITING_MAX`](super::limits::WAITING_MAX). One more pushes out the
+//! oldest, so silent connections take nothing from those that speak: at the default rate a
+//! connection has four seconds at least, whatever comes after it.
 //!
-//! Limits: `connections_max` clients, `WAITING_MAX` that wait, [`CLOSING_MAX`](super::limits::CLOSING_MAX) that are being closed, fewer where there are few
-//! file descriptors; beyond these the kernel's queue waits. Addresses are counted by IPv4 address and by IPv6 network of 64 bits, which is what one
-//! customer is given. It does not read or write a socket.
+//! Limits: `connections_max` clients, `WAITING_MAX` that wait,
+//! [`CLOSING_MAX`](super::limits::CLOSING_MAX) that are being closed, fewer where there are few
+//! file descriptors; beyond these the kernel's queue waits. Addresses are counted by IPv4 address
+//! and by IPv6 network of 64 bits, which is what one customer is given. It does not read or write a
+//! socket.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
@@ -22,7 +26,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{bucket::Bucket, registry::Kick, settings::Settings};
+use super::{bucket::Bucket, registry::DisconnectHandle, settings::Settings};
 use crate::mqtt::fault::Fault;
 
 /// What may be accepted at once, in seconds of the rate.
@@ -30,9 +34,9 @@ const ACCEPT_BURST: Duration = Duration::from_secs(2);
 /// Bits of an IPv6 address that name a network.
 const NETWORK_BITS: u32 = 64;
 
-/// All places of all listeners.
+/// The limiter of all listeners.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct ConnectionLimiter {
     all: Arc<Semaphore>,
     rate: Mutex<Bucket>,
     addresses: Option<Addresses>,
@@ -50,17 +54,17 @@ struct Addresses {
 struct Waiting {
     serial: u64,
     /// By age.
-    kicks: BTreeMap<u64, Kick>,
+    handles: BTreeMap<u64, DisconnectHandle>,
 }
 
-impl Places {
+impl ConnectionLimiter {
     pub fn new(settings: &Settings) -> Arc<Self> {
         let all = settings.connections_max.saturating_add(settings.waiting_max + settings.closing_max);
         let all = all.min(Semaphore::MAX_PERMITS);
         let addresses = settings
             .connections_per_address_max
             .map(|each_max| Addresses { each_max, counts: Mutex::default() });
-        Arc::new(Places {
+        Arc::new(ConnectionLimiter {
             all: Arc::new(Semaphore::new(all)),
             rate: Mutex::new(Bucket::new(settings.connections_per_s_max.into(), ACCEPT_BURST)),
             addresses,
@@ -69,7 +73,8 @@ impl Places {
         })
     }
 
-    /// Waits for room for one connection more. Cancel-safe. `None` never comes, for the semaphore is not closed.
+    /// Waits for room for one connection more. Cancel-safe. `None` never comes, for the semaphore
+    /// is not closed.
     pub async fn room(&self) -> Option<OwnedSemaphorePermit> {
         self.all.clone().acquire_owned().await.ok()
     }
@@ -79,14 +84,14 @@ impl Places {
         self.rate.lock().take(now, 1)
     }
 
-    /// A place for a connection from `address`, which gives way when `kick` says so; `None` if there are too many from
-    /// there.
+    /// A permit for a connection from `address`, which gives way when `disconnect` says so; `None`
+    /// if there are too many from there.
     pub fn enter(
         self: &Arc<Self>,
         address: IpAddr,
-        kick: &Kick,
-        permit: OwnedSemaphorePermit,
-    ) -> Option<Place> {
+        disconnect: &DisconnectHandle,
+        room: OwnedSemaphorePermit,
+    ) -> Option<Permit> {
         let address = network(address);
         if let Some(addresses) = &self.addresses
             && !addresses.enter(address)
@@ -94,16 +99,16 @@ impl Places {
             return None;
         }
         let mut waiting = self.waiting.lock();
-        if waiting.kicks.len() >= self.waiting_max
-            && let Some((_, oldest)) = waiting.kicks.pop_first()
+        if waiting.handles.len() >= self.waiting_max
+            && let Some((_, oldest)) = waiting.handles.pop_first()
         {
             oldest.leave(Fault::PushedOut);
         }
         waiting.serial += 1;
         let serial = waiting.serial;
-        waiting.kicks.insert(serial, kick.clone());
+        waiting.handles.insert(serial, disconnect.clone());
         drop(waiting);
-        Some(Place { places: self.clone(), address, serial: Some(serial), _permit: permit })
+        Some(Permit { limiter: self.clone(), address, serial: Some(serial), _room: room })
     }
 }
 
@@ -136,29 +141,29 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// A connection's place, until it is dropped.
+/// A connection's permit, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    places: Arc<Places>,
+pub(crate) struct Permit {
+    limiter: Arc<ConnectionLimiter>,
     address: IpAddr,
     /// While it waits.
     serial: Option<u64>,
-    _permit: OwnedSemaphorePermit,
+    _room: OwnedSemaphorePermit,
 }
 
-impl Place {
-    /// The connection has a seat, and waits no more.
-    pub fn seated(&mut self) {
+impl Permit {
+    /// The connection's client is accepted: it waits no more.
+    pub fn accepted(&mut self) {
         if let Some(serial) = self.serial.take() {
-            self.places.waiting.lock().kicks.remove(&serial);
+            self.limiter.waiting.lock().handles.remove(&serial);
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.seated();
-        if let Some(addresses) = &self.places.addresses {
+        self.accepted();
+        if let Some(addresses) = &self.limiter.addresses {
             addresses.leave(self.address);
         }
     }
@@ -174,54 +179,54 @@ mod tests {
         text.parse().unwrap()
     }
 
-    async fn enter(places: &Arc<Places>, from: &str) -> Option<(Kick, Place)> {
-        let kick = Kick::new(&CancellationToken::new());
-        let permit = places.room().await.unwrap();
-        Some((kick.clone(), places.enter(address(from), &kick, permit)?))
+    async fn enter(limiter: &Arc<ConnectionLimiter>, from: &str) -> Option<(DisconnectHandle, Permit)> {
+        let disconnect = DisconnectHandle::new(&CancellationToken::new());
+        let room = limiter.room().await.unwrap();
+        Some((disconnect.clone(), limiter.enter(address(from), &disconnect, room)?))
     }
 
     #[tokio::test]
     async fn the_oldest_that_waits_gives_way_and_one_with_a_seat_does_not() {
-        let places = Places::new(&Settings::default());
-        let mut seated = enter(&places, "127.0.0.1").await.unwrap();
-        seated.1.seated();
+        let limiter = ConnectionLimiter::new(&Settings::default());
+        let mut accepted = enter(&limiter, "127.0.0.1").await.unwrap();
+        accepted.1.accepted();
         let mut waiting = vec![];
         for _ in 0..WAITING_MAX {
-            waiting.push(enter(&places, "127.0.0.1").await.unwrap());
+            waiting.push(enter(&limiter, "127.0.0.1").await.unwrap());
         }
-        assert!(waiting.iter().all(|(kick, _)| kick.cause().is_none()));
+        assert!(waiting.iter().all(|(disconnect, _)| disconnect.cause().is_none()));
         waiting.remove(1);
-        let _in_the_gap = enter(&places, "127.0.0.1").await.unwrap();
+        let _in_the_gap = enter(&limiter, "127.0.0.1").await.unwrap();
         assert_eq!(waiting[0].0.cause(), None);
-        let _one_more = enter(&places, "127.0.0.1").await.unwrap();
+        let _one_more = enter(&limiter, "127.0.0.1").await.unwrap();
         assert_eq!(waiting[0].0.cause(), Some(Fault::PushedOut));
         assert_eq!(waiting[1].0.cause(), None);
-        assert_eq!(seated.0.cause(), None);
+        assert_eq!(accepted.0.cause(), None);
     }
 
     #[tokio::test]
     async fn an_address_has_its_share_and_gets_it_back() {
         let settings = Settings { connections_per_address_max: Some(2), ..Settings::default() };
-        let places = Places::new(&settings);
-        let first = enter(&places, "10.0.0.1").await.unwrap();
-        let _mapped = enter(&places, "::ffff:10.0.0.1").await.unwrap();
-        assert!(enter(&places, "10.0.0.1").await.is_none());
-        let _other = enter(&places, "10.0.0.2").await.unwrap();
+        let limiter = ConnectionLimiter::new(&settings);
+        let first = enter(&limiter, "10.0.0.1").await.unwrap();
+        let _mapped = enter(&limiter, "::ffff:10.0.0.1").await.unwrap();
+        assert!(enter(&limiter, "10.0.0.1").await.is_none());
+        let _other = enter(&limiter, "10.0.0.2").await.unwrap();
         let _networks =
-            [enter(&places, "2001:db8::1").await.unwrap(), enter(&places, "2001:db8::2").await.unwrap()];
-        assert!(enter(&places, "2001:db8::3").await.is_none(), "one network of 64 bits");
+            [enter(&limiter, "2001:db8::1").await.unwrap(), enter(&limiter, "2001:db8::2").await.unwrap()];
+        assert!(enter(&limiter, "2001:db8::3").await.is_none(), "one network of 64 bits");
         drop(first);
-        assert!(enter(&places, "10.0.0.1").await.is_some());
+        assert!(enter(&limiter, "10.0.0.1").await.is_some());
         drop(_other);
-        assert!(!places.addresses.as_ref().unwrap().counts.lock().contains_key(&address("10.0.0.2")));
+        assert!(!limiter.addresses.as_ref().unwrap().counts.lock().contains_key(&address("10.0.0.2")));
     }
 
     #[test]
     fn the_rate_allows_a_burst_and_then_its_rate() {
         let settings = Settings { connections_per_s_max: 10, ..Settings::default() };
-        let (places, now) = (Places::new(&settings), clock::monotonic());
-        let free = (0..100).take_while(|_| places.pace(now).is_none()).count();
+        let (limiter, now) = (ConnectionLimiter::new(&settings), clock::monotonic());
+        let free = (0..100).take_while(|_| limiter.pace(now).is_none()).count();
         assert_eq!(free, 10 * ACCEPT_BURST.as_secs() as usize);
-        assert_eq!(places.pace(now), Some(now + Duration::from_millis(200)));
+        assert_eq!(limiter.pace(now), Some(now + Duration::from_millis(200)));
     }
 }

@@ -1,4 +1,4 @@
-//! The door's metrics, with their handles kept.
+//! The metrics of ingest, with their handles kept.
 //!
 //! Counted in batches: a handle is touched once per socket read, never per event.
 
@@ -9,8 +9,8 @@ use metrics::{Counter, Gauge, counter, gauge};
 use super::{connection::rate_limit::Limit, session::Counts};
 use crate::{access::audit::Action, broker::Traffic, mqtt::fault::Fault, telemetry};
 
-/// Handles of the door's metrics.
-pub struct Meters {
+/// Handles of ingest's metrics.
+pub struct Metrics {
     received_events: Counter,
     received_bytes: Counter,
     unrouted: Counter,
@@ -28,9 +28,9 @@ pub struct Meters {
     traffic: Arc<Traffic>,
 }
 
-impl Default for Meters {
+impl Default for Metrics {
     fn default() -> Self {
-        Meters {
+        Metrics {
             received_events: counter!(telemetry::RECEIVED_EVENTS),
             received_bytes: counter!(telemetry::RECEIVED_BYTES),
             unrouted: counter!(telemetry::UNROUTED_MESSAGES),
@@ -49,11 +49,11 @@ impl Default for Meters {
     }
 }
 
-impl Meters {
+impl Metrics {
     /// Those that are seen below `$SYS/` as well.
     #[must_use]
     pub fn new(traffic: Arc<Traffic>) -> Self {
-        Meters { traffic, ..Meters::default() }
+        Metrics { traffic, ..Metrics::default() }
     }
 
     /// What one read held.

@@ -1,7 +1,8 @@
-//! What all listeners are told. The limits' defaults, and the reasons for them, are in [`limits`](super::limits).
+//! What all listeners are told. The limits' defaults, and the reasons for them, are in
+//! [`limits`](super::limits).
 //!
-//! `config` fills these in; nothing here reads a file. [`Settings::check`] names the first value that cannot be
-//! served, before a port is bound.
+//! `config` fills these in; nothing here reads a file. [`Settings::check`] names the first value
+//! that cannot be served, before a port is bound.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,18 +18,22 @@ use crate::{access::Access, broker, mqtt::topics, routing::Route};
 pub struct Settings {
     /// Clients connected at a time; one more is refused with "server busy".
     pub connections_max: usize,
-    /// Connections at a time that have no seat yet; one more pushes out the oldest. Not 0.
+    /// Connections at a time whose client is not accepted yet; one more pushes out the oldest. Not
+    /// 0.
     pub waiting_max: usize,
-    /// Connections at a time whose seat is given up and that are not closed yet.
+    /// Connections at a time whose client is gone and that are not closed yet.
     pub closing_max: usize,
-    /// Connections accepted per second, all listeners together; above it the accept loops wait, and the kernel's queue holds
-    /// those that come. Not 0.
+    /// Connections accepted per second, all listeners together; above it the accept loops wait, and
+    /// the kernel's queue holds those that come. Not 0.
     pub connections_per_s_max: u32,
-    /// Connections from one address at a time; one more is closed at once. `None` is without a limit.
+    /// Connections from one address at a time; one more is closed at once. `None` is without a
+    /// limit.
     pub connections_per_address_max: Option<usize>,
-    /// Publishes per second from one client; above it, it is read from more slowly. `None` is without a limit.
+    /// Publishes per second from one client; above it, it is read from more slowly. `None` is
+    /// without a limit.
     pub publishes_per_s_max: Option<u32>,
-    /// Bytes per second from one client; above it, it is read from more slowly. `None` is without a limit.
+    /// Bytes per second from one client; above it, it is read from more slowly. `None` is without a
+    /// limit.
     pub bytes_per_s_max: Option<u64>,
     /// What topics and filters may be.
     pub topics: topics::Limits,
@@ -54,7 +59,8 @@ pub struct Settings {
     pub tls_timeout: Duration,
     /// Time in which a client has to read some of what is written to it.
     pub write_timeout: Duration,
-    /// Longest keep-alive that an MQTT 5 client is granted, in seconds. Not 0. A client that wants none gets none.
+    /// Longest keep-alive that an MQTT 5 client is granted, in seconds. Not 0. A client that wants
+    /// none gets none.
     pub keep_alive_max_s: u16,
     /// What becomes of topics outside `tg/`, the first match deciding.
     pub routes: Vec<Route>,

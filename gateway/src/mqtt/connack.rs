@@ -1,4 +1,5 @@
-//! CONNACK, written by the codec of `mqtt-protocol-core`: what a client that is accepted is granted, or why it is refused.
+//! CONNACK, written by the codec of `mqtt-protocol-core`: what a client that is accepted is
+//! granted, or why it is refused.
 
 use mqtt_protocol_core::mqtt::{
     packet::{Properties, v3_1_1, v5_0},
@@ -16,7 +17,8 @@ pub struct Accepted<'a> {
     pub session_present: bool,
     /// The client id that it was given, if it came without one.
     pub assigned_client_id: Option<&'a str>,
-    /// How long the session outlives the connection, in seconds, if that is not as long as asked for.
+    /// How long the session outlives the connection, in seconds, if that is not as long as asked
+    /// for.
     pub session_expiry_s: Option<u32>,
     /// The keep-alive that is granted instead of the one asked for, in seconds.
     pub server_keep_alive_s: Option<u16>,
@@ -26,7 +28,8 @@ pub struct Accepted<'a> {
     pub packet_bytes_max: u32,
 }
 
-/// The CONNACK that accepts; `None` if it cannot be encoded, which is a client id longer than checked.
+/// The CONNACK that accepts; `None` if it cannot be encoded, which is a client id longer than
+/// checked.
 #[must_use]
 pub fn accept(accepted: &Accepted<'_>) -> Option<Vec<u8>> {
     if accepted.version == Version::V311 {
@@ -64,8 +67,8 @@ fn announced(accepted: &Accepted<'_>) -> Result<Properties, MqttError> {
     Ok(properties)
 }
 
-/// The CONNACK that refuses; `None` where the version has no code for the cause: close without one. The cause in words is
-/// left out where the client does not take as much `[MQTT-3.2.2-19]`.
+/// The CONNACK that refuses; `None` where the version has no code for the cause: close without one.
+/// The cause in words is left out where the client does not take as much `[MQTT-3.2.2-19]`.
 #[must_use]
 pub fn refuse(refused: Refused) -> Option<Vec<u8>> {
     let code = refused.fault.connack_code(refused.version)?;

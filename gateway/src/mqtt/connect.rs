@@ -1,7 +1,8 @@
 //! CONNECT, read by the codec of `mqtt-protocol-core`.
 //!
-//! The codec checks lengths, text encoding and the properties allowed; this file adds what it leaves out: reserved
-//! flags, bytes behind the packet's end, NUL in texts, a will's topic, and all versions on one port (`level`).
+//! The codec checks lengths, text encoding and the properties allowed; this file adds what it
+//! leaves out: reserved flags, bytes behind the packet's end, NUL in texts, a will's topic, and all
+//! versions on one port (`level`).
 
 use std::borrow::Cow;
 
@@ -200,8 +201,8 @@ fn connect_v5(flags: u8, body: &[u8]) -> Result<Connect, Fault> {
     })
 }
 
-/// MQTT 5 allows a password without a user name (section 3.1.2.9), the codec does not. The password is the last
-/// field, so it is cut off and given beside the rest.
+/// MQTT 5 allows a password without a user name (section 3.1.2.9), the codec does not. The password
+/// is the last field, so it is cut off and given beside the rest.
 fn without_lone_password(flags: u8, body: &[u8]) -> Result<(Cow<'_, [u8]>, Option<Password>), Fault> {
     if flags & (PASSWORD | USER_NAME) != PASSWORD {
         return Ok((Cow::Borrowed(body), None));

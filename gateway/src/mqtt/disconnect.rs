@@ -11,8 +11,8 @@ use super::{
     version::Version,
 };
 
-/// The DISCONNECT that tells an MQTT 5 client why; `None` where there is no code for the cause. The cause in words is left
-/// out where the client does not take as much `[MQTT-3.14.2-3]`.
+/// The DISCONNECT that tells an MQTT 5 client why; `None` where there is no code for the cause. The
+/// cause in words is left out where the client does not take as much `[MQTT-3.14.2-3]`.
 #[must_use]
 pub fn because(fault: Fault, packet_bytes_max: usize) -> Option<Vec<u8>> {
     let code = DisconnectReasonCode::try_from(fault.disconnect_code()?).ok()?;
@@ -30,7 +30,8 @@ pub struct Disconnect {
     pub session_expiry_s: Option<u32>,
 }
 
-/// Reads the DISCONNECT in `body`. On MQTT 5 any reason but 0x00 leaves the will to be published (section 3.1.2.5).
+/// Reads the DISCONNECT in `body`. On MQTT 5 any reason but 0x00 leaves the will to be published
+/// (section 3.1.2.5).
 ///
 /// # Errors
 /// [`Fault::Malformed`], [`Fault::Protocol`]

@@ -5,12 +5,14 @@
 //!   MQTT 5           CONNACK with a reason     DISCONNECT with a reason
 //!   MQTT 3.1.1       CONNACK 0x01..0x05        nothing: the connection is closed
 //! ```
-//! Whatever the cause: what was acknowledged is on disk, what was not is the client's to send again.
-//! Where a version has no code for a cause, the connection is closed without one `[MQTT-3.2.2-6]`.
+//! Whatever the cause: what was acknowledged is on disk, what was not is the client's to send
+//! again. Where a version has no code for a cause, the connection is closed without one
+//! `[MQTT-3.2.2-6]`.
 
 use super::{limits::SMALL_PACKET_BYTES, version::Version};
 
-/// Why a connection is closed. In every case the events it acknowledged are stored and the others are not promised.
+/// Why a connection is closed. In every case the events it acknowledged are stored and the others
+/// are not promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// Bytes that are no MQTT packet. The client has to be mended.
@@ -25,22 +27,25 @@ pub enum Fault {
     /// A protocol level other than 3 (3.1), 4 (3.1.1) and 5. Set the client to MQTT 3.1.1 or 5.
     #[error("MQTT protocol level {0} is not served, only 3.1, 3.1.1 and 5 are")]
     Version(u8),
-    /// An empty client id without a clean session or on MQTT 3.1, or one that is too long. Give the client a shorter id.
+    /// An empty client id without a clean session or on MQTT 3.1, or one that is too long. Give the
+    /// client a shorter id.
     #[error("the client id is empty without a clean session or on MQTT 3.1, or too long")]
     ClientId,
     /// As many clients as `connections_max` allows. Try again later.
     #[error("as many clients are connected as are allowed")]
     Busy,
-    /// It had no seat yet, and as many waited for one as may. Try again later.
+    /// It was not accepted yet, and as many waited for that as may. Try again later.
     #[error("more connections came than can wait for their CONNECT, and this one had waited longest")]
     PushedOut,
     /// Enhanced authentication is not offered.
     #[error("the authentication method is not offered")]
     Authentication,
-    /// The user name or the password is wrong, or the user is not the certificate's. Give the client its credentials.
+    /// The user name or the password is wrong, or the user is not the certificate's. Give the
+    /// client its credentials.
     #[error("the user name or the password is wrong")]
     BadCredentials,
-    /// The client may not do this: connect without credentials, or publish there. See the audit log and the access file.
+    /// The client may not do this: connect without credentials, or publish there. See the audit log
+    /// and the access file.
     #[error("the client may not do this")]
     NotAuthorized,
     /// The client's certificate, or what it comes from, is no longer good. See the gateway's log
@@ -73,8 +78,8 @@ pub enum Fault {
     /// More bytes of properties than a record can hold.
     #[error("more bytes of properties than can be stored")]
     Quota,
-    /// More QoS 2 publishes that the client did not release than it may have, over all its connections. A client that releases what it
-    /// is told was received does not get there.
+    /// More QoS 2 publishes that the client did not release than it may have, over all its
+    /// connections. A client that releases what it is told was received does not get there.
     #[error("too many QoS 2 publishes were received and not released")]
     Unreleased,
     /// Nothing was heard for one and a half keep-alive times.
@@ -92,22 +97,23 @@ pub enum Fault {
     /// The gateway stops. Connect again later.
     #[error("the gateway stops")]
     Stopping,
-    /// For too long there was no room for what the client publishes: the store is full, or cannot write for now. See
-    /// the gateway's log for which; connect again later.
+    /// For too long there was no room for what the client publishes: the store is full, or cannot
+    /// write for now. See the gateway's log for which; connect again later.
     #[error("there is no room for what the client publishes")]
     NoRoom,
-    /// The client acknowledges nothing of what it gets, others need the room, and its session was ended. Connect again.
+    /// The client acknowledges nothing of what it gets, others need the room, and its session was
+    /// ended. Connect again.
     #[error("the client acknowledges nothing of what it gets, and its session was ended")]
     Unacknowledged,
-    /// The store was closed under the connection, as in a stop: nothing more will be acknowledged. Connect again later.
-    /// A store that is full or that fails to write is not closed.
+    /// The store was closed under the connection, as in a stop: nothing more will be acknowledged.
+    /// Connect again later. A store that is full or that fails to write is not closed.
     #[error("the store is closed")]
     StoreClosed,
 }
 
 impl Fault {
-    /// The code of a CONNACK that refuses with this cause; `None` closes without one. MQTT 5 section 3.2.2.2,
-    /// MQTT 3.1.1 table 3.1.
+    /// The code of a CONNACK that refuses with this cause; `None` closes without one. MQTT 5
+    /// section 3.2.2.2, MQTT 3.1.1 table 3.1.
     #[must_use]
     pub fn connack_code(self, version: Version) -> Option<u8> {
         let (v311, v5) = match self {
@@ -141,7 +147,8 @@ impl Fault {
         }
     }
 
-    /// The reason code of an MQTT 5 DISCONNECT with this cause (section 3.14.2.1); `None` closes without one.
+    /// The reason code of an MQTT 5 DISCONNECT with this cause (section 3.14.2.1); `None` closes
+    /// without one.
     #[must_use]
     pub fn disconnect_code(self) -> Option<u8> {
         match self {
@@ -169,7 +176,8 @@ impl Fault {
         }
     }
 
-    /// Whether the peer broke MQTT's rules, as opposed to a limit reached, a time run out or a stop.
+    /// Whether the peer broke MQTT's rules, as opposed to a limit reached, a time run out or a
+    /// stop.
     #[must_use]
     pub fn breaks_rules(self) -> bool {
         matches!(

@@ -5,8 +5,8 @@
 //!   | 0 4 M Q T T | 4+0x80 |  as a bridge       | 0 6 M Q I s d p | 3+0x80 |  as a bridge
 //!   | 0 4 M Q T T | 5 |       MQTT 5
 //! ```
-//! mosquitto's bridges set the highest bit by default (`try_private`). What MQTT 3.1 and bridges send is in the packets of 3.1.1, so
-//! the rest of a CONNECT is read as one: see [`plain`].
+//! mosquitto's bridges set the highest bit by default (`try_private`). What MQTT 3.1 and bridges
+//! send is in the packets of 3.1.1, so the rest of a CONNECT is read as one: see [`plain`].
 
 use std::borrow::Cow;
 
@@ -25,7 +25,8 @@ const V31_HEAD_BYTES: usize = b"\0\x06MQIsdp\x03".len();
 /// What the name and the level at the start of a CONNECT's body say.
 ///
 /// # Errors
-/// [`Fault::NotConnect`] for another name, [`Fault::Version`] for a level that is not served, with the version in which to answer.
+/// [`Fault::NotConnect`] for another name, [`Fault::Version`] for a level that is not served, with
+/// the version in which to answer.
 pub fn read(body: &[u8]) -> Result<(Version, Dialect), (Version, Fault)> {
     let name = body
         .split_first_chunk::<2>()
@@ -46,7 +47,8 @@ pub fn read(body: &[u8]) -> Result<(Version, Dialect), (Version, Fault)> {
     }
 }
 
-/// The body of a CONNECT that [`read`] took, as a client of its [`Version`] without a dialect would send it.
+/// The body of a CONNECT that [`read`] took, as a client of its [`Version`] without a dialect would
+/// send it.
 pub fn plain(dialect: Dialect, body: &[u8]) -> Cow<'_, [u8]> {
     match dialect {
         Dialect { is_v31: false, is_bridge: false } => Cow::Borrowed(body),

@@ -1,13 +1,14 @@
-//! MQTT 3.1.1 and 5 as bytes: what both ends of the gateway, the door and the uplinks, have in common. A leaf: it knows
-//! no socket, no setting and no other room.
+//! MQTT 3.1.1 and 5 as bytes: what both ends of the gateway, the listeners and the uplinks, have in
+//! common. A leaf: it knows no socket, no setting and no other room.
 //!
 //! ```text
 //!   in    packet (fixed header) ─┬─▶ publish ─▶ properties        the hot path: read in place, without allocation
 //!                                └─▶ connect, subscribe, pubrel, disconnect      rare: by mqtt-protocol-core
-//!   out   packet (PUBACK and its like), connack, subscribe, disconnect ─▶ output
+//!   out   packet (PUBACK and its like), publish_head, connack, subscribe, disconnect ─▶ output
 //! ```
-//! Reading order: [`version`], [`packet`], [`publish`], [`properties`], [`topics`], [`connect`] with [`level`], [`connack`], [`subscribe`],
-//! [`pubrel`], [`disconnect`], [`fault`] and [`reason`] (what is told to the other end), [`output`]. Limits: those of MQTT, and [`limits`].
+//! Reading order: [`version`], [`packet`], [`publish`], [`properties`], [`topics`], [`connect`]
+//! with [`level`], [`connack`], [`subscribe`], [`pubrel`], [`disconnect`], [`fault`] and [`reason`]
+//! (what is told to the other end), [`output`]. Limits: those of MQTT, and [`limits`].
 
 pub mod connack;
 pub mod connect;
@@ -21,6 +22,7 @@ mod parse;
 pub mod password;
 pub mod properties;
 pub mod publish;
+pub mod publish_head;
 pub mod pubrel;
 pub mod reason;
 pub mod subscribe;

@@ -1,15 +1,17 @@
-//! What is to be written to a client: answers and messages as bytes, and one large payload as it is, which all who get the message
-//! share.
+//! What is to be written to a client: answers and messages as bytes, and one large payload as it
+//! is, which all who get the message share.
 //!
 //! ```text
 //!   | written | bytes, a message's head | payload, not copied | bytes that came since |
 //! ```
-//! While a large payload is being written nothing more is delivered, and answers wait behind it. Limits: its owner's, who asks
-//! [`Output::has_room`]; the payload is the session's, whose account has it until it is written.
+//! While a large payload is being written nothing more is delivered, and answers wait behind it.
+//! Limits: its owner's, who asks [`Output::has_room`]; the payload is the session's, whose account
+//! has it until it is written.
 
 use std::sync::Arc;
 
-/// A payload up to this size, in bytes, is copied: one write for many messages costs less than one for each.
+/// A payload up to this size, in bytes, is copied: one write for many messages costs less than one
+/// for each.
 pub const COPIED_BYTES_MAX: usize = 64 * 1024;
 
 /// The output of a connection.
@@ -42,7 +44,8 @@ impl Output {
         }
     }
 
-    /// The first `bytes` of [`Output::next`] are written; what was written is given up once it is `kept_bytes_max`.
+    /// The first `bytes` of [`Output::next`] are written; what was written is given up once it is
+    /// `kept_bytes_max`.
     pub fn wrote(&mut self, bytes: usize, kept_bytes_max: usize) {
         match &mut self.payload {
             Some(payload) if self.written == payload.at => {
@@ -98,7 +101,8 @@ impl Output {
         &mut self.bytes
     }
 
-    /// Adds a payload behind its head. A large one is not copied; only one at a time is, see [`Output::has_room`].
+    /// Adds a payload behind its head. A large one is not copied; only one at a time is, see
+    /// [`Output::has_room`].
     pub fn put_payload(&mut self, payload: &Arc<[u8]>) {
         if payload.len() <= COPIED_BYTES_MAX || self.has_payload() {
             self.bytes.extend_from_slice(payload);

@@ -4,8 +4,8 @@
 //!   byte 1          bytes 2..5                then
 //!   | type | flags | remaining length, 1-4 | variable header, payload |
 //! ```
-//! Limits: a packet's length is known from its first five bytes at the most, so one that is too long is refused
-//! before anything of it is buffered. The rare packets have files of their own.
+//! Limits: a packet's length is known from its first five bytes at the most, so one that is too
+//! long is refused before anything of it is buffered. The rare packets have files of their own.
 
 use super::{
     fault::Fault,
@@ -94,8 +94,8 @@ impl Header {
         self.first >> 4
     }
 
-    /// Checks the flags of a packet other than PUBLISH: PUBREL, SUBSCRIBE and UNSUBSCRIBE have 2, the others 0. On MQTT 3.1 these
-    /// three may have DUP as well (MQTT 3.1 section 2.1).
+    /// Checks the flags of a packet other than PUBLISH: PUBREL, SUBSCRIBE and UNSUBSCRIBE have 2,
+    /// the others 0. On MQTT 3.1 these three may have DUP as well (MQTT 3.1 section 2.1).
     ///
     /// # Errors
     /// [`Fault::Malformed`] `[MQTT-2.2.2-2]`, `[MQTT-2.1.3-1]`
@@ -127,9 +127,11 @@ pub enum Reply {
     PubrecAgain,
     /// PUBREC for a publish that no route takes: 0x10 on MQTT 5.
     PubrecUnrouted,
-    /// PUBREC for a publish that the full store refuses: 0x97 on MQTT 5. The packet id is free, no PUBREL follows.
+    /// PUBREC for a publish that the full store refuses: 0x97 on MQTT 5. The packet id is free, no
+    /// PUBREL follows.
     PubrecRefused,
-    /// PUBREC for a publish that the client may not make: 0x87 on MQTT 5. The packet id is free, no PUBREL follows.
+    /// PUBREC for a publish that the client may not make: 0x87 on MQTT 5. The packet id is free, no
+    /// PUBREL follows.
     PubrecDenied,
     /// PUBCOMP: the packet id is free again.
     Pubcomp,
@@ -146,8 +148,8 @@ impl Reply {
         }
     }
 
-    /// Appends the packet to `out`. A reason of 0 is left out, as both versions allow. Version 3.1.1 cannot refuse, and
-    /// is told nothing then.
+    /// Appends the packet to `out`. A reason of 0 is left out, as both versions allow. Version
+    /// 3.1.1 cannot refuse, and is told nothing then.
     pub fn write(self, version: Version, packet_id: u16, out: &mut Vec<u8>) {
         let [high, low] = packet_id.to_be_bytes();
         let (first, reason) = match self {
@@ -179,8 +181,8 @@ pub struct ClientAck {
 }
 
 impl ClientAck {
-    /// Reads the acknowledgement whose bytes after the fixed header are `body`. Of its properties only the length is checked:
-    /// they are for people.
+    /// Reads the acknowledgement whose bytes after the fixed header are `body`. Of its properties
+    /// only the length is checked: they are for people.
     ///
     /// # Errors
     /// [`Fault::Malformed`], [`Fault::Protocol`] for packet id 0.

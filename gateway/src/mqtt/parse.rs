@@ -1,7 +1,7 @@
 //! What the files of the rare packets share: a packet as a whole, its texts, and a cause in words.
 //!
-//! The codec of `mqtt-protocol-core` checks that a text is UTF-8; that it holds no NUL is checked here. Limits: none of its own, as a
-//! packet is bounded before it is read.
+//! The codec of `mqtt-protocol-core` checks that a text is UTF-8; that it holds no NUL is checked
+//! here. Limits: none of its own, as a packet is bounded before it is read.
 
 use mqtt_protocol_core::mqtt::{
     packet::{Properties, Property, ReasonString, prelude::PropertyValueAccess as _},

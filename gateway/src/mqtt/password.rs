@@ -1,6 +1,8 @@
-//! A password, as a client sent it or as the gateway shows it to a server: it shows nothing, and is wiped when it is dropped.
+//! A password, as a client sent it or as the gateway shows it to a server: it shows nothing, and is
+//! wiped when it is dropped.
 //!
-//! What it does not do: the bytes are in a read buffer, a file or a codec beside it, which wipe nothing.
+//! What it does not do: the bytes are in a read buffer, a file or a codec beside it, which wipe
+//! nothing.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! The properties of an MQTT 5 PUBLISH: walked once, checked, and those to forward kept as they are on the wire.
+//! The properties of an MQTT 5 PUBLISH: walked once, checked, and those to forward kept as they are
+//! on the wire.
 //!
 //! ```text
 //!   forwarded   payload format 0x01, content type 0x03, response topic 0x08, correlation data 0x09,
@@ -6,7 +7,8 @@
 //!   taken out   topic alias 0x23
 //!   refused     subscription identifier 0x0b, all others
 //! ```
-//! Limits: [`PROPERTIES_BYTES_MAX`] bytes forwarded. Nothing is copied unless something has to be moved or left out.
+//! Limits: [`PROPERTIES_BYTES_MAX`] bytes forwarded. Nothing is copied unless something has to be
+//! moved or left out.
 
 use super::{
     fault::Fault,
@@ -37,11 +39,13 @@ pub struct Walked<'a> {
     pub alias: Option<u16>,
 }
 
-/// Walks `raw`, which is a PUBLISH's properties without their length. `scratch` is used only if some are moved or left out.
+/// Walks `raw`, which is a PUBLISH's properties without their length. `scratch` is used only if
+/// some are moved or left out.
 ///
 /// # Errors
-/// [`Fault::TopicAlias`], [`Fault::Topic`] for a response topic with a wildcard `[MQTT-3.3.2-14]`, [`Fault::Quota`]
-/// for more than can be stored, [`Fault::Protocol`] and [`Fault::Malformed`] for what section 3.3.2.3 forbids.
+/// [`Fault::TopicAlias`], [`Fault::Topic`] for a response topic with a wildcard `[MQTT-3.3.2-14]`,
+/// [`Fault::Quota`] for more than can be stored, [`Fault::Protocol`] and [`Fault::Malformed`] for
+/// what section 3.3.2.3 forbids.
 #[inline]
 pub fn walk<'a>(raw: &'a [u8], scratch: &'a mut Vec<u8>) -> Result<Walked<'a>, Fault> {
     if raw.is_empty() {

@@ -4,7 +4,8 @@
 //!   | topic length | topic | packet id (QoS > 0) | properties (MQTT 5) | payload |
 //!   | u16          |       | u16                 | varint, bytes       | the rest|
 //! ```
-//! Checks the flags, the topic and the packet id. The properties are only cut out here; `properties` walks them.
+//! Checks the flags, the topic and the packet id. The properties are only cut out here;
+//! `properties` walks them.
 
 use super::{fault::Fault, topics, version::Version};
 
@@ -41,7 +42,8 @@ pub struct Publish<'a> {
 const CUT: Fault = Fault::Malformed("PUBLISH is cut short");
 
 impl<'a> Publish<'a> {
-    /// Reads the PUBLISH with first header byte `first` and the bytes `body` after its fixed header.
+    /// Reads the PUBLISH with first header byte `first` and the bytes `body` after its fixed
+    /// header.
     ///
     /// # Errors
     /// [`Fault::Malformed`], [`Fault::Topic`], [`Fault::Protocol`]: the client broke section 3.3.

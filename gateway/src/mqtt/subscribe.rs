@@ -3,8 +3,8 @@
 //! ```text
 //!   | packet id | properties (MQTT 5) | filter | options | filter | options | …
 //! ```
-//! Read by the codec of `mqtt-protocol-core`; what it leaves out is checked here. A filter that is none is no reason to close: it gets a
-//! code of its own in the SUBACK.
+//! Read by the codec of `mqtt-protocol-core`; what it leaves out is checked here. A filter that is
+//! none is no reason to close: it gets a code of its own in the SUBACK.
 
 use mqtt_protocol_core::mqtt::packet::{Property, SubEntry, v3_1_1, v5_0};
 
@@ -119,8 +119,8 @@ pub fn unsubscribe(version: Version, body: &[u8]) -> Result<Unsubscribe, Fault> 
     Ok(Unsubscribe { packet_id, filters })
 }
 
-/// Whether `filter` can be subscribed to: its own rules, and those of `$share/<name>/<filter>` `[MQTT-4.8.2-1]`,
-/// `[MQTT-4.8.2-2]`.
+/// Whether `filter` can be subscribed to: its own rules, and those of `$share/<name>/<filter>`
+/// `[MQTT-4.8.2-1]`, `[MQTT-4.8.2-2]`.
 #[must_use]
 pub fn is_filter(filter: &str, limits: topics::Limits) -> bool {
     if !limits.allow(filter) {

@@ -1,19 +1,21 @@
 //! Topic names and topic filters: MQTT 3.1.1 and 5, section 4.7. Pure.
 //!
-//! Limits: [`NAME_BYTES_MAX`] bytes and [`TOPIC_LEVELS_MAX`] levels, or less: see [`Limits`]. A topic is matched byte by byte, once, without
-//! allocation and without recursion, so that no filter is expensive.
+//! Limits: [`NAME_BYTES_MAX`] bytes and [`TOPIC_LEVELS_MAX`] levels, or less: see [`Limits`]. A
+//! topic is matched byte by byte, once, without allocation and without recursion, so that no filter
+//! is expensive.
 
 use super::limits::NAME_BYTES_MAX;
 
 /// Most levels of a topic or filter.
 pub const TOPIC_LEVELS_MAX: usize = 64;
 
-/// What the topics begin with on which the gateway publishes records of its own, such as gap records.
+/// What the topics begin with on which the gateway publishes records of its own, such as gap
+/// records.
 pub const OWN: &str = "tidegate/";
 /// What the topics begin with on which it says how it does.
 pub const SYSTEM: &str = "$SYS/";
-/// Where bridges of mosquitto say whether they are connected, by default with a will: the one topic of its own that mosquitto
-/// lets clients publish on.
+/// Where bridges of mosquitto say whether they are connected, by default with a will: the one topic
+/// of its own that mosquitto lets clients publish on.
 const BRIDGE_STATE: &str = "$SYS/broker/connection/+/state";
 
 /// What a shared subscription begins with: section 4.8.2.
@@ -32,7 +34,8 @@ pub fn is_reserved(topic: &str) -> bool {
     topic.starts_with(OWN) || (topic.starts_with(SYSTEM) && !matches(BRIDGE_STATE, topic))
 }
 
-/// What a topic or filter that passed [`name`] or [`check_filter`] is held to besides: less than what they allow, or the same.
+/// What a topic or filter that passed [`name`] or [`check_filter`] is held to besides: less than
+/// what they allow, or the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes at most.
@@ -55,7 +58,8 @@ impl Limits {
         text.len() <= self.bytes && (self.levels >= TOPIC_LEVELS_MAX || self.allow_levels(text))
     }
 
-    /// Not in line with what every publish runs through, as most gateways leave this limit as it is.
+    /// Not in line with what every publish runs through, as most gateways leave this limit as it
+    /// is.
     #[cold]
     #[inline(never)]
     fn allow_levels(self, text: &str) -> bool {
@@ -83,8 +87,8 @@ pub enum BadFilter {
     Plus,
 }
 
-/// The topic in `bytes`, if it can be published on: UTF-8 without NUL, `+` and `#`, not empty, within the limits.
-/// `[MQTT-3.3.2-2]`, `[MQTT-4.7.3-1]`, `[MQTT-1.5.4-2]`
+/// The topic in `bytes`, if it can be published on: UTF-8 without NUL, `+` and `#`, not empty,
+/// within the limits. `[MQTT-3.3.2-2]`, `[MQTT-4.7.3-1]`, `[MQTT-1.5.4-2]`
 #[must_use]
 pub fn name(bytes: &[u8]) -> Option<&str> {
     if bytes.is_empty() || bytes.len() > NAME_BYTES_MAX {
@@ -128,8 +132,8 @@ pub fn check_filter(filter: &str) -> Result<(), BadFilter> {
     Ok(())
 }
 
-/// Whether `filter`, which was checked, takes `topic`. A wildcard in the first level takes no topic that begins with
-/// `$` `[MQTT-4.7.2-1]`; `a/#` takes `a` as well (section 4.7.1.2).
+/// Whether `filter`, which was checked, takes `topic`. A wildcard in the first level takes no topic
+/// that begins with `$` `[MQTT-4.7.2-1]`; `a/#` takes `a` as well (section 4.7.1.2).
 #[must_use]
 pub fn matches(filter: &str, topic: &str) -> bool {
     let (filter, topic) = (filter.as_bytes(), topic.as_bytes());

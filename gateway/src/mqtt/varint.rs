@@ -1,4 +1,5 @@
-//! Variable byte integers: the lengths of packets and of properties, and subscription identifiers. Pure. (MQTT 5.0 section 1.5.5)
+//! Variable byte integers: the lengths of packets and of properties, and subscription identifiers.
+//! Pure. (MQTT 5.0 section 1.5.5)
 
 /// How many bytes `number` takes.
 #[must_use]

@@ -1,7 +1,8 @@
-//! What outsiders can cause any number of times is logged once, or the first time and whenever there are twice as many.
+//! What outsiders can cause any number of times is logged once, or the first time and whenever
+//! there are twice as many.
 //!
-//! Limits: [`TOLD_MAX`] things are remembered as told; after that [`LogOnce`] says so, once, and stays quiet about new ones.
-//! [`Repeats`] remembers as many, and counts all others as one.
+//! Limits: [`TOLD_MAX`] things are remembered as told; after that [`LogOnce`] says so, once, and
+//! stays quiet about new ones. [`Repeats`] remembers as many, and counts all others as one.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -38,13 +39,15 @@ impl LogOnce {
         true
     }
 
-    /// `thing` happened once more. Gives how often it has by now, if that has to be told: as [`Repeats::more`].
+    /// `thing` happened once more. Gives how often it has by now, if that has to be told: as
+    /// [`Repeats::more`].
     pub fn more(&self, thing: impl Hash) -> Option<u64> {
         self.repeats.more(thing, 1)
     }
 }
 
-/// Something that an outsider can cause any number of times: the log is told of the first, and whenever there are twice as many.
+/// Something that an outsider can cause any number of times: the log is told of the first, and
+/// whenever there are twice as many.
 #[derive(Debug, Default)]
 pub struct Doublings(AtomicU64);
 
@@ -61,8 +64,8 @@ fn doubled(before: u64, now: u64) -> Option<u64> {
     (before.checked_ilog2() != now.checked_ilog2()).then_some(now)
 }
 
-/// [`Doublings`] of each of several things that outsiders name, such as a client beside a limit: [`TOLD_MAX`] of them, and all others
-/// together.
+/// [`Doublings`] of each of several things that outsiders name, such as a client beside a limit:
+/// [`TOLD_MAX`] of them, and all others together.
 #[derive(Debug, Default)]
 pub struct Repeats {
     each: Mutex<HashMap<u64, u64>>,

@@ -3,11 +3,10 @@
 //! The room's own type: the configuration composes it. [`Settings::check`] says what cannot work before anything is
 //! started.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{fmt, num::NonZeroU16, time::Duration};
 
 use super::{commands::CommandTopic, format::FormatName, template::Template};
 use crate::catalog::Values;
-pub use crate::mqtt::{Password, Version};
 
 /// Publishes in flight, unless told otherwise.
 pub const WINDOW_DEFAULT: NonZeroU16 = NonZeroU16::new(1000).expect("1000 is not 0");
@@ -62,6 +61,19 @@ pub struct Settings {
     /// This gateway's id, part of the identity of events that have none of their own.
     pub gateway_id: String,
 }
+
+/// A version of MQTT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// MQTT 3.1.1 (OASIS, 2014).
+    V311,
+    /// MQTT 5.0 (OASIS, 2019).
+    V5,
+}
+
+/// A password. Neither `Debug` nor anything else of this room shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
 
 /// Settings cannot work. Nothing was started with them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -145,17 +157,17 @@ impl Settings {
             return Err(SettingsError::NoHost);
         }
         let user = self.user.as_deref().unwrap_or_default();
-        let password = self.password.as_ref().map_or(&b""[..], Password::expose);
+        let password = self.password.as_ref().map_or("", Password::reveal);
         for (what, text, bytes_max) in [
-            ("client id", self.client_id.as_bytes(), ID_BYTES_MAX),
-            ("user", user.as_bytes(), ID_BYTES_MAX),
+            ("client id", self.client_id.as_str(), ID_BYTES_MAX),
+            ("user", user, ID_BYTES_MAX),
             ("password", password, PASSWORD_BYTES_MAX),
-            ("gateway's id", self.gateway_id.as_bytes(), ID_BYTES_MAX),
+            ("gateway's id", &self.gateway_id, ID_BYTES_MAX),
         ] {
             if text.len() > bytes_max {
                 return Err(SettingsError::TooLong { what, bytes: text.len(), bytes_max });
             }
-            if text.contains(&0) {
+            if text.contains('\0') {
                 return Err(SettingsError::Nul { what });
             }
         }
@@ -184,6 +196,24 @@ impl Settings {
     }
 }
 
+impl Password {
+    /// Keeps `text` from being shown.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(hidden)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,7 +221,7 @@ mod tests {
     #[test]
     fn the_password_is_not_shown() {
         let mut settings = Settings::new("cloud", "broker.example", "barn-7");
-        settings.password = Some(Password::new("hunter2"));
+        settings.password = Some(Password::new("hunter2".to_owned()));
         let shown = format!("{settings:?} {settings:#?}");
         assert!(shown.contains("hidden") && !shown.contains("hunter2"), "{shown}");
     }
@@ -209,7 +239,7 @@ mod tests {
         assert_eq!(change(|s| s.client_id.push('\0')), nul);
         let long = Err(SettingsError::TooLong { what: "user", bytes: 1025, bytes_max: 1024 });
         assert_eq!(change(|s| s.user = Some("u".repeat(1025))), long);
-        let lone = |s: &mut Settings| s.password = Some(Password::new("p"));
+        let lone = |s: &mut Settings| s.password = Some(Password::new("p".to_owned()));
         assert_eq!(change(lone), Err(SettingsError::PasswordWithoutUser));
         let wild = |s: &mut Settings| {
             s.gateway_id = "a+b".to_owned();

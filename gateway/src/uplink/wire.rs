@@ -18,9 +18,8 @@ use rumqttc::{
 
 use super::{
     reason::{self, Reason},
-    settings::{Settings, Version},
+    settings::{Password, Settings, Version},
 };
-use crate::mqtt::varint;
 
 /// Longest packet taken from the upstream, in bytes: it has nothing long to say.
 pub const IN_BYTES_MAX: usize = 32 * 1024;
@@ -163,9 +162,7 @@ pub fn connect_with(settings: &Settings, kept: Option<Kept>) -> Result<BytesMut,
     let keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
     let client_id = settings.client_id.clone();
     let user = settings.user.clone().unwrap_or_default();
-    let password =
-        settings.password.as_ref().map(|password| String::from_utf8_lossy(password.expose()).into_owned());
-    let password = password.unwrap_or_default();
+    let password = settings.password.as_ref().map_or("", Password::reveal).to_owned();
     let has_login = !user.is_empty() || !password.is_empty();
     match settings.version {
         Version::V311 => {
@@ -315,7 +312,7 @@ impl Publish<'_> {
     #[must_use]
     pub fn size(&self) -> u64 {
         let rest = self.remaining();
-        1 + varint::bytes(rest as usize) as u64 + rest
+        1 + length_bytes(rest) + rest
     }
 
     /// Appends the packet to `out`. The caller has checked that [`Publish::size`] is within [`OUT_BYTES_MAX`].
@@ -324,12 +321,12 @@ impl Publish<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         out.reserve(self.size() as usize);
         out.push(PUBLISH_QOS_1 | if self.retain { PUBLISH_RETAIN } else { 0 });
-        varint::put(self.remaining() as usize, out);
+        put_length(out, self.remaining());
         out.put_u16(self.topic.len() as u16);
         out.extend_from_slice(self.topic);
         out.put_u16(self.id);
         if let Some([first, second]) = self.properties {
-            varint::put(first.len() + second.len(), out);
+            put_length(out, (first.len() + second.len()) as u64);
             out.extend_from_slice(first);
             out.extend_from_slice(second);
         }
@@ -339,7 +336,7 @@ impl Publish<'_> {
     fn remaining(&self) -> u64 {
         let properties = self.properties.map_or(0, |[first, second]| {
             let bytes = (first.len() + second.len()) as u64;
-            varint::bytes(bytes as usize) as u64 + bytes
+            length_bytes(bytes) + bytes
         });
         2 + self.topic.len() as u64 + 2 + properties + self.payload.len() as u64
     }
@@ -375,17 +372,35 @@ pub fn framed(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, WireError> {
     if rest.len() >= 4 { Err(WireError::Malformed) } else { Ok(None) }
 }
 
+/// Appends a length as MQTT writes it. (MQTT 5.0 section 1.5.5)
+pub fn put_length(out: &mut Vec<u8>, mut length: u64) {
+    while length >= 0x80 {
+        out.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+}
+
+fn length_bytes(length: u64) -> u64 {
+    match length {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        _ => 4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::settings::Password, *};
+    use super::*;
 
     fn settings(version: Version) -> Settings {
         let mut settings = Settings::new("cloud", "localhost", "barn-7");
         settings.version = version;
         settings.user = Some("user".to_owned());
-        settings.password = Some(Password::new("secret"));
+        settings.password = Some(Password::new("secret".to_owned()));
         settings
     }
 

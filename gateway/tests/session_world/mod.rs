@@ -19,7 +19,7 @@ use tidegate::{
     access::{Access, Acl, ClientIds, Policy, Stored, User, Users},
     clock,
     ingest::{self, ListenerSettings, Payload, Route, Settings},
-    mqtt::password::Password,
+    mqtt::Password,
     store::{self, Store},
 };
 use tokio::{

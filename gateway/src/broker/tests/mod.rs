@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::{Broker, Message};
 use crate::{
-    access::Permit,
+    access::Permissions,
     clock::{self, Now},
     ingest::{
         Settings,
@@ -86,7 +86,7 @@ impl House {
     /// Connects with MQTT 5, these CONNECT properties, and gives whether a session was there.
     fn connect_with(&mut self, id: &str, clean: bool, properties: &[u8]) -> (Session, bool) {
         let mut session = Session::new(self.settings.clone(), self.broker.clone(), self.now);
-        session.set_permit(Permit::all());
+        session.set_permissions(Permissions::all());
         let flags = u8::from(clean) << 1;
         let head = [&text("MQTT")[..], &[5, flags, 0, 0, properties.len() as u8], properties].concat();
         session.handle_input(self.now, &packet(0x10, &[head, text(id)].concat()), &mut self.rows);

@@ -221,7 +221,7 @@ fn open(folder: &std::path::Path) -> crate::store::Store {
 fn what_may_not_be_subscribed_to_is_refused_and_what_may_not_be_any_more_is_not_delivered() {
     let mut house = House::new(Settings::default());
     let mut a = house.connect("a");
-    a.set_permit(Permit::of(vec![], vec!["x/#".into(), "y".into()]));
+    a.set_permissions(Permissions::of(vec![], vec!["x/#".into(), "y".into()]));
     house.subscribe(&mut a, "x/+", 1);
     house.subscribe(&mut a, "$share/g/y", 1);
     for (filter, options) in [("#", 1), ("+/z", 0), ("$share/g/#", 1), ("z", 2)] {
@@ -230,7 +230,7 @@ fn what_may_not_be_subscribed_to_is_refused_and_what_may_not_be_any_more_is_not_
     }
     house.broker.route(&message("x/1", "1", 1, false));
     house.broker.route(&message("y", "2", 1, false));
-    a.set_permit(Permit::of(vec![], vec!["x/2".into()]));
+    a.set_permissions(Permissions::of(vec![], vec!["x/2".into()]));
     assert!(out(&mut a, house.now).is_empty(), "queued before the rules changed");
     house.broker.route(&message("x/2", "3", 1, false));
     assert!(out(&mut a, house.now).is_empty(), "x/+ takes more than is allowed now");
@@ -243,7 +243,7 @@ fn what_may_not_be_subscribed_to_is_refused_and_what_may_not_be_any_more_is_not_
     let head = [&text("MQTT")[..], &[5, 0, 0, 0, 0], &text("a")].concat();
     a.handle_input(house.now, &packet(0x10, &head), &mut house.rows);
     let connect = a.take_connect().unwrap();
-    a.set_permit(Permit::none());
+    a.set_permissions(Permissions::none());
     a.accept(house.now, *connect, house.opening("a", false, 0));
     assert!(publishes(&out(&mut a, house.now)).is_empty(), "a persistent session after revocation");
     assert!(house.broker.is_idle());
@@ -329,7 +329,7 @@ fn a_session_is_saved_before_its_client_is_told_and_one_that_comes_back_unchange
     let mut house = House::new(Settings::default());
     let accept = |house: &mut House, clean: bool, expiry_s: u8| {
         let mut session = Session::new(house.settings.clone(), house.broker.clone(), house.now);
-        session.set_permit(Permit::all());
+        session.set_permissions(Permissions::all());
         let head = [&text("MQTT")[..], &[5, u8::from(clean) << 1, 0, 0, 5, 0x11, 0, 0, 0, expiry_s]].concat();
         session.handle_input(house.now, &packet(0x10, &[head, text("a")].concat()), &mut house.rows);
         let connect = session.take_connect().unwrap();

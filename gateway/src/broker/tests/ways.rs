@@ -113,7 +113,7 @@ fn what_a_client_publishes_when_it_is_back_follows_its_will() {
     let mut now = house.connect_for_now("now");
     house.subscribe(&mut now, "there", 1);
     let mut device = Session::new(house.settings.clone(), house.broker.clone(), house.now);
-    device.set_permit(Permit::all());
+    device.set_permissions(Permissions::all());
     // Its will is to be retained.
     let head = [&text("MQTT")[..], &[5, 0x26, 0, 0, 0], &text("device"), &[0]].concat();
     let will = [text("there"), text("away")].concat();

@@ -17,7 +17,7 @@ use crate::{
 /// Connects with MQTT 5 and this will; gives whether the client is told after a save.
 fn connect(house: &mut House, expiry_s: u8, delay_s: u8, payload: Option<&str>) -> (Session, bool) {
     let mut session = Session::new(house.settings.clone(), house.broker.clone(), house.now);
-    session.set_permit(Permit::all());
+    session.set_permissions(Permissions::all());
     let flags = u8::from(payload.is_some()) << 2;
     let head = [&text("MQTT")[..], &[5, flags, 0, 0, 5, 0x11, 0, 0, 0, expiry_s], &text("w")].concat();
     let will = payload

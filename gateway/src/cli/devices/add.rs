@@ -129,9 +129,10 @@ fn print(credentials: &Credentials, json: bool, file: &Path) {
 fn warn_of_rules(credentials: &Credentials, settings: &config::Settings) {
     let Some(Ok(acl)) = settings.ingest.access.files().acl.as_deref().map(Acl::load) else { return };
     let subject = Subject { identity: &credentials.user, roles: &[], client_id: &credentials.client_id };
-    let permit = acl.permit(&subject);
-    let denied = credentials.publish.iter().filter(|topic| !permit.may_publish(topic));
-    for topic in denied.chain(credentials.subscribe.iter().filter(|topic| !permit.may_subscribe(topic))) {
+    let permissions = acl.permissions(&subject);
+    let denied = credentials.publish.iter().filter(|topic| !permissions.may_publish(topic));
+    for topic in denied.chain(credentials.subscribe.iter().filter(|topic| !permissions.may_subscribe(topic)))
+    {
         remark!("warning: the access file does not allow {topic} to {}; add a rule", credentials.device);
     }
 }

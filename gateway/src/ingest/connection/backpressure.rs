@@ -2,17 +2,20 @@
 //!
 //! ```text
 //!   append ─▶ taken in ─────────────────────────────────────▶ reads on
-//!      │ intake full, or the store is and the client cannot be told ─▶ Held ─ room ─▶ append again
+//!      │ intake full, or the store is and the client cannot be told ─▶ Blocked ─ room ─▶ append again
 //!      └ store full: refused, the rest is appended ─▶ Refusing ─ nothing more to read ─▶ Pausing ─ room, time ─▶ reads on
 //! ```
-//! A client that is refused is read from until its socket holds nothing more, or for [`STORE_FULL_READ_MAX`]; then reading
-//! pauses. So one that publishes on is slowed down, and what is behind its publishes, such as a PINGREQ, waits for
-//! [`STORE_FULL_PAUSE`] and not for each of them.
+//! A client that is refused is read from until its socket holds nothing more, or for
+//! [`STORE_FULL_READ_MAX`]; then reading pauses. So one that publishes on is slowed down, and what
+//! is behind its publishes, such as a PINGREQ, waits for [`STORE_FULL_PAUSE`] and not for each of
+//! them.
 //!
-//! A client above its limits per second (see `quota`) is not read from until its debt is paid. That holds beside all of the
-//! above: while there is any reason not to read, nothing is read, and a keep-alive does not run out.
+//! A client above its limits per second (see `rate_limit`) is not read from until its debt is paid.
+//! That holds beside all of the above: while there is any reason not to read, nothing is read, and
+//! a keep-alive does not run out.
 //!
-//! Crash story: what is in the batch was not acknowledged. Limits: one batch. It does not wait for anything by itself.
+//! Crash story: what is in the batch was not acknowledged. Limits: one batch. It does not wait for
+//! anything by itself.
 
 use std::{mem::take, sync::Arc, time::Instant};
 
@@ -37,7 +40,8 @@ pub(super) struct Backpressure {
     /// The client is above its limits.
     throttled_until: Option<Instant>,
     large: Large,
-    /// Whether it is to be read from may have changed since [`Backpressure::take_blocked`] was asked.
+    /// Whether it is to be read from may have changed since [`Backpressure::take_blocked`] was
+    /// asked.
     is_changed: bool,
 }
 
@@ -49,7 +53,7 @@ pub(super) enum Appended {
     /// The store is full, and this was taken out of it: the rest is to be appended.
     Refused(Refusal),
     /// It waits for room.
-    Held { is_store_full: bool },
+    Blocked { is_store_full: bool },
 }
 
 /// What became of the last records of a session.
@@ -77,10 +81,11 @@ enum State {
     /// The batch is empty, or was just filled.
     Open,
     /// The batch waits for room.
-    Held,
+    Blocked,
     /// A batch of this size was refused, and so much was read since.
     Refusing { size: Size, read_bytes: usize },
-    /// A batch of this size was refused; nothing is read until there is room for another, or until then.
+    /// A batch of this size was refused; nothing is read until there is room for another, or until
+    /// then.
     Pausing { size: Size, until: Instant },
 }
 
@@ -103,8 +108,8 @@ impl Backpressure {
         self.attached = Some(self.intake.attach(client));
     }
 
-    /// Takes all out of the batch if its client would not keep to `unreleased_max` QoS 2 publishes that it did not release: nothing of it
-    /// was acknowledged. Whether it does keep to it.
+    /// Takes all out of the batch if its client would not keep to `unreleased_max` QoS 2 publishes
+    /// that it did not release: nothing of it was acknowledged. Whether it does keep to it.
     pub fn keeps_within(&mut self, unreleased_max: usize) -> bool {
         let keeps = self.intake.keeps_within(&self.batch, unreleased_max);
         if !keeps {
@@ -113,13 +118,15 @@ impl Backpressure {
         keeps
     }
 
-    /// Whether there is a reason not to read, if that may have changed since this was asked last: the session has to know.
+    /// Whether there is a reason not to read, if that may have changed since this was asked last:
+    /// the session has to know.
     #[inline]
     pub fn take_blocked(&mut self) -> Option<bool> {
         take(&mut self.is_changed).then(|| self.throttled_until.is_some() || self.waits_for_room())
     }
 
-    /// So much came from the client: gives the limit that it is above, if nothing is read for a while.
+    /// So much came from the client: gives the limit that it is above, if nothing is read for a
+    /// while.
     #[inline]
     pub fn charge(&mut self, now: Instant, publishes: u64, bytes: usize) -> Option<Limit> {
         let (until, limit) = self.quota.as_mut()?.take(now, publishes, bytes as u64)?;
@@ -128,8 +135,9 @@ impl Backpressure {
         Some(limit)
     }
 
-    /// What was read is with the session, and the packet behind it has so many bytes in all, as far as is known, `read_bytes` of which
-    /// are here: a large one has room of its own, which is given back once all is in the intake.
+    /// What was read is with the session, and the packet behind it has so many bytes in all, as far
+    /// as is known, `read_bytes` of which are here: a large one has room of its own, which is given
+    /// back once all is in the intake.
     #[inline]
     pub fn note_incoming(&mut self, now: Instant, bytes: usize, read_bytes: usize) {
         if !self.batch.is_empty() {
@@ -139,8 +147,8 @@ impl Backpressure {
         self.is_changed |= self.large.is_waiting();
     }
 
-    /// Appends the batch, or what of it is not refused: to be called again after a refusal. Only a client that can be told is
-    /// refused.
+    /// Appends the batch, or what of it is not refused: to be called again after a refusal. Only a
+    /// client that can be told is refused.
     ///
     /// # Errors
     /// The store is closed: the batch is gone.
@@ -156,11 +164,11 @@ impl Backpressure {
                 Ok(Appended::Refused(self.refuse()))
             }
             Err(error @ (AppendError::Full | AppendError::StoreFull)) => {
-                if self.state != State::Held {
-                    self.state = State::Held;
+                if self.state != State::Blocked {
+                    self.state = State::Blocked;
                     self.is_changed = true;
                 }
-                Ok(Appended::Held { is_store_full: error == AppendError::StoreFull })
+                Ok(Appended::Blocked { is_store_full: error == AppendError::StoreFull })
             }
             Err(AppendError::Closed) => {
                 self.state = State::Open;
@@ -170,8 +178,8 @@ impl Backpressure {
         }
     }
 
-    /// Appends the last records of an ended session, and gives what became of them. A full store gets the steps of QoS 2 alone, and
-    /// `on_refused` the rest.
+    /// Appends the last records of an ended session, and gives what became of them. A full store
+    /// gets the steps of QoS 2 alone, and `on_refused` the rest.
     ///
     /// # Errors
     /// The store is closed.
@@ -185,7 +193,7 @@ impl Backpressure {
                 }
                 Ok(_) => {}
                 Err(AppendError::Full) => {
-                    self.state = State::Held;
+                    self.state = State::Blocked;
                     return Ok(Last::NoRoom);
                 }
                 Err(AppendError::StoreFull) => {
@@ -206,9 +214,9 @@ impl Backpressure {
         refused
     }
 
-    /// The batch is held no longer.
+    /// The batch is no longer blocked.
     fn let_go(&mut self) {
-        if self.state == State::Held {
+        if self.state == State::Blocked {
             self.state = State::Open;
             self.is_changed = true;
         }
@@ -272,7 +280,7 @@ impl Backpressure {
     }
 
     fn waits_for_intake(&self) -> bool {
-        matches!(self.state, State::Held | State::Pausing { .. })
+        matches!(self.state, State::Blocked | State::Pausing { .. })
     }
 
     /// Waits for room in the intake; else for that of a large packet. Cancel-safe.
@@ -290,7 +298,7 @@ impl Backpressure {
         self.intake.room_for(size).await;
     }
 
-    /// There may be room: ends a pause. Gives whether a batch is held, and so to be appended.
+    /// There may be room: ends a pause. Gives whether a batch is blocked, and so to be appended.
     pub fn handle_room(&mut self, now: Instant, room: Room) -> bool {
         match room {
             Room::Large(entered) => {
@@ -300,7 +308,7 @@ impl Backpressure {
             Room::Intake if self.pauses_until().is_some() => self.read_on(),
             Room::Intake => {}
         }
-        self.state == State::Held
+        self.state == State::Blocked
     }
 
     /// The intake itself.

@@ -4,8 +4,9 @@
 //!   | taken | to be taken |      spare      |
 //!   0     start          end            length: 2 KB .. 64 KB, more for a longer packet
 //! ```
-//! It grows when a read fills it, so its size follows what was really sent and never what a header promises. It
-//! shrinks by half after many small reads, and to its idle size when its owner says that nothing happens.
+//! It grows when a read fills it, so its size follows what was really sent and never what a header
+//! promises. It shrinks by half after many small reads, and to its idle size when its owner says
+//! that nothing happens.
 
 /// Size while idle, in bytes.
 pub const IDLE_BYTES: usize = 2 * 1024;
@@ -53,7 +54,8 @@ impl InputBuffer {
         }
     }
 
-    /// The packet that is coming has so many bytes in all, as far as is known: it grows no further for it.
+    /// The packet that is coming has so many bytes in all, as far as is known: it grows no further
+    /// for it.
     #[inline]
     pub fn expect(&mut self, packet_bytes: usize) {
         self.packet_bytes = packet_bytes;

@@ -1,5 +1,5 @@
-//! The end of a connection: the will and the session's end are appended, the seat is given up, and the rest of the output is written
-//! under a time limit.
+//! The end of a connection: the will and the session's end are appended, the slot is given up, and
+//! the rest of the output is written under a time limit.
 
 use std::time::Duration;
 
@@ -30,22 +30,22 @@ const END_TIMEOUT_STOPPING: Duration = Duration::from_secs(1);
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl<Io: Wire> Connection<Io> {
-    /// The last records, the seat, the last output.
+    /// The last records, the slot, the last output.
     pub(super) async fn finish(&mut self) {
         let Some(end) = self.session.end() else { return };
         report::end(
-            &self.shared.meters,
-            &self.shared.told,
+            &self.shared.metrics,
+            &self.shared.log_once,
             self.session.client(),
             self.origin.peer,
-            self.seat.is_some(),
+            self.slot.is_some(),
             end,
         );
-        self.tell_disconnected(end);
-        if let Some(seat) = self.seat.take() {
+        self.report_disconnected(end);
+        if let Some(slot) = self.slot.take() {
             let save = self.append_end().await;
-            drop(seat);
-            self.shared.meters.disconnected();
+            drop(slot);
+            self.shared.metrics.disconnected();
             if let Some(number) = save.filter(|_| matches!(end, End::Disconnect { .. })) {
                 // The client may take the close for its session's end.
                 self.wait_saved(number).await;
@@ -75,7 +75,7 @@ impl<Io: Wire> Connection<Io> {
     async fn append_end(&mut self) -> Option<u64> {
         let pending = self.backpressure.has_pending(self.session.client());
         let Ending { will, save } = self.session.handle_end(now(), pending, &mut self.backpressure.batch);
-        let is_stopping = self.kick.cause() == Some(Fault::Stopping);
+        let is_stopping = self.disconnect.cause() == Some(Fault::Stopping);
         let until = clock::monotonic() + if is_stopping { END_TIMEOUT_STOPPING } else { END_TIMEOUT };
         let last = loop {
             let session = &mut self.session;

@@ -1,13 +1,14 @@
-//! Room for packets that are large: there is some for all clients together, taken for a whole packet once its header says how long it
-//! is, and waited for in the order of their coming.
+//! Room for packets that are large: there is some for all clients together, taken for a whole
+//! packet once its header says how long it is, and waited for in the order of their coming.
 //!
 //! ```text
 //!   header ─▶ up to SMALL_PACKET_BYTES ─────────────────────────────────▶ read
 //!          └▶ longer ─▶ Waiting, nothing is read ─▶ Coming, read ─▶ whole, in the intake: the room is given back
 //!                                                     └ no more of it for STALL_MAX: the connection ends
 //! ```
-//! Who sends small packets never waits here. Limits: [`LARGE_ROOM_BYTES`], and of a packet that has room [`STEP_BYTES`] more in each
-//! [`STALL_MAX`]: who sends the rest of it too slowly keeps others from the room.
+//! Who sends small packets never waits here. Limits: [`LARGE_ROOM_BYTES`], and of a packet that has
+//! room [`STEP_BYTES`] more in each [`STALL_MAX`]: who sends the rest of it too slowly keeps others
+//! from the room.
 
 use std::{
     pin::Pin,
@@ -19,7 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::mqtt::limits::SMALL_PACKET_BYTES;
 
-/// Bytes of all packets beyond [`SMALL_PACKET_BYTES`] that are being read, and of those whose record waits for the intake.
+/// Bytes of all packets beyond [`SMALL_PACKET_BYTES`] that are being read, and of those whose
+/// record waits for the intake.
 pub const LARGE_ROOM_BYTES: usize = 16 * 1024 * 1024;
 /// Longest wait for more of a large packet.
 pub const STALL_MAX: Duration = Duration::from_secs(10);
@@ -40,7 +42,7 @@ impl Default for LargeRoom {
     }
 }
 
-type Permit = Option<OwnedSemaphorePermit>;
+type Reserved = Option<OwnedSemaphorePermit>;
 
 /// One connection's large packet.
 pub(super) struct Large {
@@ -50,13 +52,13 @@ pub(super) struct Large {
 
 enum State {
     None,
-    Waiting(Pin<Box<dyn Future<Output = Permit> + Send + Sync>>),
+    Waiting(Pin<Box<dyn Future<Output = Reserved> + Send + Sync>>),
     Coming(Coming),
 }
 
 /// A packet that has room.
 struct Coming {
-    _permit: Permit,
+    _permit: Reserved,
     read_bytes: usize,
     /// Once so many are here, there is more time.
     next_bytes: usize,
@@ -65,7 +67,7 @@ struct Coming {
 }
 
 impl State {
-    fn coming(now: Instant, permit: Permit) -> Self {
+    fn coming(now: Instant, permit: Reserved) -> Self {
         let until = Some(now + STALL_MAX);
         Self::Coming(Coming { _permit: permit, read_bytes: 0, next_bytes: STEP_BYTES, until })
     }
@@ -76,8 +78,8 @@ impl Large {
         Self { room, state: State::None }
     }
 
-    /// The packet that is being read has `bytes` in all, as far as is known, and `read_bytes` of it are here; 0 between packets, once
-    /// all is in the intake.
+    /// The packet that is being read has `bytes` in all, as far as is known, and `read_bytes` of it
+    /// are here; 0 between packets, once all is in the intake.
     #[inline]
     pub fn note(&mut self, now: Instant, bytes: usize, read_bytes: usize) {
         match (&mut self.state, bytes > SMALL_PACKET_BYTES) {
@@ -145,7 +147,7 @@ impl Large {
 
 /// Room that was waited for.
 #[derive(Debug)]
-pub(super) struct Entered(Permit);
+pub(super) struct Entered(Reserved);
 
 #[cfg(test)]
 mod tests {
@@ -166,7 +168,8 @@ mod tests {
         all[3].note(now, SMALL_PACKET_BYTES, 0);
         assert!(!all[3].is_waiting() && all[3].due().is_none());
 
-        // The first in the queue keeps its place although it looked away, and though a shorter one comes.
+        // The first in the queue keeps its place although it looked away, and though a shorter one
+        // comes.
         let again = tokio::time::timeout(Duration::from_millis(1), all[2].entered()).await;
         assert!(again.is_err());
         all[3].note(now, SMALL_PACKET_BYTES + 1, 0);

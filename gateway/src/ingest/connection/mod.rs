@@ -4,22 +4,24 @@
 //!            ┌────────── select ──────────┐
 //!   socket ──▶ read ─▶ session ─▶ batch ──┼─ one append ─▶ intake
 //!   socket ◀─ write ◀─ output ◀─ session ◀┼─ watermark (only while something is owed)
-//!            └ kick, room (when full), pause, timer
+//!            └ disconnect, room (when full), pause, timer
 //! ```
-//! Whatever one read held goes into the intake with one append, and whatever the watermark makes due goes out with
-//! one write. A full intake stops the reading and nothing else; for a full store see `backpressure`. A connection that owes
-//! nothing does not look at the watermark, so a commit wakes only those that wait for it. Memory while idle: the read
-//! buffer's 2 KB, the session and the task itself, about 5 KB.
+//! Whatever one read held goes into the intake with one append, and whatever the watermark makes
+//! due goes out with one write. A full intake stops the reading and nothing else; for a full store
+//! see `backpressure`. A connection that owes nothing does not look at the watermark, so a commit
+//! wakes only those that wait for it. Memory while idle: the read buffer's 2 KB, the session and
+//! the task itself, about 5 KB.
 //!
-//! In the end the will and the session's end are appended, the seat is given up, and the rest of the output is written
-//! under a time limit. It does not encrypt: it works over anything that reads and writes.
+//! In the end the will and the session's end are appended, the slot is given up, and the rest of
+//! the output is written under a time limit. It does not encrypt: it works over anything that reads
+//! and writes.
 
 mod accept;
 mod backpressure;
 pub mod buffer;
 mod ending;
+mod events;
 pub mod large;
-mod news;
 pub mod rate_limit;
 pub(super) mod report;
 pub(super) mod socket;
@@ -34,10 +36,10 @@ use std::{
 use tokio::{sync::watch, time::sleep_until};
 
 use super::{
-    limiter::Place,
+    limiter::Permit,
     limits::{DRAIN_TIMEOUT, UNRELEASED_PER_INFLIGHT},
-    metrics::Meters,
-    registry::{Kick, Registry, Seat},
+    metrics::Metrics,
+    registry::{DisconnectHandle, Registry, SessionSlot},
     session::{Now, Session},
     settings::Settings,
 };
@@ -61,7 +63,8 @@ use socket::{Exchange, Socket, Timer, Wire};
 const IDLE_AFTER: Duration = Duration::from_secs(5);
 /// Longest wait for the connection that had the client id before.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for a save that a client has to be told after: sessions that cannot be saved keep nobody out.
+/// Longest wait for a save that a client has to be told after: sessions that cannot be saved keep
+/// nobody out.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What all connections share.
@@ -69,21 +72,22 @@ pub(crate) struct Shared {
     pub settings: Arc<Settings>,
     pub registry: Arc<Registry>,
     pub broker: Broker,
-    pub meters: Meters,
-    pub told: LogOnce,
+    pub metrics: Metrics,
+    pub log_once: LogOnce,
     pub large: LargeRoom,
 }
 
-/// Serves one client until its connection ends, and gives `place` back. It was there since `since`.
+/// Serves one client until its connection ends, and gives `permit` back. It was there since
+/// `since`.
 pub(crate) async fn serve<Io: Wire>(
     io: Io,
     origin: Origin,
     intake: Intake,
     shared: Arc<Shared>,
-    kick: Kick,
-    place: Place,
+    disconnect: DisconnectHandle,
+    permit: Permit,
     since: Now,
-) -> Place {
+) -> Permit {
     let mut connection = Connection {
         socket: Socket { io, unflushed: false },
         input: InputBuffer::new(rate_limit::read_bytes_max(&shared.settings)),
@@ -91,19 +95,19 @@ pub(crate) async fn serve<Io: Wire>(
         watermark: intake.watermark(),
         saved: shared.broker.saved(),
         backpressure: Backpressure::new(intake, Quota::new(&shared.settings), shared.large.clone()),
-        held: false,
+        has_leftover: false,
         active_at: clock::monotonic(),
         is_small: true,
-        seat: None,
-        place,
+        slot: None,
+        permit,
         admitted: None,
-        kick,
+        disconnect,
         origin,
         shared,
     };
     connection.run().await;
     connection.finish().await;
-    connection.place
+    connection.permit
 }
 
 struct Connection<Io> {
@@ -114,23 +118,23 @@ struct Connection<Io> {
     watermark: watch::Receiver<Watermark>,
     saved: watch::Receiver<u64>,
     /// The session left input that it may want later.
-    held: bool,
+    has_leftover: bool,
     /// When something was read last.
     active_at: Instant,
     /// Memory was given back since then.
     is_small: bool,
     /// From accepting to the end, with room for the client's will.
-    seat: Option<(Seat, Option<WillPlace>)>,
-    place: Place,
+    slot: Option<(SessionSlot, Option<WillPlace>)>,
+    permit: Permit,
     /// Who the client is, from accepting on.
     admitted: Option<Admitted>,
-    kick: Kick,
+    disconnect: DisconnectHandle,
     origin: Origin,
     shared: Arc<Shared>,
 }
 
 enum Step {
-    Kicked,
+    Disconnect,
     Exchanged(Exchange),
     Committed {
         store_gone: bool,
@@ -148,8 +152,8 @@ enum Step {
 
 impl<Io: Wire> Connection<Io> {
     async fn run(&mut self) {
-        let token = self.kick.token().clone();
-        let mut kicked = pin!(token.cancelled());
+        let token = self.disconnect.token().clone();
+        let mut disconnected = pin!(token.cancelled());
         let mut policy = pin!(next_policy(self.shared.settings.access.changes()));
         let mut drain_until = None;
         let mut timer = Timer { sleep: pin!(sleep_until(clock::monotonic().into())), is_set: false };
@@ -167,7 +171,7 @@ impl<Io: Wire> Connection<Io> {
             let is_timed = timer.set(limits.into_iter().flatten().min());
             let step = tokio::select! {
                 biased;
-                () = &mut kicked, if drain_until.is_none() => Step::Kicked,
+                () = &mut disconnected, if drain_until.is_none() => Step::Disconnect,
                 exchange = self.socket.exchange(&mut self.input, self.session.output(), reads) =>
                     Step::Exchanged(exchange),
                 () = self.session.rung() => Step::Rung,
@@ -179,11 +183,12 @@ impl<Io: Wire> Connection<Io> {
                 changes = &mut policy => Step::Policy(changes),
                 room = self.backpressure.room(), if self.backpressure.waits_for_room() => Step::Room(room),
                 () = timer.sleep.as_mut(), if is_timed => Step::Timer,
-                // The branches are asked in this order, so the socket has nothing to read and takes no more output.
+                // The branches are asked in this order, so the socket has nothing to read and takes
+                // no more output.
                 () = ready(()), if self.backpressure.is_refusing() => Step::Pause,
             };
             match step {
-                Step::Kicked => {
+                Step::Disconnect => {
                     drain_until = Some(clock::monotonic() + DRAIN_TIMEOUT);
                     self.leave();
                 }
@@ -210,14 +215,14 @@ impl<Io: Wire> Connection<Io> {
                     self.timed(drain_until);
                 }
             }
-            if self.held && self.session.wants_input() {
+            if self.has_leftover && self.session.wants_input() {
                 self.feed(0).await;
             }
         }
     }
 
     fn leave(&mut self) {
-        match self.kick.cause() {
+        match self.disconnect.cause() {
             None | Some(Fault::Stopping) => self.session.handle_stop(now()),
             Some(fault) => self.session.fail(now(), fault),
         }
@@ -244,7 +249,8 @@ impl<Io: Wire> Connection<Io> {
         }
     }
 
-    /// Gives the session what was read, `bytes` of it just now, and the store what the session makes of it.
+    /// Gives the session what was read, `bytes` of it just now, and the store what the session
+    /// makes of it.
     async fn feed(&mut self, bytes: usize) {
         let mut now = now();
         loop {
@@ -261,26 +267,26 @@ impl<Io: Wire> Connection<Io> {
             }
         }
         self.note_incoming(now);
-        self.held = !self.session.wants_input();
+        self.has_leftover = !self.session.wants_input();
         let publishes = self.report();
         if let Some(limit) = self.backpressure.charge(now.at, publishes, bytes) {
             self.block(now);
-            report::throttled(&self.shared.meters, &self.shared.told, self.session.client(), limit);
+            report::throttled(&self.shared.metrics, &self.shared.log_once, self.session.client(), limit);
         }
     }
 
     /// Counts and tells what happened; gives how many publishes there were.
     fn report(&mut self) -> u64 {
         let counts = self.session.take_counts();
-        self.shared.meters.count(counts);
-        self.tell_news();
+        self.shared.metrics.count(counts);
+        self.report_events();
         counts.publishes
     }
 
     fn has_room(&mut self, now: Now, room: Room) {
-        let is_held = self.backpressure.handle_room(now.at, room);
+        let is_blocked = self.backpressure.handle_room(now.at, room);
         self.block(now);
-        if is_held {
+        if is_blocked {
             self.append(now);
             self.note_incoming(now);
             self.report();
@@ -308,7 +314,7 @@ impl<Io: Wire> Connection<Io> {
         }
         let unreleased_max = usize::from(self.shared.settings.inflight_max) * UNRELEASED_PER_INFLIGHT;
         if !self.backpressure.keeps_within(unreleased_max) {
-            report::unreleased(&self.shared.told, self.session.client(), unreleased_max);
+            report::unreleased(&self.shared.log_once, self.session.client(), unreleased_max);
             self.session.fail(now, Fault::Unreleased);
             return;
         }
@@ -321,13 +327,15 @@ impl<Io: Wire> Connection<Io> {
                     return self.session.handle_watermark(now, *self.watermark.borrow_and_update());
                 }
                 Ok(Appended::Refused(refused)) => self.refused(&refused),
-                Ok(Appended::Held { is_store_full }) => {
+                Ok(Appended::Blocked { is_store_full }) => {
                     if is_store_full {
                         self.session.note_store_full();
                     }
                     return;
                 }
-                Err(_) => return self.session.fail(now, self.kick.cause().unwrap_or(Fault::StoreClosed)),
+                Err(_) => {
+                    return self.session.fail(now, self.disconnect.cause().unwrap_or(Fault::StoreClosed));
+                }
             }
         }
     }
@@ -373,7 +381,7 @@ mod tests {
     use super::*;
     use crate::{
         access::name::ANONYMOUS,
-        ingest::{limiter::Places, registry::Entering},
+        ingest::{limiter::ConnectionLimiter, registry::Entering},
         store::{Settings as StoreSettings, Store},
     };
     use tokio::{
@@ -405,25 +413,26 @@ mod tests {
             peer: origin().peer,
             now: crate::clock::monotonic(),
         };
-        let seat = registry.enter("c".into(), entering, Kick::new(&shutdown)).unwrap();
+        let slot = registry.enter("c".into(), entering, DisconnectHandle::new(&shutdown)).unwrap();
         let shared = Arc::new(Shared {
             broker: Broker::new(settings.broker()),
             settings,
             registry,
-            meters: Meters::default(),
-            told: LogOnce::default(),
+            metrics: Metrics::default(),
+            log_once: LogOnce::default(),
             large: LargeRoom::default(),
         });
 
-        let (mut client, door) = duplex(1024);
-        let (kick, places) = (Kick::new(&shutdown), Places::new(&shared.settings));
-        let place = places.enter(origin().peer.ip(), &kick, places.room().await.unwrap()).unwrap();
-        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, kick, place, now()));
+        let (mut client, server) = duplex(1024);
+        let (disconnect, limiter) =
+            (DisconnectHandle::new(&shutdown), ConnectionLimiter::new(&shared.settings));
+        let permit = limiter.enter(origin().peer.ip(), &disconnect, limiter.room().await.unwrap()).unwrap();
+        let task = tokio::spawn(serve(server, origin(), store.intake(), shared, disconnect, permit, now()));
         client.write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'c']).await.unwrap();
         let mut connack = [0; 4];
         let early = timeout(Duration::from_millis(100), client.read_exact(&mut connack)).await;
         assert!(early.is_err(), "accepted beside the connection that it takes over");
-        drop(seat);
+        drop(slot);
         timeout(TAKEOVER_TIMEOUT, client.read_exact(&mut connack)).await.unwrap().unwrap();
         assert_eq!(connack, [0x20, 2, 0, 0]);
         drop(client);
@@ -433,7 +442,7 @@ mod tests {
     #[test]
     fn an_idle_connection_fits_in_its_memory() {
         fn size_of_task<F: Future>(
-            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, Place, Now) -> F,
+            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, DisconnectHandle, Permit, Now) -> F,
         ) -> usize {
             size_of::<F>()
         }

@@ -1,7 +1,9 @@
-//! How much per second one client may send: a bucket for publishes and one for bytes. Pure: `now` is given.
+//! How much per second one client may send: a bucket for publishes and one for bytes. Pure: `now`
+//! is given.
 //!
-//! More than is left may be taken, and the debt is waited for afterwards. So that no debt is longer than a second at a fast rate,
-//! [`read_bytes_max`] bounds what one read holds; at the slowest allowed rates it stays below a minute.
+//! More than is left may be taken, and the debt is waited for afterwards. So that no debt is longer
+//! than a second at a fast rate, [`read_bytes_max`] bounds what one read holds; at the slowest
+//! allowed rates it stays below a minute.
 //!
 //! It does not wait, and it loses nothing: a client that is above a limit is read from later.
 
@@ -65,7 +67,8 @@ impl Quota {
     }
 }
 
-/// How much one read may hold, in bytes: no more than a second's worth of the slower limit, if a buffer is that small.
+/// How much one read may hold, in bytes: no more than a second's worth of the slower limit, if a
+/// buffer is that small.
 #[must_use]
 pub fn read_bytes_max(settings: &Settings) -> usize {
     let publishes = settings.publishes_per_s_max.map(|rate| u64::from(rate) * PUBLISH_BYTES_LEAST);

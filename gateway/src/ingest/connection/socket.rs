@@ -1,4 +1,5 @@
-//! The socket of a connection: one future that writes or reads, a lazy timer, and a close that is heard.
+//! The socket of a connection: one future that writes or reads, a lazy timer, and a close that is
+//! heard.
 
 use std::{
     future::poll_fn,
@@ -15,17 +16,18 @@ use tokio::{
 
 use super::buffer::InputBuffer;
 
-/// How many bytes of a refused client are still read, so that closing does not reset the connection before it has
-/// read why.
+/// How many bytes of a refused client are still read, so that closing does not reset the connection
+/// before it has read why.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// How long a client that is told why is still read from: see [`linger`].
 pub(crate) const LINGER: Duration = Duration::from_millis(500);
 
 /// What a connection reads from and writes to.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
-    /// Has the system acknowledge at once what was read, where nothing will be written that the acknowledgement could ride on.
-    /// It would wait some 40 ms for it, and a client that leaves Nagle's algorithm on waits with it before it sends the next small
-    /// packet: Node-RED, and whatever else is built on npm's mqtt.
+    /// Has the system acknowledge at once what was read, where nothing will be written that the
+    /// acknowledgement could ride on. It would wait some 40 ms for it, and a client that leaves
+    /// Nagle's algorithm on waits with it before it sends the next small packet: Node-RED, and
+    /// whatever else is built on npm's mqtt.
     fn acknowledge(&self);
 }
 
@@ -49,8 +51,8 @@ impl<Io: Wire> Wire for Box<Io> {
     }
 }
 
-/// A timer that is set anew only for an earlier time: deadlines mostly move away, and then it fires early and is asked
-/// again.
+/// A timer that is set anew only for an earlier time: deadlines mostly move away, and then it fires
+/// early and is asked again.
 pub(super) struct Timer<'a> {
     pub sleep: Pin<&'a mut Sleep>,
     pub is_set: bool,

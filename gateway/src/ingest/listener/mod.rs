@@ -7,7 +7,7 @@
 //! An address that is not loopback is refused before anything starts if its clients may be nobody.
 //! On a stop nothing more is accepted or read; what is owed is waited for,
 //! [`DRAIN_TIMEOUT`](super::limits::DRAIN_TIMEOUT) at most, and every client is told. Limits: see
-//! `places`; what they do not let in waits in the kernel's queue. A handshake of TLS or WebSocket
+//! `limiter`; what they do not let in waits in the kernel's queue. A handshake of TLS or WebSocket
 //! is made in the connection's task: see [`tls`] and `websocket`.
 
 pub mod settings;
@@ -25,9 +25,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     connection::{Shared, large::LargeRoom, serve},
-    limiter::{Place, Places},
-    metrics::Meters,
-    registry::{Kick, Registry},
+    limiter::{ConnectionLimiter, Permit},
+    metrics::Metrics,
+    registry::{DisconnectHandle, Registry},
     settings::Settings,
 };
 use crate::{
@@ -44,8 +44,9 @@ pub use tls::{ClientCert, TlsSettings};
 use settings::{OPEN_TO_PAGES, transport};
 use tls::{Secured, Tls, TlsError};
 
-/// Connections that the kernel keeps for the accept loop, if its own limit (`net.core.somaxconn`) allows: as many as come in
-/// some seconds after a power cut, for one that finds no place there tries again after a second or more.
+/// Connections that the kernel keeps for the accept loop, if its own limit (`net.core.somaxconn`)
+/// allows: as many as come in some seconds after a power cut, for one that finds no place there
+/// tries again after a second or more.
 const BACKLOG: u32 = 4096;
 /// Pause after accepting failed.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
@@ -150,8 +151,8 @@ async fn load(address: SocketAddr, protocol: Protocol, settings: TlsSettings) ->
     }
 }
 
-/// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of all ports are one
-/// set: a client id is connected once.
+/// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of
+/// all ports are one set: a client id is connected once.
 pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: CancellationToken) {
     let broker = Broker::new(settings.broker());
     run_with(ports, store, broker, settings, shutdown).await;
@@ -166,25 +167,26 @@ pub async fn run_with(
     shutdown: CancellationToken,
 ) {
     let intake = store.intake.clone();
-    let places = Places::new(&settings);
+    let limiter = ConnectionLimiter::new(&settings);
     let settings = Arc::new(settings);
     let shared = Arc::new(Shared {
         registry: Arc::new(Registry::new(settings.connections_max)),
         settings,
         broker: broker.clone(),
-        meters: Meters::new(broker.traffic()),
-        told: LogOnce::default(),
+        metrics: Metrics::new(broker.traffic()),
+        log_once: LogOnce::default(),
         large: LargeRoom::default(),
     });
     let position = broker::restore(&broker, &store).await;
-    // Subscribers get what is there until the last connection has ended, and what is owed is saved then.
+    // Subscribers get what is there until the last connection has ended, and what is owed is saved
+    // then.
     let broker_shutdown = CancellationToken::new();
     let mut distributing =
         tokio::spawn(broker::run(broker.clone(), store, position, broker_shutdown.clone()));
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = broker.opened() => {}
-        // Without it a door would serve half of what it says.
+        // Without it the listeners would serve half of what they say.
         ended = &mut distributing => return resume(ended),
     }
     let tasks = TaskTracker::new();
@@ -192,14 +194,14 @@ pub async fn run_with(
         if let Some(tls) = port.tls.clone() {
             tasks.spawn(tls.run(shutdown.clone()));
         }
-        let door = Door {
+        let acceptor = Acceptor {
             port,
             intake: intake.clone(),
             shared: shared.clone(),
-            places: places.clone(),
+            limiter: limiter.clone(),
             tasks: tasks.clone(),
         };
-        tasks.spawn(door.accept(shutdown.clone()));
+        tasks.spawn(acceptor.accept(shutdown.clone()));
     }
     tasks.close();
     tokio::select! {
@@ -222,15 +224,15 @@ fn resume(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-struct Door {
+struct Acceptor {
     port: Bound,
     intake: Intake,
     shared: Arc<Shared>,
-    places: Arc<Places>,
+    limiter: Arc<ConnectionLimiter>,
     tasks: TaskTracker,
 }
 
-impl Door {
+impl Acceptor {
     async fn accept(self, shutdown: CancellationToken) {
         let over = transport(self.port.protocol, self.port.tls.is_some());
         tracing::info!(address = %self.port.address, "listening for MQTT 3.1.1 and 5 over {over}");
@@ -243,11 +245,11 @@ impl Door {
             };
             match accepted {
                 Ok(None) => {}
-                Ok(Some((stream, origin, kick, place))) => {
+                Ok(Some((stream, origin, disconnect, permit))) => {
                     if std::mem::replace(&mut is_failing, false) {
                         tracing::info!(address = %self.port.address, "accepting connections again");
                     }
-                    self.spawn(stream, origin, kick, place);
+                    self.spawn(stream, origin, disconnect, permit);
                 }
                 Err(cause) => {
                     if !std::mem::replace(&mut is_failing, true) {
@@ -260,7 +262,7 @@ impl Door {
     }
 
     /// Serves a connection in a task of its own.
-    fn spawn(&self, stream: TcpStream, origin: Origin, kick: Kick, place: Place) {
+    fn spawn(&self, stream: TcpStream, origin: Origin, disconnect: DisconnectHandle, permit: Permit) {
         let (intake, shared) = (self.intake.clone(), self.shared.clone());
         match (self.port.tls.clone(), self.port.protocol) {
             (Some(tls), protocol) => {
@@ -270,43 +272,44 @@ impl Door {
                     origin,
                     intake,
                     shared,
-                    kick,
-                    place,
+                    disconnect,
+                    permit,
                 )));
             }
             (None, Protocol::Mqtt) => {
-                drop(self.tasks.spawn(serve(stream, origin, intake, shared, kick, place, now())));
+                drop(self.tasks.spawn(serve(stream, origin, intake, shared, disconnect, permit, now())));
             }
             (None, Protocol::WebSocket) => {
-                drop(self.tasks.spawn(websocket::serve(stream, origin, intake, shared, kick, place)));
+                drop(self.tasks.spawn(websocket::serve(stream, origin, intake, shared, disconnect, permit)));
             }
         }
     }
 
-    /// The next connection, once there is a place for it; `None` if it was closed, as too many come from its address.
+    /// The next connection, once there is a permit for it; `None` if it was closed, as too many
+    /// come from its address.
     async fn next(
         &self,
         shutdown: &CancellationToken,
-    ) -> io::Result<Option<(TcpStream, Origin, Kick, Place)>> {
-        let permit = self.places.room().await.ok_or(io::ErrorKind::Other)?;
+    ) -> io::Result<Option<(TcpStream, Origin, DisconnectHandle, Permit)>> {
+        let room = self.limiter.room().await.ok_or(io::ErrorKind::Other)?;
         let (stream, peer) = self.port.listener.accept().await?;
-        let kick = Kick::new(shutdown);
-        let Some(place) = self.places.enter(peer.ip(), &kick, permit) else {
-            self.shared.meters.refused_address();
-            if self.shared.told.is_new(("connections per address", peer.ip())) {
+        let disconnect = DisconnectHandle::new(shutdown);
+        let Some(permit) = self.limiter.enter(peer.ip(), &disconnect, room) else {
+            self.shared.metrics.refused_address();
+            if self.shared.log_once.is_new(("connections per address", peer.ip())) {
                 tracing::warn!(address = %peer.ip(), "too many connections from one address: closed (said once for it)");
             }
             return Ok(None);
         };
-        if let Some(until) = self.places.pace(clock::monotonic()) {
-            self.shared.meters.paced();
+        if let Some(until) = self.limiter.pace(clock::monotonic()) {
+            self.shared.metrics.paced();
             sleep_until(until.into()).await;
         }
         // Acknowledgements are small and there is nothing to wait for. A failure only costs time.
         let _ = stream.set_nodelay(true);
         let (listener, anonymous) = (self.port.address, self.port.anonymous);
         let origin = Origin { peer, listener, certified: None, anonymous };
-        Ok(Some((stream, origin, kick, place)))
+        Ok(Some((stream, origin, disconnect, permit)))
     }
 }
 
@@ -317,19 +320,19 @@ async fn serve_tls(
     mut origin: Origin,
     intake: Intake,
     shared: Arc<Shared>,
-    kick: Kick,
-    place: Place,
+    disconnect: DisconnectHandle,
+    permit: Permit,
 ) {
     let Some(Secured { stream, certified, entry }) =
-        tls.secure(stream, &origin, &kick, shared.settings.tls_timeout).await
+        tls.secure(stream, &origin, &disconnect, shared.settings.tls_timeout).await
     else {
         return;
     };
     origin.certified = certified;
     match protocol {
-        Protocol::Mqtt => drop(serve(stream, origin, intake, shared, kick, place, now()).await),
+        Protocol::Mqtt => drop(serve(stream, origin, intake, shared, disconnect, permit, now()).await),
         Protocol::WebSocket => {
-            Box::pin(websocket::serve(stream, origin, intake, shared, kick, place)).await;
+            Box::pin(websocket::serve(stream, origin, intake, shared, disconnect, permit)).await;
         }
     }
     drop(entry);

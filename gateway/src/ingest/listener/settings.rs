@@ -44,9 +44,11 @@ pub fn transport(protocol: Protocol, has_tls: bool) -> &'static str {
 /// One port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerSettings {
-    /// Where to listen. Port 0 takes a free one: see [`Bound::local_addr`](super::Bound::local_addr).
+    /// Where to listen. Port 0 takes a free one: see
+    /// [`Bound::local_addr`](super::Bound::local_addr).
     pub address: SocketAddr,
-    /// Whether clients are taken that are nobody: on a loopback address only, unless certificates are required.
+    /// Whether clients are taken that are nobody: on a loopback address only, unless certificates
+    /// are required.
     pub anonymous: bool,
     /// What it speaks.
     pub protocol: Protocol,

@@ -1,12 +1,15 @@
-//! The acknowledgements that a connection owes, in the order received, and its packet ids in flight. Pure.
+//! The acknowledgements that a connection owes, in the order received, and its packet ids in
+//! flight. Pure.
 //!
 //! ```text
 //!   queue   | due at 17 | due at 19 | due at 19 | +1 | +2 | +2 |      committed = 18: the first one goes out
 //!             └──── appended: absolute ────┘      └─ staged: counted from the batch's first ticket
 //! ```
-//! An acknowledgement is due once the watermark's `committed` reaches its `due_at`, one above its ticket. One that has
-//! no ticket of its own (a publish that no route takes, a PUBREC said again) takes the place of what precedes it, so
-//! that the order holds. What a full store refuses is told in its place as well. Limits: 65,535 packet ids; the queue is bounded by who stops reading at its length.
+//! An acknowledgement is due once the watermark's `committed` reaches its `due_at`, one above its
+//! ticket. One that has no ticket of its own (a publish that no route takes, a PUBREC said again)
+//! takes the place of what precedes it, so that the order holds. What a full store refuses is told
+//! in its place as well. Limits: 65,535 packet ids; the queue is bounded by who stops reading at
+//! its length.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -27,7 +30,8 @@ pub enum Arrival {
     Resend,
     /// QoS 2, received and told so: PUBREC again.
     Received,
-    /// The id is in flight for another publish. What that is cannot be told, so it is stored as well.
+    /// The id is in flight for another publish. What that is cannot be told, so it is stored as
+    /// well.
     Reused,
 }
 
@@ -93,7 +97,8 @@ impl Acks {
         }
     }
 
-    /// The QoS 2 publish that just arrived with this id is not stored, and its id ends with the connection.
+    /// The QoS 2 publish that just arrived with this id is not stored, and its id ends with the
+    /// connection.
     pub fn pass(&mut self, packet_id: u16) {
         if let Some(state @ InFlight::Storing) = self.in_flight.get_mut(&packet_id) {
             *state = InFlight::Passed;
@@ -123,7 +128,8 @@ impl Acks {
         self.staged += 1;
     }
 
-    /// The batch was appended and its first ticket is `first`. Also to be called for an empty batch, with any number.
+    /// The batch was appended and its first ticket is `first`. Also to be called for an empty
+    /// batch, with any number.
     pub fn appended(&mut self, first: u64) {
         let before = self.last_due_at;
         if self.pushed > 0 {
@@ -137,8 +143,8 @@ impl Acks {
         self.pushed = 0;
     }
 
-    /// These tickets of the batch were refused, and it has fewer now: the replies they were for become refusals, in
-    /// their places.
+    /// These tickets of the batch were refused, and it has fewer now: the replies they were for
+    /// become refusals, in their places.
     pub fn refuse(&mut self, refused: &[(u64, Fate)]) {
         let from = self.queue.len() - self.staged;
         let mut gone = 0;
@@ -232,8 +238,8 @@ impl Acks {
     }
 }
 
-/// Spreads packet ids, which mostly count upwards. Sixteen bits need no defence against chosen keys: the worst table
-/// has 65,535 entries.
+/// Spreads packet ids, which mostly count upwards. Sixteen bits need no defence against chosen
+/// keys: the worst table has 65,535 entries.
 #[derive(Debug, Default)]
 struct PacketIdHasher(u64);
 
@@ -246,7 +252,8 @@ impl Hasher for PacketIdHasher {
     }
 
     fn write_u16(&mut self, id: u16) {
-        // 2^64 divided by the golden ratio: neighbours land far apart in both the high and the low bits.
+        // 2^64 divided by the golden ratio: neighbours land far apart in both the high and the low
+        // bits.
         self.0 = u64::from(id).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }
 

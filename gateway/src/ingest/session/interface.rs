@@ -62,7 +62,7 @@ pub struct Counts {
 
 /// Something for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum SessionEvent {
     /// No route takes this topic.
     Unrouted(String),
     /// The client may not do this with this topic or filter.

@@ -4,8 +4,8 @@
 //!   SUBSCRIBE ─▶ broker ─▶ SUBACK, once the subscription is durable if the session outlives the connection; UNSUBSCRIBE alike
 //!   ring ─▶ write: PUBLISH, PUBREL, as far as Receive Maximum and the output allow ─▶ PUBACK, PUBREC, PUBCOMP ─▶ broker
 //! ```
-//! Limits: [`DELIVER_BYTES_MAX`] of output are filled with deliveries, which leaves room for answers: a client that reads slowly is
-//! read from all the same.
+//! Limits: [`DELIVER_BYTES_MAX`] of output are filled with deliveries, which leaves room for
+//! answers: a client that reads slowly is read from all the same.
 
 use std::{cell::Cell, sync::Arc};
 
@@ -61,7 +61,7 @@ impl Session {
             self.broker.report_refused(&self.client, filter, Bound::Filter);
             return Err(FILTER_INVALID);
         }
-        if !self.permit.may_subscribe(filter) {
+        if !self.permissions.may_subscribe(filter) {
             self.note_denied(Action::Subscribe, filter);
             return Err(NOT_AUTHORIZED);
         }
@@ -164,7 +164,7 @@ impl Session {
         let peer = Peer { version: self.version, packet_bytes_max: self.packet_bytes_max };
         let denied = Cell::new(None);
         let may_receive = |topic: &str| {
-            let may = self.permit.may_receive(topic);
+            let may = self.permissions.may_receive(topic);
             if !may {
                 denied.set(Some(topic.to_owned()));
             }
@@ -184,11 +184,12 @@ impl Session {
     /// The client may do less than before: what it may not subscribe to any more is gone.
     pub(super) fn review_subscriptions(&mut self) {
         if let Some(mailbox) = &self.mailbox {
-            self.broker.unsubscribe_all(mailbox, |filter| !self.permit.may_subscribe(filter));
+            self.broker.unsubscribe_all(mailbox, |filter| !self.permissions.may_subscribe(filter));
         }
     }
 
-    /// Resolves when there may be something to deliver; never for a client that does not subscribe. Cancel-safe.
+    /// Resolves when there may be something to deliver; never for a client that does not subscribe.
+    /// Cancel-safe.
     pub async fn rung(&self) {
         match &self.mailbox {
             Some(mailbox) if mailbox.is_subscriber() => mailbox.woken().await,

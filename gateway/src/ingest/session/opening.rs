@@ -41,7 +41,8 @@ impl Session {
         if let Phase::Deciding(connect) = &mut self.phase { connect.take() } else { None }
     }
 
-    /// Accepts the client. Gives the save that has its session: CONNACK is in the output, to be written after that.
+    /// Accepts the client. Gives the save that has its session: CONNACK is in the output, to be
+    /// written after that.
     pub fn accept(&mut self, now: Now, connect: Connect, opening: Opening) -> Option<u64> {
         let Opening { client, identity, present, mailbox } = opening;
         (self.version, self.dialect) = (connect.version, connect.dialect);
@@ -85,8 +86,8 @@ impl Session {
         save
     }
 
-    /// A session that outlives its connection is there from its CONNECT on. If there are as many as there may be, this one ends
-    /// with its connection.
+    /// A session that outlives its connection is there from its CONNECT on. If there are as many as
+    /// there may be, this one ends with its connection.
     fn begin_session(&mut self, now: Now, expiry_s: u32) -> Option<u64> {
         self.session_expiry_s = expiry_s;
         if self.mailbox.is_none() && expiry_s > 0 {

@@ -12,7 +12,6 @@ use super::super::{
     settings::Version,
     wire::{self, Message, WireError},
 };
-use crate::mqtt::varint;
 
 /// Longest packet that is read whole: the longest command with its topic and properties.
 pub const PACKET_BYTES_MAX: usize = 160 * 1024;
@@ -139,7 +138,7 @@ pub fn subscribe(filter: &str, version: Version) -> Vec<u8> {
     rest.extend_from_slice(filter.as_bytes());
     rest.push(options);
     let mut packet = vec![0x82];
-    varint::put(rest.len(), &mut packet);
+    wire::put_length(&mut packet, rest.len() as u64);
     packet.extend_from_slice(&rest);
     packet
 }

@@ -1,8 +1,9 @@
-//! What a certificate or a list of the revoked says, as far as the door wants to know it.
+//! What a certificate or a list of the revoked says, as far as a listener has to know it.
 //!
-//! Signatures, chains and purposes are judged by the TLS library; nothing read here is believed before it has done so. A
-//! client's identity is its subject's common name, or, where there is none, the first DNS name. It is judged by the rule of
-//! all names ([`check_name`]), here and nowhere else in another way: an identity becomes part of topics and of log lines.
+//! Signatures, chains and purposes are judged by the TLS library; nothing read here is believed
+//! before it has done so. A client's identity is its subject's common name, or, where there is
+//! none, the first DNS name. It is judged by the rule of all names ([`check_name`]), here and
+//! nowhere else in another way: an identity becomes part of topics and of log lines.
 
 use std::{sync::Arc, time::Duration};
 

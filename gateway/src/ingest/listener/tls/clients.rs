@@ -88,7 +88,8 @@ fn cas(file: &Path) -> Result<Vec<Ca>, TlsError> {
     let mut cas = Vec::new();
     for der in certificates(file).map_err(error)? {
         let facts = certificate::facts(&der).map_err(|e| error(TlsCause::Der("certificate", e)))?;
-        // What is trusted may sign, whatever it says of itself: a device's certificate here could make more of them.
+        // What is trusted may sign, whatever it says of itself: a device's certificate here could
+        // make more of them.
         if !facts.is_ca {
             return Err(error(TlsCause::NoCa(facts.subject)));
         }

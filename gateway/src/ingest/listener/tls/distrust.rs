@@ -1,5 +1,5 @@
-//! What is wrong with a client's chain of certificates, in words for the log and in the TLS library's
-//! errors, by which it chooses the alert that the client gets.
+//! What is wrong with a client's chain of certificates, in words for the log and in the TLS
+//! library's errors, by which it chooses the alert that the client gets.
 //!
 //! What the library has no words for is carried through it as an error of its own kind, and found
 //! again by `failure`.

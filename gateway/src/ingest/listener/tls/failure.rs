@@ -1,7 +1,8 @@
-//! Why a handshake failed, in words for the log and in one word for the metric, and how often the log is told.
+//! Why a handshake failed, in words for the log and in one word for the metric, and how often the
+//! log is told.
 //!
-//! What the peer sent is never repeated but for the name in its certificate. Limits: [`TOLD_BURST`] lines at once and one a
-//! second after that; how many were left out is said with the next.
+//! What the peer sent is never repeated but for the name in its certificate. Limits: [`TOLD_BURST`]
+//! lines at once and one a second after that; how many were left out is said with the next.
 
 use std::{
     io,
@@ -161,7 +162,8 @@ impl Failure {
         }
     }
 
-    /// Whether it is worth a line: whoever only opens and closes a port, as a health check does, is only counted.
+    /// Whether it is worth a line: whoever only opens and closes a port, as a health check does, is
+    /// only counted.
     pub fn is_told(&self) -> bool {
         !matches!(self, Failure::Closed)
     }

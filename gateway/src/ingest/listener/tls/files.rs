@@ -1,4 +1,5 @@
-//! From files to a configuration of the TLS library, with everything checked that can be before a client comes.
+//! From files to a configuration of the TLS library, with everything checked that can be before a
+//! client comes.
 //!
 //! ```text
 //!   cert ─▶ chain, for servers ────────┐
@@ -137,7 +138,8 @@ fn key(file: &Path) -> Result<(PrivateKeyDer<'static>, bool), TlsError> {
     Ok((first, is_shared(&metadata)))
 }
 
-/// Root gives a service its key by a group, and so does systemd; of a key of the service's own the group is no part.
+/// Root gives a service its key by a group, and so does systemd; of a key of the service's own the
+/// group is no part.
 fn is_shared(key: &Metadata) -> bool {
     key.mode() & MODE_GROUP_READ != 0 && key.uid() != 0
 }

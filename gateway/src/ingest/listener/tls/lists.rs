@@ -5,9 +5,10 @@
 //!     each issuer ─▶ its lists, by name and key ─▶ is what it signed in the path on one of them?
 //!                      └ none: refused, as nobody knows
 //! ```
-//! A signature of a list is checked once for each key, and not at every handshake: a list of 100,000
-//! has 4 MB. A list with an issuing distribution point is for a part of what its issuer signed;
-//! whether it is for what is in the path is left to the TLS library, which checks all of it anew.
+//! A signature of a list is checked once for each key, and not at every handshake: a list of
+//! 100,000 has 4 MB. A list with an issuing distribution point is for a part of what its issuer
+//! signed; whether it is for what is in the path is left to the TLS library, which checks all of it
+//! anew.
 
 use std::slice;
 

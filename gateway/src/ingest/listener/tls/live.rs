@@ -10,8 +10,8 @@
 //! next end is waited for by the clock on the wall, which is looked at every
 //! [`CLOCK_LOOK_INTERVAL`], as it may be set meanwhile.
 //!
-//! Limits: a chain of [`CHAIN_BYTES_MAX`](super::certificate::CHAIN_BYTES_MAX) for each connection. It
-//! reads no file and no clock.
+//! Limits: a chain of [`CHAIN_BYTES_MAX`](super::certificate::CHAIN_BYTES_MAX) for each connection.
+//! It reads no file and no clock.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,13 +24,14 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::Notify;
 
 use super::{certificate, expiry::expiry, failure::Failure};
-use crate::{ingest::registry::Kick, mqtt::fault::Fault};
+use crate::{ingest::registry::DisconnectHandle, mqtt::fault::Fault};
 
 /// How often the clock on the wall is looked at.
 const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// So many clients are named in one line of the log.
 const NAMES_TOLD: usize = 5;
-/// What runs out is looked for so often, so that a client that comes and goes is not said each time.
+/// What runs out is looked for so often, so that a client that comes and goes is not said each
+/// time.
 const SOON_LOOK_INTERVAL_S: u64 = 3600;
 
 /// What a client showed.
@@ -63,7 +64,7 @@ impl Chain {
 pub(super) struct Connection {
     pub identity: Arc<str>,
     pub chain: Chain,
-    pub kick: Kick,
+    pub disconnect: DisconnectHandle,
 }
 
 /// By a number of their own.
@@ -133,7 +134,8 @@ impl Live {
         due
     }
 
-    /// What is to be said of clients whose own certificates run out, and their connections with them.
+    /// What is to be said of clients whose own certificates run out, and their connections with
+    /// them.
     pub fn soon(&self, now_s: u64) -> Option<String> {
         let mut state = self.state.lock();
         let State { connections, soon: (looked_s, said), .. } = &mut *state;
@@ -171,7 +173,7 @@ fn next(ends_s: impl Iterator<Item = u64>, now_s: u64) -> Option<u64> {
 /// Tells connections to leave, and the log once for each cause.
 pub(super) fn end(listener: &str, ended: &[(Arc<Connection>, Failure)]) {
     for (connection, _) in ended {
-        connection.kick.leave(Fault::Certificate);
+        connection.disconnect.leave(Fault::Certificate);
     }
     for line in lines(ended.iter().map(|(connection, failure)| (&*connection.identity, failure))) {
         tracing::warn!(%listener, "{line}");
@@ -216,7 +218,11 @@ mod tests {
 
     fn connection(ends_s: &[u64]) -> Arc<Connection> {
         let chain = Chain { own: vec![].into(), between: [].into(), ends_s: ends_s.into() };
-        Arc::new(Connection { identity: "a".into(), chain, kick: Kick::new(&CancellationToken::new()) })
+        Arc::new(Connection {
+            identity: "a".into(),
+            chain,
+            disconnect: DisconnectHandle::new(&CancellationToken::new()),
+        })
     }
 
     #[test]

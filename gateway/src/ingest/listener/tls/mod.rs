@@ -1,4 +1,5 @@
-//! TLS 1.2 and 1.3 at a port: handshakes, who a client is by its certificate, and new files without a restart.
+//! TLS 1.2 and 1.3 at a port: handshakes, who a client is by its certificate, and new files without
+//! a restart.
 //!
 //! ```text
 //!   accept loop ──▶ secure (in the connection's own task) ──▶ handshake ──good──▶ a stream, for MQTT or WebSocket
@@ -6,15 +7,16 @@
 //!   reload ──▶ load ──▶ the next handshakes; connections whose chain is no longer good are ended
 //!   time ────▶ a certificate or CA ends ──▶ likewise
 //! ```
-//! Reading order: `settings`, here, `files` with `pem` and `error`, `clients`, `trust`, `lists`, `authority`, `live`,
-//! `certificate`, `signature`, `distrust`, `failure`, `warnings` with `expiry`. A connection lives as long as a handshake with its chain would be let through: its
+//! Reading order: `settings`, here, `files` with `pem` and `error`, `clients`, `trust`, `lists`,
+//! `authority`, `live`, `certificate`, `signature`, `distrust`, `failure`, `warnings` with
+//! `expiry`. A connection lives as long as a handshake with its chain would be let through: its
 //! certificate and those up to the CA are neither expired nor revoked, and the CA is in client_ca
 //! and valid. Handshakes under way go on with what was loaded when they began, and are judged again
 //! afterwards if something else was loaded meanwhile. A load whose lists would leave it unknown
 //! whether a connected client is revoked is refused: a list that is missing or forged must not end
 //! what is good.
 //!
-//! Limits: the place of a connection is taken before its handshake, so there are no more of these
+//! Limits: a connection's permit is taken before its handshake, so there are no more of these
 //! than of connections. An idle connection has about 9 KB more than a plain one: the library's
 //! state, the client's chain twice and 4 KB to read into. It writes no file and keeps nothing over
 //! a restart. It does not judge what an identity may do.
@@ -51,7 +53,7 @@ use crate::{
     clock,
     ingest::{
         connection::socket::{LINGER, Wire, linger},
-        registry::Kick,
+        registry::DisconnectHandle,
     },
     reload::Reloadable,
     telemetry,
@@ -64,8 +66,8 @@ use live::{Chain, Connection, Connections, Live};
 use warnings::warnings;
 
 impl TlsSettings {
-    /// Reads and checks all files, at the time `wall_ms`, and uses nothing. May block. Gives what is wrong, or going to be, and is
-    /// used all the same.
+    /// Reads and checks all files, at the time `wall_ms`, and uses nothing. May block. Gives what
+    /// is wrong, or going to be, and is used all the same.
     ///
     /// # Errors
     /// [`TlsError`]: the first file that cannot be used.
@@ -136,24 +138,25 @@ impl Tls {
         }
     }
 
-    /// The stream once its handshake is done; `None` if there is none: why is told and counted here.
+    /// The stream once its handshake is done; `None` if there is none: why is told and counted
+    /// here.
     pub async fn secure(
         self: &Arc<Self>,
         stream: TcpStream,
         origin: &Origin,
-        kick: &Kick,
+        disconnect: &DisconnectHandle,
         limit: Duration,
     ) -> Option<Secured> {
         let handshake = Box::pin(timeout(limit, self.handshake(stream)));
         let shaken = tokio::select! {
             biased;
-            () = kick.token().cancelled() => return None,
+            () = disconnect.token().cancelled() => return None,
             shaken = handshake => shaken.unwrap_or(Err(Failure::Timeout)),
         };
         let secured = shaken.and_then(|Shaken { stream, chain, loaded, at_ms }| {
             let Some(chain) = chain else { return Ok(Secured { stream, certified: None, entry: None }) };
             let identity = certificate::identity(&chain.own)?;
-            let connection = Connection { identity: identity.clone(), chain, kick: kick.clone() };
+            let connection = Connection { identity: identity.clone(), chain, disconnect: disconnect.clone() };
             let entry = self.enter(connection, &loaded, at_ms)?;
             Ok(Secured { stream, certified: Some(identity), entry: Some(entry) })
         });
@@ -251,7 +254,7 @@ impl Tls {
 
 /// Those whose chains are not good, and why, but for those that were told to leave already.
 fn bad(loaded: &Loaded, connections: Connections, wall_ms: u64) -> Vec<(Arc<Connection>, Failure)> {
-    let stay = connections.into_iter().filter(|(_, connection)| connection.kick.cause().is_none());
+    let stay = connections.into_iter().filter(|(_, connection)| connection.disconnect.cause().is_none());
     let judged = stay.filter_map(|(_, connection)| {
         let failure = loaded.judge(&connection.chain, wall_ms).err()?;
         Some((connection, failure))

@@ -27,11 +27,13 @@ pub struct TlsSettings {
     pub client_cert: ClientCert,
     /// What these CAs have revoked.
     pub crl: Option<PathBuf>,
-    /// Longest record that is sent, in bytes of what is encrypted in it; `None`: [`RECORD_BYTES_MOST`].
+    /// Longest record that is sent, in bytes of what is encrypted in it; `None`:
+    /// [`RECORD_BYTES_MOST`].
     pub max_record_bytes: Option<usize>,
 }
 
-/// The shortest that the longest record may be, in bytes: with less, heads and tags are most of what is sent.
+/// The shortest that the longest record may be, in bytes: with less, heads and tags are most of
+/// what is sent.
 pub const RECORD_BYTES_LEAST: usize = 64;
 /// The longest record that TLS knows, in bytes: RFC 8446 section 5.1.
 pub const RECORD_BYTES_MOST: usize = 16 * 1024;

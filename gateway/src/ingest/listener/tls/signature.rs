@@ -1,7 +1,9 @@
-//! Whether a key signed a certificate or a list of the revoked: what tells two CAs of one name apart.
+//! Whether a key signed a certificate or a list of the revoked: what tells two CAs of one name
+//! apart.
 //!
-//! Both are a sequence of what is signed, the algorithm and the signature (RFC 5280, 4.1 and 5.1), and are checked as the TLS
-//! library checks them, with the algorithms that it has. It judges nothing else: no date, no purpose, no chain.
+//! Both are a sequence of what is signed, the algorithm and the signature (RFC 5280, 4.1 and 5.1),
+//! and are checked as the TLS library checks them, with the algorithms that it has. It judges
+//! nothing else: no date, no purpose, no chain.
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use x509_cert::der::{

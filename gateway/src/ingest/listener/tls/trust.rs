@@ -10,8 +10,8 @@
 //! The TLS library would choose a list by its issuer's name alone, and would not look at a CA's own
 //! dates. So a path is looked for to one CA at a time, and only those lists count that the keys of
 //! this path signed: a list in a CA's or an intermediate's name that it did not sign is as good as
-//! none. Every issuer in a path needs a list if there is `crl` at all. A list that is out of date is
-//! used on: a gateway that nobody brings a new one must not lock everybody out.
+//! none. Every issuer in a path needs a list if there is `crl` at all. A list that is out of date
+//! is used on: a gateway that nobody brings a new one must not lock everybody out.
 //!
 //! Time is an argument. Limits: a chain of [`CHAIN_BYTES_MAX`]; the library's own of signatures and
 //! paths that are tried, for each CA that has the name of an issuer in the chain.

@@ -7,7 +7,7 @@
 //!   stream ─▶ frames: where they lie, without a buffer of their own
 //! ```
 //! Reading order: here, `handshake`, `stream`, `frames`. One time limit, `connect_timeout`, covers
-//! the HTTP request and CONNECT, and the connection's place is the one it has until the close
+//! the HTTP request and CONNECT, and the connection's permit is the one it has until the close
 //! handshake is over.
 //!
 //! Limits: an idle connection has about 1 KB more than a plain one. A frame may be as long
@@ -37,8 +37,8 @@ use crate::{
             self, CLOSE_TIMEOUT, Shared, report,
             socket::{LINGER, Wire, linger},
         },
-        limiter::Place,
-        registry::Kick,
+        limiter::Permit,
+        registry::DisconnectHandle,
     },
     mqtt::fault::Fault,
     store::Intake,
@@ -53,11 +53,11 @@ pub(super) async fn serve<Io: Wire>(
     origin: Origin,
     intake: Intake,
     shared: Arc<Shared>,
-    kick: Kick,
-    place: Place,
+    disconnect: DisconnectHandle,
+    permit: Permit,
 ) {
     let since = now();
-    let token = kick.token().clone();
+    let token = disconnect.token().clone();
     let shaken = Box::pin(timeout(shared.settings.connect_timeout, shake(&mut io)));
     let shaken = tokio::select! {
         biased;
@@ -68,21 +68,28 @@ pub(super) async fn serve<Io: Wire>(
         Ok(early) => early,
         Err(refusal) => {
             let why = refusal.is_told().then_some(&refusal as &dyn fmt::Display);
-            report::websocket(&shared.told, &origin, refusal.label(), why);
+            report::websocket(&shared.log_once, &origin, refusal.label(), why);
             return refuse(io, refusal).await;
         }
     };
     let mut stream = Stream::new(io, early);
-    let place =
-        connection::serve(&mut stream, origin.clone(), intake, shared.clone(), kick.clone(), place, since)
-            .await;
+    let permit = connection::serve(
+        &mut stream,
+        origin.clone(),
+        intake,
+        shared.clone(),
+        disconnect.clone(),
+        permit,
+        since,
+    )
+    .await;
     if let Some(End::Violation(violation)) = stream.ended() {
-        report::websocket(&shared.told, &origin, violation.label(), Some(&violation));
+        report::websocket(&shared.log_once, &origin, violation.label(), Some(&violation));
     }
-    if kick.cause() != Some(Fault::PushedOut) {
+    if disconnect.cause() != Some(Fault::PushedOut) {
         close(stream).await;
     }
-    drop(place);
+    drop(permit);
 }
 
 /// Says why, and lets it be read.

@@ -18,14 +18,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::Shared;
 use crate::{
     access::origin::Origin,
-    ingest::{connection::buffer::IDLE_BYTES, limiter::Place, registry::Kick},
+    ingest::{connection::buffer::IDLE_BYTES, limiter::Permit, registry::DisconnectHandle},
     store::Intake,
 };
 
 #[test]
 fn an_idle_websocket_fits_in_its_memory() {
     fn size_of_task<F: Future>(
-        _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, Place) -> F,
+        _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, DisconnectHandle, Permit) -> F,
     ) -> usize {
         size_of::<F>()
     }

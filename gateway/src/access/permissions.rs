@@ -1,18 +1,18 @@
-//! What one client may publish on, subscribe to and receive: the access rules, compiled for it when it connects. Pure.
+//! What one client may publish on, subscribe to and receive: the access rules, compiled for it when
+//! it connects. Pure.
 //!
-//! A publish is checked with every event, so that costs a comparison of the topic with a few patterns and no allocation. No rule
-//! opens the topics that are the gateway's own to publish on. A subscription is allowed if one pattern covers the whole filter: every topic
-//! that the filter takes. A pattern that begins with a wildcard covers no topic that begins with `$`, as in MQTT.
+//! A publish is checked with every event, so that costs a comparison of the topic with a few
+//! patterns and no allocation. No rule opens the topics that are the gateway's own to publish on. A
+//! subscription is allowed if one pattern covers the whole filter: every topic that the filter
+//! takes. A pattern that begins with a wildcard covers no topic that begins with `$`, as in MQTT.
 
 use std::sync::Arc;
 
-use crate::mqtt::topics;
-
-const SHARE: &str = "$share/";
+use crate::mqtt::topics::{self, SHARE};
 
 /// What one client may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permit(Option<Arc<Allowed>>);
+pub struct Permissions(Option<Arc<Allowed>>);
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Allowed {
@@ -20,23 +20,23 @@ struct Allowed {
     subscribe: Vec<Box<str>>,
 }
 
-impl Permit {
+impl Permissions {
     /// Everything is allowed.
     #[must_use]
     pub fn all() -> Self {
-        Permit(None)
+        Permissions(None)
     }
 
     /// Nothing is allowed.
     #[must_use]
     pub fn none() -> Self {
-        Permit(Some(Arc::default()))
+        Permissions(Some(Arc::default()))
     }
 
     /// What these patterns allow: MQTT filters, checked.
     #[must_use]
     pub fn of(publish: Vec<Box<str>>, subscribe: Vec<Box<str>>) -> Self {
-        Permit(Some(Arc::new(Allowed { publish, subscribe })))
+        Permissions(Some(Arc::new(Allowed { publish, subscribe })))
     }
 
     /// Whether a message may be published on `topic`.
@@ -50,8 +50,8 @@ impl Permit {
         is_allowed && !topics::is_reserved(topic)
     }
 
-    /// Whether `filter`, which was checked, may be subscribed to: one pattern covers all of it. Of a shared
-    /// subscription, the filter inside counts.
+    /// Whether `filter`, which was checked, may be subscribed to: one pattern covers all of it. Of
+    /// a shared subscription, the filter inside counts.
     #[must_use]
     pub fn may_subscribe(&self, filter: &str) -> bool {
         let Some(inner) = inner(filter) else { return false };
@@ -61,7 +61,8 @@ impl Permit {
         }
     }
 
-    /// Whether a message on `topic` may be delivered: asked with each one, for rules change while subscriptions stay.
+    /// Whether a message on `topic` may be delivered: asked with each one, for rules change while
+    /// subscriptions stay.
     #[must_use]
     #[inline]
     pub fn may_receive(&self, topic: &str) -> bool {
@@ -77,7 +78,8 @@ fn takes(patterns: &[Box<str>], topic: &str) -> bool {
     patterns.iter().any(|pattern| topics::matches(pattern, topic))
 }
 
-/// The filter in `$share/group/filter`, or the filter itself; `None` for a share without a proper group or filter.
+/// The filter in `$share/group/filter`, or the filter itself; `None` for a share without a proper
+/// group or filter.
 fn inner(filter: &str) -> Option<&str> {
     let Some(shared) = filter.strip_prefix(SHARE) else { return Some(filter).filter(|f| *f != "$share") };
     let (group, inner) = shared.split_once('/')?;
@@ -113,8 +115,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Topics with so many levels at the most are looked at: one more than the filters below have, so that a topic that
-    /// tells two filters apart is among them.
+    /// Topics with so many levels at the most are looked at: one more than the filters below have,
+    /// so that a topic that tells two filters apart is among them.
     const LEVELS_MAX: usize = 5;
 
     /// All topics over a small alphabet, one letter of which stands in no filter.
@@ -182,7 +184,7 @@ mod tests {
 
     #[test]
     fn of_a_shared_subscription_the_filter_inside_counts() {
-        let permit = Permit::of(vec![], vec!["a/#".into()]);
+        let permissions = Permissions::of(vec![], vec!["a/#".into()]);
         for (filter, wanted) in [
             ("$share/g/a/b", true),
             ("$share/g/a/#", true),
@@ -195,19 +197,19 @@ mod tests {
             ("$share", false),
             ("$share/g/", false),
         ] {
-            assert_eq!(permit.may_subscribe(filter), wanted, "{filter}");
+            assert_eq!(permissions.may_subscribe(filter), wanted, "{filter}");
         }
     }
 
     #[test]
     fn all_is_all_and_none_is_none() {
         for (topic, is_own) in [("a", false), ("$SYS/x", true), ("tg/a/e", false), ("tidegate/gap", true)] {
-            assert_eq!(Permit::all().may_publish(topic), !is_own, "{topic}");
-            assert_eq!(Permit::of(vec![topic.into()], vec![]).may_publish(topic), !is_own, "{topic}");
-            assert!(Permit::all().may_receive(topic));
-            assert!(Permit::all().may_subscribe(topic) && Permit::all().may_subscribe("#"));
-            assert!(!Permit::none().may_publish(topic) && !Permit::none().may_receive(topic));
-            assert!(!Permit::none().may_subscribe(topic));
+            assert_eq!(Permissions::all().may_publish(topic), !is_own, "{topic}");
+            assert_eq!(Permissions::of(vec![topic.into()], vec![]).may_publish(topic), !is_own, "{topic}");
+            assert!(Permissions::all().may_receive(topic));
+            assert!(Permissions::all().may_subscribe(topic) && Permissions::all().may_subscribe("#"));
+            assert!(!Permissions::none().may_publish(topic) && !Permissions::none().may_receive(topic));
+            assert!(!Permissions::none().may_subscribe(topic));
         }
     }
 
@@ -230,13 +232,13 @@ mod tests {
             filter in "(\\$share/g/)?(a|\\+|\\$s|)(/(a|\\+|)){0,2}(/#)?",
         ) {
             prop_assume!(patterns.iter().all(|p| topics::check_filter(p).is_ok()));
-            let permit = Permit::of(vec![], patterns.iter().map(|p| p.as_str().into()).collect());
+            let permissions = Permissions::of(vec![], patterns.iter().map(|p| p.as_str().into()).collect());
             let inside = filter.strip_prefix("$share/g/").unwrap_or(&filter);
             prop_assume!(topics::check_filter(inside).is_ok());
             for topic in topics() {
                 let is_allowed = patterns.iter().any(|pattern| takes_slowly(pattern, &topic));
-                prop_assert_eq!(permit.may_receive(&topic), is_allowed);
-                if permit.may_subscribe(&filter) && takes_slowly(inside, &topic) {
+                prop_assert_eq!(permissions.may_receive(&topic), is_allowed);
+                if permissions.may_subscribe(&filter) && takes_slowly(inside, &topic) {
                     prop_assert!(is_allowed, "{} lets {} through", &filter, &topic);
                 }
             }
