@@ -156,8 +156,10 @@ mod tests {
     fn events_of_a_frame_get_their_times_without_a_lock_and_in_their_order() {
         let fleet = Fleet::default();
         let mut frame = [0; 1024];
-        let mut writer = FrameWriter::new(&mut frame, 7, 0, 3, false);
-        (0..60).for_each(|n| writer.push(n * 1000, 0, &[]).unwrap());
+        let mut writer = FrameWriter::new(&mut frame, 3, 0, 7, false);
+        for n in 0..60 {
+            writer.push(n * 1000, 0, &[]).unwrap();
+        }
         let frame = writer.finish();
         let record = |topic, kind, payload| Record {
             kind,
