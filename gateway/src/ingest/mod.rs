@@ -7,13 +7,14 @@
 //!   client ◀────────────── PUBACK, PUBREC, PUBCOMP ◀─ acks ◀──── watermark ◀──────────────────────┘
 //! ```
 //! Reading order: [`settings`], [`listener`] with its `tls` and `websocket`, [`limiter`],
-//! [`connection`], [`session`], [`routing`](crate::routing). What MQTT is made of is in [`mqtt`](crate::mqtt),
-//! who may come in is in [`access`](crate::access).
+//! [`connection`], [`session`], [`routing`](crate::routing). What MQTT is made of is in
+//! [`mqtt`](crate::mqtt), who may come in is in [`access`](crate::access).
 //!
-//! What it promises: see [`session`]. What it does with each topic: see [`routing`](crate::routing). When the
-//! intake is full it stops reading; when the store is full it refuses where MQTT can, else stops
-//! reading; when the store is closed it acknowledges nothing more and closes. A crash needs no
-//! repair here: nothing of a session is kept but its QoS 2 packet ids, and those are the store's.
+//! What it promises: see [`session`]. What it does with each topic: see
+//! [`routing`](crate::routing). When the intake is full it stops reading; when the store is full it
+//! refuses where MQTT can, else stops reading; when the store is closed it acknowledges nothing
+//! more and closes. A crash needs no repair here: nothing of a session is kept but its QoS 2 packet
+//! ids, and those are the store's.
 //!
 //! Local subscribers are in [`broker`](crate::broker).
 

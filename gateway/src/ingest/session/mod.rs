@@ -7,11 +7,11 @@
 //!                                                                        handle_end: will, detach
 //! ```
 //! Guarantees: PUBACK, PUBREC and PUBCOMP of what is stored come from [`Session::handle_watermark`]
-//! and from nothing else, in the order received; what is passed on and not stored (see `broker`) has
-//! its own in their places. PINGRESP and SUBACK wait for nothing. A publish sent again while its
-//! packet id is in flight (DUP, or QoS 2) is stored once. If the id is used again without DUP under
-//! QoS 1, what that is cannot be told, so it is stored as well: a copy at worst, where leaving it
-//! out might lose an event.
+//! and from nothing else, in the order received; what is passed on and not stored (see `broker`)
+//! has its own in their places. PINGRESP and SUBACK wait for nothing. A publish sent again while
+//! its packet id is in flight (DUP, or QoS 2) is stored once. If the id is used again without DUP
+//! under QoS 1, what that is cannot be told, so it is stored as well: a copy at worst, where
+//! leaving it out might lose an event.
 //!
 //! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning
 //! false; the Receive Maximum holds on MQTT 5. A keep-alive does not run out while it is the
