@@ -1,11 +1,12 @@
 //! The body of an event to JSON: `cargo bench -p tidegate --bench decode`.
 //!
-//! Our decoder, by a definition that came at run time, beside what else there is: `postcard-dyn`, which also needs no static type and
-//! makes a `serde_json::Value`, and serde with the static type, which a gateway that is not rebuilt cannot have. The same 1,000 bodies of
-//! `climate` for all; the rate per element is events per second. Only ours knows scales: the others write integers.
+//! Our decoder, by a definition that came at run time, beside what else there is: `postcard-dyn`,
+//! which also needs no static type and makes a `serde_json::Value`, and serde with the static type,
+//! which a gateway that is not rebuilt cannot have. The same 1,000 bodies of `climate` for all; the
+//! rate per element is events per second. Only ours knows scales: the others write integers.
 //!
-//! `stamp`: the times of the 60 events of a frame, with a lock of the fleet for each of them, and with
-//! what is known taken once for all of them.
+//! `stamp`: the times of the 60 events of a frame, with a lock of the fleet for each of them, and
+//! with what is known taken once for all of them.
 
 use std::hint::black_box;
 

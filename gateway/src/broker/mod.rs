@@ -1,5 +1,5 @@
-//! Local subscribers: their sessions, who subscribes to what, what is retained, and which messages go
-//! to whom.
+//! Local subscribers: their sessions, who subscribes to what, what is retained, and which messages
+//! go to whom.
 //!
 //! ```text
 //!   log ──follow──▶ task ──route──▶ mailboxes ─ notify ─▶ connections
@@ -127,7 +127,8 @@ struct Inner {
     ended: Mutex<ended::Ended>,
     /// What all sessions are owed.
     all_pending: Arc<AllPending>,
-    /// What went into the queues of sessions that are kept since the last save was gathered, in bytes.
+    /// What went into the queues of sessions that are kept since the last save was gathered, in
+    /// bytes.
     unsaved_bytes: AtomicUsize,
     /// What the file has room for, in bytes.
     file_bytes_max: AtomicUsize,
@@ -150,7 +151,8 @@ struct Inner {
     is_open: watch::Sender<bool>,
     /// What is routed is from before the start.
     catches_up: AtomicBool,
-    /// How long the machine was off before its boot, in milliseconds, as far as the times here count it.
+    /// How long the machine was off before its boot, in milliseconds, as far as the times here
+    /// count it.
     off_ms: AtomicU64,
     counts: Counts,
     /// What is seen below `$SYS/`.
@@ -216,7 +218,8 @@ impl Broker {
         }))
     }
 
-    /// Resolves when what was kept is taken up again, and with it what the log holds since then: clients may come. Cancel-safe.
+    /// Resolves when what was kept is taken up again, and with it what the log holds since then:
+    /// clients may come. Cancel-safe.
     pub async fn opened(&self) {
         // It lives as long as the broker.
         let _ = self.0.is_open.subscribe().wait_for(|is_open| *is_open).await;

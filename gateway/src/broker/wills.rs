@@ -1,4 +1,5 @@
-//! Wills, from the CONNECT to their publication. `sessions.redb` has them as well, so that a restart forgets none.
+//! Wills, from the CONNECT to their publication. `sessions.redb` has them as well, so that a
+//! restart forgets none.
 //!
 //! ```text
 //!   CONNECT ─▶ there ─┬─ DISCONNECT, the client comes back ─▶ gone
@@ -6,14 +7,17 @@
 //!                     ├─ its delay ─▶ waits ─ due, or the session ends ─▶ published
 //!                     └─ a restart ─▶ returning ─ the client does not come back in time ─▶ published
 //! ```
-//! A stop publishes no will: the clients come back to the gateway that is started next, and MQTT 5 (section 3.1.2.5) lets a server put
-//! the publication off until then. Crash story: the file has a will before CONNACK, and loses it once its record is durable; so a crash
-//! between the two publishes it twice at worst, and never not at all. A client that comes back waits for that record, as its next will, or
-//! none, takes the place of that one in the file.
+//! A stop publishes no will: the clients come back to the gateway that is started next, and MQTT 5
+//! (section 3.1.2.5) lets a server put the publication off until then. Crash story: the file has a
+//! will before CONNACK, and loses it once its record is durable; so a crash between the two
+//! publishes it twice at worst, and never not at all. A client that comes back waits for that
+//! record, as its next will, or none, takes the place of that one in the file.
 //!
-//! Limits: one will for each client, [`CONNECTED_BYTES_MAX`] of those that are connected: one more is not let in. [`KEPT_BYTES_MAX`] in all, less where `sessions.redb` has little room. One that finds no room is
-//! published when its connection ends, without a delay, and a restart forgets it. While the store takes nothing, [`DUE_BYTES_MAX`] of
-//! such wills wait; what finds no room there is lost, and counted.
+//! Limits: one will for each client, [`CONNECTED_BYTES_MAX`] of those that are connected: one more
+//! is not let in. [`KEPT_BYTES_MAX`] in all, less where `sessions.redb` has little room. One that
+//! finds no room is published when its connection ends, without a delay, and a restart forgets it.
+//! While the store takes nothing, [`DUE_BYTES_MAX`] of such wills wait; what finds no room there is
+//! lost, and counted.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -29,13 +33,14 @@ use crate::{
     store::{Kind, Record, SessionChange, StandingWillRow},
 };
 
-/// How long after a start a client may take to come back before its will is published, in seconds, if its will does not wait longer
-/// anyway: at the default rate ten thousand are let in within 20 s.
+/// How long after a start a client may take to come back before its will is published, in seconds,
+/// if its will does not wait longer anyway: at the default rate ten thousand are let in within 20
+/// s.
 pub const RETURN_GRACE_S: u32 = 30;
 /// Bytes of all wills that are kept, of which there are no more than clients.
 pub const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of the wills that are to be published and are not kept: of those whose session is over, or for which there was no room. They are
-/// taken out every second unless the store is full.
+/// Bytes of the wills that are to be published and are not kept: of those whose session is over, or
+/// for which there was no room. They are taken out every second unless the store is full.
 pub const DUE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of the wills of clients that are connected, kept or not.
 pub const CONNECTED_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -73,7 +78,8 @@ struct Standing {
 enum Step {
     /// Its client is connected.
     There,
-    /// Its client was connected when the gateway ended; until then, by the steady clock, it may come back.
+    /// Its client was connected when the gateway ended; until then, by the steady clock, it may
+    /// come back.
     Returning { due_ms: u64 },
     /// Its delay runs until then.
     Waiting { due_ms: u64 },
@@ -160,7 +166,8 @@ impl Wills {
         standing.in_file == standing.row(client).as_ref().map(hash)
     }
 
-    /// What the file is to be told. A will that is published stays in it until its record is durable.
+    /// What the file is to be told. A will that is published stays in it until its record is
+    /// durable.
     pub fn changes(&mut self, committed: u64, changes: &mut Vec<SessionChange>) {
         for client in std::mem::take(&mut self.dirty) {
             let step = self.standing.get(&client).map(|standing| standing.step);
@@ -183,7 +190,8 @@ impl Wills {
         }
     }
 
-    /// The watermark at which all that are published are durable, of which the file does not know yet.
+    /// The watermark at which all that are published are durable, of which the file does not know
+    /// yet.
     fn durable_at(&self) -> u64 {
         let steps = self.dirty.iter().filter_map(|client| self.standing.get(client)).map(|will| will.step);
         let tickets =
@@ -255,7 +263,8 @@ impl Wills {
 }
 
 impl Broker {
-    /// Room for a client's will, for as long as it is connected. `None` if there is none: the client cannot be let in.
+    /// Room for a client's will, for as long as it is connected. `None` if there is none: the
+    /// client cannot be let in.
     pub fn place_will(&self, client: &str, will: &Will) -> Option<WillPlace> {
         let bytes = u32::try_from(size(client, will)).ok()?;
         let place = self.0.will_room.clone().try_acquire_many_owned(bytes).ok();
@@ -272,7 +281,8 @@ impl Broker {
         place
     }
 
-    /// The publication of the will that the client left. It has to be durable before the file may have another in its place.
+    /// The publication of the will that the client left. It has to be durable before the file may
+    /// have another in its place.
     pub fn will_publication(&self, client: &str, now_ms: u64) -> Option<Publication> {
         let wills = self.0.wills.lock();
         let standing = wills.standing.get(client).filter(|standing| standing.will.is_some())?;
@@ -282,8 +292,8 @@ impl Broker {
         }
     }
 
-    /// The client is connected with this will, or with none: one that it left is gone, unless it was due. Gives whether the file has to
-    /// be told of it before the client is let in.
+    /// The client is connected with this will, or with none: one that it left is gone, unless it
+    /// was due. Gives whether the file has to be told of it before the client is let in.
     pub fn stand_will(&self, client: &Arc<str>, will: Option<&Arc<Will>>, now_ms: u64) -> Option<u64> {
         // As much of the file's room as what is retained may take, at the most.
         let bytes_max = KEPT_BYTES_MAX.min(self.retained_bytes_max());
@@ -314,7 +324,8 @@ impl Broker {
         save.or_else(|| self.save_under_way())
     }
 
-    /// The client is gone, and its will waits until `due_ms`, unless the client comes back or its session ends before.
+    /// The client is gone, and its will waits until `due_ms`, unless the client comes back or its
+    /// session ends before.
     pub fn leave_will(&self, client: &Arc<str>, will: &Arc<Will>, due_ms: u64) {
         let mut wills = self.0.wills.lock();
         if wills.holds(client, will) {
@@ -357,7 +368,8 @@ impl Broker {
         (!wills.is_in_file(client)).then(|| self.mark_will_dirty(&mut wills, client, true))
     }
 
-    /// The session of the client is over, and with it ends the delay of a will that waits: section 3.1.3.2.2.
+    /// The session of the client is over, and with it ends the delay of a will that waits: section
+    /// 3.1.3.2.2.
     pub(super) fn end_will_delay(&self, client: &str) {
         let mut wills = self.0.wills.lock();
         if let Some(Standing { step: Step::Waiting { due_ms }, .. }) = wills.standing.get_mut(client) {
@@ -379,7 +391,8 @@ impl Broker {
         unsaved.number
     }
 
-    /// Publishes the wills whose time has come, with what gives the watermark at which each is durable; until there is no room.
+    /// Publishes the wills whose time has come, with what gives the watermark at which each is
+    /// durable; until there is no room.
     pub(super) fn publish_wills(&self, now_ms: u64, publish: impl Fn(&Message) -> Option<u64>) {
         let due = self.0.wills.lock().all_due(now_ms);
         let published = due.into_iter().map_while(|(client, will)| {

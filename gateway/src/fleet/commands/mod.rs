@@ -1,4 +1,5 @@
-//! Commands to devices: out of the store's outbox to the device that is there, and back what it made of them.
+//! Commands to devices: out of the store's outbox to the device that is there, and back what it
+//! made of them.
 //!
 //! ```text
 //!   outbox ──what waits──▶ session that subscribes to tg/<device>/c ──PUBACK──▶ Delivered, Refused ─┐
