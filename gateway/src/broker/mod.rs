@@ -45,6 +45,7 @@ mod save;
 mod sessions;
 pub mod settings;
 mod share;
+mod standing_wills;
 mod start;
 mod subscribe;
 mod subscription;
@@ -136,7 +137,7 @@ struct Inner {
     /// Something is to be saved at once, or follows through the log.
     notify: Notify,
     unsaved: Mutex<Unsaved>,
-    wills: Mutex<wills::Wills>,
+    wills: Mutex<standing_wills::Wills>,
     /// Room for the wills of clients that are connected, in bytes.
     will_room: Arc<Semaphore>,
     /// What was handed over and acknowledged.

@@ -9,7 +9,7 @@ use std::{
 
 use super::*;
 use crate::{
-    broker::wills::DUE_BYTES_MAX,
+    broker::standing_wills::DUE_BYTES_MAX,
     mqtt::{connect::Will, publish::Qos},
     store::{KeptSessions, SessionChange, StandingWillRow},
 };
