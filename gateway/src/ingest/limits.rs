@@ -1,7 +1,7 @@
 //! Every limit of ingest: its default, or its value where nothing else can be set, and the reason
 //! for it. A leaf of constants.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use crate::{
     access,
@@ -68,3 +68,21 @@ const _: () = assert!(mqtt::limits::PROPERTIES_BYTES_MAX == record::PROPERTIES_B
 // Even when all clients are connected, those whose password is being checked leave the listener
 // room to refuse others.
 const _: () = assert!(access::hash::RUNNING_MAX + access::prove::WAITING_MAX < WAITING_MAX);
+
+/// A limit per second that one client has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// `publishes_per_s_max`
+    Publishes,
+    /// `bytes_per_s_max`
+    Bytes,
+}
+
+impl fmt::Display for RateLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RateLimit::Publishes => "publishes",
+            RateLimit::Bytes => "bytes",
+        })
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::{connection::rate_limit::Limit, session::Counts};
+use super::{limits::RateLimit, session::Counts};
 use crate::{access::audit::Action, broker::Traffic, mqtt::fault::Fault, telemetry};
 
 /// Handles of ingest's metrics.
@@ -103,10 +103,10 @@ impl Metrics {
     }
 
     /// A client is above a limit and not read from for a while.
-    pub fn throttled(&self, limit: Limit) {
+    pub fn throttled(&self, limit: RateLimit) {
         match limit {
-            Limit::Publishes => self.throttled_publishes.increment(1),
-            Limit::Bytes => self.throttled_bytes.increment(1),
+            RateLimit::Publishes => self.throttled_publishes.increment(1),
+            RateLimit::Bytes => self.throttled_bytes.increment(1),
         }
     }
 

@@ -21,10 +21,10 @@ use std::{mem::take, sync::Arc, time::Instant};
 
 use super::{
     large::{Entered, Large, LargeRoom},
-    rate_limit::{Limit, Quota},
+    rate_limit::Quota,
 };
 use crate::{
-    ingest::limits::{STORE_FULL_PAUSE, STORE_FULL_READ_MAX},
+    ingest::limits::{RateLimit, STORE_FULL_PAUSE, STORE_FULL_READ_MAX},
     mqtt::fault::Fault,
     store::{AppendError, Attached, Batch, Intake, Refusal, Size},
 };
@@ -128,7 +128,7 @@ impl Backpressure {
     /// So much came from the client: gives the limit that it is above, if nothing is read for a
     /// while.
     #[inline]
-    pub fn charge(&mut self, now: Instant, publishes: u64, bytes: usize) -> Option<Limit> {
+    pub fn charge(&mut self, now: Instant, publishes: u64, bytes: usize) -> Option<RateLimit> {
         let (until, limit) = self.quota.as_mut()?.take(now, publishes, bytes as u64)?;
         self.throttled_until = Some(until);
         self.is_changed = true;

@@ -7,36 +7,15 @@
 //!
 //! It does not wait, and it loses nothing: a client that is above a limit is read from later.
 
-use std::{
-    fmt,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::buffer::{BUSY_BYTES, IDLE_BYTES};
-use crate::ingest::{bucket::Bucket, settings::Settings};
+use crate::ingest::{bucket::Bucket, limits::RateLimit, settings::Settings};
 
 /// What a client may do at once, in seconds of its rate.
 pub const CLIENT_BURST: Duration = Duration::from_secs(1);
 /// Shortest PUBLISH, in bytes: QoS 0, a topic of one character, no payload.
 const PUBLISH_BYTES_LEAST: u64 = 5;
-
-/// A limit per second that one client has reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// `publishes_per_s_max`
-    Publishes,
-    /// `bytes_per_s_max`
-    Bytes,
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Limit::Publishes => "publishes",
-            Limit::Bytes => "bytes",
-        })
-    }
-}
 
 /// What one client is held to.
 #[derive(Debug, Clone, Copy)]
@@ -58,11 +37,11 @@ impl Quota {
     }
 
     /// So much came; gives until when nothing more is to be read, and for which limit.
-    pub fn take(&mut self, now: Instant, publishes: u64, bytes: u64) -> Option<(Instant, Limit)> {
+    pub fn take(&mut self, now: Instant, publishes: u64, bytes: u64) -> Option<(Instant, RateLimit)> {
         let publishes = self.publishes.as_mut().and_then(|bucket| bucket.take(now, publishes));
         let bytes = self.bytes.as_mut().and_then(|bucket| bucket.take(now, bytes));
-        let publishes = publishes.map(|until| (until, Limit::Publishes));
-        let bytes = bytes.map(|until| (until, Limit::Bytes));
+        let publishes = publishes.map(|until| (until, RateLimit::Publishes));
+        let bytes = bytes.map(|until| (until, RateLimit::Bytes));
         publishes.into_iter().chain(bytes).max_by_key(|(until, _)| *until)
     }
 }
@@ -99,8 +78,8 @@ mod tests {
         assert!(of(None, None).is_none());
         let mut both = of(Some(10), Some(1024)).unwrap();
         assert_eq!(both.take(now, 10, 1024), None);
-        assert_eq!(both.take(now, 1, 1024), Some((now + ms(1000), Limit::Bytes)));
-        assert_eq!(both.take(now, 20, 0), Some((now + ms(2100), Limit::Publishes)));
+        assert_eq!(both.take(now, 1, 1024), Some((now + ms(1000), RateLimit::Bytes)));
+        assert_eq!(both.take(now, 20, 0), Some((now + ms(2100), RateLimit::Publishes)));
     }
 
     #[test]

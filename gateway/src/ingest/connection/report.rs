@@ -10,12 +10,11 @@ use std::{
 
 use metrics::counter;
 
-use super::rate_limit::Limit;
 use crate::{
     access::origin::Origin,
     ingest::{
         limiter::network,
-        limits::UNRELEASED_PER_INFLIGHT,
+        limits::{RateLimit, UNRELEASED_PER_INFLIGHT},
         metrics::Metrics,
         registry::{TURN_MAX, Turns},
         session::End,
@@ -93,7 +92,7 @@ pub(super) fn unreleased(log_once: &LogOnce, client: &Arc<str>, unreleased_max: 
 }
 
 /// A client is above a limit per second.
-pub(super) fn throttled(metrics: &Metrics, log_once: &LogOnce, client: &Arc<str>, limit: Limit) {
+pub(super) fn throttled(metrics: &Metrics, log_once: &LogOnce, client: &Arc<str>, limit: RateLimit) {
     metrics.throttled(limit);
     if log_once.is_new(("throttled", client)) {
         tracing::warn!(%client, "the client is above its {limit} per second: it is read from more slowly (said once for it)");

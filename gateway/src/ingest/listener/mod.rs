@@ -143,7 +143,7 @@ pub async fn bind(settings: &ListenerSettings) -> Result<Bound, BindError> {
 }
 
 async fn load(address: SocketAddr, protocol: Protocol, settings: TlsSettings) -> Result<Tls, BindError> {
-    let loading = spawn_blocking(move || Tls::load(address, protocol, settings));
+    let loading = spawn_blocking(move || Tls::load(address, protocol.alpn(), settings));
     let failed = |cause: TlsError| BindError::Tls { address, cause: Box::new(cause) };
     match loading.await {
         Ok(loaded) => loaded.map_err(failed),

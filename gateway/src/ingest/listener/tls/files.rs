@@ -32,7 +32,7 @@ use super::{
     pem::{certificates, sections},
     settings::{ClientCert, TlsSettings},
 };
-use crate::{ingest::listener::settings::Protocol, reload};
+use crate::reload;
 
 /// Sessions that can be resumed, per listener: about 1 KB each.
 const RESUMABLE_MAX: usize = 1024;
@@ -54,7 +54,7 @@ pub(super) struct Loaded {
 }
 
 /// Reads and checks all files.
-pub(super) fn load(settings: &TlsSettings, protocol: Protocol, wall_ms: u64) -> Result<Loaded, TlsError> {
+pub(super) fn load(settings: &TlsSettings, alpn: &[u8], wall_ms: u64) -> Result<Loaded, TlsError> {
     let now_s = wall_ms / 1000;
     let (chain, own) = own(&settings.cert)?;
     let (key, is_key_shared) = key(&settings.key)?;
@@ -79,7 +79,7 @@ pub(super) fn load(settings: &TlsSettings, protocol: Protocol, wall_ms: u64) -> 
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_single_cert(chain, key).map_err(rejected)?;
-    config.alpn_protocols = vec![protocol.alpn().to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     // The library counts the record's head as well.
     config.max_fragment_size = settings.max_record_bytes.map(|bytes| bytes + RECORD_HEAD_BYTES);
     if clients.is_some() {

@@ -47,7 +47,6 @@ use tokio_util::sync::CancellationToken;
 pub use error::{TlsCause, TlsError, TlsFile};
 pub use settings::{ClientCert, RECORD_BYTES_LEAST, RECORD_BYTES_MOST, TlsSettings};
 
-use super::settings::Protocol;
 use crate::{
     access::origin::Origin,
     clock,
@@ -72,7 +71,7 @@ impl TlsSettings {
     /// # Errors
     /// [`TlsError`]: the first file that cannot be used.
     pub fn check(&self, wall_ms: u64) -> Result<Vec<String>, TlsError> {
-        let loaded = files::load(self, Protocol::default(), wall_ms)?;
+        let loaded = files::load(self, b"mqtt", wall_ms)?;
         Ok(warnings(self, &loaded, wall_ms).into_iter().chain(warnings::notes(&loaded)).collect())
     }
 }
@@ -81,7 +80,8 @@ impl TlsSettings {
 pub(super) struct Tls {
     /// As configured: the label of its metric.
     listener: String,
-    protocol: Protocol,
+    /// What is spoken over it, as TLS names it (ALPN).
+    alpn: &'static [u8],
     settings: TlsSettings,
     loaded: RwLock<Arc<Loaded>>,
     live: Live,
@@ -96,11 +96,11 @@ impl fmt::Debug for Tls {
 
 impl Tls {
     /// Loads the files. May block.
-    pub fn load(address: SocketAddr, protocol: Protocol, settings: TlsSettings) -> Result<Self, TlsError> {
-        let loaded = files::load(&settings, protocol, clock::wall_ms())?;
+    pub fn load(address: SocketAddr, alpn: &'static [u8], settings: TlsSettings) -> Result<Self, TlsError> {
+        let loaded = files::load(&settings, alpn, clock::wall_ms())?;
         let tls = Tls {
             listener: address.to_string(),
-            protocol,
+            alpn,
             settings,
             loaded: RwLock::new(Arc::new(loaded)),
             live: Live::default(),
@@ -313,8 +313,7 @@ impl Reloadable for Tls {
     }
 
     fn load(&self, wall_ms: u64) -> Result<(), String> {
-        let loaded =
-            files::load(&self.settings, self.protocol, wall_ms).map_err(|error| error.to_string())?;
+        let loaded = files::load(&self.settings, self.alpn, wall_ms).map_err(|error| error.to_string())?;
         let ends_s = loaded.own.not_after_s;
         let used = self.loaded.read().clone();
         // One that has expired is served if there is none better.
