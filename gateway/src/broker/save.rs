@@ -8,10 +8,11 @@ use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Broker,
-    mailbox::{InFile, Mailbox, Options, State, Subscription},
+    mailbox::{InFile, Mailbox, State},
     message::Message,
     outbound::Outbound,
     retained::Outcome,
+    subscription::{Options, Subscription},
 };
 use crate::{
     clock::timeline::STEADY_ORIGIN_MS,

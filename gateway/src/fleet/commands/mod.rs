@@ -92,7 +92,7 @@ struct Commands {
 impl Commands {
     /// Gives the devices that are there what waits for them.
     fn hand_out(&mut self) {
-        self.broker.take_arrivals();
+        let _ = self.broker.take_arrivals();
         if self.outbox.pending_count() == 0 {
             return;
         }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use self::{cursor::Cursor, hold::Holds, meter::Meter, segments::Segments};
 use super::{
     disk::Files,
-    record::{gaps::Gaps, ids::StoreIds, retention::Retention, row::Block},
+    record::{gaps::Gaps, ids::StoreIds, position::LogPosition, retention::Retention, row::Block},
     segment,
     side_file::{dead_letters::DeadLetters, fleet::FleetFile, sessions::SessionFile},
 };
