@@ -66,8 +66,9 @@ pub use intake::{
     batch::{Batch, Fate, Refusal, Size},
     pace::{self, WearBudget},
 };
-pub use log::Holder;
+pub use log::hold::{FLEET, LOCAL_SUBSCRIBERS};
 pub use read::{
+    checkpointed::Checkpointed,
     follow::Follower,
     reader::{ReadError, Reader},
     scan::{Point, Scan},
@@ -167,10 +168,10 @@ impl Store {
         let log = Arc::new(opened.log);
         // Before the first deletion. One that cannot be read now is looked at again by who takes it
         // up, and says so.
-        let places = [(Holder::Fleet, log.fleet.position()), (Holder::Sessions, log.sessions.position())];
-        for (holder, place) in places {
+        let places = [(FLEET, log.fleet.position()), (LOCAL_SUBSCRIBERS, log.sessions.position())];
+        for (consumer, place) in places {
             if let Ok(Some(position)) = place {
-                log.set_hold(holder, position);
+                log.holds.set(consumer, position);
             }
         }
         if let Ok(Some(retention)) = log.fleet.retention() {

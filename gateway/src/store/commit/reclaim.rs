@@ -97,8 +97,8 @@ impl Committer {
     /// Deletes what is delivered, up to the last segment, where there is no room to save the cursors: a mark is durable before.
     fn delete_marked(&mut self) -> bool {
         let delivered = self.delivered_now();
-        self.log.ask_hold(delivered);
-        let delivered = delivered.min(self.log.hold());
+        self.log.holds.ask(delivered);
+        let delivered = delivered.min(self.log.holds.offset());
         let end = self.log.totals();
         let is_all_done = delivered >= end.offset && end.offset > 0;
         let is_last_done = is_all_done && self.log.segments.sealed_last().is_some();
@@ -238,7 +238,7 @@ impl Committer {
 
     /// Up to where everything is delivered, by the saved cursors, and nobody holds it: a crash must find what comes after.
     fn saved_delivered(&self) -> u64 {
-        self.delivered().min(self.log.hold())
+        self.delivered().min(self.log.holds.offset())
     }
 
     /// The same where there is need of room: who holds more is asked to let go of it.
@@ -250,8 +250,8 @@ impl Committer {
     /// Asks for the room of what is `delivered` if it would be a segment's, and there is none but that.
     fn ask_hold(&self, delivered: u64) {
         let has_done = |offset| self.log.segments.has_done(offset);
-        if has_done(delivered) && !has_done(delivered.min(self.log.hold())) {
-            self.log.ask_hold(delivered);
+        if has_done(delivered) && !has_done(delivered.min(self.log.holds.offset())) {
+            self.log.holds.ask(delivered);
         }
     }
 

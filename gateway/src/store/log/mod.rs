@@ -6,22 +6,16 @@
 
 pub mod cursor;
 pub mod delivered;
+pub mod hold;
 pub mod meter;
 pub mod segments;
 
-use std::{
-    collections::VecDeque,
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-};
+use std::{collections::VecDeque, ops::Range, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use self::{cursor::Cursor, meter::Meter, segments::Segments};
+use self::{cursor::Cursor, hold::Holds, meter::Meter, segments::Segments};
 use super::{
     disk::Files,
     record::{gaps::Gaps, ids::StoreIds, position::LogPosition, retention::Retention, row::Block},
@@ -64,28 +58,8 @@ pub struct Log {
     gaps: Mutex<Gaps>,
     faults: Mutex<Vec<Fault>>,
     failure: Mutex<Option<String>>,
-    holds: [Hold; Holder::ALL.len()],
-}
-
-/// Who follows the log and saves what it made of it, with its place: what lies behind that place is not deleted because the uplinks have
-/// it, or a crash would lose what it made of that.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Holder {
-    /// What is known of the devices.
-    Fleet,
-    /// What local subscribers are owed, and what is retained.
-    Sessions,
-}
-
-impl Holder {
-    const ALL: [Self; 2] = [Self::Fleet, Self::Sessions];
-}
-
-/// Up to where the log may be deleted although every uplink has it.
-#[derive(Debug)]
-struct Hold {
-    offset: AtomicU64,
-    is_in_the_way: AtomicBool,
+    /// What consumers hold of it.
+    pub holds: Holds,
 }
 
 /// Something that a reader came upon and the commit thread has to repair.
@@ -132,7 +106,6 @@ impl Log {
         end: LogPosition,
     ) -> Self {
         let timeline = Timeline::default();
-        let free = |_| Hold { offset: AtomicU64::new(u64::MAX), is_in_the_way: AtomicBool::new(false) };
         Self {
             store,
             ids: StoreIds::one(store),
@@ -151,32 +124,8 @@ impl Log {
             gaps: Mutex::new(gaps),
             faults: Mutex::default(),
             failure: Mutex::default(),
-            holds: Holder::ALL.map(free),
+            holds: Holds::default(),
         }
-    }
-
-    /// From now on nothing behind `offset` is deleted because it is delivered.
-    pub fn set_hold(&self, holder: Holder, offset: u64) {
-        let hold = &self.holds[holder as usize];
-        hold.offset.store(offset, Ordering::Release);
-        hold.is_in_the_way.store(false, Ordering::Release);
-    }
-
-    /// Up to where what is delivered may be deleted.
-    pub fn hold(&self) -> u64 {
-        self.holds.iter().map(|hold| hold.offset.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
-    }
-
-    /// Says that the room is needed which lies behind a hold and before `delivered`.
-    pub fn ask_hold(&self, delivered: u64) {
-        for hold in self.holds.iter().filter(|hold| delivered > hold.offset.load(Ordering::Acquire)) {
-            hold.is_in_the_way.store(true, Ordering::Release);
-        }
-    }
-
-    /// Whether the hold was asked to move since it was set.
-    pub fn is_hold_in_the_way(&self, holder: Holder) -> bool {
-        self.holds[holder as usize].is_in_the_way.load(Ordering::Acquire)
     }
 
     /// Says that `blocks` are durable.

@@ -1,11 +1,13 @@
-//! Following the log from elsewhere, as it grows: what local subscribers get. No cursor, and no hold on what is stored.
+//! Following the log from elsewhere, as it grows. No cursor, and no hold on what is stored: see
+//! `checkpointed`.
 //!
 //! ```text
 //!   next() ─▶ newest blocks, from memory ─▶ segments, some at a time, where it is behind
 //!               ├ what is damaged is waited for until it is mended
 //!               └ what was deleted, or cannot be read, is passed over and counted
 //! ```
-//! Limits: about [`READ_BYTES_MAX`] of rows read ahead. Whoever follows keeps the position, durably or not.
+//! Limits: about [`READ_BYTES_MAX`] of rows read ahead. Whoever follows keeps the position, durably
+//! or not.
 
 use std::{
     collections::VecDeque,
@@ -33,6 +35,8 @@ const MENDING_MAX: Duration = Duration::from_secs(10);
 /// Follows the log.
 #[derive(Debug)]
 pub struct Follower {
+    /// Who follows, as the log says it.
+    name: &'static str,
     log: Arc<Log>,
     view: View,
     end: watch::Receiver<End>,
@@ -45,11 +49,12 @@ pub struct Follower {
 }
 
 impl View {
-    /// Follows the log from `position` on, or from its end if that lies behind.
+    /// Follows the log as `name` from `position` on, or from its end if that lies behind.
     #[must_use]
-    pub fn follow(&self, position: u64) -> Follower {
+    pub fn follow(&self, name: &'static str, position: u64) -> Follower {
         let position = position.min(self.end().offset);
         Follower {
+            name,
             log: self.log.clone(),
             view: self.clone(),
             end: self.log.end(),
@@ -75,8 +80,9 @@ impl Follower {
         self.passed_over
     }
 
-    /// The block that holds the record at [`Follower::position`], waiting for one if there is none; the next call gives the block
-    /// after it. The block may begin before the position as it was before the call. Cancel-safe.
+    /// The block that holds the record at [`Follower::position`], waiting for one if there is none;
+    /// the next call gives the block after it. The block may begin before the position as it was
+    /// before the call. Cancel-safe.
     ///
     /// # Errors
     /// [`ReadError`]
@@ -118,7 +124,7 @@ impl Follower {
                 tokio::time::sleep(MENDING_LOOKED_AT_EVERY).await;
                 return Ok(());
             }
-            tracing::warn!("local subscribers miss a segment that cannot be read: {error}");
+            tracing::warn!("{}: a segment that cannot be read is missed: {error}", self.name);
         }
         self.mending_since = None;
         if scan.blocks.is_empty() {

@@ -3,9 +3,10 @@
 //! ```text
 //!  log ─┬─▶ reader: one for each uplink, with a durable cursor
 //!       └─▶ view: short looks, which change no event ─┬─▶ scan: rows, oldest first, for a replay
-//!                                                    └─▶ follow: rows as they are committed
+//!                                                    └─▶ follow: rows as they are committed ─▶ checkpointed: with a position that is saved
 //! ```
 
+pub mod checkpointed;
 pub mod follow;
 mod letters;
 pub mod reader;

@@ -9,7 +9,7 @@ use crate::{
     clock::{Reading, Timeline},
     store::{
         error::StoreError,
-        log::{Holder, Log},
+        log::Log,
         side_file::{
             fleet,
             sessions::{self, Change, Kept},
@@ -52,15 +52,12 @@ impl View {
         sessions::held_bytes_max(self.log.meter.room_bytes())
     }
 
-    /// Keeps changes of local subscribers' sessions, and that the log up to `position` is in them: durable when this returns, and what
-    /// lies before may be deleted.
+    /// Keeps changes of local subscribers' sessions, and that the log up to `position` is in them: durable when this returns.
     ///
     /// # Errors
     /// [`StoreError`]: nothing of it is kept.
     pub fn save_sessions(&self, changes: Vec<Change>, position: u64) -> Result<(), StoreError> {
-        self.log.sessions.save(changes, position)?;
-        self.hold(Holder::Sessions, position);
-        Ok(())
+        self.log.sessions.save(changes, position)
     }
 
     /// What is kept of the devices; `None` where there is nothing.
@@ -72,25 +69,24 @@ impl View {
     }
 
     /// Keeps changes of what is known of the devices, and that the log up to `position` is in them: durable when this
-    /// returns, and what lies before may be deleted.
+    /// returns.
     ///
     /// # Errors
     /// [`StoreError`]: nothing of it is kept.
     pub fn save_fleet(&self, changes: &[fleet::Change], position: u64) -> Result<(), StoreError> {
         let retention = self.log.retention.lock().clone();
-        self.log.fleet.save(changes, position, &retention)?;
-        self.hold(Holder::Fleet, position);
-        Ok(())
+        self.log.fleet.save(changes, position, &retention)
     }
 
-    /// Keeps the store from deleting what is delivered from this offset on.
-    pub fn hold(&self, holder: Holder, offset: u64) {
-        self.log.set_hold(holder, offset);
+    /// Keeps the store from deleting what is delivered from this offset on, for the consumer of this
+    /// name.
+    pub fn hold(&self, consumer: &str, offset: u64) {
+        self.log.holds.set(consumer, offset);
     }
 
-    /// Whether the store needs the room of what is held.
+    /// Whether the store needs the room of what is held for the consumer of this name.
     #[must_use]
-    pub fn is_hold_in_the_way(&self, holder: Holder) -> bool {
-        self.log.is_hold_in_the_way(holder)
+    pub fn is_hold_in_the_way(&self, consumer: &str) -> bool {
+        self.log.holds.is_in_the_way(consumer)
     }
 }
