@@ -5,7 +5,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use super::carried::Control;
+use super::delivery::carried::Control;
 use crate::store::{Block, NewLetter, ReadError, Reader, Record, StoreIds};
 
 /// A reader of the log with a cursor that survives.

@@ -11,7 +11,7 @@
 //!
 //! A retained message is no command: it would be sent anew at every connection, long after it was meant.
 
-use super::{super::wire::Message, topic::CommandTopic};
+use super::{super::engine::mqtt::packets::Message, topic::CommandTopic};
 use crate::store::{EXPIRY_MAX_MS, Full, NewCommand, NewId, PutError};
 
 const IMPLEMENTATION_SPECIFIC: u8 = 0x83;

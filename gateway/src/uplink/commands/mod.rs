@@ -34,12 +34,16 @@ use self::{
     packets::{Came, Inbox, PACKET_BYTES_MAX, puback, subscribe},
 };
 use super::{
-    Health, Settings,
-    backoff::{self, Backoff},
-    deadlines::{Deadlines, Due, InFlight, Patience},
-    health::Failures,
-    reason::Reason,
-    wire::{self, Kept, Limits, WireError},
+    delivery::{
+        deadlines::{Deadlines, Due, InFlight, Patience},
+        retry::{self, Backoff},
+    },
+    engine::mqtt::{
+        packets::{self as wire, Kept, Limits, WireError},
+        reason::Reason,
+    },
+    health::{Failures, Health},
+    settings::Settings,
 };
 use crate::{
     clock,
@@ -85,7 +89,7 @@ enum Broken {
 pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, shutdown: CancellationToken) {
     let Some(topic) = settings.commands.clone() else { return shutdown.cancelled().await };
     let settings = Settings { client_id: format!("{}-commands", settings.client_id), ..settings };
-    let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, backoff::seed());
+    let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, retry::seed());
     let mut receiver =
         Receiver { settings, topic, outbox, health, failures: Failures::new(), refused: 0, progress: false };
     while !shutdown.is_cancelled() {

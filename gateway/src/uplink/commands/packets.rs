@@ -8,9 +8,11 @@
 use bytes::{Buf as _, BytesMut};
 
 use super::super::{
-    reason::Reason,
+    engine::mqtt::{
+        packets::{self as wire, Message, WireError},
+        reason::Reason,
+    },
     settings::Version,
-    wire::{self, Message, WireError},
 };
 
 /// Longest packet that is read whole: the longest command with its topic and properties.

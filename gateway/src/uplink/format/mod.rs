@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  record ─┬─ raw.rs        one PUBLISH, the payload as it came
-//!          └─ described.rs  facts and data of each event ─┬─ json.rs         an envelope around the data
+//!          └─ decoded.rs  facts and data of each event ─┬─ json.rs         an envelope around the data
 //!                 │                                       └─ cloudevents.rs  attributes beside it, or around it
 //!              catalog: what the bodies mean · fleet: when it was
 //! ```
 //! Every copy of an event has the same id, whatever the format. Limits are those of the upstream and of the catalog.
 
 mod cloudevents;
-mod described;
+mod decoded;
 mod facts;
 mod json;
 mod messages;
@@ -17,11 +17,11 @@ mod payload;
 mod property;
 mod raw;
 
-use super::{settings::Settings, template::BadTopic, wire::Publish};
+use super::{engine::mqtt::packets::Publish, settings::Settings, template::BadTopic};
 use crate::{catalog::Catalog, fleet::Fleet, store::StoreIds};
 
 pub use self::{
-    described::{Described, UNKNOWN_SCHEMA},
+    decoded::{Described, UNKNOWN_SCHEMA},
     raw::Raw,
 };
 

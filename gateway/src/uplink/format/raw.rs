@@ -19,10 +19,10 @@ use tidegate_protocol::FrameHead;
 
 use super::{
     super::{
+        engine::mqtt::packets::{Limits, Publish},
         settings::{Settings, Version},
         template::{Names, Template},
         timestamp,
-        wire::{Limits, Publish},
     },
     Unsendable, check_size,
     property::{put, put_decimal},

@@ -4,7 +4,7 @@
 //! meanwhile is live traffic and not its concern.
 
 use super::{
-    super::carried::Control,
+    super::delivery::carried::Control,
     picked::{Picked, Picker},
     request::Stored,
 };

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    super::carried::Control,
+    super::delivery::carried::Control,
     feed::{Feed, Look, read_error, settled},
     picked::Picker,
     request::Letters,

@@ -44,10 +44,10 @@ pub use self::{
     request::{KindName, Letters, Refused, Request, Stored, What},
 };
 use super::{
-    Settings,
+    delivery::forward,
     format::{Format, Knowledge},
-    forward,
     health::{Health, Tally},
+    settings::Settings,
     source::Source as _,
 };
 use crate::{

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{carried::Control, source::Source},
+    super::{delivery::carried::Control, source::Source},
     feed::{Feed, Look},
     pace::Pace,
     picked::Picked,

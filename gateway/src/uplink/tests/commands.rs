@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        CommandTopic, Health, Version, receive,
-        wire::{PINGREQ, Publish},
+        CommandTopic, Health, Version,
+        engine::mqtt::packets::{PINGREQ, Publish},
+        receive,
     },
     PATIENCE, eventually,
     mosquitto::Mosquitto,

@@ -24,7 +24,11 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Health, Knowledge, Settings, carried::Control, format::Format, forward, health::Tally, source::Source,
+    Health, Knowledge, Settings,
+    delivery::{carried::Control, forward},
+    format::Format,
+    health::Tally,
+    source::Source,
 };
 use crate::store::{Kind, NewLetter, ReadError, Record, StoreIds};
 

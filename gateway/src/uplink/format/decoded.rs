@@ -29,10 +29,10 @@ use crate::{
     fleet::{Quality, Stamp},
     store::{Kind, Prefixes, Record, StoreIds, gap, is_command_id},
     uplink::{
+        engine::mqtt::packets::{Limits, Publish},
         settings::{Settings, Version},
         template::{Names, Template},
         timestamp::rfc3339,
-        wire::{Limits, Publish},
     },
 };
 

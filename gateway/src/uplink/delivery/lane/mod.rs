@@ -16,7 +16,7 @@
 //! Limits: the window, the outbox and the time limits of the settings; a drain of [`DRAIN`]. It does not
 //! connect, wait between attempts or judge how it ended.
 
-mod described;
+mod parts;
 mod probe;
 mod settle;
 
@@ -40,16 +40,23 @@ use self::{probe::Trial, settle::Unkept};
 use super::{
     carried::Carried,
     deadlines::{Deadlines, Due, InFlight, Patience},
-    format::Format,
-    health::Tally,
-    link::{Broken, Link, Moved},
-    settings::Settings,
-    source::Source,
-    suspect::{Ending, Fault, Plan, Suspect},
+    poison::{Ending, Fault, Plan, Suspect},
     window::Window,
-    wire::{self, Limits},
 };
-use crate::{clock, store::Record};
+use crate::{
+    clock,
+    store::Record,
+    uplink::{
+        engine::mqtt::{
+            packets::{self, Limits},
+            transport::{Broken, Link, Moved},
+        },
+        format::Format,
+        health::Tally,
+        settings::Settings,
+        source::Source,
+    },
+};
 
 /// How long a shutdown waits for the acknowledgements in flight.
 pub const DRAIN: Duration = Duration::from_secs(3);
@@ -329,14 +336,14 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
             let event = self.wait(false).await?;
             self.handle(event).await?;
         }
-        self.link.outbox().extend_from_slice(&wire::DISCONNECT);
+        self.link.outbox().extend_from_slice(&packets::DISCONNECT);
         // If the goodbye does not get through, the upstream sees a closed connection, which is as good.
         let _ = tokio::time::timeout(GOODBYE, self.link.finish()).await;
         Ok(())
     }
 
     fn ping(&mut self) {
-        self.link.outbox().extend_from_slice(&wire::PINGREQ);
+        self.link.outbox().extend_from_slice(&packets::PINGREQ);
         self.deadlines.pinged(self.now);
     }
 

@@ -13,17 +13,17 @@
 //!   and ends for reasons of the upstream's own, say nothing about the event: they neither count nor clear.
 //! - Nobody is blamed without a *control*: another event that the upstream acknowledged on the very connection on which it then
 //!   failed over the head, sent alone. An upstream that fails over everything blames nobody, and the uplink waits.
-//! - What was set aside is a proven cause ([`causes`](super::causes)). While a fault that is found out by waiting is known, the next
+//! - What was set aside is a proven cause ([`causes`]). While a fault that is found out by waiting is known, the next
 //!   event that meets with the same one is probed at once; what is like a proven cause is sent alone in the first place.
 //!
 //! It keeps nothing on disk: after a restart it counts again. It reads no clock: `now` is an argument.
 
+pub mod causes;
+
 use std::{fmt, time::Instant};
 
-use super::{
-    causes::{Causes, Features},
-    reason::Reason,
-};
+use self::causes::{Causes, Features};
+use crate::uplink::engine::mqtt::reason::Reason;
 
 /// Connections that failed over the same head, before a control is sent: the stream, and the head alone. An upstream that says so
 /// at once is asked once more after a pause: it may have closed for a rate that was too high, and then takes one event again.

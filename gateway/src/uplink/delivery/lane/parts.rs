@@ -4,11 +4,11 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{
-    super::{format::Format, link::Broken, source::Source},
-    Lane, ROOM,
+use super::{Lane, ROOM};
+use crate::{
+    store::Record,
+    uplink::{engine::mqtt::transport::Broken, format::Format, source::Source},
 };
-use crate::store::Record;
 
 impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
     /// Writes all messages of the record into the outbox, or sets it aside. False on shutdown.

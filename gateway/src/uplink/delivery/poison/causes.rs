@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::suspect::Fault;
+use super::Fault;
 use crate::store::{Kind, Record};
 
 /// Hypotheses that are kept at the most.

@@ -178,7 +178,8 @@ impl Carried {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::Owned, *};
+    use super::*;
+    use crate::uplink::tests::Owned;
 
     fn control(offset: u64, topic: &str) -> Control {
         Control::new(offset, &Owned::new(topic, b"x").borrow()).unwrap()

@@ -6,7 +6,7 @@
 //! ```
 //! A control is an event that the upstream has acknowledged before: a copy of it, with its id. If there is none, or it failed, it
 //! is one that lies before the head in the log, or one behind it: the first on another topic, of another device rather than
-//! of the same one. It judges nothing: see `suspect.rs`.
+//! of the same one. It judges nothing: see [`poison`](super::super::poison).
 
 use std::collections::BTreeSet;
 
@@ -18,16 +18,18 @@ use tokio::{
 use super::{
     super::{
         carried::Control,
-        causes::Features,
-        format::Format,
-        link::Broken,
-        reason::Reason,
-        source::Source,
-        suspect::{Ending, Fault, Plan},
+        poison::{Ending, Fault, Plan, causes::Features},
     },
     Duration, Instant, Lane, ROOM,
 };
-use crate::store::Record;
+use crate::{
+    store::Record,
+    uplink::{
+        engine::mqtt::{reason::Reason, transport::Broken},
+        format::Format,
+        source::Source,
+    },
+};
 
 /// How long to look for the next event behind the head.
 const LOOK_BEHIND_MAX: Duration = Duration::from_millis(50);

@@ -16,10 +16,8 @@ use rumqttc::{
     v5::mqttbytes::v5,
 };
 
-use super::{
-    reason::{self, Reason},
-    settings::{Password, Settings, Version},
-};
+use super::reason::{self, Reason};
+use crate::uplink::settings::{Password, Settings, Version};
 
 /// Longest packet taken from the upstream, in bytes: it has nothing long to say.
 pub const IN_BYTES_MAX: usize = 32 * 1024;

@@ -14,16 +14,18 @@ use std::sync::Arc;
 use fail::fail_point;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{
-    super::{
-        link::Broken,
-        reason::{Reason, Verdict},
+use super::{Lane, REFILL_DIVISOR, Shared};
+use crate::{
+    store::{NewLetter, Record},
+    uplink::{
+        engine::mqtt::{
+            packets::{self, Inbound},
+            reason::{Reason, Verdict},
+            transport::Broken,
+        },
         source::Source,
-        wire::{self, Inbound},
     },
-    Lane, REFILL_DIVISOR, Shared,
 };
-use crate::store::{NewLetter, Record};
 
 /// How often a record was sent that the upstream refused: one answer is enough.
 const TRIES_REFUSED: u32 = 1;
@@ -44,7 +46,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
     pub(super) async fn take_answers(&mut self) -> Result<(), Broken> {
         let (mut refused, mut ended, mut acks) = (Vec::new(), Ok(()), false);
         while ended.is_ok() {
-            let (inbound, bytes) = match wire::inbound(self.link.inbox()) {
+            let (inbound, bytes) = match packets::inbound(self.link.inbox()) {
                 Ok(Some(read)) => read,
                 Ok(None) => break,
                 Err(error) => {

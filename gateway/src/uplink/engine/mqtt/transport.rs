@@ -22,16 +22,15 @@ use tokio::{
 };
 
 use super::{
+    packets::{self, Limits, WireError},
     reason::Reason,
-    settings::Settings,
-    wire::{self, Limits, WireError},
 };
-use crate::store::ReadError;
+use crate::{store::ReadError, uplink::settings::Settings};
 
 /// Bytes that are gathered for one write.
 pub const OUTBOX_BYTES: usize = 64 * 1024;
 /// Twice the longest packet, so that one always fits behind another that is cut.
-const INBOX_BYTES: usize = 2 * wire::IN_BYTES_MAX;
+const INBOX_BYTES: usize = 2 * packets::IN_BYTES_MAX;
 /// An outbox that grew beyond this for one long packet is given back.
 const OUTBOX_KEPT_BYTES: usize = 4 * OUTBOX_BYTES;
 
@@ -126,13 +125,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Link<Io> {
             io,
             inbox: vec![0; INBOX_BYTES].into(),
             filled: 0..0,
-            outbox: wire::connect(settings)?.into(),
+            outbox: packets::connect(settings)?.into(),
             written: 0,
             unheard: false,
         };
         loop {
             link.moved().await?;
-            if let Some((limits, size)) = wire::connack(link.inbox(), settings.version)? {
+            if let Some((limits, size)) = packets::connack(link.inbox(), settings.version)? {
                 link.take(size);
                 return Ok((link, limits));
             }
@@ -198,7 +197,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Link<Io> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         if self.filled.is_empty() {
             self.filled = 0..0;
-        } else if self.inbox.len() - self.filled.end < wire::IN_BYTES_MAX {
+        } else if self.inbox.len() - self.filled.end < packets::IN_BYTES_MAX {
             self.inbox.copy_within(self.filled.clone(), 0);
             self.filled = 0..self.filled.len();
         }

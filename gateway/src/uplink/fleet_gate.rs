@@ -6,7 +6,7 @@ use std::{future::Future, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{carried::Control, source::Source};
+use super::{delivery::carried::Control, source::Source};
 use crate::store::{NewLetter, ReadError, Record, StoreIds};
 
 /// A source behind the fleet.

@@ -1,0 +1,3 @@
+//! The engines: what an upstream speaks. Each is a folder of its own.
+
+pub mod mqtt;
