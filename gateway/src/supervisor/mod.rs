@@ -42,7 +42,7 @@ use crate::{
     ingest,
     store::{Outbox, Store, StoreError},
     telemetry,
-    uplink::{Knowledge, Replays},
+    uplink::{EventContext, Replays},
 };
 
 /// The program's version.
@@ -156,7 +156,12 @@ impl Gateway {
         Ok(gateway)
     }
 
-    fn spawn(settings: Settings, store: Store, knowledge: Knowledge, Ports { doors, window }: Ports) -> Self {
+    fn spawn(
+        settings: Settings,
+        store: Store,
+        knowledge: EventContext,
+        Ports { doors, window }: Ports,
+    ) -> Self {
         let (failure, _) = watch::channel(None);
         let (ends, view, outbox) = (ingest::Ends::from(&store), store.view(), store.outbox());
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
@@ -179,7 +184,7 @@ impl Gateway {
         let ingest =
             Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, ends, settings.ingest, stop));
         let reload = Task::spawn("reload".into(), &failure, |stop| reload.run(stop));
-        let Knowledge { catalog, fleet } = knowledge;
+        let EventContext { catalog, fleet } = knowledge;
         let http_address = window.address();
         let snapshot: http::Source = {
             let inside = inside.clone();
@@ -312,7 +317,7 @@ impl Gateway {
     }
 }
 
-async fn open(settings: &Settings) -> Result<(Store, Knowledge), StartError> {
+async fn open(settings: &Settings) -> Result<(Store, EventContext), StartError> {
     let store = settings.store.clone();
     let names: Vec<String> = settings.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
     let opening = tokio::task::spawn_blocking(move || {
@@ -321,7 +326,7 @@ async fn open(settings: &Settings) -> Result<(Store, Knowledge), StartError> {
         let store = Store::open(store, &names)?;
         let catalog = Catalog::default();
         let fleet = Fleet::open(&store.view(), &catalog, &clock::reading())?;
-        Ok((store, Knowledge { catalog, fleet }))
+        Ok((store, EventContext { catalog, fleet }))
     });
     match opening.await {
         Ok(opened) => opened,

@@ -16,7 +16,7 @@ use tidegate_protocol::FrameHead;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    format::{FormatName, Knowledge, UNKNOWN_SCHEMA},
+    format::{EventContext, FormatName, UNKNOWN_SCHEMA},
     replay::{KindName, Letters, Replays, Request, State, What},
     settings::Settings,
 };
@@ -35,12 +35,12 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// What a look takes, at the most one part in so many and one of all time.
 const REST_FACTOR: u32 = 9;
 
-/// Works for the uplinks of `uplinks` that describe events, until `stop`.
-pub async fn send_awaited(
+/// Works for the uplinks of `uplinks` that decode events, until `stop`.
+pub async fn retry_after_births(
     uplinks: Vec<Settings>,
     view: View,
     replays: Replays,
-    knowledge: Knowledge,
+    context: EventContext,
     stop: CancellationToken,
 ) {
     let uplinks: Vec<Settings> =
@@ -48,7 +48,7 @@ pub async fn send_awaited(
     if uplinks.is_empty() {
         return stop.cancelled().await;
     }
-    let mut learned = knowledge.catalog.learned();
+    let mut learned = context.catalog.learned();
     let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
@@ -59,7 +59,7 @@ pub async fn send_awaited(
         wait = LOOK_EVERY;
         let began = clock::monotonic();
         for uplink in &uplinks {
-            if !send(uplink, &view, &replays, &knowledge).await {
+            if !send(uplink, &view, &replays, &context).await {
                 wait = TRY_AGAIN_AFTER;
             }
         }
@@ -72,7 +72,7 @@ pub async fn send_awaited(
 }
 
 /// Sends what waits at this uplink and is explained by now. False if there is more to do.
-async fn send(uplink: &Settings, view: &View, replays: &Replays, knowledge: &Knowledge) -> bool {
+async fn send(uplink: &Settings, view: &View, replays: &Replays, context: &EventContext) -> bool {
     let since_ms = clock::wall_ms().saturating_sub(uplink.wait_for_birth.as_millis() as u64);
     let filter = DeadLetterFilter {
         reason: Some(UNKNOWN_SCHEMA.to_owned()),
@@ -81,8 +81,8 @@ async fn send(uplink: &Settings, view: &View, replays: &Replays, knowledge: &Kno
         from_ms: Some(since_ms),
         ..DeadLetterFilter::default()
     };
-    let (looking, knowledge) = (view.clone(), knowledge.clone());
-    let found = tokio::task::spawn_blocking(move || explained(&looking, &filter, &knowledge)).await;
+    let (looking, context) = (view.clone(), context.clone());
+    let found = tokio::task::spawn_blocking(move || explained(&looking, &filter, &context)).await;
     let devices = match found {
         Ok(Ok(devices)) => devices,
         Ok(Err(error)) => {
@@ -123,7 +123,7 @@ async fn send(uplink: &Settings, view: &View, replays: &Replays, knowledge: &Kno
 fn explained(
     view: &View,
     filter: &DeadLetterFilter,
-    knowledge: &Knowledge,
+    context: &EventContext,
 ) -> Result<BTreeSet<String>, StoreError> {
     let (mut devices, mut next) = (BTreeSet::new(), Some(0));
     while let Some(after) = next.filter(|_| devices.len() < DEVICES_AT_ONCE_MAX) {
@@ -131,7 +131,7 @@ fn explained(
         for letter in &page.letters {
             let record = letter.record();
             let is_known = |(head, _): (FrameHead, usize)| {
-                knowledge.catalog.kinds(record.device(), head.schema_set).is_some()
+                context.catalog.kinds(record.device(), head.schema_set).is_some()
             };
             if FrameHead::parse(record.payload).is_ok_and(is_known) {
                 devices.insert(record.device().to_owned());

@@ -10,7 +10,7 @@ use super::{delivery::carried::Control, source::Source};
 use crate::store::{NewLetter, ReadError, Record, StoreIds};
 
 /// A source behind the fleet.
-pub struct Informed<S: Source> {
+pub struct FleetGate<S: Source> {
     source: S,
     /// Everything before it is known.
     known_to: watch::Receiver<u64>,
@@ -18,14 +18,14 @@ pub struct Informed<S: Source> {
     held: Option<Arc<S::Block>>,
 }
 
-impl<S: Source> Informed<S> {
+impl<S: Source> FleetGate<S> {
     /// `source`, as far as everything before `known_to` goes.
     pub fn new(source: S, known_to: watch::Receiver<u64>) -> Self {
         Self { source, known_to, held: None }
     }
 }
 
-impl<S: Source> Source for Informed<S> {
+impl<S: Source> Source for FleetGate<S> {
     type Block = S::Block;
 
     fn released(&self) -> u64 {

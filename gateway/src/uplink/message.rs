@@ -11,9 +11,12 @@
 //!
 //! Limits: a name or a value of a header to 65,535 bytes. What a message may come to is its engine's to say.
 
+use std::ops::Range;
+
 use super::template::BadTopic;
 
 const HEADER: u8 = 0x26;
+const LENGTH_BYTES: usize = 2;
 
 /// One message.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,21 +89,31 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Appends a header of this name; `write` writes its value.
-pub fn put_header(out: &mut Vec<u8>, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+/// Appends a header of this name, behind `prefix`; `write` writes its value. Gives where that is.
+pub fn put_header(
+    out: &mut Vec<u8>,
+    prefix: &str,
+    name: &str,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> Range<usize> {
     out.push(HEADER);
-    put_text(out, |out| out.extend_from_slice(name.as_bytes()));
+    put_text(out, |out| {
+        out.extend_from_slice(prefix.as_bytes());
+        out.extend_from_slice(name.as_bytes());
+    });
+    let start = out.len() + LENGTH_BYTES;
     put_text(out, write);
+    start..out.len()
 }
 
 /// Appends a text behind its length.
 pub fn put_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
-    out.extend_from_slice(&[0, 0]);
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
     write(out);
     // Names, ids and topics have 1 KB at the most (`ID_BYTES_MAX`, `NAME_BYTES_MAX`), escaped 3, so 16 bits hold the length.
-    let bytes = (out.len() - at - 2) as u16;
-    out[at..at + 2].copy_from_slice(&bytes.to_be_bytes());
+    let bytes = (out.len() - at - LENGTH_BYTES) as u16;
+    out[at..at + LENGTH_BYTES].copy_from_slice(&bytes.to_be_bytes());
 }
 
 /// Takes a text behind its length.
@@ -118,10 +131,11 @@ mod tests {
     #[test]
     fn headers_read_back_as_they_were_written() {
         let mut bytes = vec![];
-        put_header(&mut bytes, "tidegate-id", |out| out.extend_from_slice(b"s3/1/2"));
-        put_header(&mut bytes, "empty", |_| ());
+        let id = put_header(&mut bytes, "", "tidegate-id", |out| out.extend_from_slice(b"s3/1/2"));
+        put_header(&mut bytes, "ce_", "empty", |_| ());
         let read: Vec<_> = Headers::new(&bytes).iter().collect();
-        assert_eq!(read, [("tidegate-id", &b"s3/1/2"[..]), ("empty", b"")]);
+        assert_eq!(read, [("tidegate-id", &b"s3/1/2"[..]), ("ce_empty", b"")]);
+        assert_eq!(bytes[id], b"s3/1/2"[..]);
         assert_eq!(Headers::default().iter().count(), 0);
     }
 }

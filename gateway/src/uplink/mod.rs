@@ -26,10 +26,11 @@
 mod birth_retry;
 mod commands;
 mod delivery;
-mod engine;
+pub mod engine;
 mod fleet_gate;
 mod format;
 mod health;
+mod message;
 mod replay;
 mod settings;
 mod source;
@@ -43,21 +44,18 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    birth_retry::send_awaited,
+    birth_retry::retry_after_births,
     commands::{CommandTopic, CommandTopicError, receive},
-    format::{FormatName, Knowledge},
+    format::{EventContext, FormatName},
     health::{Health, HealthView},
     replay::{
         Counted, FOUND_MAX, Found, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused,
         Replays, Request, State, Stored, What,
     },
-    settings::{
-        ID_BYTES_MAX, KEEP_ALIVE_MAX, PASSWORD_BYTES_MAX, Password, Settings, SettingsError, Version,
-        WINDOW_DEFAULT,
-    },
+    settings::{GATEWAY_ID_BYTES_MAX, Settings, SettingsError, Upstream, WINDOW_DEFAULT},
     template::{TEMPLATE_BYTES_MAX, Template, TemplateError},
 };
-use self::{delivery::forward, fleet_gate::Informed, format::Format, health::Tally};
+use self::{delivery::forward, fleet_gate::FleetGate, format::Format, health::Tally};
 /// How numbers are written where events are described.
 pub use crate::catalog::Values;
 use crate::store::Reader;
@@ -69,16 +67,16 @@ use crate::store::Reader;
 pub async fn run(
     settings: Settings,
     reader: Reader,
-    knowledge: Knowledge,
+    context: EventContext,
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) {
-    let format = Format::new(&settings, reader.ids(), &knowledge);
+    let format = Format::new(&settings, reader.ids(), &context);
     let tally = Tally::new(&settings.name, &health);
     match format {
         Format::Raw(_) => drop(forward(settings, reader, format, tally, &shutdown).await),
-        Format::Described(_) => {
-            let source = Informed::new(reader, knowledge.fleet.position());
+        Format::Decoded(_) => {
+            let source = FleetGate::new(reader, context.fleet.position());
             drop(forward(settings, source, format, tally, &shutdown).await);
         }
     }

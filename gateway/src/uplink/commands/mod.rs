@@ -16,7 +16,7 @@
 
 mod judge;
 mod packets;
-mod topic;
+pub mod topic;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -39,11 +39,14 @@ use super::{
         retry::{self, Backoff},
     },
     engine::mqtt::{
-        packets::{self as wire, Kept, Limits, WireError},
+        self,
+        answer::WireError,
+        connect::{Incoming, Limits, PersistentSession, connack, connect_with},
         reason::Reason,
+        send::{DISCONNECT, PINGREQ},
     },
     health::{Failures, Health},
-    settings::Settings,
+    settings::{Settings, Upstream},
 };
 use crate::{
     clock,
@@ -88,10 +91,20 @@ enum Broken {
 /// Takes commands from the upstream until `shutdown`. Does nothing for an uplink without a topic for them.
 pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, shutdown: CancellationToken) {
     let Some(topic) = settings.commands.clone() else { return shutdown.cancelled().await };
-    let settings = Settings { client_id: format!("{}-commands", settings.client_id), ..settings };
+    #[allow(irrefutable_let_patterns, reason = "until there is another engine")]
+    let Upstream::Mqtt(mut broker) = settings.upstream.clone() else { return shutdown.cancelled().await };
+    broker.client_id += "-commands";
     let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, retry::seed());
-    let mut receiver =
-        Receiver { settings, topic, outbox, health, failures: Failures::new(), refused: 0, progress: false };
+    let mut receiver = Receiver {
+        settings,
+        broker,
+        topic,
+        outbox,
+        health,
+        failures: Failures::new(),
+        refused: 0,
+        progress: false,
+    };
     while !shutdown.is_cancelled() {
         let ended = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -122,6 +135,7 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
 /// What survives a connection.
 struct Receiver {
     settings: Settings,
+    broker: mqtt::Settings,
     topic: CommandTopic,
     outbox: Outbox,
     health: Arc<Health>,
@@ -140,22 +154,22 @@ impl Receiver {
     }
 
     async fn shake_hands(&self) -> Result<(TcpStream, Inbox, Limits), Broken> {
-        let settings = &self.settings;
+        let broker = &self.broker;
         let mut socket =
-            TcpStream::connect((settings.host.as_str(), settings.port)).await.map_err(Broken::Connect)?;
+            TcpStream::connect((broker.host.as_str(), broker.port)).await.map_err(Broken::Connect)?;
         socket.set_nodelay(true).map_err(Broken::Connect)?;
-        let kept = Kept {
+        let session = PersistentSession {
             expiry_s: SESSION_EXPIRY_S,
             receive_max: RECEIVE_MAX,
             packet_bytes_max: PACKET_BYTES_MAX as u32,
         };
-        let connect = wire::connect_with(settings, Some(kept))?;
+        let connect = connect_with(broker, Some(session))?;
         socket.write_all(&connect).await.map_err(Broken::Link)?;
         let mut bytes = BytesMut::new();
         loop {
-            if let Some((limits, size)) = wire::connack(&bytes, settings.version)? {
-                let inbox = Inbox::new(settings.version, bytes.split_off(size));
-                let asked = subscribe(&self.topic.filter(), settings.version);
+            if let Some((limits, size)) = connack(&bytes, broker.version)? {
+                let inbox = Inbox::new(broker.version, bytes.split_off(size));
+                let asked = subscribe(&self.topic.filter(), broker.version);
                 socket.write_all(&asked).await.map_err(Broken::Link)?;
                 return Ok((socket, inbox, limits));
             }
@@ -175,7 +189,7 @@ impl Receiver {
     ) -> Result<(), Broken> {
         let limit = self.settings.ack_timeout;
         let keep_alive =
-            limits.keep_alive_s.map_or(self.settings.keep_alive, |s| Duration::from_secs(s.into()));
+            limits.keep_alive_s.map_or(self.broker.keep_alive, |s| Duration::from_secs(s.into()));
         let mut deadlines = Deadlines::new(Patience::new(limit), keep_alive, clock::monotonic());
         loop {
             while let Some(came) = inbox.next()? {
@@ -195,7 +209,7 @@ impl Receiver {
                 biased;
                 () = shutdown.cancelled() => {
                     // If the goodbye does not get through, the upstream sees a closed connection, which is as good.
-                    let _ = timeout(GOODBYE, socket.write_all(&wire::DISCONNECT)).await;
+                    let _ = timeout(GOODBYE, socket.write_all(&DISCONNECT)).await;
                     return Ok(());
                 }
                 read = socket.read_buf(inbox.space()) => {
@@ -205,7 +219,7 @@ impl Receiver {
                 }
                 () = tokio::time::sleep_until(due.into()) => match deadlines.judge(IDLE, clock::monotonic()) {
                     Due::Ping => {
-                        write(&mut socket, &wire::PINGREQ, limit).await?;
+                        write(&mut socket, &PINGREQ, limit).await?;
                         deadlines.pinged(clock::monotonic());
                     }
                     Due::Nothing => {}
@@ -225,12 +239,12 @@ impl Receiver {
                     Err(never) => self.refuse(&topic, &never),
                 };
                 self.progress = true;
-                Ok((id != 0).then(|| puback(id, reason, self.settings.version)))
+                Ok((id != 0).then(|| puback(id, reason, self.broker.version)))
             }
             Came::Long { id, bytes } => {
                 let why = format!("a packet of {bytes} bytes is longer than any command");
                 let reason = self.refuse("", &NeverTaken { reason: QUOTA_EXCEEDED, why });
-                Ok((id != 0).then(|| puback(id, reason, self.settings.version)))
+                Ok((id != 0).then(|| puback(id, reason, self.broker.version)))
             }
             Came::Subscribed(Ok(())) => {
                 self.health.set_commands(None);
@@ -252,7 +266,7 @@ impl Receiver {
     }
 
     /// Puts a message into the outbox: durable when this returns.
-    async fn put(&self, message: wire::Message) -> Result<Result<(), NeverTaken>, Broken> {
+    async fn put(&self, message: Incoming) -> Result<Result<(), NeverTaken>, Broken> {
         let now_ms = clock::wall_ms();
         let judged = match Judged::new(message, &self.topic, now_ms) {
             Ok(judged) => judged,

@@ -11,6 +11,7 @@
 //!  └ pure: window.rs · deadlines.rs · retry.rs · carried.rs
 //! ```
 
+mod broken;
 pub mod carried;
 pub mod deadlines;
 mod lane;
@@ -20,19 +21,21 @@ mod window;
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    broken::Broken,
     carried::Carried,
     lane::{Lane, Shared, Trace},
     poison::{Ending, Fault, Plan, Suspect, causes::Features},
     retry::Backoff,
 };
 use super::{
-    engine::mqtt::transport::{Broken, Link},
+    engine::Engine,
     format::Format,
     health::{Failures, Tally},
-    settings::Settings,
+    settings::{Settings, with_engine},
     source::Source,
 };
 use crate::{
@@ -58,7 +61,22 @@ pub async fn forward<S: Source>(
     tally: Tally<'_>,
     shutdown: &CancellationToken,
 ) -> S {
+    with_engine!(settings.upstream.clone(), engine => {
+        deliver(engine, settings, source, format, tally, shutdown).await
+    })
+}
+
+/// The same by one engine.
+async fn deliver<E: Engine, S: Source>(
+    engine: E,
+    settings: Settings,
+    source: S,
+    format: Format,
+    tally: Tally<'_>,
+    shutdown: &CancellationToken,
+) -> S {
     let mut uplink = Uplink {
+        engine,
         backoff: Backoff::new(settings.backoff_min, settings.backoff_max, retry::seed()),
         tally,
         suspect: Suspect::default(),
@@ -79,7 +97,8 @@ pub async fn forward<S: Source>(
 }
 
 /// What survives a connection.
-struct Uplink<'a, S> {
+struct Uplink<'a, E, S> {
+    engine: E,
     settings: Settings,
     source: S,
     format: Format,
@@ -92,7 +111,7 @@ struct Uplink<'a, S> {
     failures: Failures,
 }
 
-impl<S: Source> Uplink<'_, S> {
+impl<E: Engine, S: Source> Uplink<'_, E, S> {
     /// One connection, from its first packet to its end. Gives the wait before the next one; `None` if there is to be none.
     async fn attempt(&mut self, shutdown: &CancellationToken) -> Option<Duration> {
         let (ended, trace) = self.connect_and_forward(shutdown).await;
@@ -110,8 +129,9 @@ impl<S: Source> Uplink<'_, S> {
         self.tally.disconnected(clock::wall_ms(), Some(&why.to_string()));
         let wait = self.wait_after(trace);
         if self.failures.add() {
+            let (host, port) = self.engine.address();
             tracing::warn!(
-                uplink = %self.settings.name, host = %self.settings.host, port = self.settings.port,
+                uplink = %self.settings.name, %host, port,
                 "{why}; trying again in {wait:?}, and then at intervals to {:?}", self.settings.backoff_max
             );
         }
@@ -154,21 +174,26 @@ impl<S: Source> Uplink<'_, S> {
         let opened = tokio::select! {
             biased;
             () = shutdown.cancelled() => return (Ok(()), Trace::default()),
-            opened = Link::open(&self.settings) => opened,
+            opened = timeout(self.settings.connect_timeout, self.engine.connect()) => opened,
         };
-        let (link, limits) = match opened {
-            Ok(opened) => opened,
-            Err(broken) => return (Err(broken), Trace::default()),
+        let (connection, can) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(lost)) => return (Err(lost.into()), Trace::default()),
+            Err(_) => {
+                let broken = Broken::ConnectTimeout(self.settings.connect_timeout);
+                return (Err(broken), Trace::default());
+            }
         };
         self.tally.connected(clock::wall_ms());
         if self.failures.connected() {
+            let (host, port) = self.engine.address();
             tracing::info!(
-                uplink = %self.settings.name, host = %self.settings.host, port = self.settings.port,
+                uplink = %self.settings.name, %host, port,
                 "connected, going on from offset {head}"
             );
         }
         let slowest_ack = self.slowest_ack;
-        let lane = Lane::new(self.shared(shutdown), link, limits, slowest_ack);
+        let lane = Lane::new(self.shared(shutdown), connection, can, slowest_ack);
         let (ended, trace) = Box::pin(lane.run(plan)).await;
         self.slowest_ack = trace.slowest_ack;
         let doublings = self.suspect.doublings();

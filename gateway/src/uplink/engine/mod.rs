@@ -26,8 +26,6 @@ use std::{
     future::Future,
     io,
     num::NonZeroU16,
-    ops::Range,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -41,6 +39,15 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
 
     /// The scheme of the engine's URLs, without `://`.
     const SCHEME: &'static str;
+
+    /// Why settings cannot work.
+    type Invalid: Error;
+
+    /// Checks what can be checked without an upstream.
+    ///
+    /// # Errors
+    /// [`Engine::Invalid`] names the first thing that cannot work.
+    fn check(&self) -> Result<(), Self::Invalid>;
 
     /// Host and port, for the log and for those who look.
     fn address(&self) -> (&str, u16);
@@ -123,7 +130,7 @@ pub struct Progress {
 }
 
 /// What the upstream said.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// What it makes of the messages with these tokens.
     Settled(TokenRange, Verdict),
@@ -143,7 +150,7 @@ pub struct TokenRange {
 }
 
 /// What the upstream makes of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// It has it, as durably as it keeps anything.
     Accepted,
@@ -153,9 +160,14 @@ pub enum Verdict {
     Retry(Refusal),
 }
 
-/// Why the upstream refuses something, in its own terms.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal(Arc<str>);
+/// Why the upstream refuses something: a code of its protocol, and what that protocol calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    name: &'static str,
+    code: u16,
+    /// The protocol writes its codes in hexadecimal digits.
+    is_hex: bool,
+}
 
 /// Why there is no connection, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -188,25 +200,34 @@ impl TokenRange {
     pub const fn one(token: u64) -> Self {
         Self { first: token, end: token + 1 }
     }
-}
 
-impl From<TokenRange> for Range<u64> {
-    fn from(range: TokenRange) -> Self {
-        range.first..range.end
+    /// Whether `token` is one of them.
+    #[must_use]
+    pub const fn contains(self, token: u64) -> bool {
+        self.first <= token && token < self.end
     }
 }
 
 impl Refusal {
-    /// A refusal with these words.
+    /// A refusal of a protocol that writes its codes in decimal digits.
     #[must_use]
-    pub fn new(words: impl fmt::Display) -> Self {
-        Self(words.to_string().into())
+    pub const fn new(name: &'static str, code: u16) -> Self {
+        Self { name, code, is_hex: false }
+    }
+
+    /// A refusal of a protocol that writes its codes in hexadecimal digits.
+    #[must_use]
+    pub const fn hex(name: &'static str, code: u16) -> Self {
+        Self { name, code, is_hex: true }
     }
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self.is_hex {
+            true => write!(f, "{} ({:#04x})", self.name, self.code),
+            false => write!(f, "{} ({})", self.name, self.code),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Takes a record apart: one message for each event, with what is known of it.
 //!
 //! ```text
-//!  prepare(record) ─▶ messages 0 … n, and why some of it cannot be sent ─▶ write(message, packet id) ─▶ outbox
+//!  prepare(record) ─▶ messages 0 … n, and why some of it cannot be sent
 //! ```
 //! A frame whose birth nobody has seen, or that is damaged, gives no message and a reason: it is set aside whole. An event
 //! whose body is not what its kind says is left out, the others go, and the frame is set aside whole for its sake:
@@ -17,20 +17,22 @@ use std::ops::Range;
 use tidegate_protocol::{Birth, FrameReader, Leaf, Status, Topic};
 
 use super::{
-    FormatName, Knowledge, Unsendable, check_size, cloudevents,
+    cloudevents,
+    context::EventContext,
     facts::{Data, Facts, Identity},
     json,
     messages::{write_birth, write_status},
+    name::FormatName,
     payload::{self, shape, stated},
-    property,
 };
 use crate::{
     catalog::Values,
     fleet::{Quality, Stamp},
     store::{Kind, Prefixes, Record, StoreIds, gap, is_command_id},
     uplink::{
-        engine::mqtt::packets::{Limits, Publish},
-        settings::{Settings, Version},
+        engine::Capabilities,
+        message::{Headers, Message, Unsendable, put_header},
+        settings::Settings,
         template::{Names, Template},
         timestamp::rfc3339,
     },
@@ -43,24 +45,22 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 /// Writes events in a format that describes them, for one uplink.
 #[derive(Debug)]
-pub struct Described {
+pub struct Decoded {
     style: Style,
-    knowledge: Knowledge,
+    context: EventContext,
     values: Values,
     template: Template,
     /// What the ids of foreign events begin with: gateway and store.
     foreign_ids: Prefixes,
-    packet_bytes_max: u32,
     prepared: Prepared,
     data: Vec<u8>,
-    topic: Vec<u8>,
+    topic: String,
 }
 
 /// What the messages look like.
 #[derive(Debug)]
 struct Style {
     format: FormatName,
-    version: Version,
     gateway: String,
     replay: Option<String>,
 }
@@ -68,38 +68,39 @@ struct Style {
 /// The messages of one record.
 #[derive(Debug, Default)]
 struct Prepared {
+    topics: String,
     bytes: Vec<u8>,
-    messages: Vec<Message>,
+    /// The media type of the payload, where one is a message's own.
+    content_types: String,
+    messages: Vec<Parts>,
     problem: Option<String>,
 }
 
+/// Where the parts of a message lie.
 #[derive(Debug)]
-struct Message {
+struct Parts {
     topic: Range<usize>,
-    properties: Range<usize>,
+    id: Range<usize>,
+    headers: Range<usize>,
     payload: Range<usize>,
+    content_type: Option<Range<usize>>,
+    is_text: bool,
     retain: bool,
 }
 
-impl Described {
+impl Decoded {
     /// For the uplink of `settings`, over a store with these ids.
     #[must_use]
-    pub fn new(settings: &Settings, ids: &StoreIds, knowledge: Knowledge) -> Self {
+    pub fn new(settings: &Settings, ids: &StoreIds, context: EventContext) -> Self {
         Self {
-            style: Style {
-                format: settings.format,
-                version: settings.version,
-                gateway: settings.gateway_id.clone(),
-                replay: None,
-            },
-            knowledge,
+            style: Style { format: settings.format, gateway: settings.gateway_id.clone(), replay: None },
+            context,
             values: settings.values,
             template: settings.topic.clone().bound_to(&settings.gateway_id),
             foreign_ids: ids.prefixes(&format!("{}/", settings.gateway_id)),
-            packet_bytes_max: settings.packet_bytes_max.unwrap_or(u32::MAX),
             prepared: Prepared::default(),
             data: Vec::new(),
-            topic: Vec::new(),
+            topic: String::new(),
         }
     }
 
@@ -110,33 +111,44 @@ impl Described {
         self
     }
 
-    /// Makes the messages of the record at `offset`, in place of those of the last one. Says how many they are, and why not
-    /// all of the record is in them, if that is so.
-    pub fn prepare(&mut self, offset: u64, record: &Record<'_>, limits: &Limits) -> (usize, Option<String>) {
+    /// Makes the messages of the record at `offset`, in place of those of the last one. `check` says whether one can be sent.
+    /// Says how many they are, and why not all of the record is in them, if that is so.
+    pub fn prepare(
+        &mut self,
+        offset: u64,
+        record: &Record<'_>,
+        can: &Capabilities,
+        check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
+    ) -> (usize, Option<String>) {
         self.prepared.clear();
-        let bytes_max = limits.packet_bytes_max.min(self.packet_bytes_max);
-        let retain = record.retain && limits.retain_available && self.style.replay.is_none();
+        let retain = record.retain && can.retains && self.style.replay.is_none();
         match record.kind {
-            Kind::Frame => self.prepare_frame(offset, record, bytes_max),
-            Kind::Json | Kind::Text | Kind::Opaque => self.prepare_whole(offset, record, retain, bytes_max),
+            Kind::Frame => self.prepare_frame(offset, record, can, check),
+            Kind::Json | Kind::Text | Kind::Opaque => self.prepare_whole(offset, record, retain, can, check),
         }
         (self.prepared.messages.len(), self.prepared.problem.take())
     }
 
-    /// Appends the PUBLISH of message `index` to `out`.
-    pub fn write(&self, index: usize, id: u16, out: &mut Vec<u8>) {
-        let message = &self.prepared.messages[index];
-        self.prepared.publish(message, id, self.style.version).write(out);
+    /// Message `index` of those that were prepared of `record`.
+    #[must_use]
+    pub fn message<'m>(&'m self, index: usize, record: &Record<'m>) -> Message<'m> {
+        self.prepared.message(&self.prepared.messages[index], record.device())
     }
 
-    fn prepare_frame(&mut self, offset: u64, record: &Record<'_>, bytes_max: u32) {
-        let (device, fleet) = (record.device(), &self.knowledge.fleet);
+    fn prepare_frame(
+        &mut self,
+        offset: u64,
+        record: &Record<'_>,
+        can: &Capabilities,
+        check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
+    ) {
+        let (device, fleet) = (record.device(), &self.context.fleet);
         let mut reader = match FrameReader::new(record.payload) {
             Ok(reader) => reader,
             Err(error) => return self.prepared.give_up(format!("the frame cannot be read: {error}")),
         };
         let head = reader.head();
-        let Some(kinds) = self.knowledge.catalog.kinds(device, head.schema_set) else {
+        let Some(kinds) = self.context.catalog.kinds(device, head.schema_set) else {
             let set = head.schema_set;
             let announced = fleet.announced(device);
             let announced =
@@ -178,8 +190,9 @@ impl Described {
                 replay: self.style.replay.as_deref(),
                 data: Data::Json(&self.data),
             };
+            let topic = render(&self.template, &facts, &mut self.topic);
             let added =
-                self.prepared.add(&self.style, &self.template, &facts, false, bytes_max, &mut self.topic);
+                topic.and_then(|topic| self.prepared.add(&self.style, topic, &facts, false, can, &check));
             if let Err(why) = added {
                 self.prepared.leave_out(format!("event {}: {why}", event.id));
             }
@@ -187,7 +200,14 @@ impl Described {
     }
 
     /// Anything but a frame: one message.
-    fn prepare_whole(&mut self, offset: u64, record: &Record<'_>, retain: bool, bytes_max: u32) {
+    fn prepare_whole(
+        &mut self,
+        offset: u64,
+        record: &Record<'_>,
+        retain: bool,
+        can: &Capabilities,
+        check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
+    ) {
         self.data.clear();
         let leaf = Topic::parse(record.topic).ok().map(|topic| topic.leaf);
         // What a device replies is JSON, or other text, or neither.
@@ -217,7 +237,7 @@ impl Described {
             Some(Leaf::Birth | Leaf::Status) => None,
             _ => stated(routed, data, record.content_type()),
         };
-        let received_ms = self.knowledge.fleet.received(offset, record.received_ms);
+        let received_ms = self.context.fleet.received(offset, record.received_ms);
         let facts = Facts {
             identity: Identity::Stored { prefix: self.foreign_ids.at(offset), offset },
             device: record.device(),
@@ -235,12 +255,23 @@ impl Described {
             replay: self.style.replay.as_deref(),
             data,
         };
+        let topic = render(&self.template, &facts, &mut self.topic);
         let added =
-            self.prepared.add(&self.style, &self.template, &facts, retain, bytes_max, &mut self.topic);
+            topic.and_then(|topic| self.prepared.add(&self.style, topic, &facts, retain, can, &check));
         if let Err(why) = added {
             self.prepared.leave_out(why.to_string());
         }
     }
+}
+
+/// The topic of an event.
+fn render<'a>(
+    template: &Template,
+    facts: &Facts<'a>,
+    scratch: &'a mut String,
+) -> Result<&'a str, Unsendable> {
+    let names = Names { topic: facts.topic, device: facts.device, kind: facts.kind };
+    Ok(template.render(&names, scratch)?)
 }
 
 /// The id of a command that a device's correlation data is.
@@ -252,6 +283,9 @@ impl Prepared {
     fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
+        self.topics.clear();
+        self.topics.shrink_to(KEPT_BYTES);
+        self.content_types.clear();
         self.messages.clear();
         self.problem = None;
     }
@@ -270,73 +304,87 @@ impl Prepared {
     fn add(
         &mut self,
         style: &Style,
-        template: &Template,
+        topic: &str,
         facts: &Facts<'_>,
         retain: bool,
-        bytes_max: u32,
-        scratch: &mut Vec<u8>,
+        can: &Capabilities,
+        check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
     ) -> Result<(), Unsendable> {
-        let names = Names { topic: facts.topic, device: facts.device, kind: facts.kind };
-        let topic = template.render(&names, scratch)?;
-        let out = &mut self.bytes;
-        let start = out.len();
-        out.extend_from_slice(topic);
-        let topic_end = out.len();
-        style.put_properties(out, facts);
-        let properties_end = out.len();
-        style.put_payload(out, facts);
-        let message = Message {
-            topic: start..topic_end,
-            properties: topic_end..properties_end,
-            payload: properties_end..out.len(),
+        let (start, topic_start) = (self.bytes.len(), self.topics.len());
+        self.topics.push_str(topic);
+        let id = style.put_headers(&mut self.bytes, facts, can);
+        let headers_end = self.bytes.len();
+        style.put_payload(&mut self.bytes, facts, can);
+        let (is_text, content_type) = style.content(facts, can);
+        let content_type = content_type.map(|name| {
+            let start = self.content_types.len();
+            self.content_types.push_str(name);
+            start..self.content_types.len()
+        });
+        let parts = Parts {
+            topic: topic_start..self.topics.len(),
+            id,
+            headers: start..headers_end,
+            payload: headers_end..self.bytes.len(),
+            content_type,
+            is_text,
             retain,
         };
-        check_size(&self.publish(&message, 1, style.version), bytes_max)
-            .inspect_err(|_| self.bytes.truncate(start))?;
-        self.messages.push(message);
+        check(&self.message(&parts, facts.device)).inspect_err(|_| {
+            self.bytes.truncate(start);
+            self.topics.truncate(topic_start);
+        })?;
+        self.messages.push(parts);
         Ok(())
     }
 
-    fn publish(&self, message: &Message, id: u16, version: Version) -> Publish<'_> {
-        let properties = match version {
-            Version::V311 => None,
-            Version::V5 => Some([&self.bytes[message.properties.clone()], &[][..]]),
-        };
-        Publish {
-            topic: &self.bytes[message.topic.clone()],
-            id,
-            retain: message.retain,
-            properties,
-            payload: &self.bytes[message.payload.clone()],
+    fn message<'m>(&'m self, parts: &Parts, device: &'m str) -> Message<'m> {
+        Message {
+            topic: &self.topics[parts.topic.clone()],
+            key: device,
+            id: &self.bytes[parts.id.clone()],
+            headers: Headers::new(&self.bytes[parts.headers.clone()]),
+            mqtt_properties: &[],
+            content_type: parts.content_type.clone().map(|range| &self.content_types[range]),
+            is_text: parts.is_text,
+            payload: &self.bytes[parts.payload.clone()],
+            retain: parts.retain,
         }
     }
 }
 
 impl Style {
-    fn put_properties(&self, out: &mut Vec<u8>, facts: &Facts<'_>) {
-        match (self.version, self.format) {
-            (Version::V311, _) => {}
-            (Version::V5, FormatName::CloudEvents) => cloudevents::put_properties(out, facts, &self.gateway),
-            (Version::V5, _) => {
-                if facts.data != Data::Deletion {
-                    out.extend_from_slice(&property::TEXT_PAYLOAD);
-                    property::put_content_type(out, payload::JSON);
-                }
-                property::put(out, "tidegate-id", |out| facts.put_id(out));
+    /// Appends the headers, and gives where the id lies.
+    fn put_headers(&self, out: &mut Vec<u8>, facts: &Facts<'_>, can: &Capabilities) -> Range<usize> {
+        match (can.has_headers, self.format) {
+            (false, _) => out.len()..out.len(),
+            (true, FormatName::CloudEvents) => {
+                cloudevents::put_headers(out, facts, &self.gateway, can.attribute_prefix)
             }
+            (true, _) => put_header(out, "", "tidegate-id", |out| facts.put_id(out)),
         }
     }
 
-    fn put_payload(&self, out: &mut Vec<u8>, facts: &Facts<'_>) {
-        match (self.format, self.version, facts.data) {
+    /// Whether the payload is said to be text, and its media type.
+    fn content<'a>(&self, facts: &Facts<'a>, can: &Capabilities) -> (bool, Option<&'a str>) {
+        match (can.has_headers, self.format) {
+            (false, _) => (false, None),
+            (true, FormatName::CloudEvents) => cloudevents::content(facts),
+            (true, _) if facts.data == Data::Deletion => (false, None),
+            (true, _) => (true, Some(payload::JSON)),
+        }
+    }
+
+    fn put_payload(&self, out: &mut Vec<u8>, facts: &Facts<'_>, can: &Capabilities) {
+        match (self.format, can.has_headers, facts.data) {
             (_, _, Data::Deletion) => {}
-            (FormatName::CloudEvents, Version::V5, Data::Json(bytes) | Data::Bytes(bytes)) => {
+            (FormatName::CloudEvents, true, Data::Json(bytes) | Data::Bytes(bytes)) => {
                 out.extend_from_slice(bytes);
             }
-            (FormatName::CloudEvents, Version::V5, Data::Text(text)) => {
-                out.extend_from_slice(text.as_bytes())
+            (FormatName::CloudEvents, true, Data::Text(text)) => {
+                out.extend_from_slice(text.as_bytes());
             }
-            (FormatName::CloudEvents, Version::V311, _) => {
+            (FormatName::CloudEvents, false, _) => {
                 cloudevents::write_structured(out, facts, &self.gateway);
             }
             (FormatName::Json | FormatName::Raw, ..) => json::write(out, facts),

@@ -13,8 +13,8 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
+    decimal::put_decimal,
     facts::{Data, Facts},
-    property::put_decimal,
 };
 
 /// Appends the object.

@@ -11,8 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        CommandTopic, Health, Version,
-        engine::mqtt::packets::{PINGREQ, Publish},
+        CommandTopic, Health,
+        engine::mqtt::{
+            Version,
+            send::{PINGREQ, Properties, Publish},
+        },
         receive,
     },
     PATIENCE, eventually,
@@ -31,7 +34,7 @@ struct Receiving {
 impl Receiving {
     fn start(port: u16, version: Version, outbox: Outbox) -> Self {
         let mut settings = settings(port);
-        settings.version = version;
+        settings.broker().version = version;
         settings.commands = Some(CommandTopic::parse("sites/{gateway}/{device}/c", "barn-7").unwrap());
         settings.check().unwrap();
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
@@ -108,7 +111,7 @@ impl Upstream {
 
     async fn send(&mut self, dup: bool, id: u16, device: &str, payload: &[u8]) {
         let topic = format!("sites/barn-7/{device}/c");
-        let properties = (self.version == Version::V5).then_some([&[][..], &[][..]]);
+        let properties = (self.version == Version::V5).then(Properties::default);
         let mut bytes = vec![];
         Publish { topic: topic.as_bytes(), id, retain: false, properties, payload }.write(&mut bytes);
         bytes[0] |= u8::from(dup) << 3;

@@ -24,7 +24,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Health, Knowledge, Settings,
+    EventContext, Health, Settings,
     delivery::{carried::Control, forward},
     format::Format,
     health::Tally,
@@ -251,15 +251,15 @@ pub struct Running {
 
 impl Running {
     pub fn start(settings: Settings, log: Log) -> Self {
-        Self::start_knowing(settings, log, &Knowledge::default())
+        Self::start_knowing(settings, log, &EventContext::default())
     }
 
-    pub fn start_knowing(settings: Settings, log: Log, knowledge: &Knowledge) -> Self {
+    pub fn start_knowing(settings: Settings, log: Log, context: &EventContext) -> Self {
         settings.check().unwrap();
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
         let source = Cursor { log: log.clone(), position: 0 };
         let (shared, token) = (health.clone(), shutdown.clone());
-        let format = Format::new(&settings, source.ids(), knowledge);
+        let format = Format::new(&settings, source.ids(), context);
         let task = tokio::spawn(async move {
             let tally = Tally::new(&settings.name, &shared);
             forward(settings, source, format, tally, &token).await;
@@ -288,8 +288,8 @@ impl Running {
 
 /// Settings for a broker on loopback, impatient enough for a test.
 pub fn settings(port: u16) -> Settings {
-    let mut settings = Settings::new("cloud", "127.0.0.1", "barn-7");
-    settings.port = port;
+    let mut settings = Settings::mqtt("cloud", "127.0.0.1", "barn-7");
+    settings.broker().port = port;
     settings.backoff_min = Duration::from_millis(2);
     settings.backoff_max = Duration::from_millis(20);
     settings

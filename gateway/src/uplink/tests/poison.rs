@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    super::Version,
+    super::engine::mqtt::Version,
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
     *,
 };
@@ -39,7 +39,7 @@ fn is_payload(came: &Came, payload: &str) -> bool {
 
 fn impatient(port: u16, version: Version) -> Settings {
     let mut settings = settings(port);
-    settings.version = version;
+    settings.broker().version = version;
     settings.ack_timeout = Duration::from_millis(400);
     settings
 }
@@ -321,7 +321,7 @@ async fn held_up_by(receive_max: u16, bad: usize, bursts: usize) -> Vec<Duration
     let log = Log::default();
     (0..20).for_each(|n| log.push(Owned::new(&format!("good/{n}"), b"good")));
     let mut settings = Settings::new("cloud", "127.0.0.1", "barn-7");
-    (settings.port, settings.version) = (broker.port, Version::V5);
+    (settings.broker().port, settings.broker().version) = (broker.port, Version::V5);
     let uplink = Running::start(settings, log.clone());
     uplink.released(20).await;
     let (mut count, mut held_up) = (20, Vec::new());
@@ -365,7 +365,7 @@ async fn an_upstream_that_acknowledges_slowly_is_not_taken_for_one_that_ignores_
     };
     let broker = Broker::start(&accepted_with(1), script).await;
     let mut settings = settings(broker.port);
-    settings.version = Version::V5;
+    settings.broker().version = Version::V5;
     let uplink = Running::start(settings, Log::numbered(5));
     tokio::time::timeout(Duration::from_secs(120), async {
         while uplink.log.released() < 5 {

@@ -1,26 +1,26 @@
-//! Sends a record that comes to several messages: one packet each, as the window has room.
+//! Sends a record that comes to several messages, as the window has room.
 //!
 //! If a part of a record cannot be sent, the whole of it is set aside before an answer about the rest is looked at.
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
-use super::{Lane, ROOM};
+use super::{super::broken::Broken, Lane, ROOM};
 use crate::{
     store::Record,
-    uplink::{engine::mqtt::transport::Broken, format::Format, source::Source},
+    uplink::{engine::Connection, format::Format, source::Source},
 };
 
-impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
-    /// Writes all messages of the record into the outbox, or sets it aside. False on shutdown.
-    pub(super) async fn put_described(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
-        let Format::Described(described) = &mut *self.shared.format else { return Ok(true) };
-        let (messages, problem) = described.prepare(offset, record, &self.limits);
+impl<S: Source, C: Connection> Lane<'_, S, C> {
+    /// Puts all messages of the record into the connection, or sets it aside. False on shutdown.
+    pub(super) async fn put_parts(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
+        let Format::Decoded(decoded) = &mut *self.shared.format else { return Ok(true) };
+        let connection = &self.connection;
+        let (messages, problem) =
+            decoded.prepare(offset, record, &self.can, |message| connection.check(message));
         if messages == 0 {
-            let id = self.window.push(offset, record.events, self.now).expect(ROOM);
+            let token = self.window.push(offset, record.events, self.now).expect(ROOM);
             match problem {
-                Some(why) => self.set_aside(Some(id), offset, record, why, 0).await?,
+                Some(why) => self.set_aside(Some(token), offset, record, why, 0).await?,
                 None => {
-                    self.window.set_aside(id);
+                    self.window.set_aside(token);
                     self.release();
                 }
             }
@@ -36,9 +36,10 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
                     return Ok(false);
                 }
             }
-            let id = self.window.push_part(offset, 1, index + 1 == messages, self.now).expect(ROOM);
-            if let Format::Described(described) = &*self.shared.format {
-                described.write(index, id, self.link.outbox());
+            let token = self.window.push_part(offset, 1, index + 1 == messages, self.now).expect(ROOM);
+            let Format::Decoded(decoded) = &*self.shared.format else { continue };
+            if let Err(why) = self.connection.send(token, &decoded.message(index, record)) {
+                self.set_aside(Some(token), offset, record, why.to_string(), 0).await?;
             }
         }
         Ok(true)

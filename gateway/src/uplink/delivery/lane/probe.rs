@@ -1,8 +1,8 @@
 //! Sends an event alone, where it is suspected, and says how the upstream failed over the head in the end.
 //!
 //! ```text
-//!  drained window ─▶ [control ─▶ PUBACK] ─▶ head · PING ─▶ PUBACK: it was no fault of the head's
-//!                                                     └─▶ closed, refused, ignored, silent: evidence
+//!  drained window ─▶ [control ─▶ ack] ─▶ head · ping ─▶ ack: it was no fault of the head's
+//!                                                  └─▶ closed, refused, ignored, silent: evidence
 //! ```
 //! A control is an event that the upstream has acknowledged before: a copy of it, with its id. If there is none, or it failed, it
 //! is one that lies before the head in the log, or one behind it: the first on another topic, of another device rather than
@@ -10,13 +10,11 @@
 
 use std::collections::BTreeSet;
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use super::{
     super::{
+        broken::Broken,
         carried::Control,
         poison::{Ending, Fault, Plan, causes::Features},
     },
@@ -25,7 +23,7 @@ use super::{
 use crate::{
     store::Record,
     uplink::{
-        engine::mqtt::{reason::Reason, transport::Broken},
+        engine::{Connection, Refusal},
         format::Format,
         source::Source,
     },
@@ -49,8 +47,8 @@ pub struct Trial {
     plan: Option<Plan>,
     /// Controls beside those that are carried.
     more_controls: Vec<Control>,
-    /// The packet id of the control that is under way.
-    pub control: Option<u16>,
+    /// The token of the control that is under way.
+    pub control: Option<u64>,
     /// An event is under way alone.
     is_alone: bool,
     /// And the upstream had just taken another one.
@@ -58,15 +56,15 @@ pub struct Trial {
     /// When the upstream last acknowledged an event.
     took_at: Option<Instant>,
     /// An event was refused for now: the one of the lowest offset.
-    refused: Option<Refusal>,
+    refused: Option<RefusedNow>,
     /// How many were.
     refusals: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Refusal {
+struct RefusedNow {
     offset: u64,
-    reason: Reason,
+    reason: Refusal,
     until: Instant,
 }
 
@@ -107,7 +105,7 @@ impl Trial {
     }
 }
 
-impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
+impl<S: Source, C: Connection> Lane<'_, S, C> {
     /// Gets ready for `plan`, before anything is sent.
     pub(super) async fn plan(&mut self, plan: Plan) -> Result<(), Broken> {
         if let Plan::Probe { .. } = plan {
@@ -127,8 +125,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         record: &Record<'_>,
     ) -> Result<Option<bool>, Broken> {
         if self.shared.carried.is_acked(offset) {
-            let id = self.window.push(offset, record.events, self.now).expect(ROOM);
-            self.window.acknowledge(id);
+            let token = self.window.push(offset, record.events, self.now).expect(ROOM);
+            self.window.acknowledge(token);
             self.release();
             if self.window.is_overtaken() {
                 self.deadlines.overtaken(self.now);
@@ -207,24 +205,13 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         // A copy of what was taken before does not set back what the upstream has retained since then.
         let record = Record { retain: record.retain && control.offset > head, ..record };
         // It releases nothing, whatever becomes of it.
-        let id = self.window.push_part(head, 0, false, self.now).expect(ROOM);
-        let out = self.link.outbox();
-        let (is_written, is_whole) = match &mut *self.shared.format {
-            Format::Raw(raw) => (raw.publish(out, control.offset, &record, id, &self.limits).is_ok(), true),
-            Format::Described(described) => {
-                let (messages, problem) = described.prepare(control.offset, &record, &self.limits);
-                if messages > 0 {
-                    described.write(0, id, out);
-                }
-                (messages > 0, messages == 1 && problem.is_none())
-            }
-        };
-        if !is_written {
-            self.window.set_aside(id);
+        let token = self.window.push_part(head, 0, false, self.now).expect(ROOM);
+        let Some(is_whole) = self.send_control(token, control.offset, &record) else {
+            self.window.set_aside(token);
             self.release();
             return Ok(None);
-        }
-        self.trial.control = Some(id);
+        };
+        self.trial.control = Some(token);
         self.deadlines.set_alone(Some(record.size()));
         if !self.settle_all().await? {
             return Ok(Some(false));
@@ -235,6 +222,27 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         }
         self.shared.carried.keep(control.clone());
         Ok(Some(true))
+    }
+
+    /// Sends the first message of a control, and says whether it is all of it. `None` if it cannot be sent.
+    fn send_control(&mut self, token: u64, offset: u64, record: &Record<'_>) -> Option<bool> {
+        let connection = &mut self.connection;
+        match &mut *self.shared.format {
+            Format::Raw(raw) => {
+                let message = raw.message(offset, record, &self.can).ok()?;
+                connection.send(token, &message).ok()?;
+                Some(true)
+            }
+            Format::Decoded(decoded) => {
+                let check = |message: &_| connection.check(message);
+                let (messages, problem) = decoded.prepare(offset, record, &self.can, check);
+                if messages == 0 {
+                    return None;
+                }
+                connection.send(token, &decoded.message(0, record)).ok()?;
+                Some(messages == 1 && problem.is_none())
+            }
+        }
     }
 
     /// Waits until nothing is in flight. False on shutdown.
@@ -311,13 +319,13 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
 
     /// An event was refused for now: nothing more is sent, and what is in flight is waited for, for what it says about the
     /// event.
-    pub(super) fn note_refusal(&mut self, id: u16, reason: Reason) {
-        let Some(offset) = self.window.waiting_offset(id) else { return };
+    pub(super) fn note_refusal(&mut self, token: u64, reason: Refusal) {
+        let Some(offset) = self.window.waiting_offset(token) else { return };
         self.trial.refusals += 1;
         let until = self.now + REFUSED_WAIT_MAX;
-        let refused = self.trial.refused.get_or_insert(Refusal { offset, reason, until });
+        let refused = self.trial.refused.get_or_insert(RefusedNow { offset, reason, until });
         if offset < refused.offset {
-            *refused = Refusal { offset, reason, until: refused.until };
+            *refused = RefusedNow { offset, reason, until: refused.until };
         }
     }
 
@@ -364,11 +372,10 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         let sent_at = self.window.front_sent_at()?;
         match broken {
             _ if self.deadlines.written_at() < sent_at || !self.trace.sent => None,
-            Broken::Closed | Broken::Wire(_) => Some(Fault::Closed),
-            Broken::Disconnected(reason) => reason.blames_publish().then_some(Fault::Closed),
+            Broken::Lost(lost) => lost.blames_message().then_some(Fault::Closed),
             Broken::NotNow(reason) => {
                 // The head may lie behind the released offset: a replay sends some of the records only.
-                let is_head = |refused: &Refusal| Some(refused.offset) == self.window.front_offset();
+                let is_head = |refused: &RefusedNow| Some(refused.offset) == self.window.front_offset();
                 self.trial.refused.filter(is_head).map(|_| Fault::Refused(*reason))
             }
             Broken::Overtaken(_) | Broken::Unanswered(_) => Some(Fault::Ignored),

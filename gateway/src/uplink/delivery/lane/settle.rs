@@ -1,9 +1,9 @@
 //! What becomes of the upstream's answers: acknowledged, refused for good, or not now; and what is released for it.
 //!
 //! ```text
-//!  inbox ─▶ PUBACK ─┬─ taken ──────────────────▶ window ─ prefix ─▶ source.release
-//!                   ├─ never taken ─▶ set aside ─▶┘
-//!                   └─ not now ─▶ nothing more is sent; when the rest is answered the lane ends, and sends again later
+//!  answer ─┬─ accepted ───────────────▶ window ─ prefix ─▶ source.release
+//!          ├─ rejected ─▶ dead letter ─▶┘
+//!          └─ retry ─▶ nothing more is sent; when the rest is answered the lane ends, and sends again later
 //! ```
 //! Answers are read in bulk and released once. It waits for nothing but the store, when records are set aside: all that are known to be by
 //! the time it would wait for something else become dead letters in one transaction, and settle then. At most
@@ -12,17 +12,12 @@
 use std::sync::Arc;
 
 use fail::fail_point;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Lane, REFILL_DIVISOR, Shared};
+use super::{super::broken::Broken, Lane, REFILL_DIVISOR, Shared};
 use crate::{
     store::{NewLetter, Record},
     uplink::{
-        engine::mqtt::{
-            packets::{self, Inbound},
-            reason::{Reason, Verdict},
-            transport::Broken,
-        },
+        engine::{Answer, Connection, Refusal, TokenRange, Verdict},
         source::Source,
     },
 };
@@ -37,44 +32,45 @@ const LETTERS_BYTES_MAX: usize = 1024 * 1024;
 pub struct Unkept {
     letters: Vec<NewLetter>,
     bytes: usize,
-    /// Packet ids that settle once the letters are durable.
-    ids: Vec<u16>,
+    /// Tokens that settle once the letters are durable.
+    tokens: Vec<u64>,
 }
 
-impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
+impl<S: Source, C: Connection> Lane<'_, S, C> {
     /// Reads all that came, then settles it in one go.
     pub(super) async fn take_answers(&mut self) -> Result<(), Broken> {
         let (mut refused, mut ended, mut acks) = (Vec::new(), Ok(()), false);
         while ended.is_ok() {
-            let (inbound, bytes) = match packets::inbound(self.link.inbox()) {
-                Ok(Some(read)) => read,
+            let answer = match self.connection.answer() {
+                Ok(Some(answer)) => answer,
                 Ok(None) => break,
-                Err(error) => {
-                    ended = Err(error.into());
+                Err(lost) => {
+                    ended = Err(lost.into());
                     break;
                 }
             };
-            self.link.take(bytes);
-            match inbound {
-                Inbound::Ack { id, reason } => match reason.judge() {
-                    // Whatever a control is refused for, it was taken before.
-                    verdict if verdict != Verdict::Taken && self.trial.control == Some(id) => {
-                        ended = Err(Broken::NotNow(reason));
-                    }
-                    Verdict::Taken => {
-                        acks = true;
-                        let known = self.window.acknowledge(id);
-                        self.note_stray(known, id);
-                    }
-                    Verdict::NeverTaken => refused.push((id, reason)),
-                    Verdict::NotNow => self.note_refusal(id, reason),
-                },
-                Inbound::Pong => {
+            match answer {
+                Answer::Settled(tokens, Verdict::Accepted) => {
+                    acks = true;
+                    self.accepted(tokens);
+                }
+                // Whatever a control is refused for, it was taken before.
+                Answer::Settled(tokens, Verdict::Rejected(refusal) | Verdict::Retry(refusal))
+                    if self.trial.control.is_some_and(|control| tokens.contains(control)) =>
+                {
+                    ended = Err(Broken::NotNow(refusal));
+                }
+                Answer::Settled(tokens, Verdict::Rejected(refusal)) => {
+                    refused.extend(self.window.held(tokens).map(|token| (token, refusal)));
+                }
+                Answer::Settled(tokens, Verdict::Retry(refusal)) => {
+                    self.window.held(tokens).for_each(|token| self.note_refusal(token, refusal));
+                }
+                Answer::Pong => {
                     self.deadlines.answered();
                     self.trace.answered = true;
                 }
-                Inbound::Disconnect { reason } => ended = Err(Broken::Disconnected(reason)),
-                Inbound::Other => {}
+                Answer::Stray(name) => self.note_stray(name),
             }
         }
         if acks {
@@ -84,8 +80,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         }
         self.release();
         let is_answered = acks || !refused.is_empty();
-        for (id, reason) in refused {
-            self.refused(id, reason).await?;
+        for (token, refusal) in refused {
+            self.refused(token, refusal).await?;
         }
         self.keep_letters().await?;
         self.deadlines.heard(self.now);
@@ -96,30 +92,39 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         ended.and_then(|()| self.judge_refusal())
     }
 
+    #[inline]
+    fn accepted(&mut self, tokens: TokenRange) {
+        for token in tokens.first..tokens.end {
+            if !self.window.acknowledge(token) {
+                self.note_stray(token);
+            }
+        }
+    }
+
     /// Sets aside what the upstream said that it will never take.
-    async fn refused(&mut self, id: u16, reason: Reason) -> Result<(), Broken> {
-        let Some(offset) = self.window.waiting_offset(id) else {
-            self.note_stray(false, id);
+    async fn refused(&mut self, token: u64, refusal: Refusal) -> Result<(), Broken> {
+        let Some(offset) = self.window.waiting_offset(token) else {
+            self.note_stray(token);
             return Ok(());
         };
-        let why = format!("the upstream refused it: {reason}");
+        let why = format!("the upstream refused it: {refusal}");
         let block = self.blocks.iter().find(|block| offset < S::end(block)).cloned();
         let record = block.as_deref().and_then(|block| S::records_from(block, offset).next());
         let (_, record) =
             record.expect("invariant: a block is kept until all of it is released, see `release`");
-        self.set_aside(Some(id), offset, &record, why, TRIES_REFUSED).await
+        self.set_aside(Some(token), offset, &record, why, TRIES_REFUSED).await
     }
 
-    /// Has a dead letter made of the record before anything else is waited for; the packet `id` settles with it.
+    /// Has a dead letter made of the record before anything else is waited for; the message of `token` settles with it.
     pub(super) async fn set_aside(
         &mut self,
-        id: Option<u16>,
+        token: Option<u64>,
         offset: u64,
         record: &Record<'_>,
         why: String,
         tries: u32,
     ) -> Result<(), Broken> {
-        self.unkept.ids.extend(id);
+        self.unkept.tokens.extend(token);
         // One letter for a record, however many of its messages are refused.
         if self.set_aside_now.insert(offset) {
             let letter = NewLetter::new(offset, record, why, tries);
@@ -134,13 +139,13 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
 
     /// Makes dead letters of what is to be set aside, and settles it. Whether there was anything.
     pub(super) async fn keep_letters(&mut self) -> Result<bool, Broken> {
-        let Unkept { letters, ids, .. } = std::mem::take(&mut self.unkept);
-        if letters.is_empty() && ids.is_empty() {
+        let Unkept { letters, tokens, .. } = std::mem::take(&mut self.unkept);
+        if letters.is_empty() && tokens.is_empty() {
             return Ok(false);
         }
         set_aside(&mut self.shared, letters).await?;
-        for id in ids {
-            self.window.set_aside(id);
+        for token in tokens {
+            self.window.set_aside(token);
         }
         self.release();
         Ok(true)
@@ -167,11 +172,11 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         self.filling |= self.window.room() >= self.window.open().div_ceil(REFILL_DIVISOR);
     }
 
-    fn note_stray(&mut self, known: bool, id: u16) {
-        if !known && !self.warned_of_stray {
+    fn note_stray(&mut self, id: u64) {
+        if !self.warned_of_stray {
             self.warned_of_stray = true;
             let uplink = &self.shared.settings.name;
-            tracing::warn!(%uplink, id, "the upstream acknowledged a packet id that is not in flight: passed over");
+            tracing::warn!(%uplink, id, "the upstream acknowledged what is not in flight: passed over");
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Whether an event is what the upstream cannot stand: a pure judge over how connections ended.
 //!
-//! A broker that cannot stand a PUBLISH closes the connection, falls silent, never acknowledges it or refuses it again
+//! An upstream that cannot stand a message closes the connection, falls silent, never acknowledges it or refuses it again
 //! and again, and one event would hold up all that are behind it. So:
 //!
 //! ```text
-//!  stream ── failed over the head ──▶ alone: the head and a PING ── failed ──▶ probe: a control, then the head alone
+//!  stream ── failed over the head ──▶ alone: the head and a ping ── failed ──▶ probe: a control, then the head alone
 //!    ▲                                   │                                       │              │
 //!    │◀──────── the head moved ──────────┴───────────────────────────────────────┘              │ taken, failed
 //!    │◀──────── set aside with its reason, its cause is remembered ◀────────────────────────────┘
@@ -23,7 +23,7 @@ pub mod causes;
 use std::{fmt, time::Instant};
 
 use self::causes::{Causes, Features};
-use crate::uplink::engine::mqtt::reason::Reason;
+use crate::uplink::engine::Refusal;
 
 /// Connections that failed over the same head, before a control is sent: the stream, and the head alone. An upstream that says so
 /// at once is asked once more after a pause: it may have closed for a rate that was too high, and then takes one event again.
@@ -39,7 +39,7 @@ pub enum Fault {
     /// It closed the connection.
     Closed,
     /// It refused the event for now, with this reason.
-    Refused(Reason),
+    Refused(Refusal),
     /// It never acknowledged the event, though it answered what came after it.
     Ignored,
     /// It said nothing any more.
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::store::Kind;
 
-    const REASON: Reason = Reason(0x83);
+    const REASON: Refusal = Refusal::hex("implementation specific error", 0x83);
 
     fn failed(fault: Fault, controlled: bool) -> Ending {
         Ending::Failed { fault, controlled }

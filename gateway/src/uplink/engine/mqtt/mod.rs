@@ -1,5 +1,20 @@
 //! The engine for MQTT brokers, 3.1.1 and 5.
+//!
+//! ```text
+//!  settings.rs ─▶ connect.rs CONNECT, CONNACK ─▶ connection.rs
+//!                                                 ├ send.rs       PUBLISH, PINGREQ
+//!                                                 ├ answer.rs     PUBACK, PINGRESP, DISCONNECT ─ reason.rs
+//!                                                 └ transport.rs  the socket and its two buffers
+//! ```
 
-pub mod packets;
+pub mod answer;
+pub mod connect;
+mod connection;
 pub mod reason;
-pub mod transport;
+pub mod send;
+mod settings;
+mod transport;
+
+pub use self::settings::{
+    ID_BYTES_MAX, KEEP_ALIVE_MAX, PASSWORD_BYTES_MAX, Password, Settings, SettingsError, Version,
+};

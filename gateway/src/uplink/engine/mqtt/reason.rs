@@ -5,30 +5,22 @@
 
 use std::fmt;
 
+use crate::uplink::engine::{Refusal, Verdict};
+
 /// A reason code, shown as its name and number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason(pub u8);
 
-/// What a PUBACK says about its event. (MQTT 5.0 section 3.4.2.1)
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The upstream has it.
-    Taken,
-    /// The upstream will never take it.
-    NeverTaken,
-    /// The upstream does not take it now.
-    NotNow,
-}
-
 impl Reason {
     /// The verdict, where this stands in a PUBACK.
     #[must_use]
+    #[inline]
     pub fn judge(self) -> Verdict {
         match self.0 {
             // Codes below 0x80 are success; 0x10 says that nobody has subscribed, which is not the event's concern.
-            0x00..0x80 => Verdict::Taken,
-            0x87 | 0x90 | 0x95 | 0x99 => Verdict::NeverTaken,
-            _ => Verdict::NotNow,
+            0x00..0x80 => Verdict::Accepted,
+            0x87 | 0x90 | 0x95 | 0x99 => Verdict::Rejected(self.into()),
+            _ => Verdict::Retry(self.into()),
         }
     }
 
@@ -83,6 +75,12 @@ impl Reason {
     }
 }
 
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::hex(reason.name(), reason.0.into())
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({:#04x})", self.name(), self.0)
@@ -109,20 +107,22 @@ mod tests {
 
     #[test]
     fn every_reason_of_a_puback_has_its_verdict() {
+        let accepted = |_| Verdict::Accepted;
         for (reason, verdict) in [
-            (0x00, Verdict::Taken),
-            (0x10, Verdict::Taken),
-            (0x80, Verdict::NotNow),
-            (0x83, Verdict::NotNow),
-            (0x87, Verdict::NeverTaken),
-            (0x90, Verdict::NeverTaken),
-            (0x91, Verdict::NotNow),
-            (0x95, Verdict::NeverTaken),
-            (0x97, Verdict::NotNow),
-            (0x99, Verdict::NeverTaken),
-            (0xFF, Verdict::NotNow),
+            (0x00, accepted as fn(Refusal) -> Verdict),
+            (0x10, accepted),
+            (0x80, Verdict::Retry),
+            (0x83, Verdict::Retry),
+            (0x87, Verdict::Rejected),
+            (0x90, Verdict::Rejected),
+            (0x91, Verdict::Retry),
+            (0x95, Verdict::Rejected),
+            (0x97, Verdict::Retry),
+            (0x99, Verdict::Rejected),
+            (0xFF, Verdict::Retry),
         ] {
-            assert_eq!(Reason(reason).judge(), verdict, "{}", Reason(reason));
+            let reason = Reason(reason);
+            assert_eq!(reason.judge(), verdict(reason.into()), "{reason}");
         }
     }
 
