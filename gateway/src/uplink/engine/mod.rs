@@ -19,6 +19,7 @@
 //! Nothing here is called through `dyn`: delivery is compiled for each engine.
 
 pub mod mqtt;
+pub mod transport;
 
 use std::{
     error::Error,

@@ -94,10 +94,12 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
 
     #[inline]
     fn accepted(&mut self, tokens: TokenRange) {
-        for token in tokens.first..tokens.end {
-            if !self.window.acknowledge(token) {
-                self.note_stray(token);
-            }
+        let mut is_known = false;
+        for token in self.window.held(tokens) {
+            is_known |= self.window.acknowledge(token);
+        }
+        if !is_known {
+            self.note_stray(tokens.first);
         }
     }
 

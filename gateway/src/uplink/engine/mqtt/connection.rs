@@ -4,7 +4,7 @@
 //! flight, an id means the newest message that was sent under it. What a broker acknowledges
 //! beyond that is passed on as a stray.
 //!
-//! Limits: 65,535 messages in flight, packet sizes as in `send.rs` and `answer.rs`, buffers as in `transport.rs`.
+//! Limits: 65,535 messages in flight, packet sizes as in `send.rs` and `answer.rs`, buffers as in [`transport`](crate::uplink::engine::transport).
 
 use std::{
     num::NonZeroU16,
@@ -18,14 +18,13 @@ use tokio::{
 };
 
 use super::{
-    answer::{self, Inbound, WireError},
+    answer::{self, IN_BYTES_MAX, Inbound, WireError},
     connect::{Limits, connack, connect},
     send::{DISCONNECT, PINGREQ, Properties, Publish},
     settings::{Settings, SettingsError, Version},
-    transport::Transport,
 };
 use crate::uplink::{
-    engine::{Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange},
+    engine::{Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange, transport::Transport},
     message::{Message, Unsendable},
 };
 
@@ -61,16 +60,17 @@ impl Engine for Settings {
     }
 
     async fn connect(&self) -> Result<(Self::Connection, Capabilities), Lost> {
-        let socket = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(Lost::Connect)?;
-        // The outbox gathers; waiting for more in the kernel would only add latency.
-        socket.set_nodelay(true).map_err(Lost::Connect)?;
-        BrokerConnection::shake_hands(socket, self).await
+        let transport = Transport::open(&self.host, self.port, IN_BYTES_MAX).await?;
+        BrokerConnection::shake_hands(transport, self).await
     }
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> BrokerConnection<Io> {
-    async fn shake_hands(io: Io, settings: &Settings) -> Result<(Self, Capabilities), Lost> {
-        let mut transport = Transport::new(io, connect(settings)?.into());
+    async fn shake_hands(
+        mut transport: Transport<Io>,
+        settings: &Settings,
+    ) -> Result<(Self, Capabilities), Lost> {
+        transport.outbox().extend_from_slice(&connect(settings)?);
         loop {
             transport.moved().await?;
             if let Some((limits, size)) = connack(transport.inbox(), settings.version)? {
@@ -119,11 +119,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<
     }
 
     fn has_unwritten(&self) -> bool {
-        self.transport.pending() > 0
+        self.transport.has_unwritten()
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Progress, Lost>> {
-        self.transport.poll_moved(context)
+        self.transport.poll(context)
     }
 
     #[inline]
@@ -236,7 +236,8 @@ mod tests {
     async fn what_the_peer_said_before_it_closed_is_heard_though_it_takes_no_more() {
         let settings = Settings::new("localhost", "barn-7-cloud".to_owned());
         let peer = Closed([&[][..], &[0x20, 2], &[0, 0, 0x40, 2, 0, 1]].into());
-        let (mut connection, _) = BrokerConnection::shake_hands(peer, &settings).await.unwrap();
+        let (mut connection, _) =
+            BrokerConnection::shake_hands(Transport::new(peer, IN_BYTES_MAX), &settings).await.unwrap();
         connection.send(0, &Message { topic: "a", ..Message::default() }).unwrap();
         let accepted = Answer::Settled(TokenRange::one(0), crate::uplink::engine::Verdict::Accepted);
         assert_eq!(connection.answer().unwrap(), Some(accepted));

@@ -3,17 +3,15 @@
 //! ```text
 //!  settings.rs ─▶ connect.rs CONNECT, CONNACK ─▶ connection.rs
 //!                                                 ├ send.rs       PUBLISH, PINGREQ
-//!                                                 ├ answer.rs     PUBACK, PINGRESP, DISCONNECT ─ reason.rs
-//!                                                 └ transport.rs  the socket and its two buffers
+//!                                                 └ answer.rs     PUBACK, PINGRESP, DISCONNECT ─ reason.rs
 //! ```
 
-pub mod answer;
-pub mod connect;
+pub(in crate::uplink) mod answer;
+pub(in crate::uplink) mod connect;
 mod connection;
-pub mod reason;
-pub mod send;
+pub(in crate::uplink) mod reason;
+pub(in crate::uplink) mod send;
 mod settings;
-mod transport;
 
 pub use self::settings::{
     ID_BYTES_MAX, KEEP_ALIVE_MAX, PASSWORD_BYTES_MAX, Password, Settings, SettingsError, Version,

@@ -1,4 +1,4 @@
-//! One connection's socket and its two buffers.
+//! One connection's socket and its two buffers, for any engine over TCP.
 //!
 //! ```text
 //!  packets  ─▶ outbox ─▶ ┌────────┐
@@ -6,7 +6,7 @@
 //!  answers  ◀─ inbox  ◀─ └────────┘
 //! ```
 //! Limits: the outbox is filled to [`OUTBOX_BYTES`] and one packet more; the inbox holds one packet of the
-//! greatest length and what came with it. It knows no packet and decides nothing.
+//! greatest length that the engine reads, and what came with it. It knows no packet and decides nothing.
 
 use std::{
     future::poll_fn,
@@ -15,15 +15,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+};
 
-use super::answer::IN_BYTES_MAX;
-use crate::uplink::engine::{Lost, Progress};
+use super::{Lost, Progress};
 
 /// Bytes that are gathered for one write.
 pub const OUTBOX_BYTES: usize = 64 * 1024;
-/// Twice the longest packet, so that one always fits behind another that is cut.
-const INBOX_BYTES: usize = 2 * IN_BYTES_MAX;
 /// An outbox that grew beyond this for one long packet is given back.
 const OUTBOX_KEPT_BYTES: usize = 4 * OUTBOX_BYTES;
 
@@ -32,6 +32,8 @@ const OUTBOX_KEPT_BYTES: usize = 4 * OUTBOX_BYTES;
 pub struct Transport<Io> {
     io: Io,
     inbox: Box<[u8]>,
+    /// Longest packet that is read.
+    in_bytes_max: usize,
     /// What of the inbox is filled and not taken.
     filled: std::ops::Range<usize>,
     outbox: Vec<u8>,
@@ -40,10 +42,32 @@ pub struct Transport<Io> {
     unheard: bool,
 }
 
+impl Transport<TcpStream> {
+    /// Connects to this host, for packets in to `in_bytes_max`.
+    ///
+    /// # Errors
+    /// [`Lost::Connect`]
+    pub async fn open(host: &str, port: u16, in_bytes_max: usize) -> Result<Self, Lost> {
+        let socket = TcpStream::connect((host, port)).await.map_err(Lost::Connect)?;
+        // The outbox gathers; waiting for more in the kernel would only add latency.
+        socket.set_nodelay(true).map_err(Lost::Connect)?;
+        Ok(Self::new(socket, in_bytes_max))
+    }
+}
+
 impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
-    /// Over a fresh connection; `outbox` is what is to be written first.
-    pub fn new(io: Io, outbox: Vec<u8>) -> Self {
-        Self { io, inbox: vec![0; INBOX_BYTES].into(), filled: 0..0, outbox, written: 0, unheard: false }
+    /// Over a fresh connection, for packets in to `in_bytes_max`.
+    pub fn new(io: Io, in_bytes_max: usize) -> Self {
+        Self {
+            io,
+            // Twice the longest packet, so that one always fits behind another that is cut.
+            inbox: vec![0; 2 * in_bytes_max].into(),
+            in_bytes_max,
+            filled: 0..0,
+            outbox: Vec::new(),
+            written: 0,
+            unheard: false,
+        }
     }
 
     /// Where packets are appended.
@@ -51,9 +75,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         &mut self.outbox
     }
 
-    /// Bytes that are not yet written.
-    pub fn pending(&self) -> usize {
-        self.outbox.len() - self.written
+    /// Something is not yet written.
+    pub fn has_unwritten(&self) -> bool {
+        self.written < self.outbox.len()
     }
 
     /// Whether more may be appended before the next write.
@@ -76,7 +100,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
     /// # Errors
     /// [`Lost::Closed`] or [`Lost::Failed`], after all that came before it was read.
     pub async fn moved(&mut self) -> Result<Progress, Lost> {
-        poll_fn(|cx| self.poll_moved(cx)).await
+        poll_fn(|cx| self.poll(cx)).await
     }
 
     /// Writes what is pending and closes the sending direction. To be called with a time limit.
@@ -92,7 +116,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
     ///
     /// # Errors
     /// As [`Transport::moved`].
-    pub fn poll_moved(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Lost>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Lost>> {
         let read = match self.poll_read(cx) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
@@ -109,7 +133,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         if self.filled.is_empty() {
             self.filled = 0..0;
-        } else if self.inbox.len() - self.filled.end < IN_BYTES_MAX {
+        } else if self.inbox.len() - self.filled.end < self.in_bytes_max {
             self.inbox.copy_within(self.filled.clone(), 0);
             self.filled = 0..self.filled.len();
         }
@@ -125,7 +149,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
-        if self.pending() == 0 || self.unheard {
+        if !self.has_unwritten() || self.unheard {
             return Poll::Pending;
         }
         match ready!(Pin::new(&mut self.io).poll_write(cx, &self.outbox[self.written..])) {
@@ -140,7 +164,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         if self.unheard {
             return Poll::Pending;
         }
-        if self.pending() == 0 {
+        if !self.has_unwritten() {
             self.outbox.clear();
             self.outbox.shrink_to(OUTBOX_KEPT_BYTES);
             self.written = 0;
