@@ -185,7 +185,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
 
 /// Makes dead letters, durably, and counts those that were not counted before: what is sent again after a connection broke may be
 /// refused again.
-pub(in super::super) async fn set_aside<S: Source>(
+pub(in crate::uplink::delivery) async fn set_aside<S: Source>(
     shared: &mut Shared<'_, S>,
     letters: Vec<NewLetter>,
 ) -> Result<(), Broken> {
