@@ -1,5 +1,5 @@
-//! The uplinks as meant: where events go, by which engine, and how they are written. Passwords are read from their
-//! files or from the environment.
+//! The uplinks as meant: where events go, by which engine, and how they are written. Passwords are
+//! read from their files or from the environment.
 
 use std::{num::NonZeroU16, time::Duration};
 
@@ -16,7 +16,8 @@ use crate::{
     uplink::{self, engine::mqtt},
 };
 
-/// Longest password file that is read, in bytes: more than any password, so that one that is too long is told by its length.
+/// Longest password file that is read, in bytes: more than any password, so that one that is too
+/// long is told by its length.
 const PASSWORD_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Events whose device has not said what they are.
 const WAIT_FOR_BIRTH_DEFAULT: Duration = Duration::from_secs(24 * 3600);

@@ -3,12 +3,14 @@
 //! ```text
 //!  catalog learns ─▶ dead letters that no birth explained ─▶ a replay for each device that is known by now
 //! ```
-//! What waits is a dead letter all the while: durable, seen by `tidegate dead-letters`, and it stays one when the birth does not
-//! come within the uplink's `wait_for_birth`. An event that waited arrives behind those that did not.
+//! What waits is a dead letter all the while: durable, seen by `tidegate dead-letters`, and it
+//! stays one when the birth does not come within the uplink's `wait_for_birth`. An event that
+//! waited arrives behind those that did not.
 //!
-//! Limits: one replay at a time for each uplink, and [`DEVICES_AT_ONCE_MAX`] devices looked for in one go. A look reads the dead letters
-//! through, so it comes only with a birth, and every [`LOOK_EVERY`]; then it rests for [`REST_FACTOR`] times as long as it took, so that
-//! births that come one after the other, and many letters, keep nobody else from a core.
+//! Limits: one replay at a time for each uplink, and [`DEVICES_AT_ONCE_MAX`] devices looked for in
+//! one go. A look reads the dead letters through, so it comes only with a birth, and every
+//! [`LOOK_EVERY`]; then it rests for [`REST_FACTOR`] times as long as it took, so that births that
+//! come one after the other, and many letters, keep nobody else from a core.
 
 use std::{collections::BTreeSet, time::Duration};
 

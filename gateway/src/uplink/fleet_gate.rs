@@ -1,4 +1,5 @@
-//! A source whose events are given only once the fleet knows them: an event is described by what came before it.
+//! A source whose events are given only once the fleet knows them: an event is described by what
+//! came before it.
 //!
 //! It waits for the fleet and for nothing else: the fleet reads the log as fast as it grows.
 

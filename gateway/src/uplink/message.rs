@@ -1,7 +1,8 @@
-//! A message for an upstream: what a format makes of an event and an engine sends. No format's and no engine's.
+//! A message for an upstream: what a format makes of an event and an engine sends. No format's and
+//! no engine's.
 //!
-//! It borrows everything: a payload goes from the block that the store read into the engine's buffer, and is copied
-//! nowhere else.
+//! It borrows everything: a payload goes from the block that the store read into the engine's
+//! buffer, and is copied nowhere else.
 //!
 //! ```text
 //!  headers   26 │ length u16 │ name │ length u16 │ value   …   big endian, one behind the other
@@ -9,7 +10,8 @@
 //! That is how MQTT 5 lays out user properties (section 2.2.2.2), so that its engine, by which
 //! most messages go, copies them as they are. Others go through them by [`Headers::iter`].
 //!
-//! Limits: a name or a value of a header to 65,535 bytes. What a message may come to is its engine's to say.
+//! Limits: a name or a value of a header to 65,535 bytes. What a message may come to is its
+//! engine's to say.
 
 use std::ops::Range;
 
@@ -23,10 +25,11 @@ const LENGTH_BYTES: usize = 2;
 pub struct Message<'a> {
     /// Where it goes: what the uplink's template gives, levels between slashes, no wildcard.
     pub topic: &'a str,
-    /// What has an order to keep among its like: the event's device. Empty where nobody asks for it.
+    /// What has an order to keep among its like: the event's device. Empty where nobody asks for
+    /// it.
     pub key: &'a str,
-    /// What names the event for ever: every copy of it has the same. Empty where the engine carries no
-    /// headers, of which it is one.
+    /// What names the event for ever: every copy of it has the same. Empty where the engine carries
+    /// no headers, of which it is one.
     pub id: &'a [u8],
     /// What is said of the event beside its payload, the id included.
     pub headers: Headers<'a>,
@@ -46,7 +49,8 @@ pub struct Message<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Headers<'a>(&'a [u8]);
 
-/// An event cannot be sent to this upstream, ever. Nothing of it was written: it becomes a dead letter.
+/// An event cannot be sent to this upstream, ever. Nothing of it was written: it becomes a dead
+/// letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unsendable {
     /// Its packet is longer than the upstream takes.
@@ -111,7 +115,8 @@ pub fn put_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let at = out.len();
     out.extend_from_slice(&[0; LENGTH_BYTES]);
     write(out);
-    // Names, ids and topics have 1 KB at the most (`ID_BYTES_MAX`, `NAME_BYTES_MAX`), escaped 3, so 16 bits hold the length.
+    // Names, ids and topics have 1 KB at the most (`ID_BYTES_MAX`, `NAME_BYTES_MAX`), escaped 3, so
+    // 16 bits hold the length.
     let bytes = (out.len() - at - LENGTH_BYTES) as u16;
     out[at..at + LENGTH_BYTES].copy_from_slice(&bytes.to_be_bytes());
 }

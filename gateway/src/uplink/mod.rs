@@ -13,13 +13,15 @@
 //!  ├ birth_retry.rs what waits for a birth, sent when it comes
 //!  └ commands/      commands to devices, from the upstream into the outbox, on a connection of their own
 //! ```
-//! - The log is the only truth: nothing of a connection survives it. After any error everything from the
-//!   released offset on is sent again, but for what is known to be acknowledged, so that an event may arrive twice and none is
-//!   left out. First deliveries are in the order of the log, for each device.
+//! - The log is the only truth: nothing of a connection survives it. After any error everything
+//!   from the released offset on is sent again, but for what is known to be acknowledged, so that
+//!   an event may arrive twice and none is left out. First deliveries are in the order of the log,
+//!   for each device.
 //! - The cursor moves over the contiguous acknowledged prefix only.
-//! - One bad event never stops the ones behind it: what the upstream cannot take is set aside with its reason, durably.
-//! - An outage costs no memory: between connections an uplink holds no event; on one, only the blocks of what
-//!   is in flight.
+//! - One bad event never stops the ones behind it: what the upstream cannot take is set aside with
+//!   its reason, durably.
+//! - An outage costs no memory: between connections an uplink holds no event; on one, only the
+//!   blocks of what is in flight.
 //!
 //! It does not limit the rate of live traffic or speak TLS.
 
@@ -62,8 +64,8 @@ use crate::store::Reader;
 
 /// Forwards what `reader` gives until `shutdown`, or until the store is closed.
 ///
-/// `settings` were checked. On shutdown nothing more is sent, what is in flight has a bounded time to be
-/// acknowledged, and the reader is left released as far as the acknowledgements went.
+/// `settings` were checked. On shutdown nothing more is sent, what is in flight has a bounded time
+/// to be acknowledged, and the reader is left released as far as the acknowledgements went.
 pub async fn run(
     settings: Settings,
     reader: Reader,

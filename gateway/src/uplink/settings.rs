@@ -1,7 +1,9 @@
-//! What one uplink is told: where to, how events are written, how much at once, and its time limits.
+//! What one uplink is told: where to, how events are written, how much at once, and its time
+//! limits.
 //!
-//! The room's own type: the configuration composes it. [`Settings::check`] says what cannot work before anything is
-//! started. What an engine has to be told is in the engine's own settings; here it is listed.
+//! The room's own type: the configuration composes it. [`Settings::check`] says what cannot work
+//! before anything is started. What an engine has to be told is in the engine's own settings; here
+//! it is listed.
 
 use std::{num::NonZeroU16, time::Duration};
 
@@ -29,7 +31,8 @@ pub struct Settings {
     pub format: FormatName,
     /// How numbers are written where events are decoded.
     pub values: Values,
-    /// An event whose device has not said what it is waits this long for the birth; then it stays a dead letter.
+    /// An event whose device has not said what it is waits this long for the birth; then it stays a
+    /// dead letter.
     pub wait_for_birth: Duration,
     /// The topic under which events go out.
     pub topic: Template,

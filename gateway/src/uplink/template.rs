@@ -1,13 +1,13 @@
 //! The topic under which an event goes to the upstream: a template with names in braces.
 //!
 //! `{topic}` is the topic as it came, `{device}` the event's device (see
-//! [`Record::device`](crate::store::Record::device)),
-//! `{gateway}` this gateway's id. `sites/{gateway}/{topic}` becomes `sites/barn-7/tg/stall-3/e`. `{type}`, where events are
+//! [`Record::device`](crate::store::Record::device)), `{gateway}` this gateway's id.
+//! `sites/{gateway}/{topic}` becomes `sites/barn-7/tg/stall-3/e`. `{type}`, where events are
 //! described, is the type of the event: `climate`.
 //!
-//! Limits: a template to [`TEMPLATE_BYTES_MAX`], a topic to [`TOPIC_BYTES_MAX`]. A brace has no escape, for no sane topic
-//! needs one. What a template makes of an event may be no topic at all (a client id may hold a `#`): that is
-//! said per event, not guessed at.
+//! Limits: a template to [`TEMPLATE_BYTES_MAX`], a topic to [`TOPIC_BYTES_MAX`]. A brace has no
+//! escape, for no sane topic needs one. What a template makes of an event may be no topic at all (a
+//! client id may hold a `#`): that is said per event, not guessed at.
 
 /// Longest template, in bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 1024;
@@ -177,7 +177,8 @@ impl Template {
     }
 }
 
-/// The part that `rest`, which is not empty, begins with, and its length. `at` is where `rest` begins.
+/// The part that `rest`, which is not empty, begins with, and its length. `at` is where `rest`
+/// begins.
 fn next_part(rest: &str, at: usize) -> Result<(Part, usize), TemplateError> {
     let Some(inner) = rest.strip_prefix('{') else {
         let bytes = rest.find(['{', '}']).unwrap_or(rest.len());

@@ -9,7 +9,8 @@
 //! | another command has its id | 0x83 | the same |
 //! | no room in the outbox, or the store fails | none: it is sent again | none |
 //!
-//! A retained message is no command: it would be sent anew at every connection, long after it was meant.
+//! A retained message is no command: it would be sent anew at every connection, long after it was
+//! meant.
 
 use super::{super::engine::mqtt::connect::Incoming, topic::CommandTopic};
 use crate::store::{EXPIRY_MAX_MS, Full, NewCommand, NewId, PutError};

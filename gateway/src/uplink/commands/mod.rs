@@ -1,18 +1,21 @@
-//! Commands from the upstream: subscribes to a topic, and puts each message into the outbox before it is acknowledged.
+//! Commands from the upstream: subscribes to a topic, and puts each message into the outbox before
+//! it is acknowledged.
 //!
 //! ```text
 //!  upstream ──PUBLISH──▶ inbox ──▶ judge ──put──▶ outbox
 //!      ◀────PUBACK───────────────────┘ durable, or never to be taken
 //! ```
-//! It has a connection of its own beside the one that forwards events, with `-commands` behind the uplink's client id, and a
-//! session that the upstream keeps: what is sent while there is no connection comes later. Events go on as they did, whatever
-//! becomes of this: see `docs/decisions/2026-11-24-commands-have-a-connection-of-their-own.md`.
+//! It has a connection of its own beside the one that forwards events, with `-commands` behind the
+//! uplink's client id, and a session that the upstream keeps: what is sent while there is no
+//! connection comes later. Events go on as they did, whatever becomes of this: see
+//! `docs/decisions/2026-11-24-commands-have-a-connection-of-their-own.md`.
 //!
-//! Crash story: a message that was put and not acknowledged comes again. With an id it is known by that; without one, by what it
-//! looks like, if it says that it was sent before.
+//! Crash story: a message that was put and not acknowledged comes again. With an id it is known by
+//! that; without one, by what it looks like, if it says that it was sent before.
 //!
-//! Limits: one message at a time; [`RECEIVE_MAX`] that the upstream may send ahead; packets as in `packets.rs`. Where the
-//! outbox has no room the connection ends and is made again after the back-off: the upstream keeps what was not acknowledged.
+//! Limits: one message at a time; [`RECEIVE_MAX`] that the upstream may send ahead; packets as in
+//! `packets.rs`. Where the outbox has no room the connection ends and is made again after the
+//! back-off: the upstream keeps what was not acknowledged.
 
 mod judge;
 mod packets;
@@ -53,10 +56,12 @@ use crate::{
     store::{Outbox, Put, PutError, RESENT_AMONG_MAX, StoreError, count_refused_command},
 };
 
-/// Messages that the upstream may send before they are acknowledged. Not more than the outbox looks back for copies.
+/// Messages that the upstream may send before they are acknowledged. Not more than the outbox looks
+/// back for copies.
 const RECEIVE_MAX: u16 = 20;
 const _: () = assert!(RECEIVE_MAX as usize <= RESENT_AMONG_MAX);
-/// How long the upstream keeps the session without a connection, in seconds: as long as a command may wait.
+/// How long the upstream keeps the session without a connection, in seconds: as long as a command
+/// may wait.
 const SESSION_EXPIRY_S: u32 = 30 * 24 * 3600;
 /// How long the last packet may take to leave.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -88,7 +93,8 @@ enum Broken {
     NotNow(PutError),
 }
 
-/// Takes commands from the upstream until `shutdown`. Does nothing for an uplink without a topic for them.
+/// Takes commands from the upstream until `shutdown`. Does nothing for an uplink without a topic
+/// for them.
 pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, shutdown: CancellationToken) {
     let Some(topic) = settings.commands.clone() else { return shutdown.cancelled().await };
     #[allow(irrefutable_let_patterns, reason = "until there is another engine")]
@@ -208,7 +214,8 @@ impl Receiver {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
-                    // If the goodbye does not get through, the upstream sees a closed connection, which is as good.
+                    // If the goodbye does not get through, the upstream sees a closed connection,
+                    // which is as good.
                     let _ = timeout(GOODBYE, socket.write_all(&DISCONNECT)).await;
                     return Ok(());
                 }
@@ -280,7 +287,8 @@ impl Receiver {
         }
     }
 
-    /// Counts a message that is never taken, says so at the 1st, 2nd, 4th, 8th …, and gives the reason for its PUBACK.
+    /// Counts a message that is never taken, says so at the 1st, 2nd, 4th, 8th …, and gives the
+    /// reason for its PUBACK.
     fn refuse(&mut self, topic: &str, never: &NeverTaken) -> u8 {
         count_refused_command();
         self.refused += 1;

@@ -1,7 +1,9 @@
-//! What comes from the upstream on the connection for commands, packet by packet, and what is answered. No socket.
+//! What comes from the upstream on the connection for commands, packet by packet, and what is
+//! answered. No socket.
 //!
-//! A PUBLISH that is longer than [`PACKET_BYTES_MAX`] cannot be a command, and would come again for ever if it were not
-//! acknowledged: its topic and packet id are read, the rest is thrown away as it comes.
+//! A PUBLISH that is longer than [`PACKET_BYTES_MAX`] cannot be a command, and would come again for
+//! ever if it were not acknowledged: its topic and packet id are read, the rest is thrown away as
+//! it comes.
 //!
 //! Limits: the bytes of one packet of [`PACKET_BYTES_MAX`] and what was read with it.
 

@@ -7,7 +7,8 @@ use crate::{
     uplink::engine::{Lost, Refusal},
 };
 
-/// Why there is no connection, or no longer. What was in flight is to be sent again from the released offset.
+/// Why there is no connection, or no longer. What was in flight is to be sent again from the
+/// released offset.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
     /// There is none by itself.
@@ -22,7 +23,8 @@ pub enum Broken {
     /// The event that is first in line was not acknowledged in time, though events behind it were.
     #[error("no acknowledgement of an event within {0:?}, while those behind it were acknowledged")]
     Overtaken(Duration),
-    /// Nothing was acknowledged in time, though a ping behind the event that is first in line was answered.
+    /// Nothing was acknowledged in time, though a ping behind the event that is first in line was
+    /// answered.
     #[error("no acknowledgement within {0:?}, while a ping was answered")]
     Unanswered(Duration),
     /// The upstream said nothing at all while an event waited, and answered no ping.

@@ -1,4 +1,5 @@
-//! One uplink's connections, one after the other: attempts, waits, and what follows from how each ended.
+//! One uplink's connections, one after the other: attempts, waits, and what follows from how each
+//! ended.
 //!
 //! ```text
 //!  source ─▶ lane ─▶ engine's connection ─▶ upstream
@@ -43,13 +44,16 @@ use crate::{
     store::{NewLetter, ReadError},
 };
 
-/// The least wait before a suspected event is sent alone once more: a limit of a rate has recovered by then.
+/// The least wait before a suspected event is sent alone once more: a limit of a rate has recovered
+/// by then.
 const SECOND_WAIT_MIN: Duration = Duration::from_secs(1);
 /// The longest wait before it is tried again at an upstream that answers.
 const PROBE_WAIT_MAX: Duration = Duration::from_millis(250);
-/// The same where nothing behind it can show whose fault it is: what comes meanwhile waits no longer.
+/// The same where nothing behind it can show whose fault it is: what comes meanwhile waits no
+/// longer.
 const LONE_WAIT_MAX: Duration = Duration::from_secs(10);
-/// So many controls are tried one soon after the other; an upstream that takes none of them is left in peace.
+/// So many controls are tried one soon after the other; an upstream that takes none of them is left
+/// in peace.
 const CONTROLS_SOON: u32 = 16;
 const CONTROL_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -112,7 +116,8 @@ struct Uplink<'a, E, S> {
 }
 
 impl<E: Engine, S: Source> Uplink<'_, E, S> {
-    /// One connection, from its first packet to its end. Gives the wait before the next one; `None` if there is to be none.
+    /// One connection, from its first packet to its end. Gives the wait before the next one; `None`
+    /// if there is to be none.
     async fn attempt(&mut self, shutdown: &CancellationToken) -> Option<Duration> {
         let (ended, trace) = self.connect_and_forward(shutdown).await;
         let why = match ended {
@@ -140,7 +145,8 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
 
     /// How long to wait after a connection that came so far.
     fn wait_after(&mut self, trace: Trace) -> Duration {
-        // The answer to a ping behind an event that is sent alone is not yet a sign that events go through.
+        // The answer to a ping behind an event that is sent alone is not yet a sign that events go
+        // through.
         if trace.released || (trace.answered && !trace.was_alone) {
             self.backoff.reset();
             // What a single event does is told when that is set aside.
@@ -202,7 +208,8 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         (ended, trace)
     }
 
-    /// Says that nothing goes on, at the 1st, 2nd, 4th … time that the head is given twice the time; it was given it `before` times.
+    /// Says that nothing goes on, at the 1st, 2nd, 4th … time that the head is given twice the
+    /// time; it was given it `before` times.
     fn tell_of_standstill(&self, before: u32) {
         if before.checked_ilog2() < self.suspect.doublings().checked_ilog2() {
             tracing::warn!(
@@ -212,7 +219,8 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         }
     }
 
-    /// Sets the record at the head aside: the upstream failed over it on `tries` connections, in this way in the end.
+    /// Sets the record at the head aside: the upstream failed over it on `tries` connections, in
+    /// this way in the end.
     async fn set_head_aside(
         &mut self,
         fault: Fault,

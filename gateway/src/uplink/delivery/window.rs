@@ -5,12 +5,12 @@
 //!   ─────────┼──────┬───────┬──────┬───────┬──────┤ at most `limit` entries
 //!            │ sent │ acked │ sent │ aside │ sent │ tokens n, n+1, n+2, …
 //! ```
-//! A record that goes out as several messages has an entry for each, and is released behind the last of them.
-//! Acknowledgements come in any order; only the contiguous prefix is released. Tokens count up from 0 and never begin
-//! again: the window is measured from the token of its front.
+//! A record that goes out as several messages has an entry for each, and is released behind the
+//! last of them. Acknowledgements come in any order; only the contiguous prefix is released. Tokens
+//! count up from 0 and never begin again: the window is measured from the token of its front.
 //!
-//! Limits: [`LIMIT_MAX`] entries of 32 bytes. It knows no socket, no clock and no store. It dies with its
-//! connection: whatever it held is sent again from the released offset.
+//! Limits: [`LIMIT_MAX`] entries of 32 bytes. It knows no socket, no clock and no store. It dies
+//! with its connection: whatever it held is sent again from the released offset.
 
 use std::{collections::VecDeque, num::NonZeroU16, ops::Range, time::Instant};
 
@@ -74,8 +74,8 @@ impl Window {
         Self { entries: VecDeque::new(), front: 0, limit, open: limit.get(), released: 0, settled: 0 }
     }
 
-    /// The same, narrow at first: it opens as entries are released. So an upstream that was just stopped by one event is not
-    /// sent a whole window of copies again and again.
+    /// The same, narrow at first: it opens as entries are released. So an upstream that was just
+    /// stopped by one event is not sent a whole window of copies again and again.
     #[must_use]
     pub fn narrow(self) -> Self {
         Self { open: NARROW.min(self.limit.get()), ..self }
@@ -117,7 +117,8 @@ impl Window {
         self.settled > 0
     }
 
-    /// The offsets of records all of whose entries are acknowledged. Only after [`Window::advance`].
+    /// The offsets of records all of whose entries are acknowledged. Only after
+    /// [`Window::advance`].
     pub fn acknowledged_records(&self) -> impl Iterator<Item = u64> {
         let mut is_whole = true;
         self.entries.iter().filter_map(move |entry| {
@@ -134,12 +135,14 @@ impl Window {
         self.entries.is_empty()
     }
 
-    /// Takes in the record at `offset`, above all before it, and gives its token; `None` without room.
+    /// Takes in the record at `offset`, above all before it, and gives its token; `None` without
+    /// room.
     pub fn push(&mut self, offset: u64, events: u8, now: Instant) -> Option<u64> {
         self.push_part(offset, events, true, now)
     }
 
-    /// Takes in a part of the record at `offset`, behind its other parts; `is_last` completes the record.
+    /// Takes in a part of the record at `offset`, behind its other parts; `is_last` completes the
+    /// record.
     pub fn push_part(&mut self, offset: u64, events: u8, is_last: bool, now: Instant) -> Option<u64> {
         if self.room() == 0 {
             return None;
@@ -366,7 +369,8 @@ mod tests {
         ]
     }
 
-    /// What the window is meant to be: every record with its token, and whether it is settled and delivered.
+    /// What the window is meant to be: every record with its token, and whether it is settled and
+    /// delivered.
     #[derive(Default)]
     struct Model {
         entries: BTreeMap<u64, (u64, u8, Option<bool>)>,

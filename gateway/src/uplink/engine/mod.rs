@@ -7,14 +7,16 @@
 //!           ── poll ───── progress ──── │ Connection │ ◀──▶ upstream
 //!           ◀── answer: tokens, verdict └────────────┘
 //! ```
-//! An engine is one folder with its settings, its handshake, what it sends and what it reads. It keeps nothing from one connection to the
-//! next: what was in flight when a connection ends is sent again by delivery, in the order of the
-//! log. It decides nothing either: it says what the upstream said, and delivery judges.
+//! An engine is one folder with its settings, its handshake, what it sends and what it reads. It
+//! keeps nothing from one connection to the next: what was in flight when a connection ends is sent
+//! again by delivery, in the order of the log. It decides nothing either: it says what the upstream
+//! said, and delivery judges.
 //!
-//! **Tokens.** Delivery numbers what it sends on a connection, in rising order and with gaps. An engine gives
-//! the tokens back with the upstream's answer, as ranges: a PUBACK or the acknowledgement of one message is a range of
-//! one, that of a batch or a cumulative one is longer. A range may hold tokens that were never sent.
-//! Answers may come in any order, and each token is answered once at most.
+//! **Tokens.** Delivery numbers what it sends on a connection, in rising order and with gaps. An
+//! engine gives the tokens back with the upstream's answer, as ranges: a PUBACK or the
+//! acknowledgement of one message is a range of one, that of a batch or a cumulative one is longer.
+//! A range may hold tokens that were never sent. Answers may come in any order, and each token is
+//! answered once at most.
 //!
 //! Nothing here is called through `dyn`: delivery is compiled for each engine.
 
@@ -53,12 +55,12 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// Host and port, for the log and for those who look.
     fn address(&self) -> (&str, u16);
 
-    /// Makes a second client beside the first: upstreams tell clients apart by name, and throw one out
-    /// for another of its name. `suffix` goes behind the name.
+    /// Makes a second client beside the first: upstreams tell clients apart by name, and throw one
+    /// out for another of its name. `suffix` goes behind the name.
     fn rename(&mut self, suffix: &str);
 
-    /// Connects, shakes hands and checks what can be checked before anything is sent. Delivery limits
-    /// the time. It is dropped where it stands when that is over.
+    /// Connects, shakes hands and checks what can be checked before anything is sent. Delivery
+    /// limits the time. It is dropped where it stands when that is over.
     fn connect(&self) -> impl Future<Output = Result<(Self::Connection, Capabilities), Lost>> + Send;
 }
 
@@ -72,14 +74,15 @@ pub struct Capabilities {
     /// The upstream keeps the last message of a topic for whoever comes later, if
     /// [`Message::retain`] is set.
     pub retains: bool,
-    /// Messages carry headers. Where they do not, [`Message::id`] and [`Message::headers`] are empty, and
-    /// what a format says beside the payload has to be in it.
+    /// Messages carry headers. Where they do not, [`Message::id`] and [`Message::headers`] are
+    /// empty, and what a format says beside the payload has to be in it.
     pub has_headers: bool,
     /// What stands before the name of a CloudEvents attribute where it is a header.
     pub attribute_prefix: &'static str,
 }
 
-/// A connection after its handshake. Nothing but [`Connection::poll`] and [`Connection::close`] waits.
+/// A connection after its handshake. Nothing but [`Connection::poll`] and [`Connection::close`]
+/// waits.
 pub trait Connection: Send {
     /// Whether `message` can be sent to this upstream at all.
     ///
@@ -91,7 +94,8 @@ pub trait Connection: Send {
     /// [`Connection::has_room`] first; one message more than there is room for has to be taken.
     ///
     /// # Errors
-    /// [`Unsendable`], as [`Connection::check`]: nothing of it was appended, and its token is never answered.
+    /// [`Unsendable`], as [`Connection::check`]: nothing of it was appended, and its token is never
+    /// answered.
     fn send(&mut self, token: u64, message: &Message<'_>) -> Result<(), Unsendable>;
 
     /// Whether more is to be appended before the next write.
@@ -113,11 +117,12 @@ pub trait Connection: Send {
     /// [`Lost`]: nothing after this point can be read. What was given before holds.
     fn answer(&mut self) -> Result<Option<Answer>, Lost>;
 
-    /// Appends what the upstream answers once it has read all before it: an [`Answer::Pong`] for each.
+    /// Appends what the upstream answers once it has read all before it: an [`Answer::Pong`] for
+    /// each.
     fn ping(&mut self);
 
-    /// Says goodbye, writes what is not yet written, and closes. Delivery limits the time, and does not ask
-    /// whether it went well.
+    /// Says goodbye, writes what is not yet written, and closes. Delivery limits the time, and does
+    /// not ask whether it went well.
     fn close(&mut self) -> impl Future<Output = ()> + Send;
 }
 

@@ -5,8 +5,9 @@
 //!                        │ socket │   one wait moves both directions
 //!  answers  ◀─ inbox  ◀─ └────────┘
 //! ```
-//! Limits: the outbox is filled to [`OUTBOX_BYTES`] and one packet more; the inbox holds one packet of the
-//! greatest length that the engine reads, and what came with it. It knows no packet and decides nothing.
+//! Limits: the outbox is filled to [`OUTBOX_BYTES`] and one packet more; the inbox holds one packet
+//! of the greatest length that the engine reads, and what came with it. It knows no packet and
+//! decides nothing.
 
 use std::{
     future::poll_fn,
@@ -95,7 +96,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         self.filled.start += bytes;
     }
 
-    /// Waits until bytes came in or went out, both if both can. Cancel-safe: what moved is in the buffers.
+    /// Waits until bytes came in or went out, both if both can. Cancel-safe: what moved is in the
+    /// buffers.
     ///
     /// # Errors
     /// [`Lost::Closed`] or [`Lost::Failed`], after all that came before it was read.
@@ -156,7 +158,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             Ok(0) => self.unheard = true,
             Ok(bytes) => self.written += bytes,
             Err(error) => match ended(error) {
-                // What the peer said before it closed is read first: then the read says that it is closed.
+                // What the peer said before it closed is read first: then the read says that it is
+                // closed.
                 Lost::Closed => self.unheard = true,
                 broken => return Poll::Ready(Err(broken)),
             },

@@ -22,7 +22,8 @@
 //! | `duplicateidentity` | `true` where another event has the same number |
 //! | `replayed` | which replay sends it again |
 //!
-//! Extension attributes are strings of digits where they are numbers: the type Integer has 32 bits. (CloudEvents 1.0.2, type system)
+//! Extension attributes are strings of digits where they are numbers: the type Integer has 32 bits.
+//! (CloudEvents 1.0.2, type system)
 
 use std::ops::Range;
 
@@ -37,7 +38,8 @@ use crate::uplink::message::put_header;
 const SPEC_VERSION: &[u8] = b"1.0";
 const ID: &str = "id";
 
-/// Appends the headers of binary mode; `prefix` stands before the name of each attribute. Gives where the id lies.
+/// Appends the headers of binary mode; `prefix` stands before the name of each attribute. Gives
+/// where the id lies.
 pub fn put_headers(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str, prefix: &str) -> Range<usize> {
     let mut id = 0..0;
     each_attribute(facts, gateway, |name, write| {
@@ -132,7 +134,8 @@ fn put_segment(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Appends what `write` writes as a JSON string. Next to nothing of it ever needs an escape, so it is written in place.
+/// Appends what `write` writes as a JSON string. Next to nothing of it ever needs an escape, so it
+/// is written in place.
 fn put_quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.push(b'"');

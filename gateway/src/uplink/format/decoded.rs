@@ -3,14 +3,15 @@
 //! ```text
 //!  prepare(record) ─▶ messages 0 … n, and why some of it cannot be sent
 //! ```
-//! A frame whose birth nobody has seen, or that is damaged, gives no message and a reason: it is set aside whole. An event
-//! whose body is not what its kind says is left out, the others go, and the frame is set aside whole for its sake:
-//! sent again, they are copies with the same ids. An empty retained message stays one, whatever the format: nothing else takes
-//! away what the upstream retains on that topic.
+//! A frame whose birth nobody has seen, or that is damaged, gives no message and a reason: it is
+//! set aside whole. An event whose body is not what its kind says is left out, the others go, and
+//! the frame is set aside whole for its sake: sent again, they are copies with the same ids. An
+//! empty retained message stays one, whatever the format: nothing else takes away what the upstream
+//! retains on that topic.
 //!
-//! Limits: the messages of one record, [`EVENTS_MAX`](tidegate_protocol::limits::EVENTS_MAX) at the most, are held in one buffer, which
-//! shrinks back to [`KEPT_BYTES`]. Of a foreign publisher's properties the content type and the
-//! payload format are passed on, as [`payload`] says.
+//! Limits: the messages of one record, [`EVENTS_MAX`](tidegate_protocol::limits::EVENTS_MAX) at the
+//! most, are held in one buffer, which shrinks back to [`KEPT_BYTES`]. Of a foreign publisher's
+//! properties the content type and the payload format are passed on, as [`payload`] says.
 
 use std::ops::Range;
 
@@ -104,15 +105,17 @@ impl Decoded {
         }
     }
 
-    /// The same for a replay: every event says that this one sends it again, and none is to be retained, for it is not the latest.
+    /// The same for a replay: every event says that this one sends it again, and none is to be
+    /// retained, for it is not the latest.
     #[must_use]
     pub fn marked(mut self, replay: &str) -> Self {
         self.style.replay = Some(replay.to_owned());
         self
     }
 
-    /// Makes the messages of the record at `offset`, in place of those of the last one. `check` says whether one can be sent.
-    /// Says how many they are, and why not all of the record is in them, if that is so.
+    /// Makes the messages of the record at `offset`, in place of those of the last one. `check`
+    /// says whether one can be sent. Says how many they are, and why not all of the record is in
+    /// them, if that is so.
     pub fn prepare(
         &mut self,
         offset: u64,

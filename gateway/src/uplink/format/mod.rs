@@ -1,5 +1,5 @@
-//! How events go out: as they came, or decoded, as JSON or as CloudEvents, with one message for each event. A
-//! format makes messages; it knows no engine, but for what that can carry.
+//! How events go out: as they came, or decoded, as JSON or as CloudEvents, with one message for
+//! each event. A format makes messages; it knows no engine, but for what that can carry.
 //!
 //! ```text
 //!  record ─┬─ raw.rs        one message, the payload as it came
@@ -7,7 +7,8 @@
 //!                 │                                       └─ cloudevents.rs  attributes beside it, or around it
 //!              catalog: what the bodies mean · fleet: when it was
 //! ```
-//! Every copy of an event has the same id, whatever the format. Limits are those of the upstream and of the catalog.
+//! Every copy of an event has the same id, whatever the format. Limits are those of the upstream
+//! and of the catalog.
 
 mod cloudevents;
 mod context;
@@ -51,7 +52,8 @@ impl Format {
         }
     }
 
-    /// The same for a replay: every event says that this one sends it again, and none is to be retained.
+    /// The same for a replay: every event says that this one sends it again, and none is to be
+    /// retained.
     #[must_use]
     pub fn marked(self, replay: &str) -> Self {
         match self {

@@ -8,6 +8,7 @@ pub enum FormatName {
     Raw,
     /// `json`: one JSON object for each event.
     Json,
-    /// `cloudevents`: binary mode where the upstream carries headers, structured mode where it does not.
+    /// `cloudevents`: binary mode where the upstream carries headers, structured mode where it does
+    /// not.
     CloudEvents,
 }

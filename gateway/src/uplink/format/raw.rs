@@ -9,8 +9,8 @@
 //!  tidegate-received  when the gateway took it in, RFC 3339, UTC, milliseconds
 //!  tidegate-replayed  which replay sends it again; replays only
 //! ```
-//! Every copy of an event has the same id. Where there are no headers there is no room for any of this: there a frame's own head
-//! names it.
+//! Every copy of an event has the same id. Where there are no headers there is no room for any of
+//! this: there a frame's own head names it.
 //!
 //! Limits: what the upstream allows. It decodes no payload beyond a frame's head, copies none, and
 //! allocates nothing per event once its two scratch buffers have grown.
@@ -65,7 +65,8 @@ impl Raw {
         }
     }
 
-    /// The same for a replay: every event says that this one sends it again, and none is to be retained, for it is not the latest.
+    /// The same for a replay: every event says that this one sends it again, and none is to be
+    /// retained, for it is not the latest.
     #[must_use]
     pub fn marked(mut self, replay: &str) -> Self {
         put_header(&mut self.mark, "", REPLAYED, |out| out.extend_from_slice(replay.as_bytes()));

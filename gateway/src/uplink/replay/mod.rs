@@ -5,13 +5,16 @@
 //!         └─ feed ─▶ ReplaySource ─▶ lane ─▶ upstream              client id with -replay-ID behind it
 //!              └ short looks, picked by time, device, kind
 //! ```
-//! Every event goes out with the id that it had, and where the engine carries headers, with `tidegate-replayed` and the replay's own id. MQTT 3.1.1 has no
-//! room for a mark. None is to be retained: the upstream may have a newer state by now. An event that the upstream cannot take becomes a dead letter, like any other. A connection that breaks is made
-//! again with the uplink's back-off.
+//! Every event goes out with the id that it had, and where the engine carries headers, with
+//! `tidegate-replayed` and the replay's own id. MQTT 3.1.1 has no room for a mark. None is to be
+//! retained: the upstream may have a newer state by now. An event that the upstream cannot take
+//! becomes a dead letter, like any other. A connection that breaks is made again with the uplink's
+//! back-off.
 //!
-//! Limits: [`REPLAYS_MAX`] at a time; the last [`REMEMBERED_MAX`] that ended can be asked for. Crash story: a replay lives in
-//! memory. When the gateway stops it ends, and what was not acknowledged by then was perhaps sent and perhaps not: starting it again
-//! sends copies with the same ids.
+//! Limits: [`REPLAYS_MAX`] at a time; the last [`REMEMBERED_MAX`] that ended can be asked for.
+//! Crash story: a replay lives in memory. When the gateway stops it ends, and what was not
+//! acknowledged by then was perhaps sent and perhaps not: starting it again sends copies with the
+//! same ids.
 //!
 //! It never moves a live cursor and never writes an event, dead letters apart.
 
@@ -150,7 +153,8 @@ impl Replays {
         self.inner.jobs.lock().all.iter().map(|job| job.progress()).collect()
     }
 
-    /// Ends a replay soon: what is in flight is waited for as in a shutdown. One that has ended stays as it is.
+    /// Ends a replay soon: what is in flight is waited for as in a shutdown. One that has ended
+    /// stays as it is.
     #[must_use]
     pub fn cancel(&self, id: &str) -> Option<Progress> {
         let job = self.job(id)?;

@@ -1,4 +1,5 @@
-//! Commands from the upstream: a scripted one that sends again and refuses, and mosquitto, which keeps a session.
+//! Commands from the upstream: a scripted one that sends again and refuses, and mosquitto, which
+//! keeps a session.
 
 use std::{process::Command as Process, sync::Arc, time::Duration};
 
@@ -93,7 +94,8 @@ impl Upstream {
         upstream
     }
 
-    /// A packet of the receiver that is no ping; none of them is long. Empty at the end of the connection.
+    /// A packet of the receiver that is no ping; none of them is long. Empty at the end of the
+    /// connection.
     async fn packet(&mut self) -> Vec<u8> {
         loop {
             let mut packet = vec![0; 2];

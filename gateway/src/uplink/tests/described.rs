@@ -1,4 +1,5 @@
-//! Events that are described: JSON and CloudEvents, one message for each, and what becomes of those that cannot be.
+//! Events that are described: JSON and CloudEvents, one message for each, and what becomes of those
+//! that cannot be.
 
 use serde_json::{Value, json};
 use tidegate_protocol::{
@@ -16,7 +17,8 @@ use super::{
 use crate::{catalog::Values, store::gap};
 
 const KINDS: [EventKind; 2] = [Loss::KIND, Climate::KIND];
-/// The user properties begin behind these: text payload, and `application/json` as the content type.
+/// The user properties begin behind these: text payload, and `application/json` as the content
+/// type.
 const JSON_PROPERTIES: &[u8] = b"\x01\x01\x03\x00\x10application/json";
 
 fn climate(temperature: i16) -> Vec<u8> {

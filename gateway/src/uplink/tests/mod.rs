@@ -1,7 +1,7 @@
 //! The uplink against brokers: a scripted one for what a real one seldom does, and mosquitto.
 //!
-//! The store here is a log in memory with the same contract as the real one: blocks that may begin before the
-//! position sought, a cursor that only `release` moves, and records set aside.
+//! The store here is a log in memory with the same contract as the real one: blocks that may begin
+//! before the position sought, a cursor that only `release` moves, and records set aside.
 
 mod broker;
 mod commands;

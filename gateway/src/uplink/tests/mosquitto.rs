@@ -1,4 +1,5 @@
-//! Against mosquitto, a broker that others wrote. It has to be installed (Debian: `mosquitto`, `mosquitto-clients`).
+//! Against mosquitto, a broker that others wrote. It has to be installed (Debian: `mosquitto`,
+//! `mosquitto-clients`).
 
 use std::{
     fs,

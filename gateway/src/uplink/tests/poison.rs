@@ -1,4 +1,5 @@
-//! One bad event never stops the ones behind it, and an upstream that fails over everything blames nobody.
+//! One bad event never stops the ones behind it, and an upstream that fails over everything blames
+//! nobody.
 
 use std::time::Duration;
 
@@ -313,8 +314,9 @@ fn accepted_with(receive_max: u16) -> Vec<u8> {
     vec![0x20, 6, 0, 0, 3, 0x21, high, low]
 }
 
-/// Bad events that are never acknowledged, each on a topic of its own: `bursts` times `bad` in a row, and a good one behind them, at
-/// the patience that an uplink has by default. Gives how long each burst held up the good one.
+/// Bad events that are never acknowledged, each on a topic of its own: `bursts` times `bad` in a
+/// row, and a good one behind them, at the patience that an uplink has by default. Gives how long
+/// each burst held up the good one.
 async fn held_up_by(receive_max: u16, bad: usize, bursts: usize) -> Vec<Duration> {
     let is_bad = |payload: &str| payload.starts_with("bad");
     let broker = Broker::start(&accepted_with(receive_max), except(is_bad, |_| Reply::Silence)).await;

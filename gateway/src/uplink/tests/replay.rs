@@ -1,5 +1,5 @@
-//! Replays over the store itself, against the scripted broker. Its one connection at a time is the replay's: no live
-//! uplink runs here, so that all that arrives was sent again.
+//! Replays over the store itself, against the scripted broker. Its one connection at a time is the
+//! replay's: no live uplink runs here, so that all that arrives was sent again.
 
 use std::{num::NonZeroU32, path::Path};
 
@@ -29,7 +29,8 @@ fn open(folder: &Path) -> Store {
     Store::open(settings, &["cloud".to_owned()]).unwrap()
 }
 
-/// A store of `count` records, a second apart: by turns of the devices a and b, each tenth a JSON of the client c.
+/// A store of `count` records, a second apart: by turns of the devices a and b, each tenth a JSON
+/// of the client c.
 async fn filled(folder: &Path, count: u64) -> Store {
     let store = open(folder);
     for n in 0..count {

@@ -1,4 +1,5 @@
-//! One connection's life: send what the window takes, read the acknowledgements, release what is settled.
+//! One connection's life: send what the window takes, read the acknowledgements, release what is
+//! settled.
 //!
 //! ```text
 //!  source.next ─▶ block ─▶ message ─▶ connection ─▶ upstream
@@ -6,15 +7,17 @@
 //!                   ▼                                 ▼
 //!                 window ─ contiguous prefix ─▶ source.release
 //! ```
-//! One task and no hand-over: it waits for the connection, a block, the next time limit or the shutdown, and then does
-//! what can be done without waiting. An event that cannot be sent, or that the upstream refuses for good, is set aside
-//! durably and counts as settled: what is behind it goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends
-//! the lane; nothing is mended here.
+//! One task and no hand-over: it waits for the connection, a block, the next time limit or the
+//! shutdown, and then does what can be done without waiting. An event that cannot be sent, or that
+//! the upstream refuses for good, is set aside durably and counts as settled: what is behind it
+//! goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends the lane; nothing
+//! is mended here.
 //!
-//! A crash, or an error, between the acknowledgement and the release sends the events after the released offset again.
+//! A crash, or an error, between the acknowledgement and the release sends the events after the
+//! released offset again.
 //!
-//! Limits: the window, the connection's buffers and the time limits of the settings; a drain of [`DRAIN`]. It does not
-//! connect, wait between attempts or judge how it ended.
+//! Limits: the window, the connection's buffers and the time limits of the settings; a drain of
+//! [`DRAIN`]. It does not connect, wait between attempts or judge how it ended.
 
 mod parts;
 mod probe;
@@ -245,8 +248,8 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         self.filling && self.connection.has_room() && !self.trial.is_refused()
     }
 
-    /// Puts the record into the connection, unless it is for local subscribers alone; what cannot be sent is set aside. False on
-    /// shutdown.
+    /// Puts the record into the connection, unless it is for local subscribers alone; what cannot
+    /// be sent is set aside. False on shutdown.
     #[inline]
     async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         if record.local {
@@ -276,8 +279,8 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         Ok(true)
     }
 
-    /// Waits for the next thing to do: the connection, the clock, the shutdown, and a block if one is wanted. Before that, what is to be set
-    /// aside is.
+    /// Waits for the next thing to do: the connection, the clock, the shutdown, and a block if one
+    /// is wanted. Before that, what is to be set aside is.
     async fn wait(&mut self, want_block: bool) -> Result<Event<S::Block>, Broken> {
         if self.keep_letters().await? {
             self.now = clock::monotonic();
@@ -328,7 +331,8 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
             let event = self.wait(false).await?;
             self.handle(event).await?;
         }
-        // If the goodbye does not get through, the upstream sees a closed connection, which is as good.
+        // If the goodbye does not get through, the upstream sees a closed connection, which is as
+        // good.
         let _ = tokio::time::timeout(GOODBYE, self.connection.close()).await;
         Ok(())
     }
@@ -342,7 +346,8 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         InFlight { head_sent_at: self.window.front_sent_at(), pending: self.connection.has_unwritten() }
     }
 
-    /// Sets the alarm if something is due before it goes. One that goes too early costs a wake-up, and is never moved back.
+    /// Sets the alarm if something is due before it goes. One that goes too early costs a wake-up,
+    /// and is never moved back.
     fn arm(&mut self) {
         let due = self.deadlines.next(self.in_flight()).into_iter();
         let due = due.chain(self.drain_until).chain(self.trial.until()).min();

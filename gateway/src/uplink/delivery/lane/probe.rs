@@ -1,12 +1,14 @@
-//! Sends an event alone, where it is suspected, and says how the upstream failed over the head in the end.
+//! Sends an event alone, where it is suspected, and says how the upstream failed over the head in
+//! the end.
 //!
 //! ```text
 //!  drained window ─▶ [control ─▶ ack] ─▶ head · ping ─▶ ack: it was no fault of the head's
 //!                                                  └─▶ closed, refused, ignored, silent: evidence
 //! ```
-//! A control is an event that the upstream has acknowledged before: a copy of it, with its id. If there is none, or it failed, it
-//! is one that lies before the head in the log, or one behind it: the first on another topic, of another device rather than
-//! of the same one. It judges nothing: see [`poison`](super::super::poison).
+//! A control is an event that the upstream has acknowledged before: a copy of it, with its id. If
+//! there is none, or it failed, it is one that lies before the head in the log, or one behind it:
+//! the first on another topic, of another device rather than of the same one. It judges nothing:
+//! see [`poison`](super::super::poison).
 
 use std::collections::BTreeSet;
 
@@ -68,7 +70,8 @@ struct RefusedNow {
     until: Instant,
 }
 
-/// The same controls, each second step twice as far as the one before: bad events often lie side by side.
+/// The same controls, each second step twice as far as the one before: bad events often lie side by
+/// side.
 fn spread(controls: Vec<Control>) -> Vec<Control> {
     let (mut near, mut far, mut step) = (Vec::new(), Vec::new(), 1);
     for (index, control) in controls.into_iter().enumerate() {
@@ -138,14 +141,16 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         let is_foreseen = causes.foresees(&Features::of(record), self.now)
             || (causes.knows(Fault::Ignored, self.now) && self.shared.carried.is_unanswered(offset));
         if plan.is_none() && !is_foreseen {
-            // Nothing is learnt on this connection: once what is known is out of date, the rest is sent as ever.
+            // Nothing is learnt on this connection: once what is known is out of date, the rest is
+            // sent as ever.
             self.is_careful = causes.is_recent(self.now) || self.shared.carried.is_unanswered(offset);
             return Ok(None);
         }
         self.put_alone(offset, record, plan).await.map(Some)
     }
 
-    /// Sends the record when nothing else is in flight, and waits until it is settled. False as [`Lane::put`].
+    /// Sends the record when nothing else is in flight, and waits until it is settled. False as
+    /// [`Lane::put`].
     async fn put_alone(
         &mut self,
         offset: u64,
@@ -153,7 +158,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         plan: Option<Plan>,
     ) -> Result<bool, Broken> {
         if !self.window.is_empty() {
-            // Nothing more is sent until then: what is in flight has no longer than if it were alone.
+            // Nothing more is sent until then: what is in flight has no longer than if it were
+            // alone.
             self.deadlines.set_alone(Some(0));
             self.ping();
             if !self.settle_all().await? {
@@ -198,11 +204,12 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         Ok(true)
     }
 
-    /// Sends the control before the record at `head`, and waits for its acknowledgement. False on shutdown; `None` if it cannot be
-    /// sent in this format, so that it shows nothing.
+    /// Sends the control before the record at `head`, and waits for its acknowledgement. False on
+    /// shutdown; `None` if it cannot be sent in this format, so that it shows nothing.
     async fn put_control(&mut self, head: u64, control: &Control) -> Result<Option<bool>, Broken> {
         let Some(record) = control.record() else { return Ok(None) };
-        // A copy of what was taken before does not set back what the upstream has retained since then.
+        // A copy of what was taken before does not set back what the upstream has retained since
+        // then.
         let record = Record { retain: record.retain && control.offset > head, ..record };
         // It releases nothing, whatever becomes of it.
         let token = self.window.push_part(head, 0, false, self.now).expect(ROOM);
@@ -224,7 +231,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         Ok(Some(true))
     }
 
-    /// Sends the first message of a control, and says whether it is all of it. `None` if it cannot be sent.
+    /// Sends the first message of a control, and says whether it is all of it. `None` if it cannot
+    /// be sent.
     fn send_control(&mut self, token: u64, offset: u64, record: &Record<'_>) -> Option<bool> {
         let connection = &mut self.connection;
         match &mut *self.shared.format {
@@ -256,8 +264,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         Ok(true)
     }
 
-    /// Events that may show whether the upstream takes any: some of those before the head, the newest first, and some of those
-    /// behind it.
+    /// Events that may show whether the upstream takes any: some of those before the head, the
+    /// newest first, and some of those behind it.
     async fn find_controls(&mut self) -> Result<Vec<Control>, Broken> {
         let head = self.shared.source.released();
         let mut found = self.shared.source.controls(head).await;
@@ -280,8 +288,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         Ok(turns)
     }
 
-    /// Events behind the head, at most [`FOUND_BEHIND_MAX`]: the first of each other device, which keeps its order, then the first on
-    /// each topic, then any. What the upstream takes of the latter is out of order if the head is sound after all.
+    /// Events behind the head, at most [`FOUND_BEHIND_MAX`]: the first of each other device, which
+    /// keeps its order, then the first on each topic, then any. What the upstream takes of the
+    /// latter is out of order if the head is sound after all.
     async fn find_behind(&mut self, head: u64) -> Result<Vec<Control>, Broken> {
         let (mut devices, mut topics, mut at, mut looked_at) = (BTreeSet::new(), BTreeSet::new(), head, 0);
         let (mut firsts, mut others, mut rest) = (Vec::new(), Vec::new(), Vec::new());
@@ -317,8 +326,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         Ok(found)
     }
 
-    /// An event was refused for now: nothing more is sent, and what is in flight is waited for, for what it says about the
-    /// event.
+    /// An event was refused for now: nothing more is sent, and what is in flight is waited for, for
+    /// what it says about the event.
     pub(super) fn note_refusal(&mut self, token: u64, reason: Refusal) {
         let Some(offset) = self.window.waiting_offset(token) else { return };
         self.trial.refusals += 1;
@@ -339,7 +348,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         }
     }
 
-    /// What the end of this connection says about the head, and what of it is carried to the next one.
+    /// What the end of this connection says about the head, and what of it is carried to the next
+    /// one.
     pub(super) fn testify(&mut self, broken: &Broken) {
         self.trace.slowest_ack = self.deadlines.slowest_ack();
         self.trace.was_alone = self.trial.is_alone;
@@ -374,7 +384,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             _ if self.deadlines.written_at() < sent_at || !self.trace.sent => None,
             Broken::Lost(lost) => lost.blames_message().then_some(Fault::Closed),
             Broken::NotNow(reason) => {
-                // The head may lie behind the released offset: a replay sends some of the records only.
+                // The head may lie behind the released offset: a replay sends some of the records
+                // only.
                 let is_head = |refused: &RefusedNow| Some(refused.offset) == self.window.front_offset();
                 self.trial.refused.filter(is_head).map(|_| Fault::Refused(*reason))
             }

@@ -1,13 +1,15 @@
-//! What becomes of the upstream's answers: acknowledged, refused for good, or not now; and what is released for it.
+//! What becomes of the upstream's answers: acknowledged, refused for good, or not now; and what is
+//! released for it.
 //!
 //! ```text
 //!  answer ─┬─ accepted ───────────────▶ window ─ prefix ─▶ source.release
 //!          ├─ rejected ─▶ dead letter ─▶┘
 //!          └─ retry ─▶ nothing more is sent; when the rest is answered the lane ends, and sends again later
 //! ```
-//! Answers are read in bulk and released once. It waits for nothing but the store, when records are set aside: all that are known to be by
-//! the time it would wait for something else become dead letters in one transaction, and settle then. At most
-//! [`LETTERS_BYTES_MAX`] and one record more wait for that, and no more records than the window has room for.
+//! Answers are read in bulk and released once. It waits for nothing but the store, when records are
+//! set aside: all that are known to be by the time it would wait for something else become dead
+//! letters in one transaction, and settle then. At most [`LETTERS_BYTES_MAX`] and one record more
+//! wait for that, and no more records than the window has room for.
 
 use std::sync::Arc;
 
@@ -117,7 +119,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         self.set_aside(Some(token), offset, &record, why, TRIES_REFUSED).await
     }
 
-    /// Has a dead letter made of the record before anything else is waited for; the message of `token` settles with it.
+    /// Has a dead letter made of the record before anything else is waited for; the message of
+    /// `token` settles with it.
     pub(super) async fn set_aside(
         &mut self,
         token: Option<u64>,
@@ -183,12 +186,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
     }
 }
 
-/// Makes dead letters, durably, and counts those that were not counted before: what is sent again after a connection broke may be
-/// refused again.
-pub(in crate::uplink::delivery) async fn set_aside<S: Source>(
-    shared: &mut Shared<'_, S>,
-    letters: Vec<NewLetter>,
-) -> Result<(), Broken> {
+/// Makes dead letters, durably, and counts those that were not counted before: what is sent again
+/// after a connection broke may be refused again.
+pub async fn set_aside<S: Source>(shared: &mut Shared<'_, S>, letters: Vec<NewLetter>) -> Result<(), Broken> {
     if letters.is_empty() {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! Whether an event is what the upstream cannot stand: a pure judge over how connections ended.
 //!
-//! An upstream that cannot stand a message closes the connection, falls silent, never acknowledges it or refuses it again
-//! and again, and one event would hold up all that are behind it. So:
+//! An upstream that cannot stand a message closes the connection, falls silent, never acknowledges
+//! it or refuses it again and again, and one event would hold up all that are behind it. So:
 //!
 //! ```text
 //!  stream ── failed over the head ──▶ alone: the head and a ping ── failed ──▶ probe: a control, then the head alone
@@ -9,14 +9,18 @@
 //!    │◀──────── the head moved ──────────┴───────────────────────────────────────┘              │ taken, failed
 //!    │◀──────── set aside with its reason, its cause is remembered ◀────────────────────────────┘
 //! ```
-//! - *Failed* is said of a connection only where the upstream was sent the head and the head did not move. Refused connections,
-//!   and ends for reasons of the upstream's own, say nothing about the event: they neither count nor clear.
-//! - Nobody is blamed without a *control*: another event that the upstream acknowledged on the very connection on which it then
-//!   failed over the head, sent alone. An upstream that fails over everything blames nobody, and the uplink waits.
-//! - What was set aside is a proven cause ([`causes`]). While a fault that is found out by waiting is known, the next
-//!   event that meets with the same one is probed at once; what is like a proven cause is sent alone in the first place.
+//! - *Failed* is said of a connection only where the upstream was sent the head and the head did
+//!   not move. Refused connections, and ends for reasons of the upstream's own, say nothing about
+//!   the event: they neither count nor clear.
+//! - Nobody is blamed without a *control*: another event that the upstream acknowledged on the very
+//!   connection on which it then failed over the head, sent alone. An upstream that fails over
+//!   everything blames nobody, and the uplink waits.
+//! - What was set aside is a proven cause ([`causes`]). While a fault that is found out by waiting
+//!   is known, the next event that meets with the same one is probed at once; what is like a proven
+//!   cause is sent alone in the first place.
 //!
-//! It keeps nothing on disk: after a restart it counts again. It reads no clock: `now` is an argument.
+//! It keeps nothing on disk: after a restart it counts again. It reads no clock: `now` is an
+//! argument.
 
 pub mod causes;
 
@@ -25,8 +29,9 @@ use std::{fmt, time::Instant};
 use self::causes::{Causes, Features};
 use crate::uplink::engine::Refusal;
 
-/// Connections that failed over the same head, before a control is sent: the stream, and the head alone. An upstream that says so
-/// at once is asked once more after a pause: it may have closed for a rate that was too high, and then takes one event again.
+/// Connections that failed over the same head, before a control is sent: the stream, and the head
+/// alone. An upstream that says so at once is asked once more after a pause: it may have closed for
+/// a rate that was too high, and then takes one event again.
 const UNCONTROLLED_MAX: u32 = 2;
 const UNCONTROLLED_AT_ONCE_MAX: u32 = 3;
 
@@ -84,7 +89,8 @@ pub enum Ending {
     Failed {
         /// In what way.
         fault: Fault,
-        /// It had been sent alone, after the upstream had acknowledged another event on this connection.
+        /// It had been sent alone, after the upstream had acknowledged another event on this
+        /// connection.
         controlled: bool,
     },
     /// The upstream did not even acknowledge the control.
@@ -168,7 +174,8 @@ impl Suspect {
         self.causes.prove(features, fault, now);
     }
 
-    /// How often the time of an event that is sent alone, or of its control, is doubled: nothing shows that the upstream is not slow.
+    /// How often the time of an event that is sent alone, or of its control, is doubled: nothing
+    /// shows that the upstream is not slow.
     #[must_use]
     pub fn doublings(&self) -> u32 {
         (self.failed.saturating_sub(UNCONTROLLED_AT_ONCE_MAX) + self.controls_failed) / DOUBLED_AFTER

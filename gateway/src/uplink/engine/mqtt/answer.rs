@@ -3,8 +3,8 @@
 //! ```text
 //!  PUBACK · PINGRESP · DISCONNECT; anything else is passed over
 //! ```
-//! Nearly all of it is PUBACK, which allocates nothing. Limits: a packet to [`IN_BYTES_MAX`]. It holds no state and reads no
-//! socket.
+//! Nearly all of it is PUBACK, which allocates nothing. Limits: a packet to [`IN_BYTES_MAX`]. It
+//! holds no state and reads no socket.
 
 use super::reason::Reason;
 
@@ -59,7 +59,8 @@ pub enum Inbound {
     Other,
 }
 
-/// Reads the packet at the start of `bytes`, and gives its length; `None` while it is not all there.
+/// Reads the packet at the start of `bytes`, and gives its length; `None` while it is not all
+/// there.
 ///
 /// # Errors
 /// [`WireError`]: nothing after this point can be read.
@@ -95,8 +96,8 @@ pub fn packet(bytes: &[u8]) -> Result<Option<Framed<'_>>, WireError> {
     Ok(bytes.get(head..size).map(|body| (kind, body, size)))
 }
 
-/// First byte, length of the fixed header and length of all of the packet at the start of `bytes`, which need not be all
-/// there.
+/// First byte, length of the fixed header and length of all of the packet at the start of `bytes`,
+/// which need not be all there.
 ///
 /// # Errors
 /// [`WireError::Malformed`]: it has a length that cannot be.

@@ -1,10 +1,12 @@
-//! The handshake, and the messages that come from a broker, by rumqttc's codec. The only file that names it.
+//! The handshake, and the messages that come from a broker, by rumqttc's codec. The only file that
+//! names it.
 //!
 //! ```text
 //!  events    out: CONNECT                                in: CONNACK
 //!  commands  out: CONNECT with a session that is kept    in: CONNACK · PUBLISH
 //! ```
-//! Limits: a packet in to [`IN_BYTES_MAX`], a PUBLISH to what its caller allows. It holds no state and reads no socket.
+//! Limits: a packet in to [`IN_BYTES_MAX`], a PUBLISH to what its caller allows. It holds no state
+//! and reads no socket.
 
 use bytes::{Bytes, BytesMut};
 use rumqttc::{
@@ -113,7 +115,8 @@ pub fn connect_with(settings: &Settings, kept: Option<PersistentSession>) -> Res
     Ok(out)
 }
 
-/// Reads the CONNACK at the start of `bytes`, and gives its length; `None` while it is not all there.
+/// Reads the CONNACK at the start of `bytes`, and gives its length; `None` while it is not all
+/// there.
 ///
 /// # Errors
 /// [`WireError`]: there will be no connection.

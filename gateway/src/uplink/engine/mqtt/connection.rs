@@ -1,10 +1,11 @@
 //! A connection to a broker as delivery sees it: publishes with QoS 1, and what their PUBACKs say.
 //!
-//! A token is known by a packet id: ids count up from 1 to 65,535 and begin again. As no more than that are in
-//! flight, an id means the newest message that was sent under it. What a broker acknowledges
-//! beyond that is passed on as a stray.
+//! A token is known by a packet id: ids count up from 1 to 65,535 and begin again. As no more than
+//! that are in flight, an id means the newest message that was sent under it. What a broker
+//! acknowledges beyond that is passed on as a stray.
 //!
-//! Limits: 65,535 messages in flight, packet sizes as in `send.rs` and `answer.rs`, buffers as in [`transport`](crate::uplink::engine::transport).
+//! Limits: 65,535 messages in flight, packet sizes as in `send.rs` and `answer.rs`, buffers as in
+//! [`transport`](crate::uplink::engine::transport).
 
 use std::{
     num::NonZeroU16,
@@ -152,7 +153,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<
 
     async fn close(&mut self) {
         self.transport.outbox().extend_from_slice(&DISCONNECT);
-        // If the goodbye does not get through, the upstream sees a closed connection, which is as good.
+        // If the goodbye does not get through, the upstream sees a closed connection, which is as
+        // good.
         let _ = self.transport.finish().await;
     }
 }

@@ -6,11 +6,11 @@
 //!                                                 └ answer.rs     PUBACK, PINGRESP, DISCONNECT ─ reason.rs
 //! ```
 
-pub(in crate::uplink) mod answer;
-pub(in crate::uplink) mod connect;
+pub mod answer;
+pub mod connect;
 mod connection;
-pub(in crate::uplink) mod reason;
-pub(in crate::uplink) mod send;
+pub mod reason;
+pub mod send;
 mod settings;
 
 pub use self::settings::{

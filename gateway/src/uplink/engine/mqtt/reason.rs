@@ -1,7 +1,7 @@
 //! MQTT 5 reason codes: their names, and what each means for an event. Pure. (MQTT 5.0 section 2.4)
 //!
-//! A PUBACK with a failure reason is no acknowledgement: either the event can never be taken (it is set aside),
-//! or the upstream cannot take it now (it is sent again later).
+//! A PUBACK with a failure reason is no acknowledgement: either the event can never be taken (it is
+//! set aside), or the upstream cannot take it now (it is sent again later).
 
 use std::fmt;
 
@@ -17,17 +17,19 @@ impl Reason {
     #[inline]
     pub fn judge(self) -> Verdict {
         match self.0 {
-            // Codes below 0x80 are success; 0x10 says that nobody has subscribed, which is not the event's concern.
+            // Codes below 0x80 are success; 0x10 says that nobody has subscribed, which is not the
+            // event's concern.
             0x00..0x80 => Verdict::Accepted,
             0x87 | 0x90 | 0x95 | 0x99 => Verdict::Rejected(self.into()),
             _ => Verdict::Retry(self.into()),
         }
     }
 
-    /// Whether a DISCONNECT for this reason may be the fault of what was sent last. (MQTT 5.0 section 3.14.2.1)
+    /// Whether a DISCONNECT for this reason may be the fault of what was sent last. (MQTT 5.0
+    /// section 3.14.2.1)
     ///
-    /// Not those that speak of the upstream's or the connection's state: they would come whatever was sent. A quota and a rate may
-    /// be those of a single topic.
+    /// Not those that speak of the upstream's or the connection's state: they would come whatever
+    /// was sent. A quota and a rate may be those of a single topic.
     #[must_use]
     pub fn blames_publish(self) -> bool {
         matches!(self.0, 0x80..=0x83 | 0x87 | 0x90 | 0x94..=0x97 | 0x99..=0x9B)

@@ -55,8 +55,8 @@ impl Publish<'_> {
         1 + length_bytes(rest) + rest
     }
 
-    /// Appends the packet to `out`. The caller has checked that [`Publish::size`] is within [`OUT_BYTES_MAX`].
-    /// (MQTT 3.1.1 and 5.0 section 3.3)
+    /// Appends the packet to `out`. The caller has checked that [`Publish::size`] is within
+    /// [`OUT_BYTES_MAX`]. (MQTT 3.1.1 and 5.0 section 3.3)
     #[inline]
     pub fn write(&self, out: &mut Vec<u8>) {
         out.reserve(self.size() as usize);
