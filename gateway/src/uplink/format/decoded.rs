@@ -10,21 +10,17 @@
 //! retains on that topic.
 //!
 //! Limits: the messages of one record, [`EVENTS_MAX`](tidegate_protocol::limits::EVENTS_MAX) at the
-//! most, are held in one buffer, which shrinks back to [`KEPT_BYTES`]. Of a foreign publisher's
-//! properties the content type and the payload format are passed on, as [`payload`] says.
-
-use std::ops::Range;
+//! most, are held in one buffer (`prepared.rs`). Of a foreign publisher's properties the content
+//! type and the payload format are passed on, as `payload.rs` says.
 
 use tidegate_protocol::{Birth, FrameReader, Leaf, Status, Topic};
 
 use super::{
-    cloudevents,
     context::EventContext,
     facts::{Data, Facts, Identity},
-    json,
     messages::{write_birth, write_status},
-    name::FormatName,
-    payload::{self, shape, stated},
+    payload::{shape, stated},
+    prepared::{Prepared, Style},
 };
 use crate::{
     catalog::Values,
@@ -32,7 +28,7 @@ use crate::{
     store::{Kind, Prefixes, Record, StoreIds, gap, is_command_id},
     uplink::{
         engine::Capabilities,
-        message::{Headers, Message, Unsendable, put_header},
+        message::{Message, Unsendable},
         settings::Settings,
         template::{Names, Template},
         timestamp::rfc3339,
@@ -41,10 +37,8 @@ use crate::{
 
 /// What the reason of a dead letter begins with whose frame no birth explains.
 pub const UNKNOWN_SCHEMA: &str = "no birth of its device says what its events are";
-/// Bytes of messages that are kept allocated from record to record.
-const KEPT_BYTES: usize = 64 * 1024;
 
-/// Writes events in a format that describes them, for one uplink.
+/// Writes events in a format that decodes them, for one uplink.
 #[derive(Debug)]
 pub struct Decoded {
     style: Style,
@@ -56,37 +50,6 @@ pub struct Decoded {
     prepared: Prepared,
     data: Vec<u8>,
     topic: String,
-}
-
-/// What the messages look like.
-#[derive(Debug)]
-struct Style {
-    format: FormatName,
-    gateway: String,
-    replay: Option<String>,
-}
-
-/// The messages of one record.
-#[derive(Debug, Default)]
-struct Prepared {
-    topics: String,
-    bytes: Vec<u8>,
-    /// The media type of the payload, where one is a message's own.
-    content_types: String,
-    messages: Vec<Parts>,
-    problem: Option<String>,
-}
-
-/// Where the parts of a message lie.
-#[derive(Debug)]
-struct Parts {
-    topic: Range<usize>,
-    id: Range<usize>,
-    headers: Range<usize>,
-    payload: Range<usize>,
-    content_type: Option<Range<usize>>,
-    is_text: bool,
-    retain: bool,
 }
 
 impl Decoded {
@@ -129,13 +92,13 @@ impl Decoded {
             Kind::Frame => self.prepare_frame(offset, record, can, check),
             Kind::Json | Kind::Text | Kind::Opaque => self.prepare_whole(offset, record, retain, can, check),
         }
-        (self.prepared.messages.len(), self.prepared.problem.take())
+        self.prepared.finish()
     }
 
     /// Message `index` of those that were prepared of `record`.
     #[must_use]
     pub fn message<'m>(&'m self, index: usize, record: &Record<'m>) -> Message<'m> {
-        self.prepared.message(&self.prepared.messages[index], record.device())
+        self.prepared.get(index, record.device())
     }
 
     fn prepare_frame(
@@ -280,117 +243,4 @@ fn render<'a>(
 /// The id of a command that a device's correlation data is.
 fn command_id(correlation: &[u8]) -> Option<&str> {
     std::str::from_utf8(correlation).ok().filter(|id| is_command_id(id))
-}
-
-impl Prepared {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.bytes.shrink_to(KEPT_BYTES);
-        self.topics.clear();
-        self.topics.shrink_to(KEPT_BYTES);
-        self.content_types.clear();
-        self.messages.clear();
-        self.problem = None;
-    }
-
-    /// Nothing of the record can be sent.
-    fn give_up(&mut self, why: String) {
-        self.messages.clear();
-        self.problem = Some(why);
-    }
-
-    /// Something of the record cannot be sent: the first of it is told.
-    fn leave_out(&mut self, why: String) {
-        self.problem.get_or_insert(why);
-    }
-
-    fn add(
-        &mut self,
-        style: &Style,
-        topic: &str,
-        facts: &Facts<'_>,
-        retain: bool,
-        can: &Capabilities,
-        check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
-    ) -> Result<(), Unsendable> {
-        let (start, topic_start) = (self.bytes.len(), self.topics.len());
-        self.topics.push_str(topic);
-        let id = style.put_headers(&mut self.bytes, facts, can);
-        let headers_end = self.bytes.len();
-        style.put_payload(&mut self.bytes, facts, can);
-        let (is_text, content_type) = style.content(facts, can);
-        let content_type = content_type.map(|name| {
-            let start = self.content_types.len();
-            self.content_types.push_str(name);
-            start..self.content_types.len()
-        });
-        let parts = Parts {
-            topic: topic_start..self.topics.len(),
-            id,
-            headers: start..headers_end,
-            payload: headers_end..self.bytes.len(),
-            content_type,
-            is_text,
-            retain,
-        };
-        check(&self.message(&parts, facts.device)).inspect_err(|_| {
-            self.bytes.truncate(start);
-            self.topics.truncate(topic_start);
-        })?;
-        self.messages.push(parts);
-        Ok(())
-    }
-
-    fn message<'m>(&'m self, parts: &Parts, device: &'m str) -> Message<'m> {
-        Message {
-            topic: &self.topics[parts.topic.clone()],
-            key: device,
-            id: &self.bytes[parts.id.clone()],
-            headers: Headers::new(&self.bytes[parts.headers.clone()]),
-            mqtt_properties: &[],
-            content_type: parts.content_type.clone().map(|range| &self.content_types[range]),
-            is_text: parts.is_text,
-            payload: &self.bytes[parts.payload.clone()],
-            retain: parts.retain,
-        }
-    }
-}
-
-impl Style {
-    /// Appends the headers, and gives where the id lies.
-    fn put_headers(&self, out: &mut Vec<u8>, facts: &Facts<'_>, can: &Capabilities) -> Range<usize> {
-        match (can.has_headers, self.format) {
-            (false, _) => out.len()..out.len(),
-            (true, FormatName::CloudEvents) => {
-                cloudevents::put_headers(out, facts, &self.gateway, can.attribute_prefix)
-            }
-            (true, _) => put_header(out, "", "tidegate-id", |out| facts.put_id(out)),
-        }
-    }
-
-    /// Whether the payload is said to be text, and its media type.
-    fn content<'a>(&self, facts: &Facts<'a>, can: &Capabilities) -> (bool, Option<&'a str>) {
-        match (can.has_headers, self.format) {
-            (false, _) => (false, None),
-            (true, FormatName::CloudEvents) => cloudevents::content(facts),
-            (true, _) if facts.data == Data::Deletion => (false, None),
-            (true, _) => (true, Some(payload::JSON)),
-        }
-    }
-
-    fn put_payload(&self, out: &mut Vec<u8>, facts: &Facts<'_>, can: &Capabilities) {
-        match (self.format, can.has_headers, facts.data) {
-            (_, _, Data::Deletion) => {}
-            (FormatName::CloudEvents, true, Data::Json(bytes) | Data::Bytes(bytes)) => {
-                out.extend_from_slice(bytes);
-            }
-            (FormatName::CloudEvents, true, Data::Text(text)) => {
-                out.extend_from_slice(text.as_bytes());
-            }
-            (FormatName::CloudEvents, false, _) => {
-                cloudevents::write_structured(out, facts, &self.gateway);
-            }
-            (FormatName::Json | FormatName::Raw, ..) => json::write(out, facts),
-        }
-    }
 }

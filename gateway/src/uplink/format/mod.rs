@@ -19,6 +19,7 @@ mod json;
 mod messages;
 pub mod name;
 mod payload;
+mod prepared;
 mod raw;
 
 use super::settings::Settings;

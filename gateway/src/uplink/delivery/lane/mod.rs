@@ -19,6 +19,7 @@
 //! Limits: the window, the connection's buffers and the time limits of the settings; a drain of
 //! [`DRAIN`]. It does not connect, wait between attempts or judge how it ended.
 
+mod controls;
 mod parts;
 mod probe;
 mod settle;
