@@ -20,22 +20,6 @@ const LOOKED_AT_MAX: usize = 1000;
 /// Controls that are found behind the head at the most.
 const FOUND_BEHIND_MAX: usize = 64;
 
-/// The same controls, each second step twice as far as the one before: bad events often lie side by
-/// side.
-fn spread(controls: Vec<Control>) -> Vec<Control> {
-    let (mut near, mut far, mut step) = (Vec::new(), Vec::new(), 1);
-    for (index, control) in controls.into_iter().enumerate() {
-        if index + 1 == step {
-            step *= 2;
-            near.push(control);
-        } else {
-            far.push(control);
-        }
-    }
-    near.extend(far);
-    near
-}
-
 impl<S: Source, C: Connection> Lane<'_, S, C> {
     /// Events that may show whether the upstream takes any: some of those before the head, the
     /// newest first, and some of those behind it.
@@ -98,4 +82,20 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         found.truncate(FOUND_BEHIND_MAX);
         Ok(found)
     }
+}
+
+/// The same controls, each second step twice as far as the one before: bad events often lie side by
+/// side.
+fn spread(controls: Vec<Control>) -> Vec<Control> {
+    let (mut near, mut far, mut step) = (Vec::new(), Vec::new(), 1);
+    for (index, control) in controls.into_iter().enumerate() {
+        if index + 1 == step {
+            step *= 2;
+            near.push(control);
+        } else {
+            far.push(control);
+        }
+    }
+    near.extend(far);
+    near
 }

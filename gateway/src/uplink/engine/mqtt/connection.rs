@@ -1,8 +1,7 @@
 //! A connection to a broker as delivery sees it: publishes with QoS 1, and what their PUBACKs say.
 //!
-//! A token is known by a packet id: ids count up from 1 to 65,535 and begin again. As no more than
-//! that are in flight, an id means the newest message that was sent under it. What a broker
-//! acknowledges beyond that is passed on as a stray.
+//! A token is known by a packet id (`packet_ids.rs`). What a broker acknowledges beyond that is
+//! passed on as a stray.
 //!
 //! Limits: 65,535 messages in flight, packet sizes as in `send.rs` and `answer.rs`, buffers as in
 //! [`transport`](crate::uplink::engine::transport).
@@ -21,6 +20,7 @@ use tokio::{
 use super::{
     answer::{self, IN_BYTES_MAX, Inbound, WireError},
     connect::{Limits, connack, connect},
+    packet_ids::PacketIds,
     send::{DISCONNECT, PINGREQ, Properties, Publish},
     settings::{Settings, SettingsError, Version},
 };
@@ -29,17 +29,13 @@ use crate::uplink::{
     message::{Message, Unsendable},
 };
 
-/// Packet ids that MQTT has. \[MQTT-2.3.1-1\]
-const IDS: u64 = u16::MAX as u64;
-
 /// A connection after its handshake.
 #[derive(Debug)]
 pub struct BrokerConnection<Io> {
     transport: Transport<Io>,
     version: Version,
     packet_bytes_max: u32,
-    /// The token behind the last that was sent.
-    next: u64,
+    ids: PacketIds,
 }
 
 impl Engine for Settings {
@@ -78,7 +74,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> BrokerConnection<Io> {
                 transport.take(size);
                 let packet_bytes_max =
                     limits.packet_bytes_max.min(settings.packet_bytes_max.unwrap_or(u32::MAX));
-                let connection = Self { transport, version: settings.version, packet_bytes_max, next: 0 };
+                let connection =
+                    Self { transport, version: settings.version, packet_bytes_max, ids: PacketIds::new() };
                 return Ok((connection, capabilities(&limits, settings)));
             }
         }
@@ -104,13 +101,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> BrokerConnection<Io> {
 
 impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<Io> {
     fn check(&self, message: &Message<'_>) -> Result<(), Unsendable> {
-        self.publish(message, packet_id(0)).map(drop)
+        self.publish(message, 1).map(drop)
     }
 
     #[inline]
     fn send(&mut self, token: u64, message: &Message<'_>) -> Result<(), Unsendable> {
-        self.publish(message, packet_id(token))?.write(self.transport.outbox());
-        self.next = token + 1;
+        let id = self.ids.id(token);
+        self.publish(message, id)?.write(self.transport.outbox());
+        self.ids.sent(token, id);
         Ok(())
     }
 
@@ -132,7 +130,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<
         while let Some((inbound, bytes)) = answer::inbound(self.transport.inbox())? {
             self.transport.take(bytes);
             return Ok(Some(match inbound {
-                Inbound::Ack { id, reason } => match token(id, self.next) {
+                Inbound::Ack { id, reason } => match self.ids.token(id) {
                     Some(token) => Answer::Settled(TokenRange::one(token), reason.judge()),
                     None => Answer::Stray(id.into()),
                 },
@@ -176,24 +174,10 @@ fn capabilities(limits: &Limits, settings: &Settings) -> Capabilities {
     }
 }
 
-/// The packet id of the message with this token. Never 0.
-#[inline]
-fn packet_id(token: u64) -> u16 {
-    (token % IDS) as u16 + 1
-}
-
-/// The newest token before `next` that has this packet id.
-#[inline]
-fn token(id: u16, next: u64) -> Option<u64> {
-    let (last, rest) = (next.checked_sub(1)?, u64::from(id).checked_sub(1)?);
-    last.checked_sub((last % IDS + IDS - rest) % IDS)
-}
-
 #[cfg(test)]
 mod tests {
     use std::{collections::VecDeque, future::poll_fn, io, pin::Pin};
 
-    use proptest::prelude::*;
     use tokio::io::ReadBuf;
 
     use super::*;
@@ -245,31 +229,5 @@ mod tests {
         assert_eq!(connection.answer().unwrap(), Some(accepted));
         assert_eq!(connection.answer().unwrap(), None);
         assert!(matches!(poll_fn(|cx| connection.poll(cx)).await, Err(Lost::Closed)));
-    }
-
-    #[test]
-    fn a_packet_id_means_the_newest_message_that_was_sent_under_it() {
-        for (id, next, expected) in [
-            (1, 0, None),
-            (0, 9, None),
-            (1, 1, Some(0)),
-            (2, 1, None),
-            (u16::MAX, IDS, Some(IDS - 1)),
-            (1, IDS, Some(0)),
-            (1, IDS + 1, Some(IDS)),
-            (2, IDS + 1, Some(1)),
-        ] {
-            assert_eq!(token(id, next), expected, "{id} before {next}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn of_what_is_in_flight_every_token_is_known_by_its_packet_id(next in 1_u64..1 << 40, back in 0..IDS) {
-            if let Some(sent) = (next - 1).checked_sub(back) {
-                prop_assert_ne!(packet_id(sent), 0);
-                prop_assert_eq!(token(packet_id(sent), next), Some(sent));
-            }
-        }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  settings.rs ─▶ connect.rs CONNECT, CONNACK ─▶ connection.rs
+//!                                                 ├ packet_ids.rs packet ids and tokens
 //!                                                 ├ send.rs       PUBLISH, PINGREQ
 //!                                                 └ answer.rs     PUBACK, PINGRESP, DISCONNECT ─ reason.rs
 //! ```
@@ -9,6 +10,7 @@
 pub mod answer;
 pub mod connect;
 mod connection;
+mod packet_ids;
 pub mod reason;
 pub mod send;
 mod settings;
