@@ -95,7 +95,7 @@ fn a_password_comes_from_its_file_or_from_its_variable() {
         |name: &str| (name == "TIDEGATE_PASSWORD_THE_CLOUD").then(|| "from the environment".to_owned());
     let password =
         |text: &str| parse(text, &file, &variable).unwrap().uplinks[0].clone().broker().password.clone();
-    let expected = |text: &str| Some(mqtt::Password::new(text.to_owned()));
+    let expected = |text: &str| Some(mqtt::Password::new(text));
     assert!(password(&uplink) == expected("from the environment"));
     assert!(password(&format!("{uplink}password_file = \"p\"\n")) == expected("from a file"));
 

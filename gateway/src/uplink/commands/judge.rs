@@ -13,12 +13,13 @@
 //! meant.
 
 use super::{super::engine::mqtt::connect::Incoming, topic::CommandTopic};
-use crate::store::{EXPIRY_MAX_MS, Full, NewCommand, NewId, PutError};
+use crate::{
+    mqtt::reason::QUOTA_EXCEEDED,
+    store::{EXPIRY_MAX_MS, Full, NewCommand, NewId, PutError},
+};
 
 const IMPLEMENTATION_SPECIFIC: u8 = 0x83;
 const TOPIC_NAME_INVALID: u8 = 0x90;
-/// The reason of what is too much.
-pub const QUOTA_EXCEEDED: u8 = 0x97;
 const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
 
 /// A message that is acknowledged although it is no command, for it will never be one.

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::topic::{CommandTopic, CommandTopicError};
 use self::{
-    judge::{Judged, NeverTaken, QUOTA_EXCEEDED, refusal},
+    judge::{Judged, NeverTaken, refusal},
     packets::{Came, Inbox, PACKET_BYTES_MAX, puback, subscribe},
 };
 use super::{
@@ -45,7 +45,6 @@ use super::{
         self,
         answer::WireError,
         connect::{Incoming, Limits, PersistentSession, connack, connect_with},
-        reason::Reason,
         send::{DISCONNECT, PINGREQ},
     },
     health::{Failures, Health},
@@ -53,6 +52,7 @@ use super::{
 };
 use crate::{
     clock,
+    mqtt::reason::{QUOTA_EXCEEDED, Reason},
     store::{Outbox, Put, PutError, RESENT_AMONG_MAX, StoreError, count_refused_command},
 };
 

@@ -10,12 +10,10 @@
 use bytes::{Buf as _, BytesMut};
 
 use super::super::engine::mqtt::{
-    Version,
     answer::{WireError, framed},
     connect::{Incoming, message},
-    reason::Reason,
-    send::put_length,
 };
+use crate::mqtt::{Version, reason::Reason, varint};
 
 /// Longest packet that is read whole: the longest command with its topic and properties.
 pub const PACKET_BYTES_MAX: usize = 160 * 1024;
@@ -142,7 +140,7 @@ pub fn subscribe(filter: &str, version: Version) -> Vec<u8> {
     rest.extend_from_slice(filter.as_bytes());
     rest.push(options);
     let mut packet = vec![0x82];
-    put_length(&mut packet, rest.len() as u64);
+    varint::put(rest.len(), &mut packet);
     packet.extend_from_slice(&rest);
     packet
 }

@@ -225,7 +225,7 @@ async fn a_refused_connection_is_told_without_the_password() {
     let broker = Broker::start(&[0x20, 2, 0, 4], |_, _| Reply::Ack).await;
     let mut settings = settings(broker.port);
     settings.broker().user = Some("barn".to_owned());
-    settings.broker().password = Some(Password::new("hunter2".to_owned()));
+    settings.broker().password = Some(Password::new("hunter2"));
     let uplink = Running::start(settings, Log::numbered(1));
     eventually(|| broker.connections() > 3, || format!("{:?}", broker.came())).await;
     let view = uplink.health.view();

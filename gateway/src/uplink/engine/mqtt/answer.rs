@@ -6,7 +6,7 @@
 //! Nearly all of it is PUBACK, which allocates nothing. Limits: a packet to [`IN_BYTES_MAX`]. It
 //! holds no state and reads no socket.
 
-use super::reason::Reason;
+use crate::mqtt::reason::Reason;
 
 /// Longest packet taken from the upstream, in bytes: it has nothing long to say.
 pub const IN_BYTES_MAX: usize = 32 * 1024;
@@ -118,10 +118,8 @@ pub fn framed(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, WireError> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{
-        super::{connect::connack, settings::Version},
-        *,
-    };
+    use super::{super::connect::connack, *};
+    use crate::mqtt::Version;
 
     #[test]
     fn what_the_upstream_sends_is_read() {

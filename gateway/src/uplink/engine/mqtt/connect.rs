@@ -16,9 +16,12 @@ use rumqttc::{
 
 use super::{
     answer::{IN_BYTES_MAX, WireError, packet},
-    reason::{self, Reason},
     send::OUT_BYTES_MAX,
-    settings::{Password, Settings, Version},
+    settings::Settings,
+};
+use crate::mqtt::{
+    Version,
+    reason::{self, Reason},
 };
 
 /// The user property that names a command.
@@ -89,7 +92,8 @@ pub fn connect_with(settings: &Settings, kept: Option<PersistentSession>) -> Res
     let keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
     let client_id = settings.client_id.clone();
     let user = settings.user.clone().unwrap_or_default();
-    let password = settings.password.as_ref().map_or("", Password::reveal).to_owned();
+    let password = settings.password.as_ref().map_or(&[][..], |password| password.expose());
+    let password = str::from_utf8(password).map_err(|_| WireError::Malformed)?.to_owned();
     let has_login = !user.is_empty() || !password.is_empty();
     match settings.version {
         Version::V311 => {
@@ -219,7 +223,7 @@ mod tests {
         let mut settings = Settings::new("localhost", "barn-7-cloud".to_owned());
         settings.version = version;
         settings.user = Some("user".to_owned());
-        settings.password = Some(Password::new("secret".to_owned()));
+        settings.password = Some(crate::mqtt::Password::new("secret"));
         settings
     }
 

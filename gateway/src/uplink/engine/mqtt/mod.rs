@@ -11,7 +11,7 @@ pub mod answer;
 pub mod connect;
 mod connection;
 mod packet_ids;
-pub mod reason;
+mod reason;
 pub mod send;
 mod settings;
 

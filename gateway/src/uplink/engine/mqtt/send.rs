@@ -2,19 +2,18 @@
 //!
 //! Limits: a packet to [`OUT_BYTES_MAX`]. It allocates nothing, holds no state and reads no socket.
 
-use bytes::BufMut as _;
-
-use crate::uplink::message::put_text;
+use crate::{
+    mqtt::publish_head::{PublishHead, REMAINING_BYTES_MAX},
+    uplink::message::put_text,
+};
 
 /// Longest packet that MQTT can carry, in bytes. (MQTT 5.0 section 2.1.4)
-pub const OUT_BYTES_MAX: u32 = 5 + 268_435_455;
+pub const OUT_BYTES_MAX: u32 = 5 + REMAINING_BYTES_MAX as u32;
 /// A PINGREQ. (MQTT 3.1.1 section 3.12)
 pub const PINGREQ: [u8; 2] = [0xC0, 0];
 /// A DISCONNECT without reason, in both versions. (MQTT 3.1.1 section 3.14)
 pub const DISCONNECT: [u8; 2] = [0xE0, 0];
 
-const PUBLISH_QOS_1: u8 = 0x32;
-const PUBLISH_RETAIN: u8 = 0x01;
 /// Payload Format Indicator: the payload is UTF-8 text. (MQTT 5.0 section 3.3.2.3.2)
 const TEXT_PAYLOAD: [u8; 2] = [0x01, 1];
 const CONTENT_TYPE: u8 = 0x03;
@@ -50,43 +49,44 @@ pub struct Properties<'a> {
 impl Publish<'_> {
     /// The length of the packet, in bytes.
     #[must_use]
+    #[inline]
     pub fn size(&self) -> u64 {
-        let rest = self.remaining();
-        1 + length_bytes(rest) + rest
+        self.head().packet_bytes() as u64
     }
 
     /// Appends the packet to `out`. The caller has checked that [`Publish::size`] is within
     /// [`OUT_BYTES_MAX`]. (MQTT 3.1.1 and 5.0 section 3.3)
     #[inline]
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.reserve(self.size() as usize);
-        out.push(PUBLISH_QOS_1 | if self.retain { PUBLISH_RETAIN } else { 0 });
-        put_length(out, self.remaining());
-        out.put_u16(self.topic.len() as u16);
-        out.extend_from_slice(self.topic);
-        out.put_u16(self.id);
+        let head = self.head();
+        out.reserve(head.packet_bytes());
+        head.write(out);
         if let Some(properties) = &self.properties {
-            put_length(out, properties.bytes());
             properties.write(out);
         }
         out.extend_from_slice(self.payload);
     }
 
-    fn remaining(&self) -> u64 {
-        let properties = self.properties.map_or(0, |properties| {
-            let bytes = properties.bytes();
-            length_bytes(bytes) + bytes
-        });
-        2 + self.topic.len() as u64 + 2 + properties + self.payload.len() as u64
+    #[inline]
+    fn head(&self) -> PublishHead<'_> {
+        PublishHead {
+            topic: self.topic,
+            qos: 1,
+            dup: false,
+            retain: self.retain,
+            packet_id: self.id,
+            properties_bytes: self.properties.map(|properties| properties.bytes()),
+            payload_bytes: self.payload.len(),
+        }
     }
 }
 
 impl Properties<'_> {
     #[inline]
-    fn bytes(&self) -> u64 {
+    fn bytes(&self) -> usize {
         let text = if self.is_text { TEXT_PAYLOAD.len() } else { 0 };
         let content_type = self.content_type.map_or(0, |name| 1 + 2 + name.len());
-        (text + content_type + self.user.len() + self.others.len()) as u64
+        text + content_type + self.user.len() + self.others.len()
     }
 
     #[inline]
@@ -100,24 +100,6 @@ impl Properties<'_> {
         }
         out.extend_from_slice(self.user);
         out.extend_from_slice(self.others);
-    }
-}
-
-/// Appends a length as MQTT writes it. (MQTT 5.0 section 1.5.5)
-pub fn put_length(out: &mut Vec<u8>, mut length: u64) {
-    while length >= 0x80 {
-        out.push(length as u8 | 0x80);
-        length >>= 7;
-    }
-    out.push(length as u8);
-}
-
-fn length_bytes(length: u64) -> u64 {
-    match length {
-        0..0x80 => 1,
-        0x80..0x4000 => 2,
-        0x4000..0x20_0000 => 3,
-        _ => 4,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the MQTT engine is told: which broker, as whom, and in which version.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
+
+pub use crate::mqtt::{Password, Version};
 
 /// Longest client id or user name, in bytes.
 pub const ID_BYTES_MAX: usize = 1024;
@@ -31,19 +33,6 @@ pub struct Settings {
     /// A ping goes out after this long without anything sent; zero is never.
     pub keep_alive: Duration,
 }
-
-/// A version of MQTT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// MQTT 3.1.1 (OASIS, 2014).
-    V311,
-    /// MQTT 5.0 (OASIS, 2019).
-    V5,
-}
-
-/// A password. Neither `Debug` nor anything else of this room shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
 
 /// Settings cannot work. Nothing was started with them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,16 +89,16 @@ impl Settings {
             return Err(SettingsError::NoHost);
         }
         let user = self.user.as_deref().unwrap_or_default();
-        let password = self.password.as_ref().map_or("", Password::reveal);
+        let password = self.password.as_ref().map_or(&[][..], Password::expose);
         for (what, text, bytes_max) in [
-            ("client id", self.client_id.as_str(), ID_BYTES_MAX),
-            ("user", user, ID_BYTES_MAX),
+            ("client id", self.client_id.as_bytes(), ID_BYTES_MAX),
+            ("user", user.as_bytes(), ID_BYTES_MAX),
             ("password", password, PASSWORD_BYTES_MAX),
         ] {
             if text.len() > bytes_max {
                 return Err(SettingsError::TooLong { what, bytes: text.len(), bytes_max });
             }
-            if text.contains('\0') {
+            if text.contains(&0) {
                 return Err(SettingsError::Nul { what });
             }
         }
@@ -123,24 +112,6 @@ impl Settings {
     }
 }
 
-impl Password {
-    /// Keeps `text` from being shown.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(hidden)")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,7 +119,7 @@ mod tests {
     #[test]
     fn the_password_is_not_shown() {
         let mut settings = Settings::new("broker.example", "barn-7-cloud".to_owned());
-        settings.password = Some(Password::new("hunter2".to_owned()));
+        settings.password = Some(Password::new("hunter2"));
         let shown = format!("{settings:?} {settings:#?}");
         assert!(shown.contains("hidden") && !shown.contains("hunter2"), "{shown}");
     }
@@ -166,7 +137,7 @@ mod tests {
         assert_eq!(change(|s| s.client_id.push('\0')), nul);
         let long = Err(SettingsError::TooLong { what: "user", bytes: 1025, bytes_max: 1024 });
         assert_eq!(change(|s| s.user = Some("u".repeat(1025))), long);
-        let lone = |s: &mut Settings| s.password = Some(Password::new("p".to_owned()));
+        let lone = |s: &mut Settings| s.password = Some(Password::new("p"));
         assert_eq!(change(lone), Err(SettingsError::PasswordWithoutUser));
         let keep_alive = |s: &mut Settings| s.keep_alive = Duration::from_secs(65_536);
         assert_eq!(change(keep_alive), Err(SettingsError::KeepAliveTooLong));
