@@ -232,7 +232,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let block = self.source.next().await?;
         // The first that there is: it was the first to be sent.
         let Some((offset, record)) = S::records_from(&block, head).next() else { return Ok(()) };
-        let letter = NewLetter::new(offset, &record, fault.to_string(), tries);
+        let letter = NewLetter::new(offset, &record, fault.into(), tries);
         lane::set_aside(&mut self.shared(shutdown), vec![letter]).await?;
         self.source.release(offset + 1);
         if fault == Fault::Ignored {

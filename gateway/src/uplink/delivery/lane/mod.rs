@@ -275,7 +275,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         let token = self.window.push(offset, record.events, self.now).expect(ROOM);
         let message = raw.message(offset, record, &self.can);
         if let Err(why) = message.and_then(|message| self.connection.send(token, &message)) {
-            self.set_aside(Some(token), offset, record, why.to_string(), 0).await?;
+            self.set_aside(Some(token), offset, record, why.into(), 0).await?;
         }
         Ok(true)
     }

@@ -40,7 +40,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             let token = self.window.push_part(offset, 1, index + 1 == messages, self.now).expect(ROOM);
             let Format::Decoded(decoded) = &*self.shared.format else { continue };
             if let Err(why) = self.connection.send(token, &decoded.message(index, record)) {
-                self.set_aside(Some(token), offset, record, why.to_string(), 0).await?;
+                self.set_aside(Some(token), offset, record, why.into(), 0).await?;
             }
         }
         Ok(true)

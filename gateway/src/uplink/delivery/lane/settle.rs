@@ -17,7 +17,7 @@ use fail::fail_point;
 
 use super::{super::broken::Broken, Lane, REFILL_DIVISOR, Shared};
 use crate::{
-    store::{NewLetter, Record},
+    store::{LetterReason, NewLetter, ReasonCode, Record},
     uplink::{
         engine::{Answer, Connection, Refusal, TokenRange, Verdict},
         source::Source,
@@ -111,7 +111,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             self.note_stray(token);
             return Ok(());
         };
-        let why = format!("the upstream refused it: {refusal}");
+        let why = LetterReason::new(ReasonCode::Refused, format!("the upstream refused it: {refusal}"));
         let block = self.blocks.iter().find(|block| offset < S::end(block)).cloned();
         let record = block.as_deref().and_then(|block| S::records_from(block, offset).next());
         let (_, record) =
@@ -126,7 +126,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         token: Option<u64>,
         offset: u64,
         record: &Record<'_>,
-        why: String,
+        why: LetterReason,
         tries: u32,
     ) -> Result<(), Broken> {
         self.unkept.tokens.extend(token);

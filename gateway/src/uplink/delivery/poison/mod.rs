@@ -27,7 +27,10 @@ pub mod causes;
 use std::{fmt, time::Instant};
 
 use self::causes::{Causes, Features};
-use crate::uplink::engine::Refusal;
+use crate::{
+    store::{LetterReason, ReasonCode},
+    uplink::engine::Refusal,
+};
 
 /// Connections that failed over the same head, before a control is sent: the stream, and the head
 /// alone. An upstream that says so at once is asked once more after a pause: it may have closed for
@@ -68,6 +71,18 @@ impl Fault {
     /// The same in kind: reasons of refusals apart.
     pub fn is_like(self, other: Self) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+}
+
+impl From<Fault> for LetterReason {
+    fn from(fault: Fault) -> Self {
+        let code = match fault {
+            Fault::Closed => ReasonCode::Closed,
+            Fault::Refused(_) => ReasonCode::Refused,
+            Fault::Ignored => ReasonCode::Ignored,
+            Fault::Silent => ReasonCode::Silent,
+        };
+        Self::new(code, fault.to_string())
     }
 }
 
