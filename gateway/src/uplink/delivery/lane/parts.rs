@@ -19,16 +19,16 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         if messages == 0 {
             let token = self.window.push(offset, record.events, self.now).expect(ROOM);
             match problem {
-                Some(why) => self.set_aside(Some(token), offset, record, why, 0).await?,
+                Some(why) => self.dead_letter(Some(token), offset, record, why, 0).await?,
                 None => {
-                    self.window.set_aside(token);
+                    self.window.give_up(token);
                     self.release();
                 }
             }
             return Ok(true);
         }
         if let Some(why) = problem {
-            self.set_aside(None, offset, record, why, 0).await?;
+            self.dead_letter(None, offset, record, why, 0).await?;
         }
         for index in 0..messages {
             while !self.may_fill() {
@@ -40,7 +40,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             let token = self.window.push_part(offset, 1, index + 1 == messages, self.now).expect(ROOM);
             let Format::Decoded(decoded) = &*self.shared.format else { continue };
             if let Err(why) = self.connection.send(token, &decoded.message(index, record)) {
-                self.set_aside(Some(token), offset, record, why.into(), 0).await?;
+                self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
             }
         }
         Ok(true)
