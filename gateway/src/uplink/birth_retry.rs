@@ -1,4 +1,4 @@
-//! Sends what was set aside for want of a birth, once the birth is there.
+//! Sends what became a dead letter for want of a birth, once the birth is there.
 //!
 //! ```text
 //!  catalog learns ─▶ dead letters that no birth explained ─▶ a replay for each device that is known by now
@@ -29,7 +29,7 @@ use crate::{
 
 /// Devices that are found in one look at the most.
 const DEVICES_AT_ONCE_MAX: usize = 256;
-/// A letter that was set aside while the birth came is found after this long.
+/// A letter that became a dead letter while the birth came is found after this long.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// How long to wait before a replay is asked for again that was refused, or is under way.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);

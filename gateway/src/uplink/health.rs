@@ -45,7 +45,7 @@ pub struct HealthView {
     pub connects: u64,
     /// Events that the upstream acknowledged.
     pub delivered_events: u64,
-    /// Events set aside.
+    /// Events that became dead letters.
     pub set_aside_events: u64,
     /// Why no commands come from the upstream; `None` where they do, or are not asked for.
     pub commands_error: Option<String>,
@@ -143,8 +143,8 @@ impl<'a> Tally<'a> {
         self.ack_seconds.record(seconds);
     }
 
-    /// One more record, of `events`, was set aside. Gives how many that makes if that is worth a
-    /// line in the log: the 1st, 2nd, 4th, 8th …
+    /// One more record, of `events`, became a dead letter. Gives how many that makes if that is
+    /// worth a line in the log: the 1st, 2nd, 4th, 8th …
     pub(super) fn dead_letter(&self, events: u64) -> Option<u64> {
         self.set_aside_events.increment(events);
         self.health.set_aside_events.fetch_add(events, Relaxed);

@@ -18,8 +18,8 @@
 //!   an event may arrive twice and none is left out. First deliveries are in the order of the log,
 //!   for each device.
 //! - The cursor moves over the contiguous acknowledged prefix only.
-//! - One bad event never stops the ones behind it: what the upstream cannot take is set aside with
-//!   its reason, durably.
+//! - One bad event never stops the ones behind it: what the upstream cannot take becomes a dead
+//!   letter with its reason, durably.
 //! - An outage costs no memory: between connections an uplink holds no event; on one, only the
 //!   blocks of what is in flight.
 //!

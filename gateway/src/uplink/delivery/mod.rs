@@ -149,7 +149,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         // through.
         if trace.released || (trace.answered && !trace.was_alone) {
             self.backoff.reset();
-            // What a single event does is told when that is set aside.
+            // What a single event does is told when that becomes a dead letter.
             if trace.ending == Ending::Other {
                 self.failures.clear();
             }

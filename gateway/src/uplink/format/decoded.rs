@@ -3,11 +3,11 @@
 //! ```text
 //!  prepare(record) ─▶ messages 0 … n, and why some of it cannot be sent
 //! ```
-//! A frame whose birth nobody has seen, or that is damaged, gives no message and a reason: it is
-//! set aside whole. An event whose body is not what its kind says is left out, the others go, and
-//! the frame is set aside whole for its sake: sent again, they are copies with the same ids. An
-//! empty retained message stays one, whatever the format: nothing else takes away what the upstream
-//! retains on that topic.
+//! A frame whose birth nobody has seen, or that is damaged, gives no message and a reason: it
+//! becomes a dead letter as a whole. An event whose body is not what its kind says is left out, the
+//! others go, and the frame becomes a dead letter as a whole for its sake: sent again, they are
+//! copies with the same ids. An empty retained message stays one, whatever the format: nothing else
+//! takes away what the upstream retains on that topic.
 //!
 //! Limits: the messages of one record, [`EVENTS_MAX`](tidegate_protocol::limits::EVENTS_MAX) at the
 //! most, are held in one buffer (`prepared.rs`). Of a foreign publisher's properties the content

@@ -9,9 +9,9 @@
 //! ```
 //! One task and no hand-over: it waits for the connection, a block, the next time limit or the
 //! shutdown, and then does what can be done without waiting. An event that cannot be sent, or that
-//! the upstream refuses for good, is set aside durably and counts as settled: what is behind it
-//! goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends the lane; nothing
-//! is mended here.
+//! the upstream refuses for good, becomes a dead letter, durably, and counts as settled: what is
+//! behind it goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends the
+//! lane; nothing is mended here.
 //!
 //! A crash, or an error, between the acknowledgement and the release sends the events after the
 //! released offset again.
@@ -250,7 +250,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     }
 
     /// Puts the record into the connection, unless it is for local subscribers alone; what cannot
-    /// be sent is set aside. False on shutdown.
+    /// be sent becomes a dead letter. False on shutdown.
     #[inline]
     async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         if record.local {
@@ -281,7 +281,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     }
 
     /// Waits for the next thing to do: the connection, the clock, the shutdown, and a block if one
-    /// is wanted. Before that, what is to be set aside is.
+    /// is wanted. Before that, what is to become a dead letter does.
     async fn wait(&mut self, want_block: bool) -> Result<Event<S::Block>, Broken> {
         if self.flush_letters().await? {
             self.now = clock::monotonic();

@@ -1,7 +1,7 @@
 //! Sends a record that comes to several messages, as the window has room.
 //!
-//! If a part of a record cannot be sent, the whole of it is set aside before an answer about the
-//! rest is looked at.
+//! If a part of a record cannot be sent, the whole of it becomes a dead letter before an answer
+//! about the rest is looked at.
 
 use super::{super::broken::Broken, Lane, ROOM};
 use crate::{

@@ -29,7 +29,7 @@ const TRIES_REFUSED: u32 = 1;
 /// Of records that become dead letters in one transaction.
 const LETTERS_BYTES_MAX: usize = 1024 * 1024;
 
-/// What is to be set aside.
+/// What is to become a dead letter.
 #[derive(Debug, Default)]
 pub struct PendingLetters {
     letters: Vec<NewLetter>,
@@ -142,7 +142,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         Ok(())
     }
 
-    /// Makes dead letters of what is to be set aside, and settles it. Whether there was anything.
+    /// Makes dead letters of what is to become a dead letter, and settles it. Whether there was
+    /// anything.
     pub(super) async fn flush_letters(&mut self) -> Result<bool, Broken> {
         let PendingLetters { letters, tokens, .. } = std::mem::take(&mut self.pending_letters);
         if letters.is_empty() && tokens.is_empty() {

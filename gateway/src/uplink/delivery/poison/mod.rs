@@ -15,9 +15,9 @@
 //! - Nobody is blamed without a *control*: another event that the upstream acknowledged on the very
 //!   connection on which it then failed over the head, sent alone. An upstream that fails over
 //!   everything blames nobody, and the uplink waits.
-//! - What was set aside is a proven cause ([`causes`]). While a fault that is found out by waiting
-//!   is known, the next event that meets with the same one is probed at once; what is like a proven
-//!   cause is sent alone in the first place.
+//! - What became a dead letter is a proven cause ([`causes`]). While a fault that is found out by
+//!   waiting is known, the next event that meets with the same one is probed at once; what is like
+//!   a proven cause is sent alone in the first place.
 //!
 //! It keeps nothing on disk: after a restart it counts again. It reads no clock: `now` is an
 //! argument.
@@ -184,7 +184,7 @@ impl PoisonCase {
         }
     }
 
-    /// The head has these features, and was set aside for `fault`.
+    /// The head has these features, and became a dead letter for `fault`.
     pub fn prove(&mut self, features: &Features<'_>, fault: Fault, now: Instant) {
         self.causes.prove(features, fault, now);
     }
