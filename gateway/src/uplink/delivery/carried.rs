@@ -31,8 +31,8 @@ const CONTROL_BYTES_MAX: usize = 16 * 1024;
 pub struct Carried {
     /// Behind the released offset, and acknowledged.
     acked: BTreeSet<u64>,
-    /// The last of those that were in flight when none was acknowledged, or next to one that was
-    /// set aside for it.
+    /// The last of those that were in flight when none was acknowledged, or next to one that became
+    /// a dead letter for it.
     unanswered_to: Option<u64>,
     /// Set aside and counted, not long ago.
     counted: BTreeSet<u64>,

@@ -6,9 +6,9 @@
 //!          ├─ rejected ─▶ dead letter ─▶┘
 //!          └─ retry ─▶ nothing more is sent; when the rest is answered the lane ends, and sends again later
 //! ```
-//! Answers are read in bulk and released once. It waits for nothing but the store, when records are
-//! set aside: all that are known to be by the time it would wait for something else become dead
-//! letters in one transaction, and settle then. At most [`LETTERS_BYTES_MAX`] and one record more
+//! Answers are read in bulk and released once. It waits for nothing but the store, when there are
+//! dead letters: all that are known by the time it would wait for something else are put in
+//! one transaction, and settle then. At most [`LETTERS_BYTES_MAX`] and one record more
 //! wait for that, and no more records than the window has room for.
 
 use std::sync::Arc;
