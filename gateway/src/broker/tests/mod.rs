@@ -1,4 +1,5 @@
-//! Local subscribers without sockets and without a log: sessions on one broker, messages routed by hand.
+//! Local subscribers without sockets and without a log: sessions on one broker, messages routed by
+//! hand.
 
 mod clock_set_later;
 mod figures;

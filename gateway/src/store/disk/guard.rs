@@ -26,9 +26,9 @@ pub fn guarded_redb<T>(act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T
 
 /// An open database. Closing writes, and over damage that may be more than redb can bear: whatever it meets then, there is
 /// nothing left to do about it, and it ends nobody.
-pub struct Guarded(Option<Database>);
+pub struct PanicSafeDb(Option<Database>);
 
-impl Guarded {
+impl PanicSafeDb {
     /// Of an open database.
     pub fn new(db: Database) -> Self {
         Self(Some(db))
@@ -51,7 +51,7 @@ impl Guarded {
     }
 }
 
-impl Drop for Guarded {
+impl Drop for PanicSafeDb {
     fn drop(&mut self) {
         let db = self.0.take();
         let _ = telemetry::catch_panic(|| drop(db));
