@@ -179,8 +179,8 @@ fn a_power_cut_at_any_step_of_the_renaming_leaves_the_dead_letters_under_one_of_
         let disk = SimulatedDisk::new(seed);
         let (store, committer) = open(disk.folder(), 1 << 40, clock::now());
         for offset in [3, 4] {
-            let letter =
-                Letter { uplink: "u", offset, reason: "r", set_aside_ms: 1, tries: 1, record: record() };
+            let (code, record) = (ReasonCode::Other, record());
+            let letter = Letter { uplink: "u", offset, code, reason: "r", set_aside_ms: 1, tries: 1, record };
             store.view().set_aside(&[letter]).unwrap();
         }
         committer.finish(clock::now());
