@@ -57,7 +57,7 @@ fn text(text: &str) -> Vec<u8> {
 
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
-    varint::put(body.len(), &mut out);
+    crate::mqtt::varint::put(body.len(), &mut out);
     out.extend_from_slice(body);
     out
 }

@@ -1,5 +1,4 @@
-//! Damage: which errors say so, and the panics that it leads redb to, caught and made an error like any other, also where a
-//! database is closed.
+//! The panics that a damaged file leads redb to: caught, and made an error like any other, also where a database is closed.
 
 use std::path::Path;
 
@@ -55,21 +54,5 @@ impl Drop for PanicSafeDb {
     fn drop(&mut self) {
         let db = self.0.take();
         let _ = telemetry::catch_panic(|| drop(db));
-    }
-}
-
-/// Whether an error says that the file holds what nobody wrote, and not that it cannot be read or written now.
-pub fn is_damage(error: &redb::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-    match error {
-        redb::Error::Io(cause) => matches!(cause.kind(), InvalidData | UnexpectedEof),
-        redb::Error::Corrupted(_)
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TableIsMultimap(_)
-        | redb::Error::TableIsNotMultimap(_)
-        | redb::Error::TypeDefinitionChanged { .. }
-        | redb::Error::TableDoesNotExist(_) => true,
-        _ => false,
     }
 }

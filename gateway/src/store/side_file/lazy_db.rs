@@ -15,7 +15,7 @@
 //! Limits: as `file.rs` says. A copy is made at most when the one before may not have helped enough.
 
 use parking_lot::{Mutex, MutexGuard};
-use redb::{Database, ReadableDatabase, WriteTransaction};
+use redb::{Database, WriteTransaction};
 
 use super::file::{SideFile, Size};
 use crate::store::{

@@ -37,7 +37,7 @@ pub use self::{
         Change, Command, CommandState, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX, NewCommand,
         NewId, PAYLOAD_BYTES_MAX, Put, PutError, REPLY_BYTES_MAX, Reply, is_id as is_command_id,
     },
-    file::{DAMAGED_FILE, FILE, SIDE_FILE},
+    file::{DAMAGED_FILE, SIDE_FILE},
 };
 use super::{
     file::Budget,

@@ -9,7 +9,7 @@ use redb::{Builder, TableDefinition};
 
 use std::time::Duration;
 
-use super::*;
+use super::{file::OLD_FILE, *};
 use crate::store::{
     disk::folder::OsFolder,
     record::{Kind, Record},
