@@ -95,7 +95,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redb", &["store/"]),
     ("mqtt_protocol_core", &["mqtt/"]),
     // The demo's witness is a client of its stand-in cloud.
-    ("rumqttc", &["uplink/", "cli/demo/"]),
+    ("rumqttc", &["uplink/engine/mqtt/", "cli/demo/"]),
     ("rumqttd", &["cli/"]),
     ("tidegate_board_host", &["cli/"]),
     ("axum", &["http/"]),
@@ -192,8 +192,8 @@ fn foreign_types_stay_at_home() {
     assert_eq!(strays(&sample("gateway/src/ingest/mod.rs", "use redb::Database;")).len(), 1);
     assert_eq!(strays(&sample("gateway/src/store/mod.rs", "use redb::Database;")).len(), 0);
     let two = [
-        sample("gateway/src/uplink/a.rs", "rumqttc::x()"),
-        sample("gateway/src/uplink/b.rs", "rumqttc::x()"),
+        sample("gateway/src/uplink/engine/mqtt/a.rs", "rumqttc::x()"),
+        sample("gateway/src/uplink/engine/mqtt/b.rs", "rumqttc::x()"),
     ];
     assert!(scattered("rumqttc", &two).is_some());
 }
