@@ -35,7 +35,7 @@ impl Judge<'_> {
     /// The limits, with no route.
     pub(super) fn limits(&mut self, typed: &typed::Limits) -> ingest::Settings {
         let base = ingest::Settings::default();
-        let topics = topics::Limits {
+        let topics = topics::TopicLimits {
             bytes: self.size(typed.topic_bytes.as_ref(), base.topics.bytes, 1..=base.topics.bytes as u64),
             levels: self.number(
                 typed.topic_levels.as_ref(),
