@@ -1,24 +1,25 @@
-//! The configuration, in two steps: as typed (`typed.rs`), then as meant (`meant.rs`). All of it is checked
-//! before a port is bound or a file is made.
+//! The configuration, in two steps: as it is written (`raw.rs`), then resolved (`resolved.rs`). All
+//! of it is checked before a port is bound or a file is made.
 //!
 //! ```text
-//! file ──toml──▶ typed: every key known, of the right type ──check──▶ Settings: what each room is told
+//! file ──toml──▶ raw: every key known, of the right type ──check──▶ Settings: what each room is told
 //!                   └──────────── ConfigError: file, line, key, what to do ───────┘
 //! ```
 //!
 //! Limits: a file to [`CONFIG_BYTES_MAX`], [`UPLINKS_MAX`] uplinks, [`LISTENERS_MAX`] listeners,
-//! [`ROUTES_MAX`] routes. Secrets come from files or from the environment, never from the configuration
-//! itself. It reads the configuration, the password files, certificates and keys, the users file and the access file, and nothing else: whether the data directory
-//! can be written or a port is free, starting shows.
+//! [`ROUTES_MAX`] routes. Secrets come from files or from the environment, never from the
+//! configuration itself. It reads the configuration, the password files, certificates and keys, the
+//! users file and the access file, and nothing else: whether the data directory can be written or a
+//! port is free, starting shows.
 
 mod access;
 mod error;
 mod limits;
 mod listeners;
-mod meant;
 mod quantity;
+mod raw;
+mod resolved;
 mod routes;
-mod typed;
 mod uplinks;
 
 use std::path::{Path, PathBuf};
@@ -46,7 +47,8 @@ pub struct Settings {
     pub gateway_id: String,
     /// The store.
     pub store: store::Settings,
-    /// Bytes that the disk or card is rated for, if that is known: for the projection of its life alone.
+    /// Bytes that the disk or card is rated for, if that is known: for the projection of its life
+    /// alone.
     pub endurance_bytes: Option<u64>,
     /// Where devices connect.
     pub listeners: Vec<ingest::ListenerSettings>,
@@ -73,17 +75,18 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     regular_file::read_text(file, CONFIG_BYTES_MAX).map_err(unreadable)
 }
 
-fn read_typed(file: &Path) -> Result<(String, typed::File), ConfigError> {
+fn read_raw(file: &Path) -> Result<(String, raw::File), ConfigError> {
     let text = read(file)?;
-    let typed = as_typed(&text, file)?;
-    Ok((text, typed))
+    let raw = as_raw(&text, file)?;
+    Ok((text, raw))
 }
 
-fn as_typed(text: &str, file: &Path) -> Result<typed::File, ConfigError> {
+fn as_raw(text: &str, file: &Path) -> Result<raw::File, ConfigError> {
     toml::from_str(text).map_err(|e| ConfigError::wrong(file, text, vec![Problem::from_toml(text, &e)]))
 }
 
-/// Checks the text of a configuration; `file` stands in the errors, and relative paths start at its folder.
+/// Checks the text of a configuration; `file` stands in the errors, and relative paths start at its
+/// folder.
 ///
 /// # Errors
 /// [`ConfigError::Wrong`]
@@ -93,9 +96,9 @@ pub fn parse(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
     let wrong = |problems| ConfigError::wrong(file, text, problems);
-    let typed = as_typed(text, file)?;
+    let raw = as_raw(text, file)?;
     let folder = file.parent().map(PathBuf::from).unwrap_or_default();
-    meant::check(typed, &meant::Surroundings { folder, variable }).map_err(wrong)
+    resolved::check(raw, &resolved::Surroundings { folder, variable }).map_err(wrong)
 }
 
 #[cfg(test)]
