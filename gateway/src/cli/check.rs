@@ -7,7 +7,7 @@ use crate::{
     clock, config,
     ingest::{
         ClientCert,
-        settings::{OPEN_TO_PAGES, transport},
+        listener::settings::{OPEN_TO_PAGES, transport},
     },
 };
 

@@ -5,8 +5,8 @@
 //!  status ──▶ presence, battery, signal  ├─▶ the boot that it is of: numbers, times, connections
 //!  frame  ──▶ numbers, losses            ┘
 //! ```
-//! Limits: [`BOOTS_MAX`] boots each with what is theirs; older ones are sums. Frames of a boot that is among the sums are
-//! counted and not looked at: a device that kept them for so long is rare.
+//! Limits: [`BOOTS_MAX`] boots each with what is theirs; older ones are sums. Frames of a boot that
+//! is among the sums are counted and not looked at: a device that kept them for so long is rare.
 
 use std::collections::VecDeque;
 
@@ -21,7 +21,7 @@ use super::{
     gaps::Gaps,
     presence::{Presence, Said},
     reuse::Reuse,
-    time::{BootTime, Stamp},
+    time::BootTime,
 };
 use crate::clock::journal::{Journal, Located, Moment};
 
@@ -56,7 +56,7 @@ pub struct Device {
     pub faults: Option<Box<Faults>>,
     /// The kinds of such things that the log was told of since the start, a bit for each.
     #[serde(skip)]
-    pub told_faults: u8,
+    pub reported_faults: u8,
     /// What came under numbers that were used before. Of the row's own part as well.
     #[serde(skip)]
     pub reuse: Option<Box<Reuse>>,
@@ -156,13 +156,13 @@ impl Device {
         self.hear(received);
         let count = self.faults.as_ref().map_or(0, |faults| faults.count).saturating_add(1);
         self.faults = Some(Box::new(Faults { count, sent, why: why.into(), at: moment(received) }));
-        let is_new = self.told_faults & sent.bit() == 0;
-        self.told_faults |= sent.bit();
+        let is_new = self.reported_faults & sent.bit() == 0;
+        self.reported_faults |= sent.bit();
         (count, is_new || count.is_power_of_two())
     }
 
-    /// A frame came, in the record at `offset`. `has_past`: whether its boot is known from its first number on. Gives what it
-    /// has of numbers that were used before.
+    /// A frame came, in the record at `offset`. `has_past`: whether its boot is known from its
+    /// first number on. Gives what it has of numbers that were used before.
     pub fn note_frame(
         &mut self,
         frame: &[u8],
@@ -195,12 +195,20 @@ impl Device {
         Reused { events: brought.again, times: if began { reuse.times } else { 0 } }
     }
 
-    /// The time of an event that was received at `received_ms`, in milliseconds since 1970; `None` where nothing is known but that.
-    pub fn stamp(&mut self, boot: u32, uptime_ms: u64, received_ms: u64, journal: &Journal) -> Option<Stamp> {
+    /// What is known of the time of a boot, and a time by the wall clock before which it cannot
+    /// have begun.
+    #[must_use]
+    pub fn time_of(&self, boot: u32, journal: &Journal) -> Option<(BootTime, Option<i64>)> {
         let before = boot.checked_sub(1).and_then(|number| self.boot(number));
         let end_before_ms = before.and_then(|before| before.time.earliest_ms(before.uptime_ms, journal));
-        let boot = self.boots.iter_mut().find(|known| known.boot == boot)?;
-        boot.time.stamp(uptime_ms, received_ms, journal, end_before_ms)
+        Some((self.boot(boot)?.time.clone(), end_before_ms))
+    }
+
+    /// Times of this boot were given by a copy of what is known of it.
+    pub fn note_given(&mut self, boot: u32, copy: &BootTime) {
+        if let Some(boot) = self.boots.iter_mut().find(|known| known.boot == boot) {
+            boot.time.note_given(copy);
+        }
     }
 
     /// Whether it is there.
@@ -235,7 +243,8 @@ impl Device {
         is_news
     }
 
-    /// The boot of this number, a new one if need be: then the first of the others may become a sum.
+    /// The boot of this number, a new one if need be: then the first of the others may become a
+    /// sum.
     fn boot_mut(&mut self, number: u32, received: Option<Located>, from: u32) -> &mut Boot {
         let at = self.boots.iter().position(|known| known.boot == number);
         let at = at.unwrap_or_else(|| {
@@ -247,7 +256,8 @@ impl Device {
                 self.older.highest = self.older.highest.max(oldest.boot);
             }
             let (first, gaps) = (moment(received), Gaps::beginning_at(from));
-            // A boot is large and most devices have few: no room for three more is taken with the first.
+            // A boot is large and most devices have few: no room for three more is taken with the
+            // first.
             self.boots.reserve_exact(1);
             self.boots.push_back(Boot { boot: number, first, last: first, gaps, ..Boot::default() });
             self.boots.len() - 1
@@ -257,7 +267,8 @@ impl Device {
 }
 
 impl Boot {
-    /// Something that is sent at once came; of a connection that another has followed, it was sent again.
+    /// Something that is sent at once came; of a connection that another has followed, it was sent
+    /// again.
     fn note_live(
         &mut self,
         connection: u32,

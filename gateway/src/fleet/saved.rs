@@ -1,12 +1,14 @@
 //! What is kept of the fleet, and how it comes back: rows of the store's `fleet.redb`.
 //!
-//! A row of a device or of a machine boot is postcard of the types here. A field is never changed or moved: what is added goes
-//! behind the others, in a format of its own number. The faults of a device stand behind its row, and behind them what came under
-//! numbers that were used before, where there are any: a version that knows nothing of them reads the row without.
+//! A row of a device or of a machine boot is postcard of the types here. A field is never changed
+//! or moved: what is added goes behind the others, in a format of its own number. The faults of a
+//! device stand behind its row, and behind them what came under numbers that were used before,
+//! where there are any: a version that knows nothing of them reads the row without.
 //!
-//! Crash story: rows, the catalog's rows and the position they belong to are one transaction. What is not in it is made again
-//! from the log behind the position. A file that is damaged is set aside, and what the log still holds is followed anew: then
-//! a device's numbers count from the first that is seen.
+//! Crash story: rows, the catalog's rows and the position they belong to are one transaction. What
+//! is not in it is made again from the log behind the position. A file that is damaged is set
+//! aside, and what the log still holds is followed anew: then a device's numbers count from the
+//! first that is seen.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,18 +26,27 @@ use crate::{
 pub struct Save {
     /// The rows.
     pub changes: Vec<FleetChange>,
-    /// The log up to here is in them.
-    pub position: u64,
     devices: HashSet<Box<str>>,
     is_journal_changed: bool,
 }
 
-/// All that was kept, and the position to follow the log from. The catalog's rows go to the catalog, and the journal to the
-/// store's timeline, with this first look at the clocks.
+/// What was kept, or a beginning.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is known of the devices.
+    pub state: State,
+    /// Where to follow the log from.
+    pub position: u64,
+    /// From where on a reply may be to a command that is kept.
+    pub replies_from: u64,
+}
+
+/// All that was kept, and the position to follow the log from. The catalog's rows go to the
+/// catalog, and the journal to the store's timeline, with this first look at the clocks.
 ///
 /// # Errors
 /// [`StoreError`]: a newer version wrote it, or the store is closed.
-pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State, u64), StoreError> {
+pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Loaded, StoreError> {
     let kept = match view.load_fleet() {
         Err(error @ (StoreError::Format { .. } | StoreError::Closed)) => return Err(error),
         // No figure is worth a gateway that takes nothing in.
@@ -48,8 +59,9 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State,
     let Some(kept) = kept else {
         let begin = view.begin()?.offset;
         let mut state = State::new(HashMap::new(), view.timeline().clone(), begin == 0);
-        state.begin(Journal::default(), reading, view.end().offset);
-        return Ok((state, begin));
+        let end = view.end().offset;
+        state.begin(Journal::default(), reading, end);
+        return Ok(Loaded { state, position: begin, replies_from: end });
     };
     let KeptFleet { position, has_past, devices, machine_boots, definitions, sets, announced } = kept;
     let mut wrong = 0;
@@ -78,11 +90,11 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State,
     }
     let mut state = State::new(known, view.timeline().clone(), has_past);
     state.begin(journal, reading, view.end().offset);
-    Ok((state, position))
+    Ok(Loaded { state, position, replies_from: position })
 }
 
 /// What there is to be kept, with what is left of the catalog's rows.
-pub fn gather(state: &mut State, rows: &[Row], position: u64) -> Save {
+pub fn gather(state: &mut State, rows: &[Row]) -> Save {
     let (devices, is_journal_changed) = state.take_changed();
     let mut changes = vec![FleetChange::HasPast(state.has_past())];
     changes.extend(rows.iter().map(change));
@@ -95,7 +107,7 @@ pub fn gather(state: &mut State, rows: &[Row], position: u64) -> Save {
     if let Some(current) = state.journal().current() {
         changes.push(FleetChange::MachineBoot(current.0 % BOOTS_MAX, encode(current)));
     }
-    Save { changes, position, devices, is_journal_changed }
+    Save { changes, devices, is_journal_changed }
 }
 
 impl Save {

@@ -5,13 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{kept::UPLINKS_KEPT_MAX, row::BadRow};
+use super::{record::row::BadRow, settings::UPLINKS_KEPT_MAX};
 
 /// A failure of the store's files.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operating system refused an operation on a file or folder.
-    #[error("{path}: {cause}; nothing that was acknowledged is lost, mend the cause and start again", path = path.display())]
+    #[error("{path}: {cause}; nothing that was acknowledged is lost, fix the cause and start again", path = path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,

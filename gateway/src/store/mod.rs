@@ -1,5 +1,5 @@
-//! The memory of the gateway: an append-only log of records in bounded redb files, with receipts, cursors,
-//! and nothing that grows in memory.
+//! The memory of the gateway: an append-only log of records in bounded redb files, with receipts,
+//! cursors, and nothing that grows in memory.
 //!
 //! ```text
 //!            append          one commit           read behind a cursor
@@ -8,204 +8,104 @@
 //!       └──────── watermark ◀─────┘          cursors ◀─────────┘ release
 //! ```
 //!
-//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `commands.redb` (the commands
-//! to devices, once there was one), `sessions.redb` (local
-//! subscribers), `fleet.redb` (what is known of the devices), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the
-//! others are sealed), `*.damaged`.
+//! The folders; each uses those above it, and none uses one below it:
 //!
-//! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
-//! blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and what is seen ([`seen::FRAMES_MAX`]).
+//! | | |
+//! |---|---|
+//! | `disk/` | the folder and its files, the lock, and what a damaged database does to who opens it |
+//! | `record/` | what is stored, and no file: records, rows, positions, gaps, ids |
+//! | `segment/` | one file of the log: written, read, and searched for rows when it is damaged |
+//! | `intake/` | the way in: batches, tickets, who gets how much, when to commit |
+//! | `side_file/` | the files beside the log: dead letters, commands, sessions, devices |
+//! | `log/` | what all who have the store open share: segments, cursors, the newest blocks |
+//! | `read/` | the way out: a reader for each uplink, and looks from elsewhere |
+//! | `commit/` | the thread that writes: commits, repairs, makes room |
+//! | `inspect/` | verify, stat and cat, of a running store and of a stopped one |
 //!
-//! Crash story: at opening the last segment is read once, which is bounded by its size; no other file is read, and none
-//! that is there is written. See `commit/` for what a crash repeats, and for what happens when a disk fails or fills up.
+//! Files in `data_dir`: `LOCK` (held by the running gateway), `dead_letters.redb`, `commands.redb`
+//! (the commands to devices, once there was one), `sessions.redb` (local subscribers), `fleet.redb`
+//! (what is known of the devices), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the
+//! last one is written, the others are sealed), `*.damaged`.
+//!
+//! Limits: a segment to `segment_bytes` and one commit more; memory to the intake
+//! ([`intake::INTAKE_BYTES_MAX`]), the newest blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and
+//! what is seen ([`commit::seen::FRAMES_MAX`]).
+//!
+//! Crash story: at opening the last segment is read once, which is bounded by its size; no other
+//! file is read, and none that is there is written. See `commit/` for what a crash repeats, and for
+//! what happens when a disk fails or fills up.
 
-mod attached;
-mod batch;
 mod commit;
-mod cursor;
-mod dead_letters;
-mod delivered;
 mod disk;
 mod error;
-mod fleet;
-mod folder;
-mod follow;
-pub mod gap;
-mod gaps;
-mod guard;
-mod home;
-mod ids;
+mod forget;
 pub mod inspect;
 mod intake;
-mod kept;
-mod lock;
 mod log;
-mod meter;
 mod open;
-mod outbox;
-mod overlay;
-pub mod pace;
-mod pending;
-mod quota;
-mod reader;
+mod read;
 pub mod record;
-mod retention;
-mod row;
-mod salvage;
-mod scan;
-mod seen;
 mod segment;
-mod segments;
-mod sessions;
-mod share;
+mod settings;
 mod side_file;
-mod times;
-mod view;
+mod status;
 
-use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
 
-pub use attached::Attached;
-pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
-pub use dead_letters::{
-    DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
-    DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, NewLetter,
-    PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+pub use disk::{
+    folder::{Folder, OsFolder},
+    home::Home,
+    lock::make as make_folder,
 };
 pub use error::StoreError;
-pub use fleet::{
-    Change as FleetChange, DAMAGED_FILE as DAMAGED_FLEET_FILE, FILE as FLEET_FILE, Kept as KeptFleet,
+pub use forget::{ForgetError, forget_uplink_in};
+pub use intake::{
+    AppendError, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Intake, Watermark,
+    attached::Attached,
+    batch::{Batch, Fate, Refusal, Size},
+    pace::{self, WearBudget},
 };
-pub use folder::{Folder, OsFolder};
-pub use follow::Follower;
-pub use home::Home;
-pub use ids::{Prefixes, StoreIds};
-pub use intake::{AppendError, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Intake, Watermark};
-pub use kept::{ForgetError, UPLINKS_KEPT_MAX, forget_uplink_in};
-pub use lock::make as make_folder;
-pub use log::Holder;
-pub use outbox::{
-    Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE, DEVICE_PENDING_MAX,
-    ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX as COMMAND_ID_BYTES_MAX,
-    NewCommand, NewId, Outbox, PAYLOAD_BYTES_MAX as COMMAND_BYTES_MAX, PENDING_MAX, Put, PutError,
-    REPLY_BYTES_MAX, RESENT_AMONG_MAX, Reply, count_refused as count_refused_command, is_command_id,
+pub use log::hold::{FLEET, LOCAL_SUBSCRIBERS};
+pub use read::{
+    checkpointed::Checkpointed,
+    follow::Follower,
+    reader::{ReadError, Reader},
+    scan::{Point, Scan},
+    view::View,
 };
-pub use pace::WearBudget;
-pub use reader::{ReadError, Reader};
-pub use record::{Kind, Record};
-pub use row::{BadRow, Block, Records, RowHead};
-pub use scan::{Point, Scan};
-pub use sessions::{
-    Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE,
-    Kept as KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+pub use record::{
+    Kind, Record, gap,
+    ids::{Prefixes, StoreIds},
+    row::{BadRow, Block, Records, RowHead},
+    times::{CLOCK_SLACK_MS, Times},
 };
-pub use times::{CLOCK_SLACK_MS, Times};
-pub use view::View;
+pub use settings::{Settings, UPLINKS_KEPT_MAX, WhenFull};
+pub use side_file::{
+    dead_letters::{
+        DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
+        DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, NewLetter,
+        PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+    },
+    fleet::{
+        Change as FleetChange, DAMAGED_FILE as DAMAGED_FLEET_FILE, FILE as FLEET_FILE, Kept as KeptFleet,
+    },
+    outbox::{
+        Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE,
+        DEVICE_PENDING_MAX, ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full,
+        ID_BYTES_MAX as COMMAND_ID_BYTES_MAX, NewCommand, NewId, Outbox,
+        PAYLOAD_BYTES_MAX as COMMAND_BYTES_MAX, PENDING_MAX, Put, PutError, REPLY_BYTES_MAX,
+        RESENT_AMONG_MAX, Reply, count_refused as count_refused_command, is_command_id,
+    },
+    sessions::{
+        Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE,
+        Kept as KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+    },
+};
+pub use status::{Backlog, Status};
 
-use serde::{Deserialize, Serialize};
-
-use self::{log::Log, open::Unconfigured};
+use self::{disk::lock, log::Log, open::Unconfigured, side_file::dead_letters};
 use crate::clock::{self, Now};
-
-/// What the store is told.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The folder that holds segments and state; made if missing.
-    pub data_dir: PathBuf,
-    /// Bytes of rows at which a segment is sealed.
-    pub segment_bytes: u64,
-    /// How long an event is kept after its delivery to all uplinks.
-    pub retain: Duration,
-    /// Bytes that may be written per day; `None` is without a limit.
-    pub wear_budget_bytes_per_day: Option<u64>,
-    /// Longest wait for company in a commit once the budget runs short.
-    pub linger_max: Duration,
-    /// Bytes that all files may take.
-    pub max_bytes: u64,
-    /// What happens when they do.
-    pub when_full: WhenFull,
-    /// Bytes of dead letters, or a part of the room if that is less: when there are more, the oldest are dropped.
-    pub dead_letters_max_bytes: u64,
-}
-
-impl Settings {
-    /// A store in `data_dir` that nothing but its disk limits: it deletes what is delivered, refuses when it is full, and spares no
-    /// card.
-    #[must_use]
-    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            data_dir: data_dir.into(),
-            segment_bytes: 64 << 20,
-            retain: Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: Duration::ZERO,
-            max_bytes: 1 << 40,
-            when_full: WhenFull::Reject,
-            dead_letters_max_bytes: 64 << 20,
-        }
-    }
-}
-
-/// What happens when the store is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WhenFull {
-    /// Nothing more is taken in until something is delivered.
-    #[default]
-    Reject,
-    /// The oldest segment is dropped, but for its urgent records, and a gap record says so.
-    DropOldest,
-}
-
-/// What the store holds for one uplink.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backlog {
-    /// The uplink's name.
-    pub uplink: String,
-    /// It was named to [`Store::open`]; else its place is kept until it is forgotten.
-    pub is_configured: bool,
-    /// Events not yet acknowledged upstream.
-    pub events: u64,
-    /// Bytes of their records.
-    pub bytes: u64,
-    /// When the oldest of them was received, wall clock, milliseconds since 1970; `None` without backlog.
-    pub oldest_received_ms: Option<u64>,
-}
-
-/// The store at a glance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// Offset that the next record gets.
-    pub next_offset: u64,
-    /// Events ever stored.
-    pub events: u64,
-    /// Segments, the active one included.
-    pub segments: usize,
-    /// Bytes that the segments take on disk.
-    pub file_bytes: u64,
-    /// Bytes that all files take on disk.
-    pub used_bytes: u64,
-    /// Bytes that they may take.
-    pub max_bytes: u64,
-    /// Bytes that they can take: less than they may if the disk is smaller, or others fill it.
-    pub room_bytes: u64,
-    /// Events that some uplink will not get, as far as this process has given them up: each is in a gap record.
-    pub dropped_events: u64,
-    /// Bytes written to disk by this process.
-    pub written_bytes: u64,
-    /// How the wear budget stands; `None` without one.
-    pub wear_budget: Option<WearBudget>,
-    /// Dead letters: records that an upstream could not take.
-    pub dead_letters: u64,
-    /// Their bytes.
-    pub dead_letter_bytes: u64,
-    /// Why nothing can be stored now, if so.
-    pub failure: Option<String>,
-    /// As much is stored as may be: events that are not urgent are refused.
-    pub is_full: bool,
-    /// By uplink, in the order given to [`Store::open`], then those that are not configured any more.
-    pub backlogs: Vec<Backlog>,
-}
 
 /// The store, open. Dropping it closes it.
 #[derive(Debug)]
@@ -221,14 +121,15 @@ pub struct Store {
 impl Store {
     /// Opens or makes the store, and starts the commit thread. Blocking, below a second.
     ///
-    /// An uplink that is not known yet starts where the one that is farthest behind stands, also one that is not
-    /// named any more: a renamed uplink loses nothing. Without any it starts with the oldest record. The place of one that is
-    /// not named any more is kept: see [`View::forget_uplink`].
+    /// An uplink that is not known yet starts where the one that is farthest behind stands, also
+    /// one that is not named any more: a renamed uplink loses nothing. Without any it starts with
+    /// the oldest record. The place of one that is not named any more is kept: see
+    /// [`View::forget_uplink`].
     ///
     /// # Errors
     /// [`StoreError`] says which file, what is wrong with it and what to do.
     pub fn open(settings: Settings, uplinks: &[String]) -> Result<Store, StoreError> {
-        let lock = lock::lock(&settings.data_dir)?;
+        let lock = lock::lock(&settings.data_dir, open::is_ours)?;
         let folder = Arc::new(OsFolder::new(settings.data_dir.clone()));
         let (mut store, committer) = Self::open_stepwise(folder, settings, uplinks, clock::now())?;
         let thread = std::thread::Builder::new()
@@ -239,8 +140,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens or makes the store in `folder`, which nobody else uses, without a thread: whoever opens it makes every
-    /// [`Committer::step`].
+    /// Opens or makes the store in `folder`, which nobody else uses, without a thread: whoever
+    /// opens it makes every [`Committer::step`].
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -265,11 +166,12 @@ impl Store {
         let (of_log, max_bytes) = (&opened.log, settings.max_bytes);
         let outbox = Outbox::open(&of_log.files, of_log.store, max_bytes, of_log.timeline.clone())?;
         let log = Arc::new(opened.log);
-        // Before the first deletion. One that cannot be read now is looked at again by who takes it up, and says so.
-        let places = [(Holder::Fleet, log.fleet.position()), (Holder::Sessions, log.sessions.position())];
-        for (holder, place) in places {
+        // Before the first deletion. One that cannot be read now is looked at again by who takes it
+        // up, and says so.
+        let places = [(FLEET, log.fleet.position()), (LOCAL_SUBSCRIBERS, log.sessions.position())];
+        for (consumer, place) in places {
             if let Ok(Some(position)) = place {
-                log.set_hold(holder, position);
+                log.holds.set(consumer, position);
             }
         }
         if let Ok(Some(retention)) = log.fleet.retention() {
@@ -326,7 +228,7 @@ impl Store {
             max_bytes: self.log.meter.max_bytes(),
             room_bytes: self.log.meter.room_bytes(),
             dropped_events: self.log.meter.lost_events(),
-            written_bytes: self.log.files.plug().written_bytes(),
+            written_bytes: self.log.files.power().written_bytes(),
             wear_budget: self.log.meter.wear_budget(),
             dead_letters: self.log.dead_letters.count(),
             dead_letter_bytes: self.log.dead_letters.bytes(),
@@ -343,18 +245,19 @@ impl Store {
         let _ = watermark.wait_for(|watermark| watermark.closed).await;
     }
 
-    /// Commits what the intake holds, saves the cursors, closes the files. Blocking. From now on every
-    /// [`Intake`] answers [`AppendError::Closed`], every [`Reader`] [`ReadError::Closed`].
+    /// Commits what the intake holds, saves the cursors, closes the files. Blocking. From now on
+    /// every [`Intake`] answers [`AppendError::Closed`], every [`Reader`] [`ReadError::Closed`].
     pub fn close(mut self) {
         self.shut();
     }
 
     /// From now on nothing reaches the files, as after SIGKILL. For the demo and for tests.
     pub fn pull_plug(&self) {
-        self.log.files.plug().pull();
+        self.log.files.power().cut();
     }
 
-    /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for tests.
+    /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for
+    /// tests.
     pub fn crash(mut self) {
         self.pull_plug();
         self.intake.end();

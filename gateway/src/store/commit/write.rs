@@ -24,20 +24,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Committer,
-    mend::{self, LostLetters},
-    room::Room,
-};
+use super::{Committer, room::Room};
 use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        gap::Gap,
-        gaps::Gaps,
-        log::Mark,
-        row::Block,
+        record::{gap::Gap, gaps::Gaps, position::LogPosition, row::Block},
         segment::{Beginning, Part, Segment},
+        side_file::dead_letters::Dropped,
     },
     telemetry,
 };
@@ -59,7 +53,7 @@ pub struct Write {
     /// The cursors as well.
     pub cursors: bool,
     /// Uplinks, by index, that stand here from now on.
-    pub moved: Vec<(usize, Mark)>,
+    pub moved: Vec<(usize, LogPosition)>,
     /// What is missing from now on, and the records in `blocks` that say so.
     pub gaps: Option<(Gaps, Vec<Gap>)>,
     /// The lost dead letters that a record in `blocks` tells of.
@@ -71,6 +65,15 @@ impl Write {
     fn bytes(&self) -> u64 {
         self.blocks.iter().map(|block| block.row().len() as u64).sum()
     }
+}
+
+/// Dead letters that are gone, and told in a gap record.
+#[derive(Debug)]
+pub enum LostLetters {
+    /// With a damaged file.
+    Damaged,
+    /// For want of room.
+    Dropped(Dropped),
 }
 
 /// A write that failed.
@@ -96,9 +99,9 @@ struct Written {
 /// A small segment of the run before: rows and place are taken over, so that a gateway that starts often does not
 /// leave a file for each start.
 #[derive(Debug, Clone, Copy)]
-pub struct Carried {
+pub struct CarriedSegment {
     /// The log where it begins.
-    pub first: Mark,
+    pub first: LogPosition,
     /// Bytes of its rows.
     pub bytes: u64,
 }
@@ -229,7 +232,7 @@ impl Committer {
         &self,
         write: &Write,
         cursors: &[(String, u64)],
-        carried: Option<Carried>,
+        carried: Option<CarriedSegment>,
     ) -> Result<Arc<Segment>, StoreError> {
         let committed = self.log.totals();
         // A copy, because connections wait for the lock, and what follows copies rows and syncs.
@@ -250,7 +253,7 @@ impl Committer {
         fail::fail_point!("store-before-commit", |_| std::process::abort());
         let segment = Segment::create(&self.log.files, &beginning, |filler| {
             if carried.is_some() {
-                let place = self.log.segments.holding(first.offset).map_err(|fault| fault.cause)?;
+                let place = self.log.segments.holding(first.offset).map_err(|error| error.cause)?;
                 place.segment.for_each_row(|block| match block.first() < committed.offset {
                     true => filler.row(block.first(), block.row()),
                     false => Ok(()),
@@ -292,7 +295,7 @@ impl Committer {
         }
         if let Some((gaps, records)) = write.gaps {
             self.log.set_gaps(gaps);
-            self.log.meter.lost(records.iter().map(mend::tell).sum());
+            self.log.meter.lost(records.iter().map(tell).sum());
         }
         self.log.extend(write.blocks, self.end);
         if let Some(letters) = write.letters {
@@ -302,4 +305,21 @@ impl Committer {
             self.intake.committed(end_ticket);
         }
     }
+}
+
+/// Says in log and metrics what is missing, and gives how many events some uplink will not get.
+fn tell(gap: &Gap) -> u64 {
+    let lost = gap.uplinks.iter().filter_map(|lost| lost.events).max().unwrap_or_default();
+    let is_unknown = gap.uplinks.iter().any(|lost| lost.events.is_none());
+    let undelivered = if is_unknown { "unknown".to_owned() } else { lost.to_string() };
+    metrics::counter!(telemetry::DROPPED_EVENTS, "reason" => gap.reason.label()).increment(lost);
+    let events = gap.events.map_or_else(|| "an unknown number of".to_owned(), |events| events.to_string());
+    tracing::error!(
+        reason = gap.reason.label(),
+        from = gap.from,
+        to = gap.to,
+        undelivered,
+        "{events} events are missing from the store; a gap record says so upstream"
+    );
+    lost
 }

@@ -5,21 +5,18 @@
 
 use std::sync::Arc;
 
-use super::{
-    super::{
-        disk::Files,
+use super::{READ_BYTES_MAX, state};
+use crate::{
+    clock::Journal,
+    store::{
+        disk::{Files, lock::Lock},
         error::StoreError,
-        fleet,
-        gaps::Gaps,
-        ids::StoreIds,
-        lock::Lock,
         log::Log,
-        row::Block,
+        record::{gaps::Gaps, ids::StoreIds, row::Block},
         segment::{self, Found, Head, Part, Segment},
+        side_file::{dead_letters, fleet},
     },
-    READ_BYTES_MAX, state,
 };
-use crate::clock::Journal;
 
 /// A store to look into.
 #[derive(Debug)]
@@ -63,7 +60,7 @@ impl Source {
             segment::first_of(name).is_some()
                 || segment::is_unfinished(name).is_some()
                 || segment::is_damaged(name)
-                || name == state::FILE
+                || dead_letters::SIDE_FILE.is_named(name)
         };
         if !names.iter().any(is_ours) {
             return Err(StoreError::NoStore { path: files.path_of("") });
@@ -91,7 +88,7 @@ impl Source {
             Self::Running(log) => Some(log.store),
             Self::Stopped(stopped) => match &stopped.found {
                 Some(found) => Some(found.head.store),
-                None => state::read(&stopped.files, state::FILE).ok().map(|says| says.store),
+                None => state::read(&stopped.files).ok().map(|says| says.store),
             },
         }
     }

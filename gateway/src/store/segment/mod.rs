@@ -25,6 +25,7 @@
 //! row for each client and packet id. They are read, and never written.
 
 mod read;
+pub mod salvage;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -37,14 +38,14 @@ use serde::{Deserialize, Serialize};
 pub use write::{Commit, Filler};
 
 use super::{
-    disk::Files,
+    disk::{
+        Files,
+        guard::{PanicSafeDb, guarded},
+        home::Home,
+        overlay::Overlay,
+    },
     error::StoreError,
-    gaps::Gaps,
-    guard::{Guarded, guarded},
-    home::Home,
-    ids::StoreIds,
-    overlay::Overlay,
-    pending::Pending,
+    record::{gaps::Gaps, ids::StoreIds, pending::Pending},
 };
 
 /// Version of the segment's format.
@@ -138,7 +139,7 @@ pub struct Found {
 /// A segment, open. Readers share it with the writer.
 pub struct Segment {
     path: PathBuf,
-    db: Guarded,
+    db: PanicSafeDb,
     is_sealed: bool,
 }
 
@@ -199,7 +200,7 @@ impl Segment {
         let name = name_of(beginning.first);
         let db = Self::build(files, &unfinished(&name), beginning, fill)?;
         files.rename(&unfinished(&name), &name)?;
-        Ok(Self { path: files.path_of(&name), db: Guarded::new(db), is_sealed: false })
+        Ok(Self { path: files.path_of(&name), db: PanicSafeDb::new(db), is_sealed: false })
     }
 
     /// Makes the file of a segment that is sealed from the start, under its unfinished name: durable and closed when this
@@ -277,7 +278,7 @@ impl Segment {
                 .create_with_backend(overlay)
                 .map_err(|error| StoreError::disk(&path, error.into()))
         })?;
-        Ok(Self { path: path.clone(), db: Guarded::new(db), is_sealed: true })
+        Ok(Self { path: path.clone(), db: PanicSafeDb::new(db), is_sealed: true })
     }
 
     /// Its file's name.

@@ -143,8 +143,8 @@ impl Described {
                 announced.map_or_else(String::new, |set| format!("; its last birth announced {set:08x}"));
             return self.prepared.give_up(format!("{UNKNOWN_SCHEMA} (schema set {set:08x}{announced})"));
         };
-        let received = rfc3339(fleet.received(offset, record.received_ms));
-        let reused_below = fleet.reused_below(device, head.boot, offset);
+        let mut times = fleet.frame(device, head.boot, offset, record.received_ms);
+        let received = rfc3339(times.received_ms());
         while let Some(event) = reader.next_event() {
             let event = match event {
                 Ok(event) => event,
@@ -168,8 +168,8 @@ impl Described {
                 kind: &kind.name,
                 version: Some(kind.version),
                 definition: Some(&kind.hash),
-                is_number_reused: event.id.seq < reused_below,
-                stamp: fleet.stamp(device, head.boot, event.uptime_ms, offset, record.received_ms),
+                is_number_reused: times.is_number_reused(event.id.seq),
+                stamp: times.stamp(event.uptime_ms),
                 uptime_ms: Some(event.uptime_ms),
                 received: &received,
                 command: None,
@@ -184,6 +184,7 @@ impl Described {
                 self.prepared.leave_out(format!("event {}: {why}", event.id));
             }
         }
+        fleet.note_given(device, &times);
     }
 
     /// Anything but a frame: one message.
