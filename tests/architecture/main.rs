@@ -96,7 +96,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redb", &["store/"]),
     ("mqtt_protocol_core", &["mqtt/"]),
     // The demo's witness is a client of its stand-in cloud.
-    ("rumqttc", &["uplink/", "cli/demo/"]),
+    ("rumqttc", &["uplink/engine/mqtt/", "cli/demo/"]),
     ("rumqttd", &["cli/"]),
     ("tidegate_board_host", &["cli/"]),
     ("axum", &["http/"]),
@@ -121,7 +121,7 @@ const ONE_FILE: &[&str] = &["rumqttc", "rumqttd", "argon2", "blake2"];
 /// The crates whose files make no circle.
 const CRATES: &[&str] = &["gateway/src/", "firmware/src/", "protocol/src/", "tests/src/"];
 /// Files that still make circles, at most.
-const STILL_TIED_MAX: usize = 118;
+const STILL_TIED_MAX: usize = 7;
 
 /// Rows of a file without its tests, at most.
 const FILE_LINES_MAX: usize = 400;
@@ -193,8 +193,8 @@ fn foreign_types_stay_at_home() {
     assert_eq!(strays(&sample("gateway/src/ingest/mod.rs", "use redb::Database;")).len(), 1);
     assert_eq!(strays(&sample("gateway/src/store/mod.rs", "use redb::Database;")).len(), 0);
     let two = [
-        sample("gateway/src/uplink/a.rs", "rumqttc::x()"),
-        sample("gateway/src/uplink/b.rs", "rumqttc::x()"),
+        sample("gateway/src/uplink/engine/mqtt/a.rs", "rumqttc::x()"),
+        sample("gateway/src/uplink/engine/mqtt/b.rs", "rumqttc::x()"),
     ];
     assert!(scattered("rumqttc", &two).is_some());
 }

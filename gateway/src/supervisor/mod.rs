@@ -45,7 +45,7 @@ use crate::{
     reload::Reload,
     store::{Outbox, Store, StoreError},
     telemetry,
-    uplink::{Knowledge, Replays},
+    uplink::{EventContext, Replays},
 };
 
 /// The program's version.
@@ -161,7 +161,12 @@ impl Gateway {
         Ok(gateway)
     }
 
-    fn spawn(settings: Settings, store: Store, knowledge: Knowledge, Ports { doors, window }: Ports) -> Self {
+    fn spawn(
+        settings: Settings,
+        store: Store,
+        knowledge: EventContext,
+        Ports { doors, window }: Ports,
+    ) -> Self {
         let (failure, _) = watch::channel(None);
         let (ends, view, outbox) = (ingest::Ends::from(&store), store.view(), store.outbox());
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
@@ -190,7 +195,7 @@ impl Gateway {
             ingest::run_with(doors, ends, broker, settings.ingest, stop)
         });
         let reload = Task::spawn("reload".into(), &failure, |stop| reload.run(stop));
-        let Knowledge { catalog, fleet } = knowledge;
+        let EventContext { catalog, fleet } = knowledge;
         let http_address = window.address();
         let snapshot: http::Source = {
             let state = state.clone();
@@ -325,7 +330,7 @@ impl Gateway {
     }
 }
 
-async fn open(settings: &Settings) -> Result<(Store, Knowledge), StartError> {
+async fn open(settings: &Settings) -> Result<(Store, EventContext), StartError> {
     let store = settings.store.clone();
     let names: Vec<String> = settings.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
     let opening = tokio::task::spawn_blocking(move || {
@@ -334,7 +339,7 @@ async fn open(settings: &Settings) -> Result<(Store, Knowledge), StartError> {
         let store = Store::open(store, &names)?;
         let catalog = Catalog::default();
         let fleet = Fleet::open(&store.view(), &catalog, &clock::reading())?;
-        Ok((store, Knowledge { catalog, fleet }))
+        Ok((store, EventContext { catalog, fleet }))
     });
     match opening.await {
         Ok(opened) => opened,

@@ -1,11 +1,12 @@
-//! What an uplink needs of the store: a reader with a durable cursor. The store's own reader is one; the
-//! tests have another that keeps its records in memory.
+//! What an uplink needs of the store: a reader with a durable cursor. The store's own reader is
+//! one; the tests have another that keeps its records in memory.
 //!
-//! Limits and guarantees are those of [`store::Reader`](crate::store::Reader). Nothing is buffered here.
+//! Limits and guarantees are those of [`store::Reader`](crate::store::Reader). Nothing is buffered
+//! here.
 
 use std::{future::Future, sync::Arc};
 
-use super::carried::Control;
+use super::delivery::carried::Control;
 use crate::store::{Block, NewLetter, ReadError, Reader, Record, StoreIds};
 
 /// A reader of the log with a cursor that survives.
@@ -25,13 +26,16 @@ pub trait Source: Send + Sync {
     fn records_from(block: &Self::Block, offset: u64) -> impl Iterator<Item = (u64, Record<'_>)> + Send;
     /// The offset after the last record of `block`.
     fn end(block: &Self::Block) -> u64;
-    /// Copies of some records that were settled before the one at `offset`, if they are at hand, the likeliest to be taken again first.
-    /// It moves nothing.
+    /// Copies of some records that were settled before the one at `offset`, if they are at hand,
+    /// the likeliest to be taken again first. It moves nothing.
     fn controls(&self, offset: u64) -> impl Future<Output = Vec<Control>> + Send;
     /// Everything before `offset` is settled.
     fn release(&mut self, offset: u64);
     /// Makes dead letters, all of them or none: durable when this returns.
-    fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> impl Future<Output = Result<(), ReadError>> + Send;
+    fn put_dead_letters(
+        &self,
+        letters: Arc<Vec<NewLetter>>,
+    ) -> impl Future<Output = Result<(), ReadError>> + Send;
     /// What records are named after that have no name of their own.
     fn ids(&self) -> &StoreIds;
 }
@@ -74,7 +78,10 @@ impl Source for Reader {
         Reader::release(self, offset);
     }
 
-    fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> impl Future<Output = Result<(), ReadError>> + Send {
+    fn put_dead_letters(
+        &self,
+        letters: Arc<Vec<NewLetter>>,
+    ) -> impl Future<Output = Result<(), ReadError>> + Send {
         Reader::set_aside(self, letters)
     }
 

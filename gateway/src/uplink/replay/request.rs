@@ -1,10 +1,11 @@
-//! What a replay is asked for, and why it may be refused. Plain data, both ways: HTTP and the command line carry it.
+//! What a replay is asked for, and why it may be refused. Plain data, both ways: HTTP and the
+//! command line carry it.
 
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{DeadLetterFilter, Kind, Record, record::NAME_BYTES_MAX};
+use crate::store::{DeadLetterFilter, Kind, ReasonCode, Record, record::NAME_BYTES_MAX};
 
 /// Sends stored events again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +33,8 @@ pub enum What {
     DeadLetters(Letters),
 }
 
-/// Dead letters of one uplink. Each that is acknowledged is taken away; one that is refused again stays, with its tries.
+/// Dead letters of one uplink. Each that is acknowledged is taken away; one that is refused again
+/// stays, with its tries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Letters {
@@ -42,6 +44,9 @@ pub struct Letters {
     /// Those with these numbers; without any, all that the rest takes.
     #[serde(default)]
     pub ids: Vec<u64>,
+    /// Those whose reason has this code; for what the gateway asks for itself.
+    #[serde(skip)]
+    pub code: Option<ReasonCode>,
     /// What stands in the reason, in capitals or not.
     #[serde(default)]
     pub reason: Option<String>,
@@ -63,7 +68,8 @@ pub struct Letters {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stored {
-    /// Received at this time or later, by the gateway's clock as it is known now, milliseconds since 1970.
+    /// Received at this time or later, by the gateway's clock as it is known now, milliseconds
+    /// since 1970.
     pub from_ms: u64,
     /// Received before this time.
     pub to_ms: u64,
@@ -147,6 +153,7 @@ impl Letters {
     /// As the store asks for them, to be sent by `uplink`.
     pub(super) fn filter(&self, uplink: &str) -> DeadLetterFilter {
         DeadLetterFilter {
+            code: self.code,
             reason: self.reason.clone(),
             device: self.device.clone(),
             kind: self.kind.map(Kind::from),

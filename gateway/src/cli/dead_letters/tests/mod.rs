@@ -7,7 +7,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{super::main, *};
 use crate::{
     http,
-    store::{self, Batch, Kind, NewLetter, Record, Store},
+    store::{self, Batch, Kind, LetterReason, NewLetter, ReasonCode, Record, Store},
     uplink,
 };
 
@@ -36,7 +36,7 @@ impl Served {
         let bound = runtime.block_on(http::bind(&http::Settings::new("127.0.0.1:0".parse().unwrap())));
         let bound = bound.unwrap();
         let address = bound.address();
-        let replays = uplink::Replays::new(store.view(), vec![], uplink::Knowledge::default());
+        let replays = uplink::Replays::new(store.view(), vec![], uplink::EventContext::default());
         let rooms = http::Rooms {
             snapshot: Arc::new(http::Snapshot::default),
             store: store.view(),
@@ -94,7 +94,7 @@ async fn fill(store: &Store) {
     watermark.wait_for(|watermark| watermark.committed > first).await.unwrap();
     for n in 1..=6 {
         let reason = if n < 4 { "its packet is too large" } else { "the upstream refused it" };
-        let letter = NewLetter::new(n, &record(n), reason.to_owned(), 1);
+        let letter = NewLetter::new(n, &record(n), LetterReason::new(ReasonCode::Other, reason), 1);
         reader.set_aside(Arc::new(vec![letter])).await.unwrap();
     }
 }

@@ -27,6 +27,7 @@ mod filter;
 mod letter;
 mod look;
 mod old_name;
+mod reason;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ pub use self::{
     filter::DeadLetterFilter,
     letter::{DeadLetter, Letter, NewLetter},
     look::{DeadLetterPage, PAGE_LETTERS_MAX},
+    reason::{Reason, ReasonCode},
 };
 use super::{
     file::Budget,

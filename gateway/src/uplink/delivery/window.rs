@@ -3,19 +3,20 @@
 //! ```text
 //!   released │ front                         next │
 //!   ─────────┼──────┬───────┬──────┬───────┬──────┤ at most `limit` entries
-//!            │ sent │ acked │ sent │ aside │ sent │ packet ids n, n+1, n+2, …
+//!            │ sent │ acked │ sent │ undel │ sent │ tokens n, n+1, n+2, …
 //! ```
-//! A record that goes out as several packets has an entry for each, and is released behind the last of them.
-//! Acknowledgements come in any order; only the contiguous prefix is released. Packet ids count up from 1
-//! to 65,535 and begin again. As the window is measured from the front and is never longer than there are
-//! ids, an id in flight is never given twice.
+//! A record that goes out as several messages has an entry for each, and is released behind the
+//! last of them. Acknowledgements come in any order; only the contiguous prefix is released. Tokens
+//! count up from 0 and never begin again: the window is measured from the token of its front.
 //!
-//! Limits: [`LIMIT_MAX`] entries of 32 bytes. It knows no socket, no clock and no store. It dies with its
-//! connection: whatever it held is sent again from the released offset.
+//! Limits: [`LIMIT_MAX`] entries of 32 bytes. It knows no socket, no clock and no store. It dies
+//! with its connection: whatever it held is sent again from the released offset.
 
-use std::{collections::VecDeque, num::NonZeroU16, time::Instant};
+use std::{collections::VecDeque, num::NonZeroU16, ops::Range, time::Instant};
 
-/// Packet ids that MQTT has, and so the longest window. \[MQTT-2.3.1-1\]
+use crate::uplink::engine::TokenRange;
+
+/// The longest window, in messages.
 pub const LIMIT_MAX: u16 = u16::MAX;
 
 /// Entries that a narrow window has room for at first.
@@ -27,8 +28,8 @@ const OPENS_AFTER: usize = 4;
 #[derive(Debug)]
 pub struct Window {
     entries: VecDeque<Entry>,
-    /// Packet id of the front entry, or of the next one if there is none. Never 0.
-    front_id: u16,
+    /// Token of the front entry, or of the next one if there is none.
+    front: u64,
     limit: NonZeroU16,
     /// Entries that it may hold for now: fewer than `limit` only after [`Window::narrow`].
     open: u16,
@@ -63,18 +64,18 @@ struct Entry {
 enum State {
     Sent,
     Acked,
-    SetAside,
+    Undelivered,
 }
 
 impl Window {
     /// An empty window for a new connection.
     #[must_use]
     pub fn new(limit: NonZeroU16) -> Self {
-        Self { entries: VecDeque::new(), front_id: 1, limit, open: limit.get(), released: 0, settled: 0 }
+        Self { entries: VecDeque::new(), front: 0, limit, open: limit.get(), released: 0, settled: 0 }
     }
 
-    /// The same, narrow at first: it opens as entries are released. So an upstream that was just stopped by one event is not
-    /// sent a whole window of copies again and again.
+    /// The same, narrow at first: it opens as entries are released. So an upstream that was just
+    /// stopped by one event is not sent a whole window of copies again and again.
     #[must_use]
     pub fn narrow(self) -> Self {
         Self { open: NARROW.min(self.limit.get()), ..self }
@@ -116,7 +117,8 @@ impl Window {
         self.settled > 0
     }
 
-    /// The offsets of records all of whose entries are acknowledged. Only after [`Window::advance`].
+    /// The offsets of records all of whose entries are acknowledged. Only after
+    /// [`Window::advance`].
     pub fn acknowledged_records(&self) -> impl Iterator<Item = u64> {
         let mut is_whole = true;
         self.entries.iter().filter_map(move |entry| {
@@ -133,35 +135,45 @@ impl Window {
         self.entries.is_empty()
     }
 
-    /// Takes in the record at `offset`, above all before it, and gives its packet id; `None` without room.
-    pub fn push(&mut self, offset: u64, events: u8, now: Instant) -> Option<u16> {
+    /// Takes in the record at `offset`, above all before it, and gives its token; `None` without
+    /// room.
+    pub fn push(&mut self, offset: u64, events: u8, now: Instant) -> Option<u64> {
         self.push_part(offset, events, true, now)
     }
 
-    /// Takes in a part of the record at `offset`, behind its other parts; `is_last` completes the record.
-    pub fn push_part(&mut self, offset: u64, events: u8, is_last: bool, now: Instant) -> Option<u16> {
+    /// Takes in a part of the record at `offset`, behind its other parts; `is_last` completes the
+    /// record.
+    pub fn push_part(&mut self, offset: u64, events: u8, is_last: bool, now: Instant) -> Option<u64> {
         if self.room() == 0 {
             return None;
         }
-        let id = id_after(self.front_id, self.entries.len());
+        let token = self.front + self.entries.len() as u64;
         self.entries.push_back(Entry { offset, sent_at: now, events, is_last, state: State::Sent });
-        Some(id)
+        Some(token)
     }
 
-    /// The upstream acknowledged `id`. Says whether that id was waiting for it.
-    pub fn acknowledge(&mut self, id: u16) -> bool {
-        self.settle(id, State::Acked)
+    /// The upstream acknowledged `token`. Says whether that was waiting for it.
+    pub fn acknowledge(&mut self, token: u64) -> bool {
+        self.settle(token, State::Acked)
     }
 
-    /// The record under `id` is kept aside, durably. Says whether that id was waiting.
-    pub fn set_aside(&mut self, id: u16) -> bool {
-        self.settle(id, State::SetAside)
+    /// The record of `token` is not to be delivered: it is a dead letter, durably, or not for the
+    /// upstream. Says whether that was waiting.
+    pub fn give_up(&mut self, token: u64) -> bool {
+        self.settle(token, State::Undelivered)
     }
 
-    /// The offset of the record that waits under `id`.
+    /// The tokens of `range` that the window holds.
     #[must_use]
-    pub fn waiting_offset(&self, id: u16) -> Option<u64> {
-        let entry = self.entries.get(self.index(id)?)?;
+    pub fn held(&self, range: TokenRange) -> Range<u64> {
+        let end = range.end.min(self.front + self.entries.len() as u64);
+        range.first.max(self.front).min(end)..end
+    }
+
+    /// The offset of the record that waits under `token`.
+    #[must_use]
+    pub fn waiting_offset(&self, token: u64) -> Option<u64> {
+        let entry = self.entries.get(self.index(token)?)?;
         (entry.state == State::Sent).then_some(entry.offset)
     }
 
@@ -177,7 +189,7 @@ impl Window {
             }
             self.entries.pop_front();
         }
-        self.front_id = id_after(self.front_id, taken);
+        self.front += taken as u64;
         self.settled -= taken;
         if self.open < self.limit.get() {
             self.released += taken;
@@ -194,8 +206,8 @@ impl Window {
         Some(self.entries.front()?.sent_at)
     }
 
-    fn settle(&mut self, id: u16, state: State) -> bool {
-        let entry = self.index(id).and_then(|index| self.entries.get_mut(index));
+    fn settle(&mut self, token: u64, state: State) -> bool {
+        let entry = self.index(token).and_then(|index| self.entries.get_mut(index));
         match entry {
             Some(entry) if entry.state == State::Sent => {
                 entry.state = state;
@@ -206,19 +218,9 @@ impl Window {
         }
     }
 
-    fn index(&self, id: u16) -> Option<usize> {
-        match id {
-            0 => None,
-            _ if id >= self.front_id => Some(usize::from(id - self.front_id)),
-            _ => Some(usize::from(LIMIT_MAX - self.front_id) + usize::from(id)),
-        }
+    fn index(&self, token: u64) -> Option<usize> {
+        usize::try_from(token.checked_sub(self.front)?).ok()
     }
-}
-
-/// The id `steps` after `id` on the ring 1..=65,535.
-fn id_after(id: u16, steps: usize) -> u16 {
-    let ring = usize::from(LIMIT_MAX);
-    ((usize::from(id) - 1 + steps) % ring + 1) as u16
 }
 
 #[cfg(test)]
@@ -240,13 +242,13 @@ mod tests {
     #[test]
     fn only_the_contiguous_prefix_is_released() {
         let (now, mut window) = (start(), window(10));
-        let ids: Vec<u16> = (100..104).map(|offset| window.push(offset, 2, now).unwrap()).collect();
-        assert!(window.acknowledge(ids[1]) && window.acknowledge(ids[2]));
+        let tokens: Vec<u64> = (100..104).map(|offset| window.push(offset, 2, now).unwrap()).collect();
+        assert!(window.acknowledge(tokens[1]) && window.acknowledge(tokens[2]));
         assert_eq!(window.advance(), None);
-        assert!(window.acknowledge(ids[0]));
+        assert!(window.acknowledge(tokens[0]));
         let released = Released { next_offset: 103, delivered_events: 6, oldest_sent_at: now };
         assert_eq!(window.advance(), Some(released));
-        assert_eq!(window.waiting_offset(ids[3]), Some(103));
+        assert_eq!(window.waiting_offset(tokens[3]), Some(103));
     }
 
     #[test]
@@ -254,8 +256,8 @@ mod tests {
         let (now, mut window) = (start(), window(6).narrow());
         for (offset, room) in (0..).zip([4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6]) {
             assert_eq!(window.room(), room);
-            let id = window.push(offset, 1, now).unwrap();
-            assert!(window.acknowledge(id) && window.advance().is_some());
+            let token = window.push(offset, 1, now).unwrap();
+            assert!(window.acknowledge(token) && window.advance().is_some());
         }
     }
 
@@ -263,14 +265,14 @@ mod tests {
     fn records_behind_the_head_are_acknowledged_when_all_their_parts_are() {
         let (now, mut window) = (start(), window(10));
         let head = window.push(7, 1, now).unwrap();
-        let ids: Vec<u16> = [(8, false), (8, true), (9, false), (9, true), (10, true), (11, false)]
+        let tokens: Vec<u64> = [(8, false), (8, true), (9, false), (9, true), (10, true), (11, false)]
             .map(|(offset, is_last)| window.push_part(offset, 1, is_last, now).unwrap())
             .into();
         assert!(!window.is_overtaken() && window.acknowledged_records().next().is_none());
         for index in [0, 1, 3, 5] {
-            assert!(window.acknowledge(ids[index]));
+            assert!(window.acknowledge(tokens[index]));
         }
-        assert!(window.set_aside(ids[4]));
+        assert!(window.give_up(tokens[4]));
         assert_eq!(window.advance(), None);
         assert!(window.is_overtaken());
         assert_eq!(window.waiting(), 2);
@@ -279,7 +281,7 @@ mod tests {
             [8],
             "9 is not whole, 10 set aside, 11 not sent"
         );
-        assert!(window.acknowledge(head) && window.acknowledge(ids[2]));
+        assert!(window.acknowledge(head) && window.acknowledge(tokens[2]));
         assert_eq!(window.advance().unwrap().next_offset, 11);
         assert!(!window.is_overtaken());
     }
@@ -287,8 +289,8 @@ mod tests {
     #[test]
     fn what_was_set_aside_moves_the_prefix_and_is_not_counted_as_delivered() {
         let (now, mut window) = (start(), window(10));
-        let ids: Vec<u16> = (0..3).map(|offset| window.push(offset, 1, now).unwrap()).collect();
-        assert!(window.acknowledge(ids[0]) && window.set_aside(ids[1]) && window.acknowledge(ids[2]));
+        let tokens: Vec<u64> = (0..3).map(|offset| window.push(offset, 1, now).unwrap()).collect();
+        assert!(window.acknowledge(tokens[0]) && window.give_up(tokens[1]) && window.acknowledge(tokens[2]));
         let released = window.advance().unwrap();
         assert_eq!((released.next_offset, released.delivered_events), (3, 2));
     }
@@ -297,36 +299,54 @@ mod tests {
     fn a_record_of_several_packets_is_released_behind_the_last_of_them() {
         let (now, mut window) = (start(), window(10));
         let part = |window: &mut Window, is_last| window.push_part(7, 1, is_last, now).unwrap();
-        let ids = [part(&mut window, false), part(&mut window, false), part(&mut window, true)];
+        let tokens = [part(&mut window, false), part(&mut window, false), part(&mut window, true)];
         let next = window.push(8, 1, now).unwrap();
-        assert!(window.acknowledge(ids[0]) && window.acknowledge(ids[2]) && window.acknowledge(next));
+        assert!(window.acknowledge(tokens[0]) && window.acknowledge(tokens[2]) && window.acknowledge(next));
         let released = window.advance().unwrap();
         assert_eq!((released.next_offset, released.delivered_events), (7, 1), "a part of it still waits");
-        assert!(window.set_aside(ids[1]));
+        assert!(window.give_up(tokens[1]));
         let released = window.advance().unwrap();
         assert_eq!((released.next_offset, released.delivered_events), (9, 2));
     }
 
     #[test]
-    fn a_full_window_takes_nothing_and_an_unknown_id_settles_nothing() {
+    fn a_full_window_takes_nothing_and_an_unknown_token_settles_nothing() {
         let (now, mut window) = (start(), window(1));
-        assert_eq!(window.push(0, 1, now), Some(1));
+        assert_eq!(window.push(0, 1, now), Some(0));
         assert_eq!(window.push(1, 1, now), None);
-        assert!(!window.acknowledge(0) && !window.acknowledge(2) && !window.acknowledge(u16::MAX));
-        assert!(window.acknowledge(1) && !window.acknowledge(1));
+        assert!(!window.acknowledge(1) && !window.acknowledge(u64::MAX));
+        assert!(window.acknowledge(0) && !window.acknowledge(0));
+        assert!(window.advance().is_some() && !window.acknowledge(0), "it was released");
     }
 
     #[test]
-    fn the_widest_window_uses_every_id_once_and_never_0() {
+    fn of_a_range_the_window_holds_what_is_in_flight() {
+        let (now, mut window) = (start(), window(10));
+        for offset in 0..5 {
+            assert!(window.push(offset, 1, now).is_some());
+        }
+        assert!(window.acknowledge(0) && window.acknowledge(1) && window.advance().is_some());
+        for (first, end, held) in
+            [(0, 9, 2..5), (0, 2, 2..2), (3, 4, 3..4), (5, 9, 5..5), (7, 9, 5..5), (0, 0, 0..0)]
+        {
+            let found = window.held(TokenRange { first, end });
+            assert_eq!(
+                (found.clone().count(), found.start.max(2)),
+                (held.clone().count(), held.start.max(2)),
+                "{first}..{end}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_widest_window_uses_every_token_once() {
         let (now, mut window) = (start(), window(LIMIT_MAX));
         for round in 0..3_u64 {
-            let mut seen = vec![false; 65_536];
-            for n in 0..65_535 {
-                let id = window.push(round * 65_535 + n, 1, now).unwrap();
-                assert!(!std::mem::replace(&mut seen[usize::from(id)], true) && id != 0);
+            for token in round * 65_535..(round + 1) * 65_535 {
+                assert_eq!(window.push(token, 1, now), Some(token));
             }
             assert_eq!(window.push(u64::MAX, 1, now), None);
-            assert!((1..=LIMIT_MAX).all(|id| window.acknowledge(id)));
+            assert!((round * 65_535..(round + 1) * 65_535).all(|token| window.acknowledge(token)));
             assert_eq!(window.advance().unwrap().next_offset, (round + 1) * 65_535);
         }
     }
@@ -335,7 +355,7 @@ mod tests {
     enum Action {
         Push(u8),
         Settle(prop::sample::Index, bool),
-        Stray(u16),
+        Stray(u64),
         Advance,
     }
 
@@ -343,15 +363,16 @@ mod tests {
         prop_oneof![
             4 => any::<u8>().prop_map(Action::Push),
             4 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(i, acked)| Action::Settle(i, acked)),
-            1 => any::<u16>().prop_map(Action::Stray),
+            1 => (0_u64..600).prop_map(Action::Stray),
             2 => Just(Action::Advance),
         ]
     }
 
-    /// What the window is meant to be: every record with its id, and whether it is settled and delivered.
+    /// What the window is meant to be: every record with its token, and whether it is settled and
+    /// delivered.
     #[derive(Default)]
     struct Model {
-        entries: BTreeMap<u64, (u16, u8, Option<bool>)>,
+        entries: BTreeMap<u64, (u64, u8, Option<bool>)>,
         next_offset: u64,
     }
 
@@ -359,34 +380,34 @@ mod tests {
         #[test]
         fn the_window_does_as_the_model(
             limit in 1_u16..40,
-            first in 1_u16..=u16::MAX,
+            first in 0_u64..300,
             actions in prop::collection::vec(action(), 1..300),
         ) {
             let mut window = window(limit);
-            window.front_id = first;
+            window.front = first;
             let (mut model, mut now) = (Model::default(), start());
             for action in actions {
                 now += Duration::from_millis(1);
                 match action {
                     Action::Push(events) => {
-                        let id = window.push(model.next_offset, events, now);
-                        prop_assert_eq!(id.is_some(), model.entries.len() < usize::from(limit));
-                        let Some(id) = id else { continue };
-                        prop_assert!(id != 0 && model.entries.values().all(|entry| entry.0 != id));
-                        model.entries.insert(model.next_offset, (id, events, None));
+                        let token = window.push(model.next_offset, events, now);
+                        prop_assert_eq!(token.is_some(), model.entries.len() < usize::from(limit));
+                        let Some(token) = token else { continue };
+                        prop_assert!(model.entries.values().all(|entry| entry.0 < token));
+                        model.entries.insert(model.next_offset, (token, events, None));
                         model.next_offset += 1;
                     }
                     Action::Settle(index, acked) => {
                         if model.entries.is_empty() { continue }
                         let at = index.index(model.entries.len());
                         let entry = model.entries.values_mut().nth(at).unwrap();
-                        let done = if acked { window.acknowledge(entry.0) } else { window.set_aside(entry.0) };
+                        let done = if acked { window.acknowledge(entry.0) } else { window.give_up(entry.0) };
                         prop_assert_eq!(done, entry.2.is_none());
                         entry.2 = entry.2.or(Some(acked));
                     }
-                    Action::Stray(id) => {
-                        if model.entries.values().all(|entry| entry.0 != id) {
-                            prop_assert!(!window.acknowledge(id));
+                    Action::Stray(token) => {
+                        if model.entries.values().all(|entry| entry.0 != token) {
+                            prop_assert!(!window.acknowledge(token));
                         }
                     }
                     Action::Advance => {

@@ -1,40 +1,32 @@
-//! Sends an event alone, where it is suspected, and says how the upstream failed over the head in the end.
+//! Sends an event alone, where it is suspected, and says how the upstream failed over the head in
+//! the end.
 //!
 //! ```text
-//!  drained window ─▶ [control ─▶ PUBACK] ─▶ head · PING ─▶ PUBACK: it was no fault of the head's
-//!                                                     └─▶ closed, refused, ignored, silent: evidence
+//!  drained window ─▶ [control ─▶ ack] ─▶ head · ping ─▶ ack: it was no fault of the head's
+//!                                                  └─▶ closed, refused, ignored, silent: evidence
 //! ```
-//! A control is an event that the upstream has acknowledged before: a copy of it, with its id. If there is none, or it failed, it
-//! is one that lies before the head in the log, or one behind it: the first on another topic, of another device rather than
-//! of the same one. It judges nothing: see `suspect.rs`.
-
-use std::collections::BTreeSet;
-
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::timeout,
-};
+//! A control is an event that the upstream has acknowledged before: a copy of it, with its id. If
+//! there is none, or it failed, it is one that lies before the head in the log, or one behind it:
+//! the first on another topic, of another device rather than of the same one. It judges nothing:
+//! see [`poison`](super::super::poison).
 
 use super::{
     super::{
+        broken::Broken,
         carried::Control,
-        causes::Features,
-        format::Format,
-        link::Broken,
-        reason::Reason,
-        source::Source,
-        suspect::{Ending, Fault, Plan},
+        poison::{Ending, Fault, Plan, causes::Features},
     },
     Duration, Instant, Lane, ROOM,
 };
-use crate::store::Record;
+use crate::{
+    store::Record,
+    uplink::{
+        engine::{Connection, Refusal},
+        format::Format,
+        source::Source,
+    },
+};
 
-/// How long to look for the next event behind the head.
-const LOOK_BEHIND_MAX: Duration = Duration::from_millis(50);
-/// Events behind the head that are looked at for a control.
-const LOOKED_AT_MAX: usize = 1000;
-/// Controls that are found behind the head at the most.
-const FOUND_BEHIND_MAX: usize = 64;
 /// What was acknowledged on this connection shows for so long that the upstream takes events.
 const CONTROL_FRESH: Duration = Duration::from_secs(5);
 /// After an event was refused for now, the answers to those behind it are waited for so long.
@@ -47,8 +39,8 @@ pub struct Trial {
     plan: Option<Plan>,
     /// Controls beside those that are carried.
     more_controls: Vec<Control>,
-    /// The packet id of the control that is under way.
-    pub control: Option<u16>,
+    /// The token of the control that is under way.
+    pub control: Option<u64>,
     /// An event is under way alone.
     is_alone: bool,
     /// And the upstream had just taken another one.
@@ -56,31 +48,16 @@ pub struct Trial {
     /// When the upstream last acknowledged an event.
     took_at: Option<Instant>,
     /// An event was refused for now: the one of the lowest offset.
-    refused: Option<Refusal>,
+    refused: Option<RefusedNow>,
     /// How many were.
     refusals: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Refusal {
+struct RefusedNow {
     offset: u64,
-    reason: Reason,
+    reason: Refusal,
     until: Instant,
-}
-
-/// The same controls, each second step twice as far as the one before: bad events often lie side by side.
-fn spread(controls: Vec<Control>) -> Vec<Control> {
-    let (mut near, mut far, mut step) = (Vec::new(), Vec::new(), 1);
-    for (index, control) in controls.into_iter().enumerate() {
-        if index + 1 == step {
-            step *= 2;
-            near.push(control);
-        } else {
-            far.push(control);
-        }
-    }
-    near.extend(far);
-    near
 }
 
 impl Trial {
@@ -105,7 +82,7 @@ impl Trial {
     }
 }
 
-impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
+impl<S: Source, C: Connection> Lane<'_, S, C> {
     /// Gets ready for `plan`, before anything is sent.
     pub(super) async fn plan(&mut self, plan: Plan) -> Result<(), Broken> {
         if let Plan::Probe { .. } = plan {
@@ -114,7 +91,7 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         self.trial.plan = Some(plan).filter(|plan| *plan != Plan::Stream);
         self.is_careful = self.trial.plan.is_some()
             || self.shared.carried.has_acked()
-            || self.shared.suspect.causes().is_recent(self.now);
+            || self.shared.poison.causes().is_recent(self.now);
         Ok(())
     }
 
@@ -125,8 +102,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         record: &Record<'_>,
     ) -> Result<Option<bool>, Broken> {
         if self.shared.carried.is_acked(offset) {
-            let id = self.window.push(offset, record.events, self.now).expect(ROOM);
-            self.window.acknowledge(id);
+            let token = self.window.push(offset, record.events, self.now).expect(ROOM);
+            self.window.acknowledge(token);
             self.release();
             if self.window.is_overtaken() {
                 self.deadlines.overtaken(self.now);
@@ -134,18 +111,20 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
             return Ok(Some(true));
         }
         let plan = self.trial.plan.take();
-        let causes = self.shared.suspect.causes();
+        let causes = self.shared.poison.causes();
         let is_foreseen = causes.foresees(&Features::of(record), self.now)
             || (causes.knows(Fault::Ignored, self.now) && self.shared.carried.is_unanswered(offset));
         if plan.is_none() && !is_foreseen {
-            // Nothing is learnt on this connection: once what is known is out of date, the rest is sent as ever.
+            // Nothing is learnt on this connection: once what is known is out of date, the rest is
+            // sent as ever.
             self.is_careful = causes.is_recent(self.now) || self.shared.carried.is_unanswered(offset);
             return Ok(None);
         }
         self.put_alone(offset, record, plan).await.map(Some)
     }
 
-    /// Sends the record when nothing else is in flight, and waits until it is settled. False as [`Lane::put`].
+    /// Sends the record when nothing else is in flight, and waits until it is settled. False as
+    /// [`Lane::put`].
     async fn put_alone(
         &mut self,
         offset: u64,
@@ -153,7 +132,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         plan: Option<Plan>,
     ) -> Result<bool, Broken> {
         if !self.window.is_empty() {
-            // Nothing more is sent until then: what is in flight has no longer than if it were alone.
+            // Nothing more is sent until then: what is in flight has no longer than if it were
+            // alone.
             self.deadlines.set_alone(Some(0));
             self.ping();
             if !self.settle_all().await? {
@@ -193,36 +173,26 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         self.trial.is_alone = false;
         if !self.shared.carried.is_counted(offset) {
             self.shared.carried.set_unanswered(None);
-            self.shared.suspect.causes_mut().refute(&Features::of(record));
+            self.shared.poison.causes_mut().refute(&Features::of(record));
         }
         Ok(true)
     }
 
-    /// Sends the control before the record at `head`, and waits for its acknowledgement. False on shutdown; `None` if it cannot be
-    /// sent in this format, so that it shows nothing.
+    /// Sends the control before the record at `head`, and waits for its acknowledgement. False on
+    /// shutdown; `None` if it cannot be sent in this format, so that it shows nothing.
     async fn put_control(&mut self, head: u64, control: &Control) -> Result<Option<bool>, Broken> {
         let Some(record) = control.record() else { return Ok(None) };
-        // A copy of what was taken before does not set back what the upstream has retained since then.
+        // A copy of what was taken before does not set back what the upstream has retained since
+        // then.
         let record = Record { retain: record.retain && control.offset > head, ..record };
         // It releases nothing, whatever becomes of it.
-        let id = self.window.push_part(head, 0, false, self.now).expect(ROOM);
-        let out = self.link.outbox();
-        let (is_written, is_whole) = match &mut *self.shared.format {
-            Format::Raw(raw) => (raw.publish(out, control.offset, &record, id, &self.limits).is_ok(), true),
-            Format::Described(described) => {
-                let (messages, problem) = described.prepare(control.offset, &record, &self.limits);
-                if messages > 0 {
-                    described.write(0, id, out);
-                }
-                (messages > 0, messages == 1 && problem.is_none())
-            }
-        };
-        if !is_written {
-            self.window.set_aside(id);
+        let token = self.window.push_part(head, 0, false, self.now).expect(ROOM);
+        let Some(is_whole) = self.send_control(token, control.offset, &record) else {
+            self.window.give_up(token);
             self.release();
             return Ok(None);
-        }
-        self.trial.control = Some(id);
+        };
+        self.trial.control = Some(token);
         self.deadlines.set_alone(Some(record.size()));
         if !self.settle_all().await? {
             return Ok(Some(false));
@@ -233,6 +203,28 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         }
         self.shared.carried.keep(control.clone());
         Ok(Some(true))
+    }
+
+    /// Sends the first message of a control, and says whether it is all of it. `None` if it cannot
+    /// be sent.
+    fn send_control(&mut self, token: u64, offset: u64, record: &Record<'_>) -> Option<bool> {
+        let connection = &mut self.connection;
+        match &mut *self.shared.format {
+            Format::Raw(raw) => {
+                let message = raw.message(offset, record, &self.can).ok()?;
+                connection.send(token, &message).ok()?;
+                Some(true)
+            }
+            Format::Decoded(decoded) => {
+                let (messages, problem) =
+                    decoded.prepare(offset, record, &self.can, |message| connection.check(message));
+                if messages == 0 {
+                    return None;
+                }
+                connection.send(token, &decoded.message(0, record)).ok()?;
+                Some(messages == 1 && problem.is_none())
+            }
+        }
     }
 
     /// Waits until nothing is in flight. False on shutdown.
@@ -246,76 +238,15 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         Ok(true)
     }
 
-    /// Events that may show whether the upstream takes any: some of those before the head, the newest first, and some of those
-    /// behind it.
-    async fn find_controls(&mut self) -> Result<Vec<Control>, Broken> {
-        let head = self.shared.source.released();
-        let mut found = self.shared.source.controls(head).await;
-        found.retain(|control| !self.shared.carried.is_counted(control.offset));
-        let mut before = found.into_iter();
-        let mut behind = self.find_behind(head).await?.into_iter();
-        let mut turns = Vec::new();
-        // In turns: neither side may be all of what the upstream does not take.
-        loop {
-            match (before.next(), behind.next()) {
-                (None, None) => break,
-                (one, other) => turns.extend(one.into_iter().chain(other)),
-            }
-        }
-        // What is like a proven cause comes last: it may be sound all the same.
-        let (causes, now) = (self.shared.suspect.causes(), self.now);
-        turns.sort_by_key(|control| {
-            control.record().is_none_or(|record| causes.foresees(&Features::of(&record), now))
-        });
-        Ok(turns)
-    }
-
-    /// Events behind the head, at most [`FOUND_BEHIND_MAX`]: the first of each other device, which keeps its order, then the first on
-    /// each topic, then any. What the upstream takes of the latter is out of order if the head is sound after all.
-    async fn find_behind(&mut self, head: u64) -> Result<Vec<Control>, Broken> {
-        let (mut devices, mut topics, mut at, mut looked_at) = (BTreeSet::new(), BTreeSet::new(), head, 0);
-        let (mut firsts, mut others, mut rest) = (Vec::new(), Vec::new(), Vec::new());
-        while looked_at < LOOKED_AT_MAX && firsts.len() < FOUND_BEHIND_MAX {
-            let Ok(block) = timeout(LOOK_BEHIND_MAX, self.shared.source.next()).await else { break };
-            let block = block?;
-            let records = S::records_from(&block, at).filter(|(_, record)| !record.local);
-            for (offset, record) in records.take(LOOKED_AT_MAX - looked_at) {
-                looked_at += 1;
-                let is_settled =
-                    self.shared.carried.is_counted(offset) || self.shared.carried.is_acked(offset);
-                // The head waits before all others of its device.
-                if looked_at > 1 && is_settled {
-                    continue;
-                }
-                let is_first = devices.insert(record.device().to_owned());
-                let is_on_new_topic = topics.insert((record.device().to_owned(), record.topic.to_owned()));
-                let list = match (is_first, is_on_new_topic) {
-                    (true, _) => &mut firsts,
-                    (false, true) => &mut others,
-                    (false, false) => &mut rest,
-                };
-                if looked_at > 1 && list.len() < FOUND_BEHIND_MAX {
-                    let control = Control::new(offset, &record);
-                    list.extend(control.map(|control| if is_first { control } else { control.ahead() }));
-                }
-            }
-            at = S::end(&block);
-        }
-        self.shared.source.seek(head);
-        let mut found: Vec<_> = [firsts, others, rest].into_iter().flat_map(spread).collect();
-        found.truncate(FOUND_BEHIND_MAX);
-        Ok(found)
-    }
-
-    /// An event was refused for now: nothing more is sent, and what is in flight is waited for, for what it says about the
-    /// event.
-    pub(super) fn note_refusal(&mut self, id: u16, reason: Reason) {
-        let Some(offset) = self.window.waiting_offset(id) else { return };
+    /// An event was refused for now: nothing more is sent, and what is in flight is waited for, for
+    /// what it says about the event.
+    pub(super) fn note_refusal(&mut self, token: u64, reason: Refusal) {
+        let Some(offset) = self.window.waiting_offset(token) else { return };
         self.trial.refusals += 1;
         let until = self.now + REFUSED_WAIT_MAX;
-        let refused = self.trial.refused.get_or_insert(Refusal { offset, reason, until });
+        let refused = self.trial.refused.get_or_insert(RefusedNow { offset, reason, until });
         if offset < refused.offset {
-            *refused = Refusal { offset, reason, until: refused.until };
+            *refused = RefusedNow { offset, reason, until: refused.until };
         }
     }
 
@@ -329,7 +260,8 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         }
     }
 
-    /// What the end of this connection says about the head, and what of it is carried to the next one.
+    /// What the end of this connection says about the head, and what of it is carried to the next
+    /// one.
     pub(super) fn testify(&mut self, broken: &Broken) {
         self.trace.slowest_ack = self.deadlines.slowest_ack();
         self.trace.was_alone = self.trial.is_alone;
@@ -362,11 +294,11 @@ impl<S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'_, S, Io> {
         let sent_at = self.window.front_sent_at()?;
         match broken {
             _ if self.deadlines.written_at() < sent_at || !self.trace.sent => None,
-            Broken::Closed | Broken::Wire(_) => Some(Fault::Closed),
-            Broken::Disconnected(reason) => reason.blames_publish().then_some(Fault::Closed),
+            Broken::Lost(lost) => lost.blames_message().then_some(Fault::Closed),
             Broken::NotNow(reason) => {
-                // The head may lie behind the released offset: a replay sends some of the records only.
-                let is_head = |refused: &Refusal| Some(refused.offset) == self.window.front_offset();
+                // The head may lie behind the released offset: a replay sends some of the records
+                // only.
+                let is_head = |refused: &RefusedNow| Some(refused.offset) == self.window.front_offset();
                 self.trial.refused.filter(is_head).map(|_| Fault::Refused(*reason))
             }
             Broken::Overtaken(_) | Broken::Unanswered(_) => Some(Fault::Ignored),

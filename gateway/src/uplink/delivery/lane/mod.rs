@@ -1,55 +1,61 @@
-//! One connection's life: send what the window takes, read the acknowledgements, release what is settled.
+//! One connection's life: send what the window takes, read the acknowledgements, release what is
+//! settled.
 //!
 //! ```text
-//!  source.next ─▶ block ─▶ publish ─▶ outbox ─▶ upstream
-//!                   │ push                         │ PUBACK
-//!                   ▼                              ▼
+//!  source.next ─▶ block ─▶ message ─▶ connection ─▶ upstream
+//!                   │ push                            │ answer
+//!                   ▼                                 ▼
 //!                 window ─ contiguous prefix ─▶ source.release
 //! ```
-//! One task and no hand-over: it waits for the socket, a block, the next time limit or the shutdown, and then does
-//! what can be done without waiting. An event that cannot be sent, or that the upstream refuses for good, is set aside
-//! durably and counts as settled: what is behind it goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends
-//! the lane; nothing is mended here.
+//! One task and no hand-over: it waits for the connection, a block, the next time limit or the
+//! shutdown, and then does what can be done without waiting. An event that cannot be sent, or that
+//! the upstream refuses for good, becomes a dead letter, durably, and counts as settled: what is
+//! behind it goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends the
+//! lane; nothing is mended here.
 //!
-//! A crash, or an error, between the PUBACK and the release sends the events after the released offset again.
+//! A crash, or an error, between the acknowledgement and the release sends the events after the
+//! released offset again.
 //!
-//! Limits: the window, the outbox and the time limits of the settings; a drain of [`DRAIN`]. It does not
-//! connect, wait between attempts or judge how it ended.
+//! Limits: the window, the connection's buffers and the time limits of the settings; a drain of
+//! [`DRAIN`]. It does not connect, wait between attempts or judge how it ended.
 
-mod described;
+mod controls;
+mod parts;
 mod probe;
 mod settle;
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    num::NonZeroU16,
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Sleep,
-};
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use settle::set_aside;
+pub(super) use settle::put_dead_letters;
 
-use self::{probe::Trial, settle::Unkept};
+use self::{probe::Trial, settle::PendingLetters};
 use super::{
+    broken::Broken,
     carried::Carried,
     deadlines::{Deadlines, Due, InFlight, Patience},
-    format::Format,
-    health::Tally,
-    link::{Broken, Link, Moved},
-    settings::Settings,
-    source::Source,
-    suspect::{Ending, Fault, Plan, Suspect},
+    poison::{Ending, Fault, Plan, PoisonCase},
     window::Window,
-    wire::{self, Limits},
 };
-use crate::{clock, store::Record};
+use crate::{
+    clock,
+    store::Record,
+    uplink::{
+        engine::{Capabilities, Connection, Progress},
+        format::Format,
+        health::Tally,
+        settings::Settings,
+        source::Source,
+    },
+};
 
 /// How long a shutdown waits for the acknowledgements in flight.
 pub const DRAIN: Duration = Duration::from_secs(3);
@@ -71,7 +77,7 @@ pub struct Shared<'a, S> {
     /// How they are written.
     pub format: &'a mut Format,
     pub(super) tally: &'a Tally<'a>,
-    pub(super) suspect: &'a mut Suspect,
+    pub(super) poison: &'a mut PoisonCase,
     pub(super) carried: &'a mut Carried,
     /// Asks the lane to end.
     pub shutdown: &'a CancellationToken,
@@ -80,7 +86,7 @@ pub struct Shared<'a, S> {
 /// How far a lane came before it ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trace {
-    /// At least a part of a PUBLISH was written.
+    /// At least a part of a message was written.
     pub sent: bool,
     /// Something was released.
     pub released: bool,
@@ -97,10 +103,10 @@ pub struct Trace {
 }
 
 /// One connection at work.
-pub struct Lane<'a, S: Source, Io> {
+pub struct Lane<'a, S: Source, C> {
     shared: Shared<'a, S>,
-    link: Link<Io>,
-    limits: Limits,
+    connection: C,
+    can: Capabilities,
     window: Window,
     /// The blocks of what is in flight, oldest first: for what the upstream refuses.
     blocks: VecDeque<Arc<S::Block>>,
@@ -110,8 +116,8 @@ pub struct Lane<'a, S: Source, Io> {
     began_at: u64,
     deadlines: Deadlines,
     /// Records that are in flight, of which there is a dead letter.
-    set_aside_now: BTreeSet<u64>,
-    unkept: Unkept,
+    dead_letters_now: BTreeSet<u64>,
+    pending_letters: PendingLetters,
     trial: Trial,
     /// Something is known of events that are to come: see `probe.rs`.
     is_careful: bool,
@@ -126,44 +132,40 @@ pub struct Lane<'a, S: Source, Io> {
 }
 
 enum Event<B> {
-    Moved(Moved),
+    Moved(Progress),
     Block(Arc<B>),
     Alarm,
-    SetAside,
+    DeadLetters,
     Shutdown,
 }
 
-impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
+impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     /// A lane over a fresh connection; the source stands at its released offset.
     ///
     /// `slowest_ack` is the slowest acknowledgement that was seen lately.
-    pub fn new(shared: Shared<'a, S>, link: Link<Io>, limits: Limits, slowest_ack: Duration) -> Self {
+    pub fn new(shared: Shared<'a, S>, connection: C, can: Capabilities, slowest_ack: Duration) -> Self {
         let now = clock::monotonic();
-        let causes = shared.suspect.causes();
+        let causes = shared.poison.causes();
         let patience = Patience {
             ack_timeout: shared.settings.ack_timeout,
             slowest_ack,
-            doublings: shared.suspect.doublings(),
+            doublings: shared.poison.doublings(),
             knows_ignored: causes.knows(Fault::Ignored, now),
             knows_silent: causes.knows(Fault::Silent, now),
         };
-        let keep_alive =
-            limits.keep_alive_s.map_or(shared.settings.keep_alive, |s| Duration::from_secs(s.into()));
-        let window =
-            shared.settings.window.min(NonZeroU16::new(limits.receive_max).unwrap_or(NonZeroU16::MIN));
-        let window = Window::new(window);
+        let window = Window::new(shared.settings.window.min(can.in_flight_max));
         // Where an event was the matter not long ago, the next one may come soon.
-        let window = if shared.suspect.is_wary(now) { window.narrow() } else { window };
+        let window = if shared.poison.is_wary(now) { window.narrow() } else { window };
         Self {
-            link,
-            limits,
+            connection,
+            can,
             window,
             blocks: VecDeque::new(),
             settled_block: None,
             began_at: shared.source.released(),
-            deadlines: Deadlines::new(patience, keep_alive, now),
-            set_aside_now: BTreeSet::new(),
-            unkept: Unkept::default(),
+            deadlines: Deadlines::new(patience, can.keep_alive, now),
+            dead_letters_now: BTreeSet::new(),
+            pending_letters: PendingLetters::default(),
             trial: Trial::default(),
             is_careful: false,
             filling: true,
@@ -216,7 +218,7 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         }
     }
 
-    /// Puts all `records` into the outbox, as there is room. False on shutdown.
+    /// Puts all `records` into the connection, as there is room. False on shutdown.
     async fn send<'r>(
         &mut self,
         records: &mut impl Iterator<Item = (u64, Record<'r>)>,
@@ -244,16 +246,16 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
         if self.window.room() == 0 {
             self.filling = false;
         }
-        self.filling && self.link.has_room() && !self.trial.is_refused()
+        self.filling && self.connection.has_room() && !self.trial.is_refused()
     }
 
-    /// Writes the record into the outbox, unless it is for local subscribers alone; what cannot be sent is set aside. False on
-    /// shutdown.
+    /// Puts the record into the connection, unless it is for local subscribers alone; what cannot
+    /// be sent becomes a dead letter. False on shutdown.
     #[inline]
     async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         if record.local {
-            let id = self.window.push(offset, record.events, self.now).expect(ROOM);
-            self.window.set_aside(id);
+            let token = self.window.push(offset, record.events, self.now).expect(ROOM);
+            self.window.give_up(token);
             self.release();
             return Ok(true);
         }
@@ -268,31 +270,32 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
     #[inline]
     async fn put_now(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         let Format::Raw(raw) = &mut *self.shared.format else {
-            return self.put_described(offset, record).await;
+            return self.put_parts(offset, record).await;
         };
-        let id = self.window.push(offset, record.events, self.now).expect(ROOM);
-        if let Err(why) = raw.publish(self.link.outbox(), offset, record, id, &self.limits) {
-            self.set_aside(Some(id), offset, record, why.to_string(), 0).await?;
+        let token = self.window.push(offset, record.events, self.now).expect(ROOM);
+        let message = raw.message(offset, record, &self.can);
+        if let Err(why) = message.and_then(|message| self.connection.send(token, &message)) {
+            self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
         }
         Ok(true)
     }
 
-    /// Waits for the next thing to do: the socket, the clock, the shutdown, and a block if one is wanted. Before that, what is to be set
-    /// aside is.
+    /// Waits for the next thing to do: the connection, the clock, the shutdown, and a block if one
+    /// is wanted. Before that, what is to become a dead letter does.
     async fn wait(&mut self, want_block: bool) -> Result<Event<S::Block>, Broken> {
-        if self.keep_letters().await? {
+        if self.flush_letters().await? {
             self.now = clock::monotonic();
-            return Ok(Event::SetAside);
+            return Ok(Event::DeadLetters);
         }
         self.arm();
         let stopping = self.drain_until.is_some();
-        let Shared { source, shutdown, .. } = &mut self.shared;
+        let (connection, Shared { source, shutdown, .. }) = (&mut self.connection, &mut self.shared);
         let event = tokio::select! {
             biased;
             () = shutdown.cancelled(), if !stopping => Event::Shutdown,
             // A block that is there goes into the same write.
             block = source.next(), if want_block => Event::Block(block?),
-            moved = self.link.moved() => Event::Moved(moved?),
+            moved = poll_fn(|context| connection.poll(context)) => Event::Moved(moved?),
             () = &mut self.alarm => Event::Alarm,
         };
         self.now = clock::monotonic();
@@ -306,16 +309,16 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
             Event::Alarm => self.after_alarm()?,
             Event::Block(_) => {}
             // Each time costs a commit: a shutdown does not wait for many.
-            Event::SetAside => return Ok(!self.shared.shutdown.is_cancelled()),
+            Event::DeadLetters => return Ok(!self.shared.shutdown.is_cancelled()),
             Event::Shutdown => return Ok(false),
         }
         Ok(true)
     }
 
-    async fn after_move(&mut self, moved: Moved) -> Result<(), Broken> {
+    async fn after_move(&mut self, moved: Progress) -> Result<(), Broken> {
         if moved.written {
             self.trace.sent |= !self.window.is_empty();
-            self.deadlines.wrote(self.link.pending() > 0, self.now);
+            self.deadlines.wrote(self.connection.has_unwritten(), self.now);
         }
         if moved.read { self.take_answers().await } else { Ok(()) }
     }
@@ -323,28 +326,29 @@ impl<'a, S: Source, Io: AsyncRead + AsyncWrite + Unpin> Lane<'a, S, Io> {
     /// Sends nothing more, waits a bounded time for what is in flight, and says goodbye.
     async fn drain(&mut self) -> Result<(), Broken> {
         self.drain_until = Some(self.now + DRAIN);
-        while (!self.window.is_empty() || self.link.pending() > 0)
+        while (!self.window.is_empty() || self.connection.has_unwritten())
             && self.drain_until.is_some_and(|until| self.now < until)
         {
             let event = self.wait(false).await?;
             self.handle(event).await?;
         }
-        self.link.outbox().extend_from_slice(&wire::DISCONNECT);
-        // If the goodbye does not get through, the upstream sees a closed connection, which is as good.
-        let _ = tokio::time::timeout(GOODBYE, self.link.finish()).await;
+        // If the goodbye does not get through, the upstream sees a closed connection, which is as
+        // good.
+        let _ = tokio::time::timeout(GOODBYE, self.connection.close()).await;
         Ok(())
     }
 
     fn ping(&mut self) {
-        self.link.outbox().extend_from_slice(&wire::PINGREQ);
+        self.connection.ping();
         self.deadlines.pinged(self.now);
     }
 
     fn in_flight(&self) -> InFlight {
-        InFlight { head_sent_at: self.window.front_sent_at(), pending: self.link.pending() > 0 }
+        InFlight { head_sent_at: self.window.front_sent_at(), pending: self.connection.has_unwritten() }
     }
 
-    /// Sets the alarm if something is due before it goes. One that goes too early costs a wake-up, and is never moved back.
+    /// Sets the alarm if something is due before it goes. One that goes too early costs a wake-up,
+    /// and is never moved back.
     fn arm(&mut self) {
         let due = self.deadlines.next(self.in_flight()).into_iter();
         let due = due.chain(self.drain_until).chain(self.trial.until()).min();

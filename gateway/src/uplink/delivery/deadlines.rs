@@ -1,13 +1,16 @@
-//! The time limits of one connection: when an acknowledgement, an answer to a ping, or a ping is due. Pure.
+//! The time limits of one connection: when an acknowledgement, an answer to a ping, or a ping is
+//! due. Pure.
 //!
-//! An acknowledgement is waited for from the sending of the head, from its last move, or from the last write that the
-//! link held up, whichever is latest: what is on its way through a slow link is late for no fault of the upstream.
+//! An acknowledgement is waited for from the sending of the head, from its last move, or from the
+//! last write that the link held up, whichever is latest: what is on its way through a slow link is
+//! late for no fault of the upstream.
 //!
-//! Three limits are shorter, and show a bad event before the whole time is over: a head that waits while events behind it are
-//! acknowledged; a head that nothing can overtake, as nothing in flight is acknowledged, while a ping behind it was
-//! answered; and a head that waits while the upstream says nothing at all and answers no ping. All keep well above the
-//! slowest acknowledgement that was seen, so that a slow upstream is not taken for one that a single event has stopped;
-//! and where that cannot be known, as none was seen, they grow while nothing shows whose fault it is.
+//! Three limits are shorter, and show a bad event before the whole time is over: a head that waits
+//! while events behind it are acknowledged; a head that nothing can overtake, as nothing in flight
+//! is acknowledged, while a ping behind it was answered; and a head that waits while the upstream
+//! says nothing at all and answers no ping. All keep well above the slowest acknowledgement that
+//! was seen, so that a slow upstream is not taken for one that a single event has stopped; and
+//! where that cannot be known, as none was seen, they grow while nothing shows whose fault it is.
 //!
 //! It reads no clock: `now` is an argument.
 
@@ -41,7 +44,8 @@ pub struct Patience {
     pub slowest_ack: Duration,
     /// How often the time that an event has without others to compare it with is doubled.
     pub doublings: u32,
-    /// An event was proven lately that the upstream never acknowledges, though it acknowledges others.
+    /// An event was proven lately that the upstream never acknowledges, though it acknowledges
+    /// others.
     pub knows_ignored: bool,
     /// An event was proven lately upon which the upstream falls silent.
     pub knows_silent: bool,
@@ -139,7 +143,8 @@ pub enum Due {
 }
 
 impl Deadlines {
-    /// For a connection made now. A keep-alive of zero never pings, unless the upstream is silent while the head waits.
+    /// For a connection made now. A keep-alive of zero never pings, unless the upstream is silent
+    /// while the head waits.
     #[must_use]
     pub fn new(patience: Patience, keep_alive: Duration, now: Instant) -> Self {
         Self {
@@ -195,8 +200,8 @@ impl Deadlines {
         self.alone_bytes = bytes;
     }
 
-    /// The slowest acknowledgement, as far as the next connection is to know it: what was slow once is forgotten as connections
-    /// that show it go by.
+    /// The slowest acknowledgement, as far as the next connection is to know it: what was slow once
+    /// is forgotten as connections that show it go by.
     #[must_use]
     pub fn slowest_ack(&self) -> Duration {
         self.patience.slowest_ack / if self.is_measured { 2 } else { 1 }
@@ -262,7 +267,8 @@ impl Deadlines {
         (self.patience.silence() + self.travel()).min(self.patience.ack_timeout)
     }
 
-    /// What is sent alone may take so long on a slow link: what the system took of it is not there yet.
+    /// What is sent alone may take so long on a slow link: what the system took of it is not there
+    /// yet.
     fn travel(&self) -> Duration {
         Duration::from_secs(self.alone_bytes.unwrap_or(0) as u64 / LINK_BYTES_PER_S_MIN)
     }

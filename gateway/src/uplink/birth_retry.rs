@@ -1,14 +1,16 @@
-//! Sends what was set aside for want of a birth, once the birth is there.
+//! Sends what became a dead letter for want of a birth, once the birth is there.
 //!
 //! ```text
 //!  catalog learns ─▶ dead letters that no birth explained ─▶ a replay for each device that is known by now
 //! ```
-//! What waits is a dead letter all the while: durable, seen by `tidegate dead-letters`, and it stays one when the birth does not
-//! come within the uplink's `wait_for_birth`. An event that waited arrives behind those that did not.
+//! What waits is a dead letter all the while: durable, seen by `tidegate dead-letters`, and it
+//! stays one when the birth does not come within the uplink's `wait_for_birth`. An event that
+//! waited arrives behind those that did not.
 //!
-//! Limits: one replay at a time for each uplink, and [`DEVICES_AT_ONCE_MAX`] devices looked for in one go. A look reads the dead letters
-//! through, so it comes only with a birth, and every [`LOOK_EVERY`]; then it rests for [`REST_FACTOR`] times as long as it took, so that
-//! births that come one after the other, and many letters, keep nobody else from a core.
+//! Limits: one replay at a time for each uplink, and [`DEVICES_AT_ONCE_MAX`] devices looked for in
+//! one go. A look reads the dead letters through, so it comes only with a birth, and every
+//! [`LOOK_EVERY`]; then it rests for [`REST_FACTOR`] times as long as it took, so that births that
+//! come one after the other, and many letters, keep nobody else from a core.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,18 +18,18 @@ use tidegate_protocol::FrameHead;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    format::{FormatName, Knowledge, UNKNOWN_SCHEMA},
+    format::{EventContext, FormatName},
     replay::{KindName, Letters, Replays, Request, State, What},
     settings::Settings,
 };
 use crate::{
     clock,
-    store::{DEAD_LETTER_PAGE_MAX, DeadLetterFilter, Kind, StoreError, View},
+    store::{DEAD_LETTER_PAGE_MAX, DeadLetterFilter, Kind, ReasonCode, StoreError, View},
 };
 
 /// Devices that are found in one look at the most.
 const DEVICES_AT_ONCE_MAX: usize = 256;
-/// A letter that was set aside while the birth came is found after this long.
+/// A letter that became a dead letter while the birth came is found after this long.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// How long to wait before a replay is asked for again that was refused, or is under way.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -35,12 +37,12 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// What a look takes, at the most one part in so many and one of all time.
 const REST_FACTOR: u32 = 9;
 
-/// Works for the uplinks of `uplinks` that describe events, until `stop`.
-pub async fn send_awaited(
+/// Works for the uplinks of `uplinks` that decode events, until `stop`.
+pub async fn retry_after_births(
     uplinks: Vec<Settings>,
     view: View,
     replays: Replays,
-    knowledge: Knowledge,
+    context: EventContext,
     stop: CancellationToken,
 ) {
     let uplinks: Vec<Settings> =
@@ -48,7 +50,7 @@ pub async fn send_awaited(
     if uplinks.is_empty() {
         return stop.cancelled().await;
     }
-    let mut learned = knowledge.catalog.learned();
+    let mut learned = context.catalog.learned();
     let mut wait = Duration::ZERO;
     loop {
         tokio::select! {
@@ -59,7 +61,7 @@ pub async fn send_awaited(
         wait = LOOK_EVERY;
         let began = clock::monotonic();
         for uplink in &uplinks {
-            if !send(uplink, &view, &replays, &knowledge).await {
+            if !send(uplink, &view, &replays, &context).await {
                 wait = TRY_AGAIN_AFTER;
             }
         }
@@ -72,17 +74,17 @@ pub async fn send_awaited(
 }
 
 /// Sends what waits at this uplink and is explained by now. False if there is more to do.
-async fn send(uplink: &Settings, view: &View, replays: &Replays, knowledge: &Knowledge) -> bool {
+async fn send(uplink: &Settings, view: &View, replays: &Replays, context: &EventContext) -> bool {
     let since_ms = clock::wall_ms().saturating_sub(uplink.wait_for_birth.as_millis() as u64);
     let filter = DeadLetterFilter {
-        reason: Some(UNKNOWN_SCHEMA.to_owned()),
+        code: Some(ReasonCode::NoBirth),
         kind: Some(Kind::Frame),
         uplink: Some(uplink.name.clone()),
         from_ms: Some(since_ms),
         ..DeadLetterFilter::default()
     };
-    let (looking, knowledge) = (view.clone(), knowledge.clone());
-    let found = tokio::task::spawn_blocking(move || explained(&looking, &filter, &knowledge)).await;
+    let (looking, context) = (view.clone(), context.clone());
+    let found = tokio::task::spawn_blocking(move || explained(&looking, &filter, &context)).await;
     let devices = match found {
         Ok(Ok(devices)) => devices,
         Ok(Err(error)) => {
@@ -100,7 +102,7 @@ async fn send(uplink: &Settings, view: &View, replays: &Replays, knowledge: &Kno
         return false;
     }
     let letters = Letters {
-        reason: Some(UNKNOWN_SCHEMA.to_owned()),
+        code: Some(ReasonCode::NoBirth),
         device: Some(device),
         kind: Some(KindName::Frame),
         from_ms: Some(since_ms),
@@ -123,7 +125,7 @@ async fn send(uplink: &Settings, view: &View, replays: &Replays, knowledge: &Kno
 fn explained(
     view: &View,
     filter: &DeadLetterFilter,
-    knowledge: &Knowledge,
+    context: &EventContext,
 ) -> Result<BTreeSet<String>, StoreError> {
     let (mut devices, mut next) = (BTreeSet::new(), Some(0));
     while let Some(after) = next.filter(|_| devices.len() < DEVICES_AT_ONCE_MAX) {
@@ -131,7 +133,7 @@ fn explained(
         for letter in &page.letters {
             let record = letter.record();
             let is_known = |(head, _): (FrameHead, usize)| {
-                knowledge.catalog.kinds(record.device(), head.schema_set).is_some()
+                context.catalog.kinds(record.device(), head.schema_set).is_some()
             };
             if FrameHead::parse(record.payload).is_ok_and(is_known) {
                 devices.insert(record.device().to_owned());

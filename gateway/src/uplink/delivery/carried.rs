@@ -1,12 +1,14 @@
-//! What an uplink carries from one connection to the next: what needs not be sent again, and what a probe may send first.
+//! What an uplink carries from one connection to the next: what needs not be sent again, and what a
+//! probe may send first.
 //!
 //! ```text
 //!   released │ head   acked  acked   …
 //!   ─────────┼────┬───────┬───────┬───▶ offsets
 //!  controls  │    └ waits └───────┴ carried: passed over on the next connection
 //! ```
-//! Limits: the offsets of a window twice, and [`CONTROLS_MAX`] records of at most [`CONTROL_BYTES_MAX`] each. Nothing of it is
-//! on disk: after a restart the events behind the released offset are sent again.
+//! Limits: the offsets of a window twice, and [`CONTROLS_MAX`] records of at most
+//! [`CONTROL_BYTES_MAX`] each. Nothing of it is on disk: after a restart the events behind the
+//! released offset are sent again.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +19,9 @@ use crate::store::Record;
 const CONTROLS_MAX: usize = 4;
 /// Controls that are found in the log, where those are not enough, at the most.
 pub const FOUND_MAX: usize = 8;
-/// Controls that are ahead of others of their device are not sent before each of the rest has failed so often: an upstream that failed over
-/// everything for a while, and takes all of it again, is to get them in their order.
+/// Controls that are ahead of others of their device are not sent before each of the rest has
+/// failed so often: an upstream that failed over everything for a while, and takes all of it again,
+/// is to get them in their order.
 const ROUNDS_IN_ORDER: usize = 2;
 /// A longer record is no control.
 const CONTROL_BYTES_MAX: usize = 16 * 1024;
@@ -28,7 +31,8 @@ const CONTROL_BYTES_MAX: usize = 16 * 1024;
 pub struct Carried {
     /// Behind the released offset, and acknowledged.
     acked: BTreeSet<u64>,
-    /// The last of those that were in flight when none was acknowledged, or next to one that was set aside for it.
+    /// The last of those that were in flight when none was acknowledged, or next to one that became
+    /// a dead letter for it.
     unanswered_to: Option<u64>,
     /// Set aside and counted, not long ago.
     counted: BTreeSet<u64>,
@@ -36,7 +40,8 @@ pub struct Carried {
     controls: Vec<Control>,
 }
 
-/// A record that an upstream has taken, or may be asked to take: sent, it shows that the upstream takes events.
+/// A record that an upstream has taken, or may be asked to take: sent, it shows that the upstream
+/// takes events.
 #[derive(Debug, Clone)]
 pub struct Control {
     /// Its offset.
@@ -103,8 +108,9 @@ impl Carried {
         self.acked.contains(&offset)
     }
 
-    /// Whether the record at `offset`, which is to be sent, may be one that the upstream never acknowledges: it was overtaken by one
-    /// that is acknowledged, or was in flight when none was, or lies next to one that was set aside.
+    /// Whether the record at `offset`, which is to be sent, may be one that the upstream never
+    /// acknowledges: it was overtaken by one that is acknowledged, or was in flight when none was,
+    /// or lies next to one that became a dead letter.
     #[must_use]
     pub fn is_unanswered(&self, offset: u64) -> bool {
         self.acked.last().is_some_and(|last| offset < *last)
@@ -124,7 +130,8 @@ impl Carried {
         }
     }
 
-    /// The record at `offset` is set aside. Says whether it is to be counted: it was not counted before.
+    /// The record at `offset` becomes a dead letter. Says whether it is to be counted: it was not
+    /// counted before.
     pub fn count(&mut self, offset: u64) -> bool {
         if self.counted.len() >= usize::from(LIMIT_MAX) {
             self.counted.pop_first();
@@ -132,7 +139,7 @@ impl Carried {
         self.counted.insert(offset)
     }
 
-    /// Whether the record at `offset` was set aside not long ago.
+    /// Whether the record at `offset` became a dead letter not long ago.
     #[must_use]
     pub fn is_counted(&self, offset: u64) -> bool {
         self.counted.contains(&offset)
@@ -160,9 +167,10 @@ impl Carried {
         self.controls.drain(..excess);
     }
 
-    /// The controls for an event on `topic` after so many that failed, the one to be sent first of all: those on other topics
-    /// before those on its own, of these the carried ones before `more`, and again from the beginning when all have failed. Those ahead of
-    /// others of their device wait for [`ROUNDS_IN_ORDER`] rounds of the rest.
+    /// The controls for an event on `topic` after so many that failed, the one to be sent first of
+    /// all: those on other topics before those on its own, of these the carried ones before `more`,
+    /// and again from the beginning when all have failed. Those ahead of others of their device
+    /// wait for [`ROUNDS_IN_ORDER`] rounds of the rest.
     #[must_use]
     pub fn controls(&self, topic: &str, more: &[Control], failed: u32) -> Vec<Control> {
         let mut all: Vec<&Control> = self.controls.iter().rev().chain(more).collect();
@@ -178,7 +186,8 @@ impl Carried {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::Owned, *};
+    use super::*;
+    use crate::uplink::tests::Owned;
 
     fn control(offset: u64, topic: &str) -> Control {
         Control::new(offset, &Owned::new(topic, b"x").borrow()).unwrap()

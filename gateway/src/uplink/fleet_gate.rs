@@ -1,4 +1,5 @@
-//! A source whose events are given only once the fleet knows them: an event is described by what came before it.
+//! A source whose events are given only once the fleet knows them: an event is described by what
+//! came before it.
 //!
 //! It waits for the fleet and for nothing else: the fleet reads the log as fast as it grows.
 
@@ -6,11 +7,11 @@ use std::{future::Future, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{carried::Control, source::Source};
+use super::{delivery::carried::Control, source::Source};
 use crate::store::{NewLetter, ReadError, Record, StoreIds};
 
 /// A source behind the fleet.
-pub struct Informed<S: Source> {
+pub struct FleetGate<S: Source> {
     source: S,
     /// Everything before it is known.
     known_to: watch::Receiver<u64>,
@@ -18,14 +19,14 @@ pub struct Informed<S: Source> {
     held: Option<Arc<S::Block>>,
 }
 
-impl<S: Source> Informed<S> {
+impl<S: Source> FleetGate<S> {
     /// `source`, as far as everything before `known_to` goes.
     pub fn new(source: S, known_to: watch::Receiver<u64>) -> Self {
         Self { source, known_to, held: None }
     }
 }
 
-impl<S: Source> Source for Informed<S> {
+impl<S: Source> Source for FleetGate<S> {
     type Block = S::Block;
 
     fn released(&self) -> u64 {
@@ -72,8 +73,11 @@ impl<S: Source> Source for Informed<S> {
         self.source.release(offset);
     }
 
-    fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> impl Future<Output = Result<(), ReadError>> + Send {
-        self.source.set_aside(letters)
+    fn put_dead_letters(
+        &self,
+        letters: Arc<Vec<NewLetter>>,
+    ) -> impl Future<Output = Result<(), ReadError>> + Send {
+        self.source.put_dead_letters(letters)
     }
 
     fn ids(&self) -> &StoreIds {

@@ -1,32 +1,40 @@
 //! Whether an event is what the upstream cannot stand: a pure judge over how connections ended.
 //!
-//! A broker that cannot stand a PUBLISH closes the connection, falls silent, never acknowledges it or refuses it again
-//! and again, and one event would hold up all that are behind it. So:
+//! An upstream that cannot stand a message closes the connection, falls silent, never acknowledges
+//! it or refuses it again and again, and one event would hold up all that are behind it. So:
 //!
 //! ```text
-//!  stream ── failed over the head ──▶ alone: the head and a PING ── failed ──▶ probe: a control, then the head alone
+//!  stream ── failed over the head ──▶ alone: the head and a ping ── failed ──▶ probe: a control, then the head alone
 //!    ▲                                   │                                       │              │
 //!    │◀──────── the head moved ──────────┴───────────────────────────────────────┘              │ taken, failed
 //!    │◀──────── set aside with its reason, its cause is remembered ◀────────────────────────────┘
 //! ```
-//! - *Failed* is said of a connection only where the upstream was sent the head and the head did not move. Refused connections,
-//!   and ends for reasons of the upstream's own, say nothing about the event: they neither count nor clear.
-//! - Nobody is blamed without a *control*: another event that the upstream acknowledged on the very connection on which it then
-//!   failed over the head, sent alone. An upstream that fails over everything blames nobody, and the uplink waits.
-//! - What was set aside is a proven cause ([`causes`](super::causes)). While a fault that is found out by waiting is known, the next
-//!   event that meets with the same one is probed at once; what is like a proven cause is sent alone in the first place.
+//! - *Failed* is said of a connection only where the upstream was sent the head and the head did
+//!   not move. Refused connections, and ends for reasons of the upstream's own, say nothing about
+//!   the event: they neither count nor clear.
+//! - Nobody is blamed without a *control*: another event that the upstream acknowledged on the very
+//!   connection on which it then failed over the head, sent alone. An upstream that fails over
+//!   everything blames nobody, and the uplink waits.
+//! - What became a dead letter is a proven cause ([`causes`]). While a fault that is found out by
+//!   waiting is known, the next event that meets with the same one is probed at once; what is like
+//!   a proven cause is sent alone in the first place.
 //!
-//! It keeps nothing on disk: after a restart it counts again. It reads no clock: `now` is an argument.
+//! It keeps nothing on disk: after a restart it counts again. It reads no clock: `now` is an
+//! argument.
+
+pub mod causes;
 
 use std::{fmt, time::Instant};
 
-use super::{
-    causes::{Causes, Features},
-    reason::Reason,
+use self::causes::{Causes, Features};
+use crate::{
+    store::{LetterReason, ReasonCode},
+    uplink::engine::Refusal,
 };
 
-/// Connections that failed over the same head, before a control is sent: the stream, and the head alone. An upstream that says so
-/// at once is asked once more after a pause: it may have closed for a rate that was too high, and then takes one event again.
+/// Connections that failed over the same head, before a control is sent: the stream, and the head
+/// alone. An upstream that says so at once is asked once more after a pause: it may have closed for
+/// a rate that was too high, and then takes one event again.
 const UNCONTROLLED_MAX: u32 = 2;
 const UNCONTROLLED_AT_ONCE_MAX: u32 = 3;
 
@@ -39,7 +47,7 @@ pub enum Fault {
     /// It closed the connection.
     Closed,
     /// It refused the event for now, with this reason.
-    Refused(Reason),
+    Refused(Refusal),
     /// It never acknowledged the event, though it answered what came after it.
     Ignored,
     /// It said nothing any more.
@@ -66,6 +74,18 @@ impl Fault {
     }
 }
 
+impl From<Fault> for LetterReason {
+    fn from(fault: Fault) -> Self {
+        let code = match fault {
+            Fault::Closed => ReasonCode::Closed,
+            Fault::Refused(_) => ReasonCode::Refused,
+            Fault::Ignored => ReasonCode::Ignored,
+            Fault::Silent => ReasonCode::Silent,
+        };
+        Self::new(code, fault.to_string())
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -84,7 +104,8 @@ pub enum Ending {
     Failed {
         /// In what way.
         fault: Fault,
-        /// It had been sent alone, after the upstream had acknowledged another event on this connection.
+        /// It had been sent alone, after the upstream had acknowledged another event on this
+        /// connection.
         controlled: bool,
     },
     /// The upstream did not even acknowledge the control.
@@ -110,7 +131,7 @@ pub enum Plan {
         controls_failed: u32,
     },
     /// Set the head aside before connecting.
-    SetAside {
+    DeadLetter {
         /// What the upstream does about it.
         fault: Fault,
         /// Connections on which it did.
@@ -120,7 +141,7 @@ pub enum Plan {
 
 /// The case against the event at the head, and what was learnt from those before.
 #[derive(Debug, Default)]
-pub struct Suspect {
+pub struct PoisonCase {
     head: u64,
     failed: u32,
     controls_failed: u32,
@@ -129,7 +150,7 @@ pub struct Suspect {
     causes: Causes,
 }
 
-impl Suspect {
+impl PoisonCase {
     /// Takes in that a connection whose first unreleased event was `head` in the end has ended so.
     pub fn ended(&mut self, head: u64, ending: Ending, now: Instant) {
         if head != self.head {
@@ -152,7 +173,7 @@ impl Suspect {
     pub fn plan(&self, head: u64, now: Instant) -> Plan {
         let Some(fault) = self.fault.filter(|_| head == self.head) else { return Plan::Stream };
         match self.failed {
-            tries if self.is_proven => Plan::SetAside { fault, tries },
+            tries if self.is_proven => Plan::DeadLetter { fault, tries },
             failed
                 if failed >= fault.uncontrolled_max()
                     || (fault.is_slow() && self.causes.knows(fault, now)) =>
@@ -163,12 +184,13 @@ impl Suspect {
         }
     }
 
-    /// The head has these features, and was set aside for `fault`.
-    pub fn set_aside(&mut self, features: &Features<'_>, fault: Fault, now: Instant) {
+    /// The head has these features, and became a dead letter for `fault`.
+    pub fn prove(&mut self, features: &Features<'_>, fault: Fault, now: Instant) {
         self.causes.prove(features, fault, now);
     }
 
-    /// How often the time of an event that is sent alone, or of its control, is doubled: nothing shows that the upstream is not slow.
+    /// How often the time of an event that is sent alone, or of its control, is doubled: nothing
+    /// shows that the upstream is not slow.
     #[must_use]
     pub fn doublings(&self) -> u32 {
         (self.failed.saturating_sub(UNCONTROLLED_AT_ONCE_MAX) + self.controls_failed) / DOUBLED_AFTER
@@ -197,7 +219,7 @@ mod tests {
     use super::*;
     use crate::store::Kind;
 
-    const REASON: Reason = Reason(0x83);
+    const REASON: Refusal = Refusal::hex("implementation specific error", 0x83);
 
     fn failed(fault: Fault, controlled: bool) -> Ending {
         Ending::Failed { fault, controlled }
@@ -217,14 +239,14 @@ mod tests {
             (&[(0, closed)], 0, alone, "the first event of all"),
             (&[(5, closed)], 5, alone, "once is chance"),
             (&[(5, closed); 2], 5, again, "twice may be for a rate that is too high"),
-            (&[(5, closed); 3], 5, probe(0), "three times is suspect"),
+            (&[(5, closed); 3], 5, probe(0), "three times is case"),
             (&[(5, silent)], 5, alone, "once is chance"),
             (&[(5, silent); 2], 5, probe(0), "what took long is asked less often"),
             (&[(5, closed); 50], 5, probe(0), "nobody is blamed without a control"),
             (
                 &[(5, closed), (5, closed), (5, proof)],
                 5,
-                Plan::SetAside { fault: Closed, tries: 3 },
+                Plan::DeadLetter { fault: Closed, tries: 3 },
                 "it takes others",
             ),
             (&[(5, proof)], 5, alone, "one failure is chance, with a control as well"),
@@ -238,7 +260,7 @@ mod tests {
             (
                 &[(5, closed), (5, closed), (5, ControlFailed), (5, proof)],
                 5,
-                Plan::SetAside { fault: Closed, tries: 3 },
+                Plan::DeadLetter { fault: Closed, tries: 3 },
                 "the second control shows it",
             ),
             (&[(5, closed), (5, closed), (5, proof)], 6, Plan::Stream, "the head is another one by now"),
@@ -258,55 +280,51 @@ mod tests {
                     (5, failed(Refused(REASON), true)),
                 ],
                 5,
-                Plan::SetAside { fault: Refused(REASON), tries: 3 },
+                Plan::DeadLetter { fault: Refused(REASON), tries: 3 },
                 "every fault counts, and the last is told",
             ),
         ];
         let now = crate::clock::monotonic();
         for (endings, head, plan, why) in table {
-            let mut suspect = Suspect::default();
+            let mut case = PoisonCase::default();
             for (head, ending) in *endings {
-                suspect.ended(*head, *ending, now);
+                case.ended(*head, *ending, now);
             }
-            assert_eq!(suspect.plan(*head, now), *plan, "{why}");
+            assert_eq!(case.plan(*head, now), *plan, "{why}");
         }
     }
 
     #[test]
     fn what_is_tried_in_vain_again_and_again_has_more_time() {
         let now = crate::clock::monotonic();
-        let mut suspect = Suspect::default();
+        let mut case = PoisonCase::default();
         let doublings: Vec<u32> = (0..11)
             .map(|n| {
                 let alone = failed(Fault::Ignored, false);
-                suspect.ended(5, if n < 2 { alone } else { Ending::ControlFailed }, now);
-                suspect.doublings()
+                case.ended(5, if n < 2 { alone } else { Ending::ControlFailed }, now);
+                case.doublings()
             })
             .collect();
         assert_eq!(doublings, [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]);
-        suspect.ended(6, failed(Fault::Ignored, false), now);
-        assert_eq!(suspect.doublings(), 0, "another head");
+        case.ended(6, failed(Fault::Ignored, false), now);
+        assert_eq!(case.doublings(), 0, "another head");
     }
 
     #[test]
     fn a_known_fault_is_probed_at_once_and_one_probe_proves_it() {
         let now = crate::clock::monotonic();
-        let mut suspect = Suspect::default();
+        let mut case = PoisonCase::default();
         let features = Features { topic: "t", retain: false, bytes: 9, kind: Kind::Opaque };
-        suspect.set_aside(&features, Fault::Ignored, now);
+        case.prove(&features, Fault::Ignored, now);
         let (ignored, alone) = (Fault::Ignored, Plan::Alone { is_second: false });
-        suspect.ended(5, failed(ignored, false), now);
-        assert_eq!(suspect.plan(5, now), Plan::Probe { controls_failed: 0 });
-        suspect.ended(5, failed(ignored, true), now);
-        assert_eq!(suspect.plan(5, now), Plan::SetAside { fault: ignored, tries: 2 });
-        suspect.ended(6, failed(ignored, true), now);
-        let set_aside = Plan::SetAside { fault: ignored, tries: 1 };
-        assert_eq!(
-            suspect.plan(6, now),
-            set_aside,
-            "what was sent alone from the start needs one connection"
-        );
-        suspect.ended(7, failed(Fault::Silent, true), now);
-        assert_eq!(suspect.plan(7, now), alone, "another fault is not known");
+        case.ended(5, failed(ignored, false), now);
+        assert_eq!(case.plan(5, now), Plan::Probe { controls_failed: 0 });
+        case.ended(5, failed(ignored, true), now);
+        assert_eq!(case.plan(5, now), Plan::DeadLetter { fault: ignored, tries: 2 });
+        case.ended(6, failed(ignored, true), now);
+        let dead_letter = Plan::DeadLetter { fault: ignored, tries: 1 };
+        assert_eq!(case.plan(6, now), dead_letter, "what was sent alone from the start needs one connection");
+        case.ended(7, failed(Fault::Silent, true), now);
+        assert_eq!(case.plan(7, now), alone, "another fault is not known");
     }
 }

@@ -1,9 +1,11 @@
 //! How long to wait before the next attempt: exponential back-off with full jitter, pure.
 //!
-//! The ceiling doubles with every failure, from `min` to `max`; the wait is drawn evenly from nothing to the
-//! ceiling, so that gateways that lost the same upstream do not come back in the same moment.
+//! The ceiling doubles with every failure, from `min` to `max`; the wait is drawn evenly from
+//! nothing to the ceiling, so that gateways that lost the same upstream do not come back in the
+//! same moment.
 //!
-//! It reads no clock and sleeps nowhere. The randomness is seeded by the caller and is not for secrets.
+//! It reads no clock and sleeps nowhere. The randomness is seeded by the caller and is not for
+//! secrets.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
