@@ -13,7 +13,7 @@ use super::{
     typed::{self, Text},
 };
 use crate::{
-    ingest::{self, connection::large, limits as door},
+    ingest::{self, connection::large, limits as ingest_limits},
     mqtt::{limits::SMALL_PACKET_BYTES, topics},
 };
 
@@ -45,7 +45,7 @@ impl Judge<'_> {
         };
         let keep_alive_max = Duration::from_secs(base.keep_alive_max_s.into());
         let keep_alive_max = self.time(typed.keep_alive_max.as_ref(), keep_alive_max, KEEP_ALIVES);
-        let least = i64::from(door::PUBLISHES_PER_S_LEAST);
+        let least = i64::from(ingest_limits::PUBLISHES_PER_S_LEAST);
         let connections_per_s = i64::from(base.connections_per_s_max);
         ingest::Settings {
             connections_max: self.number(
@@ -71,7 +71,7 @@ impl Judge<'_> {
                 .given(typed.publishes_per_second.as_ref(), least..=PER_SECOND_MOST)
                 .map(|rate: i64| rate as u32),
             bytes_per_s_max: typed.bytes_per_second.as_ref().map(|text| {
-                self.size(Some(text), BYTES_PER_SECOND_MOST, door::BYTES_PER_S_LEAST..=BYTES_PER_SECOND_MOST)
+                self.size(Some(text), BYTES_PER_SECOND_MOST, ingest_limits::BYTES_PER_S_LEAST..=BYTES_PER_SECOND_MOST)
             }),
             ..self.kept(typed, ingest::Settings { topics, ..base })
         }
@@ -83,7 +83,7 @@ impl Judge<'_> {
             |text: &Text| quantity::bytes(text.get_ref()).is_ok_and(|rate| rate < large::BYTES_PER_S_LEAST);
         let is_slow = typed.bytes_per_second.as_ref().is_some_and(slow);
         let default = if is_slow { SMALL_PACKET_BYTES } else { default };
-        let bounds = door::PACKET_BYTES_LEAST as u64..=door::PACKET_BYTES_LIMIT as u64;
+        let bounds = ingest_limits::PACKET_BYTES_LEAST as u64..=ingest_limits::PACKET_BYTES_LIMIT as u64;
         let bytes = self.size(typed.packet_bytes.as_ref(), default, bounds);
         if let Some(text) = typed.packet_bytes.as_ref().filter(|_| is_slow && bytes > SMALL_PACKET_BYTES) {
             let why = "is above 256 KiB, and bytes_per_second below 26 KiB is too slow for such packets: change one of them";

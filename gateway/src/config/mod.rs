@@ -50,11 +50,11 @@ pub struct Settings {
     pub endurance_bytes: Option<u64>,
     /// Where devices connect.
     pub listeners: Vec<ingest::ListenerSettings>,
-    /// The door.
+    /// Who may connect, and what clients may cost.
     pub ingest: ingest::Settings,
-    /// The ways out.
+    /// Where events go.
     pub uplinks: Vec<uplink::Settings>,
-    /// The window.
+    /// Health, metrics and status.
     pub http: http::Settings,
     /// Files with passwords of uplinks, which nobody else should be able to read.
     pub password_files: Vec<PathBuf>,
