@@ -1,0 +1,150 @@
+//! Whether there is a stream for what is to be sent: asked once on every connection. Pure.
+//!
+//! Without a stream nothing acknowledges, and where somebody else listens on the subjects the server
+//! does not even say so. So JetStream is asked before the first event goes out:
+//!
+//! ```text
+//!  a stream is configured   $JS.API.STREAM.INFO.<stream>
+//!  none is                  $JS.API.STREAM.NAMES {"subject": what all topics of this uplink begin with}
+//! ```
+//! A user may lack the right to ask. Then it is assumed that there is one: every acknowledgement
+//! names its stream, so nothing is taken for delivered that is not.
+
+use serde::Deserialize;
+
+use super::{
+    super::super::template::{Names, Template},
+    answer::{self, Refusal},
+    subject,
+};
+
+/// Stands for what differs from event to event; no name of a gateway or device in a topic is this.
+const VARIABLE: &str = "\u{1}";
+/// All subjects that there are.
+const ALL: &str = ">";
+
+/// What JetStream says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// There is one.
+    Stream,
+    /// There is none.
+    Nothing,
+    /// It does not say: for want of a right, or because JetStream is off.
+    Unknown(Refusal),
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    streams: Option<Vec<String>>,
+    #[serde(default)]
+    config: Option<Config>,
+    #[serde(default)]
+    error: Option<answer::Error>,
+}
+
+#[derive(Deserialize)]
+struct Config {
+    name: String,
+}
+
+/// The subject to ask on, and what to ask.
+#[must_use]
+pub fn question(stream: Option<&str>, template: &Template) -> (String, String) {
+    match stream {
+        Some(name) => (format!("$JS.API.STREAM.INFO.{name}"), String::new()),
+        None => {
+            let ask = serde_json::json!({ "subject": filter(template) });
+            ("$JS.API.STREAM.NAMES".to_owned(), ask.to_string())
+        }
+    }
+}
+
+/// Judges the answer.
+#[must_use]
+pub fn judge(status: Option<u16>, payload: &[u8]) -> Found {
+    if status.is_some() {
+        return Found::Unknown(Refusal::NoStream);
+    }
+    match serde_json::from_slice(payload) {
+        Ok(Answer { error: Some(error), .. }) if error.err_code == answer::STREAM_NOT_FOUND => Found::Nothing,
+        Ok(Answer { error: Some(error), .. }) => Found::Unknown(error.into()),
+        Ok(Answer { config: Some(config), .. }) if !config.name.is_empty() => Found::Stream,
+        Ok(Answer { streams: Some(names), .. }) if !names.is_empty() => Found::Stream,
+        Ok(_) => Found::Nothing,
+        Err(_) => Found::Unknown(Refusal::Stranger),
+    }
+}
+
+/// The subjects that events of this uplink may have: what they all begin with, and `>`.
+#[must_use]
+pub fn filter(template: &Template) -> String {
+    let names = Names { topic: VARIABLE, device: VARIABLE, kind: VARIABLE };
+    let (mut scratch, mut subject) = (Vec::new(), Vec::new());
+    let Ok(topic) = template.render(&names, &mut scratch) else { return ALL.to_owned() };
+    let levels: Vec<_> = topic.split(|byte| *byte == b'/').collect();
+    let is_variable = |level: &&[u8]| level.iter().any(|byte| VARIABLE.as_bytes().contains(byte));
+    let fixed = levels.iter().position(is_variable).unwrap_or(levels.len());
+    if fixed == 0 || subject::put(&levels[..fixed].join(&b'/'), &mut subject).is_err() {
+        return ALL.to_owned();
+    }
+    if fixed < levels.len() {
+        subject.extend_from_slice(b".>");
+    }
+    String::from_utf8_lossy(&subject).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_subjects_of_an_uplink_begin_alike() {
+        for (template, expected) in [
+            ("{topic}", ">"),
+            ("up/{topic}", "up.>"),
+            ("up/x{device}/{topic}", "up.>"),
+            ("sites/{gateway}/{topic}", "sites.barn-7.>"),
+            ("a b/{type}/c", "a%20b.>"),
+            ("/{topic}", "%00.>"),
+            ("events", "events"),
+            ("a/b", "a.b"),
+        ] {
+            let template = Template::parse(template).unwrap().bound_to("barn-7");
+            assert_eq!(filter(&template), expected);
+        }
+    }
+
+    #[test]
+    fn a_question_is_about_the_configured_stream_or_about_the_subjects() {
+        let template = Template::parse("up/{topic}").unwrap();
+        let named = question(Some("EVENTS"), &template);
+        assert_eq!(named, ("$JS.API.STREAM.INFO.EVENTS".to_owned(), String::new()));
+        let (subject, ask) = question(None, &template);
+        assert_eq!((&*subject, &*ask), ("$JS.API.STREAM.NAMES", r#"{"subject":"up.>"}"#));
+    }
+
+    #[test]
+    fn what_jetstream_says_of_its_streams_is_read() {
+        let error = |code, words: &str| Refusal::Error { code, words: words.to_owned() };
+        for (payload, found) in [
+            (r#"{"type":"t","total":1,"offset":0,"limit":1024,"streams":["EVENTS"]}"#, Found::Stream),
+            (r#"{"type":"t","total":0,"offset":0,"limit":1024,"streams":null}"#, Found::Nothing),
+            (r#"{"type":"t","total":0,"streams":[]}"#, Found::Nothing),
+            (r#"{"type":"t","config":{"name":"EVENTS","subjects":["up.>"]},"state":{}}"#, Found::Stream),
+            (
+                r#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#,
+                Found::Nothing,
+            ),
+            (
+                r#"{"error":{"code":503,"err_code":10008,"description":"temporarily unavailable"}}"#,
+                Found::Unknown(error(10_008, "temporarily unavailable")),
+            ),
+            ("+ACK", Found::Unknown(Refusal::Stranger)),
+        ] {
+            assert_eq!(judge(None, payload.as_bytes()), found, "{payload}");
+        }
+        assert_eq!(judge(Some(503), b""), Found::Unknown(Refusal::NoStream));
+    }
+}
