@@ -1,21 +1,24 @@
-//! What JetStream's answer to a message says of it: taken, never taken, or not now. A pure judge.
+//! What JetStream's answer to a message says of it: accepted, rejected, or to be sent
+//! again. A pure judge.
 //!
 //! ```text
-//!  {"stream":"EVENTS","seq":7}                       taken
-//!  {"stream":"EVENTS","seq":7,"duplicate":true}      taken: the stream had it already
-//!  {"error":{"code":400,"err_code":10054,...},...}   too large for this stream: never taken
-//!  {"error":{...}}, any other                        not now
-//!  status 503, nobody listens                        not now: there is no stream, or no JetStream
-//!  anything else                                     not now: it is not JetStream who answers
+//!  {"stream":"EVENTS","seq":7}                       accepted
+//!  {"stream":"EVENTS","seq":7,"duplicate":true}      accepted: the stream had it already
+//!  {"error":{"code":400,"err_code":10054,...},...}   rejected: too large for this stream
+//!  {"error":{...}}, any other                        again
+//!  status 503, nobody listens                        again: there is no stream, or no JetStream
+//!  anything else                                     again: it is not JetStream who answers
 //! ```
 //! The HTTP-like code says little: 400 stands for an account whose room is used up as well. So only
 //! errors that speak of the message itself are final, and for everything else it is sent again; if
 //! one message alone is refused for ever, the delivery finds that out as it does for every engine.
 //! The codes are those of `server/errors.json` of nats-server.
 
-use std::fmt;
+use std::borrow::Cow;
 
 use serde::Deserialize;
+
+use super::super::{Refusal, Verdict};
 
 /// The message is longer than the stream takes (`max_msg_size`).
 const MESSAGE_TOO_LARGE: u32 = 10_054;
@@ -28,39 +31,10 @@ const NO_RESPONDERS: u16 = 503;
 /// Of what the server says in words, so much is kept.
 const WORDS_BYTES_MAX: usize = 200;
 
-/// What is to become of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// The stream has it.
-    Taken,
-    /// The stream will never take it.
-    NeverTaken(Refusal),
-    /// The stream does not take it now.
-    NotNow(Refusal),
-}
-
-/// Why a message was not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// JetStream says so.
-    Error {
-        /// Its own code (`err_code`), 0 where it gives none.
-        code: u32,
-        /// Its words, cut to 200 bytes.
-        words: String,
-    },
-    /// Nobody listens on the subject.
-    NoStream,
-    /// Another stream took it than the one that is configured.
-    OtherStream(String),
-    /// What answered is not JetStream.
-    Stranger,
-}
-
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(default, borrow)]
-    stream: std::borrow::Cow<'a, str>,
+    stream: Cow<'a, str>,
     #[serde(default)]
     seq: u64,
     #[serde(default)]
@@ -82,42 +56,43 @@ pub struct Error {
 #[must_use]
 pub fn judge(status: Option<u16>, payload: &[u8], stream: Option<&str>) -> Verdict {
     if status == Some(NO_RESPONDERS) {
-        return Verdict::NotNow(Refusal::NoStream);
+        return Verdict::Retry(no_responders());
     }
     let Ok(answer) = serde_json::from_slice::<Answer<'_>>(payload) else {
-        return Verdict::NotNow(Refusal::Stranger);
+        return Verdict::Retry(stranger());
     };
     if let Some(error) = answer.error {
         let is_final = matches!(error.err_code, MESSAGE_TOO_LARGE | HEADERS_TOO_LARGE);
-        let refusal = error.into();
-        return if is_final { Verdict::NeverTaken(refusal) } else { Verdict::NotNow(refusal) };
+        return if is_final { Verdict::Rejected(error.into()) } else { Verdict::Retry(error.into()) };
     }
     if answer.stream.is_empty() || answer.seq == 0 {
-        return Verdict::NotNow(Refusal::Stranger);
+        return Verdict::Retry(stranger());
     }
     match stream {
         Some(stream) if stream != answer.stream => {
-            Verdict::NotNow(Refusal::OtherStream(cut(&answer.stream).to_owned()))
+            let name = cut(&answer.stream);
+            Verdict::Retry(Refusal::new(format_args!("the stream {name} took it, and not {stream}")))
         }
-        _ => Verdict::Taken,
+        _ => Verdict::Accepted,
     }
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self::Error { code: error.err_code, words: cut(&error.description).to_owned() }
+        Self::new(format_args!("{} ({})", cut(&error.description), error.err_code))
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Error { code, words } => write!(f, "{words} ({code})"),
-            Self::NoStream => f.write_str("no stream takes its subject, or JetStream is off"),
-            Self::OtherStream(name) => write!(f, "the stream {name} took it, which is not the configured one"),
-            Self::Stranger => f.write_str("what answers on its subject is not JetStream"),
-        }
-    }
+/// Nobody listens.
+#[must_use]
+pub fn no_responders() -> Refusal {
+    Refusal::new("no stream takes its subject, or JetStream is off (503)")
+}
+
+/// It is not JetStream who answers.
+#[must_use]
+pub fn stranger() -> Refusal {
+    Refusal::new("what answers on its subject is not JetStream")
 }
 
 /// The beginning of a text from the server.
@@ -131,51 +106,47 @@ mod tests {
 
     use super::*;
 
-    fn error(code: u32, words: &str) -> Refusal {
-        Refusal::Error { code, words: words.to_owned() }
-    }
-
     #[test]
     fn every_answer_has_its_verdict() {
-        let not_now = |code, words| Verdict::NotNow(error(code, words));
-        let never = |code, words| Verdict::NeverTaken(error(code, words));
+        let not_now = |words: &str| Verdict::Retry(Refusal::new(words));
+        let never = |words: &str| Verdict::Rejected(Refusal::new(words));
         for (payload, verdict) in [
-            (r#"{"stream":"EVENTS","seq":1}"#, Verdict::Taken),
-            (r#"{"stream":"EVENTS", "domain":"hub", "seq":9, "duplicate": true}"#, Verdict::Taken),
+            (r#"{"stream":"EVENTS","seq":1}"#, Verdict::Accepted),
+            (r#"{"stream":"EVENTS", "domain":"hub", "seq":9, "duplicate": true}"#, Verdict::Accepted),
             (
                 r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"EVENTS","seq":0}"#,
-                never(10_054, "message size exceeds maximum allowed"),
+                never("message size exceeds maximum allowed (10054)"),
             ),
             (
                 r#"{"error":{"code":400,"err_code":10097,"description":"header size exceeds maximum allowed of 64k"},"stream":"EVENTS","seq":0}"#,
-                never(10_097, "header size exceeds maximum allowed of 64k"),
+                never("header size exceeds maximum allowed of 64k (10097)"),
             ),
             (
                 r#"{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"EVENTS","seq":0}"#,
-                not_now(10_077, "maximum bytes exceeded"),
+                not_now("maximum bytes exceeded (10077)"),
             ),
             (
                 r#"{"error":{"code":400,"err_code":10002,"description":"resource limits exceeded for account"}}"#,
-                not_now(10_002, "resource limits exceeded for account"),
+                not_now("resource limits exceeded for account (10002)"),
             ),
             (
                 r#"{"error":{"code":400,"err_code":10060,"description":"expected stream does not match"}}"#,
-                not_now(10_060, "expected stream does not match"),
+                not_now("expected stream does not match (10060)"),
             ),
-            (r#"{"error":{}}"#, not_now(0, "")),
-            (r#"{"stream":"OTHER","seq":1}"#, Verdict::NotNow(Refusal::OtherStream("OTHER".into()))),
-            (r#"{"stream":"EVENTS","seq":0}"#, Verdict::NotNow(Refusal::Stranger)),
-            (r#"{"stream":"","seq":1}"#, Verdict::NotNow(Refusal::Stranger)),
-            (r#"{"stream":"EVENTS","seq":-1}"#, Verdict::NotNow(Refusal::Stranger)),
-            ("{}", Verdict::NotNow(Refusal::Stranger)),
-            ("[]", Verdict::NotNow(Refusal::Stranger)),
-            ("+OK", Verdict::NotNow(Refusal::Stranger)),
-            ("", Verdict::NotNow(Refusal::Stranger)),
+            (r#"{"error":{}}"#, not_now(" (0)")),
+            (r#"{"stream":"OTHER","seq":1}"#, not_now("the stream OTHER took it, and not EVENTS")),
+            (r#"{"stream":"EVENTS","seq":0}"#, Verdict::Retry(stranger())),
+            (r#"{"stream":"","seq":1}"#, Verdict::Retry(stranger())),
+            (r#"{"stream":"EVENTS","seq":-1}"#, Verdict::Retry(stranger())),
+            ("{}", Verdict::Retry(stranger())),
+            ("[]", Verdict::Retry(stranger())),
+            ("+OK", Verdict::Retry(stranger())),
+            ("", Verdict::Retry(stranger())),
         ] {
             assert_eq!(judge(None, payload.as_bytes(), Some("EVENTS")), verdict, "{payload}");
         }
-        assert_eq!(judge(Some(503), b"", None), Verdict::NotNow(Refusal::NoStream));
-        assert_eq!(judge(None, br#"{"stream":"OTHER","seq":1}"#, None), Verdict::Taken);
+        assert_eq!(judge(Some(503), b"", None), Verdict::Retry(no_responders()));
+        assert_eq!(judge(None, br#"{"stream":"OTHER","seq":1}"#, None), Verdict::Accepted);
     }
 
     #[test]
@@ -183,7 +154,8 @@ mod tests {
         let long = "ä".repeat(5000);
         let payload = format!(r#"{{"error":{{"err_code":10077,"description":"{long}"}}}}"#);
         let verdict = judge(None, payload.as_bytes(), None);
-        assert_eq!(verdict, Verdict::NotNow(error(10_077, &"ä".repeat(WORDS_BYTES_MAX / 2))));
+        let words = format!("{} (10077)", "ä".repeat(WORDS_BYTES_MAX / 2));
+        assert_eq!(verdict, Verdict::Retry(Refusal::new(words)));
     }
 
     proptest! {
@@ -193,7 +165,7 @@ mod tests {
         ) {
             let error = if has_error { r#","error":{"err_code":10077}"# } else { "" };
             let text = format!(r#"{{"stream":"{stream}","seq":{seq}{error}}}{tail}"#);
-            let is_taken = judge(None, text.as_bytes(), None) == Verdict::Taken;
+            let is_taken = judge(None, text.as_bytes(), None) == Verdict::Accepted;
             prop_assert_eq!(is_taken, !stream.is_empty() && seq > 0 && !has_error && tail.trim().is_empty());
         }
     }

@@ -7,16 +7,17 @@
 //!  a stream is configured   $JS.API.STREAM.INFO.<stream>
 //!  none is                  $JS.API.STREAM.NAMES {"subject": what all topics of this uplink begin with}
 //! ```
-//! A user may lack the right to ask. Then it is assumed that there is one: every acknowledgement
-//! names its stream, so nothing is taken for delivered that is not.
+//! A user may lack the right to ask. Then the uplink goes on without: every acknowledgement names its
+//! stream, so nothing is taken for delivered that is not.
 
 use serde::Deserialize;
 
 use super::{
-    super::super::template::{Names, Template},
-    answer::{self, Refusal},
+    super::Refusal,
+    answer::{self, no_responders, stranger},
     subject,
 };
+use crate::uplink::template::{Names, Template};
 
 /// Stands for what differs from event to event; no name of a gateway or device in a topic is this.
 const VARIABLE: &str = "\u{1}";
@@ -30,7 +31,7 @@ pub enum Found {
     Stream,
     /// There is none.
     Nothing,
-    /// It does not say: for want of a right, or because JetStream is off.
+    /// It cannot say, or there is no JetStream.
     Unknown(Refusal),
 }
 
@@ -49,13 +50,13 @@ struct Config {
     name: String,
 }
 
-/// The subject to ask on, and what to ask.
+/// The subject to ask on, and what to ask, about the stream of this name or else one that takes `subjects`.
 #[must_use]
-pub fn question(stream: Option<&str>, template: &Template) -> (String, String) {
+pub fn question(stream: Option<&str>, subjects: &str) -> (String, String) {
     match stream {
         Some(name) => (format!("$JS.API.STREAM.INFO.{name}"), String::new()),
         None => {
-            let ask = serde_json::json!({ "subject": filter(template) });
+            let ask = serde_json::json!({ "subject": subjects });
             ("$JS.API.STREAM.NAMES".to_owned(), ask.to_string())
         }
     }
@@ -65,7 +66,7 @@ pub fn question(stream: Option<&str>, template: &Template) -> (String, String) {
 #[must_use]
 pub fn judge(status: Option<u16>, payload: &[u8]) -> Found {
     if status.is_some() {
-        return Found::Unknown(Refusal::NoStream);
+        return Found::Unknown(no_responders());
     }
     match serde_json::from_slice(payload) {
         Ok(Answer { error: Some(error), .. }) if error.err_code == answer::STREAM_NOT_FOUND => Found::Nothing,
@@ -73,20 +74,26 @@ pub fn judge(status: Option<u16>, payload: &[u8]) -> Found {
         Ok(Answer { config: Some(config), .. }) if !config.name.is_empty() => Found::Stream,
         Ok(Answer { streams: Some(names), .. }) if !names.is_empty() => Found::Stream,
         Ok(_) => Found::Nothing,
-        Err(_) => Found::Unknown(Refusal::Stranger),
+        Err(_) => Found::Unknown(stranger()),
     }
+}
+
+/// Whether an error of the server says that this user may not ask.
+#[must_use]
+pub fn is_no_right(words: &[u8]) -> bool {
+    let words = String::from_utf8_lossy(words).to_ascii_lowercase();
+    words.contains("permissions violation") && words.contains("$js.api.stream.")
 }
 
 /// The subjects that events of this uplink may have: what they all begin with, and `>`.
 #[must_use]
 pub fn filter(template: &Template) -> String {
     let names = Names { topic: VARIABLE, device: VARIABLE, kind: VARIABLE };
-    let (mut scratch, mut subject) = (Vec::new(), Vec::new());
+    let (mut scratch, mut subject) = (String::new(), Vec::new());
     let Ok(topic) = template.render(&names, &mut scratch) else { return ALL.to_owned() };
-    let levels: Vec<_> = topic.split(|byte| *byte == b'/').collect();
-    let is_variable = |level: &&[u8]| level.iter().any(|byte| VARIABLE.as_bytes().contains(byte));
-    let fixed = levels.iter().position(is_variable).unwrap_or(levels.len());
-    if fixed == 0 || subject::put(&levels[..fixed].join(&b'/'), &mut subject).is_err() {
+    let levels: Vec<_> = topic.split('/').collect();
+    let fixed = levels.iter().position(|level| level.contains(VARIABLE)).unwrap_or(levels.len());
+    if fixed == 0 || subject::put(levels[..fixed].join("/").as_bytes(), &mut subject).is_err() {
         return ALL.to_owned();
     }
     if fixed < levels.len() {
@@ -118,16 +125,14 @@ mod tests {
 
     #[test]
     fn a_question_is_about_the_configured_stream_or_about_the_subjects() {
-        let template = Template::parse("up/{topic}").unwrap();
-        let named = question(Some("EVENTS"), &template);
+        let named = question(Some("EVENTS"), "up.>");
         assert_eq!(named, ("$JS.API.STREAM.INFO.EVENTS".to_owned(), String::new()));
-        let (subject, ask) = question(None, &template);
+        let (subject, ask) = question(None, "up.>");
         assert_eq!((&*subject, &*ask), ("$JS.API.STREAM.NAMES", r#"{"subject":"up.>"}"#));
     }
 
     #[test]
     fn what_jetstream_says_of_its_streams_is_read() {
-        let error = |code, words: &str| Refusal::Error { code, words: words.to_owned() };
         for (payload, found) in [
             (r#"{"type":"t","total":1,"offset":0,"limit":1024,"streams":["EVENTS"]}"#, Found::Stream),
             (r#"{"type":"t","total":0,"offset":0,"limit":1024,"streams":null}"#, Found::Nothing),
@@ -139,12 +144,14 @@ mod tests {
             ),
             (
                 r#"{"error":{"code":503,"err_code":10008,"description":"temporarily unavailable"}}"#,
-                Found::Unknown(error(10_008, "temporarily unavailable")),
+                Found::Unknown(Refusal::new("temporarily unavailable (10008)")),
             ),
-            ("+ACK", Found::Unknown(Refusal::Stranger)),
+            ("+ACK", Found::Unknown(stranger())),
         ] {
             assert_eq!(judge(None, payload.as_bytes()), found, "{payload}");
         }
-        assert_eq!(judge(Some(503), b""), Found::Unknown(Refusal::NoStream));
+        assert!(is_no_right(b"'Permissions Violation for Publish to \"$JS.API.STREAM.NAMES\"'"));
+        assert!(!is_no_right(b"'Permissions Violation for Subscription to \"_INBOX.a.*\"'"));
+        assert_eq!(judge(Some(503), b""), Found::Unknown(no_responders()));
     }
 }

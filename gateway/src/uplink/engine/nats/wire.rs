@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 /// Longest line from the server but INFO, in bytes.
 pub const LINE_BYTES_MAX: usize = 4 * 1024;
 /// Longest message or INFO from the server, in bytes: INFO names all servers of a cluster, and the
-/// other messages are answers, which are short.
-pub const IN_BYTES_MAX: usize = 32 * 1024;
+/// answer about a stream all its subjects. Acknowledgements are short.
+pub const IN_BYTES_MAX: usize = 64 * 1024;
 /// A ping.
 pub const PING: &[u8] = b"PING\r\n";
 /// The answer to a ping.
@@ -161,15 +161,15 @@ pub fn put_request(subject: &str, inbox: &[u8], token: &str, payload: &[u8], out
     }
 }
 
-/// Appends a header. What would end it, and `%`, is percent-encoded: a device chooses its own name,
-/// and must not write headers with it.
+/// Appends a header. All but printable ASCII is percent-encoded, with `"` and `%`, as CloudEvents asks
+/// for in headers: a device chooses its own name, and must not write headers with it.
 pub fn put_header(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
     for byte in value.iter().copied() {
         match byte {
-            0..b' ' | b'%' | 0x7F => super::subject::put_encoded(byte, out),
-            _ => out.push(byte),
+            b'!' | b'#' | b'$' | b'&'..=b'~' => out.push(byte),
+            _ => super::subject::put_encoded(byte, out),
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(inbound(&long), Err(WireError::TooLong));
         let long = [b"INFO ".as_slice(), &[b'x'; IN_BYTES_MAX]].concat();
         assert_eq!(inbound(&long), Err(WireError::TooLong));
-        assert_eq!(inbound(b"MSG in.7 1 40000\r\n"), Err(WireError::TooLong));
+        assert_eq!(inbound(b"MSG in.7 1 70000\r\n"), Err(WireError::TooLong));
     }
 
     #[test]
@@ -406,7 +406,7 @@ mod tests {
     fn a_device_writes_no_header_with_its_name() {
         let mut out = vec![];
         put_header("tidegate-device", "ä\r\nNats-Rollup: all\0 50%\u{7f}".as_bytes(), &mut out);
-        let expected = "tidegate-device: ä%0D%0ANats-Rollup: all%00 50%25%7F\r\n";
+        let expected = "tidegate-device: %C3%A4%0D%0ANats-Rollup:%20all%00%2050%25%7F\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
