@@ -27,10 +27,10 @@ const AWAY_MS_MAX: u64 = 300;
 /// A stream that remembers ids for longer than any test takes.
 const WINDOW_NS: u64 = 3_600_000_000_000;
 
-/// The set-up of a gateway whose only uplink is this server, with lines in its table for the engine.
+/// The set-up of a gateway whose only uplink is this server, with more lines for the uplink.
 fn setup(server: &Nats, lines: &str) -> Setup {
     let table = format!(
-        "[[uplink]]\nname = \"cloud\"\nurl = \"{}\"\ntopic = \"up/{{topic}}\"\n[uplink.nats]\n{lines}\n",
+        "[[uplink]]\nname = \"cloud\"\nurl = \"{}\"\ntopic = \"up/{{topic}}\"\n{lines}\n",
         server.url()
     );
     let nobody = Uplink::new("", Version::V5);
@@ -77,7 +77,7 @@ async fn judge(gateway: &Gateway, server: &Nats, ledgers: &[Ledger]) -> Verdict 
 async fn events_arrive_in_the_stream_with_their_subjects_ids_and_headers_in_order() {
     let server = Nats::start();
     create_stream(&server);
-    let gateway = Gateway::start(setup(&server, "stream = \"EVENTS\""));
+    let gateway = Gateway::start(setup(&server, "nats = { stream = \"EVENTS\" }"));
     let mut client = connect(&gateway, "press 7").await;
     publish(&mut client, "hall 2/v1.5//temp*", b"\x00\xff", 1).await;
     publish(&mut client, "_INBOX/x", b"{}", 2).await;

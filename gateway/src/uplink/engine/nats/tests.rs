@@ -209,7 +209,7 @@ async fn an_error_of_the_server_ends_the_connection_and_blames_a_message_where_i
         ("User Authentication Expired", false),
     ] {
         let (mut connection, mut server, inbox) = connected(None).await;
-        server.say(&format!("MSG {inbox}.3 1 20\r\n{{\"stream\":\"E\",\"seq\":1}}\r\n-ERR '{words}'\r\n")).await;
+        server.say(&format!("MSG {inbox}.3 1 22\r\n{{\"stream\":\"E\",\"seq\":1}}\r\n-ERR '{words}'\r\n")).await;
         poll_fn(|context| connection.poll(context)).await.unwrap();
         let accepted = Answer::Settled(TokenRange::one(3), Verdict::Accepted);
         assert_eq!(connection.answer().unwrap(), Some(accepted), "what came before holds");
