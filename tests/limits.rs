@@ -10,7 +10,8 @@ use std::{
 };
 
 /// Rooms whose state somebody outside can make grow.
-const ROOMS: [&str; 6] = ["ingest", "http", "store", "uplink", "fleet", "catalog"];
+const ROOMS: [&str; 9] =
+    ["mqtt", "access", "ingest", "broker", "http", "store", "uplink", "fleet", "catalog"];
 /// Types of what counts.
 const COUNTS: [&str; 5] = ["usize", "u64", "u32", "u16", "u8"];
 /// Keys outside of `[limits]` that bound what outsiders make grow.
@@ -178,7 +179,7 @@ fn every_bound_and_every_test_that_the_page_names_is_there() {
     assert!(wrong_bound("[limits] connections = 9", &config, &constants).is_some());
     assert!(wrong_bound("[limits] connections = 1000", &config, &constants).is_some());
     assert!(wrong_bound("[limit] connections = 10000", &config, &constants).is_some());
-    assert!(wrong_bound("ingest/places.rs WAITING_MAX = 1", &config, &constants).is_some());
+    assert!(wrong_bound("ingest/limits.rs WAITING_MAX = 1", &config, &constants).is_some());
     assert!(wrong_bound("many", &config, &constants).is_some());
 }
 

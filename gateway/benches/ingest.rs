@@ -7,11 +7,11 @@ use std::{hint::black_box, sync::Arc};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tidegate::{
+    access::Permissions,
+    broker::Broker,
     clock,
     ingest::{
         Payload, Route, Settings,
-        access::Permit,
-        bus::Bus,
         session::{Now, Opening, Session, Sink},
     },
     store::{Record, Watermark},
@@ -46,8 +46,8 @@ fn open(version: u8, now: Now) -> Session {
     });
     let settings = Settings { inflight_max: PUBLISHES + 1, routes: routes.into(), ..Settings::default() };
     let settings = Arc::new(settings);
-    let mut session = Session::new(settings.clone(), Bus::new(settings), now);
-    session.set_permit(Permit::all());
+    let mut session = Session::new(settings.clone(), Broker::new(settings.broker()), now);
+    session.set_permissions(Permissions::all());
     let properties: &[u8] = if version == 5 { &[0] } else { &[] };
     let body = [&[0, 4, b'M', b'Q', b'T', b'T', version, 2, 0, 60], properties, &[0, 1, b'c']].concat();
     session.handle_input(now, &[&[0x10, body.len() as u8], &body[..]].concat(), &mut Rows::default());

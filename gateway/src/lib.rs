@@ -6,6 +6,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod access;
+pub mod broker;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
@@ -13,8 +15,11 @@ pub mod config;
 pub mod fleet;
 pub mod http;
 pub mod ingest;
+pub mod mqtt;
 pub mod printable;
 pub mod regular_file;
+pub mod reload;
+pub mod routing;
 pub mod store;
 pub mod supervisor;
 pub mod telemetry;

@@ -13,10 +13,9 @@ use std::{
 };
 
 use tidegate::{
-    ingest::{
-        self, ListenerSettings, Payload, Route, Settings,
-        access::{Access, Acl, ClientIds, Files, Password, Policy, Stored, User, Users, edit},
-    },
+    access::{Access, Acl, ClientIds, Files, Policy, Stored, User, Users, edit},
+    ingest::{self, ListenerSettings, Payload, Route, Settings},
+    mqtt::Password,
     store::{self, Store},
     telemetry,
 };

@@ -264,7 +264,7 @@ async fn stored(folder: &Path) -> BTreeMap<String, BTreeSet<u32>> {
     let store = Store::open(Settings::new(folder.join("data")), &[]).unwrap();
     let view = store.view();
     let mut found = BTreeMap::<String, BTreeSet<u32>>::new();
-    let mut follower = view.follow(0);
+    let mut follower = view.follow("test", 0);
     while follower.position() < view.end().offset {
         let block = follower.next().await.unwrap();
         for (_, record) in block.records_from(0).filter(|(_, record)| record.kind == Kind::Frame) {

@@ -18,15 +18,15 @@ use std::{
 
 use random::Random;
 use tidegate::{
+    access::{Acl, Users, acl::Subject},
+    broker::Broker,
     catalog::{Catalog, Decoder, JSON_BYTES_MAX, Lock, Values, from_hex, lint_birth},
     clock, config,
     ingest::{
         self, ListenerSettings, Payload, Route, Settings,
-        access::{Acl, Users, acl::Subject},
-        bus::Bus,
         session::{Now, OUT_BYTES_MAX, Opening, Session, Sink},
-        topics,
     },
+    mqtt::topics,
     store::{self, Record, Store, Watermark},
 };
 use tidegate_protocol::{Birth, FrameReader, FrameWriter, Kinds, ResetReason, events};
@@ -289,7 +289,7 @@ fn settings() -> Settings {
 fn play(input: &[u8], random: &mut Random) {
     let now = Now { at: clock::monotonic(), wall_ms: 1_000_000, steady_ms: 1_000_000 };
     let settings = Arc::new(settings());
-    let mut session = Session::new(settings.clone(), Bus::new(settings), now);
+    let mut session = Session::new(settings.clone(), Broker::new(settings.broker()), now);
     let (mut sink, mut held, mut rest) = (Count::default(), vec![], input);
     while !rest.is_empty() && !session.has_ended() {
         let piece = 1 + random.below(rest.len() as u64) as usize;
@@ -463,8 +463,9 @@ fn read_acl(input: &[u8], random: &mut Random) {
     let text = String::from_utf8_lossy(input);
     let Ok(acl) = Acl::parse(&text, Path::new("/nowhere/acl.toml")) else { return };
     let (identity, topic) = text.split_at(text.floor_char_boundary(random.below(40) as usize));
-    let permit = acl.permit(&Subject { identity, roles: &["viewer".into()], client_id: identity });
-    let _ = (permit.may_publish(topic), permit.may_subscribe(topic), permit.may_receive(topic));
+    let permissions = acl.permissions(&Subject { identity, roles: &["viewer".into()], client_id: identity });
+    let _ =
+        (permissions.may_publish(topic), permissions.may_subscribe(topic), permissions.may_receive(topic));
 }
 
 fn users_files() -> Vec<Vec<u8>> {

@@ -9,7 +9,7 @@ use std::{path::Path, time::Duration};
 use simulated_disk::SimulatedDisk;
 use tidegate::{
     clock,
-    ingest::{self, ListenerSettings, Payload, Route, Settings, settings::UNRELEASED_PER_INFLIGHT},
+    ingest::{self, ListenerSettings, Payload, Route, Settings, limits::UNRELEASED_PER_INFLIGHT},
     store::{self, Batch, Kind, Record, Step, Store, WhenFull},
 };
 use tokio::{

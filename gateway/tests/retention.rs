@@ -10,7 +10,7 @@ use std::{
 
 use tidegate::{
     clock::{self, Journal, Now, Reading, journal::MachineBoot},
-    store::{Batch, Committer, Holder, Kind, OsFolder, Reader, Record, Settings, Store},
+    store::{Batch, Committer, FLEET, Kind, OsFolder, Reader, Record, Settings, Store},
 };
 
 const UPLINK: &str = "cloud";
@@ -43,7 +43,7 @@ impl House {
         let mut house = Self { store, committer, reader, at: now.at, boot_ms, ahead_ms };
         let end = house.store.view().end().offset;
         house.store.view().timeline().begin(Journal::of(journal), &house.reading(), end);
-        house.store.view().hold(Holder::Fleet, end);
+        house.store.view().hold(FLEET, end);
         house.step();
         house
     }
@@ -58,7 +58,7 @@ impl House {
         view.timeline().look(&self.reading(), view.end().offset);
         let wall_ms = self.reading().wall_ms as u64;
         self.committer.step(Now { at: self.at, wall_ms, steady_ms: self.boot_ms as u64 });
-        view.hold(Holder::Fleet, view.end().offset);
+        view.hold(FLEET, view.end().offset);
     }
 
     fn pass(&mut self, ms: i64) {

@@ -28,11 +28,10 @@ use rustls::{
 };
 use tempfile::TempDir;
 use tidegate::{
+    access::{Access, Acl, Policy, Users},
     clock, config,
-    ingest::{
-        self, ClientCert, ListenerSettings, Reload, Settings, TlsSettings,
-        access::{Access, Acl, Policy, Users},
-    },
+    ingest::{self, ClientCert, ListenerSettings, Settings, TlsSettings},
+    reload::Reload,
     store::{self, Store},
     telemetry,
 };
@@ -81,7 +80,7 @@ fn policy() -> Policy {
 impl House {
     /// One that requires certificates and has revoked number 666.
     async fn open() -> Self {
-        Self::open_with(ClientCert::Required, ingest::settings::TLS_TIMEOUT).await
+        Self::open_with(ClientCert::Required, ingest::limits::TLS_TIMEOUT).await
     }
 
     async fn open_with(client_cert: ClientCert, tls_timeout: Duration) -> Self {
@@ -451,7 +450,7 @@ async fn a_session_is_resumed_only_where_no_certificate_would_have_to_be_checked
     for (client_cert, resumed) in
         [(ClientCert::Required, false), (ClientCert::Optional, false), (ClientCert::None, true)]
     {
-        let house = House::open_with(client_cert, ingest::settings::TLS_TIMEOUT).await;
+        let house = House::open_with(client_cert, ingest::limits::TLS_TIMEOUT).await;
         for version in VERSIONS {
             let config = house.config(version, Some(&house.device("stall-3", 7)));
             let mut first = house.enter(config.clone(), b'j').await.unwrap();
@@ -484,7 +483,7 @@ async fn without_users_whoever_is_nobody_is_refused_where_that_is_asked_for() {
 
 #[tokio::test]
 async fn a_certificate_may_be_optional() {
-    let house = House::open_with(ClientCert::Optional, ingest::settings::TLS_TIMEOUT).await;
+    let house = House::open_with(ClientCert::Optional, ingest::limits::TLS_TIMEOUT).await;
     for version in VERSIONS {
         house.enter(house.config(version, None), b'k').await.unwrap();
         house.enter(house.config(version, Some(&house.device("stall-3", 7))), b'k').await.unwrap();
@@ -910,7 +909,7 @@ async fn a_client_with_a_small_buffer_gets_no_tls_record_that_is_longer_than_the
             let (server_ca, devices_ca) = (Ca::new("servers", (-1, 900)), Ca::new("devices", (-1, 900)));
             let mut listener = listener(folder.path(), &server_ca, &devices_ca, ClientCert::None);
             listener.tls.as_mut().unwrap().max_record_bytes = max_record_bytes;
-            let timeout = ingest::settings::TLS_TIMEOUT;
+            let timeout = ingest::limits::TLS_TIMEOUT;
             let house = House::open_at(folder, server_ca, devices_ca, listener, timeout).await;
             house.access.replace(Policy::default());
             let longest = longest_record(&house, version).await;

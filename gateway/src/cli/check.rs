@@ -7,7 +7,7 @@ use crate::{
     clock, config,
     ingest::{
         ClientCert,
-        settings::{OPEN_TO_PAGES, transport},
+        listener::settings::{OPEN_TO_PAGES, transport},
     },
 };
 
@@ -48,7 +48,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         say!("{line}");
     }
     for uplink in &settings.uplinks {
-        say!("uplink    {} to {}:{}", uplink.name, uplink.host, uplink.port);
+        let (host, port) = uplink.upstream.address();
+        say!("uplink    {} to {host}:{port}", uplink.name);
     }
     if settings.uplinks.is_empty() {
         say!("uplink    none: events are stored and go nowhere");

@@ -359,7 +359,7 @@ mod tests {
         let rooms = http::Rooms {
             snapshot: Arc::new(http::Snapshot::default),
             store: store.view(),
-            replays: uplink::Replays::new(store.view(), vec![], uplink::Knowledge::default()),
+            replays: uplink::Replays::new(store.view(), vec![], uplink::EventContext::default()),
             outbox: outbox.clone(),
             catalog: Default::default(),
             fleet: Default::default(),

@@ -1,6 +1,6 @@
 //! What others on this machine could read or change that is the gateway's alone: told once, with the command that puts it right.
 //!
-//! The users file and the TLS keys are refused where they are open to others; see `ingest/access/` and `ingest/tls/`. What is
+//! The users file and the TLS keys are refused where they are open to others; see `access/` and `ingest/listener/tls/`. What is
 //! looked at here works all the same, so the gateway starts: files with passwords of uplinks, the store's folder, and files in
 //! it that an earlier version made as the umask said.
 

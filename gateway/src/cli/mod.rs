@@ -32,6 +32,7 @@ mod failure;
 mod files;
 mod fleet;
 mod people;
+mod process;
 mod replay;
 mod run;
 mod schemas;
@@ -49,6 +50,7 @@ use clap::{Parser, Subcommand};
 pub use failure::Failure;
 
 use crate::telemetry;
+use process::{runtime, stop_signal};
 
 const EXAMPLES: &str = "Examples:
   tidegate demo                                     see it work: a minute, nothing to install
@@ -145,27 +147,6 @@ fn command(command: Command) -> Result<(), Failure> {
 fn log(quieter: Option<&str>) -> Result<(), Failure> {
     let filter = std::env::var(telemetry::LOG_VARIABLE).ok();
     telemetry::log_to_stderr(filter.as_deref().or(quieter)).map_err(Failure::Usage)
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|cause| Failure::Io(format!("the runtime cannot be started: {cause}")))
-}
-
-/// Resolves at SIGTERM or SIGINT with its name.
-async fn stop_signal() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        // Without handlers the system's own action holds: the process ends at once, and loses nothing.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    }
 }
 
 #[cfg(test)]

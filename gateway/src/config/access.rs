@@ -9,7 +9,7 @@ use super::{
     read_typed,
     typed::{self, Text},
 };
-use crate::ingest::access::{Access, Acl, Files, LoadError, Policy, Users};
+use crate::access::{Access, Acl, Files, LoadError, Policy, Users};
 
 impl Judge<'_> {
     pub(super) fn access(&mut self, typed: &typed::Access) -> Arc<Access> {

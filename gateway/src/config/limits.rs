@@ -12,7 +12,10 @@ use super::{
     quantity,
     typed::{self, Text},
 };
-use crate::ingest::{self, large, settings as door, topics};
+use crate::{
+    ingest::{self, connection::large, limits as door},
+    mqtt::{limits::SMALL_PACKET_BYTES, topics},
+};
 
 /// More than one machine has file descriptors for.
 const CONNECTIONS_MOST: i64 = 1_000_000;
@@ -79,12 +82,10 @@ impl Judge<'_> {
         let slow =
             |text: &Text| quantity::bytes(text.get_ref()).is_ok_and(|rate| rate < large::BYTES_PER_S_LEAST);
         let is_slow = typed.bytes_per_second.as_ref().is_some_and(slow);
-        let default = if is_slow { large::SMALL_PACKET_BYTES } else { default };
+        let default = if is_slow { SMALL_PACKET_BYTES } else { default };
         let bounds = door::PACKET_BYTES_LEAST as u64..=door::PACKET_BYTES_LIMIT as u64;
         let bytes = self.size(typed.packet_bytes.as_ref(), default, bounds);
-        if let Some(text) =
-            typed.packet_bytes.as_ref().filter(|_| is_slow && bytes > large::SMALL_PACKET_BYTES)
-        {
+        if let Some(text) = typed.packet_bytes.as_ref().filter(|_| is_slow && bytes > SMALL_PACKET_BYTES) {
             let why = "is above 256 KiB, and bytes_per_second below 26 KiB is too slow for such packets: change one of them";
             self.wrong(&text.span(), format!("{:?} {why}", text.get_ref()));
         }

@@ -10,7 +10,7 @@ use crate::{
     clock,
     ingest::{
         self, ClientCert, Protocol, TlsSettings,
-        tls::{RECORD_BYTES_LEAST, RECORD_BYTES_MOST, TlsFile},
+        listener::tls::{RECORD_BYTES_LEAST, RECORD_BYTES_MOST, TlsFile},
     },
 };
 

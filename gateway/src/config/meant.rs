@@ -1,20 +1,18 @@
 //! The configuration as meant: each value judged, defaults filled in, secrets fetched. It collects all that is
 //! wrong, so that one look mends a file.
 
-use std::{net::SocketAddr, num::NonZeroU16, ops::Range, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
 
 use toml::Spanned;
 
 use super::{
-    NAME_BYTES_MAX, Settings, UPLINKS_MAX,
+    NAME_BYTES_MAX, Settings,
     error::{Problem, unknown},
     quantity,
     typed::{self, Text},
 };
-use crate::{http, ingest, regular_file, store, uplink};
+use crate::{http, ingest, store};
 
-/// Longest password file that is read, in bytes: more than any password, so that one that is too long is told by its length.
-const PASSWORD_FILE_BYTES_MAX: u64 = 1 << 20;
 const DATA_DIR_DEFAULT: &str = "/var/lib/tidegate";
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// Bounds of a segment: below, sealing costs more than storing; above, restart time and damage grow.
@@ -40,13 +38,6 @@ const DEAD_LETTERS_MAX_BYTES_DEFAULT: u64 = 64 << 20;
 const DEAD_LETTERS_MAX_BYTES_MIN: u64 = 1 << 20;
 const HTTP_ADDRESS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
-/// Events whose device has not said what they are.
-const WAIT_FOR_BIRTH_DEFAULT: Duration = Duration::from_secs(24 * 3600);
-const WAIT_FOR_BIRTH_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
-/// Least limit of an upstream's packets: the shortest that a real broker sets is 10 KiB.
-const PACKET_BYTES_MAX_LEAST: u64 = 1024;
-/// MQTT's own limit of a packet, in bytes: section 2.2.3 of 3.1.1, 2.1.4 of 5.
-const PACKET_BYTES_MAX_MOST: u64 = 268_435_455;
 
 /// What surrounds the file.
 pub(super) struct Surroundings<'a> {
@@ -79,7 +70,7 @@ pub(super) fn check(typed: typed::File, around: &Surroundings<'_>) -> Result<Set
 
 pub(super) struct Judge<'a> {
     problems: Vec<Problem>,
-    password_files: Vec<PathBuf>,
+    pub(super) password_files: Vec<PathBuf>,
     pub(super) around: &'a Surroundings<'a>,
 }
 
@@ -146,133 +137,6 @@ impl Judge<'_> {
         })
     }
 
-    fn uplinks(&mut self, typed: &[Spanned<typed::Uplink>], gateway_id: &str) -> Vec<uplink::Settings> {
-        self.count(typed, UPLINKS_MAX, "uplinks");
-        let mut uplinks: Vec<uplink::Settings> = Vec::new();
-        for uplink in typed {
-            let uplink = self.uplink(uplink.get_ref(), gateway_id);
-            uplinks.push(uplink);
-        }
-        for (i, uplink) in typed.iter().enumerate() {
-            let name = &uplink.get_ref().name;
-            if uplinks[..i].iter().any(|other| other.name == *name.get_ref()) {
-                self.wrong(
-                    &name.span(),
-                    format!("\"{}\" is the name of another uplink; choose one of its own", name.get_ref()),
-                );
-            }
-        }
-        uplinks
-    }
-
-    fn uplink(&mut self, typed: &typed::Uplink, gateway_id: &str) -> uplink::Settings {
-        let name = self.name(&typed.name);
-        let versions = [("5", uplink::Version::V5), ("3.1.1", uplink::Version::V311)];
-        let (host, port) = self.value(Some(&typed.url), (String::new(), 0), quantity::upstream);
-        let formats = [
-            ("raw", uplink::FormatName::Raw),
-            ("json", uplink::FormatName::Json),
-            ("cloudevents", uplink::FormatName::CloudEvents),
-        ];
-        let values = [("scaled", uplink::Values::Scaled), ("raw", uplink::Values::Raw)];
-        let password = self.password(typed, &name);
-        let settings = uplink::Settings {
-            client_id: format!("tidegate-{gateway_id}-{name}"),
-            port,
-            version: self.one_of(typed.protocol.as_ref(), uplink::Version::V5, "protocol", &versions),
-            user: typed.user.as_ref().map(|user| user.get_ref().clone()),
-            password: password.map(uplink::Password::new),
-            format: self.one_of(typed.format.as_ref(), uplink::FormatName::Raw, "format", &formats),
-            values: self.one_of(typed.values.as_ref(), uplink::Values::Scaled, "values", &values),
-            wait_for_birth: self.value(typed.wait_for_birth.as_ref(), WAIT_FOR_BIRTH_DEFAULT, |text| {
-                at_most(text, WAIT_FOR_BIRTH_MAX, "366 days")
-            }),
-            topic: self.topic(typed.topic.as_ref()),
-            commands: self.value(typed.commands.as_ref(), None, |text| {
-                uplink::CommandTopic::parse(text, gateway_id).map(Some).map_err(|error| error.to_string())
-            }),
-            window: self.window(typed.window.as_ref()),
-            packet_bytes_max: self.value(typed.max_packet_bytes.as_ref(), None, |text| {
-                let bytes = quantity::bytes(text)?;
-                let fits = (PACKET_BYTES_MAX_LEAST..=PACKET_BYTES_MAX_MOST).contains(&bytes);
-                fits.then_some(Some(bytes as u32)).ok_or_else(|| {
-                    format!("\"{text}\" is not within 1 KiB and 268435455 bytes, MQTT's own limit")
-                })
-            }),
-            ..uplink::Settings::new(&name, &host, gateway_id)
-        };
-        // An address that cannot be read was said already.
-        if !host.is_empty()
-            && let Err(error) = settings.check()
-        {
-            self.wrong(&typed.url.span(), error.to_string());
-        }
-        settings
-    }
-
-    fn topic(&mut self, typed: Option<&Text>) -> uplink::Template {
-        self.value(typed, uplink::Template::default(), |text| {
-            uplink::Template::parse(text).map_err(|e| e.to_string())
-        })
-    }
-
-    fn window(&mut self, typed: Option<&Spanned<i64>>) -> NonZeroU16 {
-        let Some(typed) = typed else { return uplink::WINDOW_DEFAULT };
-        match u16::try_from(*typed.get_ref()).ok().and_then(NonZeroU16::new) {
-            Some(window) => window,
-            None => {
-                self.wrong(
-                    &typed.span(),
-                    format!("{} is not within 1 and 65535, MQTT's packet ids", typed.get_ref()),
-                );
-                uplink::WINDOW_DEFAULT
-            }
-        }
-    }
-
-    /// The password of an uplink with a user: from its file, else from its variable.
-    fn password(&mut self, typed: &typed::Uplink, name: &str) -> Option<String> {
-        let Some(user) = &typed.user else {
-            if let Some(file) = &typed.password_file {
-                self.wrong(&file.span(), "a password without a user; add \"user\"");
-            }
-            return None;
-        };
-        let Some(file) = &typed.password_file else {
-            let variable = format!("TIDEGATE_PASSWORD_{}", name.to_uppercase().replace('-', "_"));
-            let password = (self.around.variable)(&variable);
-            if password.is_none() {
-                self.wrong(
-                    &user.span(),
-                    format!("a user without a password; add \"password_file\" or set {variable}"),
-                );
-            }
-            return password;
-        };
-        let path = self.around.folder.join(file.get_ref());
-        self.password_files.push(path.clone());
-        let read = regular_file::read_text(&path, PASSWORD_FILE_BYTES_MAX);
-        match read.map(|text| text.trim_end_matches(['\r', '\n']).to_owned()) {
-            Ok(password) if (1..=uplink::PASSWORD_BYTES_MAX).contains(&password.len()) => Some(password),
-            Ok(password) => {
-                self.wrong(
-                    &file.span(),
-                    format!(
-                        "{} holds {} bytes; a password has 1 to {}",
-                        path.display(),
-                        password.len(),
-                        uplink::PASSWORD_BYTES_MAX
-                    ),
-                );
-                None
-            }
-            Err(error) => {
-                self.wrong(&file.span(), format!("{} cannot be read: {error}", path.display()));
-                None
-            }
-        }
-    }
-
     fn http(&mut self, typed: &typed::Http) -> http::Settings {
         let address = self.address(typed.address.as_ref(), HTTP_ADDRESS_DEFAULT);
         if let Some(typed) = typed.address.as_ref().filter(|_| !address.ip().is_loopback()) {
@@ -289,7 +153,7 @@ impl Judge<'_> {
         })
     }
 
-    fn name(&mut self, typed: &Text) -> String {
+    pub(super) fn name(&mut self, typed: &Text) -> String {
         let name = typed.get_ref();
         let fits = (1..=NAME_BYTES_MAX).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
@@ -343,7 +207,7 @@ impl Judge<'_> {
     }
 }
 
-fn at_most(text: &str, most: Duration, most_text: &str) -> Result<Duration, String> {
+pub(super) fn at_most(text: &str, most: Duration, most_text: &str) -> Result<Duration, String> {
     let time = quantity::duration(text)?;
     (time <= most).then_some(time).ok_or_else(|| format!("\"{text}\" is too long; {most_text} at most"))
 }

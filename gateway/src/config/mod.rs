@@ -19,6 +19,7 @@ mod meant;
 mod quantity;
 mod routes;
 mod typed;
+mod uplinks;
 
 use std::path::{Path, PathBuf};
 

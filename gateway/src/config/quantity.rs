@@ -4,10 +4,26 @@
 
 use std::time::Duration;
 
-/// Port of `mqtt://`, as registered with IANA.
-const MQTT_PORT: u16 = 1883;
-/// Schemes of upstreams that this version can reach.
-const SCHEMES: [&str; 1] = ["mqtt"];
+/// Schemes of upstreams that this version can reach, each with its port as registered with IANA.
+const SCHEMES: [(&str, Scheme, u16); 1] = [("mqtt", Scheme::Mqtt, 1883)];
+
+/// What an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// `mqtt://`
+    Mqtt,
+}
+
+/// Where an upstream is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct UpstreamUrl {
+    /// What it speaks.
+    pub scheme: Scheme,
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
 
 /// `64 MiB`, `1 GB`, `512`: bytes.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
@@ -33,13 +49,14 @@ pub(super) fn bytes_per_day(text: &str) -> Result<Option<u64>, String> {
     bytes(size.trim_end()).map(Some).map_err(|_| how())
 }
 
-/// `mqtt://host` or `mqtt://host:port`: host and port.
-pub(super) fn upstream(url: &str) -> Result<(String, u16), String> {
+/// `mqtt://host` or `mqtt://host:port`.
+pub(super) fn upstream(url: &str) -> Result<UpstreamUrl, String> {
     let how = "write it like \"mqtt://broker.example:1883\"";
     let (scheme, rest) = url.split_once("://").ok_or_else(|| format!("\"{url}\" is no address; {how}"))?;
-    if !SCHEMES.contains(&scheme) {
-        return Err(format!("this version does not know \"{scheme}://\"; it knows: {}", SCHEMES.join(", ")));
-    }
+    let Some((_, scheme, default_port)) = SCHEMES.into_iter().find(|(name, ..)| *name == scheme) else {
+        let known = SCHEMES.map(|(name, ..)| name).join(", ");
+        return Err(format!("this version does not know \"{scheme}://\"; it knows: {known}"));
+    };
     if rest.contains('@') {
         return Err("no user or password in the address: name them by \"user\" and \"password_file\"".into());
     }
@@ -50,13 +67,13 @@ pub(super) fn upstream(url: &str) -> Result<(String, u16), String> {
             let port = port.parse().ok().filter(|port| *port != 0);
             (host, port.ok_or_else(|| format!("\"{url}\" has no valid port; {how}"))?)
         }
-        _ => (rest, MQTT_PORT),
+        _ => (rest, default_port),
     };
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/?#[]".contains(c)) {
         return Err(format!("\"{url}\" has no valid host; {how}"));
     }
-    Ok((host.to_owned(), port))
+    Ok(UpstreamUrl { scheme, host: host.to_owned(), port })
 }
 
 #[cfg(test)]
@@ -91,7 +108,8 @@ mod tests {
             ("mqtt://[::1]:1885", "::1", 1885),
             ("mqtt://[::1]", "::1", 1883),
         ] {
-            assert_eq!(upstream(url), Ok((host.to_owned(), port)), "{url}");
+            let expected = UpstreamUrl { scheme: Scheme::Mqtt, host: host.to_owned(), port };
+            assert_eq!(upstream(url), Ok(expected), "{url}");
         }
         for url in [
             "broker:1883",

@@ -9,7 +9,7 @@ use std::num::NonZeroU8;
 use toml::Spanned;
 
 use super::{ROUTES_MAX, meant::Judge, typed};
-use crate::{ingest, store::record::LAST_DEVICE_LEVEL};
+use crate::{ingest, mqtt, store::record::LAST_DEVICE_LEVEL};
 
 impl Judge<'_> {
     pub(super) fn routes(&mut self, typed: &[Spanned<typed::Route>]) -> Vec<ingest::Route> {
@@ -19,7 +19,7 @@ impl Judge<'_> {
 
     fn route(&mut self, typed: &typed::Route) -> ingest::Route {
         let filter = typed.filter.get_ref();
-        if let Err(reason) = ingest::topics::check_filter(filter) {
+        if let Err(reason) = mqtt::topics::check_filter(filter) {
             self.wrong(&typed.filter.span(), format!("\"{filter}\": {reason}"));
         }
         let payloads = [

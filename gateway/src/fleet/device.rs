@@ -21,7 +21,7 @@ use super::{
     gaps::Gaps,
     presence::{Presence, Said},
     reuse::Reuse,
-    time::{BootTime, Stamp},
+    time::BootTime,
 };
 use crate::clock::journal::{Journal, Located, Moment};
 
@@ -56,7 +56,7 @@ pub struct Device {
     pub faults: Option<Box<Faults>>,
     /// The kinds of such things that the log was told of since the start, a bit for each.
     #[serde(skip)]
-    pub told_faults: u8,
+    pub reported_faults: u8,
     /// What came under numbers that were used before. Of the row's own part as well.
     #[serde(skip)]
     pub reuse: Option<Box<Reuse>>,
@@ -156,8 +156,8 @@ impl Device {
         self.hear(received);
         let count = self.faults.as_ref().map_or(0, |faults| faults.count).saturating_add(1);
         self.faults = Some(Box::new(Faults { count, sent, why: why.into(), at: moment(received) }));
-        let is_new = self.told_faults & sent.bit() == 0;
-        self.told_faults |= sent.bit();
+        let is_new = self.reported_faults & sent.bit() == 0;
+        self.reported_faults |= sent.bit();
         (count, is_new || count.is_power_of_two())
     }
 
@@ -195,12 +195,19 @@ impl Device {
         Reused { events: brought.again, times: if began { reuse.times } else { 0 } }
     }
 
-    /// The time of an event that was received at `received_ms`, in milliseconds since 1970; `None` where nothing is known but that.
-    pub fn stamp(&mut self, boot: u32, uptime_ms: u64, received_ms: u64, journal: &Journal) -> Option<Stamp> {
+    /// What is known of the time of a boot, and a time by the wall clock before which it cannot have begun.
+    #[must_use]
+    pub fn time_of(&self, boot: u32, journal: &Journal) -> Option<(BootTime, Option<i64>)> {
         let before = boot.checked_sub(1).and_then(|number| self.boot(number));
         let end_before_ms = before.and_then(|before| before.time.earliest_ms(before.uptime_ms, journal));
-        let boot = self.boots.iter_mut().find(|known| known.boot == boot)?;
-        boot.time.stamp(uptime_ms, received_ms, journal, end_before_ms)
+        Some((self.boot(boot)?.time.clone(), end_before_ms))
+    }
+
+    /// Times of this boot were given by a copy of what is known of it.
+    pub fn note_given(&mut self, boot: u32, copy: &BootTime) {
+        if let Some(boot) = self.boots.iter_mut().find(|known| known.boot == boot) {
+            boot.time.note_given(copy);
+        }
     }
 
     /// Whether it is there.

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Applied, Fleet, Reused, Sent,
+    commands::reply::{self, Reply},
     saved::{self, Save},
 };
 use crate::{
@@ -36,7 +37,9 @@ use crate::{
         self,
         journal::{LOOK_EVERY_MS, Seen},
     },
-    store::{Block, Follower, Holder, NewCommand, NewId, Outbox, PENDING_MAX, ReadError, StoreError, View},
+    store::{
+        Block, Checkpointed, FLEET, NewCommand, NewId, Outbox, PENDING_MAX, ReadError, StoreError, View,
+    },
     telemetry,
 };
 
@@ -61,50 +64,45 @@ const ORIGIN: &str = "fleet";
 
 /// Follows the log until `stop`, and saves then.
 pub async fn run(fleet: Fleet, catalog: Catalog, outbox: Outbox, view: View, stop: CancellationToken) {
-    let follower = view.follow(*fleet.position().borrow());
-    let mut at_work = AtWork {
-        saved_position: follower.position(),
-        follower,
+    let log = view.consume(FLEET, *fleet.position().borrow());
+    let mut task = FollowerTask {
+        log,
         fleet,
         catalog,
         outbox,
         view,
         rows: Vec::new(),
         saving: None,
-        failures: 0,
         ticks: 0,
         count_ticks: 0,
         asks: Asks::default(),
         asking: None,
     };
-    at_work.fleet.shared.position.send_replace(at_work.follower.position());
-    at_work.run(&stop).await;
-    at_work.finish().await;
+    task.fleet.shared.position.send_replace(task.log.position());
+    task.run(&stop).await;
+    task.finish().await;
 }
 
-struct AtWork {
+struct FollowerTask {
     fleet: Fleet,
     catalog: Catalog,
     outbox: Outbox,
     view: View,
-    follower: Follower,
-    saved_position: u64,
+    log: Checkpointed,
     /// The catalog's rows that are not saved.
     rows: Vec<Row>,
     saving: Option<Saving>,
-    /// Saves that failed in a row.
-    failures: u32,
     ticks: u32,
     count_ticks: u32,
     asks: Asks,
     asking: Option<JoinHandle<()>>,
 }
 
+/// A save that is under way.
 struct Saving {
     save: Arc<Save>,
     /// Of the catalog's rows, how many are in it.
     rows: usize,
-    done: JoinHandle<Result<(), StoreError>>,
 }
 
 /// Which devices are to be asked for which fingerprint, and when they were.
@@ -115,7 +113,7 @@ struct Asks {
     asked: HashMap<(Box<str>, u32), i64>,
 }
 
-impl AtWork {
+impl FollowerTask {
     async fn run(&mut self, stop: &CancellationToken) {
         let mut ticks = interval(Duration::from_millis(LOOK_EVERY_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -123,10 +121,10 @@ impl AtWork {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                result = ended(&mut self.saving) => self.saved(result),
+                result = self.log.saves.ended() => self.saved(result),
                 _ = ticks.tick() => self.tick(),
-                block = self.follower.next() => match block {
-                    Ok(block) => self.apply(&block),
+                block = self.log.follower.next() => match block {
+                    Ok(block) => self.apply(&block).await,
                     Err(ReadError::Closed) => return stop.cancelled().await,
                     Err(error) => {
                         tracing::error!("the devices cannot be followed: {error}; trying on");
@@ -137,32 +135,49 @@ impl AtWork {
         }
     }
 
-    fn apply(&mut self, block: &Block) {
+    async fn apply(&mut self, block: &Block) {
+        let replies = self.learn(block);
+        // What waits for the position need not wait for a disk.
+        self.fleet.shared.position.send_replace(self.log.position());
+        if !replies.is_empty() {
+            reply::note(&self.outbox, replies).await;
+        }
+    }
+
+    /// Takes in what the block says of devices. Gives the replies in it that may be to a command.
+    fn learn(&mut self, block: &Block) -> Vec<Reply> {
         let from = *self.fleet.shared.position.borrow();
+        let (replies_from, mut replies, mut is_expected) = (self.fleet.shared.replies_from, vec![], None);
         let boot_ms = clock::reading().boot_ms;
         let mut state = self.fleet.shared.state.lock();
         for (offset, record) in block.records_from(from) {
             match state.apply(offset, &record) {
                 Applied::Nothing => {}
                 Applied::Birth { device, birth } => {
-                    tell_learned(device, self.catalog.learn(device, &birth));
+                    report_learned(device, self.catalog.learn(device, &birth));
                 }
                 Applied::Frame { device, schema_set, boot, reused } => {
                     if self.catalog.kinds(device, schema_set).is_none() {
                         self.asks.want(device, schema_set, boot_ms);
                     }
-                    tell_reused(device, boot, reused);
+                    report_reused(device, boot, reused);
                 }
-                Applied::Malformed { device, sent, why, times, is_told } => {
+                Applied::Reply { device } => {
+                    let mut is_expected =
+                        || *is_expected.get_or_insert_with(|| reply::is_expected(&self.outbox));
+                    if offset >= replies_from && is_expected() {
+                        replies.push(Reply::of(device, &record));
+                    }
+                }
+                Applied::Malformed { device, sent, why, times, is_reported } => {
                     counter!(telemetry::DEVICE_FAULTS, "sent" => sent.as_str()).increment(1);
-                    if is_told {
-                        tell_malformed(device, sent, &why, times);
+                    if is_reported {
+                        report_malformed(device, sent, &why, times);
                     }
                 }
             }
         }
-        drop(state);
-        self.fleet.shared.position.send_replace(self.follower.position());
+        replies
     }
 
     fn tick(&mut self) {
@@ -181,9 +196,8 @@ impl AtWork {
             self.count_ticks = 0;
             self.count(&reading);
         }
-        let behind = self.follower.position() - self.saved_position;
-        let is_urgent =
-            is_journal_changed || !self.rows.is_empty() || self.view.is_hold_in_the_way(Holder::Fleet);
+        let behind = self.log.unsaved_records();
+        let is_urgent = is_journal_changed || !self.rows.is_empty() || self.log.saves.is_hold_in_the_way();
         let is_due = behind > 0 && (self.ticks >= SAVE_AFTER_TICKS || behind >= SAVE_AFTER_RECORDS);
         if is_urgent || is_due {
             self.save();
@@ -197,54 +211,32 @@ impl AtWork {
         }
         self.ticks = 0;
         self.rows.extend(self.catalog.take_unsaved());
-        let position = self.follower.position();
-        let save = saved::gather(&mut self.fleet.shared.state.lock(), &self.rows, position);
-        let (save, view) = (Arc::new(save), self.view.clone());
-        let done = {
+        let save = Arc::new(saved::gather(&mut self.fleet.shared.state.lock(), &self.rows));
+        {
             let save = save.clone();
-            tokio::task::spawn_blocking(move || view.save_fleet(&save.changes, save.position))
-        };
-        self.saving = Some(Saving { save, rows: self.rows.len(), done });
+            self.log.begin_save(move |view, position| view.save_fleet(&save.changes, position));
+        }
+        self.saving = Some(Saving { save, rows: self.rows.len() });
     }
 
     fn saved(&mut self, result: Result<(), StoreError>) {
-        let Some(Saving { save, rows, .. }) = self.saving.take() else { return };
+        let Some(Saving { save, rows }) = self.saving.take() else { return };
         // The blocking task has ended, and with it the other holder.
         let Some(save) = Arc::into_inner(save) else { return };
         match result {
-            Ok(()) => {
-                self.saved_position = save.position;
-                self.rows.drain(..rows);
-                self.failures = 0;
-            }
-            Err(error) => {
-                save.give_back(&mut self.fleet.shared.state.lock());
-                if !matches!(error, StoreError::Closed) {
-                    self.not_saved(&error);
-                }
-            }
-        }
-    }
-
-    /// Says so at the 1st, 2nd, 4th, 8th time in a row, and stands in nobody's way.
-    fn not_saved(&mut self, error: &StoreError) {
-        self.failures = self.failures.saturating_add(1);
-        if self.failures.is_power_of_two() {
-            tracing::error!("what is known of the devices cannot be saved: {error}; trying on");
-        }
-        if self.view.is_hold_in_the_way(Holder::Fleet) {
-            self.view.hold(Holder::Fleet, self.follower.position());
+            Ok(()) => drop(self.rows.drain(..rows)),
+            Err(_) => save.give_back(&mut self.fleet.shared.state.lock()),
         }
     }
 
     /// The last save.
     async fn finish(&mut self) {
         if self.saving.is_some() {
-            let result = ended(&mut self.saving).await;
+            let result = self.log.saves.ended().await;
             self.saved(result);
         }
         self.save();
-        let result = ended(&mut self.saving).await;
+        let result = self.log.saves.ended().await;
         self.saved(result);
     }
 
@@ -321,7 +313,7 @@ impl Asks {
 }
 
 /// Each is new once, and there is a limit to definitions: so there is one to these lines.
-fn tell_learned(device: &str, learned: Result<Vec<Doubt>, BadBirth>) {
+fn report_learned(device: &str, learned: Result<Vec<Doubt>, BadBirth>) {
     let shown = |hash: &Hash| catalog::short(hash).map(char::from).collect::<String>();
     let doubts = match learned {
         Ok(doubts) => doubts,
@@ -349,7 +341,7 @@ fn tell_learned(device: &str, learned: Result<Vec<Doubt>, BadBirth>) {
 }
 
 /// Says it the 1st, 2nd, 4th, 8th time.
-fn tell_reused(device: &str, boot: u32, reused: Reused) {
+fn report_reused(device: &str, boot: u32, reused: Reused) {
     if reused.events > 0 {
         counter!(telemetry::REUSED_IDENTITIES).increment(reused.events.into());
     }
@@ -363,21 +355,13 @@ fn tell_reused(device: &str, boot: u32, reused: Reused) {
     }
 }
 
-fn tell_malformed(device: &str, sent: Sent, why: &str, times: u64) {
+fn report_malformed(device: &str, sent: Sent, why: &str, times: u64) {
     tracing::warn!(
         device,
         times,
         "a {} cannot be read: {why}; it goes on as it came, and \"tidegate devices show\" has it",
         sent.as_str()
     );
-}
-
-/// The end of the save that is under way. Cancel-safe.
-async fn ended(saving: &mut Option<Saving>) -> Result<(), StoreError> {
-    match saving {
-        Some(saving) => (&mut saving.done).await.unwrap_or(Err(StoreError::Closed)),
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //!  log ──────┼─ births, statuses ─▶ presence, boots, times ┐
 //!  followed  └─ frames ───▶ numbers: lost, missing, late   ┴─▶ Fleet ─▶ uplinks (times), HTTP (devices)
 //!                 ├─ of kinds that nobody announced: the device is asked for its birth, by a command
+//!                 ├─ replies: noted with their commands
 //!                 ├─ of numbers that were used before: told, counted, marked
 //!                 └─ what cannot be read: told, counted, shown with the device
 //! ```
@@ -14,9 +15,11 @@
 //!
 //! Limits: [`DEVICES_MAX`] devices, [`BOOTS_MAX`] boots of each, [`RUNS_MAX`] runs of missing numbers of each.
 
+pub mod commands;
 mod device;
 mod faults;
 mod follow;
+mod frame;
 mod gaps;
 mod presence;
 mod ranges;
@@ -34,6 +37,7 @@ use tokio::sync::watch;
 pub use device::{BOOTS_MAX, Device, Reused};
 pub use faults::{Faults, Sent};
 pub use follow::run;
+pub use frame::FrameTimes;
 pub use gaps::RUNS_MAX;
 pub use presence::{Presence, SILENT_AFTER_MS};
 pub use state::{Applied, DEVICES_MAX, State, Totals};
@@ -43,7 +47,7 @@ pub use view::{BootItem, DeviceItem, DeviceList, DeviceSheet, FaultItem, Run};
 use crate::{
     catalog::Catalog,
     clock::Reading,
-    store::{Holder, StoreError, View},
+    store::{FLEET, StoreError, View},
 };
 
 /// What is known of the devices. Clones are the same fleet.
@@ -55,6 +59,8 @@ pub struct Fleet {
 struct Shared {
     state: Mutex<State>,
     position: watch::Sender<u64>,
+    /// Replies before this one are of a time of which nobody knows which commands there were.
+    replies_from: u64,
 }
 
 impl fmt::Debug for Fleet {
@@ -68,7 +74,7 @@ impl fmt::Debug for Fleet {
 impl Default for Fleet {
     fn default() -> Self {
         let state = Mutex::new(State::default());
-        Self { shared: Arc::new(Shared { state, position: watch::Sender::new(0) }) }
+        Self { shared: Arc::new(Shared { state, position: watch::Sender::new(0), replies_from: 0 }) }
     }
 }
 
@@ -80,15 +86,19 @@ impl Fleet {
     /// # Errors
     /// [`StoreError`]: a newer version wrote what was kept, which is as it was, or the store cannot be read.
     pub fn open(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Self, StoreError> {
-        let (mut state, position) = saved::load(view, catalog, reading)?;
-        view.hold(Holder::Fleet, position);
-        let save = saved::gather(&mut state, &[], position);
+        let saved::Loaded { mut state, position, replies_from } = saved::load(view, catalog, reading)?;
+        view.hold(FLEET, position);
+        let save = saved::gather(&mut state, &[]);
         if let Err(error) = view.save_fleet(&save.changes, position) {
             tracing::warn!("the look at the clocks is not saved: {error}; trying on");
             save.give_back(&mut state);
         }
         Ok(Self {
-            shared: Arc::new(Shared { state: Mutex::new(state), position: watch::Sender::new(position) }),
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+                position: watch::Sender::new(position),
+                replies_from,
+            }),
         })
     }
 
@@ -98,11 +108,16 @@ impl Fleet {
         self.shared.position.subscribe()
     }
 
-    /// The time of an event: of a device's boot, at an uptime, in the record at `offset` that says it was received at
-    /// `received_ms`.
+    /// What is known of the times of a frame's events, taken once for all of them: of a device's boot, in
+    /// the record at `offset` that says it was received at `received_ms`.
     #[must_use]
-    pub fn stamp(&self, device: &str, boot: u32, uptime_ms: u64, offset: u64, received_ms: u64) -> Stamp {
-        self.shared.state.lock().stamp(device, boot, uptime_ms, offset, received_ms)
+    pub fn frame(&self, device: &str, boot: u32, offset: u64, received_ms: u64) -> FrameTimes {
+        self.shared.state.lock().frame(device, boot, offset, received_ms)
+    }
+
+    /// The frame's events have their times: what comes later keeps to their order.
+    pub fn note_given(&self, device: &str, times: &FrameTimes) {
+        self.shared.state.lock().note_given(device, times);
     }
 
     /// When the record at `offset` was received, milliseconds since 1970, by what is known of the gateway's clock now.
@@ -117,15 +132,6 @@ impl Fleet {
         self.shared.state.lock().devices().get(device)?.kinds.map(|(_, schema_set)| schema_set)
     }
 
-    /// In the record at `offset`, events of this boot of a device whose number is below this one have a number that another event
-    /// has as well; 0 if none has.
-    #[must_use]
-    pub fn reused_below(&self, device: &str, boot: u32, offset: u64) -> u32 {
-        let state = self.shared.state.lock();
-        let reuse = state.devices().get(device).and_then(|device| device.reuse.as_ref());
-        reuse.map_or(0, |reuse| reuse.below(boot, offset))
-    }
-
     /// Every device at a glance, by name.
     #[must_use]
     pub fn list(&self, reading: &Reading) -> DeviceList {
@@ -136,5 +142,54 @@ impl Fleet {
     #[must_use]
     pub fn show(&self, device: &str, reading: &Reading) -> Option<DeviceSheet> {
         view::show(&self.shared.state.lock(), device, reading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_protocol::FrameWriter;
+
+    use super::*;
+    use crate::store::{Kind, Record};
+
+    #[test]
+    fn events_of_a_frame_get_their_times_without_a_lock_and_in_their_order() {
+        let fleet = Fleet::default();
+        let mut frame = [0; 1024];
+        let mut writer = FrameWriter::new(&mut frame, 7, 0, 3, false);
+        (0..60).for_each(|n| writer.push(n * 1000, 0, &[]).unwrap());
+        let frame = writer.finish();
+        let record = |topic, kind, payload| Record {
+            kind,
+            events: 1,
+            retain: false,
+            qos: 1,
+            local: false,
+            device_level: None,
+            urgent: false,
+            received_ms: 1_700_000_000_000,
+            client: "barn",
+            topic,
+            properties: &[],
+            payload,
+        };
+        {
+            let mut state = fleet.shared.state.lock();
+            let reading = Reading { boot_id: [1; 16], boot_ms: 100_000, wall_ms: 1_700_000_000_000 };
+            state.begin(crate::clock::Journal::default(), &reading, 0);
+            state.apply(0, &record("tg/barn/e", Kind::Frame, frame));
+        }
+        let mut times = fleet.frame("barn", 3, 0, 1_700_000_000_000);
+        let mut others = State::default();
+        std::mem::swap(&mut others, &mut fleet.shared.state.lock());
+        // Whoever has the lock, and for however long: no event waits for it.
+        let locked = fleet.shared.state.lock();
+        let stamps: Vec<_> = (0..60).map(|n| times.stamp(n * 1000)).collect();
+        drop(locked);
+        let one_by_one: Vec<_> =
+            (0..60).map(|n| others.stamp("barn", 3, n * 1000, 0, 1_700_000_000_000)).collect();
+        assert_eq!(stamps, one_by_one);
+        assert!(stamps.is_sorted_by_key(|stamp| stamp.time_ms));
+        assert_eq!(stamps[0].quality, Quality::Bounded);
     }
 }

@@ -24,10 +24,19 @@ use crate::{
 pub struct Save {
     /// The rows.
     pub changes: Vec<FleetChange>,
-    /// The log up to here is in them.
-    pub position: u64,
     devices: HashSet<Box<str>>,
     is_journal_changed: bool,
+}
+
+/// What was kept, or a beginning.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is known of the devices.
+    pub state: State,
+    /// Where to follow the log from.
+    pub position: u64,
+    /// From where on a reply may be to a command that is kept.
+    pub replies_from: u64,
 }
 
 /// All that was kept, and the position to follow the log from. The catalog's rows go to the catalog, and the journal to the
@@ -35,7 +44,7 @@ pub struct Save {
 ///
 /// # Errors
 /// [`StoreError`]: a newer version wrote it, or the store is closed.
-pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State, u64), StoreError> {
+pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Loaded, StoreError> {
     let kept = match view.load_fleet() {
         Err(error @ (StoreError::Format { .. } | StoreError::Closed)) => return Err(error),
         // No figure is worth a gateway that takes nothing in.
@@ -48,8 +57,9 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State,
     let Some(kept) = kept else {
         let begin = view.begin()?.offset;
         let mut state = State::new(HashMap::new(), view.timeline().clone(), begin == 0);
-        state.begin(Journal::default(), reading, view.end().offset);
-        return Ok((state, begin));
+        let end = view.end().offset;
+        state.begin(Journal::default(), reading, end);
+        return Ok(Loaded { state, position: begin, replies_from: end });
     };
     let KeptFleet { position, has_past, devices, machine_boots, definitions, sets, announced } = kept;
     let mut wrong = 0;
@@ -78,11 +88,11 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<(State,
     }
     let mut state = State::new(known, view.timeline().clone(), has_past);
     state.begin(journal, reading, view.end().offset);
-    Ok((state, position))
+    Ok(Loaded { state, position, replies_from: position })
 }
 
 /// What there is to be kept, with what is left of the catalog's rows.
-pub fn gather(state: &mut State, rows: &[Row], position: u64) -> Save {
+pub fn gather(state: &mut State, rows: &[Row]) -> Save {
     let (devices, is_journal_changed) = state.take_changed();
     let mut changes = vec![FleetChange::HasPast(state.has_past())];
     changes.extend(rows.iter().map(change));
@@ -95,7 +105,7 @@ pub fn gather(state: &mut State, rows: &[Row], position: u64) -> Save {
     if let Some(current) = state.journal().current() {
         changes.push(FleetChange::MachineBoot(current.0 % BOOTS_MAX, encode(current)));
     }
-    Save { changes, position, devices, is_journal_changed }
+    Save { changes, devices, is_journal_changed }
 }
 
 impl Save {

@@ -13,8 +13,9 @@ use tidegate_protocol::{Birth, FrameHead, Leaf, Status, Topic};
 use super::{
     device::{Device, Reused},
     faults::Sent,
+    frame::FrameTimes,
     presence::Presence,
-    time::{Quality, Stamp},
+    time::Stamp,
 };
 use crate::{
     clock::{
@@ -65,6 +66,11 @@ pub enum Applied<'a> {
         /// What it has of numbers that were used before.
         reused: Reused,
     },
+    /// A reply, which may be to a command.
+    Reply {
+        /// Whose.
+        device: &'a str,
+    },
     /// Something that cannot be read.
     Malformed {
         /// Whose.
@@ -76,7 +82,7 @@ pub enum Applied<'a> {
         /// How often that happened with this device; 0 of one beyond the limit.
         times: u64,
         /// It is the first of its kind since the start, or the 1st, 2nd, 4th, 8th of all.
-        is_told: bool,
+        is_reported: bool,
     },
 }
 
@@ -155,7 +161,8 @@ impl State {
                 Ok(_) => Applied::Nothing,
                 Err(why) => self.malformed(name, Sent::Frame, &why, received),
             },
-            Leaf::Command | Leaf::Reply => Applied::Nothing,
+            Leaf::Reply => Applied::Reply { device: name },
+            Leaf::Command => Applied::Nothing,
         }
     }
 
@@ -168,17 +175,40 @@ impl State {
     ) -> Applied<'a> {
         let (why, mut noted) = (why.to_string(), (0, false));
         self.with_device(device, |known| noted = known.note_fault(sent, why.clone(), received));
-        let (times, is_told) = noted;
-        Applied::Malformed { device, sent, why, times, is_told }
+        let (times, is_reported) = noted;
+        Applied::Malformed { device, sent, why, times, is_reported }
     }
 
     /// The time of an event.
     pub fn stamp(&mut self, device: &str, boot: u32, uptime_ms: u64, offset: u64, received_ms: u64) -> Stamp {
-        let received_ms = self.received(offset, received_ms);
-        let Self { devices, journal, .. } = self;
-        let known =
-            devices.get_mut(device).and_then(|device| device.stamp(boot, uptime_ms, received_ms, journal));
-        known.unwrap_or(Stamp { time_ms: received_ms, uncertainty_ms: None, quality: Quality::Received })
+        let mut times = self.frame(device, boot, offset, received_ms);
+        let stamp = times.stamp(uptime_ms);
+        self.note_given(device, &times);
+        stamp
+    }
+
+    /// What is known of the times of a frame, which is of a device's boot and in the record at `offset`
+    /// that says it was received at `received_ms`.
+    #[must_use]
+    pub fn frame(&self, device: &str, boot: u32, offset: u64, received_ms: u64) -> FrameTimes {
+        let device = self.devices.get(device);
+        let reuse = device.and_then(|device| device.reuse.as_ref());
+        let (time, end_before_ms) = device.and_then(|device| device.time_of(boot, &self.journal)).unzip();
+        FrameTimes {
+            time,
+            boot,
+            end_before_ms: end_before_ms.flatten(),
+            journal: self.journal.clone(),
+            received_ms: self.received(offset, received_ms),
+            reused_below: reuse.map_or(0, |reuse| reuse.below(boot, offset)),
+        }
+    }
+
+    /// Times were given to events of a frame of `device`.
+    pub fn note_given(&mut self, device: &str, times: &FrameTimes) {
+        if let (Some(device), Some(time)) = (self.devices.get_mut(device), &times.time) {
+            device.note_given(times.boot, time);
+        }
     }
 
     /// When a record was received, by what is known of the gateway's clock now.

@@ -176,6 +176,18 @@ impl BootTime {
         Some(stamp)
     }
 
+    /// Times were given by a copy of this: later ones keep to their order.
+    pub fn note_given(&mut self, copy: &Self) {
+        let Some((uptime_ms, time_ms, generation)) = copy.given else { return };
+        self.given = match self.given {
+            Some((.., newer)) if newer > generation => self.given,
+            Some((latest, latest_ms, of)) if of == generation => {
+                Some((latest.max(uptime_ms), latest_ms.max(time_ms), generation))
+            }
+            _ => copy.given,
+        };
+    }
+
     /// The earliest that an event of this uptime can have been, by the wall clock.
     #[must_use]
     pub fn earliest_ms(&self, uptime_ms: u64, journal: &Journal) -> Option<i64> {

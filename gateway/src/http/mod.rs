@@ -34,6 +34,7 @@ mod dead_letters;
 mod devices;
 mod host;
 mod letter;
+mod look;
 mod pages;
 mod replay;
 mod schemas;

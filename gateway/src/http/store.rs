@@ -307,7 +307,8 @@ mod tests {
         let bound = bind(&Settings::new("127.0.0.1:0".parse().unwrap())).await.unwrap();
         let address = bound.address();
         let view = store.view().of_gateway("barn-7", Some(30_000_000_000_000));
-        let replays = crate::uplink::Replays::new(view.clone(), vec![], crate::uplink::Knowledge::default());
+        let replays =
+            crate::uplink::Replays::new(view.clone(), vec![], crate::uplink::EventContext::default());
         let outbox = store.outbox();
         let rooms = Rooms {
             snapshot: Arc::new(Snapshot::default),

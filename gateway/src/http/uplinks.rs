@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Rooms, UplinkView,
     answer::{Json, Refused, demand_json, failed},
-    pages::{look, set_backlog},
+    look::{look, set_backlog},
 };
 use crate::store::ForgetError;
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{kept::UPLINKS_KEPT_MAX, row::BadRow};
+use super::{record::row::BadRow, settings::UPLINKS_KEPT_MAX};
 
 /// A failure of the store's files.
 #[derive(Debug, thiserror::Error)]

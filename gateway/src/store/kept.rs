@@ -15,13 +15,18 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
-    Backlog, Settings, Store, StoreError, cursor::Cursor, folder::OsFolder, inspect::Inspector, lock,
-    log::Log, open::Unconfigured, view::View,
+    Store,
+    disk::{folder::OsFolder, lock},
+    error::StoreError,
+    inspect::Inspector,
+    log::{Log, cursor::Cursor},
+    open::{self, Unconfigured},
+    read::view::View,
+    settings::Settings,
+    status::Backlog,
 };
 use crate::clock;
 
-/// Places of uplinks that are not configured.
-pub const UPLINKS_KEPT_MAX: usize = 64;
 /// Longest wait for the commit thread to save the cursors.
 const SAVED_WITHIN: Duration = Duration::from_secs(10);
 const SAVED_LOOKED_AT_EVERY: Duration = Duration::from_millis(20);
@@ -86,7 +91,7 @@ impl View {
 pub fn forget_uplink_in(folder: &Path, name: &str) -> Result<Backlog, ForgetError> {
     // Nothing is made where there is no store.
     drop(Inspector::of_files(folder)?);
-    let _lock = lock::lock(folder)?;
+    let _lock = lock::lock(folder, open::is_ours)?;
     // Limits that give up nothing: the real ones are the configuration's.
     let settings =
         Settings { retain: Duration::MAX, dead_letters_max_bytes: 1 << 40, ..Settings::new(folder) };

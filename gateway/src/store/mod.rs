@@ -14,198 +14,82 @@
 //! others are sealed), `*.damaged`.
 //!
 //! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
-//! blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and what is seen ([`seen::FRAMES_MAX`]).
+//! blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and what is seen ([`commit::seen::FRAMES_MAX`]).
 //!
 //! Crash story: at opening the last segment is read once, which is bounded by its size; no other file is read, and none
 //! that is there is written. See `commit/` for what a crash repeats, and for what happens when a disk fails or fills up.
 
-mod attached;
-mod batch;
 mod commit;
-mod cursor;
-mod dead_letters;
-mod delivered;
 mod disk;
 mod error;
-mod fleet;
-mod folder;
-mod follow;
-pub mod gap;
-mod gaps;
-mod guard;
-mod home;
-mod ids;
 pub mod inspect;
 mod intake;
 mod kept;
-mod lock;
 mod log;
-mod meter;
 mod open;
-mod outbox;
-mod overlay;
-pub mod pace;
-mod pending;
-mod quota;
-mod reader;
+mod read;
 pub mod record;
-mod retention;
-mod row;
-mod salvage;
-mod scan;
-mod seen;
 mod segment;
-mod segments;
-mod sessions;
-mod share;
+mod settings;
 mod side_file;
-mod times;
-mod view;
+mod status;
 
-use std::{path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{path::PathBuf, sync::Arc, thread::JoinHandle};
 
-pub use attached::Attached;
-pub use batch::{Batch, Fate, Refusal, Size};
 pub use commit::{Committer, Step};
-pub use dead_letters::{
-    DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
-    DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, NewLetter,
-    PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+pub use disk::{
+    folder::{Folder, OsFolder},
+    home::Home,
+    lock::make as make_folder,
 };
 pub use error::StoreError;
-pub use fleet::{
-    Change as FleetChange, DAMAGED_FILE as DAMAGED_FLEET_FILE, FILE as FLEET_FILE, Kept as KeptFleet,
+pub use intake::{
+    AppendError, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Intake, Watermark,
+    attached::Attached,
+    batch::{Batch, Fate, Refusal, Size},
+    pace::{self, WearBudget},
 };
-pub use folder::{Folder, OsFolder};
-pub use follow::Follower;
-pub use home::Home;
-pub use ids::{Prefixes, StoreIds};
-pub use intake::{AppendError, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Intake, Watermark};
-pub use kept::{ForgetError, UPLINKS_KEPT_MAX, forget_uplink_in};
-pub use lock::make as make_folder;
-pub use log::Holder;
-pub use outbox::{
-    Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE, DEVICE_PENDING_MAX,
-    ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX as COMMAND_ID_BYTES_MAX,
-    NewCommand, NewId, Outbox, PAYLOAD_BYTES_MAX as COMMAND_BYTES_MAX, PENDING_MAX, Put, PutError,
-    REPLY_BYTES_MAX, RESENT_AMONG_MAX, Reply, count_refused as count_refused_command, is_command_id,
+pub use kept::{ForgetError, forget_uplink_in};
+pub use log::hold::{FLEET, LOCAL_SUBSCRIBERS};
+pub use read::{
+    checkpointed::Checkpointed,
+    follow::Follower,
+    reader::{ReadError, Reader},
+    scan::{Point, Scan},
+    view::View,
 };
-pub use pace::WearBudget;
-pub use reader::{ReadError, Reader};
-pub use record::{Kind, Record};
-pub use row::{BadRow, Block, Records, RowHead};
-pub use scan::{Point, Scan};
-pub use sessions::{
-    Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE,
-    Kept as KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+pub use record::{
+    Kind, Record, gap,
+    ids::{Prefixes, StoreIds},
+    row::{BadRow, Block, Records, RowHead},
+    times::{CLOCK_SLACK_MS, Times},
 };
-pub use times::{CLOCK_SLACK_MS, Times};
-pub use view::View;
+pub use settings::{Settings, UPLINKS_KEPT_MAX, WhenFull};
+pub use side_file::{
+    dead_letters::{
+        DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
+        DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, NewLetter,
+        PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+    },
+    fleet::{
+        Change as FleetChange, DAMAGED_FILE as DAMAGED_FLEET_FILE, FILE as FLEET_FILE, Kept as KeptFleet,
+    },
+    outbox::{
+        Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE,
+        DEVICE_PENDING_MAX, ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full,
+        ID_BYTES_MAX as COMMAND_ID_BYTES_MAX, NewCommand, NewId, Outbox,
+        PAYLOAD_BYTES_MAX as COMMAND_BYTES_MAX, PENDING_MAX, Put, PutError, REPLY_BYTES_MAX,
+        RESENT_AMONG_MAX, Reply, count_refused as count_refused_command, is_command_id,
+    },
+    sessions::{
+        Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE,
+        Kept as KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+    },
+};
+pub use status::{Backlog, Status};
 
-use serde::{Deserialize, Serialize};
-
-use self::{log::Log, open::Unconfigured};
+use self::{disk::lock, log::Log, open::Unconfigured, side_file::dead_letters};
 use crate::clock::{self, Now};
-
-/// What the store is told.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The folder that holds segments and state; made if missing.
-    pub data_dir: PathBuf,
-    /// Bytes of rows at which a segment is sealed.
-    pub segment_bytes: u64,
-    /// How long an event is kept after its delivery to all uplinks.
-    pub retain: Duration,
-    /// Bytes that may be written per day; `None` is without a limit.
-    pub wear_budget_bytes_per_day: Option<u64>,
-    /// Longest wait for company in a commit once the budget runs short.
-    pub linger_max: Duration,
-    /// Bytes that all files may take.
-    pub max_bytes: u64,
-    /// What happens when they do.
-    pub when_full: WhenFull,
-    /// Bytes of dead letters, or a part of the room if that is less: when there are more, the oldest are dropped.
-    pub dead_letters_max_bytes: u64,
-}
-
-impl Settings {
-    /// A store in `data_dir` that nothing but its disk limits: it deletes what is delivered, refuses when it is full, and spares no
-    /// card.
-    #[must_use]
-    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            data_dir: data_dir.into(),
-            segment_bytes: 64 << 20,
-            retain: Duration::ZERO,
-            wear_budget_bytes_per_day: None,
-            linger_max: Duration::ZERO,
-            max_bytes: 1 << 40,
-            when_full: WhenFull::Reject,
-            dead_letters_max_bytes: 64 << 20,
-        }
-    }
-}
-
-/// What happens when the store is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WhenFull {
-    /// Nothing more is taken in until something is delivered.
-    #[default]
-    Reject,
-    /// The oldest segment is dropped, but for its urgent records, and a gap record says so.
-    DropOldest,
-}
-
-/// What the store holds for one uplink.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backlog {
-    /// The uplink's name.
-    pub uplink: String,
-    /// It was named to [`Store::open`]; else its place is kept until it is forgotten.
-    pub is_configured: bool,
-    /// Events not yet acknowledged upstream.
-    pub events: u64,
-    /// Bytes of their records.
-    pub bytes: u64,
-    /// When the oldest of them was received, wall clock, milliseconds since 1970; `None` without backlog.
-    pub oldest_received_ms: Option<u64>,
-}
-
-/// The store at a glance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// Offset that the next record gets.
-    pub next_offset: u64,
-    /// Events ever stored.
-    pub events: u64,
-    /// Segments, the active one included.
-    pub segments: usize,
-    /// Bytes that the segments take on disk.
-    pub file_bytes: u64,
-    /// Bytes that all files take on disk.
-    pub used_bytes: u64,
-    /// Bytes that they may take.
-    pub max_bytes: u64,
-    /// Bytes that they can take: less than they may if the disk is smaller, or others fill it.
-    pub room_bytes: u64,
-    /// Events that some uplink will not get, as far as this process has given them up: each is in a gap record.
-    pub dropped_events: u64,
-    /// Bytes written to disk by this process.
-    pub written_bytes: u64,
-    /// How the wear budget stands; `None` without one.
-    pub wear_budget: Option<WearBudget>,
-    /// Dead letters: records that an upstream could not take.
-    pub dead_letters: u64,
-    /// Their bytes.
-    pub dead_letter_bytes: u64,
-    /// Why nothing can be stored now, if so.
-    pub failure: Option<String>,
-    /// As much is stored as may be: events that are not urgent are refused.
-    pub is_full: bool,
-    /// By uplink, in the order given to [`Store::open`], then those that are not configured any more.
-    pub backlogs: Vec<Backlog>,
-}
 
 /// The store, open. Dropping it closes it.
 #[derive(Debug)]
@@ -228,7 +112,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] says which file, what is wrong with it and what to do.
     pub fn open(settings: Settings, uplinks: &[String]) -> Result<Store, StoreError> {
-        let lock = lock::lock(&settings.data_dir)?;
+        let lock = lock::lock(&settings.data_dir, open::is_ours)?;
         let folder = Arc::new(OsFolder::new(settings.data_dir.clone()));
         let (mut store, committer) = Self::open_stepwise(folder, settings, uplinks, clock::now())?;
         let thread = std::thread::Builder::new()
@@ -266,10 +150,10 @@ impl Store {
         let outbox = Outbox::open(&of_log.files, of_log.store, max_bytes, of_log.timeline.clone())?;
         let log = Arc::new(opened.log);
         // Before the first deletion. One that cannot be read now is looked at again by who takes it up, and says so.
-        let places = [(Holder::Fleet, log.fleet.position()), (Holder::Sessions, log.sessions.position())];
-        for (holder, place) in places {
+        let places = [(FLEET, log.fleet.position()), (LOCAL_SUBSCRIBERS, log.sessions.position())];
+        for (consumer, place) in places {
             if let Ok(Some(position)) = place {
-                log.set_hold(holder, position);
+                log.holds.set(consumer, position);
             }
         }
         if let Ok(Some(retention)) = log.fleet.retention() {

@@ -17,22 +17,20 @@ use std::{
 };
 
 use super::{
-    commit::{Carried, Start, frame_of},
-    cursor::Cursor,
-    dead_letters::{self, DeadLetters},
-    delivered::Delivered,
-    disk::Files,
+    commit::{Carried, Start, frame_of, seen::Seen},
+    disk::{Files, folder::Folder},
     error::StoreError,
-    folder::Folder,
-    gaps::Gaps,
-    ids::StoreIds,
-    kept::UPLINKS_KEPT_MAX,
-    log::{Log, Mark, Trouble},
-    pending::Pending,
-    reader, record,
-    seen::Seen,
+    log::{Log, Trouble, cursor::Cursor, delivered::Delivered, segments::Segments},
+    record::{
+        self,
+        gaps::Gaps,
+        ids::StoreIds,
+        pending::Pending,
+        position::{self, Mark},
+    },
     segment::{self, Beginning, Found, Part, Segment},
-    segments::Segments,
+    settings::UPLINKS_KEPT_MAX,
+    side_file::dead_letters::{self, DeadLetters},
 };
 
 /// A last segment with at most so many bytes of rows is taken over by the next.
@@ -153,6 +151,15 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
     Ok(Opened { log, pending: Pending::default(), start })
 }
 
+/// Whether a file of this name says that its folder is a store's.
+pub fn is_ours(name: &str) -> bool {
+    name == dead_letters::FILE
+        || Delivered::of(name).is_some()
+        || segment::first_of(name).is_some()
+        || segment::is_unfinished(name).is_some()
+        || segment::is_damaged(name)
+}
+
 /// Finishes or deletes what the run before left unfinished, and gives where the segments begin, ascending.
 fn clear(files: &Files) -> Result<Vec<u64>, StoreError> {
     let names = files.names()?;
@@ -270,7 +277,7 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
         for frame in block.records_from(0).filter_map(|(_, record)| frame_of(&record)) {
             seen.is_copy(frame);
         }
-        end = reader::end_of(&block);
+        end = position::end_of(&block);
         bytes += block.row().len() as u64;
         Ok(())
     })?;
@@ -347,7 +354,7 @@ fn mark_of(segments: &Segments, offset: u64, end: Mark) -> Mark {
     }
     match segments.read(offset..end.offset, CURSOR_READ_BYTES) {
         Ok(blocks) => blocks.first().map_or(unknown, |block| {
-            let mark = reader::mark_at(block, offset);
+            let mark = position::mark_at(block, offset);
             Mark { offset, ..mark }
         }),
         Err(_) => unknown,

@@ -1,8 +1,8 @@
 //! Wires the rooms, starts them, and stops them in the order of the flow.
 //!
 //! ```text
-//! start   store opens, with what is known of devices ─▶ ports are bound ─▶ uplinks ─▶ ingest ─▶ reload ─▶ http, fleet
-//! stop    ingest ─▶ uplinks and replays ─▶ fleet ─▶ store closes ─▶ http        each with a grace period, 10 s in all
+//! start   store opens, with what is known of devices ─▶ ports are bound ─▶ uplinks ─▶ commands, ingest ─▶ reload ─▶ http, fleet
+//! stop    ingest ─▶ commands ─▶ uplinks and replays ─▶ fleet ─▶ store closes ─▶ http        each with a grace period, 10 s in all
 //! ```
 //!
 //! A store that fails to write acknowledges nothing, says so on `/readyz`, and recovers by itself: the process stays up. When
@@ -11,7 +11,7 @@
 //!
 //! It moves no event itself.
 
-mod inside;
+mod state;
 mod task;
 mod uplinks;
 
@@ -30,19 +30,21 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use inside::Inside;
+use state::GatewayState;
 use task::{Failure, Task, fail};
 
 use crate::{
+    broker::Broker,
     catalog::Catalog,
     clock,
     config::Settings,
     fleet::{self, Fleet},
     http::{self, Snapshot},
     ingest,
+    reload::Reload,
     store::{Outbox, Store, StoreError},
     telemetry,
-    uplink::{Knowledge, Replays},
+    uplink::{EventContext, Replays},
 };
 
 /// The program's version.
@@ -115,10 +117,12 @@ impl From<ingest::BindError> for StartError {
 /// A running gateway. Dropping it without [`Gateway::stop`] leaves its tasks to the runtime.
 #[derive(Debug)]
 pub struct Gateway {
-    inside: Arc<Inside>,
+    state: Arc<GatewayState>,
     uplinks: Vec<Task>,
     replays: Replays,
     ingest: Task,
+    /// Gives devices their commands.
+    commands: Task,
     reload: Task,
     http: Task,
     /// Ends what of the commands to devices has expired.
@@ -156,16 +160,21 @@ impl Gateway {
         Ok(gateway)
     }
 
-    fn spawn(settings: Settings, store: Store, knowledge: Knowledge, Ports { doors, window }: Ports) -> Self {
+    fn spawn(
+        settings: Settings,
+        store: Store,
+        knowledge: EventContext,
+        Ports { doors, window }: Ports,
+    ) -> Self {
         let (failure, _) = watch::channel(None);
         let (ends, view, outbox) = (ingest::Ends::from(&store), store.view(), store.outbox());
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
         let replays = Replays::new(view.clone(), settings.uplinks.clone(), knowledge.clone());
         let (uplinks, health) = uplinks::spawn(settings.uplinks, &store, &knowledge, &replays, &failure);
-        let reload = ingest::Reload::default();
+        let reload = Reload::default();
         doors.iter().filter_map(ingest::Bound::reloadable).for_each(|item| reload.add(item));
         reload.add(settings.ingest.access.clone());
-        let inside = Arc::new(Inside {
+        let state = Arc::new(GatewayState {
             id: settings.gateway_id,
             data_dir: settings.store.data_dir,
             started_ms: clock::wall_ms(),
@@ -175,15 +184,21 @@ impl Gateway {
             stopping: AtomicBool::new(false),
             store: Mutex::new(Some(store)),
         });
-        watch_store(ends.intake.watermark(), inside.clone(), failure.clone());
-        let ingest =
-            Task::spawn("ingest".into(), &failure, |stop| ingest::run(doors, ends, settings.ingest, stop));
+        watch_store(ends.intake.watermark(), state.clone(), failure.clone());
+        let broker = Broker::new(settings.ingest.broker());
+        let commands = {
+            let (broker, outbox) = (broker.clone(), outbox.clone());
+            Task::spawn("commands".into(), &failure, |stop| fleet::commands::run(broker, outbox, stop))
+        };
+        let ingest = Task::spawn("ingest".into(), &failure, |stop| {
+            ingest::run_with(doors, ends, broker, settings.ingest, stop)
+        });
         let reload = Task::spawn("reload".into(), &failure, |stop| reload.run(stop));
-        let Knowledge { catalog, fleet } = knowledge;
+        let EventContext { catalog, fleet } = knowledge;
         let http_address = window.address();
         let snapshot: http::Source = {
-            let inside = inside.clone();
-            Arc::new(move || inside.snapshot())
+            let state = state.clone();
+            Arc::new(move || state.snapshot())
         };
         let rooms = http::Rooms {
             snapshot,
@@ -199,7 +214,7 @@ impl Gateway {
             Task::spawn("fleet".into(), &failure, |stop| fleet::run(fleet, catalog, outbox, view, stop))
         };
         let expiry = Task::spawn("expiry".into(), &failure, |stop| expire(outbox, stop));
-        Self { inside, uplinks, replays, ingest, reload, http, expiry, fleet, http_address, failure }
+        Self { state, uplinks, replays, ingest, commands, reload, http, expiry, fleet, http_address, failure }
     }
 
     fn announce(&self) {
@@ -238,7 +253,7 @@ impl Gateway {
     /// The gateway now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.inside.snapshot()
+        self.state.snapshot()
     }
 
     /// Where HTTP answers.
@@ -249,7 +264,7 @@ impl Gateway {
 
     /// Loads anew what is loaded from files: certificates, keys, and the like. What cannot be loaded stays as it was.
     pub fn reload(&self) {
-        self.inside.reload.ask();
+        self.state.reload.ask();
     }
 
     /// Resolves with the reason when the gateway cannot go on. Cancel-safe.
@@ -258,7 +273,7 @@ impl Gateway {
         // The sender lives in `self`, so waiting ends with a reason only. When the store fails the rooms end as well, in
         // any order: the store is the cause.
         match failure.wait_for(Option::is_some).await {
-            Ok(reason) => self.inside.store_failure().or_else(|| reason.clone()).unwrap_or_default(),
+            Ok(reason) => self.state.store_failure().or_else(|| reason.clone()).unwrap_or_default(),
             Err(_) => std::future::pending().await,
         }
     }
@@ -267,11 +282,12 @@ impl Gateway {
     /// flight, closes the store. Ends within 10 s; what took longer is said and left: it loses nothing, for
     /// what is not acknowledged is sent again.
     pub async fn stop(self) {
-        self.inside.stopping.store(true, Ordering::Relaxed);
+        self.state.stopping.store(true, Ordering::Relaxed);
         // Nothing waits for these.
         self.reload.stop.cancel();
         self.expiry.stop.cancel();
         self.ingest.stop(INGEST_GRACE).await;
+        self.commands.stop.cancel();
         for uplink in &self.uplinks {
             uplink.stop.cancel();
         }
@@ -285,8 +301,9 @@ impl Gateway {
             tracing::warn!("the replays did not stop within {UPLINK_GRACE:?}: they are left");
         }
         self.expiry.stop(left()).await;
+        self.commands.stop(left()).await;
         self.fleet.stop(left().max(FLEET_GRACE)).await;
-        let store = self.inside.store.lock().take();
+        let store = self.state.store.lock().take();
         if let Some(store) = store {
             close(store).await;
         }
@@ -297,22 +314,21 @@ impl Gateway {
     /// Ends as SIGKILL would, as far as the files and the devices can tell: nothing more is written, nothing
     /// more is acknowledged, connections break.
     pub async fn crash(self) {
-        self.inside.stopping.store(true, Ordering::Relaxed);
-        let store = self.inside.store.lock().take();
+        self.state.stopping.store(true, Ordering::Relaxed);
+        let store = self.state.store.lock().take();
         if let Some(store) = store {
             let _ = tokio::task::spawn_blocking(move || store.crash()).await;
         }
         self.replays.stop(CRASH_GRACE).await;
         // Nothing can be acknowledged any more: what is left is to get the ports back.
-        for task in
-            self.uplinks.into_iter().chain([self.ingest, self.reload, self.http, self.expiry, self.fleet])
-        {
+        let others = [self.ingest, self.commands, self.reload, self.http, self.expiry, self.fleet];
+        for task in self.uplinks.into_iter().chain(others) {
             task.stop(CRASH_GRACE).await;
         }
     }
 }
 
-async fn open(settings: &Settings) -> Result<(Store, Knowledge), StartError> {
+async fn open(settings: &Settings) -> Result<(Store, EventContext), StartError> {
     let store = settings.store.clone();
     let names: Vec<String> = settings.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
     let opening = tokio::task::spawn_blocking(move || {
@@ -321,7 +337,7 @@ async fn open(settings: &Settings) -> Result<(Store, Knowledge), StartError> {
         let store = Store::open(store, &names)?;
         let catalog = Catalog::default();
         let fleet = Fleet::open(&store.view(), &catalog, &clock::reading())?;
-        Ok((store, Knowledge { catalog, fleet }))
+        Ok((store, EventContext { catalog, fleet }))
     });
     match opening.await {
         Ok(opened) => opened,
@@ -362,13 +378,13 @@ async fn expire(outbox: Outbox, stop: CancellationToken) {
 /// Says why when the store takes nothing more although nobody closed it.
 fn watch_store(
     mut watermark: watch::Receiver<crate::store::Watermark>,
-    inside: Arc<Inside>,
+    state: Arc<GatewayState>,
     failure: Failure,
 ) {
     tokio::spawn(async move {
         let _ = watermark.wait_for(|watermark| watermark.closed).await;
-        if !inside.stopping.load(Ordering::Relaxed) {
-            let reason = inside.store_failure();
+        if !state.stopping.load(Ordering::Relaxed) {
+            let reason = state.store_failure();
             fail(&failure, reason.unwrap_or_else(|| "the store closed by itself: this is a defect".into()));
         }
     });
@@ -397,7 +413,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for _ in 0..2 {
             let gateway = Gateway::start(settings(folder.path())).await.unwrap();
-            let inside = gateway.inside.clone();
+            let state = gateway.state.clone();
             let snapshot = gateway.snapshot();
             assert!(snapshot.ready, "{snapshot:?}");
             assert_eq!(snapshot.uplinks[0].name, "cloud");
@@ -406,7 +422,7 @@ mod tests {
             gateway.stop().await;
             assert!(clock::monotonic().duration_since(began) < STOP_MAX);
             let expected = ["the gateway is stopping", "the store is closed"];
-            assert_eq!(inside.snapshot().not_ready, expected);
+            assert_eq!(state.snapshot().not_ready, expected);
         }
     }
 
@@ -469,7 +485,7 @@ mod tests {
     async fn a_store_that_ends_under_a_running_gateway_is_its_failure_and_a_stop_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let gateway = Gateway::start(settings(folder.path())).await.unwrap();
-        let store = gateway.inside.store.lock().take().unwrap();
+        let store = gateway.state.store.lock().take().unwrap();
         tokio::task::spawn_blocking(move || store.crash()).await.unwrap();
         let reason = tokio::time::timeout(STOP_MAX, gateway.failed()).await.unwrap();
         assert!(!reason.is_empty());

@@ -5,21 +5,21 @@ use std::sync::Arc;
 use super::task::{Failure, Task};
 use crate::{
     store::Store,
-    uplink::{self, Knowledge, Replays},
+    uplink::{self, EventContext, Replays},
 };
 
 /// Starts the uplinks and what goes with them; gives their tasks, and where each leads and how it does.
 pub(super) fn spawn(
     settings: Vec<uplink::Settings>,
     store: &Store,
-    knowledge: &Knowledge,
+    knowledge: &EventContext,
     replays: &Replays,
     failure: &Failure,
 ) -> (Vec<Task>, Vec<(String, Arc<uplink::Health>)>) {
     let (view, outbox) = (store.view(), store.outbox());
     let awaited = {
         let (settings, replays, knowledge) = (settings.clone(), replays.clone(), knowledge.clone());
-        |stop| uplink::send_awaited(settings, view, replays, knowledge, stop)
+        |stop| uplink::retry_after_births(settings, view, replays, knowledge, stop)
     };
     let mut tasks = vec![Task::spawn("what waits for births".into(), failure, awaited)];
     let mut health = Vec::new();
@@ -27,7 +27,7 @@ pub(super) fn spawn(
         let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");
         let name = format!("uplink {}", uplink.name);
         let shared = Arc::new(uplink::Health::default());
-        health.push((format!("mqtt://{}:{}", uplink.host, uplink.port), shared.clone()));
+        health.push((uplink.upstream.url(), shared.clone()));
         if uplink.commands.is_some() {
             let (uplink, outbox, shared) = (uplink.clone(), outbox.clone(), shared.clone());
             let name = format!("the commands of {name}");

@@ -1,7 +1,9 @@
-//! How an uplink is doing: for `/readyz`, `status` and the metrics, and what is said of it in the log.
+//! How an uplink is doing: for `/readyz`, `status` and the metrics, and what is said of it in the
+//! log.
 //!
-//! Counts are added once per batch of acknowledgements, never per event. A state that stays is said once, and
-//! a failure that repeats at doubling intervals. No password and no payload is ever part of it.
+//! Counts are added once per batch of acknowledgements, never per event. A state that stays is said
+//! once, and a failure that repeats at doubling intervals. No password and no payload is ever part
+//! of it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -34,7 +36,8 @@ struct Said {
 pub struct HealthView {
     /// Connected now, handshake and all.
     pub connected: bool,
-    /// Since when `connected` is what it is, wall clock, milliseconds since 1970; `None` before the first attempt ended.
+    /// Since when `connected` is what it is, wall clock, milliseconds since 1970; `None` before the
+    /// first attempt ended.
     pub since_ms: Option<u64>,
     /// Why the last connection ended or the last attempt failed; stays after it went well again.
     pub last_error: Option<String>,
@@ -140,8 +143,8 @@ impl<'a> Tally<'a> {
         self.ack_seconds.record(seconds);
     }
 
-    /// One more record, of `events`, was set aside. Gives how many that makes if that is worth a line in the log:
-    /// the 1st, 2nd, 4th, 8th …
+    /// One more record, of `events`, was set aside. Gives how many that makes if that is worth a
+    /// line in the log: the 1st, 2nd, 4th, 8th …
     pub(super) fn set_aside(&self, events: u64) -> Option<u64> {
         self.set_aside_events.increment(events);
         self.health.set_aside_events.fetch_add(events, Relaxed);
@@ -150,7 +153,8 @@ impl<'a> Tally<'a> {
     }
 }
 
-/// How many attempts failed since events last went through, and what of it is worth a line in the log.
+/// How many attempts failed since events last went through, and what of it is worth a line in the
+/// log.
 #[derive(Debug)]
 pub(super) struct Failures {
     count: u64,

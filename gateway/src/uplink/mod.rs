@@ -5,288 +5,81 @@
 //!        ▲           │
 //!        └─ release ─┘ PUBACK
 //!
-//!  mod.rs       attempts, waits, and what follows from how a connection ended
-//!  ├ lane.rs    one connection at work ─ link.rs the socket ─ wire.rs the packets
-//!  ├ commands/  commands to devices, from the upstream into the outbox, on a connection of their own
-//!  ├ awaited.rs what waits for a birth, sent when it comes
-//!  ├ replay/    the same with what is to be sent again, beside live traffic
-//!  ├ format/    how an event is written ─ template.rs the topic ─ timestamp.rs the time
-//!  ├ informed.rs a source whose events the fleet knows already
-//!  ├ carried.rs what needs not be sent again, and what a probe may send first
-//!  └ pure: window.rs · deadlines.rs · backoff.rs · suspect.rs · causes.rs · reason.rs
+//!  ├ delivery/      one connection after the other: what is sent, waited for, released, sent again
+//!  ├ engine/        what the upstream speaks
+//!  ├ format/        how an event is written ─ template.rs the topic ─ timestamp.rs the time
+//!  ├ source.rs      where events come from ─ fleet_gate.rs once the fleet knows them
+//!  ├ replay/        the same with what is to be sent again, beside live traffic
+//!  ├ birth_retry.rs what waits for a birth, sent when it comes
+//!  └ commands/      commands to devices, from the upstream into the outbox, on a connection of their own
 //! ```
-//! - The log is the only truth: nothing of a connection survives it. After any error everything from the
-//!   released offset on is sent again, but for what is known to be acknowledged, so that an event may arrive twice and none is
-//!   left out. First deliveries are in the order of the log, for each device.
+//! - The log is the only truth: nothing of a connection survives it. After any error everything
+//!   from the released offset on is sent again, but for what is known to be acknowledged, so that
+//!   an event may arrive twice and none is left out. First deliveries are in the order of the log,
+//!   for each device.
 //! - The cursor moves over the contiguous acknowledged prefix only.
-//! - One bad event never stops the ones behind it: what the upstream cannot take is set aside with its reason, durably.
-//! - An outage costs no memory: between connections an uplink holds no event; on one, only the blocks of what
-//!   is in flight.
+//! - One bad event never stops the ones behind it: what the upstream cannot take is set aside with
+//!   its reason, durably.
+//! - An outage costs no memory: between connections an uplink holds no event; on one, only the
+//!   blocks of what is in flight.
 //!
 //! It does not limit the rate of live traffic or speak TLS.
 
-mod awaited;
-mod backoff;
-mod carried;
-mod causes;
+mod birth_retry;
 mod commands;
-mod deadlines;
+mod delivery;
+pub mod engine;
+mod fleet_gate;
 mod format;
 mod health;
-mod informed;
-mod lane;
-mod link;
-mod reason;
+mod message;
 mod replay;
 mod settings;
 mod source;
-mod suspect;
 mod template;
 #[cfg(test)]
 mod tests;
 mod timestamp;
-mod window;
-mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    awaited::send_awaited,
+    birth_retry::retry_after_births,
     commands::{CommandTopic, CommandTopicError, receive},
-    format::{FormatName, Knowledge},
+    format::{EventContext, FormatName},
     health::{Health, HealthView},
     replay::{
         Counted, FOUND_MAX, Found, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused,
         Replays, Request, State, Stored, What,
     },
-    settings::{
-        ID_BYTES_MAX, KEEP_ALIVE_MAX, PASSWORD_BYTES_MAX, Password, Settings, SettingsError, Version,
-        WINDOW_DEFAULT,
-    },
+    settings::{GATEWAY_ID_BYTES_MAX, Settings, SettingsError, Upstream, WINDOW_DEFAULT},
     template::{TEMPLATE_BYTES_MAX, Template, TemplateError},
 };
-use self::{
-    backoff::Backoff,
-    carried::Carried,
-    causes::Features,
-    format::Format,
-    health::{Failures, Tally},
-    informed::Informed,
-    lane::{Lane, Shared, Trace},
-    link::{Broken, Link},
-    source::Source,
-    suspect::{Ending, Fault, Plan, Suspect},
-};
+use self::{delivery::forward, fleet_gate::FleetGate, format::Format, health::Tally};
 /// How numbers are written where events are described.
 pub use crate::catalog::Values;
-use crate::{
-    clock,
-    store::{NewLetter, ReadError, Reader},
-};
-
-/// The least wait before a suspected event is sent alone once more: a limit of a rate has recovered by then.
-const SECOND_WAIT_MIN: Duration = Duration::from_secs(1);
-/// The longest wait before it is tried again at an upstream that answers.
-const PROBE_WAIT_MAX: Duration = Duration::from_millis(250);
-/// The same where nothing behind it can show whose fault it is: what comes meanwhile waits no longer.
-const LONE_WAIT_MAX: Duration = Duration::from_secs(10);
-/// So many controls are tried one soon after the other; an upstream that takes none of them is left in peace.
-const CONTROLS_SOON: u32 = 16;
-const CONTROL_WAIT_MAX: Duration = Duration::from_secs(1);
+use crate::store::Reader;
 
 /// Forwards what `reader` gives until `shutdown`, or until the store is closed.
 ///
-/// `settings` were checked. On shutdown nothing more is sent, what is in flight has [`DRAIN`](lane::DRAIN) to be
-/// acknowledged, and the reader is left released as far as the acknowledgements went.
+/// `settings` were checked. On shutdown nothing more is sent, what is in flight has a bounded time
+/// to be acknowledged, and the reader is left released as far as the acknowledgements went.
 pub async fn run(
     settings: Settings,
     reader: Reader,
-    knowledge: Knowledge,
+    context: EventContext,
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) {
-    let format = Format::new(&settings, reader.ids(), &knowledge);
+    let format = Format::new(&settings, reader.ids(), &context);
     let tally = Tally::new(&settings.name, &health);
     match format {
         Format::Raw(_) => drop(forward(settings, reader, format, tally, &shutdown).await),
-        Format::Described(_) => {
-            let source = Informed::new(reader, knowledge.fleet.position());
+        Format::Decoded(_) => {
+            let source = FleetGate::new(reader, context.fleet.position());
             drop(forward(settings, source, format, tally, &shutdown).await);
-        }
-    }
-}
-
-/// Forwards what `source` gives, and gives it back when there is to be no more connection.
-async fn forward<S: Source>(
-    settings: Settings,
-    source: S,
-    format: Format,
-    tally: Tally<'_>,
-    shutdown: &CancellationToken,
-) -> S {
-    let mut uplink = Uplink {
-        backoff: Backoff::new(settings.backoff_min, settings.backoff_max, backoff::seed()),
-        tally,
-        suspect: Suspect::default(),
-        carried: Carried::default(),
-        slowest_ack: Duration::ZERO,
-        failures: Failures::new(),
-        settings,
-        source,
-        format,
-    };
-    while let Some(wait) = uplink.attempt(shutdown).await {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            () = tokio::time::sleep(wait) => {}
-        }
-    }
-    uplink.source
-}
-
-/// What survives a connection.
-struct Uplink<'a, S> {
-    settings: Settings,
-    source: S,
-    format: Format,
-    tally: Tally<'a>,
-    backoff: Backoff,
-    suspect: Suspect,
-    carried: Carried,
-    /// The slowest acknowledgement that was seen lately.
-    slowest_ack: Duration,
-    failures: Failures,
-}
-
-impl<S: Source> Uplink<'_, S> {
-    /// One connection, from its first packet to its end. Gives the wait before the next one; `None` if there is to be none.
-    async fn attempt(&mut self, shutdown: &CancellationToken) -> Option<Duration> {
-        let (ended, trace) = self.connect_and_forward(shutdown).await;
-        let why = match ended {
-            _ if shutdown.is_cancelled() => None,
-            Err(Broken::Store(ReadError::Closed)) => None,
-            Err(why) => Some(why),
-            Ok(()) => None,
-        };
-        let Some(why) = why else {
-            self.tally.disconnected(clock::wall_ms(), None);
-            tracing::info!(uplink = %self.settings.name, "stopped at offset {}", self.source.released());
-            return None;
-        };
-        self.tally.disconnected(clock::wall_ms(), Some(&why.to_string()));
-        let wait = self.wait_after(trace);
-        if self.failures.add() {
-            tracing::warn!(
-                uplink = %self.settings.name, host = %self.settings.host, port = self.settings.port,
-                "{why}; trying again in {wait:?}, and then at intervals to {:?}", self.settings.backoff_max
-            );
-        }
-        Some(wait)
-    }
-
-    /// How long to wait after a connection that came so far.
-    fn wait_after(&mut self, trace: Trace) -> Duration {
-        // The answer to a ping behind an event that is sent alone is not yet a sign that events go through.
-        if trace.released || (trace.answered && !trace.was_alone) {
-            self.backoff.reset();
-            // What a single event does is told when that is set aside.
-            if trace.ending == Ending::Other {
-                self.failures.clear();
-            }
-        }
-        let wait = self.backoff.after_failure();
-        match self.suspect.plan(self.source.released(), clock::monotonic()) {
-            Plan::SetAside { .. } if trace.sent => Duration::ZERO,
-            Plan::Alone { is_second: true } => wait.max(SECOND_WAIT_MIN),
-            Plan::Alone { .. } | Plan::Probe { .. } if trace.took => wait.min(PROBE_WAIT_MAX),
-            Plan::Probe { controls_failed: 0..CONTROLS_SOON } if trace.sent => wait.min(CONTROL_WAIT_MAX),
-            Plan::Probe { .. } if matches!(trace.ending, Ending::Failed { .. }) => wait.min(LONE_WAIT_MAX),
-            _ => wait,
-        }
-    }
-
-    async fn connect_and_forward(&mut self, shutdown: &CancellationToken) -> (Result<(), Broken>, Trace) {
-        let mut plan = self.suspect.plan(self.source.released(), clock::monotonic());
-        if let Plan::SetAside { fault, tries } = plan {
-            if let Err(broken) = self.set_head_aside(fault, tries, shutdown).await {
-                return (Err(broken), Trace::default());
-            }
-            self.backoff.reset();
-            plan = Plan::Stream;
-        }
-        let head = self.source.released();
-        self.source.seek(head);
-        self.carried.begin(head);
-        let opened = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return (Ok(()), Trace::default()),
-            opened = Link::open(&self.settings) => opened,
-        };
-        let (link, limits) = match opened {
-            Ok(opened) => opened,
-            Err(broken) => return (Err(broken), Trace::default()),
-        };
-        self.tally.connected(clock::wall_ms());
-        if self.failures.connected() {
-            tracing::info!(
-                uplink = %self.settings.name, host = %self.settings.host, port = self.settings.port,
-                "connected, going on from offset {head}"
-            );
-        }
-        let slowest_ack = self.slowest_ack;
-        let lane = Lane::new(self.shared(shutdown), link, limits, slowest_ack);
-        let (ended, trace) = Box::pin(lane.run(plan)).await;
-        self.slowest_ack = trace.slowest_ack;
-        let doublings = self.suspect.doublings();
-        self.suspect.ended(self.source.released(), trace.ending, clock::monotonic());
-        self.tell_of_standstill(doublings);
-        (ended, trace)
-    }
-
-    /// Says that nothing goes on, at the 1st, 2nd, 4th … time that the head is given twice the time; it was given it `before` times.
-    fn tell_of_standstill(&self, before: u32) {
-        if before.checked_ilog2() < self.suspect.doublings().checked_ilog2() {
-            tracing::warn!(
-                uplink = %self.settings.name, offset = self.source.released(),
-                "the upstream fails over this event and over others as well: nothing is set aside, and the uplink waits until it takes one of them"
-            );
-        }
-    }
-
-    /// Sets the record at the head aside: the upstream failed over it on `tries` connections, in this way in the end.
-    async fn set_head_aside(
-        &mut self,
-        fault: Fault,
-        tries: u32,
-        shutdown: &CancellationToken,
-    ) -> Result<(), Broken> {
-        let head = self.source.released();
-        self.source.seek(head);
-        let block = self.source.next().await?;
-        // The first that there is: it was the first to be sent.
-        let Some((offset, record)) = S::records_from(&block, head).next() else { return Ok(()) };
-        let letter = NewLetter::new(offset, &record, fault.to_string(), tries);
-        lane::set_aside(&mut self.shared(shutdown), vec![letter]).await?;
-        self.source.release(offset + 1);
-        if fault == Fault::Ignored {
-            // Bad events often lie side by side: the next one goes out alone.
-            self.carried.set_unanswered(Some(offset + 1));
-        }
-        self.suspect.set_aside(&Features::of(&record), fault, clock::monotonic());
-        Ok(())
-    }
-
-    fn shared<'s>(&'s mut self, shutdown: &'s CancellationToken) -> Shared<'s, S> {
-        Shared {
-            settings: &self.settings,
-            source: &mut self.source,
-            format: &mut self.format,
-            tally: &self.tally,
-            suspect: &mut self.suspect,
-            carried: &mut self.carried,
-            shutdown,
         }
     }
 }

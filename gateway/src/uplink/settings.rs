@@ -1,56 +1,46 @@
-//! What one uplink is told: where to, as whom, how much at once, and its time limits.
+//! What one uplink is told: where to, how events are written, how much at once, and its time
+//! limits.
 //!
-//! The room's own type: the configuration composes it. [`Settings::check`] says what cannot work before anything is
-//! started.
+//! The room's own type: the configuration composes it. [`Settings::check`] says what cannot work
+//! before anything is started. What an engine has to be told is in the engine's own settings; here
+//! it is listed.
 
-use std::{fmt, num::NonZeroU16, time::Duration};
+use std::{num::NonZeroU16, time::Duration};
 
-use super::{commands::CommandTopic, format::FormatName, template::Template};
+use super::{
+    commands::topic::CommandTopic,
+    engine::{Engine as _, mqtt},
+    format::name::FormatName,
+    template::Template,
+};
 use crate::catalog::Values;
 
-/// Publishes in flight, unless told otherwise.
+/// Messages in flight, unless told otherwise.
 pub const WINDOW_DEFAULT: NonZeroU16 = NonZeroU16::new(1000).expect("1000 is not 0");
-/// Longest client id, user name or gateway id, in bytes.
-pub const ID_BYTES_MAX: usize = 1024;
-/// Longest password, in bytes.
-pub const PASSWORD_BYTES_MAX: usize = 16 * 1024;
-/// Longest keep-alive that CONNECT can carry. \[MQTT-3.1.2-23\]
-pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(65_535);
+/// Longest gateway id, in bytes.
+pub const GATEWAY_ID_BYTES_MAX: usize = 1024;
 
 /// One uplink.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Its name: in the log, in metrics and in the store's cursor.
     pub name: String,
-    /// The broker's host name or address.
-    pub host: String,
-    /// The broker's port.
-    pub port: u16,
-    /// The protocol to speak.
-    pub version: Version,
-    /// The MQTT client id. Two clients with the same one throw each other out.
-    pub client_id: String,
-    /// The user name, if the broker asks for one.
-    pub user: Option<String>,
-    /// The password, if the broker asks for one.
-    pub password: Option<Password>,
+    /// Where events go.
+    pub upstream: Upstream,
     /// How events are written.
     pub format: FormatName,
-    /// How numbers are written where events are described.
+    /// How numbers are written where events are decoded.
     pub values: Values,
-    /// An event whose device has not said what it is waits this long for the birth; then it stays a dead letter.
+    /// An event whose device has not said what it is waits this long for the birth; then it stays a
+    /// dead letter.
     pub wait_for_birth: Duration,
     /// The topic under which events go out.
     pub topic: Template,
     /// The topics on which commands to devices come, if there are any.
     pub commands: Option<CommandTopic>,
-    /// Publishes sent and not acknowledged, at most. A broker may allow less.
+    /// Messages sent and not acknowledged, at most. An upstream may allow fewer.
     pub window: NonZeroU16,
-    /// Longest packet that the broker takes, in bytes, where it does not say so itself.
-    pub packet_bytes_max: Option<u32>,
-    /// A ping goes out after this long without anything sent; zero is never.
-    pub keep_alive: Duration,
-    /// From the first look-up of the name to the CONNACK, at most.
+    /// From the first look-up of the name to the end of the handshake, at most.
     pub connect_timeout: Duration,
     /// An event, or a ping, waits this long for its answer before the connection is given up.
     pub ack_timeout: Duration,
@@ -62,53 +52,44 @@ pub struct Settings {
     pub gateway_id: String,
 }
 
-/// A version of MQTT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Version {
-    /// MQTT 3.1.1 (OASIS, 2014).
-    V311,
-    /// MQTT 5.0 (OASIS, 2019).
-    V5,
+/// The engines: what an uplink may lead to.
+#[derive(Debug, Clone)]
+pub enum Upstream {
+    /// An MQTT broker.
+    Mqtt(mqtt::Settings),
 }
 
-/// A password. Neither `Debug` nor anything else of this room shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
+/// Does something with the settings of the engine that an [`Upstream`] is of, whichever it is.
+macro_rules! with_engine {
+    ($upstream:expr, $engine:ident => $body:expr) => {
+        match $upstream {
+            $crate::uplink::settings::Upstream::Mqtt($engine) => $body,
+        }
+    };
+}
+pub(super) use with_engine;
 
 /// Settings cannot work. Nothing was started with them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// The host is empty.
-    #[error("the upstream's host is empty: name the broker")]
-    NoHost,
-    /// A text is longer than its field can be.
-    #[error("the {what} is {bytes} bytes long, more than {bytes_max}: shorten it")]
-    TooLong {
-        /// Which text.
-        what: &'static str,
+    /// What the engine is told cannot work, in its own words.
+    #[error("{0}")]
+    Engine(String),
+    /// The gateway's id is longer than an event's id can hold.
+    #[error("the gateway's id is {bytes} bytes long, more than {GATEWAY_ID_BYTES_MAX}: shorten it")]
+    GatewayTooLong {
         /// How long it is.
         bytes: usize,
-        /// How long it may be.
-        bytes_max: usize,
     },
-    /// A text holds what MQTT cannot carry. \[MQTT-1.5.3-2\]
-    #[error("the {what} holds a NUL character: remove it")]
-    Nul {
-        /// Which text.
-        what: &'static str,
-    },
+    /// The gateway's id holds what no topic can carry.
+    #[error("the gateway's id holds a NUL character: remove it")]
+    GatewayNul,
     /// The gateway's id stands in topics and cannot.
     #[error("the gateway's id holds # or +, which cannot stand in a topic: the template names {{gateway}}")]
     GatewayInTopic,
     /// Nothing says of what type an event is.
     #[error("the topic names {{type}}, which only the formats json and cloudevents know: set the format too")]
     TypeInRaw,
-    /// MQTT 3.1.1 has no password without a user name. \[MQTT-3.1.2-22\]
-    #[error("MQTT 3.1.1 takes no password without a user: set the user too")]
-    PasswordWithoutUser,
-    /// CONNECT has 16 bits for it.
-    #[error("the keep-alive is longer than {} s: shorten it", KEEP_ALIVE_MAX.as_secs())]
-    KeepAliveTooLong,
     /// A time limit of nothing lets nothing through.
     #[error("the {what} is zero: it would never be kept")]
     ZeroTimeout {
@@ -120,26 +101,46 @@ pub enum SettingsError {
     Backoff,
 }
 
-impl Settings {
-    /// MQTT 3.1.1 to `host` on port 1883, all else at its default.
+impl Upstream {
+    /// Where it is, as the configuration writes it.
     #[must_use]
-    pub fn new(name: &str, host: &str, gateway_id: &str) -> Self {
+    pub fn url(&self) -> String {
+        fn url<E: super::engine::Engine>(engine: &E) -> String {
+            let (host, port) = engine.address();
+            format!("{}://{host}:{port}", E::SCHEME)
+        }
+        with_engine!(self, engine => url(engine))
+    }
+
+    /// Its host and port.
+    #[must_use]
+    pub fn address(&self) -> (&str, u16) {
+        with_engine!(self, engine => engine.address())
+    }
+
+    /// Makes another client of it, see [`Engine::rename`](super::engine::Engine::rename).
+    pub(super) fn rename(&mut self, suffix: &str) {
+        with_engine!(self, engine => engine.rename(suffix));
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        with_engine!(self, engine => engine.check()).map_err(|error| SettingsError::Engine(error.to_string()))
+    }
+}
+
+impl Settings {
+    /// To this upstream, all else at its default.
+    #[must_use]
+    pub fn new(name: &str, upstream: Upstream, gateway_id: &str) -> Self {
         Self {
             name: name.to_owned(),
-            host: host.to_owned(),
-            port: 1883,
-            version: Version::V311,
-            client_id: format!("{gateway_id}-{name}"),
-            user: None,
-            password: None,
+            upstream,
             format: FormatName::default(),
             values: Values::Scaled,
             wait_for_birth: Duration::from_secs(24 * 3600),
             topic: Template::default(),
             commands: None,
             window: WINDOW_DEFAULT,
-            packet_bytes_max: None,
-            keep_alive: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             ack_timeout: Duration::from_secs(30),
             backoff_min: Duration::from_millis(500),
@@ -148,40 +149,30 @@ impl Settings {
         }
     }
 
-    /// Checks what can be checked without a broker.
+    /// To an MQTT broker, by MQTT 3.1.1 on port 1883, all else at its default.
+    #[must_use]
+    pub fn mqtt(name: &str, host: &str, gateway_id: &str) -> Self {
+        let broker = mqtt::Settings::new(host, format!("{gateway_id}-{name}"));
+        Self::new(name, Upstream::Mqtt(broker), gateway_id)
+    }
+
+    /// Checks what can be checked without an upstream.
     ///
     /// # Errors
     /// [`SettingsError`] names the first thing that cannot work.
     pub fn check(&self) -> Result<(), SettingsError> {
-        if self.host.is_empty() {
-            return Err(SettingsError::NoHost);
+        self.upstream.check()?;
+        if self.gateway_id.len() > GATEWAY_ID_BYTES_MAX {
+            return Err(SettingsError::GatewayTooLong { bytes: self.gateway_id.len() });
         }
-        let user = self.user.as_deref().unwrap_or_default();
-        let password = self.password.as_ref().map_or("", Password::reveal);
-        for (what, text, bytes_max) in [
-            ("client id", self.client_id.as_str(), ID_BYTES_MAX),
-            ("user", user, ID_BYTES_MAX),
-            ("password", password, PASSWORD_BYTES_MAX),
-            ("gateway's id", &self.gateway_id, ID_BYTES_MAX),
-        ] {
-            if text.len() > bytes_max {
-                return Err(SettingsError::TooLong { what, bytes: text.len(), bytes_max });
-            }
-            if text.contains('\0') {
-                return Err(SettingsError::Nul { what });
-            }
+        if self.gateway_id.contains('\0') {
+            return Err(SettingsError::GatewayNul);
         }
         if self.topic.names_gateway() && self.gateway_id.contains(['#', '+']) {
             return Err(SettingsError::GatewayInTopic);
         }
         if self.format == FormatName::Raw && self.topic.names_type() {
             return Err(SettingsError::TypeInRaw);
-        }
-        if self.version == Version::V311 && user.is_empty() && !password.is_empty() {
-            return Err(SettingsError::PasswordWithoutUser);
-        }
-        if self.keep_alive > KEEP_ALIVE_MAX {
-            return Err(SettingsError::KeepAliveTooLong);
         }
         for (what, limit) in [("connect time-out", self.connect_timeout), ("ack time-out", self.ack_timeout)]
         {
@@ -196,21 +187,15 @@ impl Settings {
     }
 }
 
-impl Password {
-    /// Keeps `text` from being shown.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password(hidden)")
+#[cfg(test)]
+impl Settings {
+    /// The settings of its MQTT engine, to be changed.
+    pub fn broker(&mut self) -> &mut mqtt::Settings {
+        match &mut self.upstream {
+            Upstream::Mqtt(settings) => settings,
+            #[allow(unreachable_patterns, reason = "where there are more engines")]
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -219,28 +204,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_password_is_not_shown() {
-        let mut settings = Settings::new("cloud", "broker.example", "barn-7");
-        settings.password = Some(Password::new("hunter2".to_owned()));
-        let shown = format!("{settings:?} {settings:#?}");
-        assert!(shown.contains("hidden") && !shown.contains("hunter2"), "{shown}");
-    }
-
-    #[test]
-    fn what_can_not_work_is_refused_with_its_reason() {
+    fn what_cannot_work_is_refused_with_its_reason() {
         let change = |change: fn(&mut Settings)| {
-            let mut settings = Settings::new("cloud", "broker.example", "barn-7");
+            let mut settings = Settings::mqtt("cloud", "broker.example", "barn-7");
             change(&mut settings);
             settings.check()
         };
         assert_eq!(change(|_| ()), Ok(()));
-        assert_eq!(change(|s| s.host.clear()), Err(SettingsError::NoHost));
-        let nul = Err(SettingsError::Nul { what: "client id" });
-        assert_eq!(change(|s| s.client_id.push('\0')), nul);
-        let long = Err(SettingsError::TooLong { what: "user", bytes: 1025, bytes_max: 1024 });
-        assert_eq!(change(|s| s.user = Some("u".repeat(1025))), long);
-        let lone = |s: &mut Settings| s.password = Some(Password::new("p".to_owned()));
-        assert_eq!(change(lone), Err(SettingsError::PasswordWithoutUser));
+        let no_host = mqtt::SettingsError::NoHost.to_string();
+        assert_eq!(change(|s| s.broker().host.clear()), Err(SettingsError::Engine(no_host)));
+        assert_eq!(change(|s| s.gateway_id.push('\0')), Err(SettingsError::GatewayNul));
+        let long = Err(SettingsError::GatewayTooLong { bytes: 1025 });
+        assert_eq!(change(|s| s.gateway_id = "g".repeat(1025)), long);
         let wild = |s: &mut Settings| {
             s.gateway_id = "a+b".to_owned();
             s.topic = Template::parse("{gateway}/{topic}").unwrap();
@@ -249,11 +224,16 @@ mod tests {
         assert_eq!(change(|s| s.gateway_id = "a+b".to_owned()), Ok(()));
         let typed = |s: &mut Settings| s.topic = Template::parse("{type}").unwrap();
         assert_eq!(change(typed), Err(SettingsError::TypeInRaw));
-        let keep_alive = |s: &mut Settings| s.keep_alive = Duration::from_secs(65_536);
-        assert_eq!(change(keep_alive), Err(SettingsError::KeepAliveTooLong));
         let zero = Err(SettingsError::ZeroTimeout { what: "ack time-out" });
         assert_eq!(change(|s| s.ack_timeout = Duration::ZERO), zero);
         let backoff = |s: &mut Settings| s.backoff_max = s.backoff_min / 2;
         assert_eq!(change(backoff), Err(SettingsError::Backoff));
+    }
+
+    #[test]
+    fn an_upstream_is_shown_as_the_configuration_writes_it() {
+        let settings = Settings::mqtt("cloud", "broker.example", "barn-7");
+        assert_eq!(settings.upstream.url(), "mqtt://broker.example:1883");
+        assert_eq!(settings.upstream.address(), ("broker.example", 1883));
     }
 }

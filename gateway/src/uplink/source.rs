@@ -1,11 +1,12 @@
-//! What an uplink needs of the store: a reader with a durable cursor. The store's own reader is one; the
-//! tests have another that keeps its records in memory.
+//! What an uplink needs of the store: a reader with a durable cursor. The store's own reader is
+//! one; the tests have another that keeps its records in memory.
 //!
-//! Limits and guarantees are those of [`store::Reader`](crate::store::Reader). Nothing is buffered here.
+//! Limits and guarantees are those of [`store::Reader`](crate::store::Reader). Nothing is buffered
+//! here.
 
 use std::{future::Future, sync::Arc};
 
-use super::carried::Control;
+use super::delivery::carried::Control;
 use crate::store::{Block, NewLetter, ReadError, Reader, Record, StoreIds};
 
 /// A reader of the log with a cursor that survives.
@@ -25,8 +26,8 @@ pub trait Source: Send + Sync {
     fn records_from(block: &Self::Block, offset: u64) -> impl Iterator<Item = (u64, Record<'_>)> + Send;
     /// The offset after the last record of `block`.
     fn end(block: &Self::Block) -> u64;
-    /// Copies of some records that were settled before the one at `offset`, if they are at hand, the likeliest to be taken again first.
-    /// It moves nothing.
+    /// Copies of some records that were settled before the one at `offset`, if they are at hand,
+    /// the likeliest to be taken again first. It moves nothing.
     fn controls(&self, offset: u64) -> impl Future<Output = Vec<Control>> + Send;
     /// Everything before `offset` is settled.
     fn release(&mut self, offset: u64);

@@ -1,13 +1,13 @@
 //! The topic under which an event goes to the upstream: a template with names in braces.
 //!
 //! `{topic}` is the topic as it came, `{device}` the event's device (see
-//! [`Record::device`](crate::store::Record::device)),
-//! `{gateway}` this gateway's id. `sites/{gateway}/{topic}` becomes `sites/barn-7/tg/stall-3/e`. `{type}`, where events are
+//! [`Record::device`](crate::store::Record::device)), `{gateway}` this gateway's id.
+//! `sites/{gateway}/{topic}` becomes `sites/barn-7/tg/stall-3/e`. `{type}`, where events are
 //! described, is the type of the event: `climate`.
 //!
-//! Limits: a template to [`TEMPLATE_BYTES_MAX`], a topic to [`TOPIC_BYTES_MAX`]. A brace has no escape, for no sane topic
-//! needs one. What a template makes of an event may be no topic at all (a client id may hold a `#`): that is
-//! said per event, not guessed at.
+//! Limits: a template to [`TEMPLATE_BYTES_MAX`], a topic to [`TOPIC_BYTES_MAX`]. A brace has no
+//! escape, for no sane topic needs one. What a template makes of an event may be no topic at all (a
+//! client id may hold a `#`): that is said per event, not guessed at.
 
 /// Longest template, in bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 1024;
@@ -159,25 +159,26 @@ impl Template {
     ///
     /// # Errors
     /// [`BadTopic`]: what came out cannot be sent.
-    pub fn render<'a>(&self, names: &Names<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], BadTopic> {
+    pub fn render<'a>(&self, names: &Names<'a>, scratch: &'a mut String) -> Result<&'a str, BadTopic> {
         if let [Part::Topic] = self.parts[..] {
-            return check(names.topic.as_bytes());
+            return check(names.topic);
         }
         scratch.clear();
         for part in &self.parts {
-            scratch.extend_from_slice(match part {
-                Part::Text(text) => text.as_bytes(),
-                Part::Topic => names.topic.as_bytes(),
-                Part::Device => names.device.as_bytes(),
-                Part::Type => names.kind.as_bytes(),
-                Part::Gateway => &[],
+            scratch.push_str(match part {
+                Part::Text(text) => text,
+                Part::Topic => names.topic,
+                Part::Device => names.device,
+                Part::Type => names.kind,
+                Part::Gateway => "",
             });
         }
         check(scratch)
     }
 }
 
-/// The part that `rest`, which is not empty, begins with, and its length. `at` is where `rest` begins.
+/// The part that `rest`, which is not empty, begins with, and its length. `at` is where `rest`
+/// begins.
 fn next_part(rest: &str, at: usize) -> Result<(Part, usize), TemplateError> {
     let Some(inner) = rest.strip_prefix('{') else {
         let bytes = rest.find(['{', '}']).unwrap_or(rest.len());
@@ -199,14 +200,14 @@ fn next_part(rest: &str, at: usize) -> Result<(Part, usize), TemplateError> {
     Ok((part, name.len() + 2))
 }
 
-fn check(topic: &[u8]) -> Result<&[u8], BadTopic> {
+fn check(topic: &str) -> Result<&str, BadTopic> {
     if topic.is_empty() {
         return Err(BadTopic::Empty);
     }
     if topic.len() > TOPIC_BYTES_MAX {
         return Err(BadTopic::TooLong { bytes: topic.len() });
     }
-    if topic.iter().any(|byte| matches!(byte, b'#' | b'+' | 0)) {
+    if topic.bytes().any(|byte| matches!(byte, b'#' | b'+' | 0)) {
         return Err(BadTopic::Forbidden);
     }
     Ok(topic)
@@ -218,9 +219,8 @@ mod tests {
 
     fn render(template: &str, topic: &str, device: &str) -> Result<String, BadTopic> {
         let template = Template::parse(template).unwrap().bound_to("barn-7");
-        let mut scratch = b"left over".to_vec();
-        let topic = template.render(&Names { topic, device, kind: "climate" }, &mut scratch)?;
-        Ok(String::from_utf8(topic.to_vec()).unwrap())
+        let mut scratch = "left over".to_owned();
+        template.render(&Names { topic, device, kind: "climate" }, &mut scratch).map(str::to_owned)
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! A wall-clock time as text: RFC 3339 in UTC with milliseconds, in a fixed buffer, without allocation.
+//! A wall-clock time as text: RFC 3339 in UTC with milliseconds, in a fixed buffer, without
+//! allocation.
 //!
-//! `2026-11-23T16:05:07.123Z`. Limits: from 1970 to the end of 9999; later times are written as the last
-//! one. Leap seconds are not known to the clock and so not to this. It parses nothing.
+//! `2026-11-23T16:05:07.123Z`. Limits: from 1970 to the end of 9999; later times are written as the
+//! last one. Leap seconds are not known to the clock and so not to this. It parses nothing.
 
 /// Bytes of the text.
 pub const TEXT_BYTES: usize = 24;
@@ -34,8 +35,8 @@ pub fn rfc3339(ms: u64) -> [u8; TEXT_BYTES] {
 
 /// Year, month and day of the Gregorian calendar, `days` after 1970-01-01.
 ///
-/// Years are counted from March, so that the leap day is the last of its year and month lengths repeat
-/// every five months (153 days).
+/// Years are counted from March, so that the leap day is the last of its year and month lengths
+/// repeat every five months (153 days).
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + DAYS_TO_1970;
     let cycle = days / DAYS_PER_400_YEARS;

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use tidegate::{
+    broker::Broker,
     catalog::Catalog,
     clock,
     fleet::{self, DeviceSheet, Fleet},
@@ -74,12 +75,18 @@ impl House {
         let bound = ingest::bind(&ListenerSettings::new(address)).await.unwrap();
         let address = bound.local_addr();
         let stop = CancellationToken::new();
-        let door = tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, stop.clone()));
+        let broker = Broker::new(settings.broker());
+        let door = ingest::run_with(vec![bound], (&store).into(), broker.clone(), settings, stop.clone());
+        let door = tokio::spawn(door);
         let door = (stop, door);
         let stop = CancellationToken::new();
         let following =
             fleet::run(fleet.clone(), catalog.clone(), store.outbox(), store.view(), stop.clone());
-        let following = (stop, tokio::spawn(following));
+        let commands = fleet::commands::run(broker, store.outbox(), stop.clone());
+        let following = tokio::spawn(async move {
+            tokio::join!(following, commands);
+        });
+        let following = (stop, following);
         Self { store, fleet, catalog, address, door, following }
     }
 

@@ -16,11 +16,10 @@ use std::{
 };
 
 use tidegate::{
+    access::{Access, Acl, ClientIds, Policy, Stored, User, Users},
     clock,
-    ingest::{
-        self, ListenerSettings, Payload, Route, Settings,
-        access::{Access, Acl, ClientIds, Password, Policy, Stored, User, Users},
-    },
+    ingest::{self, ListenerSettings, Payload, Route, Settings},
+    mqtt::Password,
     store::{self, Store},
 };
 use tokio::{

@@ -9,11 +9,10 @@ use super::super::{
     users::{self, Place},
 };
 use crate::{
+    access::{Acl, ClientIds, User, acl::Subject},
     config,
-    ingest::{
-        Protocol,
-        access::{Acl, ClientIds, Password, User, acl::Subject},
-    },
+    ingest::Protocol,
+    mqtt::password::Password,
 };
 
 /// What a device publishes.
@@ -130,9 +129,10 @@ fn print(credentials: &Credentials, json: bool, file: &Path) {
 fn warn_of_rules(credentials: &Credentials, settings: &config::Settings) {
     let Some(Ok(acl)) = settings.ingest.access.files().acl.as_deref().map(Acl::load) else { return };
     let subject = Subject { identity: &credentials.user, roles: &[], client_id: &credentials.client_id };
-    let permit = acl.permit(&subject);
-    let denied = credentials.publish.iter().filter(|topic| !permit.may_publish(topic));
-    for topic in denied.chain(credentials.subscribe.iter().filter(|topic| !permit.may_subscribe(topic))) {
+    let permissions = acl.permissions(&subject);
+    let denied = credentials.publish.iter().filter(|topic| !permissions.may_publish(topic));
+    for topic in denied.chain(credentials.subscribe.iter().filter(|topic| !permissions.may_subscribe(topic)))
+    {
         remark!("warning: the access file does not allow {topic} to {}; add a rule", credentials.device);
     }
 }
@@ -142,7 +142,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use crate::ingest::access::Users;
+    use crate::access::Users;
 
     #[test]
     fn a_device_becomes_a_user_of_its_own_client_id_with_a_password_that_holds() {

@@ -13,8 +13,9 @@ pub(super) use secret::{from_file, random};
 
 use super::Failure;
 use crate::{
+    access::{ClientIds, EditError, LoadError, Stored, User, Users, edit, name},
     config,
-    ingest::access::{ClientIds, EditError, LoadError, Password, Stored, User, Users, edit, identity},
+    mqtt::password::Password,
 };
 
 /// Add, list and remove those who may connect, and set their passwords
@@ -244,8 +245,7 @@ fn said(what: &str, password: Option<&str>) {
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), Failure> {
-    identity::check_name(name)
-        .map_err(|cause| Failure::Usage(format!("\"{}\": {cause}", name.escape_debug())))
+    name::check_name(name).map_err(|cause| Failure::Usage(format!("\"{}\": {cause}", name.escape_debug())))
 }
 
 fn no_such_user(name: &str) -> Failure {

@@ -8,10 +8,7 @@ use std::{
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use crate::{
-    cli::Failure,
-    ingest::access::{Password, hash::PASSWORD_BYTES_MAX},
-};
+use crate::{access::hash::PASSWORD_BYTES_MAX, cli::Failure, mqtt::password::Password};
 
 /// Random bytes in a password that is made here: 128 bits cannot be guessed.
 const RANDOM_BYTES: usize = 16;

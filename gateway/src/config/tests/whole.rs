@@ -1,6 +1,7 @@
 //! Whole files: defaults, every key, secrets, paths, limits.
 
 use super::*;
+use crate::uplink::engine::mqtt;
 
 #[test]
 fn all_that_is_wrong_is_said_at_once_in_the_order_of_the_file() {
@@ -92,8 +93,9 @@ fn a_password_comes_from_its_file_or_from_its_variable() {
     let uplink = format!("{ID}[[uplink]]\nname = \"the-cloud\"\nurl = \"mqtt://a\"\nuser = \"u\"\n");
     let variable =
         |name: &str| (name == "TIDEGATE_PASSWORD_THE_CLOUD").then(|| "from the environment".to_owned());
-    let password = |text: &str| parse(text, &file, &variable).unwrap().uplinks[0].password.clone();
-    let expected = |text: &str| Some(crate::uplink::Password::new(text.to_owned()));
+    let password =
+        |text: &str| parse(text, &file, &variable).unwrap().uplinks[0].clone().broker().password.clone();
+    let expected = |text: &str| Some(mqtt::Password::new(text));
     assert!(password(&uplink) == expected("from the environment"));
     assert!(password(&format!("{uplink}password_file = \"p\"\n")) == expected("from a file"));
 
@@ -169,8 +171,8 @@ fn limits_are_meant_as_they_are_typed() {
     let meant = ingest::Settings {
         access: ingest::Settings::default().access,
         connections_max: 5,
-        waiting_max: ingest::places::WAITING_MAX,
-        closing_max: ingest::places::CLOSING_MAX,
+        waiting_max: ingest::limits::WAITING_MAX,
+        closing_max: ingest::limits::CLOSING_MAX,
         connections_per_s_max: 6,
         connections_per_address_max: Some(7),
         connect_timeout: Duration::from_secs(1),
@@ -181,7 +183,7 @@ fn limits_are_meant_as_they_are_typed() {
         inflight_max: 8,
         publishes_per_s_max: Some(90),
         bytes_per_s_max: Some(8192),
-        topics: ingest::topics::Limits { bytes: 10, levels: 2 },
+        topics: crate::mqtt::topics::Limits { bytes: 10, levels: 2 },
         subscriptions_max: 11,
         sessions_max: 12,
         queued_messages_max: 13,

@@ -27,8 +27,8 @@ pub async fn serve(snapshot: Snapshot) -> (SocketAddr, DropGuard) {
     let bound = bind(&Settings::new("127.0.0.1:0".parse().unwrap())).await.unwrap();
     let address = bound.address();
     let (store, outbox) = store();
-    let uplinks = vec![crate::uplink::Settings::new("cloud", "127.0.0.1", "barn-7")];
-    let replays = Replays::new(store.clone(), uplinks, crate::uplink::Knowledge::default());
+    let uplinks = vec![crate::uplink::Settings::mqtt("cloud", "127.0.0.1", "barn-7")];
+    let replays = Replays::new(store.clone(), uplinks, crate::uplink::EventContext::default());
     let rooms = Rooms {
         snapshot: Arc::new(move || snapshot.clone()),
         store,

@@ -4,19 +4,27 @@
 //!            ┌────────── select ──────────┐
 //!   socket ──▶ read ─▶ session ─▶ batch ──┼─ one append ─▶ intake
 //!   socket ◀─ write ◀─ output ◀─ session ◀┼─ watermark (only while something is owed)
-//!            └ kick, room (when full), pause, timer
+//!            └ disconnect, room (when full), pause, timer
 //! ```
-//! Whatever one read held goes into the intake with one append, and whatever the watermark makes due goes out with
-//! one write. A full intake stops the reading and nothing else; for a full store see `inlet`. A connection that owes
-//! nothing does not look at the watermark, so a commit wakes only those that wait for it. Memory while idle: the read
-//! buffer's 2 KB, the session and the task itself, about 5 KB.
+//! Whatever one read held goes into the intake with one append, and whatever the watermark makes
+//! due goes out with one write. A full intake stops the reading and nothing else; for a full store
+//! see `backpressure`. A connection that owes nothing does not look at the watermark, so a commit
+//! wakes only those that wait for it. Memory while idle: the read buffer's 2 KB, the session and
+//! the task itself, about 5 KB.
 //!
-//! In the end the will and the session's end are appended, the seat is given up, and the rest of the output is written
-//! under a time limit. It does not encrypt: it works over anything that reads and writes.
+//! In the end the will and the session's end are appended, the slot is given up, and the rest of
+//! the output is written under a time limit. It does not encrypt: it works over anything that reads
+//! and writes.
 
 mod accept;
+mod backpressure;
+pub mod buffer;
 mod ending;
-mod news;
+mod events;
+pub mod large;
+pub mod rate_limit;
+pub(super) mod report;
+pub(super) mod socket;
 
 use std::{
     future::ready,
@@ -28,103 +36,105 @@ use std::{
 use tokio::{sync::watch, time::sleep_until};
 
 use super::{
-    access::{Admitted, Policy},
-    buffer::InputBuffer,
-    bus::{Bus, WillPlace},
-    error::Fault,
-    inlet::{Inlet, Room},
-    large::LargeRoom,
-    meters::{Meters, Told},
-    origin::Origin,
-    places::Place,
-    quota::{self, Quota},
-    registry::{Kick, Registry, Seat},
+    limiter::Permit,
+    limits::{DRAIN_TIMEOUT, UNRELEASED_PER_INFLIGHT},
+    metrics::Metrics,
+    registry::{DisconnectHandle, Registry, SessionSlot},
     session::{Now, Session},
-    settings::{DRAIN_TIMEOUT, Settings, UNRELEASED_PER_INFLIGHT},
-    socket::{Exchange, Socket, Timer, Wire},
-    tell,
+    settings::Settings,
 };
 use crate::{
+    access::{Admitted, Policy, origin::Origin},
+    broker::{Broker, WillPlace},
     clock::{self, now},
-    store::{Intake, Watermark},
+    mqtt::fault::Fault,
+    store::{Intake, Refusal, Watermark},
+    telemetry::repeats::LogOnce,
 };
 use accept::next_policy;
+use backpressure::{Appended, Backpressure, Room};
+use buffer::InputBuffer;
 pub(super) use ending::CLOSE_TIMEOUT;
+use large::LargeRoom;
+use rate_limit::Quota;
+use socket::{Exchange, Socket, Timer, Wire};
 
 /// Time without input after which memory is given back.
 const IDLE_AFTER: Duration = Duration::from_secs(5);
 /// Longest wait for the connection that had the client id before.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for a save that a client has to be told after: sessions that cannot be saved keep nobody out.
+/// Longest wait for a save that a client has to be told after: sessions that cannot be saved keep
+/// nobody out.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What all connections share.
 pub(crate) struct Shared {
     pub settings: Arc<Settings>,
     pub registry: Arc<Registry>,
-    pub bus: Bus,
-    pub meters: Meters,
-    pub told: Told,
+    pub broker: Broker,
+    pub metrics: Metrics,
+    pub log_once: LogOnce,
     pub large: LargeRoom,
 }
 
-/// Serves one client until its connection ends, and gives `place` back. It was there since `since`.
+/// Serves one client until its connection ends, and gives `permit` back. It was there since
+/// `since`.
 pub(crate) async fn serve<Io: Wire>(
     io: Io,
     origin: Origin,
     intake: Intake,
     shared: Arc<Shared>,
-    kick: Kick,
-    place: Place,
+    disconnect: DisconnectHandle,
+    permit: Permit,
     since: Now,
-) -> Place {
+) -> Permit {
     let mut connection = Connection {
         socket: Socket { io, unflushed: false },
-        input: InputBuffer::new(quota::read_bytes_max(&shared.settings)),
-        session: Session::new(shared.settings.clone(), shared.bus.clone(), since),
+        input: InputBuffer::new(rate_limit::read_bytes_max(&shared.settings)),
+        session: Session::new(shared.settings.clone(), shared.broker.clone(), since),
         watermark: intake.watermark(),
-        saved: shared.bus.saved(),
-        inlet: Inlet::new(intake, Quota::new(&shared.settings), shared.large.clone()),
-        held: false,
+        saved: shared.broker.saved(),
+        backpressure: Backpressure::new(intake, Quota::new(&shared.settings), shared.large.clone()),
+        has_leftover: false,
         active_at: clock::monotonic(),
         is_small: true,
-        seat: None,
-        place,
+        slot: None,
+        permit,
         admitted: None,
-        kick,
+        disconnect,
         origin,
         shared,
     };
     connection.run().await;
     connection.finish().await;
-    connection.place
+    connection.permit
 }
 
 struct Connection<Io> {
     socket: Socket<Io>,
     input: InputBuffer,
     session: Session,
-    inlet: Inlet,
+    backpressure: Backpressure,
     watermark: watch::Receiver<Watermark>,
     saved: watch::Receiver<u64>,
     /// The session left input that it may want later.
-    held: bool,
+    has_leftover: bool,
     /// When something was read last.
     active_at: Instant,
     /// Memory was given back since then.
     is_small: bool,
     /// From accepting to the end, with room for the client's will.
-    seat: Option<(Seat, Option<WillPlace>)>,
-    place: Place,
+    slot: Option<(SessionSlot, Option<WillPlace>)>,
+    permit: Permit,
     /// Who the client is, from accepting on.
     admitted: Option<Admitted>,
-    kick: Kick,
+    disconnect: DisconnectHandle,
     origin: Origin,
     shared: Arc<Shared>,
 }
 
 enum Step {
-    Kicked,
+    Disconnect,
     Exchanged(Exchange),
     Committed {
         store_gone: bool,
@@ -142,8 +152,8 @@ enum Step {
 
 impl<Io: Wire> Connection<Io> {
     async fn run(&mut self) {
-        let token = self.kick.token().clone();
-        let mut kicked = pin!(token.cancelled());
+        let token = self.disconnect.token().clone();
+        let mut disconnected = pin!(token.cancelled());
         let mut policy = pin!(next_policy(self.shared.settings.access.changes()));
         let mut drain_until = None;
         let mut timer = Timer { sleep: pin!(sleep_until(clock::monotonic().into())), is_set: false };
@@ -152,28 +162,33 @@ impl<Io: Wire> Connection<Io> {
                 self.session.deliver(now());
             }
             let reads = self.session.wants_input();
-            let limits =
-                [self.session.poll_timeout(), self.shrink_at(), drain_until, self.inlet.poll_timeout()];
+            let limits = [
+                self.session.poll_timeout(),
+                self.shrink_at(),
+                drain_until,
+                self.backpressure.poll_timeout(),
+            ];
             let is_timed = timer.set(limits.into_iter().flatten().min());
             let step = tokio::select! {
                 biased;
-                () = &mut kicked, if drain_until.is_none() => Step::Kicked,
+                () = &mut disconnected, if drain_until.is_none() => Step::Disconnect,
                 exchange = self.socket.exchange(&mut self.input, self.session.output(), reads) =>
                     Step::Exchanged(exchange),
                 () = self.session.rung() => Step::Rung,
-                // The sender is in the bus, which the connection holds: this ends with a save.
+                // The sender is in the broker, which the connection holds: this ends with a save.
                 _ = self.saved.changed(), if self.session.awaits_save() => Step::Saved,
                 () = self.session.caught_up(), if self.session.is_held_up() => Step::CaughtUp,
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
                     Step::Committed { store_gone: changed.is_err() },
                 changes = &mut policy => Step::Policy(changes),
-                room = self.inlet.room(), if self.inlet.waits_for_room() => Step::Room(room),
+                room = self.backpressure.room(), if self.backpressure.waits_for_room() => Step::Room(room),
                 () = timer.sleep.as_mut(), if is_timed => Step::Timer,
-                // The branches are asked in this order, so the socket has nothing to read and takes no more output.
-                () = ready(()), if self.inlet.is_refusing() => Step::Pause,
+                // The branches are asked in this order, so the socket has nothing to read and takes
+                // no more output.
+                () = ready(()), if self.backpressure.is_refusing() => Step::Pause,
             };
             match step {
-                Step::Kicked => {
+                Step::Disconnect => {
                     drain_until = Some(clock::monotonic() + DRAIN_TIMEOUT);
                     self.leave();
                 }
@@ -190,20 +205,24 @@ impl<Io: Wire> Connection<Io> {
                     self.review();
                 }
                 Step::Room(room) => self.has_room(now(), room),
-                Step::Pause => self.inlet.pause(now(), &mut self.session),
+                Step::Pause => {
+                    let now = now();
+                    self.backpressure.pause(now.at);
+                    self.block(now);
+                }
                 Step::Timer => {
                     timer.is_set = false;
                     self.timed(drain_until);
                 }
             }
-            if self.held && self.session.wants_input() {
+            if self.has_leftover && self.session.wants_input() {
                 self.feed(0).await;
             }
         }
     }
 
     fn leave(&mut self) {
-        match self.kick.cause() {
+        match self.disconnect.cause() {
             None | Some(Fault::Stopping) => self.session.handle_stop(now()),
             Some(fault) => self.session.fail(now(), fault),
         }
@@ -219,8 +238,10 @@ impl<Io: Wire> Connection<Io> {
                 if self.session.output().is_empty() && !self.session.awaits_commit() {
                     self.socket.io.acknowledge();
                 }
-                if self.inlet.is_refusing() {
-                    self.inlet.note_read(now(), bytes, &mut self.session);
+                if self.backpressure.is_refusing() {
+                    let now = now();
+                    self.backpressure.note_read(now.at, bytes);
+                    self.block(now);
                 }
             }
             Exchange::Wrote(bytes) => self.session.handle_written(now(), bytes),
@@ -228,11 +249,12 @@ impl<Io: Wire> Connection<Io> {
         }
     }
 
-    /// Gives the session what was read, `bytes` of it just now, and the store what the session makes of it.
+    /// Gives the session what was read, `bytes` of it just now, and the store what the session
+    /// makes of it.
     async fn feed(&mut self, bytes: usize) {
         let mut now = now();
         loop {
-            let taken = self.session.handle_input(now, self.input.bytes(), &mut self.inlet.batch);
+            let taken = self.session.handle_input(now, self.input.bytes(), &mut self.backpressure.batch);
             self.input.consume(taken);
             let stopped = !self.session.wants_input();
             self.append(now);
@@ -245,23 +267,26 @@ impl<Io: Wire> Connection<Io> {
             }
         }
         self.note_incoming(now);
-        self.held = !self.session.wants_input();
+        self.has_leftover = !self.session.wants_input();
         let publishes = self.report();
-        if let Some(limit) = self.inlet.charge(now, publishes, bytes, &mut self.session) {
-            tell::throttled(&self.shared, self.session.client(), limit);
+        if let Some(limit) = self.backpressure.charge(now.at, publishes, bytes) {
+            self.block(now);
+            report::throttled(&self.shared.metrics, &self.shared.log_once, self.session.client(), limit);
         }
     }
 
     /// Counts and tells what happened; gives how many publishes there were.
     fn report(&mut self) -> u64 {
         let counts = self.session.take_counts();
-        self.shared.meters.count(counts);
-        self.tell_news();
+        self.shared.metrics.count(counts);
+        self.report_events();
         counts.publishes
     }
 
     fn has_room(&mut self, now: Now, room: Room) {
-        if self.inlet.handle_room(now, room, &mut self.session) {
+        let is_blocked = self.backpressure.handle_room(now.at, room);
+        self.block(now);
+        if is_blocked {
             self.append(now);
             self.note_incoming(now);
             self.report();
@@ -271,7 +296,16 @@ impl<Io: Wire> Connection<Io> {
     fn note_incoming(&mut self, now: Now) {
         self.input.expect(self.session.incoming_bytes());
         let (bytes, read_bytes) = (self.session.incoming_bytes(), self.input.bytes().len());
-        self.inlet.note_incoming(now, bytes, read_bytes, &mut self.session);
+        self.backpressure.note_incoming(now.at, bytes, read_bytes);
+        self.block(now);
+    }
+
+    /// Tells the session whether there is a reason not to read, if that has changed.
+    #[inline]
+    fn block(&mut self, now: Now) {
+        if let Some(is_blocked) = self.backpressure.take_blocked() {
+            self.session.set_blocked(now, is_blocked);
+        }
     }
 
     fn append(&mut self, now: Now) {
@@ -279,16 +313,36 @@ impl<Io: Wire> Connection<Io> {
             return;
         }
         let unreleased_max = usize::from(self.shared.settings.inflight_max) * UNRELEASED_PER_INFLIGHT;
-        if !self.inlet.keeps_within(unreleased_max) {
-            tell::unreleased(&self.shared, self.session.client(), unreleased_max);
+        if !self.backpressure.keeps_within(unreleased_max) {
+            report::unreleased(&self.shared.log_once, self.session.client(), unreleased_max);
             self.session.fail(now, Fault::Unreleased);
             return;
         }
-        match self.inlet.append(now, &mut self.session) {
-            Ok(true) => self.session.handle_watermark(now, *self.watermark.borrow_and_update()),
-            Ok(false) => {}
-            Err(_) => self.session.fail(now, self.kick.cause().unwrap_or(Fault::StoreClosed)),
+        loop {
+            let appended = self.backpressure.append(self.session.can_refuse());
+            self.block(now);
+            match appended {
+                Ok(Appended::Taken { first }) => {
+                    self.session.handle_appended(first);
+                    return self.session.handle_watermark(now, *self.watermark.borrow_and_update());
+                }
+                Ok(Appended::Refused(refused)) => self.refused(&refused),
+                Ok(Appended::Blocked { is_store_full }) => {
+                    if is_store_full {
+                        self.session.note_store_full();
+                    }
+                    return;
+                }
+                Err(_) => {
+                    return self.session.fail(now, self.disconnect.cause().unwrap_or(Fault::StoreClosed));
+                }
+            }
         }
+    }
+
+    fn refused(&mut self, refused: &Refusal) {
+        self.session.handle_refused(refused);
+        self.session.note_store_full();
     }
 
     fn committed(&mut self, store_gone: bool) {
@@ -305,7 +359,11 @@ impl<Io: Wire> Connection<Io> {
     fn timed(&mut self, drain_until: Option<Instant>) {
         let now = now();
         self.session.handle_timeout(now);
-        self.inlet.handle_timeout(now, &mut self.session);
+        let in_time = self.backpressure.handle_timeout(now.at);
+        self.block(now);
+        if let Err(fault) = in_time {
+            self.session.fail(now, fault);
+        }
         if drain_until.is_some_and(|until| until <= now.at) {
             self.session.fail(now, Fault::Stopping);
         }
@@ -313,7 +371,7 @@ impl<Io: Wire> Connection<Io> {
             self.is_small = true;
             self.session.shrink();
             self.input.shrink();
-            self.inlet.shrink();
+            self.backpressure.shrink();
         }
     }
 }
@@ -322,7 +380,8 @@ impl<Io: Wire> Connection<Io> {
 mod tests {
     use super::*;
     use crate::{
-        ingest::{access::identity::ANONYMOUS, places::Places, registry::Entering},
+        access::name::ANONYMOUS,
+        ingest::{limiter::ConnectionLimiter, registry::Entering},
         store::{Settings as StoreSettings, Store},
     };
     use tokio::{
@@ -354,25 +413,26 @@ mod tests {
             peer: origin().peer,
             now: crate::clock::monotonic(),
         };
-        let seat = registry.enter("c".into(), entering, Kick::new(&shutdown)).unwrap();
+        let slot = registry.enter("c".into(), entering, DisconnectHandle::new(&shutdown)).unwrap();
         let shared = Arc::new(Shared {
-            bus: Bus::new(settings.clone()),
+            broker: Broker::new(settings.broker()),
             settings,
             registry,
-            meters: Meters::default(),
-            told: Told::default(),
+            metrics: Metrics::default(),
+            log_once: LogOnce::default(),
             large: LargeRoom::default(),
         });
 
-        let (mut client, door) = duplex(1024);
-        let (kick, places) = (Kick::new(&shutdown), Places::new(&shared.settings));
-        let place = places.enter(origin().peer.ip(), &kick, places.room().await.unwrap()).unwrap();
-        let task = tokio::spawn(serve(door, origin(), store.intake(), shared, kick, place, now()));
+        let (mut client, server) = duplex(1024);
+        let (disconnect, limiter) =
+            (DisconnectHandle::new(&shutdown), ConnectionLimiter::new(&shared.settings));
+        let permit = limiter.enter(origin().peer.ip(), &disconnect, limiter.room().await.unwrap()).unwrap();
+        let task = tokio::spawn(serve(server, origin(), store.intake(), shared, disconnect, permit, now()));
         client.write_all(&[0x10, 13, 0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 0, 0, 1, b'c']).await.unwrap();
         let mut connack = [0; 4];
         let early = timeout(Duration::from_millis(100), client.read_exact(&mut connack)).await;
         assert!(early.is_err(), "accepted beside the connection that it takes over");
-        drop(seat);
+        drop(slot);
         timeout(TAKEOVER_TIMEOUT, client.read_exact(&mut connack)).await.unwrap().unwrap();
         assert_eq!(connack, [0x20, 2, 0, 0]);
         drop(client);
@@ -382,11 +442,11 @@ mod tests {
     #[test]
     fn an_idle_connection_fits_in_its_memory() {
         fn size_of_task<F: Future>(
-            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, Kick, Place, Now) -> F,
+            _: impl Fn(tokio::net::TcpStream, Origin, Intake, Arc<Shared>, DisconnectHandle, Permit, Now) -> F,
         ) -> usize {
             size_of::<F>()
         }
         let task = size_of_task(serve);
-        assert!(task + super::super::buffer::IDLE_BYTES < 8 * 1024, "the task alone has {task} bytes");
+        assert!(task + super::buffer::IDLE_BYTES < 8 * 1024, "the task alone has {task} bytes");
     }
 }

@@ -1,5 +1,5 @@
 //! A publisher that is held up by those who read what it publishes: see
-//! [`patience`](crate::ingest::bus::Patience).
+//! [`patience`](crate::broker::Patience).
 //!
 //! Nothing is read meanwhile, so its acknowledgements and a PINGREQ wait as well, for a moment; its
 //! keep-alive does not run out here.
@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{Now, Session};
-use crate::ingest::bus::Mailbox;
+use crate::broker::Mailbox;
 
 /// For whom it waits, since when and until when.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl Session {
     /// Cancel-safe.
     pub async fn caught_up(&self) {
         match &self.held_up {
-            Some(held_up) => self.bus.caught_up(&held_up.reader).await,
+            Some(held_up) => self.broker.caught_up(&held_up.reader).await,
             None => std::future::pending().await,
         }
     }
@@ -56,7 +56,7 @@ impl Session {
     /// Goes on without the reader if its time is over.
     pub(super) fn go_on(&mut self, now: Now) {
         if let Some(held_up) = self.held_up.as_ref().filter(|held_up| held_up.until <= now.at) {
-            self.bus.note_slow(&held_up.reader);
+            self.broker.note_slow(&held_up.reader);
             self.handle_caught_up(now);
         }
     }

@@ -1,43 +1,17 @@
-//! What a session does with each packet. PUBLISH first: everything else is rare.
+//! What a session does with each packet. PUBLISH is in `publish`; everything else is rare.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+use super::{End, Now, Phase, Session, Sink};
+use crate::mqtt::{
+    Fault,
+    connect::{self, Connect, Refused},
+    disconnect,
+    limits::SMALL_PACKET_BYTES,
+    packet::{self, Header, Reply},
+    pubrel,
 };
-
-use super::{End, News, Now, Phase, Session, Sink};
-use crate::{
-    ingest::{
-        access::audit::Action,
-        acks::Arrival,
-        admission::{self, Malformed, Verdict},
-        bus::{Incoming, Message, Routed, Wanted},
-        codec::{self, Connect, Refused, Will},
-        error::Fault,
-        large::SMALL_PACKET_BYTES,
-        packet::{self, Header, Reply, Version},
-        properties,
-        publish::{Publish, Qos},
-        topics,
-    },
-    store::{Kind, Record},
-};
-
-/// What became of a publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
-    /// Nobody wants it.
-    Dropped,
-    /// It is with those who take it, and not stored.
-    Passed,
-    /// It is in the batch.
-    Stored,
-}
 
 /// Longest CONNECT, in bytes.
 pub const CONNECT_BYTES_MAX: usize = SMALL_PACKET_BYTES;
-/// Topics without a route that one session tells of.
-const UNROUTED_TOLD_MAX: usize = 64;
 
 impl Session {
     /// Takes the packet at the start of `input`, and gives its length; 0 if its end is not there.
@@ -76,211 +50,6 @@ impl Session {
         matches!(self.phase, Phase::Open) || header.kind() == packet::CONNECT
     }
 
-    #[inline]
-    fn take_publish<S: Sink>(&mut self, now: Now, first: u8, body: &[u8], sink: &mut S) -> Result<(), Fault> {
-        let publish = Publish::parse(first, body, self.version)?;
-        self.counts.publishes += 1;
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut aliases = std::mem::take(&mut self.aliases);
-        let result = properties::walk(publish.properties, &mut scratch).and_then(|walked| {
-            let topic = match (walked.alias, publish.topic) {
-                (None, "") => return Err(Fault::Protocol("neither a topic nor an alias for one")),
-                (None, topic) => topic,
-                (Some(alias), topic) => resolve(&mut aliases, alias, topic)?,
-            };
-            if !self.settings.topics.allow(topic) {
-                return Err(Fault::Topic);
-            }
-            let publish = Publish { topic, properties: walked.forwarded, ..publish };
-            if publish.qos == Qos::AtMostOnce || self.arrives(&publish)? {
-                if !self.permit.may_publish(publish.topic) {
-                    return self.deny(&publish);
-                }
-                self.admit(now, &publish, sink);
-            }
-            Ok(())
-        });
-        (self.scratch, self.aliases) = (scratch, aliases);
-        result
-    }
-
-    /// Whether a publish with a packet id is to be admitted, as opposed to one that is here already.
-    #[inline]
-    fn arrives(&mut self, publish: &Publish<'_>) -> Result<bool, Fault> {
-        match self.acks.arrive(publish.packet_id, publish.qos, publish.dup) {
-            Arrival::New => {
-                let receive_max = usize::from(self.settings.inflight_max);
-                if self.version == Version::V5 && self.acks.in_flight() > receive_max {
-                    return Err(Fault::ReceiveMaximum);
-                }
-                Ok(true)
-            }
-            Arrival::Resend => Ok(false),
-            Arrival::Received => {
-                self.acks.stage(publish.packet_id, Reply::PubrecAgain);
-                Ok(false)
-            }
-            Arrival::Reused => {
-                if !std::mem::replace(&mut self.told.packet_id_reused, true) {
-                    self.news.push(News::PacketIdReused(publish.packet_id));
-                }
-                Ok(true)
-            }
-        }
-    }
-
-    #[inline]
-    fn admit<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) {
-        let (stored, unrouted) = match publish.qos {
-            Qos::AtMostOnce => (None, None),
-            Qos::AtLeastOnce => (Some(Reply::Puback), Some(Reply::PubackUnrouted)),
-            Qos::ExactlyOnce => (Some(Reply::Pubrec), Some(Reply::PubrecUnrouted)),
-        };
-        let taken = self.store(now, publish, sink);
-        let Some(reply) = (if taken == Taken::Dropped { unrouted } else { stored }) else { return };
-        self.acks.stage(publish.packet_id, reply);
-        if taken != Taken::Stored && publish.qos == Qos::ExactlyOnce && self.session_expiry_s == 0 {
-            self.acks.pass(publish.packet_id);
-        }
-    }
-
-    /// Drops a publish that the client may not make, and tells it so. MQTT 3.1.1 has no word for it
-    /// but the connection's end: an acknowledgement would be a lie. But a bridge brings what
-    /// another gateway published on a topic of its own as well, cannot leave it out, and would be
-    /// held up by it for ever: that is acknowledged and dropped, as what no route takes.
-    #[cold]
-    fn deny(&mut self, publish: &Publish<'_>) -> Result<(), Fault> {
-        self.note_denied(Action::Publish, publish.topic);
-        let is_bridged = self.dialect.is_bridge && topics::is_reserved(publish.topic);
-        match (self.version, publish.qos) {
-            (_, Qos::AtMostOnce) => return Ok(()),
-            (_, Qos::AtLeastOnce) if is_bridged => self.acks.stage(publish.packet_id, Reply::PubackUnrouted),
-            (_, Qos::ExactlyOnce) if is_bridged => self.acks.stage(publish.packet_id, Reply::PubrecUnrouted),
-            (Version::V311, _) => return Err(Fault::NotAuthorized),
-            (Version::V5, Qos::AtLeastOnce) => self.acks.stage(publish.packet_id, Reply::PubackDenied),
-            (Version::V5, Qos::ExactlyOnce) => self.acks.stage(publish.packet_id, Reply::PubrecDenied),
-        }
-        Ok(())
-    }
-
-    #[cold]
-    pub(super) fn note_denied(&mut self, action: Action, topic: &str) {
-        self.counts.denied[action as usize] += 1;
-        if !std::mem::replace(&mut self.told.denied[action as usize], true) {
-            self.news.push(News::Denied(action, topic.to_owned()));
-        }
-    }
-
-    /// Pushes what a route or a local subscriber takes, or passes it on.
-    #[inline]
-    fn store<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) -> Taken {
-        let verdict = admission::judge(publish.topic, publish.payload, &self.settings.routes);
-        let Verdict::Store { kind, events, urgent, device_level, malformed } = verdict else {
-            return self.store_for_subscribers(now, publish, sink);
-        };
-        let record = Record { kind, events, urgent, device_level, ..record(&self.client, now, publish) };
-        let bytes = push(&record, publish, sink);
-        self.note_pushed(bytes);
-        self.counts.events += u64::from(events);
-        self.counts.bytes += (publish.topic.len() + publish.payload.len()) as u64;
-        if let Some(malformed) = malformed {
-            self.note_malformed(malformed, publish.topic);
-        }
-        Taken::Stored
-    }
-
-    /// What no route takes: for local subscribers, if there are any.
-    #[cold]
-    fn store_for_subscribers<S: Sink>(&mut self, now: Now, publish: &Publish<'_>, sink: &mut S) -> Taken {
-        let record = Record { local: true, events: 0, ..record(&self.client, now, publish) };
-        let incoming = Incoming {
-            client: &self.client,
-            topic: publish.topic,
-            qos: record.qos,
-            retain: publish.retain,
-            is_id_kept: publish.packet_id != 0 && self.session_expiry_s > 0,
-        };
-        match self.bus.wants(&incoming, &self.staged) {
-            Wanted::No => {
-                self.note_unrouted(publish.topic);
-                Taken::Dropped
-            }
-            Wanted::Passed => {
-                let Routed { copies, reader } = self.bus.pass(Message::of(&record, now.steady_ms));
-                self.passed_copies += copies;
-                if let Some(reader) = reader {
-                    self.hold_up(now, reader);
-                }
-                Taken::Passed
-            }
-            Wanted::Stored { pair, is_hurried } => {
-                let bytes = push(&record, publish, sink);
-                if is_hurried {
-                    sink.hurry();
-                }
-                self.note_pushed(bytes);
-                self.staged.insert(pair);
-                Taken::Stored
-            }
-        }
-    }
-
-    #[inline]
-    fn note_pushed(&mut self, bytes: usize) {
-        self.acks.pushed();
-        self.batched_bytes += bytes;
-    }
-
-    #[cold]
-    fn note_malformed(&mut self, malformed: Malformed, topic: &str) {
-        match malformed {
-            // The fleet tells of it.
-            Malformed::Frame => self.counts.malformed_frames += 1,
-            Malformed::Text => {
-                self.counts.malformed_texts += 1;
-                if !std::mem::replace(&mut self.told.no_text, true) {
-                    self.news.push(News::NoText(topic.to_owned()));
-                }
-            }
-        }
-    }
-
-    #[cold]
-    fn note_unrouted(&mut self, topic: &str) {
-        self.counts.unrouted += 1;
-        let mut hasher = DefaultHasher::new();
-        topic.hash(&mut hasher);
-        let told = &mut self.told.unrouted;
-        if told.len() < UNROUTED_TOLD_MAX && told.insert(hasher.finish()) {
-            self.news.push(News::Unrouted(topic.to_owned()));
-        }
-    }
-
-    /// Publishes the will, or leaves it to the bus for as long as it is to wait. Gives it if it went into the sink.
-    pub(super) fn end_with_will<S: Sink>(
-        &mut self,
-        now: Now,
-        will: Arc<Will>,
-        sink: &mut S,
-    ) -> Option<Arc<Will>> {
-        let delay_s = will.delay_s.min(self.session_expiry_s);
-        let publish = Publish {
-            topic: &will.topic,
-            packet_id: 0,
-            qos: will.qos,
-            dup: false,
-            retain: will.retain,
-            properties: &will.properties,
-            payload: &will.payload,
-        };
-        if delay_s > 0 {
-            self.bus.leave_will(&self.client, &will, now.steady_ms + u64::from(delay_s) * 1000);
-            return None;
-        }
-        self.store(now, &publish, sink);
-        Some(will)
-    }
-
     #[cold]
     fn take_other<S: Sink>(
         &mut self,
@@ -296,7 +65,7 @@ impl Session {
         header.check_flags(self.dialect)?;
         match header.kind() {
             packet::PUBREL => {
-                let packet_id = codec::pubrel(self.version, body)?;
+                let packet_id = pubrel::read(self.version, body)?;
                 if self.acks.release(packet_id) {
                     sink.push_release(&self.client, packet_id);
                     self.acks.pushed();
@@ -325,7 +94,7 @@ impl Session {
             return Err(Fault::NotConnect);
         }
         header.check_flags(self.dialect)?;
-        match codec::connect(body) {
+        match connect::read(body) {
             Ok(Connect { version, will: Some(will), packet_bytes_max, .. })
                 if !self.settings.topics.allow(&will.topic) =>
             {
@@ -338,7 +107,7 @@ impl Session {
     }
 
     fn take_disconnect(&mut self, body: &[u8]) -> Result<(), Fault> {
-        let disconnect = codec::disconnect(self.version, body)?;
+        let disconnect = disconnect::read(self.version, body)?;
         if let Some(seconds) = disconnect.session_expiry_s {
             if self.session_expiry_s == 0 && seconds > 0 {
                 return Err(Fault::Protocol("a session expiry in DISCONNECT and none in CONNECT"));
@@ -348,50 +117,4 @@ impl Session {
         self.phase = Phase::Ended(End::Disconnect { with_will: disconnect.with_will });
         Ok(())
     }
-}
-
-/// The topic that an alias stands for; a topic beside it is what it stands for from now on.
-#[cold]
-fn resolve<'a>(aliases: &'a mut Vec<Box<str>>, alias: u16, topic: &str) -> Result<&'a str, Fault> {
-    let at = usize::from(alias) - 1;
-    if !topic.is_empty() {
-        if aliases.len() <= at {
-            aliases.resize(at + 1, Box::default());
-        }
-        aliases[at] = topic.into();
-    }
-    match aliases.get(at) {
-        Some(topic) if !topic.is_empty() => Ok(topic),
-        _ => Err(Fault::Protocol("a topic alias that stands for nothing")),
-    }
-}
-
-/// The record of a publish, as an event that no route says more of.
-#[inline]
-fn record<'a>(client: &'a str, now: Now, publish: &Publish<'a>) -> Record<'a> {
-    Record {
-        kind: Kind::Opaque,
-        events: 1,
-        retain: publish.retain,
-        qos: publish.qos as u8,
-        local: false,
-        device_level: None,
-        urgent: false,
-        received_ms: now.wall_ms,
-        client,
-        topic: publish.topic,
-        properties: publish.properties,
-        payload: publish.payload,
-    }
-}
-
-/// Gives what it weighs. A will has no packet id: nobody is owed an acknowledgement for it.
-#[inline]
-fn push<S: Sink>(record: &Record<'_>, publish: &Publish<'_>, sink: &mut S) -> usize {
-    if publish.qos == Qos::ExactlyOnce && publish.packet_id != 0 {
-        sink.push_exactly_once(record, publish.packet_id);
-    } else {
-        sink.push(record);
-    }
-    record.size()
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    ingest::{access::audit::Action, codec::Will, error::Fault},
+    access::audit::Action,
+    mqtt::{connect::Will, fault::Fault},
     store::{Batch, Record},
 };
 
@@ -61,7 +62,7 @@ pub struct Counts {
 
 /// Something for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum SessionEvent {
     /// No route takes this topic.
     Unrouted(String),
     /// The client may not do this with this topic or filter.

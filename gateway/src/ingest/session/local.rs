@@ -1,21 +1,25 @@
 //! The session as a local subscriber: SUBSCRIBE, what it is owed, and its acknowledgements.
 //!
 //! ```text
-//!   SUBSCRIBE ─▶ bus ─▶ SUBACK, once the subscription is durable if the session outlives the connection; UNSUBSCRIBE alike
-//!   ring ─▶ write: PUBLISH, PUBREL, as far as Receive Maximum and the output allow ─▶ PUBACK, PUBREC, PUBCOMP ─▶ bus
+//!   SUBSCRIBE ─▶ broker ─▶ SUBACK, once the subscription is durable if the session outlives the connection; UNSUBSCRIBE alike
+//!   ring ─▶ write: PUBLISH, PUBREL, as far as Receive Maximum and the output allow ─▶ PUBACK, PUBREC, PUBCOMP ─▶ broker
 //! ```
-//! Limits: [`DELIVER_BYTES_MAX`] of output are filled with deliveries, which leaves room for answers: a client that reads slowly is
-//! read from all the same.
+//! Limits: [`DELIVER_BYTES_MAX`] of output are filled with deliveries, which leaves room for
+//! answers: a client that reads slowly is read from all the same.
 
 use std::{cell::Cell, sync::Arc};
 
 use super::{Now, Phase, Session};
-use crate::ingest::{
+use crate::{
     access::audit::Action,
-    bus::{Bound, Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed, put_pubrel},
-    error::Fault,
-    packet::ClientAck,
-    subscribe::{self, FILTER_INVALID, NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA_EXCEEDED},
+    broker::{Bound, Mailbox, Options, Peer, Received, Subscribed, Subscription, Unsubscribed},
+    mqtt::{
+        fault::Fault,
+        packet::ClientAck,
+        pubrel,
+        reason::{FILTER_INVALID, NO_SUBSCRIPTION, NOT_AUTHORIZED, QUOTA_EXCEEDED},
+        subscribe,
+    },
 };
 
 /// Output pending, in bytes, at which nothing more is delivered.
@@ -54,21 +58,21 @@ impl Session {
     /// Gives the save that makes it durable, or the code that refuses it.
     fn subscribe(&mut self, filter: &str, subscription: Subscription) -> Result<Option<u64>, u8> {
         if !subscribe::is_filter(filter, self.settings.topics) {
-            self.bus.tell_refused(&self.client, filter, Bound::Filter);
+            self.broker.report_refused(&self.client, filter, Bound::Filter);
             return Err(FILTER_INVALID);
         }
-        if !self.permit.may_subscribe(filter) {
+        if !self.permissions.may_subscribe(filter) {
             self.note_denied(Action::Subscribe, filter);
             return Err(NOT_AUTHORIZED);
         }
         let subscribed = match self.mailbox_or_begin() {
-            Some(mailbox) => self.bus.subscribe(&mailbox, filter, subscription),
+            Some(mailbox) => self.broker.subscribe(&mailbox, filter, subscription),
             None => Subscribed::TooMany(Bound::Sessions),
         };
         match subscribed {
             Subscribed::Yes { save } => Ok(save),
             Subscribed::TooMany(bound) => {
-                self.bus.tell_refused(&self.client, filter, bound);
+                self.broker.report_refused(&self.client, filter, bound);
                 Err(QUOTA_EXCEEDED)
             }
         }
@@ -76,9 +80,9 @@ impl Session {
 
     fn mailbox_or_begin(&mut self) -> Option<Arc<Mailbox>> {
         if self.mailbox.is_none() {
-            let mailbox = self.bus.begin(&self.client, &self.identity)?;
+            let mailbox = self.broker.begin(&self.client, &self.identity)?;
             // It ends with the connection: there is nothing to save.
-            self.bus.attach(&mailbox, self.receive_max, self.session_expiry_s, 0);
+            self.broker.attach(&mailbox, self.receive_max, self.session_expiry_s, 0);
             self.mailbox = Some(mailbox);
         }
         self.mailbox.clone()
@@ -89,7 +93,7 @@ impl Session {
         let mut save = None;
         let mut codes = Vec::with_capacity(request.filters.len());
         for filter in &request.filters {
-            let ended = self.mailbox.as_ref().map(|mailbox| self.bus.unsubscribe(mailbox, filter));
+            let ended = self.mailbox.as_ref().map(|mailbox| self.broker.unsubscribe(mailbox, filter));
             codes.push(match ended {
                 Some(Unsubscribed::Yes { save: number }) => {
                     save = save.max(number);
@@ -110,21 +114,20 @@ impl Session {
     pub(super) fn take_puback(&mut self, body: &[u8]) -> Result<(), Fault> {
         let ack = ClientAck::parse(self.version, body)?;
         if let Some(mailbox) = &self.mailbox {
-            self.bus.acknowledge(mailbox, ack.packet_id, ack.reason);
+            self.broker.acknowledge(mailbox, ack.packet_id, ack.reason);
         }
         Ok(())
     }
 
     pub(super) fn take_pubrec(&mut self, body: &[u8]) -> Result<(), Fault> {
         let ack = ClientAck::parse(self.version, body)?;
-        let received = self
-            .mailbox
-            .as_ref()
-            .map_or(Received::Unknown, |mailbox| self.bus.receive(mailbox, ack.packet_id, ack.is_refused()));
+        let received = self.mailbox.as_ref().map_or(Received::Unknown, |mailbox| {
+            self.broker.receive(mailbox, ack.packet_id, ack.is_refused())
+        });
         if received == Received::Unknown && !ack.is_refused() {
             let [high, low] = ack.packet_id.to_be_bytes();
             match self.version {
-                super::Version::V311 => put_pubrel(ack.packet_id, self.out.buffer()),
+                super::Version::V311 => pubrel::put(ack.packet_id, self.out.buffer()),
                 super::Version::V5 => {
                     self.out.buffer().extend_from_slice(&PUBREL_UNKNOWN);
                     self.out.buffer().extend_from_slice(&[high, low, PACKET_ID_NOT_FOUND]);
@@ -137,7 +140,7 @@ impl Session {
     pub(super) fn take_pubcomp(&mut self, body: &[u8]) -> Result<(), Fault> {
         let ack = ClientAck::parse(self.version, body)?;
         if let Some(mailbox) = &self.mailbox {
-            self.bus.complete(mailbox, ack.packet_id);
+            self.broker.complete(mailbox, ack.packet_id);
         }
         Ok(())
     }
@@ -146,7 +149,7 @@ impl Session {
     #[must_use]
     #[inline]
     pub fn may_deliver(&self) -> bool {
-        self.mailbox.as_ref().is_some_and(|mailbox| mailbox.is_rung())
+        self.mailbox.as_ref().is_some_and(|mailbox| mailbox.is_woken())
             && self.out.has_room(DELIVER_BYTES_MAX)
             && matches!(self.phase, Phase::Open)
     }
@@ -154,23 +157,23 @@ impl Session {
     /// Writes what the client is owed, as much as the output has room for.
     pub fn deliver(&mut self, now: Now) {
         let Some(mailbox) = self.mailbox.as_ref().filter(|_| self.may_deliver()) else { return };
-        mailbox.answer();
+        mailbox.clear_woken();
         if mailbox.is_revoked() {
             return self.fail(now, Fault::Unacknowledged);
         }
         let peer = Peer { version: self.version, packet_bytes_max: self.packet_bytes_max };
         let denied = Cell::new(None);
         let may_receive = |topic: &str| {
-            let may = self.permit.may_receive(topic);
+            let may = self.permissions.may_receive(topic);
             if !may {
                 denied.set(Some(topic.to_owned()));
             }
             may
         };
         let written =
-            self.bus.write(mailbox, peer, now.steady_ms, &mut self.out, DELIVER_BYTES_MAX, may_receive);
+            self.broker.write(mailbox, peer, now.steady_ms, &mut self.out, DELIVER_BYTES_MAX, may_receive);
         if written.is_cut {
-            mailbox.ring();
+            mailbox.notify();
         }
         if let Some(topic) = denied.take() {
             self.note_denied(Action::Receive, &topic);
@@ -181,14 +184,15 @@ impl Session {
     /// The client may do less than before: what it may not subscribe to any more is gone.
     pub(super) fn review_subscriptions(&mut self) {
         if let Some(mailbox) = &self.mailbox {
-            self.bus.unsubscribe_all(mailbox, |filter| !self.permit.may_subscribe(filter));
+            self.broker.unsubscribe_all(mailbox, |filter| !self.permissions.may_subscribe(filter));
         }
     }
 
-    /// Resolves when there may be something to deliver; never for a client that does not subscribe. Cancel-safe.
+    /// Resolves when there may be something to deliver; never for a client that does not subscribe.
+    /// Cancel-safe.
     pub async fn rung(&self) {
         match &self.mailbox {
-            Some(mailbox) if mailbox.is_subscriber() => mailbox.rung().await,
+            Some(mailbox) if mailbox.is_subscriber() => mailbox.woken().await,
             _ => std::future::pending().await,
         }
     }

@@ -7,24 +7,27 @@
 //!                                                                        handle_end: will, detach
 //! ```
 //! Guarantees: PUBACK, PUBREC and PUBCOMP of what is stored come from [`Session::handle_watermark`]
-//! and from nothing else, in the order received; what is passed on and not stored (see `bus`) has
-//! its own in their places. PINGRESP and SUBACK wait for nothing. A publish sent again while its
-//! packet id is in flight (DUP, or QoS 2) is stored once. If the id is used again without DUP under
-//! QoS 1, what that is cannot be told, so it is stored as well: a copy at worst, where leaving it
-//! out might lose an event.
+//! and from nothing else, in the order received; what is passed on and not stored (see `broker`)
+//! has its own in their places. PINGRESP and SUBACK wait for nothing. A publish sent again while
+//! its packet id is in flight (DUP, or QoS 2) is stored once. If the id is used again without DUP
+//! under QoS 1, what that is cannot be told, so it is stored as well: a copy at worst, where
+//! leaving it out might lose an event.
 //!
-//! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning false; the Receive
-//! Maximum holds on MQTT 5. A keep-alive does not run out while it is the gateway that does not read: see `full.rs`.
+//! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning
+//! false; the Receive Maximum holds on MQTT 5. A keep-alive does not run out while it is the
+//! gateway that does not read: see `full.rs`.
 //!
-//! What local subscribers get is in `local.rs`. It does not: look for other connections of the client (`registry`), read a clock, or
-//! wait for anything.
+//! What local subscribers get is in `local.rs`. It does not: look for other connections of the
+//! client (`registry`), read a clock, or wait for anything.
 
+mod acks;
 mod full;
 mod held_up;
 mod input;
 mod interface;
 mod local;
 mod opening;
+mod publish;
 #[cfg(test)]
 mod tests;
 
@@ -34,34 +37,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    access::{Permit, audit::Action},
-    acks::Acks,
-    bus::{Bus, COPIES_IN_A_TURN, Mailbox, Patience, Staged},
-    codec::{self, Connect, Will},
-    error::Fault,
-    large::SMALL_PACKET_BYTES,
-    output::Output,
-    packet::{Dialect, Version},
-    settings::Settings,
+use super::settings::Settings;
+use crate::{
+    access::{Permissions, audit::Action},
+    broker::{Broker, COPIES_IN_A_TURN, Mailbox, Patience, Staged},
+    mqtt::{
+        connect::{Connect, Will},
+        disconnect,
+        fault::Fault,
+        limits::SMALL_PACKET_BYTES,
+        output::Output,
+        version::{Dialect, Version},
+    },
+    store::Watermark,
 };
-use crate::store::Watermark;
+use acks::Acks;
 
-pub use full::HELD_MAX;
-pub use interface::{Counts, End, Ending, News, Sink};
+pub use full::BLOCKED_MAX;
+pub use interface::{Counts, End, Ending, SessionEvent, Sink};
 pub use opening::Opening;
 
 pub use crate::clock::Now;
 
 /// Output pending, in bytes, at which no more input is taken: a client has to read its answers.
 pub const OUT_BYTES_MAX: usize = 64 * 1024;
-/// Records in one batch, in bytes, at which no more input is taken before it is appended: small packets of a client
-/// with a long id make large records.
+/// Records in one batch, in bytes, at which no more input is taken before it is appended: small
+/// packets of a client with a long id make large records.
 pub const BATCH_BYTES_MAX: usize = 512 * 1024;
 /// Output memory that is kept while nothing is to be written, in bytes.
 const OUT_BYTES_IDLE: usize = 512;
-/// Acknowledgements owed to an MQTT 5 client, in Receive Maximums, at which no more input is taken: within the
-/// Receive Maximum there are at most two for each packet id, so only a client that breaks the rules gets there.
+/// Acknowledgements owed to an MQTT 5 client, in Receive Maximums, at which no more input is taken:
+/// within the Receive Maximum there are at most two for each packet id, so only a client that
+/// breaks the rules gets there.
 const OWED_PER_INFLIGHT: usize = 2;
 
 #[derive(Debug)]
@@ -82,7 +89,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Session {
     settings: Arc<Settings>,
-    bus: Bus,
+    broker: Broker,
     phase: Phase,
     version: Version,
     dialect: Dialect,
@@ -123,16 +130,16 @@ pub struct Session {
     blocked_since: Option<Instant>,
     will: Option<Arc<Will>>,
     /// Nothing, until the client is let in.
-    permit: Permit,
+    permissions: Permissions,
     scratch: Vec<u8>,
     counts: Counts,
-    news: Vec<News>,
-    told: Told,
+    events: Vec<SessionEvent>,
+    reported: Reported,
 }
 
-/// What a session has told of already, so that its news are bounded.
+/// What a session has reported already, so that its events are bounded.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     /// Hashes of topics without a route.
     unrouted: HashSet<u64>,
     packet_id_reused: bool,
@@ -145,10 +152,10 @@ struct Told {
 impl Session {
     /// A session that waits for its CONNECT.
     #[must_use]
-    pub fn new(settings: Arc<Settings>, bus: Bus, now: Now) -> Self {
+    pub fn new(settings: Arc<Settings>, broker: Broker, now: Now) -> Self {
         Session {
             settings,
-            bus,
+            broker,
             phase: Phase::Fresh,
             version: Version::V311,
             dialect: Dialect::default(),
@@ -173,16 +180,16 @@ impl Session {
             patience: Patience::default(),
             blocked_since: None,
             will: None,
-            permit: Permit::none(),
+            permissions: Permissions::none(),
             scratch: Vec::new(),
             counts: Counts::default(),
-            news: Vec::new(),
-            told: Told::default(),
+            events: Vec::new(),
+            reported: Reported::default(),
         }
     }
 
-    /// Takes whole packets from the start of `input`, and gives the bytes taken. What is left is a packet's beginning,
-    /// or is not wanted now: see [`Session::wants_input`].
+    /// Takes whole packets from the start of `input`, and gives the bytes taken. What is left is a
+    /// packet's beginning, or is not wanted now: see [`Session::wants_input`].
     pub fn handle_input<S: Sink>(&mut self, now: Now, input: &[u8], sink: &mut S) -> usize {
         let mut taken = 0;
         while self.wants_input() {
@@ -192,8 +199,8 @@ impl Session {
                 Err(fault) => self.fail(now, fault),
             }
         }
-        // Whole packets keep a connection alive, bytes do not [MQTT-3.1.2-22]; but within a large one, which has a time limit of its own,
-        // no PINGREQ can come.
+        // Whole packets keep a connection alive, bytes do not [MQTT-3.1.2-22]; but within a large
+        // one, which has a time limit of its own, no PINGREQ can come.
         if (taken > 0 || self.incoming_bytes > SMALL_PACKET_BYTES) && matches!(self.phase, Phase::Open) {
             self.heard = now.at;
         }
@@ -201,7 +208,8 @@ impl Session {
         taken
     }
 
-    /// The length of the packet whose end is not there yet; 0 if that is not known, or between packets.
+    /// The length of the packet whose end is not there yet; 0 if that is not known, or between
+    /// packets.
     #[must_use]
     #[inline]
     pub fn incoming_bytes(&self) -> usize {
@@ -219,7 +227,7 @@ impl Session {
     /// reached `durable_at`.
     pub fn handle_in_log(&mut self, durable_at: u64) {
         if !self.staged.is_empty() {
-            self.bus.note_in_log(self.staged.drain(), durable_at);
+            self.broker.note_in_log(self.staged.drain(), durable_at);
         }
     }
 
@@ -263,8 +271,8 @@ impl Session {
         self.acks.awaits_commit()
     }
 
-    /// Whether input is to be read. False in the end, while there is no room, the batch is large, and while the
-    /// client is owed more or has more to read than the limits say.
+    /// Whether input is to be read. False in the end, while there is no room, the batch is large,
+    /// and while the client is owed more or has more to read than the limits say.
     #[must_use]
     #[inline]
     pub fn wants_input(&self) -> bool {
@@ -303,7 +311,7 @@ impl Session {
     pub fn fail(&mut self, now: Now, fault: Fault) {
         let tell = match self.phase {
             Phase::Open | Phase::Draining if self.version == Version::V5 => {
-                codec::disconnect_because(fault, self.packet_bytes_max)
+                disconnect::because(fault, self.packet_bytes_max)
             }
             Phase::Open | Phase::Draining | Phase::Fresh | Phase::Deciding(_) => None,
             Phase::Ended(_) => return,
@@ -315,16 +323,17 @@ impl Session {
         self.note_output(now);
     }
 
-    /// From now on the client may do what `permit` says. To be called before [`Session::accept`] the first time.
-    pub fn set_permit(&mut self, permit: Permit) {
-        self.permit = permit;
+    /// From now on the client may do what `permissions` says. To be called before
+    /// [`Session::accept`] the first time.
+    pub fn set_permissions(&mut self, permissions: Permissions) {
+        self.permissions = permissions;
         self.review_subscriptions();
     }
 
     /// What the client may do.
     #[must_use]
-    pub fn permit(&self) -> &Permit {
-        &self.permit
+    pub fn permissions(&self) -> &Permissions {
+        &self.permissions
     }
 
     /// When [`Session::handle_timeout`] is to be called next.
@@ -336,7 +345,7 @@ impl Session {
             Phase::Open => self.keep_alive.map(|keep_alive| self.heard + keep_alive),
             _ => None,
         };
-        write.into_iter().chain(read).chain(self.held_until()).chain(self.held_up_until()).min()
+        write.into_iter().chain(read).chain(self.blocked_until()).chain(self.held_up_until()).min()
     }
 
     /// Ends the session if a time limit is over.
@@ -352,7 +361,7 @@ impl Session {
         }
         match self.phase {
             Phase::Fresh => self.fail(now, Fault::ConnectTimeout),
-            Phase::Open if self.held_until().is_some_and(|limit| limit <= now.at) => {
+            Phase::Open if self.blocked_until().is_some_and(|limit| limit <= now.at) => {
                 self.fail(now, Fault::NoRoom);
             }
             Phase::Open if self.wants_input() => self.fail(now, Fault::KeepAlive),
@@ -360,8 +369,9 @@ impl Session {
         }
     }
 
-    /// The last record of an ended session: its will, unless the client took its leave or the gateway stops. If it does not outlive
-    /// the connection, its QoS 2 packet ids end as well; `pending` says that the store knows some.
+    /// The last record of an ended session: its will, unless the client took its leave or the
+    /// gateway stops. If it does not outlive the connection, its QoS 2 packet ids end as well;
+    /// `pending` says that the store knows some.
     pub fn handle_end<S: Sink>(&mut self, now: Now, pending: bool, sink: &mut S) -> Ending {
         let Phase::Ended(end) = self.phase else { return Ending::default() };
         if self.client.is_empty() {
@@ -370,24 +380,25 @@ impl Session {
         let mut ending = Ending::default();
         if let Some(will) = self.will.take() {
             match end {
-                // It stands, in the file, until its client is back or the gateway that is started next publishes it.
+                // It stands, in the file, until its client is back or the gateway that is started
+                // next publishes it.
                 End::Fault(Fault::Stopping | Fault::StoreClosed) => {}
                 End::Disconnect { with_will: false } => {
-                    ending.save = self.bus.drop_will(&self.client, &will);
+                    ending.save = self.broker.drop_will(&self.client, &will);
                 }
                 // It was allowed when it came, and may not be any more.
-                _ if !self.permit.may_publish(&will.topic) => {
+                _ if !self.permissions.may_publish(&will.topic) => {
                     self.note_denied(Action::Will, &will.topic);
-                    self.bus.drop_will(&self.client, &will);
+                    self.broker.drop_will(&self.client, &will);
                 }
                 _ => ending.will = self.end_with_will(now, will, sink),
             }
         }
         if self.session_expiry_s == 0 && (pending || self.acks.has_exactly_once()) {
-            self.bus.end_packet_ids(&self.client);
+            self.broker.end_packet_ids(&self.client);
         }
         if let Some(mailbox) = &self.mailbox {
-            let save = self.bus.detach(mailbox, self.session_expiry_s, now.steady_ms);
+            let save = self.broker.detach(mailbox, self.session_expiry_s, now.steady_ms);
             ending.save = ending.save.max(save);
         }
         ending
@@ -435,8 +446,8 @@ impl Session {
     }
 
     /// What there is for the log since this was last called.
-    pub fn take_news(&mut self) -> Vec<News> {
-        std::mem::take(&mut self.news)
+    pub fn take_events(&mut self) -> Vec<SessionEvent> {
+        std::mem::take(&mut self.events)
     }
 
     /// Gives back memory that an idle session does not need.
@@ -444,12 +455,13 @@ impl Session {
         self.acks.shrink();
         self.scratch.shrink_to(0);
         self.staged.shrink_to(0);
-        self.news.shrink_to(0);
+        self.events.shrink_to(0);
         self.out.shrink(OUT_BYTES_IDLE);
     }
 
     fn emit(&mut self, packet: &[u8]) {
-        // A packet that the client does not take is left out, as if it had been sent [MQTT-3.1.2-25].
+        // A packet that the client does not take is left out, as if it had been sent
+        // [MQTT-3.1.2-25].
         if packet.len() <= self.packet_bytes_max {
             self.counts.answers += 1;
             self.out.buffer().extend_from_slice(packet);

@@ -3,12 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{End, Now, Phase, Session};
-use crate::ingest::{
-    access::identity::ANONYMOUS,
-    bus::Mailbox,
-    codec::{self, Accepted, Connect, Refused, Will},
-    error::Fault,
-    packet::Version,
+use crate::{
+    access::name::ANONYMOUS,
+    broker::Mailbox,
+    mqtt::{
+        connack::{self, Accepted},
+        connect::{Connect, Refused, Will},
+        fault::Fault,
+        version::Version,
+    },
 };
 
 /// What is known of the client that is accepted.
@@ -38,7 +41,8 @@ impl Session {
         if let Phase::Deciding(connect) = &mut self.phase { connect.take() } else { None }
     }
 
-    /// Accepts the client. Gives the save that has its session: CONNACK is in the output, to be written after that.
+    /// Accepts the client. Gives the save that has its session: CONNACK is in the output, to be
+    /// written after that.
     pub fn accept(&mut self, now: Now, connect: Connect, opening: Opening) -> Option<u64> {
         let Opening { client, identity, present, mailbox } = opening;
         (self.version, self.dialect) = (connect.version, connect.dialect);
@@ -55,17 +59,17 @@ impl Session {
         // Its delay ends with the session.
         let expiry_s = self.session_expiry_s;
         self.will = connect.will.map(|will| Arc::new(Will { delay_s: will.delay_s.min(expiry_s), ..will }));
-        let save = save.max(self.bus.stand_will(&self.client, self.will.as_ref(), now.steady_ms));
+        let save = save.max(self.broker.stand_will(&self.client, self.will.as_ref(), now.steady_ms));
         let ends = connect.session_expiry_s > 0 && self.session_expiry_s == 0;
-        let settings = self.settings.clone();
-        let connack = codec::connack(&Accepted {
+        let connack = connack::accept(&Accepted {
             version: connect.version,
             // The byte is reserved on MQTT 3.1.
             session_present: present && !connect.dialect.is_v31,
             assigned_client_id: connect.client_id.is_empty().then_some(&*self.client),
             session_expiry_s: ends.then_some(0),
             server_keep_alive_s: lowered_s,
-            settings: &settings,
+            receive_max: self.settings.inflight_max,
+            packet_bytes_max: self.settings.packet_bytes_max as u32,
         });
         self.review_subscriptions();
         self.keep_alive = (granted_s > 0).then(|| Duration::from_secs(granted_s.into()) * 3 / 2);
@@ -82,23 +86,23 @@ impl Session {
         save
     }
 
-    /// A session that outlives its connection is there from its CONNECT on. If there are as many as there may be, this one ends
-    /// with its connection.
+    /// A session that outlives its connection is there from its CONNECT on. If there are as many as
+    /// there may be, this one ends with its connection.
     fn begin_session(&mut self, now: Now, expiry_s: u32) -> Option<u64> {
         self.session_expiry_s = expiry_s;
         if self.mailbox.is_none() && expiry_s > 0 {
-            self.mailbox = self.bus.begin(&self.client, &self.identity);
+            self.mailbox = self.broker.begin(&self.client, &self.identity);
             if self.mailbox.is_none() {
                 self.session_expiry_s = 0;
             }
         }
         let mailbox = self.mailbox.as_ref()?;
-        self.bus.attach(mailbox, self.receive_max, self.session_expiry_s, now.steady_ms)
+        self.broker.attach(mailbox, self.receive_max, self.session_expiry_s, now.steady_ms)
     }
 
     /// Refuses the CONNECT that was taken.
     pub fn refuse(&mut self, now: Now, refused: Refused) {
-        if let Some(connack) = codec::refusal(refused) {
+        if let Some(connack) = connack::refuse(refused) {
             self.emit(&connack);
         }
         self.phase = Phase::Ended(End::Fault(refused.fault));

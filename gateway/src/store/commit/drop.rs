@@ -18,14 +18,15 @@ use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        gap::{Gap, Reason, Tally},
-        gaps::Gaps,
-        log::Mark,
-        pending::Pending,
-        reader,
-        row::{Block, HEAD_BYTES},
+        log::segments::{Fault, Place},
+        record::{
+            gap::{Gap, Reason, Tally},
+            gaps::Gaps,
+            pending::Pending,
+            position::{self, Mark},
+            row::{Block, HEAD_BYTES},
+        },
         segment::{self, Beginning, Part, Segment},
-        segments::{Fault, Place},
     },
 };
 
@@ -197,7 +198,7 @@ impl<'a> Sorter<'a> {
     }
 
     fn sort(&mut self, block: &Block) {
-        let mut at = reader::begin_of(block);
+        let mut at = position::begin_of(block);
         // A run of urgent records: where it begins, how many they are, and their bytes.
         let mut run: Option<(Mark, u32, u32, Vec<u8>)> = None;
         let mut records = block.records_from(0);
@@ -224,7 +225,7 @@ impl<'a> Sorter<'a> {
             };
         }
         self.keep(run, block.head().base_ms);
-        self.end = reader::end_of(block);
+        self.end = position::end_of(block);
     }
 
     fn keep(&mut self, run: Option<(Mark, u32, u32, Vec<u8>)>, base_ms: u64) {
@@ -239,7 +240,7 @@ impl<'a> Sorter<'a> {
         let go_on = stands_in.map(|(index, place)| {
             let next = self.kept.iter().find(|block| block.end() > *place);
             let mark =
-                next.map_or(Mark { offset: range.end, ..self.end }, |block| reader::mark_at(block, *place));
+                next.map_or(Mark { offset: range.end, ..self.end }, |block| position::mark_at(block, *place));
             (*index, mark)
         });
         go_on.collect()

@@ -10,14 +10,15 @@ use std::{
 
 use tidegate_protocol::{FrameHead, Topic};
 
+use super::seen::{FrameName, Seen};
 use crate::{
     store::{
-        batch::Op,
-        intake::Chunk,
-        pending::Pending,
-        record::{Kind, Record},
-        row::{HEAD_BYTES, Records},
-        seen::{FrameName, Seen},
+        intake::{Chunk, batch::Op},
+        record::{
+            Kind, Record,
+            pending::Pending,
+            row::{HEAD_BYTES, Records},
+        },
     },
     telemetry,
 };

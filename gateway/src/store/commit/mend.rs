@@ -13,35 +13,33 @@
 
 use std::time::Duration;
 
-use super::{Committer, seal, write::Write};
+use super::{
+    Committer, seal,
+    write::{LostLetters, Write},
+};
 use crate::{
     clock::Now,
     store::{
-        dead_letters::{DAMAGED_FILE, Dropped},
         error::StoreError,
-        gap::{Gap, Lost, Reason},
-        gaps::Gaps,
-        log::{Mark, Trouble},
-        pending::Pending,
-        reader,
-        row::{Block, HEAD_BYTES},
-        salvage::{Damaged, Salvage},
-        segment::{self, Beginning, Part, Segment},
+        log::Trouble,
+        record::{
+            gap::{Gap, Lost, Reason},
+            gaps::Gaps,
+            pending::Pending,
+            position::{self, Mark},
+            row::{Block, HEAD_BYTES},
+        },
+        segment::{
+            self, Beginning, Part, Segment,
+            salvage::{Damaged, Salvage},
+        },
+        side_file::dead_letters::{DAMAGED_FILE, Dropped},
     },
     telemetry,
 };
 
 /// Dead letters that are dropped are counted durably at once, and told together so often.
 const LETTERS_TOLD_EVERY: Duration = Duration::from_secs(10);
-
-/// Dead letters that are gone, and told in a gap record.
-#[derive(Debug)]
-pub(super) enum LostLetters {
-    /// With a damaged file.
-    Damaged,
-    /// For want of room.
-    Dropped(Dropped),
-}
 
 /// A stretch of the log of which nothing is there.
 #[derive(Debug, Clone, Copy)]
@@ -230,10 +228,10 @@ impl Committer {
             Segment::prepare(files, &new, |filler| {
                 salvage.for_each(|block| {
                     if block.first() > offset {
-                        let to = Some(reader::begin_of(&block));
+                        let to = Some(position::begin_of(&block));
                         holes.push(Hole::between(at, to, offset..block.first(), None));
                     }
-                    (at, offset) = (Some(reader::end_of(&block)), block.end());
+                    (at, offset) = (Some(position::end_of(&block)), block.end());
                     filler.row(block.first(), block.row())
                 })
             })?;
@@ -319,7 +317,7 @@ impl Committer {
     fn mark_behind(&self, offset: u64) -> Option<Mark> {
         let Some(before) = offset.checked_sub(1) else { return Some(Mark::default()) };
         let blocks = self.log.segments.read(before..offset, 1).ok()?;
-        blocks.first().map(reader::end_of).filter(|mark| mark.offset == offset)
+        blocks.first().map(position::end_of).filter(|mark| mark.offset == offset)
     }
 
     /// The point of the log at `offset`, if a row begins there or nothing is behind it.
@@ -329,7 +327,7 @@ impl Committer {
             return Some(committed);
         }
         let blocks = self.log.segments.read(offset..committed.offset, 1).ok()?;
-        blocks.first().filter(|block: &&Block| block.first() == offset).map(reader::begin_of)
+        blocks.first().filter(|block: &&Block| block.first() == offset).map(position::begin_of)
     }
 }
 
@@ -349,21 +347,4 @@ fn lost_letters(dropped: &Dropped) -> Vec<Lost> {
         }
     }
     uplinks
-}
-
-/// Says in log and metrics what is missing, and gives how many events some uplink will not get.
-pub(super) fn tell(gap: &Gap) -> u64 {
-    let lost = gap.uplinks.iter().filter_map(|lost| lost.events).max().unwrap_or_default();
-    let is_unknown = gap.uplinks.iter().any(|lost| lost.events.is_none());
-    let undelivered = if is_unknown { "unknown".to_owned() } else { lost.to_string() };
-    metrics::counter!(telemetry::DROPPED_EVENTS, "reason" => gap.reason.label()).increment(lost);
-    let events = gap.events.map_or_else(|| "an unknown number of".to_owned(), |events| events.to_string());
-    tracing::error!(
-        reason = gap.reason.label(),
-        from = gap.from,
-        to = gap.to,
-        undelivered,
-        "{events} events are missing from the store; a gap record says so upstream"
-    );
-    lost
 }

@@ -4,7 +4,7 @@
 //!  intake ──take──▶ judge ──▶ rows ──▶ one redb commit ──▶ tail, watermark ──▶ readers, PUBACKs
 //!                  (copies out)   │       (one sync)
 //!                                 └─ failed: the very same rows begin another file, later
-//!  readers ──trouble──▶ mend ──▶ gap record, salvage        quota ──▶ room ──▶ delete, drop, gap record
+//!  readers ──trouble──▶ mend ──▶ gap record, salvage        quota ──▶ reclaim ──▶ delete, drop, gap record
 //! ```
 //! Whatever arrives while a sync runs goes into the next commit. Cursors ride along in a commit that is made
 //! anyway, at most once in [`CURSORS_SAVED_EVERY`]; without traffic they are saved alone, more seldom.
@@ -19,7 +19,9 @@
 mod drop;
 mod judge;
 mod mend;
+mod reclaim;
 mod room;
+pub mod seen;
 mod write;
 
 use std::{
@@ -33,15 +35,17 @@ pub use judge::frame_of;
 pub use write::Carried;
 use write::{Stuck, Write};
 
+use self::seen::Seen;
 use super::{
-    Settings,
-    intake::{Intake, Taken},
-    log::{Log, Mark},
-    pace::Pacer,
-    pending,
-    row::{Block, HEAD_BYTES, RowHead},
-    seen::Seen,
+    intake::{Intake, Taken, pace::Pacer},
+    log::Log,
+    record::{
+        pending,
+        position::Mark,
+        row::{Block, HEAD_BYTES, RowHead},
+    },
     segment::Segment,
+    settings::Settings,
 };
 use crate::{
     clock::{self, Now},
@@ -92,7 +96,7 @@ pub struct Committer {
     room: room::Room,
     told_of_letters_at: Option<Instant>,
     /// Told in a durable gap record, which their own file does not know yet.
-    letters_told: Option<mend::LostLetters>,
+    letters_told: Option<write::LostLetters>,
     /// Nothing is left that the policy for a full store may drop.
     nothing_to_drop: bool,
     told_of_linger: bool,

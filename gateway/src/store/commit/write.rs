@@ -24,20 +24,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Committer,
-    mend::{self, LostLetters},
-    room::Room,
-};
+use super::{Committer, room::Room};
 use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        gap::Gap,
-        gaps::Gaps,
-        log::Mark,
-        row::Block,
+        record::{gap::Gap, gaps::Gaps, position::Mark, row::Block},
         segment::{Beginning, Part, Segment},
+        side_file::dead_letters::Dropped,
     },
     telemetry,
 };
@@ -71,6 +65,15 @@ impl Write {
     fn bytes(&self) -> u64 {
         self.blocks.iter().map(|block| block.row().len() as u64).sum()
     }
+}
+
+/// Dead letters that are gone, and told in a gap record.
+#[derive(Debug)]
+pub enum LostLetters {
+    /// With a damaged file.
+    Damaged,
+    /// For want of room.
+    Dropped(Dropped),
 }
 
 /// A write that failed.
@@ -292,7 +295,7 @@ impl Committer {
         }
         if let Some((gaps, records)) = write.gaps {
             self.log.set_gaps(gaps);
-            self.log.meter.lost(records.iter().map(mend::tell).sum());
+            self.log.meter.lost(records.iter().map(tell).sum());
         }
         self.log.extend(write.blocks, self.end);
         if let Some(letters) = write.letters {
@@ -302,4 +305,21 @@ impl Committer {
             self.intake.committed(end_ticket);
         }
     }
+}
+
+/// Says in log and metrics what is missing, and gives how many events some uplink will not get.
+fn tell(gap: &Gap) -> u64 {
+    let lost = gap.uplinks.iter().filter_map(|lost| lost.events).max().unwrap_or_default();
+    let is_unknown = gap.uplinks.iter().any(|lost| lost.events.is_none());
+    let undelivered = if is_unknown { "unknown".to_owned() } else { lost.to_string() };
+    metrics::counter!(telemetry::DROPPED_EVENTS, "reason" => gap.reason.label()).increment(lost);
+    let events = gap.events.map_or_else(|| "an unknown number of".to_owned(), |events| events.to_string());
+    tracing::error!(
+        reason = gap.reason.label(),
+        from = gap.from,
+        to = gap.to,
+        undelivered,
+        "{events} events are missing from the store; a gap record says so upstream"
+    );
+    lost
 }

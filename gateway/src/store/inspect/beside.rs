@@ -8,13 +8,15 @@
 //! without it: the first command makes `commands.redb`, and one that was taken away is not missed.
 
 use super::{
-    super::{
-        dead_letters, delivered::Delivered, error::StoreError, fleet, outbox, segment, sessions,
-        side_file::Checked,
-    },
     report::{FileKind, FileReport, Verdict},
     source::Source,
     state,
+};
+use crate::store::{
+    error::StoreError,
+    log::delivered::Delivered,
+    segment,
+    side_file::{dead_letters, file::Checked, fleet, outbox, sessions},
 };
 
 /// A file that the gateway keeps beside the segments: what it is, how it is checked, and what is lost with it.

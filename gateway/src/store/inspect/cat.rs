@@ -7,17 +7,14 @@
 //! Limits: [`CatLimits`], of records shown and of bytes read. Whoever wants more goes on from the offset that is given.
 
 use super::{
-    super::{
-        error::StoreError,
-        ids::Prefixes,
-        record::{Kind, Record},
-        row::Block,
-        times::Times,
-    },
     READ_BYTES_MAX,
     entry::Entry,
     report::Missing,
     source::{Opened, Place, Source},
+};
+use crate::store::{
+    error::StoreError,
+    record::{Kind, Record, ids::Prefixes, row::Block, times::Times},
 };
 
 /// Which records are shown.

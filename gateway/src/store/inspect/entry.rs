@@ -8,10 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidegate_protocol::FrameHead;
 
-use super::super::{
-    ids::Prefixes,
-    record::{Kind, Record},
-};
+use crate::store::record::{Kind, Record, ids::Prefixes};
 
 /// A record to look at.
 #[derive(Debug, Serialize)]
@@ -93,7 +90,8 @@ fn json(text: &str) -> Option<Box<RawValue>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::super::ids::StoreIds, *};
+    use super::*;
+    use crate::store::record::ids::StoreIds;
 
     fn record(kind: Kind, payload: &[u8]) -> Record<'_> {
         Record {

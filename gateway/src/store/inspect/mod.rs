@@ -34,7 +34,15 @@ pub use stat::{CardLife, IdStat, OtherFile, RunStat, SegmentStat, Stat, UplinkSt
 pub use verify::Verify;
 
 pub use super::segment::Part;
-use super::{disk::Files, error::StoreError, folder::Folder, folder::OsFolder, lock, view::View};
+use super::{
+    disk::{
+        Files,
+        folder::{Folder, OsFolder},
+        lock,
+    },
+    error::StoreError,
+    read::view::View,
+};
 use crate::clock::Now;
 use source::Source;
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::segment::Part;
+use crate::store::segment::Part;
 
 /// Findings told of one file; the others are counted.
 pub const FINDINGS_MAX: usize = 32;

@@ -5,21 +5,18 @@
 
 use std::sync::Arc;
 
-use super::{
-    super::{
-        disk::Files,
+use super::{READ_BYTES_MAX, state};
+use crate::{
+    clock::Journal,
+    store::{
+        disk::{Files, lock::Lock},
         error::StoreError,
-        fleet,
-        gaps::Gaps,
-        ids::StoreIds,
-        lock::Lock,
         log::Log,
-        row::Block,
+        record::{gaps::Gaps, ids::StoreIds, row::Block},
         segment::{self, Found, Head, Part, Segment},
+        side_file::fleet,
     },
-    READ_BYTES_MAX, state,
 };
-use crate::clock::Journal;
 
 /// A store to look into.
 #[derive(Debug)]

@@ -6,19 +6,23 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::{
-        WhenFull,
-        error::StoreError,
-        lock::NOT_FOREIGN,
-        log::{Log, Mark},
-        reader,
-        row::Block,
-        segment::{self, Part},
-    },
     report::Missing,
     source::{Opened, Place, Source},
 };
-use crate::clock::Now;
+use crate::{
+    clock::Now,
+    store::{
+        disk::lock::NOT_FOREIGN,
+        error::StoreError,
+        log::Log,
+        record::{
+            position::{self, Mark},
+            row::Block,
+        },
+        segment::{self, Part},
+        settings::WhenFull,
+    },
+};
 
 /// A projection from a shorter run is said to be one so far.
 const RUN_SECONDS_MIN: f64 = 3_600.0;
@@ -239,7 +243,7 @@ fn look(opened: &Opened<'_>, place: Place, stat: &mut SegmentStat) -> Result<(),
         })?;
     } else {
         stat.records = last.end() - first.first();
-        stat.events = reader::end_of(&last).events.saturating_sub(first.head().events_before);
+        stat.events = position::end_of(&last).events.saturating_sub(first.head().events_before);
     }
     stat.end = Some(last.end());
     stat.oldest_ms = Some(first.head().base_ms);
@@ -260,7 +264,7 @@ fn end_of_log(source: &Source, places: &[Place]) -> Mark {
             let (offset, events, bytes) = (head.first, head.events_before, head.bytes_before);
             Some(Mark { offset, events, bytes, received_ms: None })
         };
-        last.map_or_else(beginning, |block| Some(reader::end_of(&block)))
+        last.map_or_else(beginning, |block| Some(position::end_of(&block)))
     };
     places.iter().rev().find_map(end).unwrap_or_default()
 }
@@ -283,7 +287,7 @@ fn mark_of(source: &Source, places: &[Place], offset: u64) -> Option<Mark> {
         let opened = source.open_quickly(place.first).ok()?;
         let blocks = opened.read(offset.max(place.first), 1).ok()?;
         let block = blocks.first().filter(|block| place.end.is_none_or(|end| block.first() < end))?;
-        Some(reader::mark_at(block, offset))
+        Some(position::mark_at(block, offset))
     })
 }
 

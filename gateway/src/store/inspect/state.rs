@@ -3,12 +3,14 @@
 
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition};
 
-use super::super::{
-    disk::Files,
+use crate::store::{
+    disk::{
+        Files,
+        guard::{Guarded, guarded},
+        overlay::Overlay,
+    },
     error::StoreError,
-    guard::{Guarded, guarded},
-    overlay::Overlay,
-    side_file::Checked,
+    side_file::file::Checked,
 };
 
 /// The file's name in the data folder.
@@ -89,9 +91,10 @@ fn with<T>(
 mod tests {
     use std::sync::Arc;
 
-    use super::{
-        super::super::{OsFolder, dead_letters, fleet, outbox, sessions},
-        *,
+    use super::*;
+    use crate::store::{
+        OsFolder,
+        side_file::{dead_letters, fleet, outbox, sessions},
     };
 
     const ROWS_BY_NAME: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");

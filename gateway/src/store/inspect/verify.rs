@@ -13,20 +13,24 @@
 use std::{collections::VecDeque, ops::Range};
 
 use super::{
-    super::{
-        error::StoreError,
-        gaps::Gaps,
-        lock::NOT_FOREIGN,
-        log::{Mark, Trouble},
-        reader,
-        salvage::{Damaged, Salvage},
-        segment,
-    },
     beside::Beside,
     report::{FileKind, FileReport, Verdict},
     source::{Place, Source},
     state,
     walk::{Flaw, Walk},
+};
+use crate::store::{
+    disk::lock::NOT_FOREIGN,
+    error::StoreError,
+    log::Trouble,
+    record::{
+        gaps::Gaps,
+        position::{self, Mark},
+    },
+    segment::{
+        self,
+        salvage::{Damaged, Salvage},
+    },
 };
 
 /// What becomes of damage once a gateway has the store open.
@@ -218,7 +222,7 @@ impl<'a> Verify<'a> {
         let places = self.source.places();
         let before = places.iter().find(|before| before.end == Some(place.first));
         let before = before.and_then(|before| self.source.open_quickly(before.first).ok()?.last().ok()?);
-        let before = before.map(|block| reader::end_of(&block)).filter(|mark| mark.offset == place.first);
+        let before = before.map(|block| position::end_of(&block)).filter(|mark| mark.offset == place.first);
         let behind = place.end.and_then(|end| self.source.open_quickly(end).ok()?.head().ok());
         let behind = behind.map(|head| Mark {
             offset: head.first,

@@ -7,9 +7,8 @@
 
 use std::ops::Range;
 
-use super::super::{
-    log::Mark,
-    reader,
+use crate::store::record::{
+    position::{self, Mark},
     row::{Block, HEAD_BYTES},
 };
 
@@ -52,7 +51,7 @@ impl Walk {
     /// The next row, and what is wrong with it.
     pub fn row(&mut self, block: &Block) -> Vec<Flaw> {
         let mut flaws = Vec::new();
-        let (begin, offsets) = (reader::begin_of(block), block.first()..block.end());
+        let (begin, offsets) = (position::begin_of(block), block.first()..block.end());
         let wrong = |what: String| Flaw::Wrong { what, offsets: offsets.clone() };
         if begin.offset > self.expected.offset {
             flaws.push(Flaw::Hole(self.expected.offset..begin.offset));
@@ -68,7 +67,7 @@ impl Walk {
             )));
         }
         flaws.extend(within(block).map(wrong));
-        self.expected = reader::end_of(block);
+        self.expected = position::end_of(block);
         self.records += u64::from(block.head().records);
         self.events += u64::from(block.head().events);
         flaws
@@ -103,11 +102,8 @@ fn within(block: &Block) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{
-        record::{Kind, Record},
-        row::RowHead,
-    };
     use super::*;
+    use crate::store::record::{Kind, Record, row::RowHead};
 
     fn block(first: u64, records: u32, change: impl FnOnce(&mut RowHead)) -> Block {
         let mut row = vec![0; HEAD_BYTES];

@@ -25,6 +25,7 @@
 //! row for each client and packet id. They are read, and never written.
 
 mod read;
+pub mod salvage;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -37,14 +38,14 @@ use serde::{Deserialize, Serialize};
 pub use write::{Commit, Filler};
 
 use super::{
-    disk::Files,
+    disk::{
+        Files,
+        guard::{Guarded, guarded},
+        home::Home,
+        overlay::Overlay,
+    },
     error::StoreError,
-    gaps::Gaps,
-    guard::{Guarded, guarded},
-    home::Home,
-    ids::StoreIds,
-    overlay::Overlay,
-    pending::Pending,
+    record::{gaps::Gaps, ids::StoreIds, pending::Pending},
 };
 
 /// Version of the segment's format.

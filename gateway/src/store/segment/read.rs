@@ -7,10 +7,9 @@ use super::{
     tables::{CURSORS, GAPS, IDS, META, PENDING, PENDING_EACH, ROWS, SEEN},
 };
 use crate::store::{
+    disk::home::{Home, MARKS},
     error::StoreError,
-    home::{Home, MARKS},
-    pending::Pending,
-    row::Block,
+    record::{pending::Pending, row::Block},
 };
 
 type Rows = ReadOnlyTable<u64, &'static [u8]>;

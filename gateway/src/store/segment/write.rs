@@ -12,10 +12,9 @@ use super::{
     tables::{CURSORS, GAPS, IDS, META, PENDING, ROWS, SEEN},
 };
 use crate::store::{
+    disk::home::{Home, MARKS},
     error::StoreError,
-    gaps::Gaps,
-    home::{Home, MARKS},
-    pending::Pending,
+    record::{gaps::Gaps, pending::Pending},
 };
 
 /// A transaction in the active segment. Dropped without [`Commit::finish`], it leaves nothing.

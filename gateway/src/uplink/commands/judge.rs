@@ -9,15 +9,17 @@
 //! | another command has its id | 0x83 | the same |
 //! | no room in the outbox, or the store fails | none: it is sent again | none |
 //!
-//! A retained message is no command: it would be sent anew at every connection, long after it was meant.
+//! A retained message is no command: it would be sent anew at every connection, long after it was
+//! meant.
 
-use super::{super::wire::Message, topic::CommandTopic};
-use crate::store::{EXPIRY_MAX_MS, Full, NewCommand, NewId, PutError};
+use super::{super::engine::mqtt::connect::Incoming, topic::CommandTopic};
+use crate::{
+    mqtt::reason::QUOTA_EXCEEDED,
+    store::{EXPIRY_MAX_MS, Full, NewCommand, NewId, PutError},
+};
 
 const IMPLEMENTATION_SPECIFIC: u8 = 0x83;
 const TOPIC_NAME_INVALID: u8 = 0x90;
-/// The reason of what is too much.
-pub const QUOTA_EXCEEDED: u8 = 0x97;
 const PAYLOAD_FORMAT_INVALID: u8 = 0x99;
 
 /// A message that is acknowledged although it is no command, for it will never be one.
@@ -35,7 +37,7 @@ pub struct Judged {
     device: String,
     id: Id,
     expires_ms: Option<u64>,
-    message: Message,
+    message: Incoming,
 }
 
 #[derive(Debug)]
@@ -50,7 +52,7 @@ impl Judged {
     ///
     /// # Errors
     /// [`NeverTaken`]: it cannot be a command.
-    pub fn new(message: Message, topic: &CommandTopic, now_ms: u64) -> Result<Self, NeverTaken> {
+    pub fn new(message: Incoming, topic: &CommandTopic, now_ms: u64) -> Result<Self, NeverTaken> {
         let never = |reason, why: &str| Err(NeverTaken { reason, why: why.to_owned() });
         let Some(device) = topic.device(&message.topic) else {
             return never(TOPIC_NAME_INVALID, "its topic names no device");
@@ -125,13 +127,18 @@ mod tests {
         CommandTopic::parse("c/{device}", "barn-7").unwrap()
     }
 
-    fn message() -> Message {
-        Message { id: 7, topic: "c/stall-3".into(), payload: Bytes::from_static(b"on"), ..Message::default() }
+    fn message() -> Incoming {
+        Incoming {
+            id: 7,
+            topic: "c/stall-3".into(),
+            payload: Bytes::from_static(b"on"),
+            ..Incoming::default()
+        }
     }
 
     #[test]
     fn a_message_becomes_a_command_with_the_id_that_it_has_or_one_made_of_what_it_looks_like() {
-        let id = |message: Message| {
+        let id = |message: Incoming| {
             let judged = Judged::new(message, &topic(), NOW_MS).unwrap();
             let command = judged.command("cloud");
             assert_eq!((command.device, command.payload, command.origin), ("stall-3", &b"on"[..], "cloud"));
@@ -142,13 +149,13 @@ mod tests {
             }
         };
         let (x, y) = (Some(Bytes::from_static(b"x")), Some("y".to_owned()));
-        assert_eq!(id(Message { correlation: x, named: y.clone(), ..message() }), "given x");
-        assert_eq!(id(Message { named: y, ..message() }), "given y");
-        assert_eq!(id(Message { id: 0, ..message() }), "made");
+        assert_eq!(id(Incoming { correlation: x, named: y.clone(), ..message() }), "given x");
+        assert_eq!(id(Incoming { named: y, ..message() }), "given y");
+        assert_eq!(id(Incoming { id: 0, ..message() }), "made");
         let derived = id(message());
         assert!(derived.starts_with('m') && derived.ends_with("-7 false"), "{derived}");
-        assert_eq!(id(Message { dup: true, ..message() }), derived.replace("false", "true"));
-        assert_ne!(id(Message { id: 8, ..message() }), derived);
+        assert_eq!(id(Incoming { dup: true, ..message() }), derived.replace("false", "true"));
+        assert_ne!(id(Incoming { id: 8, ..message() }), derived);
     }
 
     #[test]
@@ -156,7 +163,7 @@ mod tests {
         for (expiry_s, expires_ms) in
             [(None, None), (Some(60), Some(NOW_MS + 60_000)), (Some(u32::MAX), Some(NOW_MS + EXPIRY_MAX_MS))]
         {
-            let judged = Judged::new(Message { expiry_s, ..message() }, &topic(), NOW_MS).unwrap();
+            let judged = Judged::new(Incoming { expiry_s, ..message() }, &topic(), NOW_MS).unwrap();
             assert_eq!(judged.command("cloud").expires_ms, expires_ms);
         }
     }
@@ -164,9 +171,9 @@ mod tests {
     #[test]
     fn what_is_never_a_command_is_said_and_what_may_be_later_is_not() {
         for (wrong, reason) in [
-            (Message { topic: "d/stall-3".into(), ..message() }, 0x90),
-            (Message { retain: true, ..message() }, 0x99),
-            (Message { correlation: Some(Bytes::from_static(b"\xff")), ..message() }, 0x99),
+            (Incoming { topic: "d/stall-3".into(), ..message() }, 0x90),
+            (Incoming { retain: true, ..message() }, 0x99),
+            (Incoming { correlation: Some(Bytes::from_static(b"\xff")), ..message() }, 0x99),
         ] {
             assert_eq!(Judged::new(wrong, &topic(), NOW_MS).unwrap_err().reason, reason);
         }

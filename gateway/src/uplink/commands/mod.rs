@@ -1,22 +1,25 @@
-//! Commands from the upstream: subscribes to a topic, and puts each message into the outbox before it is acknowledged.
+//! Commands from the upstream: subscribes to a topic, and puts each message into the outbox before
+//! it is acknowledged.
 //!
 //! ```text
 //!  upstream ──PUBLISH──▶ inbox ──▶ judge ──put──▶ outbox
 //!      ◀────PUBACK───────────────────┘ durable, or never to be taken
 //! ```
-//! It has a connection of its own beside the one that forwards events, with `-commands` behind the uplink's client id, and a
-//! session that the upstream keeps: what is sent while there is no connection comes later. Events go on as they did, whatever
-//! becomes of this: see `docs/decisions/2026-11-24-commands-have-a-connection-of-their-own.md`.
+//! It has a connection of its own beside the one that forwards events, with `-commands` behind the
+//! uplink's client id, and a session that the upstream keeps: what is sent while there is no
+//! connection comes later. Events go on as they did, whatever becomes of this: see
+//! `docs/decisions/2026-11-24-commands-have-a-connection-of-their-own.md`.
 //!
-//! Crash story: a message that was put and not acknowledged comes again. With an id it is known by that; without one, by what it
-//! looks like, if it says that it was sent before.
+//! Crash story: a message that was put and not acknowledged comes again. With an id it is known by
+//! that; without one, by what it looks like, if it says that it was sent before.
 //!
-//! Limits: one message at a time; [`RECEIVE_MAX`] that the upstream may send ahead; packets as in `packets.rs`. Where the
-//! outbox has no room the connection ends and is made again after the back-off: the upstream keeps what was not acknowledged.
+//! Limits: one message at a time; [`RECEIVE_MAX`] that the upstream may send ahead; packets as in
+//! `packets.rs`. Where the outbox has no room the connection ends and is made again after the
+//! back-off: the upstream keeps what was not acknowledged.
 
 mod judge;
 mod packets;
-mod topic;
+pub mod topic;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -30,26 +33,35 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::topic::{CommandTopic, CommandTopicError};
 use self::{
-    judge::{Judged, NeverTaken, QUOTA_EXCEEDED, refusal},
+    judge::{Judged, NeverTaken, refusal},
     packets::{Came, Inbox, PACKET_BYTES_MAX, puback, subscribe},
 };
 use super::{
-    Health, Settings,
-    backoff::{self, Backoff},
-    deadlines::{Deadlines, Due, InFlight, Patience},
-    health::Failures,
-    reason::Reason,
-    wire::{self, Kept, Limits, WireError},
+    delivery::{
+        deadlines::{Deadlines, Due, InFlight, Patience},
+        retry::{self, Backoff},
+    },
+    engine::mqtt::{
+        self,
+        answer::WireError,
+        connect::{Incoming, Limits, PersistentSession, connack, connect_with},
+        send::{DISCONNECT, PINGREQ},
+    },
+    health::{Failures, Health},
+    settings::{Settings, Upstream},
 };
 use crate::{
     clock,
+    mqtt::reason::{QUOTA_EXCEEDED, Reason},
     store::{Outbox, Put, PutError, RESENT_AMONG_MAX, StoreError, count_refused_command},
 };
 
-/// Messages that the upstream may send before they are acknowledged. Not more than the outbox looks back for copies.
+/// Messages that the upstream may send before they are acknowledged. Not more than the outbox looks
+/// back for copies.
 const RECEIVE_MAX: u16 = 20;
 const _: () = assert!(RECEIVE_MAX as usize <= RESENT_AMONG_MAX);
-/// How long the upstream keeps the session without a connection, in seconds: as long as a command may wait.
+/// How long the upstream keeps the session without a connection, in seconds: as long as a command
+/// may wait.
 const SESSION_EXPIRY_S: u32 = 30 * 24 * 3600;
 /// How long the last packet may take to leave.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -81,13 +93,24 @@ enum Broken {
     NotNow(PutError),
 }
 
-/// Takes commands from the upstream until `shutdown`. Does nothing for an uplink without a topic for them.
+/// Takes commands from the upstream until `shutdown`. Does nothing for an uplink without a topic
+/// for them.
 pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, shutdown: CancellationToken) {
     let Some(topic) = settings.commands.clone() else { return shutdown.cancelled().await };
-    let settings = Settings { client_id: format!("{}-commands", settings.client_id), ..settings };
-    let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, backoff::seed());
-    let mut receiver =
-        Receiver { settings, topic, outbox, health, failures: Failures::new(), refused: 0, progress: false };
+    #[allow(irrefutable_let_patterns, reason = "until there is another engine")]
+    let Upstream::Mqtt(mut broker) = settings.upstream.clone() else { return shutdown.cancelled().await };
+    broker.client_id += "-commands";
+    let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, retry::seed());
+    let mut receiver = Receiver {
+        settings,
+        broker,
+        topic,
+        outbox,
+        health,
+        failures: Failures::new(),
+        refused: 0,
+        progress: false,
+    };
     while !shutdown.is_cancelled() {
         let ended = tokio::select! {
             () = shutdown.cancelled() => break,
@@ -118,6 +141,7 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
 /// What survives a connection.
 struct Receiver {
     settings: Settings,
+    broker: mqtt::Settings,
     topic: CommandTopic,
     outbox: Outbox,
     health: Arc<Health>,
@@ -136,22 +160,22 @@ impl Receiver {
     }
 
     async fn shake_hands(&self) -> Result<(TcpStream, Inbox, Limits), Broken> {
-        let settings = &self.settings;
+        let broker = &self.broker;
         let mut socket =
-            TcpStream::connect((settings.host.as_str(), settings.port)).await.map_err(Broken::Connect)?;
+            TcpStream::connect((broker.host.as_str(), broker.port)).await.map_err(Broken::Connect)?;
         socket.set_nodelay(true).map_err(Broken::Connect)?;
-        let kept = Kept {
+        let session = PersistentSession {
             expiry_s: SESSION_EXPIRY_S,
             receive_max: RECEIVE_MAX,
             packet_bytes_max: PACKET_BYTES_MAX as u32,
         };
-        let connect = wire::connect_with(settings, Some(kept))?;
+        let connect = connect_with(broker, Some(session))?;
         socket.write_all(&connect).await.map_err(Broken::Link)?;
         let mut bytes = BytesMut::new();
         loop {
-            if let Some((limits, size)) = wire::connack(&bytes, settings.version)? {
-                let inbox = Inbox::new(settings.version, bytes.split_off(size));
-                let asked = subscribe(&self.topic.filter(), settings.version);
+            if let Some((limits, size)) = connack(&bytes, broker.version)? {
+                let inbox = Inbox::new(broker.version, bytes.split_off(size));
+                let asked = subscribe(&self.topic.filter(), broker.version);
                 socket.write_all(&asked).await.map_err(Broken::Link)?;
                 return Ok((socket, inbox, limits));
             }
@@ -171,7 +195,7 @@ impl Receiver {
     ) -> Result<(), Broken> {
         let limit = self.settings.ack_timeout;
         let keep_alive =
-            limits.keep_alive_s.map_or(self.settings.keep_alive, |s| Duration::from_secs(s.into()));
+            limits.keep_alive_s.map_or(self.broker.keep_alive, |s| Duration::from_secs(s.into()));
         let mut deadlines = Deadlines::new(Patience::new(limit), keep_alive, clock::monotonic());
         loop {
             while let Some(came) = inbox.next()? {
@@ -190,8 +214,9 @@ impl Receiver {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
-                    // If the goodbye does not get through, the upstream sees a closed connection, which is as good.
-                    let _ = timeout(GOODBYE, socket.write_all(&wire::DISCONNECT)).await;
+                    // If the goodbye does not get through, the upstream sees a closed connection,
+                    // which is as good.
+                    let _ = timeout(GOODBYE, socket.write_all(&DISCONNECT)).await;
                     return Ok(());
                 }
                 read = socket.read_buf(inbox.space()) => {
@@ -201,7 +226,7 @@ impl Receiver {
                 }
                 () = tokio::time::sleep_until(due.into()) => match deadlines.judge(IDLE, clock::monotonic()) {
                     Due::Ping => {
-                        write(&mut socket, &wire::PINGREQ, limit).await?;
+                        write(&mut socket, &PINGREQ, limit).await?;
                         deadlines.pinged(clock::monotonic());
                     }
                     Due::Nothing => {}
@@ -221,12 +246,12 @@ impl Receiver {
                     Err(never) => self.refuse(&topic, &never),
                 };
                 self.progress = true;
-                Ok((id != 0).then(|| puback(id, reason, self.settings.version)))
+                Ok((id != 0).then(|| puback(id, reason, self.broker.version)))
             }
             Came::Long { id, bytes } => {
                 let why = format!("a packet of {bytes} bytes is longer than any command");
                 let reason = self.refuse("", &NeverTaken { reason: QUOTA_EXCEEDED, why });
-                Ok((id != 0).then(|| puback(id, reason, self.settings.version)))
+                Ok((id != 0).then(|| puback(id, reason, self.broker.version)))
             }
             Came::Subscribed(Ok(())) => {
                 self.health.set_commands(None);
@@ -248,7 +273,7 @@ impl Receiver {
     }
 
     /// Puts a message into the outbox: durable when this returns.
-    async fn put(&self, message: wire::Message) -> Result<Result<(), NeverTaken>, Broken> {
+    async fn put(&self, message: Incoming) -> Result<Result<(), NeverTaken>, Broken> {
         let now_ms = clock::wall_ms();
         let judged = match Judged::new(message, &self.topic, now_ms) {
             Ok(judged) => judged,
@@ -262,7 +287,8 @@ impl Receiver {
         }
     }
 
-    /// Counts a message that is never taken, says so at the 1st, 2nd, 4th, 8th …, and gives the reason for its PUBACK.
+    /// Counts a message that is never taken, says so at the 1st, 2nd, 4th, 8th …, and gives the
+    /// reason for its PUBACK.
     fn refuse(&mut self, topic: &str, never: &NeverTaken) -> u8 {
         count_refused_command();
         self.refused += 1;

@@ -1,17 +1,19 @@
-//! What comes from the upstream on the connection for commands, packet by packet, and what is answered. No socket.
+//! What comes from the upstream on the connection for commands, packet by packet, and what is
+//! answered. No socket.
 //!
-//! A PUBLISH that is longer than [`PACKET_BYTES_MAX`] cannot be a command, and would come again for ever if it were not
-//! acknowledged: its topic and packet id are read, the rest is thrown away as it comes.
+//! A PUBLISH that is longer than [`PACKET_BYTES_MAX`] cannot be a command, and would come again for
+//! ever if it were not acknowledged: its topic and packet id are read, the rest is thrown away as
+//! it comes.
 //!
 //! Limits: the bytes of one packet of [`PACKET_BYTES_MAX`] and what was read with it.
 
 use bytes::{Buf as _, BytesMut};
 
-use super::super::{
-    reason::Reason,
-    settings::Version,
-    wire::{self, Message, WireError},
+use super::super::engine::mqtt::{
+    answer::{WireError, framed},
+    connect::{Incoming, message},
 };
+use crate::mqtt::{Version, reason::Reason, varint};
 
 /// Longest packet that is read whole: the longest command with its topic and properties.
 pub const PACKET_BYTES_MAX: usize = 160 * 1024;
@@ -42,7 +44,7 @@ pub struct Inbox {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Came {
     /// A message.
-    Message(Message),
+    Message(Incoming),
     /// One that is longer than any command.
     Long {
         /// Its packet id; 0 with QoS 0.
@@ -82,7 +84,7 @@ impl Inbox {
             self.skipped -= gone;
             return Ok(if self.skipped == 0 { self.long.take() } else { None });
         }
-        let Some((first, head, size)) = wire::framed(&self.bytes)? else { return Ok(None) };
+        let Some((first, head, size)) = framed(&self.bytes)? else { return Ok(None) };
         if size > PACKET_BYTES_MAX {
             return self.long(first, head, size);
         }
@@ -92,7 +94,7 @@ impl Inbox {
         let packet = self.bytes.split_to(size);
         let body = &packet[head..];
         Ok(Some(match first >> 4 {
-            PUBLISH => Came::Message(wire::message(&packet, self.version)?),
+            PUBLISH => Came::Message(message(&packet, self.version)?),
             SUBACK => Came::Subscribed(match body.last() {
                 Some(code) if code & FAILURE == 0 => Ok(()),
                 Some(code) => Err(Reason(*code)),
@@ -138,7 +140,7 @@ pub fn subscribe(filter: &str, version: Version) -> Vec<u8> {
     rest.extend_from_slice(filter.as_bytes());
     rest.push(options);
     let mut packet = vec![0x82];
-    wire::put_length(&mut packet, rest.len() as u64);
+    varint::put(rest.len(), &mut packet);
     packet.extend_from_slice(&rest);
     packet
 }
@@ -156,13 +158,16 @@ pub fn puback(id: u16, reason: u8, version: Version) -> Vec<u8> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::super::engine::mqtt::send::{Properties, Publish},
+        *,
+    };
 
     fn publish(topic: &str, id: u16, payload: &[u8], version: Version) -> Vec<u8> {
-        let properties = (version == Version::V5).then_some([&[][..], &[][..]]);
+        let properties = (version == Version::V5).then(Properties::default);
         let mut out = vec![];
         let topic = topic.as_bytes();
-        wire::Publish { topic, id, retain: false, properties, payload }.write(&mut out);
+        Publish { topic, id, retain: false, properties, payload }.write(&mut out);
         out
     }
 
@@ -208,9 +213,9 @@ mod tests {
         let properties: &[u8] =
             b"\x02\x00\x00\x00\x3c\x03\x00\x0atext/plain\x09\x00\x01x\x26\x00\x02id\x00\x01y";
         let mut out = vec![];
-        let properties = Some([properties, &[][..]]);
-        wire::Publish { topic: b"t", id: 1, retain: true, properties, payload: b"p" }.write(&mut out);
-        let read = wire::message(&out, Version::V5).unwrap();
+        let properties = Some(Properties { others: properties, ..Properties::default() });
+        Publish { topic: b"t", id: 1, retain: true, properties, payload: b"p" }.write(&mut out);
+        let read = message(&out, Version::V5).unwrap();
         assert_eq!((read.correlation.as_deref(), read.named.as_deref()), (Some(&b"x"[..]), Some("y")));
         assert_eq!(
             (read.content_type.as_deref(), read.expiry_s, read.retain),

@@ -1,6 +1,7 @@
 //! The upstream topic that commands come on: a template whose `{device}` is one whole level. Pure.
 //!
-//! `sites/{gateway}/{device}/c` subscribes to `sites/barn-7/+/c`, and finds the device in what comes.
+//! `sites/{gateway}/{device}/c` subscribes to `sites/barn-7/+/c`, and finds the device in what
+//! comes.
 
 use super::super::template::{Template, TemplateError};
 

@@ -1,9 +1,11 @@
-//! The format `cloudevents`: CloudEvents 1.0.2 with its MQTT binding.
+//! The format `cloudevents`: CloudEvents 1.0.2 with the binding of its engine.
 //!
 //! ```text
-//!  MQTT 5      binary mode: attributes are user properties without a prefix, `datacontenttype` is the Content Type, the
-//!              payload is the data                                              (MQTT binding, section 3.1)
-//!  MQTT 3.1.1  structured mode: one JSON object                                 (section 3.2; JSON format, section 3)
+//!  engine with headers     binary mode: attributes are headers, with the prefix of the engine's binding,
+//!                          `datacontenttype` is the content type, the payload is the data
+//!                          (MQTT 5: no prefix, user properties; MQTT binding, section 3.1)
+//!  engine without headers  structured mode: one JSON object
+//!                          (MQTT 3.1.1; section 3.2; JSON format, section 3)
 //! ```
 //! | Attribute | Value |
 //! |---|---|
@@ -20,26 +22,42 @@
 //! | `duplicateidentity` | `true` where another event has the same number |
 //! | `replayed` | which replay sends it again |
 //!
-//! Extension attributes are strings of digits where they are numbers: the type Integer has 32 bits. (CloudEvents 1.0.2, type system)
+//! Extension attributes are strings of digits where they are numbers: the type Integer has 32 bits.
+//! (CloudEvents 1.0.2, type system)
+
+use std::ops::Range;
 
 use super::{
+    decimal::put_decimal,
     facts::{Data, Facts},
     json,
     payload::media_type,
-    property::{self, TEXT_PAYLOAD, put_decimal},
 };
+use crate::uplink::message::put_header;
 
 const SPEC_VERSION: &[u8] = b"1.0";
+const ID: &str = "id";
 
-/// Appends the properties of binary mode.
-pub fn put_properties(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str) {
-    if facts.data != Data::Deletion {
-        if facts.is_said_to_be_text || matches!(facts.data, Data::Json(_) | Data::Text(_)) {
-            out.extend_from_slice(&TEXT_PAYLOAD);
+/// Appends the headers of binary mode; `prefix` stands before the name of each attribute. Gives
+/// where the id lies.
+pub fn put_headers(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str, prefix: &str) -> Range<usize> {
+    let mut id = 0..0;
+    each_attribute(facts, gateway, |name, write| {
+        let value = put_header(out, prefix, name, write);
+        if name == ID {
+            id = value;
         }
-        property::put_content_type(out, media_type(facts.data, facts.content_type));
+    });
+    id
+}
+
+/// Whether the payload of binary mode is text, and its media type.
+pub fn content<'a>(facts: &Facts<'a>) -> (bool, Option<&'a str>) {
+    if facts.data == Data::Deletion {
+        return (false, None);
     }
-    each_attribute(facts, gateway, |name, write| property::put(out, name, write));
+    let is_text = facts.is_said_to_be_text || matches!(facts.data, Data::Json(_) | Data::Text(_));
+    (is_text, Some(media_type(facts.data, facts.content_type)))
 }
 
 /// Appends the object of structured mode.
@@ -61,7 +79,7 @@ pub fn write_structured(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str) {
 /// Gives every attribute but the content type: its name, and what writes its value.
 fn each_attribute(facts: &Facts<'_>, gateway: &str, mut put: impl FnMut(&str, &mut dyn FnMut(&mut Vec<u8>))) {
     put("specversion", &mut |out| out.extend_from_slice(SPEC_VERSION));
-    put("id", &mut |out| facts.put_id(out));
+    put(ID, &mut |out| facts.put_id(out));
     put("source", &mut |out| {
         out.extend_from_slice(b"/tidegate/");
         put_segment(out, gateway);
@@ -116,7 +134,8 @@ fn put_segment(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Appends what `write` writes as a JSON string. Next to nothing of it ever needs an escape, so it is written in place.
+/// Appends what `write` writes as a JSON string. Next to nothing of it ever needs an escape, so it
+/// is written in place.
 fn put_quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.push(b'"');

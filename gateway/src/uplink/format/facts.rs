@@ -7,7 +7,7 @@
 
 use tidegate_protocol::EventId;
 
-use super::property::put_decimal;
+use super::decimal::put_decimal;
 use crate::{
     catalog::{self, Hash},
     fleet::Stamp,

@@ -5,16 +5,16 @@
 //!  "time":"2026-11-24T16:05:07.123Z","time_quality":"mapped","uncertainty_ms":2000,"uptime_ms":3600123,
 //!  "received":"2026-11-24T16:05:09.001Z","data":{"temperature":23.45,"humidity":45.2,"pressure":101325}}
 //! ```
-//! `duplicate_identity` is there, and true, where another event has the same number.
-//! What does not come from an event type of ours has `topic` in place of `boot`, `seq`, `version`, `definition` and `uptime_ms`; a reply has the id of
-//! its `command`. What shape a payload has is in [`payload`](super::payload); what its
-//! publisher says that it is, in `content_type`.
+//! `duplicate_identity` is there, and true, where another event has the same number. What does not
+//! come from an event type of ours has `topic` in place of `boot`, `seq`, `version`, `definition`
+//! and `uptime_ms`; a reply has the id of its `command`. What shape a payload has is in
+//! [`payload`](super::payload); what its publisher says that it is, in `content_type`.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
+    decimal::put_decimal,
     facts::{Data, Facts},
-    property::put_decimal,
 };
 
 /// Appends the object.

@@ -1,10 +1,10 @@
 //! Where a replay's events come from: looked for in pieces, each look short and blocking.
 //!
-//! [`LogFeed`] walks the store's rows, from the oldest to the end as it was when the replay began. What is stored
-//! meanwhile is live traffic and not its concern.
+//! [`LogFeed`] walks the store's rows, from the oldest to the end as it was when the replay began.
+//! What is stored meanwhile is live traffic and not its concern.
 
 use super::{
-    super::carried::Control,
+    super::delivery::carried::Control,
     picked::{Picked, Picker},
     request::Stored,
 };
@@ -27,10 +27,11 @@ pub trait Feed: Send + Sync + 'static {
     fn total_bytes(&self) -> u64;
     /// Events from offset `at` on, in blocks of at most `block_events_max`.
     fn look(&self, at: u64, block_events_max: u64) -> Result<Look, ReadError>;
-    /// The upstream cannot take these events: durable as dead letters of this time, wall clock, milliseconds since 1970, when this
-    /// returns.
+    /// The upstream cannot take these events: durable as dead letters of this time, wall clock,
+    /// milliseconds since 1970, when this returns.
     fn set_aside(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError>;
-    /// Copies of some records that the uplink had settled before, see [`Source::controls`](super::super::source::Source::controls).
+    /// Copies of some records that the uplink had settled before, see
+    /// [`Source::controls`](super::super::source::Source::controls).
     fn controls(&self, offset: u64) -> Vec<Control>;
     /// The upstream acknowledged the events at these offsets.
     fn acknowledged(&self, offsets: &[u64]) -> Result<(), ReadError>;
@@ -134,7 +135,8 @@ impl Feed for LogFeed {
     }
 }
 
-/// Records that `uplink` has settled: those right before `offset`, or the oldest that are stored still.
+/// Records that `uplink` has settled: those right before `offset`, or the oldest that are stored
+/// still.
 pub fn settled(view: &View, uplink: &str, offset: u64) -> Vec<Control> {
     let to = view.settled_to(uplink);
     let begin = view.begin().map_or(to, |begin| begin.offset);

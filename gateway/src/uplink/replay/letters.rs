@@ -1,15 +1,17 @@
-//! Dead letters as a replay's feed: those of one uplink, in the order of the log, as they were when the replay began.
+//! Dead letters as a replay's feed: those of one uplink, in the order of the log, as they were when
+//! the replay began.
 //!
-//! What is acknowledged is taken away, some at a time and after the fact; what is refused again stays with its tries.
+//! What is acknowledged is taken away, some at a time and after the fact; what is refused again
+//! stays with its tries.
 //!
-//! Limits: 24 bytes of memory for each letter, of which `dead_letters_max_bytes` allows some hundred thousand by default.
-//! Crash story: a letter is taken away only after its acknowledgement: one whose removal did not come to pass is still there, and
-//! another replay sends it once more.
+//! Limits: 24 bytes of memory for each letter, of which `dead_letters_max_bytes` allows some
+//! hundred thousand by default. Crash story: a letter is taken away only after its acknowledgement:
+//! one whose removal did not come to pass is still there, and another replay sends it once more.
 
 use std::collections::BTreeSet;
 
 use super::{
-    super::carried::Control,
+    super::delivery::carried::Control,
     feed::{Feed, Look, read_error, settled},
     picked::Picker,
     request::Letters,

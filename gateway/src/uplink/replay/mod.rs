@@ -5,13 +5,16 @@
 //!         └─ feed ─▶ ReplaySource ─▶ lane ─▶ upstream              client id with -replay-ID behind it
 //!              └ short looks, picked by time, device, kind
 //! ```
-//! Every event goes out with the id that it had, and on MQTT 5 with `tidegate-replayed` and the replay's own id. MQTT 3.1.1 has no
-//! room for a mark. None goes out with RETAIN: the upstream may have a newer state by now. An event that the upstream cannot take becomes a dead letter, like any other. A connection that breaks is made
-//! again with the uplink's back-off.
+//! Every event goes out with the id that it had, and where the engine carries headers, with
+//! `tidegate-replayed` and the replay's own id. MQTT 3.1.1 has no room for a mark. None is to be
+//! retained: the upstream may have a newer state by now. An event that the upstream cannot take
+//! becomes a dead letter, like any other. A connection that breaks is made again with the uplink's
+//! back-off.
 //!
-//! Limits: [`REPLAYS_MAX`] at a time; the last [`REMEMBERED_MAX`] that ended can be asked for. Crash story: a replay lives in
-//! memory. When the gateway stops it ends, and what was not acknowledged by then was perhaps sent and perhaps not: starting it again
-//! sends copies with the same ids.
+//! Limits: [`REPLAYS_MAX`] at a time; the last [`REMEMBERED_MAX`] that ended can be asked for.
+//! Crash story: a replay lives in memory. When the gateway stops it ends, and what was not
+//! acknowledged by then was perhaps sent and perhaps not: starting it again sends copies with the
+//! same ids.
 //!
 //! It never moves a live cursor and never writes an event, dead letters apart.
 
@@ -44,10 +47,10 @@ pub use self::{
     request::{KindName, Letters, Refused, Request, Stored, What},
 };
 use super::{
-    Settings,
-    format::{Format, Knowledge},
-    forward,
+    delivery::forward,
+    format::{EventContext, Format},
     health::{Health, Tally},
+    settings::Settings,
     source::Source as _,
 };
 use crate::{
@@ -70,7 +73,7 @@ pub struct Replays {
 struct Inner {
     view: View,
     uplinks: Vec<Settings>,
-    knowledge: Knowledge,
+    context: EventContext,
     jobs: Mutex<Jobs>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -105,9 +108,9 @@ struct Ended {
 impl Replays {
     /// None yet, over the store of `view` and by these uplinks.
     #[must_use]
-    pub fn new(view: View, uplinks: Vec<Settings>, knowledge: Knowledge) -> Self {
+    pub fn new(view: View, uplinks: Vec<Settings>, context: EventContext) -> Self {
         let (jobs, tasks, stop) = (Mutex::default(), TaskTracker::new(), CancellationToken::new());
-        Self { inner: Arc::new(Inner { view, uplinks, knowledge, jobs, tasks, stop }) }
+        Self { inner: Arc::new(Inner { view, uplinks, context, jobs, tasks, stop }) }
     }
 
     /// Starts one, within the runtime, and gives its first progress.
@@ -134,7 +137,7 @@ impl Replays {
             jobs.add(request, inner.stop.child_token())
         };
         tracing::info!(uplink = %job.request.uplink, replay = %job.id, "a replay begins: {:?}", job.request.what);
-        inner.tasks.spawn(job.clone().run(inner.view.clone(), uplink.clone(), inner.knowledge.clone()));
+        inner.tasks.spawn(job.clone().run(inner.view.clone(), uplink.clone(), inner.context.clone()));
         Ok(job.progress())
     }
 
@@ -150,7 +153,8 @@ impl Replays {
         self.inner.jobs.lock().all.iter().map(|job| job.progress()).collect()
     }
 
-    /// Ends a replay soon: what is in flight is waited for as in a shutdown. One that has ended stays as it is.
+    /// Ends a replay soon: what is in flight is waited for as in a shutdown. One that has ended
+    /// stays as it is.
     #[must_use]
     pub fn cancel(&self, id: &str) -> Option<Progress> {
         let job = self.job(id)?;
@@ -204,7 +208,7 @@ impl Jobs {
 }
 
 impl Job {
-    async fn run(self: Arc<Self>, view: View, settings: Settings, knowledge: Knowledge) {
+    async fn run(self: Arc<Self>, view: View, settings: Settings, context: EventContext) {
         // By a panic too: a replay that nobody works on any more has ended.
         let _ending = EndGuard(self.clone());
         let by = settings.name.clone();
@@ -214,14 +218,14 @@ impl Job {
                     let view = view.clone();
                     move || LogFeed::open(view, by, stored)
                 };
-                self.work(opening, &view, settings, &knowledge).await
+                self.work(opening, &view, settings, &context).await
             }
             What::DeadLetters(letters) => {
                 let opening = {
                     let view = view.clone();
                     move || LettersFeed::open(view, by, &letters)
                 };
-                self.work(opening, &view, settings, &knowledge).await
+                self.work(opening, &view, settings, &context).await
             }
         };
         let cancelled = self.stop.is_cancelled();
@@ -240,12 +244,12 @@ impl Job {
         open: impl FnOnce() -> Result<F, ReadError> + Send + 'static,
         view: &View,
         settings: Settings,
-        knowledge: &Knowledge,
+        context: &EventContext,
     ) -> Result<bool, ReadError> {
         let feed = tokio::task::spawn_blocking(open).await.map_err(|_| ReadError::Closed)??;
         match self.request.dry_run {
             true => self.dry_run(feed).await,
-            false => self.send(feed, view.ids().clone(), settings, knowledge).await,
+            false => self.send(feed, view.ids().clone(), settings, context).await,
         }
     }
 
@@ -255,7 +259,7 @@ impl Job {
         feed: F,
         ids: StoreIds,
         mut settings: Settings,
-        knowledge: &Knowledge,
+        context: &EventContext,
     ) -> Result<bool, ReadError> {
         let pace = self.request.events_per_s.map(Pace::new);
         let mut source = ReplaySource::new(feed, ids, self.counts.clone(), pace, self.stop.clone());
@@ -264,9 +268,9 @@ impl Job {
             has_any = source.has_any() => has_any?,
         };
         if has_any {
-            let format = Format::new(&settings, source.ids(), knowledge).marked(&self.id);
+            let format = Format::new(&settings, source.ids(), context).marked(&self.id);
             let tally = Tally::replay(&settings.name, &self.health);
-            settings.client_id += &format!("-replay-{}", self.id);
+            settings.upstream.rename(&format!("-replay-{}", self.id));
             settings.name += &format!(" (replay {})", self.id);
             source = Box::pin(forward(settings, source, format, tally, &self.stop)).await;
         }

@@ -1,7 +1,7 @@
 //! How fast a replay may hand out events. Pure: `now` is an argument.
 //!
-//! A block of events is given at once, and the next one when the time that its events stand for is over. So a block holds
-//! no more than [`BURSTS_PER_S`] in a second allow.
+//! A block of events is given at once, and the next one when the time that its events stand for is
+//! over. So a block holds no more than [`BURSTS_PER_S`] in a second allow.
 
 use std::{
     num::NonZeroU32,

@@ -1,5 +1,5 @@
-//! Records picked from the store for a replay, copied out: a few of many, so that what is in flight costs memory
-//! for its own bytes and not for the rows that it lay in.
+//! Records picked from the store for a replay, copied out: a few of many, so that what is in flight
+//! costs memory for its own bytes and not for the rows that it lay in.
 //!
 //! Limits: a block of [`BLOCK_BYTES_MAX`] and one record more.
 

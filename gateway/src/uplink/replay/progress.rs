@@ -1,6 +1,7 @@
 //! How far a replay is: counted while it runs, shown to whoever asks.
 //!
-//! Limits: what a dry run finds is told for [`FOUND_MAX`] pairs of device and kind, and as one sum for the rest.
+//! Limits: what a dry run finds is told for [`FOUND_MAX`] pairs of device and kind, and as one sum
+//! for the rest.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
-//! What a replay is asked for, and why it may be refused. Plain data, both ways: HTTP and the command line carry it.
+//! What a replay is asked for, and why it may be refused. Plain data, both ways: HTTP and the
+//! command line carry it.
 
 use std::num::NonZeroU32;
 
@@ -32,7 +33,8 @@ pub enum What {
     DeadLetters(Letters),
 }
 
-/// Dead letters of one uplink. Each that is acknowledged is taken away; one that is refused again stays, with its tries.
+/// Dead letters of one uplink. Each that is acknowledged is taken away; one that is refused again
+/// stays, with its tries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Letters {
@@ -63,7 +65,8 @@ pub struct Letters {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stored {
-    /// Received at this time or later, by the gateway's clock as it is known now, milliseconds since 1970.
+    /// Received at this time or later, by the gateway's clock as it is known now, milliseconds
+    /// since 1970.
     pub from_ms: u64,
     /// Received before this time.
     pub to_ms: u64,

@@ -1,15 +1,18 @@
-//! The source of a replay's lane: hands out what a [`Feed`] finds, at a pace, and knows when all of it is settled.
+//! The source of a replay's lane: hands out what a [`Feed`] finds, at a pace, and knows when all of
+//! it is settled.
 //!
 //! ```text
 //!        released        position      look_at
 //!  ─────────┼───────────────┼─────────────┼──────▶ offsets
 //!   settled │  held: given  │ ready       │ not looked at
 //! ```
-//! The cursor lives in memory: a connection that breaks goes on from `released`, and a gateway that stops ends the replay.
-//! When the feed has ended and nothing is held any more, it says so by `done`, which ends the lane.
+//! The cursor lives in memory: a connection that breaks goes on from `released`, and a gateway that
+//! stops ends the replay. When the feed has ended and nothing is held any more, it says so by
+//! `done`, which ends the lane.
 //!
-//! Limits: one look ahead of what is given, and the offsets of what is in flight. Crash story: what was acknowledged and not yet
-//! told to the feed stays with the feed, and would be sent again by another replay.
+//! Limits: one look ahead of what is given, and the offsets of what is in flight. Crash story: what
+//! was acknowledged and not yet told to the feed stays with the feed, and would be sent again by
+//! another replay.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -22,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{carried::Control, source::Source},
+    super::{delivery::carried::Control, source::Source},
     feed::{Feed, Look},
     pace::Pace,
     picked::Picked,

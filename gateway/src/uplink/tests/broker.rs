@@ -70,7 +70,8 @@ impl Drop for Broker {
 }
 
 impl Broker {
-    /// Answers CONNECT with `connack` and everything else as `script` says for the connection's number, from 0, and the packet.
+    /// Answers CONNECT with `connack` and everything else as `script` says for the connection's
+    /// number, from 0, and the packet.
     pub async fn start(connack: &[u8], script: impl FnMut(usize, &Came) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,5 @@
-//! Commands from the upstream: a scripted one that sends again and refuses, and mosquitto, which keeps a session.
+//! Commands from the upstream: a scripted one that sends again and refuses, and mosquitto, which
+//! keeps a session.
 
 use std::{process::Command as Process, sync::Arc, time::Duration};
 
@@ -11,8 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        CommandTopic, Health, Version, receive,
-        wire::{PINGREQ, Publish},
+        CommandTopic, Health,
+        engine::mqtt::{
+            Version,
+            send::{PINGREQ, Properties, Publish},
+        },
+        receive,
     },
     PATIENCE, eventually,
     mosquitto::Mosquitto,
@@ -30,7 +35,7 @@ struct Receiving {
 impl Receiving {
     fn start(port: u16, version: Version, outbox: Outbox) -> Self {
         let mut settings = settings(port);
-        settings.version = version;
+        settings.broker().version = version;
         settings.commands = Some(CommandTopic::parse("sites/{gateway}/{device}/c", "barn-7").unwrap());
         settings.check().unwrap();
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
@@ -89,7 +94,8 @@ impl Upstream {
         upstream
     }
 
-    /// A packet of the receiver that is no ping; none of them is long. Empty at the end of the connection.
+    /// A packet of the receiver that is no ping; none of them is long. Empty at the end of the
+    /// connection.
     async fn packet(&mut self) -> Vec<u8> {
         loop {
             let mut packet = vec![0; 2];
@@ -107,7 +113,7 @@ impl Upstream {
 
     async fn send(&mut self, dup: bool, id: u16, device: &str, payload: &[u8]) {
         let topic = format!("sites/barn-7/{device}/c");
-        let properties = (self.version == Version::V5).then_some([&[][..], &[][..]]);
+        let properties = (self.version == Version::V5).then(Properties::default);
         let mut bytes = vec![];
         Publish { topic: topic.as_bytes(), id, retain: false, properties, payload }.write(&mut bytes);
         bytes[0] |= u8::from(dup) << 3;

@@ -1,4 +1,5 @@
-//! Events that are described: JSON and CloudEvents, one message for each, and what becomes of those that cannot be.
+//! Events that are described: JSON and CloudEvents, one message for each, and what becomes of those
+//! that cannot be.
 
 use serde_json::{Value, json};
 use tidegate_protocol::{
@@ -8,7 +9,7 @@ use tidegate_protocol::{
 };
 
 use super::{
-    super::{FormatName, Template, Version},
+    super::{FormatName, Template, engine::mqtt::Version},
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Reply},
     formats::user_properties,
     *,
@@ -16,7 +17,8 @@ use super::{
 use crate::{catalog::Values, store::gap};
 
 const KINDS: [EventKind; 2] = [Loss::KIND, Climate::KIND];
-/// The user properties begin behind these: text payload, and `application/json` as the content type.
+/// The user properties begin behind these: text payload, and `application/json` as the content
+/// type.
 const JSON_PROPERTIES: &[u8] = b"\x01\x01\x03\x00\x10application/json";
 
 fn climate(temperature: i16) -> Vec<u8> {
@@ -48,10 +50,10 @@ fn birth() -> Birth<'static> {
     }
 }
 
-fn informed() -> Knowledge {
-    let knowledge = Knowledge::default();
-    knowledge.catalog.learn("stall-3", &birth()).unwrap();
-    knowledge
+fn informed() -> EventContext {
+    let context = EventContext::default();
+    context.catalog.learn("stall-3", &birth()).unwrap();
+    context
 }
 
 /// What `records` become, and what was set aside.
@@ -59,17 +61,17 @@ async fn send(
     change: impl FnOnce(&mut Settings),
     connack: &[u8],
     records: &[Owned],
-    knowledge: &Knowledge,
+    context: &EventContext,
     script: impl FnMut(usize, &broker::Came) -> Reply + Send + 'static,
 ) -> (Vec<Arrival>, Vec<(u64, String)>) {
     let broker = Broker::start(connack, script).await;
     let mut chosen = super::settings(broker.port);
-    chosen.version = Version::V5;
+    chosen.broker().version = Version::V5;
     chosen.format = FormatName::Json;
     change(&mut chosen);
     let log = Log::default();
     records.iter().for_each(|record| log.push(record.clone()));
-    let uplink = Running::start_knowing(chosen, log.clone(), knowledge);
+    let uplink = Running::start_knowing(chosen, log.clone(), context);
     uplink.released(records.len() as u64).await;
     uplink.stop().await;
     (broker.arrivals().into_iter().map(|(_, arrival)| arrival).collect(), log.aside())
@@ -126,7 +128,7 @@ async fn values_may_go_as_the_device_counts_and_the_topic_may_name_the_type() {
 #[tokio::test]
 async fn a_frame_that_no_birth_explains_is_set_aside_whole_and_what_is_behind_it_goes_on() {
     let records = [frame(0, &[climate(1), climate(2)]), Owned::new("door", b"open")];
-    let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &Knowledge::default(), acks).await;
+    let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &EventContext::default(), acks).await;
     assert_eq!(arrivals.len(), 1);
     assert_eq!(aside.len(), 1);
     assert!(
@@ -144,7 +146,7 @@ async fn an_event_over_which_the_upstream_closes_is_set_aside_though_no_birth_ex
         broker::Came::Publish(arrival) if arrival.topic == "bad" => Reply::Close,
         _ => Reply::Ack,
     };
-    let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &Knowledge::default(), closes).await;
+    let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &EventContext::default(), closes).await;
     assert!(arrivals.iter().any(|arrival| arrival.topic == "door"));
     let (bad, unexplained): (Vec<_>, Vec<_>) = aside.iter().partition(|(offset, _)| *offset == 12);
     assert_eq!((unexplained.len(), bad.len()), (12, 1), "{aside:?}");
@@ -217,7 +219,7 @@ async fn cloudevents_on_mqtt_5_are_in_binary_mode() {
 async fn cloudevents_on_mqtt_3_1_1_are_in_structured_mode() {
     let change = |settings: &mut Settings| {
         settings.format = FormatName::CloudEvents;
-        settings.version = Version::V311;
+        settings.broker().version = Version::V311;
     };
     let topics = ["Tür", "\"Tür", "T\\r", "T\u{1}r"];
     let foreign = topics.map(|topic| Owned::new(topic, b"\xff\x00"));
@@ -265,7 +267,7 @@ async fn what_is_no_event_type_of_ours_goes_as_json_or_in_base64() {
         reply("tg/stall-3/r"),
         Owned { properties: b"\x09\0\x02\xff\0".to_vec(), ..reply("tg/stall-3/r") },
     ];
-    let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &Knowledge::default(), acks).await;
+    let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &EventContext::default(), acks).await;
     assert_eq!(aside, []);
     let found: Vec<_> = arrivals.iter().map(parsed).collect();
     let types: Vec<_> = found.iter().map(|event| event["type"].as_str().unwrap()).collect();
@@ -314,7 +316,7 @@ async fn the_events_of_a_frame_that_is_refused_are_counted_once_and_it_is_one_de
     };
     let broker = Broker::start(ACCEPTED_V5, refuse).await;
     let mut settings = super::settings(broker.port);
-    (settings.version, settings.format) = (Version::V5, FormatName::Json);
+    (settings.broker().version, settings.format) = (Version::V5, FormatName::Json);
     let log = Log::default();
     log.push(frame(0, &vec![climate(1); events]));
     let uplink = Running::start_knowing(settings, log, &informed());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    super::{Password, Version},
+    super::engine::mqtt::{Password, Version},
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
     *,
 };
@@ -14,7 +14,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
 
 fn version5(port: u16) -> Settings {
     let mut settings = settings(port);
-    settings.version = Version::V5;
+    settings.broker().version = Version::V5;
     settings
 }
 
@@ -34,7 +34,7 @@ async fn everything_arrives_once_and_in_order_in_both_versions() {
     for (version, connack, byte) in [(Version::V311, ACCEPTED_V311, 4), (Version::V5, ACCEPTED_V5, 5)] {
         let broker = Broker::start(connack, |_, _| Reply::Ack).await;
         let mut settings = settings(broker.port);
-        settings.version = version;
+        settings.broker().version = version;
         settings.window = 10.try_into().unwrap();
         let uplink = Running::start(settings, Log::numbered(500));
         uplink.released(500).await;
@@ -224,8 +224,8 @@ async fn no_more_is_in_flight_than_the_upstream_and_the_settings_allow() {
 async fn a_refused_connection_is_told_without_the_password() {
     let broker = Broker::start(&[0x20, 2, 0, 4], |_, _| Reply::Ack).await;
     let mut settings = settings(broker.port);
-    settings.user = Some("barn".to_owned());
-    settings.password = Some(Password::new("hunter2".to_owned()));
+    settings.broker().user = Some("barn".to_owned());
+    settings.broker().password = Some(Password::new("hunter2"));
     let uplink = Running::start(settings, Log::numbered(1));
     eventually(|| broker.connections() > 3, || format!("{:?}", broker.came())).await;
     let view = uplink.health.view();
@@ -244,7 +244,7 @@ async fn an_idle_connection_is_kept_alive_and_a_dead_one_is_left() {
     )
     .await;
     let mut settings = settings(broker.port);
-    settings.keep_alive = Duration::from_secs(1);
+    settings.broker().keep_alive = Duration::from_secs(1);
     settings.ack_timeout = Duration::from_millis(300);
     let uplink = Running::start(settings, Log::numbered(0));
     let pings =

@@ -3,7 +3,7 @@
 use tidegate_protocol::FrameWriter;
 
 use super::{
-    super::{Template, Version},
+    super::{Template, engine::mqtt::Version},
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Reply},
     *,
 };
@@ -56,7 +56,7 @@ async fn on_mqtt_5_every_event_says_what_it_is() {
     let foreign =
         Owned { properties: vec![0x01, 1, 0x03, 0, 1, b'x'], ..Owned::new("zigbee2mqtt/door", b"{}") };
     let status = Owned::new("tg/stall-3/s", b"up");
-    let version = |settings: &mut Settings| settings.version = Version::V5;
+    let version = |settings: &mut Settings| settings.broker().version = Version::V5;
     let (arrivals, _) = send(version, ACCEPTED_V5, &[framed.clone(), foreign.clone(), status]).await;
     let received = ("tidegate-received", "2023-11-14T22:13:20.123Z");
     assert_eq!(
@@ -91,7 +91,7 @@ async fn on_mqtt_3_an_event_goes_out_as_it_came() {
 #[tokio::test]
 async fn an_upstream_without_retained_messages_is_not_sent_the_flag() {
     let retained = Owned { retain: true, ..Owned::new("a/b", b"1") };
-    let version = |settings: &mut Settings| settings.version = Version::V5;
+    let version = |settings: &mut Settings| settings.broker().version = Version::V5;
     for (connack, head) in [(&[0x20, 5, 0, 0, 2, 0x25, 0][..], 0x32), (ACCEPTED_V5, 0x33)] {
         let (arrivals, _) = send(version, connack, std::slice::from_ref(&retained)).await;
         assert_eq!(arrivals[0].head, head);
@@ -110,7 +110,7 @@ async fn an_empty_retained_message_stays_one_in_every_format() {
     }
     for (version, connack, format, kind) in table {
         let settings = |settings: &mut Settings| {
-            (settings.version, settings.format) = (version, format);
+            (settings.broker().version, settings.format) = (version, format);
             settings.topic = Template::parse("up/{topic}").unwrap();
         };
         let (arrivals, log) = send(settings, connack, &[deletion(kind)]).await;
@@ -125,7 +125,8 @@ async fn an_empty_retained_message_stays_one_in_every_format() {
         }
     }
     // Where nothing is retained there is nothing to take away: it is an event like any other.
-    let settings = |settings: &mut Settings| (settings.version, settings.format) = (Version::V5, Json);
+    let settings =
+        |settings: &mut Settings| (settings.broker().version, settings.format) = (Version::V5, Json);
     let (arrivals, _) = send(settings, &[0x20, 5, 0, 0, 2, 0x25, 0], &[deletion(Kind::Opaque)]).await;
     assert_eq!((arrivals[0].head, arrivals[0].payload[0]), (0x32, b'{'));
 }
@@ -155,7 +156,7 @@ async fn a_foreign_event_is_of_the_device_that_a_level_of_its_topic_names_in_eve
     let devices = ["attic", "client", "stall-3"];
     for format in [Raw, Json, CloudEvents] {
         let settings = |settings: &mut Settings| {
-            (settings.version, settings.format) = (Version::V5, format);
+            (settings.broker().version, settings.format) = (Version::V5, format);
             settings.topic = Template::parse("up/{device}").unwrap();
         };
         let (arrivals, _) = send(settings, ACCEPTED_V5, &topics.map(by_level)).await;
@@ -185,16 +186,16 @@ async fn what_is_too_large_for_the_upstream_is_set_aside_before_a_byte_is_sent()
         format!("its packet of {bytes} bytes is longer than the {max} bytes that the upstream takes")
     };
 
-    let packet_bytes_max = |settings: &mut Settings| settings.packet_bytes_max = Some(307);
+    let packet_bytes_max = |settings: &mut Settings| settings.broker().packet_bytes_max = Some(307);
     let (arrivals, log) = send(packet_bytes_max, ACCEPTED_V311, &records).await;
     assert_eq!((arrivals.len(), log.aside()), (2, vec![(1, why(308, 307))]));
     assert_eq!(log.tries(), [0], "it was never sent");
 
-    let (arrivals, log) = send(|s| s.packet_bytes_max = Some(308), ACCEPTED_V311, &records).await;
+    let (arrivals, log) = send(|s| s.broker().packet_bytes_max = Some(308), ACCEPTED_V311, &records).await;
     assert_eq!((arrivals.len(), log.aside()), (3, vec![]));
 
     let announced = [0x20, 8, 0, 0, 5, 0x27, 0, 0, 1, 0];
-    let version = |settings: &mut Settings| settings.version = Version::V5;
+    let version = |settings: &mut Settings| settings.broker().version = Version::V5;
     let (arrivals, log) = send(version, &announced, &records).await;
     assert_eq!(arrivals.len(), 2);
     let bytes = 308 + 1 + arrivals[0].properties.len() as u64;
@@ -206,7 +207,7 @@ async fn what_is_to_be_set_aside_at_once_costs_one_commit() {
     let records = (0..64).map(|n| Owned::new("a", &vec![7; if n % 2 == 0 { 300 } else { 3 }]));
     let records: Vec<_> = records.collect();
     let (arrivals, log) =
-        send(|settings| settings.packet_bytes_max = Some(307), ACCEPTED_V311, &records).await;
+        send(|settings| settings.broker().packet_bytes_max = Some(307), ACCEPTED_V311, &records).await;
     assert_eq!((arrivals.len(), log.aside().len()), (32, 32));
     let blocks = records.len().div_ceil(log.block_records as usize);
     assert!(log.commits() <= blocks, "{} commits for {blocks} blocks", log.commits());
@@ -216,7 +217,7 @@ async fn what_is_to_be_set_aside_at_once_costs_one_commit() {
 async fn a_shutdown_does_not_wait_for_all_that_is_to_be_set_aside() {
     let broker = Broker::start(ACCEPTED_V311, |_, _| Reply::Ack).await;
     let mut settings = super::settings(broker.port);
-    settings.packet_bytes_max = Some(5);
+    settings.broker().packet_bytes_max = Some(5);
     let log = Log { block_records: 20_000, ..Log::numbered(20_000) };
     let uplink = Running::start(settings, log.clone());
     eventually(|| !log.aside().is_empty(), || format!("{:?}", uplink.health)).await;
@@ -228,7 +229,7 @@ async fn a_shutdown_does_not_wait_for_all_that_is_to_be_set_aside() {
 async fn what_is_for_local_subscribers_alone_is_passed_over_and_a_message_expiry_is_left_out() {
     let local = Owned { local: true, events: 0, ..Owned::new("zigbee2mqtt/lamp/set", b"on") };
     let event = Owned { properties: vec![0x02, 0, 0, 0, 9, 0x01, 1], ..Owned::new("a/b", b"1") };
-    let version = |settings: &mut Settings| settings.version = Version::V5;
+    let version = |settings: &mut Settings| settings.broker().version = Version::V5;
     let (arrivals, log) =
         send(version, ACCEPTED_V5, &[local.clone(), event.clone(), local.clone(), local]).await;
     assert_eq!(arrivals.iter().map(|arrival| arrival.topic.as_str()).collect::<Vec<_>>(), ["a/b"]);

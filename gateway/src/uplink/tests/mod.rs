@@ -1,7 +1,7 @@
 //! The uplink against brokers: a scripted one for what a real one seldom does, and mosquitto.
 //!
-//! The store here is a log in memory with the same contract as the real one: blocks that may begin before the
-//! position sought, a cursor that only `release` moves, and records set aside.
+//! The store here is a log in memory with the same contract as the real one: blocks that may begin
+//! before the position sought, a cursor that only `release` moves, and records set aside.
 
 mod broker;
 mod commands;
@@ -24,7 +24,11 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Health, Knowledge, Settings, carried::Control, format::Format, forward, health::Tally, source::Source,
+    EventContext, Health, Settings,
+    delivery::{carried::Control, forward},
+    format::Format,
+    health::Tally,
+    source::Source,
 };
 use crate::store::{Kind, NewLetter, ReadError, Record, StoreIds};
 
@@ -247,15 +251,15 @@ pub struct Running {
 
 impl Running {
     pub fn start(settings: Settings, log: Log) -> Self {
-        Self::start_knowing(settings, log, &Knowledge::default())
+        Self::start_knowing(settings, log, &EventContext::default())
     }
 
-    pub fn start_knowing(settings: Settings, log: Log, knowledge: &Knowledge) -> Self {
+    pub fn start_knowing(settings: Settings, log: Log, context: &EventContext) -> Self {
         settings.check().unwrap();
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
         let source = Cursor { log: log.clone(), position: 0 };
         let (shared, token) = (health.clone(), shutdown.clone());
-        let format = Format::new(&settings, source.ids(), knowledge);
+        let format = Format::new(&settings, source.ids(), context);
         let task = tokio::spawn(async move {
             let tally = Tally::new(&settings.name, &shared);
             forward(settings, source, format, tally, &token).await;
@@ -284,8 +288,8 @@ impl Running {
 
 /// Settings for a broker on loopback, impatient enough for a test.
 pub fn settings(port: u16) -> Settings {
-    let mut settings = Settings::new("cloud", "127.0.0.1", "barn-7");
-    settings.port = port;
+    let mut settings = Settings::mqtt("cloud", "127.0.0.1", "barn-7");
+    settings.broker().port = port;
     settings.backoff_min = Duration::from_millis(2);
     settings.backoff_max = Duration::from_millis(20);
     settings

@@ -1,4 +1,5 @@
-//! Against mosquitto, a broker that others wrote. It has to be installed (Debian: `mosquitto`, `mosquitto-clients`).
+//! Against mosquitto, a broker that others wrote. It has to be installed (Debian: `mosquitto`,
+//! `mosquitto-clients`).
 
 use std::{
     fs,
@@ -8,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use super::{super::Version, *};
+use super::{super::engine::mqtt::Version, *};
 
 /// A mosquitto on a free port of loopback. Killed when dropped.
 pub struct Mosquitto {
@@ -97,7 +98,7 @@ async fn mosquitto_passes_on_everything_in_order_in_both_versions() {
     for version in [Version::V311, Version::V5] {
         let (lines, _subscriber) = mosquitto.subscribe();
         let mut settings = settings(mosquitto.port);
-        settings.version = version;
+        settings.broker().version = version;
         let uplink = Running::start(settings, Log::numbered(3000));
         uplink.released(3000).await;
         eventually(|| lines.lock().unwrap().len() == 3000, || format!("{}", lines.lock().unwrap().len()))
@@ -129,7 +130,7 @@ async fn what_is_too_large_for_mosquitto_is_set_aside_in_both_versions() {
         log.push(Owned::new("site/large", &[b'x'; 5000]));
         (0..20).for_each(|_| log.push(Owned::new("site/after", b"1")));
         let mut settings = settings(mosquitto.port);
-        settings.version = version;
+        settings.broker().version = version;
         // One at a time, so that no acknowledgement is lost when it hangs up.
         settings.window = 1.try_into().unwrap();
         let uplink = Running::start(settings, log);

@@ -1,9 +1,10 @@
-//! One bad event never stops the ones behind it, and an upstream that fails over everything blames nobody.
+//! One bad event never stops the ones behind it, and an upstream that fails over everything blames
+//! nobody.
 
 use std::time::Duration;
 
 use super::{
-    super::Version,
+    super::engine::mqtt::Version,
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
     *,
 };
@@ -39,7 +40,7 @@ fn is_payload(came: &Came, payload: &str) -> bool {
 
 fn impatient(port: u16, version: Version) -> Settings {
     let mut settings = settings(port);
-    settings.version = version;
+    settings.broker().version = version;
     settings.ack_timeout = Duration::from_millis(400);
     settings
 }
@@ -313,15 +314,16 @@ fn accepted_with(receive_max: u16) -> Vec<u8> {
     vec![0x20, 6, 0, 0, 3, 0x21, high, low]
 }
 
-/// Bad events that are never acknowledged, each on a topic of its own: `bursts` times `bad` in a row, and a good one behind them, at
-/// the patience that an uplink has by default. Gives how long each burst held up the good one.
+/// Bad events that are never acknowledged, each on a topic of its own: `bursts` times `bad` in a
+/// row, and a good one behind them, at the patience that an uplink has by default. Gives how long
+/// each burst held up the good one.
 async fn held_up_by(receive_max: u16, bad: usize, bursts: usize) -> Vec<Duration> {
     let is_bad = |payload: &str| payload.starts_with("bad");
     let broker = Broker::start(&accepted_with(receive_max), except(is_bad, |_| Reply::Silence)).await;
     let log = Log::default();
     (0..20).for_each(|n| log.push(Owned::new(&format!("good/{n}"), b"good")));
     let mut settings = Settings::new("cloud", "127.0.0.1", "barn-7");
-    (settings.port, settings.version) = (broker.port, Version::V5);
+    (settings.broker().port, settings.broker().version) = (broker.port, Version::V5);
     let uplink = Running::start(settings, log.clone());
     uplink.released(20).await;
     let (mut count, mut held_up) = (20, Vec::new());
@@ -365,7 +367,7 @@ async fn an_upstream_that_acknowledges_slowly_is_not_taken_for_one_that_ignores_
     };
     let broker = Broker::start(&accepted_with(1), script).await;
     let mut settings = settings(broker.port);
-    settings.version = Version::V5;
+    settings.broker().version = Version::V5;
     let uplink = Running::start(settings, Log::numbered(5));
     tokio::time::timeout(Duration::from_secs(120), async {
         while uplink.log.released() < 5 {

@@ -1,7 +1,7 @@
 //! Over the store itself.
 
 use super::{
-    super::{Version, run},
+    super::{engine::mqtt::Version, run},
     broker::{ACCEPTED_V5, Broker, Came, Reply},
     *,
 };
@@ -47,12 +47,12 @@ async fn what_the_store_holds_arrives_across_restarts_and_what_is_refused_is_set
         let store = open(&dir);
         append(&store, range.clone());
         let mut chosen = settings(broker.port);
-        chosen.version = Version::V5;
+        chosen.broker().version = Version::V5;
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
         let uplink = tokio::spawn(run(
             chosen,
             store.reader("cloud").unwrap(),
-            Knowledge::default(),
+            EventContext::default(),
             health.clone(),
             shutdown.clone(),
         ));

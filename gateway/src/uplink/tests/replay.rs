@@ -1,12 +1,12 @@
-//! Replays over the store itself, against the scripted broker. Its one connection at a time is the replay's: no live
-//! uplink runs here, so that all that arrives was sent again.
+//! Replays over the store itself, against the scripted broker. Its one connection at a time is the
+//! replay's: no live uplink runs here, so that all that arrives was sent again.
 
 use std::{num::NonZeroU32, path::Path};
 
 use super::{
     super::{
         FormatName, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused, Replays, Request,
-        State, Stored, Version, What,
+        State, Stored, What, engine::mqtt::Version,
     },
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
     formats::user_properties,
@@ -29,7 +29,8 @@ fn open(folder: &Path) -> Store {
     Store::open(settings, &["cloud".to_owned()]).unwrap()
 }
 
-/// A store of `count` records, a second apart: by turns of the devices a and b, each tenth a JSON of the client c.
+/// A store of `count` records, a second apart: by turns of the devices a and b, each tenth a JSON
+/// of the client c.
 async fn filled(folder: &Path, count: u64) -> Store {
     let store = open(folder);
     for n in 0..count {
@@ -51,8 +52,8 @@ async fn filled(folder: &Path, count: u64) -> Store {
 
 fn replays(store: &Store, port: u16) -> Replays {
     let mut settings = settings(port);
-    settings.version = Version::V5;
-    Replays::new(store.view(), vec![settings], Knowledge::default())
+    settings.broker().version = Version::V5;
+    Replays::new(store.view(), vec![settings], EventContext::default())
 }
 
 /// The records `numbers`, of all devices and kinds.
@@ -143,8 +144,8 @@ async fn nothing_that_is_sent_again_is_to_be_retained() {
         for (version, connack) in [(Version::V5, ACCEPTED_V5), (Version::V311, ACCEPTED_V311)] {
             let broker = Broker::start(connack, |_, _| Reply::Ack).await;
             let mut settings = settings(broker.port);
-            (settings.version, settings.format) = (version, format);
-            let replays = Replays::new(store.view(), vec![settings], Knowledge::default());
+            (settings.broker().version, settings.format) = (version, format);
+            let replays = Replays::new(store.view(), vec![settings], EventContext::default());
             let id = replays.start(request(asked(0..1))).unwrap().id;
             assert!(ended(&replays, &id).await.is_whole());
             let heads: Vec<_> = broker.arrivals().iter().map(|(_, arrival)| arrival.head).collect();
@@ -266,8 +267,13 @@ async fn dead_letters_over_which_the_upstream_still_fails_stay_and_the_replay_of
     let taker = Broker::start(ACCEPTED_V311, |_, _| Reply::Ack).await;
     let (health, stop) = (Arc::new(Health::default()), CancellationToken::new());
     let reader = store.reader("cloud").unwrap();
-    let live =
-        super::super::run(settings(taker.port), reader, Knowledge::default(), health.clone(), stop.clone());
+    let live = super::super::run(
+        settings(taker.port),
+        reader,
+        EventContext::default(),
+        health.clone(),
+        stop.clone(),
+    );
     let live = tokio::spawn(live);
     eventually(|| health.view().delivered_events == 100, || format!("{health:?}")).await;
     for (reply, why) in [(Reply::Close, "closed"), (Reply::Refuse(0x83), "refused it: implementation")] {
@@ -436,7 +442,7 @@ async fn dead_letters_are_chosen_by_number_and_filter_and_may_go_by_another_upli
     let broker = Broker::start(ACCEPTED_V5, |_, _| Reply::Ack).await;
     let mut lake = settings(broker.port);
     lake.name = "lake".to_owned();
-    let replays = Replays::new(store.view(), vec![lake], Knowledge::default());
+    let replays = Replays::new(store.view(), vec![lake], EventContext::default());
     let cloud = Letters { of: Some("cloud".to_owned()), ..Letters::default() };
     let cases = [
         (Letters::default(), 0, 10),

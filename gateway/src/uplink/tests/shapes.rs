@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    super::{FormatName, Version},
+    super::{FormatName, engine::mqtt::Version},
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Reply},
     *,
 };
@@ -88,7 +88,7 @@ async fn send(format: FormatName, version: Version, records: &[Owned]) -> Vec<Ar
     let connack = if version == Version::V5 { ACCEPTED_V5 } else { ACCEPTED_V311 };
     let broker = Broker::start(connack, |_, _| Reply::Ack).await;
     let mut settings = super::settings(broker.port);
-    (settings.version, settings.format) = (version, format);
+    (settings.broker().version, settings.format) = (version, format);
     let log = Log::default();
     records.iter().for_each(|record| log.push(record.clone()));
     let uplink = Running::start(settings, log);

@@ -36,7 +36,7 @@ impl Served {
         let bound = runtime.block_on(http::bind(&http::Settings::new("127.0.0.1:0".parse().unwrap())));
         let bound = bound.unwrap();
         let address = bound.address();
-        let replays = uplink::Replays::new(store.view(), vec![], uplink::Knowledge::default());
+        let replays = uplink::Replays::new(store.view(), vec![], uplink::EventContext::default());
         let rooms = http::Rooms {
             snapshot: Arc::new(http::Snapshot::default),
             store: store.view(),

@@ -1,7 +1,7 @@
 //! Refusals, subscriptions, wills, limits, a full store, and how a session ends.
 
 use super::*;
-use crate::ingest::{session::input::CONNECT_BYTES_MAX, settings::PACKET_BYTES_MAX};
+use crate::ingest::{limits::PACKET_BYTES_MAX, session::input::CONNECT_BYTES_MAX};
 
 #[test]
 fn what_may_not_come_ends_the_session_by_cause() {
@@ -239,7 +239,7 @@ fn a_refused_batch_keeps_its_releases_and_the_order_of_its_replies() {
 fn a_batch_is_not_held_for_ever() {
     for version in BOTH {
         let mut rig = Rig::open_with(version, &connect(version, "c", 2, 0));
-        let almost = HELD_MAX.as_secs() - 1;
+        let almost = BLOCKED_MAX.as_secs() - 1;
         for _ in 0..2 {
             rig.session.set_blocked(rig.now, true);
             rig.wait(almost);
@@ -314,5 +314,5 @@ fn what_is_no_text_on_a_route_for_text_is_stored_counted_and_told_once() {
     assert_eq!(rig.list.0.len(), 3);
     assert!(rig.list.0.iter().all(|line| line.starts_with("c Text text/a 21 ")), "{:?}", rig.list.0);
     assert_eq!(rig.session.take_counts().malformed_texts, 2);
-    assert_eq!(rig.session.take_news(), [News::NoText("text/a".into())]);
+    assert_eq!(rig.session.take_events(), [SessionEvent::NoText("text/a".into())]);
 }

@@ -9,8 +9,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    broker::Broker,
     clock,
-    ingest::{Payload, Route, bus::Bus, codec::Refused},
+    mqtt::connect::Refused,
+    routing::{Payload, Route},
     store::{Fate, Kind, Record, Refusal},
 };
 
@@ -93,8 +95,8 @@ impl Rig {
         });
         let settings = Settings { inflight_max: 3, routes: routes.into(), ..Settings::default() };
         let settings = Arc::new(settings);
-        let mut session = Session::new(settings.clone(), Bus::new(settings), now);
-        session.set_permit(Permit::all());
+        let mut session = Session::new(settings.clone(), Broker::new(settings.broker()), now);
+        session.set_permissions(Permissions::all());
         Rig { session, list: List::default(), now, appended: 0 }
     }
 
@@ -233,7 +235,7 @@ fn acknowledgements_go_out_in_the_order_received_and_with_one_write() {
     );
     assert_eq!(rig.commit(0), NONE, "also the one that no route takes keeps its place");
     assert_eq!(rig.commit(2), [0x40, 2, 0, 1, 0x40, 3, 0, 2, 0x10, 0x50, 2, 0, 3]);
-    assert_eq!(rig.session.take_news(), [News::Unrouted("none".into())]);
+    assert_eq!(rig.session.take_events(), [SessionEvent::Unrouted("none".into())]);
 }
 
 #[test]
@@ -274,7 +276,7 @@ fn an_id_used_again_without_dup_loses_no_event() {
     rig.input(&publish(Version::V311, QOS1, "s/a", 1, "y"));
     rig.append();
     assert_eq!(rig.list.0, ["c Opaque s/a x", "c Opaque s/a y"]);
-    assert_eq!(rig.session.take_news(), [News::PacketIdReused(1)]);
+    assert_eq!(rig.session.take_events(), [SessionEvent::PacketIdReused(1)]);
     assert_eq!(rig.commit(1), [0x40, 2, 0, 1]);
     assert_eq!(rig.commit(2), [0x40, 2, 0, 1]);
 }

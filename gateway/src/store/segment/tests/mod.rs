@@ -4,9 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::store::{
-    disk::Files,
-    folder::OsFolder,
-    row::{HEAD_BYTES, RowHead},
+    disk::{Files, folder::OsFolder},
+    record::row::{HEAD_BYTES, RowHead},
 };
 
 const ROW_BYTES: usize = 1_100;

@@ -1,0 +1,336 @@
+//! Dead letters: the events that an upstream cannot take, kept whole, each with its reason, in `state.redb`.
+//!
+//! ```text
+//!  uplink ──put──▶ dead letters ──list, get──▶ whoever looks in
+//!                     │    └──remove──▶ nothing, or sent again
+//!                     └─ full: the oldest ──▶ dropped, counted ──▶ a gap record
+//! ```
+//! A dead letter is durable before its event counts as delivered, so an event is never in neither place. The file also
+//! carries the store's identity: a folder with it is ours.
+//!
+//! Limits: `dead_letters_max_bytes` of the room that letters take in the file, which is itself up to twice as large, or one part in
+//! [`STORE_PART`] of the room of the store, as configured and as the disk has it, if that is less. When they are full the oldest are
+//! dropped, and a letter that is larger than all of the room is dropped itself: what is behind it goes on. Where others leave less of
+//! the disk, each letter that is put makes room for half as much again as it takes until they fit; a start drops all that is too much. A file
+//! that takes much more than it holds is made smaller by whoever put or removed the last letter.
+//!
+//! Failures: after any error the file is closed, and the next operation opens it again, checked. One that
+//! is damaged gets another name and a new one is made: [`DeadLetters::is_damaged`] says so until it is confirmed. One that cannot
+//! be opened for another reason stays as it is and every operation tries again: meanwhile nothing is set aside, and the uplinks wait.
+//!
+//! Crash story: what was dropped is counted in the transaction that drops it, and stays counted until somebody
+//! confirms that a gap record of it is durable; a crash in between makes that record twice.
+
+mod dropped;
+mod file;
+mod filter;
+mod letter;
+mod look;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use redb::{Database, ReadableDatabase};
+
+pub use self::{
+    dropped::{DROPPED_DEVICES_MAX, Dropped, DroppedBy},
+    file::{CHECKED, DAMAGED_FILE, FILE, identity},
+    filter::DeadLetterFilter,
+    letter::{DeadLetter, Letter, NewLetter},
+    look::{DeadLetterPage, PAGE_LETTERS_MAX},
+};
+use self::{file::Told, tables::Tables};
+use super::file::Size;
+use crate::{
+    store::{
+        disk::{
+            Files,
+            guard::{Guarded, guarded_redb as guarded},
+        },
+        error::StoreError,
+    },
+    telemetry,
+};
+
+/// One part in this of the room of the store is what letters may take; the file takes up to twice that.
+const STORE_PART: u64 = 8;
+/// They may always take so many bytes: some letters, however small the disk is.
+const BYTES_LEAST: u64 = 256 * 1024;
+
+/// The dead letters of an open store.
+pub struct DeadLetters {
+    files: Files,
+    told: Told,
+    /// As configured.
+    max_bytes: u64,
+    /// Bytes that all files of the store may take now.
+    room_bytes: AtomicU64,
+    state: Mutex<State>,
+    /// Where the newest segment begins; 0 where this process has made none.
+    newest_segment: AtomicU64,
+    /// What the file came to when it was last made smaller.
+    copied: Mutex<Option<Size>>,
+    letters: AtomicU64,
+    bytes: AtomicU64,
+    /// Dropped by this process.
+    dropped: AtomicU64,
+    /// Something was dropped and not confirmed.
+    has_dropped: AtomicBool,
+    /// Letters were lost with a damaged file, and that was not confirmed.
+    is_damaged: AtomicBool,
+}
+
+enum State {
+    Open(Guarded),
+    /// After a failure: the next operation opens it.
+    Shut,
+    /// For good.
+    Closed,
+}
+
+impl std::fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DeadLetters").field("told", &self.told).finish_non_exhaustive()
+    }
+}
+
+impl DeadLetters {
+    /// Opens the file, or makes it for the store with this identity. `holds_events` says that the store has ever held
+    /// any: then a file that is missing is a loss.
+    ///
+    /// A file that cannot be opened now is no error: see the top of this file.
+    ///
+    /// # Errors
+    /// [`StoreError::Format`]: a newer version wrote the file. It was left as it is.
+    pub fn open(files: &Files, store: u32, holds_events: bool, max_bytes: u64) -> Result<Self, StoreError> {
+        let letters = Self {
+            files: files.clone(),
+            told: Told { store, holds_events },
+            max_bytes,
+            room_bytes: AtomicU64::new(disk_bytes(files)),
+            state: Mutex::new(State::Shut),
+            newest_segment: AtomicU64::new(0),
+            copied: Mutex::new(None),
+            letters: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            has_dropped: AtomicBool::new(false),
+            is_damaged: AtomicBool::new(false),
+        };
+        let opened = letters.reopen(&mut letters.state.lock(), letters.max_bytes_now());
+        match opened {
+            Ok(()) => Ok(letters),
+            Err(error @ StoreError::Format { .. }) => Err(error),
+            Err(error) => {
+                tracing::error!(%error, "the dead letters cannot be opened: nothing is set aside until they can");
+                Ok(letters)
+            }
+        }
+    }
+
+    /// Keeps `letters`, in one transaction: durable when this returns. One of the same place in the log is replaced, and its tries are
+    /// added.
+    ///
+    /// # Errors
+    /// [`StoreError`]: none of them is kept, so their events must not be released.
+    pub fn put(&self, letters: &[Letter<'_>]) -> Result<(), StoreError> {
+        let max_bytes = self.max_bytes_now();
+        self.change(|tables| letters.iter().try_for_each(|letter| tables.put(letter, max_bytes)))?;
+        self.tidy();
+        Ok(())
+    }
+
+    /// All files of the store may take so many bytes from now on, as configured and as the disk has them.
+    pub fn set_room_bytes(&self, room_bytes: u64) {
+        self.room_bytes.store(room_bytes, Ordering::Relaxed);
+    }
+
+    /// What letters may take now.
+    fn max_bytes_now(&self) -> u64 {
+        max_bytes(self.max_bytes, self.room_bytes.load(Ordering::Relaxed))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.letters.load(Ordering::Relaxed)
+    }
+
+    /// Their bytes, as they count against the limit.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether letters were lost with a damaged or missing file, and nobody has confirmed it yet.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.load(Ordering::Relaxed)
+    }
+
+    /// A gap record of the damage is durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it stays unconfirmed.
+    pub fn confirm_damaged(&self) -> Result<(), StoreError> {
+        self.change(|tables| tables.confirm_damaged())
+    }
+
+    /// Notes where the newest segment begins: should its file be gone one day, that is how it is known. While somebody else has the file,
+    /// nobody waits for it: the next change notes it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it is not noted.
+    pub fn note_newest_segment(&self, first: u64) -> Result<(), StoreError> {
+        self.newest_segment.store(first, Ordering::Relaxed);
+        match self.state.try_lock() {
+            Some(mut state) => self.change_in(&mut state, |_| Ok(())),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the newest segment began that was noted; 0 where nothing can be told.
+    pub fn newest_segment(&self) -> u64 {
+        let newest = self.with(|db| {
+            Ok(db
+                .begin_read()?
+                .open_table(tables::META)?
+                .get(tables::NEWEST_SEGMENT)?
+                .map(|first| first.value()))
+        });
+        newest.ok().flatten().unwrap_or_default()
+    }
+
+    /// What was dropped to make room and nobody has confirmed yet. Reads the disk only if there is something; while somebody else
+    /// has the file, nobody waits for it, and there is nothing yet.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn take_dropped(&self) -> Result<Option<Dropped>, StoreError> {
+        match self.state.try_lock() {
+            Some(mut state) if self.has_dropped.load(Ordering::Relaxed) => {
+                self.with_in(&mut state, dropped::read).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A gap record of `dropped` is durable: what was dropped since it was taken stays.
+    ///
+    /// # Errors
+    /// [`StoreError`]: it stays unconfirmed.
+    pub fn confirm_dropped(&self, dropped: &Dropped) -> Result<(), StoreError> {
+        self.change(|tables| tables.confirm_dropped(dropped))
+    }
+
+    /// Closes the file, for good.
+    pub fn close(&self) {
+        *self.state.lock() = State::Closed;
+    }
+
+    /// Gives back to the disk what the file takes for nothing, if it is worth it. It costs a copy of what is held, with the lock: not on
+    /// the thread of the log.
+    fn tidy(&self) {
+        let mut state = self.state.lock();
+        if let State::Open(_) = *state
+            && let State::Open(db) = std::mem::replace(&mut *state, State::Shut)
+        {
+            let tidied = file::tidied(&self.files, self.told, db, self.bytes(), &mut self.copied.lock());
+            *state = tidied.map_or(State::Shut, State::Open);
+        }
+    }
+
+    /// Changes something in a transaction of its own.
+    fn change<T>(
+        &self,
+        act: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        self.change_in(&mut self.state.lock(), act)
+    }
+
+    fn change_in<T>(
+        &self,
+        state: &mut State,
+        act: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        self.with_in(state, |db| {
+            let transaction = db.begin_write()?;
+            let (done, after, dropped) = {
+                let mut tables = Tables::open(&transaction)?;
+                let done = act(&mut tables)?;
+                tables.note_newest_segment(self.newest_segment.load(Ordering::Relaxed))?;
+                (done, tables.found()?, tables.dropped_now())
+            };
+            transaction.commit()?;
+            self.note(&after);
+            self.note_dropped(dropped);
+            Ok(done)
+        })
+    }
+
+    /// Runs `act` on the open file. Any error shuts it: redb answers none of the calls after one.
+    fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        self.with_in(&mut self.state.lock(), act)
+    }
+
+    fn with_in<T>(
+        &self,
+        state: &mut State,
+        act: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        // What is shut after a failure, on a disk that may be full for a moment only, loses nothing by it.
+        self.reopen(state, self.max_bytes)?;
+        let State::Open(db) = &*state else { return Err(StoreError::Closed) };
+        guarded(|| act(db.get()?)).map_err(|error| {
+            *state = State::Shut;
+            self.files.failed(StoreError::disk(&self.files.path_of(FILE), error))
+        })
+    }
+
+    /// Opens the file if it is shut, and drops what is more than `max_bytes`.
+    fn reopen(&self, state: &mut State, max_bytes: u64) -> Result<(), StoreError> {
+        if let State::Shut = state {
+            let (db, found, dropped) = file::open(&self.files, self.told, max_bytes)?;
+            self.note(&found);
+            self.note_dropped(dropped);
+            *state = State::Open(db);
+        }
+        Ok(())
+    }
+
+    fn note(&self, found: &tables::Found) {
+        self.letters.store(found.letters, Ordering::Relaxed);
+        self.bytes.store(found.bytes, Ordering::Relaxed);
+        self.has_dropped.store(found.has_dropped, Ordering::Relaxed);
+        self.is_damaged.store(found.is_damaged, Ordering::Relaxed);
+    }
+
+    /// Counts what was dropped, and says so at the 1st, 2nd, 4th, 8th …
+    fn note_dropped(&self, dropped: u64) {
+        if dropped == 0 {
+            return;
+        }
+        metrics::counter!(telemetry::DEAD_LETTERS_DROPPED).increment(dropped);
+        let before = self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        let after = before + dropped;
+        if before.checked_ilog2() != after.checked_ilog2() {
+            tracing::warn!(
+                dropped = after,
+                max_bytes = self.max_bytes_now(),
+                "the dead letters are full: the oldest are dropped; see \"tidegate dead-letters\", or raise dead_letters_max_bytes or the room of the store"
+            );
+        }
+    }
+}
+
+/// Bytes that letters may take in a store that has so much room.
+#[must_use]
+pub fn max_bytes(configured: u64, room_bytes: u64) -> u64 {
+    configured.min((room_bytes / STORE_PART).max(BYTES_LEAST))
+}
+
+/// What the disk has for the store: what its files take, and what is free.
+fn disk_bytes(files: &Files) -> u64 {
+    let used = files.names().unwrap_or_default().iter().map(|name| files.used_bytes(name)).sum::<u64>();
+    used.saturating_add(files.available_bytes())
+}

@@ -1,0 +1,375 @@
+//! One connection's life: send what the window takes, read the acknowledgements, release what is
+//! settled.
+//!
+//! ```text
+//!  source.next ─▶ block ─▶ message ─▶ connection ─▶ upstream
+//!                   │ push                            │ answer
+//!                   ▼                                 ▼
+//!                 window ─ contiguous prefix ─▶ source.release
+//! ```
+//! One task and no hand-over: it waits for the connection, a block, the next time limit or the
+//! shutdown, and then does what can be done without waiting. An event that cannot be sent, or that
+//! the upstream refuses for good, is set aside durably and counts as settled: what is behind it
+//! goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends the lane; nothing
+//! is mended here.
+//!
+//! A crash, or an error, between the acknowledgement and the release sends the events after the
+//! released offset again.
+//!
+//! Limits: the window, the connection's buffers and the time limits of the settings; a drain of
+//! [`DRAIN`]. It does not connect, wait between attempts or judge how it ended.
+
+mod controls;
+mod parts;
+mod probe;
+mod settle;
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::time::Sleep;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use settle::set_aside;
+
+use self::{probe::Trial, settle::Unkept};
+use super::{
+    broken::Broken,
+    carried::Carried,
+    deadlines::{Deadlines, Due, InFlight, Patience},
+    poison::{Ending, Fault, Plan, Suspect},
+    window::Window,
+};
+use crate::{
+    clock,
+    store::Record,
+    uplink::{
+        engine::{Capabilities, Connection, Progress},
+        format::Format,
+        health::Tally,
+        settings::Settings,
+        source::Source,
+    },
+};
+
+/// How long a shutdown waits for the acknowledgements in flight.
+pub const DRAIN: Duration = Duration::from_secs(3);
+/// How long the last packet may take to leave.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// A full window is filled again when this part of it is free: many small writes become one.
+const REFILL_DIVISOR: usize = 4;
+/// Why a window takes what is pushed.
+const ROOM: &str = "invariant: `may_fill` saw room in the window just before";
+/// The longest sleep: a far end for lanes without anything due.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// What an uplink keeps between its connections, and what is the same for all of them.
+pub struct Shared<'a, S> {
+    /// What it was told.
+    pub settings: &'a Settings,
+    /// Where the events come from.
+    pub source: &'a mut S,
+    /// How they are written.
+    pub format: &'a mut Format,
+    pub(super) tally: &'a Tally<'a>,
+    pub(super) suspect: &'a mut Suspect,
+    pub(super) carried: &'a mut Carried,
+    /// Asks the lane to end.
+    pub shutdown: &'a CancellationToken,
+}
+
+/// How far a lane came before it ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// At least a part of a message was written.
+    pub sent: bool,
+    /// Something was released.
+    pub released: bool,
+    /// The upstream answered a ping.
+    pub answered: bool,
+    /// The upstream acknowledged an event, the first in line or not.
+    pub took: bool,
+    /// It ended while an event was under way alone.
+    pub was_alone: bool,
+    /// What it says about the event that was the head by then.
+    pub ending: Ending,
+    /// The slowest acknowledgement that was seen lately.
+    pub slowest_ack: Duration,
+}
+
+/// One connection at work.
+pub struct Lane<'a, S: Source, C> {
+    shared: Shared<'a, S>,
+    connection: C,
+    can: Capabilities,
+    window: Window,
+    /// The blocks of what is in flight, oldest first: for what the upstream refuses.
+    blocks: VecDeque<Arc<S::Block>>,
+    /// The newest block all of which was released: for a control.
+    settled_block: Option<Arc<S::Block>>,
+    /// The offset that was released when it began.
+    began_at: u64,
+    deadlines: Deadlines,
+    /// Records that are in flight, of which there is a dead letter.
+    set_aside_now: BTreeSet<u64>,
+    unkept: Unkept,
+    trial: Trial,
+    /// Something is known of events that are to come: see `probe.rs`.
+    is_careful: bool,
+    /// False from a full window until enough of it is free.
+    filling: bool,
+    trace: Trace,
+    now: Instant,
+    drain_until: Option<Instant>,
+    alarm: Pin<Box<Sleep>>,
+    alarm_at: Instant,
+    warned_of_stray: bool,
+}
+
+enum Event<B> {
+    Moved(Progress),
+    Block(Arc<B>),
+    Alarm,
+    SetAside,
+    Shutdown,
+}
+
+impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
+    /// A lane over a fresh connection; the source stands at its released offset.
+    ///
+    /// `slowest_ack` is the slowest acknowledgement that was seen lately.
+    pub fn new(shared: Shared<'a, S>, connection: C, can: Capabilities, slowest_ack: Duration) -> Self {
+        let now = clock::monotonic();
+        let causes = shared.suspect.causes();
+        let patience = Patience {
+            ack_timeout: shared.settings.ack_timeout,
+            slowest_ack,
+            doublings: shared.suspect.doublings(),
+            knows_ignored: causes.knows(Fault::Ignored, now),
+            knows_silent: causes.knows(Fault::Silent, now),
+        };
+        let window = Window::new(shared.settings.window.min(can.in_flight_max));
+        // Where an event was the matter not long ago, the next one may come soon.
+        let window = if shared.suspect.is_wary(now) { window.narrow() } else { window };
+        Self {
+            connection,
+            can,
+            window,
+            blocks: VecDeque::new(),
+            settled_block: None,
+            began_at: shared.source.released(),
+            deadlines: Deadlines::new(patience, can.keep_alive, now),
+            set_aside_now: BTreeSet::new(),
+            unkept: Unkept::default(),
+            trial: Trial::default(),
+            is_careful: false,
+            filling: true,
+            trace: Trace::default(),
+            now,
+            drain_until: None,
+            alarm: Box::pin(tokio::time::sleep_until((now + IDLE).into())),
+            alarm_at: now + IDLE,
+            warned_of_stray: false,
+            shared,
+        }
+    }
+
+    /// Forwards until the shutdown (`Ok`) or the end of the connection.
+    pub async fn run(mut self, plan: Plan) -> (Result<(), Broken>, Trace) {
+        let ended = self.forward(plan).await;
+        if let Err(broken) = &ended {
+            self.testify(broken);
+        }
+        (ended, self.trace)
+    }
+
+    async fn forward(&mut self, plan: Plan) -> Result<(), Broken> {
+        self.plan(plan).await?;
+        loop {
+            let from = self.shared.source.position();
+            let Some(block) = self.next_block().await? else { return self.drain().await };
+            let mut records = S::records_from(&block, from);
+            if !self.send(&mut records).await? {
+                return self.drain().await;
+            }
+        }
+    }
+
+    /// The next block, once there is one and room to send it; `None` on shutdown.
+    async fn next_block(&mut self) -> Result<Option<Arc<S::Block>>, Broken> {
+        loop {
+            let want_block = self.may_fill();
+            match self.wait(want_block).await? {
+                Event::Block(block) => {
+                    self.blocks.push_back(block.clone());
+                    return Ok(Some(block));
+                }
+                event => {
+                    if !self.handle(event).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts all `records` into the connection, as there is room. False on shutdown.
+    async fn send<'r>(
+        &mut self,
+        records: &mut impl Iterator<Item = (u64, Record<'r>)>,
+    ) -> Result<bool, Broken> {
+        let mut next = records.next();
+        loop {
+            while let Some((offset, record)) = next.filter(|_| self.may_fill()) {
+                if !self.put(offset, &record).await? {
+                    return Ok(false);
+                }
+                next = records.next();
+            }
+            if next.is_none() {
+                return Ok(true);
+            }
+            let event = self.wait(false).await?;
+            if !self.handle(event).await? {
+                return Ok(false);
+            }
+        }
+    }
+
+    #[inline]
+    fn may_fill(&mut self) -> bool {
+        if self.window.room() == 0 {
+            self.filling = false;
+        }
+        self.filling && self.connection.has_room() && !self.trial.is_refused()
+    }
+
+    /// Puts the record into the connection, unless it is for local subscribers alone; what cannot
+    /// be sent is set aside. False on shutdown.
+    #[inline]
+    async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
+        if record.local {
+            let token = self.window.push(offset, record.events, self.now).expect(ROOM);
+            self.window.set_aside(token);
+            self.release();
+            return Ok(true);
+        }
+        if self.is_careful
+            && let Some(goes_on) = self.put_carefully(offset, record).await?
+        {
+            return Ok(goes_on);
+        }
+        self.put_now(offset, record).await
+    }
+
+    #[inline]
+    async fn put_now(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
+        let Format::Raw(raw) = &mut *self.shared.format else {
+            return self.put_parts(offset, record).await;
+        };
+        let token = self.window.push(offset, record.events, self.now).expect(ROOM);
+        let message = raw.message(offset, record, &self.can);
+        if let Err(why) = message.and_then(|message| self.connection.send(token, &message)) {
+            self.set_aside(Some(token), offset, record, why.to_string(), 0).await?;
+        }
+        Ok(true)
+    }
+
+    /// Waits for the next thing to do: the connection, the clock, the shutdown, and a block if one
+    /// is wanted. Before that, what is to be set aside is.
+    async fn wait(&mut self, want_block: bool) -> Result<Event<S::Block>, Broken> {
+        if self.keep_letters().await? {
+            self.now = clock::monotonic();
+            return Ok(Event::SetAside);
+        }
+        self.arm();
+        let stopping = self.drain_until.is_some();
+        let (connection, Shared { source, shutdown, .. }) = (&mut self.connection, &mut self.shared);
+        let event = tokio::select! {
+            biased;
+            () = shutdown.cancelled(), if !stopping => Event::Shutdown,
+            // A block that is there goes into the same write.
+            block = source.next(), if want_block => Event::Block(block?),
+            moved = poll_fn(|context| connection.poll(context)) => Event::Moved(moved?),
+            () = &mut self.alarm => Event::Alarm,
+        };
+        self.now = clock::monotonic();
+        Ok(event)
+    }
+
+    /// Does what an event asks for. False on shutdown.
+    async fn handle(&mut self, event: Event<S::Block>) -> Result<bool, Broken> {
+        match event {
+            Event::Moved(moved) => self.after_move(moved).await?,
+            Event::Alarm => self.after_alarm()?,
+            Event::Block(_) => {}
+            // Each time costs a commit: a shutdown does not wait for many.
+            Event::SetAside => return Ok(!self.shared.shutdown.is_cancelled()),
+            Event::Shutdown => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    async fn after_move(&mut self, moved: Progress) -> Result<(), Broken> {
+        if moved.written {
+            self.trace.sent |= !self.window.is_empty();
+            self.deadlines.wrote(self.connection.has_unwritten(), self.now);
+        }
+        if moved.read { self.take_answers().await } else { Ok(()) }
+    }
+
+    /// Sends nothing more, waits a bounded time for what is in flight, and says goodbye.
+    async fn drain(&mut self) -> Result<(), Broken> {
+        self.drain_until = Some(self.now + DRAIN);
+        while (!self.window.is_empty() || self.connection.has_unwritten())
+            && self.drain_until.is_some_and(|until| self.now < until)
+        {
+            let event = self.wait(false).await?;
+            self.handle(event).await?;
+        }
+        // If the goodbye does not get through, the upstream sees a closed connection, which is as
+        // good.
+        let _ = tokio::time::timeout(GOODBYE, self.connection.close()).await;
+        Ok(())
+    }
+
+    fn ping(&mut self) {
+        self.connection.ping();
+        self.deadlines.pinged(self.now);
+    }
+
+    fn in_flight(&self) -> InFlight {
+        InFlight { head_sent_at: self.window.front_sent_at(), pending: self.connection.has_unwritten() }
+    }
+
+    /// Sets the alarm if something is due before it goes. One that goes too early costs a wake-up,
+    /// and is never moved back.
+    fn arm(&mut self) {
+        let due = self.deadlines.next(self.in_flight()).into_iter();
+        let due = due.chain(self.drain_until).chain(self.trial.until()).min();
+        let due = due.unwrap_or(self.now + IDLE);
+        if due < self.alarm_at || self.alarm.is_elapsed() {
+            self.alarm_at = due;
+            self.alarm.as_mut().reset(due.into());
+        }
+    }
+
+    fn after_alarm(&mut self) -> Result<(), Broken> {
+        self.judge_refusal()?;
+        match self.deadlines.judge(self.in_flight(), self.now) {
+            Due::Ack(limit) => return Err(Broken::AckTimeout(limit)),
+            Due::Overtaken(limit) => return Err(Broken::Overtaken(limit)),
+            Due::Unanswered(limit) => return Err(Broken::Unanswered(limit)),
+            Due::Silence(limit) => return Err(Broken::Silent(limit)),
+            Due::Pong => return Err(Broken::PingTimeout(self.shared.settings.ack_timeout)),
+            Due::Ping => self.ping(),
+            Due::Nothing => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+//! One uplink's connections, one after the other: attempts, waits, and what follows from how each
+//! ended.
+//!
+//! ```text
+//!  source ─▶ lane ─▶ engine's connection ─▶ upstream
+//!     ▲        │
+//!     └─ release on acknowledgement
+//!
+//!  mod.rs       what survives a connection; the plan and the wait before the next one
+//!  ├ lane/      one connection at work
+//!  ├ poison/    who is blamed for a connection that failed
+//!  └ pure: window.rs · deadlines.rs · retry.rs · carried.rs
+//! ```
+
+mod broken;
+pub mod carried;
+pub mod deadlines;
+mod lane;
+pub mod poison;
+pub mod retry;
+mod window;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    broken::Broken,
+    carried::Carried,
+    lane::{Lane, Shared, Trace},
+    poison::{Ending, Fault, Plan, Suspect, causes::Features},
+    retry::Backoff,
+};
+use super::{
+    engine::Engine,
+    format::Format,
+    health::{Failures, Tally},
+    settings::{Settings, with_engine},
+    source::Source,
+};
+use crate::{
+    clock,
+    store::{NewLetter, ReadError},
+};
+
+/// The least wait before a suspected event is sent alone once more: a limit of a rate has recovered
+/// by then.
+const SECOND_WAIT_MIN: Duration = Duration::from_secs(1);
+/// The longest wait before it is tried again at an upstream that answers.
+const PROBE_WAIT_MAX: Duration = Duration::from_millis(250);
+/// The same where nothing behind it can show whose fault it is: what comes meanwhile waits no
+/// longer.
+const LONE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// So many controls are tried one soon after the other; an upstream that takes none of them is left
+/// in peace.
+const CONTROLS_SOON: u32 = 16;
+const CONTROL_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Forwards what `source` gives, and gives it back when there is to be no more connection.
+pub async fn forward<S: Source>(
+    settings: Settings,
+    source: S,
+    format: Format,
+    tally: Tally<'_>,
+    shutdown: &CancellationToken,
+) -> S {
+    with_engine!(settings.upstream.clone(), engine => {
+        deliver(engine, settings, source, format, tally, shutdown).await
+    })
+}
+
+/// The same by one engine.
+async fn deliver<E: Engine, S: Source>(
+    engine: E,
+    settings: Settings,
+    source: S,
+    format: Format,
+    tally: Tally<'_>,
+    shutdown: &CancellationToken,
+) -> S {
+    let mut uplink = Uplink {
+        engine,
+        backoff: Backoff::new(settings.backoff_min, settings.backoff_max, retry::seed()),
+        tally,
+        suspect: Suspect::default(),
+        carried: Carried::default(),
+        slowest_ack: Duration::ZERO,
+        failures: Failures::new(),
+        settings,
+        source,
+        format,
+    };
+    while let Some(wait) = uplink.attempt(shutdown).await {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    uplink.source
+}
+
+/// What survives a connection.
+struct Uplink<'a, E, S> {
+    engine: E,
+    settings: Settings,
+    source: S,
+    format: Format,
+    tally: Tally<'a>,
+    backoff: Backoff,
+    suspect: Suspect,
+    carried: Carried,
+    /// The slowest acknowledgement that was seen lately.
+    slowest_ack: Duration,
+    failures: Failures,
+}
+
+impl<E: Engine, S: Source> Uplink<'_, E, S> {
+    /// One connection, from its first packet to its end. Gives the wait before the next one; `None`
+    /// if there is to be none.
+    async fn attempt(&mut self, shutdown: &CancellationToken) -> Option<Duration> {
+        let (ended, trace) = self.connect_and_forward(shutdown).await;
+        let why = match ended {
+            _ if shutdown.is_cancelled() => None,
+            Err(Broken::Store(ReadError::Closed)) => None,
+            Err(why) => Some(why),
+            Ok(()) => None,
+        };
+        let Some(why) = why else {
+            self.tally.disconnected(clock::wall_ms(), None);
+            tracing::info!(uplink = %self.settings.name, "stopped at offset {}", self.source.released());
+            return None;
+        };
+        self.tally.disconnected(clock::wall_ms(), Some(&why.to_string()));
+        let wait = self.wait_after(trace);
+        if self.failures.add() {
+            let (host, port) = self.engine.address();
+            tracing::warn!(
+                uplink = %self.settings.name, %host, port,
+                "{why}; trying again in {wait:?}, and then at intervals to {:?}", self.settings.backoff_max
+            );
+        }
+        Some(wait)
+    }
+
+    /// How long to wait after a connection that came so far.
+    fn wait_after(&mut self, trace: Trace) -> Duration {
+        // The answer to a ping behind an event that is sent alone is not yet a sign that events go
+        // through.
+        if trace.released || (trace.answered && !trace.was_alone) {
+            self.backoff.reset();
+            // What a single event does is told when that is set aside.
+            if trace.ending == Ending::Other {
+                self.failures.clear();
+            }
+        }
+        let wait = self.backoff.after_failure();
+        match self.suspect.plan(self.source.released(), clock::monotonic()) {
+            Plan::SetAside { .. } if trace.sent => Duration::ZERO,
+            Plan::Alone { is_second: true } => wait.max(SECOND_WAIT_MIN),
+            Plan::Alone { .. } | Plan::Probe { .. } if trace.took => wait.min(PROBE_WAIT_MAX),
+            Plan::Probe { controls_failed: 0..CONTROLS_SOON } if trace.sent => wait.min(CONTROL_WAIT_MAX),
+            Plan::Probe { .. } if matches!(trace.ending, Ending::Failed { .. }) => wait.min(LONE_WAIT_MAX),
+            _ => wait,
+        }
+    }
+
+    async fn connect_and_forward(&mut self, shutdown: &CancellationToken) -> (Result<(), Broken>, Trace) {
+        let mut plan = self.suspect.plan(self.source.released(), clock::monotonic());
+        if let Plan::SetAside { fault, tries } = plan {
+            if let Err(broken) = self.set_head_aside(fault, tries, shutdown).await {
+                return (Err(broken), Trace::default());
+            }
+            self.backoff.reset();
+            plan = Plan::Stream;
+        }
+        let head = self.source.released();
+        self.source.seek(head);
+        self.carried.begin(head);
+        let opened = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return (Ok(()), Trace::default()),
+            opened = timeout(self.settings.connect_timeout, self.engine.connect()) => opened,
+        };
+        let (connection, can) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(lost)) => return (Err(lost.into()), Trace::default()),
+            Err(_) => {
+                let broken = Broken::ConnectTimeout(self.settings.connect_timeout);
+                return (Err(broken), Trace::default());
+            }
+        };
+        self.tally.connected(clock::wall_ms());
+        if self.failures.connected() {
+            let (host, port) = self.engine.address();
+            tracing::info!(
+                uplink = %self.settings.name, %host, port,
+                "connected, going on from offset {head}"
+            );
+        }
+        let slowest_ack = self.slowest_ack;
+        let lane = Lane::new(self.shared(shutdown), connection, can, slowest_ack);
+        let (ended, trace) = Box::pin(lane.run(plan)).await;
+        self.slowest_ack = trace.slowest_ack;
+        let doublings = self.suspect.doublings();
+        self.suspect.ended(self.source.released(), trace.ending, clock::monotonic());
+        self.tell_of_standstill(doublings);
+        (ended, trace)
+    }
+
+    /// Says that nothing goes on, at the 1st, 2nd, 4th … time that the head is given twice the
+    /// time; it was given it `before` times.
+    fn tell_of_standstill(&self, before: u32) {
+        if before.checked_ilog2() < self.suspect.doublings().checked_ilog2() {
+            tracing::warn!(
+                uplink = %self.settings.name, offset = self.source.released(),
+                "the upstream fails over this event and over others as well: nothing is set aside, and the uplink waits until it takes one of them"
+            );
+        }
+    }
+
+    /// Sets the record at the head aside: the upstream failed over it on `tries` connections, in
+    /// this way in the end.
+    async fn set_head_aside(
+        &mut self,
+        fault: Fault,
+        tries: u32,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Broken> {
+        let head = self.source.released();
+        self.source.seek(head);
+        let block = self.source.next().await?;
+        // The first that there is: it was the first to be sent.
+        let Some((offset, record)) = S::records_from(&block, head).next() else { return Ok(()) };
+        let letter = NewLetter::new(offset, &record, fault.to_string(), tries);
+        lane::set_aside(&mut self.shared(shutdown), vec![letter]).await?;
+        self.source.release(offset + 1);
+        if fault == Fault::Ignored {
+            // Bad events often lie side by side: the next one goes out alone.
+            self.carried.set_unanswered(Some(offset + 1));
+        }
+        self.suspect.set_aside(&Features::of(&record), fault, clock::monotonic());
+        Ok(())
+    }
+
+    fn shared<'s>(&'s mut self, shutdown: &'s CancellationToken) -> Shared<'s, S> {
+        Shared {
+            settings: &self.settings,
+            source: &mut self.source,
+            format: &mut self.format,
+            tally: &self.tally,
+            suspect: &mut self.suspect,
+            carried: &mut self.carried,
+            shutdown,
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! The window: what was sent and is not yet acknowledged, in the order of the log.
+//!
+//! ```text
+//!   released │ front                         next │
+//!   ─────────┼──────┬───────┬──────┬───────┬──────┤ at most `limit` entries
+//!            │ sent │ acked │ sent │ aside │ sent │ tokens n, n+1, n+2, …
+//! ```
+//! A record that goes out as several messages has an entry for each, and is released behind the
+//! last of them. Acknowledgements come in any order; only the contiguous prefix is released. Tokens
+//! count up from 0 and never begin again: the window is measured from the token of its front.
+//!
+//! Limits: [`LIMIT_MAX`] entries of 32 bytes. It knows no socket, no clock and no store. It dies
+//! with its connection: whatever it held is sent again from the released offset.
+
+use std::{collections::VecDeque, num::NonZeroU16, ops::Range, time::Instant};
+
+use crate::uplink::engine::TokenRange;
+
+/// The longest window, in messages.
+pub const LIMIT_MAX: u16 = u16::MAX;
+
+/// Entries that a narrow window has room for at first.
+const NARROW: u16 = 4;
+/// A narrow window opens by one for so many entries that are released.
+const OPENS_AFTER: usize = 4;
+
+/// What is in flight on one connection.
+#[derive(Debug)]
+pub struct Window {
+    entries: VecDeque<Entry>,
+    /// Token of the front entry, or of the next one if there is none.
+    front: u64,
+    limit: NonZeroU16,
+    /// Entries that it may hold for now: fewer than `limit` only after [`Window::narrow`].
+    open: u16,
+    /// Entries that were released since it opened.
+    released: usize,
+    /// Entries that wait no more.
+    settled: usize,
+}
+
+/// A contiguous prefix that left the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// All records before this offset are settled.
+    pub next_offset: u64,
+    /// Events in it that the upstream acknowledged.
+    pub delivered_events: u64,
+    /// When the oldest of it was sent.
+    pub oldest_sent_at: Instant,
+}
+
+#[derive(Debug)]
+struct Entry {
+    offset: u64,
+    sent_at: Instant,
+    events: u8,
+    /// Nothing more of its record follows.
+    is_last: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Sent,
+    Acked,
+    SetAside,
+}
+
+impl Window {
+    /// An empty window for a new connection.
+    #[must_use]
+    pub fn new(limit: NonZeroU16) -> Self {
+        Self { entries: VecDeque::new(), front: 0, limit, open: limit.get(), released: 0, settled: 0 }
+    }
+
+    /// The same, narrow at first: it opens as entries are released. So an upstream that was just
+    /// stopped by one event is not sent a whole window of copies again and again.
+    #[must_use]
+    pub fn narrow(self) -> Self {
+        Self { open: NARROW.min(self.limit.get()), ..self }
+    }
+
+    /// Entries that may still be pushed.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        usize::from(self.open).saturating_sub(self.entries.len())
+    }
+
+    /// Entries it may hold for now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.into()
+    }
+
+    /// The offset of the front. Only after [`Window::advance`], which leaves one there that waits.
+    #[must_use]
+    pub fn front_offset(&self) -> Option<u64> {
+        Some(self.entries.front()?.offset)
+    }
+
+    /// The offset of the last that was sent.
+    #[must_use]
+    pub fn back_offset(&self) -> Option<u64> {
+        Some(self.entries.back()?.offset)
+    }
+
+    /// Entries in flight that wait for their acknowledgement.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.entries.len() - self.settled
+    }
+
+    /// The front waits and something behind it does not. Only after [`Window::advance`].
+    #[must_use]
+    pub fn is_overtaken(&self) -> bool {
+        self.settled > 0
+    }
+
+    /// The offsets of records all of whose entries are acknowledged. Only after
+    /// [`Window::advance`].
+    pub fn acknowledged_records(&self) -> impl Iterator<Item = u64> {
+        let mut is_whole = true;
+        self.entries.iter().filter_map(move |entry| {
+            is_whole &= entry.state == State::Acked;
+            let acknowledged = entry.is_last && is_whole;
+            is_whole |= entry.is_last;
+            acknowledged.then_some(entry.offset)
+        })
+    }
+
+    /// Nothing is in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes in the record at `offset`, above all before it, and gives its token; `None` without
+    /// room.
+    pub fn push(&mut self, offset: u64, events: u8, now: Instant) -> Option<u64> {
+        self.push_part(offset, events, true, now)
+    }
+
+    /// Takes in a part of the record at `offset`, behind its other parts; `is_last` completes the
+    /// record.
+    pub fn push_part(&mut self, offset: u64, events: u8, is_last: bool, now: Instant) -> Option<u64> {
+        if self.room() == 0 {
+            return None;
+        }
+        let token = self.front + self.entries.len() as u64;
+        self.entries.push_back(Entry { offset, sent_at: now, events, is_last, state: State::Sent });
+        Some(token)
+    }
+
+    /// The upstream acknowledged `token`. Says whether that was waiting for it.
+    pub fn acknowledge(&mut self, token: u64) -> bool {
+        self.settle(token, State::Acked)
+    }
+
+    /// The record of `token` is a dead letter, durably. Says whether that was waiting.
+    pub fn set_aside(&mut self, token: u64) -> bool {
+        self.settle(token, State::SetAside)
+    }
+
+    /// The tokens of `range` that the window holds.
+    #[must_use]
+    pub fn held(&self, range: TokenRange) -> Range<u64> {
+        let end = range.end.min(self.front + self.entries.len() as u64);
+        range.first.max(self.front).min(end)..end
+    }
+
+    /// The offset of the record that waits under `token`.
+    #[must_use]
+    pub fn waiting_offset(&self, token: u64) -> Option<u64> {
+        let entry = self.entries.get(self.index(token)?)?;
+        (entry.state == State::Sent).then_some(entry.offset)
+    }
+
+    /// Lets the contiguous settled prefix go; `None` if the front still waits.
+    pub fn advance(&mut self) -> Option<Released> {
+        let oldest_sent_at = self.entries.front()?.sent_at;
+        let (mut taken, mut delivered_events, mut next_offset) = (0, 0, None);
+        while let Some(entry) = self.entries.front().filter(|entry| entry.state != State::Sent) {
+            taken += 1;
+            next_offset = Some(entry.offset + u64::from(entry.is_last));
+            if entry.state == State::Acked {
+                delivered_events += u64::from(entry.events);
+            }
+            self.entries.pop_front();
+        }
+        self.front += taken as u64;
+        self.settled -= taken;
+        if self.open < self.limit.get() {
+            self.released += taken;
+            let opens = u16::try_from(self.released / OPENS_AFTER).unwrap_or(u16::MAX);
+            self.open = self.open.saturating_add(opens).min(self.limit.get());
+            self.released %= OPENS_AFTER;
+        }
+        Some(Released { next_offset: next_offset?, delivered_events, oldest_sent_at })
+    }
+
+    /// When the front, which still waits, was sent.
+    #[must_use]
+    pub fn front_sent_at(&self) -> Option<Instant> {
+        Some(self.entries.front()?.sent_at)
+    }
+
+    fn settle(&mut self, token: u64, state: State) -> bool {
+        let entry = self.index(token).and_then(|index| self.entries.get_mut(index));
+        match entry {
+            Some(entry) if entry.state == State::Sent => {
+                entry.state = state;
+                self.settled += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn index(&self, token: u64) -> Option<usize> {
+        usize::try_from(token.checked_sub(self.front)?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn start() -> Instant {
+        crate::clock::monotonic()
+    }
+
+    fn window(limit: u16) -> Window {
+        Window::new(NonZeroU16::new(limit).unwrap())
+    }
+
+    #[test]
+    fn only_the_contiguous_prefix_is_released() {
+        let (now, mut window) = (start(), window(10));
+        let tokens: Vec<u64> = (100..104).map(|offset| window.push(offset, 2, now).unwrap()).collect();
+        assert!(window.acknowledge(tokens[1]) && window.acknowledge(tokens[2]));
+        assert_eq!(window.advance(), None);
+        assert!(window.acknowledge(tokens[0]));
+        let released = Released { next_offset: 103, delivered_events: 6, oldest_sent_at: now };
+        assert_eq!(window.advance(), Some(released));
+        assert_eq!(window.waiting_offset(tokens[3]), Some(103));
+    }
+
+    #[test]
+    fn a_narrow_window_opens_as_events_are_released() {
+        let (now, mut window) = (start(), window(6).narrow());
+        for (offset, room) in (0..).zip([4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6]) {
+            assert_eq!(window.room(), room);
+            let token = window.push(offset, 1, now).unwrap();
+            assert!(window.acknowledge(token) && window.advance().is_some());
+        }
+    }
+
+    #[test]
+    fn records_behind_the_head_are_acknowledged_when_all_their_parts_are() {
+        let (now, mut window) = (start(), window(10));
+        let head = window.push(7, 1, now).unwrap();
+        let tokens: Vec<u64> = [(8, false), (8, true), (9, false), (9, true), (10, true), (11, false)]
+            .map(|(offset, is_last)| window.push_part(offset, 1, is_last, now).unwrap())
+            .into();
+        assert!(!window.is_overtaken() && window.acknowledged_records().next().is_none());
+        for index in [0, 1, 3, 5] {
+            assert!(window.acknowledge(tokens[index]));
+        }
+        assert!(window.set_aside(tokens[4]));
+        assert_eq!(window.advance(), None);
+        assert!(window.is_overtaken());
+        assert_eq!(window.waiting(), 2);
+        assert_eq!(
+            window.acknowledged_records().collect::<Vec<_>>(),
+            [8],
+            "9 is not whole, 10 set aside, 11 not sent"
+        );
+        assert!(window.acknowledge(head) && window.acknowledge(tokens[2]));
+        assert_eq!(window.advance().unwrap().next_offset, 11);
+        assert!(!window.is_overtaken());
+    }
+
+    #[test]
+    fn what_was_set_aside_moves_the_prefix_and_is_not_counted_as_delivered() {
+        let (now, mut window) = (start(), window(10));
+        let tokens: Vec<u64> = (0..3).map(|offset| window.push(offset, 1, now).unwrap()).collect();
+        assert!(
+            window.acknowledge(tokens[0]) && window.set_aside(tokens[1]) && window.acknowledge(tokens[2])
+        );
+        let released = window.advance().unwrap();
+        assert_eq!((released.next_offset, released.delivered_events), (3, 2));
+    }
+
+    #[test]
+    fn a_record_of_several_packets_is_released_behind_the_last_of_them() {
+        let (now, mut window) = (start(), window(10));
+        let part = |window: &mut Window, is_last| window.push_part(7, 1, is_last, now).unwrap();
+        let tokens = [part(&mut window, false), part(&mut window, false), part(&mut window, true)];
+        let next = window.push(8, 1, now).unwrap();
+        assert!(window.acknowledge(tokens[0]) && window.acknowledge(tokens[2]) && window.acknowledge(next));
+        let released = window.advance().unwrap();
+        assert_eq!((released.next_offset, released.delivered_events), (7, 1), "a part of it still waits");
+        assert!(window.set_aside(tokens[1]));
+        let released = window.advance().unwrap();
+        assert_eq!((released.next_offset, released.delivered_events), (9, 2));
+    }
+
+    #[test]
+    fn a_full_window_takes_nothing_and_an_unknown_token_settles_nothing() {
+        let (now, mut window) = (start(), window(1));
+        assert_eq!(window.push(0, 1, now), Some(0));
+        assert_eq!(window.push(1, 1, now), None);
+        assert!(!window.acknowledge(1) && !window.acknowledge(u64::MAX));
+        assert!(window.acknowledge(0) && !window.acknowledge(0));
+        assert!(window.advance().is_some() && !window.acknowledge(0), "it was released");
+    }
+
+    #[test]
+    fn of_a_range_the_window_holds_what_is_in_flight() {
+        let (now, mut window) = (start(), window(10));
+        for offset in 0..5 {
+            assert!(window.push(offset, 1, now).is_some());
+        }
+        assert!(window.acknowledge(0) && window.acknowledge(1) && window.advance().is_some());
+        for (first, end, held) in
+            [(0, 9, 2..5), (0, 2, 2..2), (3, 4, 3..4), (5, 9, 5..5), (7, 9, 5..5), (0, 0, 0..0)]
+        {
+            let found = window.held(TokenRange { first, end });
+            assert_eq!(
+                (found.clone().count(), found.start.max(2)),
+                (held.clone().count(), held.start.max(2)),
+                "{first}..{end}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_widest_window_uses_every_token_once() {
+        let (now, mut window) = (start(), window(LIMIT_MAX));
+        for round in 0..3_u64 {
+            for token in round * 65_535..(round + 1) * 65_535 {
+                assert_eq!(window.push(token, 1, now), Some(token));
+            }
+            assert_eq!(window.push(u64::MAX, 1, now), None);
+            assert!((round * 65_535..(round + 1) * 65_535).all(|token| window.acknowledge(token)));
+            assert_eq!(window.advance().unwrap().next_offset, (round + 1) * 65_535);
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Action {
+        Push(u8),
+        Settle(prop::sample::Index, bool),
+        Stray(u64),
+        Advance,
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            4 => any::<u8>().prop_map(Action::Push),
+            4 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(i, acked)| Action::Settle(i, acked)),
+            1 => (0_u64..600).prop_map(Action::Stray),
+            2 => Just(Action::Advance),
+        ]
+    }
+
+    /// What the window is meant to be: every record with its token, and whether it is settled and
+    /// delivered.
+    #[derive(Default)]
+    struct Model {
+        entries: BTreeMap<u64, (u64, u8, Option<bool>)>,
+        next_offset: u64,
+    }
+
+    proptest! {
+        #[test]
+        fn the_window_does_as_the_model(
+            limit in 1_u16..40,
+            first in 0_u64..300,
+            actions in prop::collection::vec(action(), 1..300),
+        ) {
+            let mut window = window(limit);
+            window.front = first;
+            let (mut model, mut now) = (Model::default(), start());
+            for action in actions {
+                now += Duration::from_millis(1);
+                match action {
+                    Action::Push(events) => {
+                        let token = window.push(model.next_offset, events, now);
+                        prop_assert_eq!(token.is_some(), model.entries.len() < usize::from(limit));
+                        let Some(token) = token else { continue };
+                        prop_assert!(model.entries.values().all(|entry| entry.0 < token));
+                        model.entries.insert(model.next_offset, (token, events, None));
+                        model.next_offset += 1;
+                    }
+                    Action::Settle(index, acked) => {
+                        if model.entries.is_empty() { continue }
+                        let at = index.index(model.entries.len());
+                        let entry = model.entries.values_mut().nth(at).unwrap();
+                        let done = if acked { window.acknowledge(entry.0) } else { window.set_aside(entry.0) };
+                        prop_assert_eq!(done, entry.2.is_none());
+                        entry.2 = entry.2.or(Some(acked));
+                    }
+                    Action::Stray(token) => {
+                        if model.entries.values().all(|entry| entry.0 != token) {
+                            prop_assert!(!window.acknowledge(token));
+                        }
+                    }
+                    Action::Advance => {
+                        let (mut last, mut delivered) = (None, 0);
+                        while let Some(first) = model.entries.first_entry() {
+                            let Some(acked) = first.get().2 else { break };
+                            delivered += if acked { u64::from(first.get().1) } else { 0 };
+                            last = Some(first.remove_entry().0);
+                        }
+                        let released = window.advance();
+                        prop_assert_eq!(released.map(|r| (r.next_offset, r.delivered_events)),
+                            last.map(|offset| (offset + 1, delivered)));
+                    }
+                }
+                prop_assert_eq!(window.room(), usize::from(limit) - model.entries.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What an engine is: how delivery hands messages to an upstream and hears what became of them.
+//!
+//! ```text
+//!  Engine ── connect ──▶ Connection, Capabilities
+//!
+//!  delivery ── send(token, message) ──▶ ┌────────────┐
+//!           ── poll ───── progress ──── │ Connection │ ◀──▶ upstream
+//!           ◀── answer: tokens, verdict └────────────┘
+//! ```
+//! An engine is one folder with its settings, its handshake, what it sends and what it reads. It
+//! keeps nothing from one connection to the next: what was in flight when a connection ends is sent
+//! again by delivery, in the order of the log. It decides nothing either: it says what the upstream
+//! said, and delivery judges.
+//!
+//! **Tokens.** Delivery numbers what it sends on a connection, in rising order and with gaps. An
+//! engine gives the tokens back with the upstream's answer, as ranges: a PUBACK or the
+//! acknowledgement of one message is a range of one, that of a batch or a cumulative one is longer.
+//! A range may hold tokens that were never sent. Answers may come in any order, and each token is
+//! answered once at most.
+//!
+//! Nothing here is called through `dyn`: delivery is compiled for each engine.
+
+pub mod mqtt;
+pub mod transport;
+
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    io,
+    num::NonZeroU16,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use super::message::{Message, Unsendable};
+
+/// What an upstream is and how it is reached: the settings of one engine.
+pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
+    /// A connection after its handshake.
+    type Connection: Connection;
+
+    /// The scheme of the engine's URLs, without `://`.
+    const SCHEME: &'static str;
+
+    /// Why settings cannot work.
+    type Invalid: Error;
+
+    /// Checks what can be checked without an upstream.
+    ///
+    /// # Errors
+    /// [`Engine::Invalid`] names the first thing that cannot work.
+    fn check(&self) -> Result<(), Self::Invalid>;
+
+    /// Host and port, for the log and for those who look.
+    fn address(&self) -> (&str, u16);
+
+    /// Makes a second client beside the first: upstreams tell clients apart by name, and throw one
+    /// out for another of its name. `suffix` goes behind the name.
+    fn rename(&mut self, suffix: &str);
+
+    /// Connects, shakes hands and checks what can be checked before anything is sent. Delivery
+    /// limits the time. It is dropped where it stands when that is over.
+    fn connect(&self) -> impl Future<Output = Result<(Self::Connection, Capabilities), Lost>> + Send;
+}
+
+/// What the upstream allows on a connection, and what its engine can carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Messages that may be in flight.
+    pub in_flight_max: NonZeroU16,
+    /// [`Connection::ping`] is called after this long without anything sent; zero is never.
+    pub keep_alive: Duration,
+    /// The upstream keeps the last message of a topic for whoever comes later, if
+    /// [`Message::retain`] is set.
+    pub retains: bool,
+    /// Messages carry headers. Where they do not, [`Message::id`] and [`Message::headers`] are
+    /// empty, and what a format says beside the payload has to be in it.
+    pub has_headers: bool,
+    /// What stands before the name of a CloudEvents attribute where it is a header.
+    pub attribute_prefix: &'static str,
+}
+
+/// A connection after its handshake. Nothing but [`Connection::poll`] and [`Connection::close`]
+/// waits.
+pub trait Connection: Send {
+    /// Whether `message` can be sent to this upstream at all.
+    ///
+    /// # Errors
+    /// [`Unsendable`]: it never can.
+    fn check(&self, message: &Message<'_>) -> Result<(), Unsendable>;
+
+    /// Appends `message` to what is to be written. `token` is above all before it. Delivery asked
+    /// [`Connection::has_room`] first; one message more than there is room for has to be taken.
+    ///
+    /// # Errors
+    /// [`Unsendable`], as [`Connection::check`]: nothing of it was appended, and its token is never
+    /// answered.
+    fn send(&mut self, token: u64, message: &Message<'_>) -> Result<(), Unsendable>;
+
+    /// Whether more is to be appended before the next write.
+    fn has_room(&self) -> bool;
+
+    /// Something was appended and is not yet written.
+    fn has_unwritten(&self) -> bool;
+
+    /// Moves bytes in both directions. Ready when something moved; pending only after the waker was
+    /// registered for both directions. Cancel-safe: what moved is in the connection's buffers.
+    ///
+    /// # Errors
+    /// [`Lost`], after all that came before was given by [`Connection::answer`].
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Progress, Lost>>;
+
+    /// What the upstream says next, of what was read; `None` when there is no more.
+    ///
+    /// # Errors
+    /// [`Lost`]: nothing after this point can be read. What was given before holds.
+    fn answer(&mut self) -> Result<Option<Answer>, Lost>;
+
+    /// Appends what the upstream answers once it has read all before it: an [`Answer::Pong`] for
+    /// each.
+    fn ping(&mut self);
+
+    /// Says goodbye, writes what is not yet written, and closes. Delivery limits the time, and does
+    /// not ask whether it went well.
+    fn close(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// What a poll moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes came in: there may be answers.
+    pub read: bool,
+    /// Bytes went out.
+    pub written: bool,
+}
+
+/// What the upstream said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// What it makes of the messages with these tokens.
+    Settled(TokenRange, Verdict),
+    /// It answered something, under this name of its own, that was never sent.
+    Stray(u64),
+    /// The answer to the oldest ping that is not answered.
+    Pong,
+}
+
+/// Tokens from `first` to before `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenRange {
+    /// The first of them.
+    pub first: u64,
+    /// The one behind the last.
+    pub end: u64,
+}
+
+/// What the upstream makes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has it, as durably as it keeps anything.
+    Accepted,
+    /// It will never take it.
+    Rejected(Refusal),
+    /// It does not take it now: the same message may be taken later.
+    Retry(Refusal),
+}
+
+/// Why the upstream refuses something: a code of its protocol, and what that protocol calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    name: &'static str,
+    code: u16,
+    /// The protocol writes its codes in hexadecimal digits.
+    is_hex: bool,
+}
+
+/// Why there is no connection, or no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// No connection could be made.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// The upstream closed the connection.
+    #[error("the upstream closed the connection")]
+    Closed,
+    /// The upstream said that it ends the connection.
+    #[error("the upstream disconnected: {reason}")]
+    Disconnected {
+        /// Why.
+        reason: Refusal,
+        /// What was sent last may be the reason. False for what would have come whatever was sent.
+        blames_message: bool,
+    },
+    /// The connection failed by itself.
+    #[error("the connection failed: {0}")]
+    Failed(io::Error),
+    /// What came cannot be read, or is a refusal of the connection.
+    #[error("{0}")]
+    Protocol(Box<dyn Error + Send + Sync>),
+}
+
+impl TokenRange {
+    /// A range of one.
+    #[must_use]
+    pub const fn one(token: u64) -> Self {
+        Self { first: token, end: token + 1 }
+    }
+
+    /// Whether `token` is one of them.
+    #[must_use]
+    pub const fn contains(self, token: u64) -> bool {
+        self.first <= token && token < self.end
+    }
+}
+
+impl Refusal {
+    /// A refusal of a protocol that writes its codes in decimal digits.
+    #[must_use]
+    pub const fn new(name: &'static str, code: u16) -> Self {
+        Self { name, code, is_hex: false }
+    }
+
+    /// A refusal of a protocol that writes its codes in hexadecimal digits.
+    #[must_use]
+    pub const fn hex(name: &'static str, code: u16) -> Self {
+        Self { name, code, is_hex: true }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_hex {
+            true => write!(f, "{} ({:#04x})", self.name, self.code),
+            false => write!(f, "{} ({})", self.name, self.code),
+        }
+    }
+}
+
+impl Lost {
+    /// The end of the connection may be the fault of the message that was sent last.
+    #[must_use]
+    pub fn blames_message(&self) -> bool {
+        match self {
+            Self::Closed | Self::Protocol(_) => true,
+            Self::Disconnected { blames_message, .. } => *blames_message,
+            Self::Connect(_) | Self::Failed(_) => false,
+        }
+    }
+}

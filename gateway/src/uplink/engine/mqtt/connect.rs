@@ -1,0 +1,278 @@
+//! The handshake, and the messages that come from a broker, by rumqttc's codec. The only file that
+//! names it.
+//!
+//! ```text
+//!  events    out: CONNECT                                in: CONNACK
+//!  commands  out: CONNECT with a session that is kept    in: CONNACK · PUBLISH
+//! ```
+//! Limits: a packet in to [`IN_BYTES_MAX`], a PUBLISH to what its caller allows. It holds no state
+//! and reads no socket.
+
+use bytes::{Bytes, BytesMut};
+use rumqttc::{
+    mqttbytes::{self, v4},
+    v5::mqttbytes::v5,
+};
+
+use super::{
+    answer::{IN_BYTES_MAX, WireError, packet},
+    send::OUT_BYTES_MAX,
+    settings::Settings,
+};
+use crate::mqtt::{
+    Version,
+    reason::{self, Reason},
+};
+
+/// The user property that names a command.
+const NAMED: &str = "id";
+const CONNACK: u8 = 2;
+
+/// What the upstream allows on this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Publishes in flight. (Receive Maximum)
+    pub receive_max: u16,
+    /// Longest packet, in bytes. (Maximum Packet Size)
+    pub packet_bytes_max: u32,
+    /// Whether a retain flag may be set. (Retain Available)
+    pub retain_available: bool,
+    /// The keep-alive to use instead of ours, in seconds. (Server Keep Alive)
+    pub keep_alive_s: Option<u16>,
+}
+
+/// One PUBLISH that the upstream sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Incoming {
+    /// The packet id; 0 with QoS 0, which asks for no PUBACK.
+    pub id: u16,
+    /// It may have been sent before.
+    pub dup: bool,
+    /// It was kept for whoever subscribes.
+    pub retain: bool,
+    /// The topic.
+    pub topic: String,
+    /// The payload.
+    pub payload: Bytes,
+    /// Correlation data, MQTT 5.
+    pub correlation: Option<Bytes>,
+    /// The user property `id`, MQTT 5.
+    pub named: Option<String>,
+    /// Content type, MQTT 5.
+    pub content_type: Option<String>,
+    /// Incoming expiry interval, MQTT 5.
+    pub expiry_s: Option<u32>,
+}
+
+/// A session that outlives its connection, for what the upstream sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PersistentSession {
+    /// How long the upstream keeps it without a connection, in seconds; MQTT 5 only.
+    pub expiry_s: u32,
+    /// Messages that it may send before they are acknowledged; MQTT 5 only.
+    pub receive_max: u16,
+    /// Longest packet that it may send, in bytes; MQTT 5 only.
+    pub packet_bytes_max: u32,
+}
+
+/// The CONNECT for `settings`: no session, no will. (MQTT 3.1.1 and 5.0 section 3.1)
+///
+/// # Errors
+/// [`WireError::Malformed`]: the settings were not checked.
+pub fn connect(settings: &Settings) -> Result<BytesMut, WireError> {
+    connect_with(settings, None)
+}
+
+/// The same with a session that outlives its connection, if one is to.
+///
+/// # Errors
+/// [`WireError::Malformed`]: the settings were not checked.
+pub fn connect_with(settings: &Settings, kept: Option<PersistentSession>) -> Result<BytesMut, WireError> {
+    let mut out = BytesMut::new();
+    let keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
+    let client_id = settings.client_id.clone();
+    let user = settings.user.clone().unwrap_or_default();
+    let password = settings.password.as_ref().map_or(&[][..], |password| password.expose());
+    let password = str::from_utf8(password).map_err(|_| WireError::Malformed)?.to_owned();
+    let has_login = !user.is_empty() || !password.is_empty();
+    match settings.version {
+        Version::V311 => {
+            let mut connect = v4::Connect::new(client_id);
+            connect.keep_alive = keep_alive;
+            connect.clean_session = kept.is_none();
+            connect.login = has_login.then(|| v4::Login::new(user, password));
+            connect.write(&mut out).map_err(|_| WireError::Malformed)?;
+        }
+        Version::V5 => {
+            let properties = v5::ConnectProperties {
+                max_packet_size: Some(kept.map_or(IN_BYTES_MAX as u32, |kept| kept.packet_bytes_max)),
+                session_expiry_interval: kept.map(|kept| kept.expiry_s),
+                receive_maximum: kept.map(|kept| kept.receive_max),
+                ..Default::default()
+            };
+            let (clean_start, properties) = (kept.is_none(), Some(properties));
+            let connect = v5::Connect { keep_alive, client_id, clean_start, properties };
+            let login = has_login.then(|| v5::Login::new(user, password));
+            connect.write(&None, &login, &mut out).map_err(|_| WireError::Malformed)?;
+        }
+    }
+    Ok(out)
+}
+
+/// Reads the CONNACK at the start of `bytes`, and gives its length; `None` while it is not all
+/// there.
+///
+/// # Errors
+/// [`WireError`]: there will be no connection.
+pub fn connack(bytes: &[u8], version: Version) -> Result<Option<(Limits, usize)>, WireError> {
+    let Some((kind, body, size)) = packet(bytes)? else { return Ok(None) };
+    if kind >> 4 != CONNACK {
+        return Err(WireError::NoConnack);
+    }
+    let [_, code, ..] = *body else { return Err(WireError::Malformed) };
+    if code != 0 {
+        // A broker that speaks 3.1.1 only answers in 3.1.1, whose codes are below 0x80.
+        let old = version == Version::V311 || code < 0x80;
+        return Err(WireError::Refused(if old {
+            reason::connect_return_name(code)
+        } else {
+            Reason(code).name()
+        }));
+    }
+    let mut limits = Limits {
+        receive_max: u16::MAX,
+        packet_bytes_max: OUT_BYTES_MAX,
+        retain_available: true,
+        keep_alive_s: None,
+    };
+    let mut copy = BytesMut::from(&bytes[..size]);
+    match version {
+        Version::V311 => {
+            v4::Packet::read(&mut copy, IN_BYTES_MAX).map_err(|_: mqttbytes::Error| WireError::Malformed)?;
+        }
+        Version::V5 => {
+            let read = v5::Packet::read(&mut copy, None).map_err(|_| WireError::Malformed)?;
+            let v5::Packet::ConnAck(v5::ConnAck { properties, .. }) = read else {
+                return Err(WireError::NoConnack);
+            };
+            if let Some(properties) = properties {
+                limits.take(&properties)?;
+            }
+        }
+    }
+    Ok(Some((limits, size)))
+}
+
+/// Reads a whole PUBLISH.
+///
+/// # Errors
+/// [`WireError::Malformed`]: it is none.
+pub fn message(packet: &[u8], version: Version) -> Result<Incoming, WireError> {
+    let mut copy = BytesMut::from(packet);
+    match version {
+        Version::V311 => match v4::Packet::read(&mut copy, packet.len()) {
+            Ok(v4::Packet::Publish(v4::Publish { pkid: id, dup, retain, topic, payload, .. })) => {
+                Ok(Incoming { id, dup, retain, topic, payload, ..Incoming::default() })
+            }
+            _ => Err(WireError::Malformed),
+        },
+        Version::V5 => {
+            let Ok(v5::Packet::Publish(read)) = v5::Packet::read(&mut copy, None) else {
+                return Err(WireError::Malformed);
+            };
+            let topic = String::from_utf8(read.topic.to_vec()).map_err(|_| WireError::Malformed)?;
+            let properties = read.properties.unwrap_or_default();
+            let named = properties.user_properties.into_iter().find(|(name, _)| name == NAMED);
+            Ok(Incoming {
+                id: read.pkid,
+                dup: read.dup,
+                retain: read.retain,
+                topic,
+                payload: read.payload,
+                correlation: properties.correlation_data,
+                named: named.map(|(_, id)| id),
+                content_type: properties.content_type,
+                expiry_s: properties.message_expiry_interval,
+            })
+        }
+    }
+}
+
+impl Limits {
+    fn take(&mut self, properties: &v5::ConnAckProperties) -> Result<(), WireError> {
+        if properties.max_qos == Some(0) {
+            return Err(WireError::NoQos1);
+        }
+        // Zero is a protocol error for both. (MQTT 5.0 sections 3.2.2.3.3 and 3.2.2.3.6)
+        if properties.receive_max == Some(0) || properties.max_packet_size == Some(0) {
+            return Err(WireError::Malformed);
+        }
+        self.receive_max = properties.receive_max.unwrap_or(u16::MAX);
+        self.packet_bytes_max = properties.max_packet_size.unwrap_or(OUT_BYTES_MAX).min(OUT_BYTES_MAX);
+        self.retain_available = properties.retain_available != Some(0);
+        self.keep_alive_s = properties.server_keep_alive;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(version: Version) -> Settings {
+        let mut settings = Settings::new("localhost", "barn-7-cloud".to_owned());
+        settings.version = version;
+        settings.user = Some("user".to_owned());
+        settings.password = Some(crate::mqtt::Password::new("secret"));
+        settings
+    }
+
+    #[test]
+    fn connect_asks_for_no_session_and_carries_the_login() {
+        let mut bytes = connect(&settings(Version::V311)).unwrap();
+        let v4::Packet::Connect(read) = v4::Packet::read(&mut bytes, 1000).unwrap() else { panic!() };
+        assert!(read.clean_session && read.keep_alive == 30 && read.client_id == "barn-7-cloud");
+        assert_eq!(read.login, Some(v4::Login::new("user", "secret")));
+        let mut bytes = connect(&settings(Version::V5)).unwrap();
+        let v5::Packet::Connect(read, None, login) = v5::Packet::read(&mut bytes, None).unwrap() else {
+            panic!()
+        };
+        assert!(read.clean_start && read.keep_alive == 30 && read.client_id == "barn-7-cloud");
+        assert_eq!(login, Some(v5::Login::new("user", "secret")));
+    }
+
+    #[test]
+    fn connack_gives_the_limits_and_the_refusals() {
+        let none = Limits {
+            receive_max: u16::MAX,
+            packet_bytes_max: OUT_BYTES_MAX,
+            retain_available: true,
+            keep_alive_s: None,
+        };
+        let refused = |why| Err(WireError::Refused(why));
+        let (old, new) = (Version::V311, Version::V5);
+        let all: &[u8] = &[0x20, 16, 0, 0, 13, 0x21, 0, 9, 0x27, 0, 0, 1, 0, 0x25, 0, 0x13, 0, 7];
+        let some =
+            Limits { receive_max: 9, packet_bytes_max: 256, retain_available: false, keep_alive_s: Some(7) };
+        type Case<'a> = (&'a [u8], Version, Result<Option<(Limits, usize)>, WireError>);
+        let cases: &[Case<'_>] = &[
+            (&[], old, Ok(None)),
+            (&[0x20, 2, 0], old, Ok(None)),
+            (&[0x20, 2, 0, 0, 0x40], old, Ok(Some((none, 4)))),
+            (&[0x20, 2, 0, 5], old, refused("not authorized")),
+            (&[0x20, 2, 0, 1], new, refused("unacceptable protocol version")),
+            (&[0x20, 3, 0, 0x87, 0], new, refused("not authorized")),
+            (&[0x20, 3, 0, 0, 0], new, Ok(Some((none, 5)))),
+            (all, new, Ok(Some((some, 18)))),
+            (&[0x20, 5, 0, 0, 2, 0x24, 0], new, Err(WireError::NoQos1)),
+            (&[0x20, 6, 0, 0, 3, 0x21, 0, 0], new, Err(WireError::Malformed)),
+            (&[0xD0, 0], old, Err(WireError::NoConnack)),
+            (&[0x20, 1, 0], old, Err(WireError::Malformed)),
+            (&[0x20, 0xFF, 0xFF, 0xFF, 0xFF], old, Err(WireError::Malformed)),
+            (&[0x20, 0xFF, 0xFF, 0x03], old, Err(WireError::TooLong { bytes: 65_539 })),
+        ];
+        for (bytes, version, expected) in cases {
+            assert_eq!(connack(bytes, *version), *expected, "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A connection to a broker as delivery sees it: publishes with QoS 1, and what their PUBACKs say.
+//!
+//! A token is known by a packet id (`packet_ids.rs`). What a broker acknowledges beyond that is
+//! passed on as a stray.
+//!
+//! Limits: 65,535 messages in flight, packet sizes as in `send.rs` and `answer.rs`, buffers as in
+//! [`transport`](crate::uplink::engine::transport).
+
+use std::{
+    num::NonZeroU16,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use super::{
+    answer::{self, IN_BYTES_MAX, Inbound, WireError},
+    connect::{Limits, connack, connect},
+    packet_ids::PacketIds,
+    send::{DISCONNECT, PINGREQ, Properties, Publish},
+    settings::{Settings, SettingsError, Version},
+};
+use crate::uplink::{
+    engine::{Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange, transport::Transport},
+    message::{Message, Unsendable},
+};
+
+/// A connection after its handshake.
+#[derive(Debug)]
+pub struct BrokerConnection<Io> {
+    transport: Transport<Io>,
+    version: Version,
+    packet_bytes_max: u32,
+    ids: PacketIds,
+}
+
+impl Engine for Settings {
+    type Connection = BrokerConnection<TcpStream>;
+    type Invalid = SettingsError;
+
+    const SCHEME: &'static str = "mqtt";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        Self::check(self)
+    }
+
+    fn address(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
+    fn rename(&mut self, suffix: &str) {
+        self.client_id += suffix;
+    }
+
+    async fn connect(&self) -> Result<(Self::Connection, Capabilities), Lost> {
+        let transport = Transport::open(&self.host, self.port, IN_BYTES_MAX).await?;
+        BrokerConnection::shake_hands(transport, self).await
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> BrokerConnection<Io> {
+    async fn shake_hands(
+        mut transport: Transport<Io>,
+        settings: &Settings,
+    ) -> Result<(Self, Capabilities), Lost> {
+        transport.outbox().extend_from_slice(&connect(settings)?);
+        loop {
+            transport.moved().await?;
+            if let Some((limits, size)) = connack(transport.inbox(), settings.version)? {
+                transport.take(size);
+                let packet_bytes_max =
+                    limits.packet_bytes_max.min(settings.packet_bytes_max.unwrap_or(u32::MAX));
+                let connection =
+                    Self { transport, version: settings.version, packet_bytes_max, ids: PacketIds::new() };
+                return Ok((connection, capabilities(&limits, settings)));
+            }
+        }
+    }
+
+    #[inline]
+    fn publish<'m>(&self, message: &Message<'m>, id: u16) -> Result<Publish<'m>, Unsendable> {
+        let properties = match self.version {
+            Version::V311 => None,
+            Version::V5 => Some(Properties {
+                is_text: message.is_text,
+                content_type: message.content_type,
+                user: message.headers.bytes(),
+                others: message.mqtt_properties,
+            }),
+        };
+        let (topic, retain, payload) = (message.topic.as_bytes(), message.retain, message.payload);
+        let publish = Publish { topic, id, retain, properties, payload };
+        let (bytes, bytes_max) = (publish.size(), self.packet_bytes_max);
+        if bytes > u64::from(bytes_max) { Err(Unsendable::TooLong { bytes, bytes_max }) } else { Ok(publish) }
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<Io> {
+    fn check(&self, message: &Message<'_>) -> Result<(), Unsendable> {
+        self.publish(message, 1).map(drop)
+    }
+
+    #[inline]
+    fn send(&mut self, token: u64, message: &Message<'_>) -> Result<(), Unsendable> {
+        let id = self.ids.id(token);
+        self.publish(message, id)?.write(self.transport.outbox());
+        self.ids.sent(token, id);
+        Ok(())
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.transport.has_room()
+    }
+
+    fn has_unwritten(&self) -> bool {
+        self.transport.has_unwritten()
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Progress, Lost>> {
+        self.transport.poll(context)
+    }
+
+    #[inline]
+    fn answer(&mut self) -> Result<Option<Answer>, Lost> {
+        while let Some((inbound, bytes)) = answer::inbound(self.transport.inbox())? {
+            self.transport.take(bytes);
+            return Ok(Some(match inbound {
+                Inbound::Ack { id, reason } => match self.ids.token(id) {
+                    Some(token) => Answer::Settled(TokenRange::one(token), reason.judge()),
+                    None => Answer::Stray(id.into()),
+                },
+                Inbound::Pong => Answer::Pong,
+                Inbound::Disconnect { reason } => {
+                    let blames_message = reason.blames_publish();
+                    return Err(Lost::Disconnected { reason: reason.into(), blames_message });
+                }
+                Inbound::Other => continue,
+            }));
+        }
+        Ok(None)
+    }
+
+    fn ping(&mut self) {
+        self.transport.outbox().extend_from_slice(&PINGREQ);
+    }
+
+    async fn close(&mut self) {
+        self.transport.outbox().extend_from_slice(&DISCONNECT);
+        // If the goodbye does not get through, the upstream sees a closed connection, which is as
+        // good.
+        let _ = self.transport.finish().await;
+    }
+}
+
+impl From<WireError> for Lost {
+    fn from(error: WireError) -> Self {
+        Self::Protocol(Box::new(error))
+    }
+}
+
+fn capabilities(limits: &Limits, settings: &Settings) -> Capabilities {
+    Capabilities {
+        in_flight_max: NonZeroU16::new(limits.receive_max).unwrap_or(NonZeroU16::MIN),
+        keep_alive: limits.keep_alive_s.map_or(settings.keep_alive, |s| Duration::from_secs(s.into())),
+        retains: limits.retain_available,
+        has_headers: settings.version == Version::V5,
+        // The binding for MQTT has none. (CloudEvents 1.0.2, MQTT binding, section 3.1.3)
+        attribute_prefix: "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, future::poll_fn, io, pin::Pin};
+
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// A peer that said something, closed, and takes no more.
+    struct Closed(VecDeque<&'static [u8]>);
+
+    impl AsyncRead for Closed {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            space: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            match self.0.pop_front() {
+                // Not there yet: the write comes first.
+                Some([]) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Some(bytes) => space.put_slice(bytes),
+                None => {}
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Closed {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_said_before_it_closed_is_heard_though_it_takes_no_more() {
+        let settings = Settings::new("localhost", "barn-7-cloud".to_owned());
+        let peer = Closed([&[][..], &[0x20, 2], &[0, 0, 0x40, 2, 0, 1]].into());
+        let (mut connection, _) =
+            BrokerConnection::shake_hands(Transport::new(peer, IN_BYTES_MAX), &settings).await.unwrap();
+        connection.send(0, &Message { topic: "a", ..Message::default() }).unwrap();
+        let accepted = Answer::Settled(TokenRange::one(0), crate::uplink::engine::Verdict::Accepted);
+        assert_eq!(connection.answer().unwrap(), Some(accepted));
+        assert_eq!(connection.answer().unwrap(), None);
+        assert!(matches!(poll_fn(|cx| connection.poll(cx)).await, Err(Lost::Closed)));
+    }
+}

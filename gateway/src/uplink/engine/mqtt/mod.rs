@@ -1,0 +1,20 @@
+//! The engine for MQTT brokers, 3.1.1 and 5.
+//!
+//! ```text
+//!  settings.rs ─▶ connect.rs CONNECT, CONNACK ─▶ connection.rs
+//!                                                 ├ packet_ids.rs packet ids and tokens
+//!                                                 ├ send.rs       PUBLISH, PINGREQ
+//!                                                 └ answer.rs     PUBACK, PINGRESP, DISCONNECT ─ reason.rs
+//! ```
+
+pub mod answer;
+pub mod connect;
+mod connection;
+mod packet_ids;
+mod reason;
+pub mod send;
+mod settings;
+
+pub use self::settings::{
+    ID_BYTES_MAX, KEEP_ALIVE_MAX, PASSWORD_BYTES_MAX, Password, Settings, SettingsError, Version,
+};

@@ -1,0 +1,145 @@
+//! What the MQTT engine is told: which broker, as whom, and in which version.
+
+use std::time::Duration;
+
+pub use crate::mqtt::{Password, Version};
+
+/// Longest client id or user name, in bytes.
+pub const ID_BYTES_MAX: usize = 1024;
+/// Longest password, in bytes.
+pub const PASSWORD_BYTES_MAX: usize = 16 * 1024;
+/// Longest keep-alive that CONNECT can carry. \[MQTT-3.1.2-23\]
+pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(65_535);
+/// The port of MQTT without TLS.
+pub const PORT_DEFAULT: u16 = 1883;
+
+/// One broker.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The broker's host name or address.
+    pub host: String,
+    /// The broker's port.
+    pub port: u16,
+    /// The protocol to speak.
+    pub version: Version,
+    /// The MQTT client id. Two clients with the same one throw each other out.
+    pub client_id: String,
+    /// The user name, if the broker asks for one.
+    pub user: Option<String>,
+    /// The password, if the broker asks for one.
+    pub password: Option<Password>,
+    /// Longest packet that the broker takes, in bytes, where it does not say so itself.
+    pub packet_bytes_max: Option<u32>,
+    /// A ping goes out after this long without anything sent; zero is never.
+    pub keep_alive: Duration,
+}
+
+/// Settings cannot work. Nothing was started with them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// The host is empty.
+    #[error("the upstream's host is empty: name the broker")]
+    NoHost,
+    /// A text is longer than its field can be.
+    #[error("the {what} is {bytes} bytes long, more than {bytes_max}: shorten it")]
+    TooLong {
+        /// Which text.
+        what: &'static str,
+        /// How long it is.
+        bytes: usize,
+        /// How long it may be.
+        bytes_max: usize,
+    },
+    /// A text holds what MQTT cannot carry. \[MQTT-1.5.3-2\]
+    #[error("the {what} holds a NUL character: remove it")]
+    Nul {
+        /// Which text.
+        what: &'static str,
+    },
+    /// MQTT 3.1.1 has no password without a user name. \[MQTT-3.1.2-22\]
+    #[error("MQTT 3.1.1 takes no password without a user: set the user too")]
+    PasswordWithoutUser,
+    /// CONNECT has 16 bits for it.
+    #[error("the keep-alive is longer than {} s: shorten it", KEEP_ALIVE_MAX.as_secs())]
+    KeepAliveTooLong,
+}
+
+impl Settings {
+    /// MQTT 3.1.1 to `host` on port 1883, all else at its default.
+    #[must_use]
+    pub fn new(host: &str, client_id: String) -> Self {
+        Self {
+            host: host.to_owned(),
+            port: PORT_DEFAULT,
+            version: Version::V311,
+            client_id,
+            user: None,
+            password: None,
+            packet_bytes_max: None,
+            keep_alive: Duration::from_secs(30),
+        }
+    }
+
+    /// Checks what can be checked without a broker.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the first thing that cannot work.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if self.host.is_empty() {
+            return Err(SettingsError::NoHost);
+        }
+        let user = self.user.as_deref().unwrap_or_default();
+        let password = self.password.as_ref().map_or(&[][..], Password::expose);
+        for (what, text, bytes_max) in [
+            ("client id", self.client_id.as_bytes(), ID_BYTES_MAX),
+            ("user", user.as_bytes(), ID_BYTES_MAX),
+            ("password", password, PASSWORD_BYTES_MAX),
+        ] {
+            if text.len() > bytes_max {
+                return Err(SettingsError::TooLong { what, bytes: text.len(), bytes_max });
+            }
+            if text.contains(&0) {
+                return Err(SettingsError::Nul { what });
+            }
+        }
+        if self.version == Version::V311 && user.is_empty() && !password.is_empty() {
+            return Err(SettingsError::PasswordWithoutUser);
+        }
+        if self.keep_alive > KEEP_ALIVE_MAX {
+            return Err(SettingsError::KeepAliveTooLong);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let mut settings = Settings::new("broker.example", "barn-7-cloud".to_owned());
+        settings.password = Some(Password::new("hunter2"));
+        let shown = format!("{settings:?} {settings:#?}");
+        assert!(shown.contains("hidden") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn what_mqtt_cannot_carry_is_refused_with_its_reason() {
+        let change = |change: fn(&mut Settings)| {
+            let mut settings = Settings::new("broker.example", "barn-7-cloud".to_owned());
+            change(&mut settings);
+            settings.check()
+        };
+        assert_eq!(change(|_| ()), Ok(()));
+        assert_eq!(change(|s| s.host.clear()), Err(SettingsError::NoHost));
+        let nul = Err(SettingsError::Nul { what: "client id" });
+        assert_eq!(change(|s| s.client_id.push('\0')), nul);
+        let long = Err(SettingsError::TooLong { what: "user", bytes: 1025, bytes_max: 1024 });
+        assert_eq!(change(|s| s.user = Some("u".repeat(1025))), long);
+        let lone = |s: &mut Settings| s.password = Some(Password::new("p"));
+        assert_eq!(change(lone), Err(SettingsError::PasswordWithoutUser));
+        let keep_alive = |s: &mut Settings| s.keep_alive = Duration::from_secs(65_536);
+        assert_eq!(change(keep_alive), Err(SettingsError::KeepAliveTooLong));
+    }
+}

@@ -1,0 +1,186 @@
+//! One connection's socket and its two buffers, for any engine over TCP.
+//!
+//! ```text
+//!  packets  ─▶ outbox ─▶ ┌────────┐
+//!                        │ socket │   one wait moves both directions
+//!  answers  ◀─ inbox  ◀─ └────────┘
+//! ```
+//! Limits: the outbox is filled to [`OUTBOX_BYTES`] and one packet more; the inbox holds one packet
+//! of the greatest length that the engine reads, and what came with it. It knows no packet and
+//! decides nothing.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{Lost, Progress};
+
+/// Bytes that are gathered for one write.
+pub const OUTBOX_BYTES: usize = 64 * 1024;
+/// An outbox that grew beyond this for one long packet is given back.
+const OUTBOX_KEPT_BYTES: usize = 4 * OUTBOX_BYTES;
+
+/// A socket and its buffers.
+#[derive(Debug)]
+pub struct Transport<Io> {
+    io: Io,
+    inbox: Box<[u8]>,
+    /// Longest packet that is read.
+    in_bytes_max: usize,
+    /// What of the inbox is filled and not taken.
+    filled: std::ops::Range<usize>,
+    outbox: Vec<u8>,
+    written: usize,
+    /// The peer takes no more: what it said before is still to be read.
+    unheard: bool,
+}
+
+impl Transport<TcpStream> {
+    /// Connects to this host, for packets in to `in_bytes_max`.
+    ///
+    /// # Errors
+    /// [`Lost::Connect`]
+    pub async fn open(host: &str, port: u16, in_bytes_max: usize) -> Result<Self, Lost> {
+        let socket = TcpStream::connect((host, port)).await.map_err(Lost::Connect)?;
+        // The outbox gathers; waiting for more in the kernel would only add latency.
+        socket.set_nodelay(true).map_err(Lost::Connect)?;
+        Ok(Self::new(socket, in_bytes_max))
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
+    /// Over a fresh connection, for packets in to `in_bytes_max`.
+    pub fn new(io: Io, in_bytes_max: usize) -> Self {
+        Self {
+            io,
+            // Twice the longest packet, so that one always fits behind another that is cut.
+            inbox: vec![0; 2 * in_bytes_max].into(),
+            in_bytes_max,
+            filled: 0..0,
+            outbox: Vec::new(),
+            written: 0,
+            unheard: false,
+        }
+    }
+
+    /// Where packets are appended.
+    pub fn outbox(&mut self) -> &mut Vec<u8> {
+        &mut self.outbox
+    }
+
+    /// Something is not yet written.
+    pub fn has_unwritten(&self) -> bool {
+        self.written < self.outbox.len()
+    }
+
+    /// Whether more may be appended before the next write.
+    pub fn has_room(&self) -> bool {
+        self.outbox.len() < OUTBOX_BYTES
+    }
+
+    /// Bytes that came and are not yet taken.
+    pub fn inbox(&self) -> &[u8] {
+        &self.inbox[self.filled.clone()]
+    }
+
+    /// Takes `bytes` from the front of the inbox.
+    pub fn take(&mut self, bytes: usize) {
+        self.filled.start += bytes;
+    }
+
+    /// Waits until bytes came in or went out, both if both can. Cancel-safe: what moved is in the
+    /// buffers.
+    ///
+    /// # Errors
+    /// [`Lost::Closed`] or [`Lost::Failed`], after all that came before it was read.
+    pub async fn moved(&mut self) -> Result<Progress, Lost> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// Writes what is pending and closes the sending direction. To be called with a time limit.
+    ///
+    /// # Errors
+    /// The connection failed meanwhile.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        self.io.write_all(&self.outbox[self.written..]).await?;
+        self.io.shutdown().await
+    }
+
+    /// The same, polled.
+    ///
+    /// # Errors
+    /// As [`Transport::moved`].
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Progress, Lost>> {
+        let read = match self.poll_read(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
+            Poll::Pending => false,
+        };
+        let written = match self.poll_write(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
+            Poll::Pending => false,
+        };
+        if read || written { Poll::Ready(Ok(Progress { read, written })) } else { Poll::Pending }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        if self.filled.is_empty() {
+            self.filled = 0..0;
+        } else if self.inbox.len() - self.filled.end < self.in_bytes_max {
+            self.inbox.copy_within(self.filled.clone(), 0);
+            self.filled = 0..self.filled.len();
+        }
+        let mut space = ReadBuf::new(&mut self.inbox[self.filled.end..]);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut space)).map_err(ended)?;
+        match space.filled().len() {
+            0 => Poll::Ready(Err(Lost::Closed)),
+            bytes => {
+                self.filled.end += bytes;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
+        if !self.has_unwritten() || self.unheard {
+            return Poll::Pending;
+        }
+        match ready!(Pin::new(&mut self.io).poll_write(cx, &self.outbox[self.written..])) {
+            Ok(0) => self.unheard = true,
+            Ok(bytes) => self.written += bytes,
+            Err(error) => match ended(error) {
+                // What the peer said before it closed is read first: then the read says that it is
+                // closed.
+                Lost::Closed => self.unheard = true,
+                broken => return Poll::Ready(Err(broken)),
+            },
+        }
+        if self.unheard {
+            return Poll::Pending;
+        }
+        if !self.has_unwritten() {
+            self.outbox.clear();
+            self.outbox.shrink_to(OUTBOX_KEPT_BYTES);
+            self.written = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Tells a peer that closed from a connection that failed.
+fn ended(error: io::Error) -> Lost {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, LostPipe, UnexpectedEof};
+    match error.kind() {
+        LostPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Lost::Closed,
+        _ => Lost::Failed(error),
+    }
+}

@@ -1,0 +1,183 @@
+//! The messages of one record while they are sent: written once, in one buffer, in the style of the
+//! uplink's format.
+//!
+//! Limits: the buffer shrinks back to [`KEPT_BYTES`].
+
+use std::ops::Range;
+
+use super::{
+    cloudevents,
+    facts::{Data, Facts},
+    json,
+    name::FormatName,
+    payload,
+};
+use crate::uplink::{
+    engine::Capabilities,
+    message::{Headers, Message, Unsendable, put_header},
+};
+
+/// Bytes of messages that are kept allocated from record to record.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// What the messages look like.
+#[derive(Debug)]
+pub struct Style {
+    /// Which format.
+    pub format: FormatName,
+    /// This gateway's id.
+    pub gateway: String,
+    /// The replay that sends the events again.
+    pub replay: Option<String>,
+}
+
+/// The messages of one record.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    topics: String,
+    bytes: Vec<u8>,
+    /// The media type of the payload, where one is a message's own.
+    content_types: String,
+    messages: Vec<Parts>,
+    problem: Option<String>,
+}
+
+/// Where the parts of a message lie.
+#[derive(Debug)]
+struct Parts {
+    topic: Range<usize>,
+    id: Range<usize>,
+    headers: Range<usize>,
+    payload: Range<usize>,
+    content_type: Option<Range<usize>>,
+    is_text: bool,
+    retain: bool,
+}
+
+impl Prepared {
+    /// Makes room for the messages of the next record.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.topics.clear();
+        self.topics.shrink_to(KEPT_BYTES);
+        self.content_types.clear();
+        self.messages.clear();
+        self.problem = None;
+    }
+
+    /// Nothing of the record can be sent.
+    pub fn give_up(&mut self, why: String) {
+        self.messages.clear();
+        self.problem = Some(why);
+    }
+
+    /// Something of the record cannot be sent: the first of it is told.
+    pub fn leave_out(&mut self, why: String) {
+        self.problem.get_or_insert(why);
+    }
+
+    /// Adds the message of one event.
+    ///
+    /// # Errors
+    /// [`Unsendable`]: what `check` says. Nothing was added.
+    pub fn add(
+        &mut self,
+        style: &Style,
+        topic: &str,
+        facts: &Facts<'_>,
+        retain: bool,
+        can: &Capabilities,
+        check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
+    ) -> Result<(), Unsendable> {
+        let (start, topic_start) = (self.bytes.len(), self.topics.len());
+        self.topics.push_str(topic);
+        let id = style.put_headers(&mut self.bytes, facts, can);
+        let headers_end = self.bytes.len();
+        style.put_payload(&mut self.bytes, facts, can);
+        let (is_text, content_type) = style.content(facts, can);
+        let content_type = content_type.map(|name| {
+            let start = self.content_types.len();
+            self.content_types.push_str(name);
+            start..self.content_types.len()
+        });
+        let parts = Parts {
+            topic: topic_start..self.topics.len(),
+            id,
+            headers: start..headers_end,
+            payload: headers_end..self.bytes.len(),
+            content_type,
+            is_text,
+            retain,
+        };
+        check(&self.message(&parts, facts.device)).inspect_err(|_| {
+            self.bytes.truncate(start);
+            self.topics.truncate(topic_start);
+        })?;
+        self.messages.push(parts);
+        Ok(())
+    }
+
+    /// How many messages there are, and why not all of the record is in them, if that is so.
+    pub fn finish(&mut self) -> (usize, Option<String>) {
+        (self.messages.len(), self.problem.take())
+    }
+
+    /// The message of this index, of an event of `device`.
+    pub fn get<'m>(&'m self, index: usize, device: &'m str) -> Message<'m> {
+        self.message(&self.messages[index], device)
+    }
+
+    fn message<'m>(&'m self, parts: &Parts, device: &'m str) -> Message<'m> {
+        Message {
+            topic: &self.topics[parts.topic.clone()],
+            key: device,
+            id: &self.bytes[parts.id.clone()],
+            headers: Headers::new(&self.bytes[parts.headers.clone()]),
+            mqtt_properties: &[],
+            content_type: parts.content_type.clone().map(|range| &self.content_types[range]),
+            is_text: parts.is_text,
+            payload: &self.bytes[parts.payload.clone()],
+            retain: parts.retain,
+        }
+    }
+}
+
+impl Style {
+    /// Appends the headers, and gives where the id lies.
+    fn put_headers(&self, out: &mut Vec<u8>, facts: &Facts<'_>, can: &Capabilities) -> Range<usize> {
+        match (can.has_headers, self.format) {
+            (false, _) => out.len()..out.len(),
+            (true, FormatName::CloudEvents) => {
+                cloudevents::put_headers(out, facts, &self.gateway, can.attribute_prefix)
+            }
+            (true, _) => put_header(out, "", "tidegate-id", |out| facts.put_id(out)),
+        }
+    }
+
+    /// Whether the payload is said to be text, and its media type.
+    fn content<'a>(&self, facts: &Facts<'a>, can: &Capabilities) -> (bool, Option<&'a str>) {
+        match (can.has_headers, self.format) {
+            (false, _) => (false, None),
+            (true, FormatName::CloudEvents) => cloudevents::content(facts),
+            (true, _) if facts.data == Data::Deletion => (false, None),
+            (true, _) => (true, Some(payload::JSON)),
+        }
+    }
+
+    fn put_payload(&self, out: &mut Vec<u8>, facts: &Facts<'_>, can: &Capabilities) {
+        match (self.format, can.has_headers, facts.data) {
+            (_, _, Data::Deletion) => {}
+            (FormatName::CloudEvents, true, Data::Json(bytes) | Data::Bytes(bytes)) => {
+                out.extend_from_slice(bytes);
+            }
+            (FormatName::CloudEvents, true, Data::Text(text)) => {
+                out.extend_from_slice(text.as_bytes());
+            }
+            (FormatName::CloudEvents, false, _) => {
+                cloudevents::write_structured(out, facts, &self.gateway);
+            }
+            (FormatName::Json | FormatName::Raw, ..) => json::write(out, facts),
+        }
+    }
+}

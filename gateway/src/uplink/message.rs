@@ -1,0 +1,146 @@
+//! A message for an upstream: what a format makes of an event and an engine sends. No format's and
+//! no engine's.
+//!
+//! It borrows everything: a payload goes from the block that the store read into the engine's
+//! buffer, and is copied nowhere else.
+//!
+//! ```text
+//!  headers   26 │ length u16 │ name │ length u16 │ value   …   big endian, one behind the other
+//! ```
+//! That is how MQTT 5 lays out user properties (section 2.2.2.2), so that its engine, by which
+//! most messages go, copies them as they are. Others go through them by [`Headers::iter`].
+//!
+//! Limits: a name or a value of a header to 65,535 bytes. What a message may come to is its
+//! engine's to say.
+
+use std::ops::Range;
+
+use super::template::BadTopic;
+
+const HEADER: u8 = 0x26;
+const LENGTH_BYTES: usize = 2;
+
+/// One message.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Message<'a> {
+    /// Where it goes: what the uplink's template gives, levels between slashes, no wildcard.
+    pub topic: &'a str,
+    /// What has an order to keep among its like: the event's device. Empty where nobody asks for
+    /// it.
+    pub key: &'a str,
+    /// What names the event for ever: every copy of it has the same. Empty where the engine carries
+    /// no headers, of which it is one.
+    pub id: &'a [u8],
+    /// What is said of the event beside its payload, the id included.
+    pub headers: Headers<'a>,
+    /// What an MQTT 5 publisher said of it, as it came: for an engine that can pass it on.
+    pub mqtt_properties: &'a [u8],
+    /// The media type of the payload, where the format knows it.
+    pub content_type: Option<&'a str>,
+    /// The format says that the payload is UTF-8 text.
+    pub is_text: bool,
+    /// The payload.
+    pub payload: &'a [u8],
+    /// It is the state of its topic: only where the engine retains.
+    pub retain: bool,
+}
+
+/// Headers, in the layout above.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Headers<'a>(&'a [u8]);
+
+/// An event cannot be sent to this upstream, ever. Nothing of it was written: it becomes a dead
+/// letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unsendable {
+    /// Its packet is longer than the upstream takes.
+    #[error("its packet of {bytes} bytes is longer than the {bytes_max} bytes that the upstream takes")]
+    TooLong {
+        /// How long the packet would be.
+        bytes: u64,
+        /// How long it may be.
+        bytes_max: u32,
+    },
+    /// There is no topic for it.
+    #[error(transparent)]
+    Topic(#[from] BadTopic),
+    /// The engine has no way to say something of it.
+    #[error("{0}")]
+    Unfit(&'static str),
+}
+
+impl<'a> Headers<'a> {
+    /// What [`put_header`] wrote.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, which are user properties of MQTT 5.
+    #[must_use]
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Name and value of each, in their order.
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            rest = rest.split_first()?.1;
+            let name = take_text(&mut rest)?;
+            Some((std::str::from_utf8(name).ok()?, take_text(&mut rest)?))
+        })
+    }
+}
+
+/// Appends a header of this name, behind `prefix`; `write` writes its value. Gives where that is.
+pub fn put_header(
+    out: &mut Vec<u8>,
+    prefix: &str,
+    name: &str,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> Range<usize> {
+    out.push(HEADER);
+    put_text(out, |out| {
+        out.extend_from_slice(prefix.as_bytes());
+        out.extend_from_slice(name.as_bytes());
+    });
+    let start = out.len() + LENGTH_BYTES;
+    put_text(out, write);
+    start..out.len()
+}
+
+/// Appends a text behind its length.
+pub fn put_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
+    write(out);
+    // Names, ids and topics have 1 KB at the most (`ID_BYTES_MAX`, `NAME_BYTES_MAX`), escaped 3, so
+    // 16 bits hold the length.
+    let bytes = (out.len() - at - LENGTH_BYTES) as u16;
+    out[at..at + LENGTH_BYTES].copy_from_slice(&bytes.to_be_bytes());
+}
+
+/// Takes a text behind its length.
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, behind) = rest.split_first_chunk()?;
+    let (text, behind) = behind.split_at_checked(u16::from_be_bytes(*length).into())?;
+    *rest = behind;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_read_back_as_they_were_written() {
+        let mut bytes = vec![];
+        let id = put_header(&mut bytes, "", "tidegate-id", |out| out.extend_from_slice(b"s3/1/2"));
+        put_header(&mut bytes, "ce_", "empty", |_| ());
+        let read: Vec<_> = Headers::new(&bytes).iter().collect();
+        assert_eq!(read, [("tidegate-id", &b"s3/1/2"[..]), ("ce_empty", b"")]);
+        assert_eq!(bytes[id], b"s3/1/2"[..]);
+        assert_eq!(Headers::default().iter().count(), 0);
+    }
+}
