@@ -55,7 +55,8 @@ async fn publish(client: &mut Client, topic: &str, payload: &[u8], packet_id: u1
 }
 
 async fn wait_drained(gateway: &Gateway) {
-    wait_for("the backlog to be gone", DRAIN_LIMIT, || gateway.metric("tidegate_backlog_events") == 0.0).await;
+    wait_for("the backlog to be gone", DRAIN_LIMIT, || gateway.metric("tidegate_backlog_events") == 0.0)
+        .await;
 }
 
 /// The oracle's word on what the stream holds once nothing is left to send.

@@ -21,15 +21,37 @@ use serde::Deserialize;
 use super::super::{Refusal, Verdict};
 
 /// The message is longer than the stream takes (`max_msg_size`).
-const MESSAGE_TOO_LARGE: u32 = 10_054;
-/// There is no stream of this name: an answer to a question, not to a message.
-pub const STREAM_NOT_FOUND: u32 = 10_059;
+const MESSAGE_TOO_LARGE: u16 = 10_054;
 /// Its headers are longer than any stream takes, 64 KiB.
-const HEADERS_TOO_LARGE: u32 = 10_097;
-/// The status of an answer that the server gives where nobody listens.
-const NO_RESPONDERS: u16 = 503;
-/// Of what the server says in words, so much is kept.
-const WORDS_BYTES_MAX: usize = 200;
+const HEADERS_TOO_LARGE: u16 = 10_097;
+/// There is no stream of this name: an answer to a question, not to a message.
+pub const STREAM_NOT_FOUND: u16 = 10_059;
+
+/// Nobody listens: the status of an answer that the server gives then.
+pub const NO_RESPONDERS: Refusal = Refusal::new("no stream takes its subject, or JetStream is off", 503);
+/// What answers does not speak as JetStream does.
+pub const STRANGER: Refusal = Refusal::new("what answers on its subject is not JetStream", 0);
+/// A stream took it that is not the configured one.
+pub const OTHER_STREAM: Refusal = Refusal::new("another stream took it than the configured one", 0);
+
+/// What JetStream calls the errors that a message or a question may meet with.
+const NAMES: [(u16, &str); 15] = [
+    (10_002, "resource limits exceeded for account"),
+    (10_008, "JetStream system temporarily unavailable"),
+    (10_009, "JetStream cluster cannot handle request"),
+    (10_023, "insufficient resources"),
+    (10_028, "insufficient memory resources available"),
+    (10_039, "JetStream not enabled for account"),
+    (10_047, "insufficient storage resources available"),
+    (MESSAGE_TOO_LARGE, "message size exceeds maximum allowed"),
+    (STREAM_NOT_FOUND, "stream not found"),
+    (10_060, "expected stream does not match"),
+    (10_076, "JetStream not enabled"),
+    (10_077, "the stream cannot store it: it is full, or its disk is"),
+    (HEADERS_TOO_LARGE, "header size exceeds maximum allowed of 64k"),
+    (10_109, "invalid operation on sealed stream"),
+    (10_167, "too many requests"),
+];
 
 #[derive(Deserialize)]
 struct Answer<'a> {
@@ -42,62 +64,40 @@ struct Answer<'a> {
 }
 
 /// An error as JetStream writes it, in every answer of its API.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Error {
     /// Its own code.
     #[serde(default)]
-    pub err_code: u32,
-    /// In words.
-    #[serde(default)]
-    pub description: String,
+    pub err_code: u16,
 }
 
 /// Judges the answer to a message that was meant for `stream`, if one is configured.
 #[must_use]
 pub fn judge(status: Option<u16>, payload: &[u8], stream: Option<&str>) -> Verdict {
-    if status == Some(NO_RESPONDERS) {
-        return Verdict::Retry(no_responders());
+    if status.is_some() {
+        return Verdict::Retry(NO_RESPONDERS);
     }
     let Ok(answer) = serde_json::from_slice::<Answer<'_>>(payload) else {
-        return Verdict::Retry(stranger());
+        return Verdict::Retry(STRANGER);
     };
     if let Some(error) = answer.error {
         let is_final = matches!(error.err_code, MESSAGE_TOO_LARGE | HEADERS_TOO_LARGE);
         return if is_final { Verdict::Rejected(error.into()) } else { Verdict::Retry(error.into()) };
     }
     if answer.stream.is_empty() || answer.seq == 0 {
-        return Verdict::Retry(stranger());
+        return Verdict::Retry(STRANGER);
     }
     match stream {
-        Some(stream) if stream != answer.stream => {
-            let name = cut(&answer.stream);
-            Verdict::Retry(Refusal::new(format_args!("the stream {name} took it, and not {stream}")))
-        }
+        Some(stream) if stream != answer.stream => Verdict::Retry(OTHER_STREAM),
         _ => Verdict::Accepted,
     }
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self::new(format_args!("{} ({})", cut(&error.description), error.err_code))
+        let known = NAMES.iter().find(|(code, _)| *code == error.err_code);
+        Self::new(known.map_or("an error that this version does not name", |(_, name)| name), error.err_code)
     }
-}
-
-/// Nobody listens.
-#[must_use]
-pub fn no_responders() -> Refusal {
-    Refusal::new("no stream takes its subject, or JetStream is off (503)")
-}
-
-/// It is not JetStream who answers.
-#[must_use]
-pub fn stranger() -> Refusal {
-    Refusal::new("what answers on its subject is not JetStream")
-}
-
-/// The beginning of a text from the server.
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(WORDS_BYTES_MAX)]
 }
 
 #[cfg(test)]
@@ -108,54 +108,40 @@ mod tests {
 
     #[test]
     fn every_answer_has_its_verdict() {
-        let not_now = |words: &str| Verdict::Retry(Refusal::new(words));
-        let never = |words: &str| Verdict::Rejected(Refusal::new(words));
+        let again = |name, code| Verdict::Retry(Refusal::new(name, code));
+        let never = |name, code| Verdict::Rejected(Refusal::new(name, code));
+        let error = |code: u32, words: &str| {
+            format!(
+                r#"{{"error":{{"code":400,"err_code":{code},"description":"{words}"}},"stream":"EVENTS","seq":0}}"#
+            )
+        };
         for (payload, verdict) in [
             (r#"{"stream":"EVENTS","seq":1}"#, Verdict::Accepted),
             (r#"{"stream":"EVENTS", "domain":"hub", "seq":9, "duplicate": true}"#, Verdict::Accepted),
+            (&error(10_054, "x"), never("message size exceeds maximum allowed", 10_054)),
+            (&error(10_097, "x"), never("header size exceeds maximum allowed of 64k", 10_097)),
             (
-                r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"},"stream":"EVENTS","seq":0}"#,
-                never("message size exceeds maximum allowed (10054)"),
+                &error(10_077, "maximum bytes exceeded"),
+                again("the stream cannot store it: it is full, or its disk is", 10_077),
             ),
-            (
-                r#"{"error":{"code":400,"err_code":10097,"description":"header size exceeds maximum allowed of 64k"},"stream":"EVENTS","seq":0}"#,
-                never("header size exceeds maximum allowed of 64k (10097)"),
-            ),
-            (
-                r#"{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"EVENTS","seq":0}"#,
-                not_now("maximum bytes exceeded (10077)"),
-            ),
-            (
-                r#"{"error":{"code":400,"err_code":10002,"description":"resource limits exceeded for account"}}"#,
-                not_now("resource limits exceeded for account (10002)"),
-            ),
-            (
-                r#"{"error":{"code":400,"err_code":10060,"description":"expected stream does not match"}}"#,
-                not_now("expected stream does not match (10060)"),
-            ),
-            (r#"{"error":{}}"#, not_now(" (0)")),
-            (r#"{"stream":"OTHER","seq":1}"#, not_now("the stream OTHER took it, and not EVENTS")),
-            (r#"{"stream":"EVENTS","seq":0}"#, Verdict::Retry(stranger())),
-            (r#"{"stream":"","seq":1}"#, Verdict::Retry(stranger())),
-            (r#"{"stream":"EVENTS","seq":-1}"#, Verdict::Retry(stranger())),
-            ("{}", Verdict::Retry(stranger())),
-            ("[]", Verdict::Retry(stranger())),
-            ("+OK", Verdict::Retry(stranger())),
-            ("", Verdict::Retry(stranger())),
+            (&error(10_002, "x"), again("resource limits exceeded for account", 10_002)),
+            (&error(10_060, "x"), again("expected stream does not match", 10_060)),
+            (&error(10_999, "x"), again("an error that this version does not name", 10_999)),
+            (r#"{"error":{}}"#, again("an error that this version does not name", 0)),
+            (r#"{"stream":"OTHER","seq":1}"#, Verdict::Retry(OTHER_STREAM)),
+            (r#"{"stream":"EVENTS","seq":0}"#, Verdict::Retry(STRANGER)),
+            (r#"{"stream":"","seq":1}"#, Verdict::Retry(STRANGER)),
+            (r#"{"stream":"EVENTS","seq":-1}"#, Verdict::Retry(STRANGER)),
+            (&error(70_000, "x"), Verdict::Retry(STRANGER)),
+            ("{}", Verdict::Retry(STRANGER)),
+            ("[]", Verdict::Retry(STRANGER)),
+            ("+OK", Verdict::Retry(STRANGER)),
+            ("", Verdict::Retry(STRANGER)),
         ] {
             assert_eq!(judge(None, payload.as_bytes(), Some("EVENTS")), verdict, "{payload}");
         }
-        assert_eq!(judge(Some(503), b"", None), Verdict::Retry(no_responders()));
+        assert_eq!(judge(Some(503), b"", None), Verdict::Retry(NO_RESPONDERS));
         assert_eq!(judge(None, br#"{"stream":"OTHER","seq":1}"#, None), Verdict::Accepted);
-    }
-
-    #[test]
-    fn what_the_server_says_is_cut_to_a_length() {
-        let long = "ä".repeat(5000);
-        let payload = format!(r#"{{"error":{{"err_code":10077,"description":"{long}"}}}}"#);
-        let verdict = judge(None, payload.as_bytes(), None);
-        let words = format!("{} (10077)", "ä".repeat(WORDS_BYTES_MAX / 2));
-        assert_eq!(verdict, Verdict::Retry(Refusal::new(words)));
     }
 
     proptest! {

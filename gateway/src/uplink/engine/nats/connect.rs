@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     super::{Capabilities, Engine, Lost, Refusal, transport::Transport},
-    connection::{Connection, said},
+    connection::Connection,
     settings::{Settings, SettingsError},
     stream::{self, Found},
     wire::{self, Connect, Inbound, Info, WireError},
@@ -33,10 +33,17 @@ enum ConnectError {
     #[error(transparent)]
     Wire(#[from] WireError),
     /// It knows no headers.
-    #[error("the server takes no headers, and so tells no copies: use nats-server 2.2 or newer, and allow headers")]
+    #[error(
+        "the server takes no headers, and so tells no copies: use nats-server 2.2 or newer, and allow headers"
+    )]
     NoHeaders,
+    /// It refuses the connection, in its own words.
+    #[error("the server refuses the connection: {0}")]
+    Refused(String),
     /// It wants TLS.
-    #[error("the server wants TLS, which this version does not speak to NATS: allow plain connections from here")]
+    #[error(
+        "the server wants TLS, which this version does not speak to NATS: allow plain connections from here"
+    )]
     Tls,
     /// There is no stream of the configured name.
     #[error("there is no stream {0}: create it, and the uplink goes on by itself")]
@@ -68,10 +75,8 @@ impl Engine for Settings {
     }
 
     async fn connect(&self) -> Result<(Self::Connection, Capabilities), Lost> {
-        let socket = TcpStream::connect((&*self.host, self.port)).await.map_err(Lost::Connect)?;
-        // The outbox gathers; waiting for more in the kernel would only add latency.
-        socket.set_nodelay(true).map_err(Lost::Connect)?;
-        let connection = shake_hands(socket, self).await?;
+        let transport = Transport::open(&self.host, self.port, wire::IN_BYTES_MAX).await?;
+        let connection = shake_hands(transport, self).await?;
         let capabilities = Capabilities {
             in_flight_max: NonZeroU16::MAX,
             keep_alive: self.keep_alive,
@@ -85,10 +90,9 @@ impl Engine for Settings {
 
 /// Shakes hands over a fresh connection.
 pub async fn shake_hands<Io: AsyncRead + AsyncWrite + Unpin + Send>(
-    io: Io,
+    mut transport: Transport<Io>,
     settings: &Settings,
 ) -> Result<Connection<Io>, Lost> {
-    let mut transport = Transport::new(io, Vec::new(), wire::IN_BYTES_MAX);
     let info = greeting(&mut transport).await?;
     if !info.headers {
         return Err(lost(ConnectError::NoHeaders));
@@ -97,9 +101,9 @@ pub async fn shake_hands<Io: AsyncRead + AsyncWrite + Unpin + Send>(
         return Err(lost(ConnectError::Tls));
     }
     let inbox = inbox()?;
-    let password = settings.password.as_ref().map(|password| password.reveal());
+    let password = settings.password.as_ref().map(|password| String::from_utf8_lossy(password.expose()));
     let out = transport.outbox();
-    Connect::new(&settings.client_id, settings.user.as_deref(), password).write(out);
+    Connect::new(&settings.client_id, settings.user.as_deref(), password.as_deref()).write(out);
     wire::put_subscribe(inbox.as_bytes(), out);
     let (subject, question) = stream::question(settings.stream.as_deref(), &settings.subjects);
     wire::put_request(&subject, inbox.as_bytes(), QUESTION, question.as_bytes(), out);
@@ -131,7 +135,7 @@ async fn greeting<Io: AsyncRead + AsyncWrite + Unpin>(transport: &mut Transport<
                 transport.take(bytes);
                 return Ok(info);
             }
-            Some((Inbound::Error(words), _)) => return Err(said(words)),
+            Some((Inbound::Error(words), _)) => return Err(refused(words)),
             Some(_) => return Err(lost(WireError::Malformed)),
             None => {}
         }
@@ -152,7 +156,10 @@ impl Handshake {
         self.is_ready && self.found.is_some()
     }
 
-    fn read<Io: AsyncRead + AsyncWrite + Unpin>(&mut self, transport: &mut Transport<Io>) -> Result<(), Lost> {
+    fn read<Io: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        transport: &mut Transport<Io>,
+    ) -> Result<(), Lost> {
         while let Some((inbound, bytes)) = wire::inbound(transport.inbox()).map_err(lost)? {
             let mut is_ping = false;
             match inbound {
@@ -163,7 +170,7 @@ impl Handshake {
                 }
                 // Who may not ask goes on without.
                 Inbound::Error(words) if stream::is_no_right(words) => self.found = Some(Found::Stream),
-                Inbound::Error(words) => return Err(said(words)),
+                Inbound::Error(words) => return Err(refused(words)),
                 Inbound::Info(_) | Inbound::Message(_) | Inbound::Ok => {}
             }
             transport.take(bytes);
@@ -180,6 +187,10 @@ fn inbox() -> Result<String, Lost> {
     let mut random = [0; INBOX_BYTES];
     getrandom::fill(&mut random).map_err(|error| Lost::Connect(io::Error::other(error.to_string())))?;
     Ok(random.iter().fold("_INBOX.".to_owned(), |name, byte| name + &format!("{byte:02x}")))
+}
+
+fn refused(words: &[u8]) -> Lost {
+    lost(ConnectError::Refused(String::from_utf8_lossy(words).trim_matches('\'').to_owned()))
 }
 
 fn lost(error: impl Into<ConnectError>) -> Lost {

@@ -24,6 +24,23 @@ const RESERVED: &str = "Nats-";
 /// The attribute that every CloudEvent has.
 const CLOUD_EVENT: &str = "ce-specversion";
 
+/// How the server's errors begin, and whether what was sent may be the reason.
+const ERRORS: [(&str, bool); 13] = [
+    ("permissions violation", true),
+    ("maximum payload", true),
+    ("maximum control line", true),
+    ("invalid publish subject", true),
+    ("parser error", true),
+    ("unknown protocol", true),
+    ("authorization violation", false),
+    ("user authentication", false),
+    ("account authentication", false),
+    ("stale connection", false),
+    ("slow consumer", false),
+    ("server shutdown", false),
+    ("maximum connections", false),
+];
+
 /// A connection after its handshake.
 #[derive(Debug)]
 pub struct Connection<Io> {
@@ -46,7 +63,12 @@ struct Scratch {
 impl<Io> Connection<Io> {
     /// Over a transport whose handshake is done.
     #[must_use]
-    pub fn new(transport: Transport<Io>, inbox: String, stream: Option<String>, payload_bytes_max: u64) -> Self {
+    pub fn new(
+        transport: Transport<Io>,
+        inbox: String,
+        stream: Option<String>,
+        payload_bytes_max: u64,
+    ) -> Self {
         Self { transport, inbox, stream, payload_bytes_max, scratch: Scratch::default() }
     }
 
@@ -60,8 +82,9 @@ impl<Io> Connection<Io> {
         let Scratch { subject, headers } = scratch;
         subject.clear();
         headers.clear();
-        subject::put(message.topic.as_bytes(), subject)
-            .map_err(|_| Unsendable::Unfit("its topic makes a subject of more than 3 KiB, which NATS does not take"))?;
+        subject::put(message.topic.as_bytes(), subject).map_err(|_| {
+            Unsendable::Unfit("its topic makes a subject of more than 3 KiB, which NATS does not take")
+        })?;
         put_headers(message, self.stream.as_deref(), headers);
         let inbox = self.inbox.as_bytes();
         let publish = Publish { subject, inbox, token, headers, payload: message.payload };
@@ -91,11 +114,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> super::super::Connection for Con
     }
 
     fn has_unwritten(&self) -> bool {
-        self.transport.pending() > 0
+        self.transport.has_unwritten()
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Progress, Lost>> {
-        self.transport.poll_moved(context)
+        self.transport.poll(context)
     }
 
     fn answer(&mut self) -> Result<Option<Answer>, Lost> {
@@ -108,7 +131,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> super::super::Connection for Con
                 Inbound::Pong => answer = Some(Answer::Pong),
                 Inbound::Ping => is_ping = true,
                 Inbound::Info(info) => self.payload_bytes_max = info.max_payload,
-                Inbound::Error(words) => return Err(said(words)),
+                Inbound::Error(words) => return Err(ended(words)),
                 Inbound::Ok => {}
             }
             self.transport.take(bytes);
@@ -165,20 +188,11 @@ fn may_be_header(name: &str) -> bool {
     !name.is_empty() && !is_reserved && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
 }
 
-/// The end of a connection for what the server says.
-pub fn said(words: &[u8]) -> Lost {
-    /// Errors that what was sent brings about.
-    const OF_MESSAGES: [&str; 6] = [
-        "permissions violation for publish",
-        "maximum payload",
-        "maximum control line",
-        "invalid publish subject",
-        "parser error",
-        "unknown protocol",
-    ];
-    let words = String::from_utf8_lossy(words);
-    let words = words.trim_matches('\'');
-    let small = words.to_ascii_lowercase();
-    let blames_message = OF_MESSAGES.iter().any(|error| small.contains(error));
-    Lost::Disconnected { reason: Refusal::new(words), blames_message }
+/// The end of a connection for an error of the server.
+fn ended(words: &[u8]) -> Lost {
+    let words = String::from_utf8_lossy(words).to_ascii_lowercase();
+    let known = ERRORS.iter().find(|(name, _)| words.trim_start_matches('\'').starts_with(name));
+    let (name, blames_message) =
+        known.copied().unwrap_or(("an error that this version does not name", false));
+    Lost::Disconnected { reason: Refusal::new(name, 0), blames_message }
 }

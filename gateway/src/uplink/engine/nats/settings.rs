@@ -6,10 +6,14 @@
 use std::time::Duration;
 
 use super::stream;
-use crate::uplink::{settings::Password, template::Template};
+pub use crate::mqtt::Password;
+use crate::uplink::template::Template;
 
 /// Longest name of a stream, in bytes. (JSMaxNameLen of nats-server)
 pub const STREAM_BYTES_MAX: usize = 255;
+
+/// The port of NATS without TLS.
+pub const PORT_DEFAULT: u16 = 4222;
 
 /// One JetStream upstream.
 #[derive(Debug, Clone)]
@@ -45,13 +49,14 @@ pub enum SettingsError {
 }
 
 impl Settings {
-    /// To `host`, for an uplink whose topics this template gives, all else at its default.
+    /// To `host` on port 4222, for an uplink whose topics this template gives, all else at its
+    /// default. The gateway's id stands in the template already.
     #[must_use]
-    pub fn new(host: &str, port: u16, client_id: &str, template: &Template) -> Self {
+    pub fn new(host: &str, client_id: String, template: &Template) -> Self {
         Self {
             host: host.to_owned(),
-            port,
-            client_id: client_id.to_owned(),
+            port: PORT_DEFAULT,
+            client_id,
             user: None,
             password: None,
             stream: None,
@@ -85,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_stream_has_a_name_that_nats_takes() {
-        let mut settings = Settings::new("localhost", 4222, "gate", &Template::default());
+        let mut settings = Settings::new("localhost", "gate".to_owned(), &Template::default());
         assert_eq!(settings.check(), Ok(()));
         for name in ["EVENTS", "events_2", "ä"] {
             settings.stream = Some(name.to_owned());

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     super::Refusal,
-    answer::{self, no_responders, stranger},
+    answer::{self, NO_RESPONDERS, STRANGER},
     subject,
 };
 use crate::uplink::template::{Names, Template};
@@ -25,7 +25,7 @@ const VARIABLE: &str = "\u{1}";
 const ALL: &str = ">";
 
 /// What JetStream says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// There is one.
     Stream,
@@ -66,7 +66,7 @@ pub fn question(stream: Option<&str>, subjects: &str) -> (String, String) {
 #[must_use]
 pub fn judge(status: Option<u16>, payload: &[u8]) -> Found {
     if status.is_some() {
-        return Found::Unknown(no_responders());
+        return Found::Unknown(NO_RESPONDERS);
     }
     match serde_json::from_slice(payload) {
         Ok(Answer { error: Some(error), .. }) if error.err_code == answer::STREAM_NOT_FOUND => Found::Nothing,
@@ -74,7 +74,7 @@ pub fn judge(status: Option<u16>, payload: &[u8]) -> Found {
         Ok(Answer { config: Some(config), .. }) if !config.name.is_empty() => Found::Stream,
         Ok(Answer { streams: Some(names), .. }) if !names.is_empty() => Found::Stream,
         Ok(_) => Found::Nothing,
-        Err(_) => Found::Unknown(stranger()),
+        Err(_) => Found::Unknown(STRANGER),
     }
 }
 
@@ -138,20 +138,17 @@ mod tests {
             (r#"{"type":"t","total":0,"offset":0,"limit":1024,"streams":null}"#, Found::Nothing),
             (r#"{"type":"t","total":0,"streams":[]}"#, Found::Nothing),
             (r#"{"type":"t","config":{"name":"EVENTS","subjects":["up.>"]},"state":{}}"#, Found::Stream),
-            (
-                r#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#,
-                Found::Nothing,
-            ),
+            (r#"{"error":{"code":404,"err_code":10059,"description":"stream not found"}}"#, Found::Nothing),
             (
                 r#"{"error":{"code":503,"err_code":10008,"description":"temporarily unavailable"}}"#,
-                Found::Unknown(Refusal::new("temporarily unavailable (10008)")),
+                Found::Unknown(Refusal::new("JetStream system temporarily unavailable", 10_008)),
             ),
-            ("+ACK", Found::Unknown(stranger())),
+            ("+ACK", Found::Unknown(STRANGER)),
         ] {
             assert_eq!(judge(None, payload.as_bytes()), found, "{payload}");
         }
         assert!(is_no_right(b"'Permissions Violation for Publish to \"$JS.API.STREAM.NAMES\"'"));
         assert!(!is_no_right(b"'Permissions Violation for Subscription to \"_INBOX.a.*\"'"));
-        assert_eq!(judge(Some(503), b""), Found::Unknown(no_responders()));
+        assert_eq!(judge(Some(503), b""), Found::Unknown(NO_RESPONDERS));
     }
 }

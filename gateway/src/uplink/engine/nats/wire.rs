@@ -337,7 +337,10 @@ mod tests {
         let info = Info { headers: true, tls_required: false, max_payload: 9000 };
         let old = Info { headers: false, tls_required: false, max_payload: MAX_PAYLOAD_DEFAULT };
         let cases: &[(&str, Inbound<'_>)] = &[
-            ("INFO {\"server_id\":\"N\",\"headers\":true,\"max_payload\":9000,\"new\":[1]} \r\n", Inbound::Info(info)),
+            (
+                "INFO {\"server_id\":\"N\",\"headers\":true,\"max_payload\":9000,\"new\":[1]} \r\n",
+                Inbound::Info(info),
+            ),
             ("info {}\r\n", Inbound::Info(old)),
             ("PING\r\n", Inbound::Ping),
             ("PONG\r\n", Inbound::Pong),
