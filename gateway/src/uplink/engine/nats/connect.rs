@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     super::{Capabilities, Engine, Lost, Refusal, transport::Transport},
-    connection::Connection,
+    connection::{Connection, Terms},
     settings::{Settings, SettingsError},
     stream::{self, Found},
     wire::{self, Connect, Inbound, Info, WireError},
@@ -121,7 +121,8 @@ pub async fn shake_hands<Io: AsyncRead + AsyncWrite + Unpin + Send>(
         })),
         Some(Found::Unknown(why)) => Err(lost(ConnectError::Unknown(why))),
         Some(Found::Stream) | None => {
-            Ok(Connection::new(transport, inbox, settings.stream.clone(), info.max_payload))
+            let stream = settings.stream.clone();
+            Ok(Connection::new(transport, Terms { inbox, stream, payload_bytes_max: info.max_payload }))
         }
     }
 }

@@ -45,12 +45,19 @@ const ERRORS: [(&str, bool); 13] = [
 #[derive(Debug)]
 pub struct Connection<Io> {
     transport: Transport<Io>,
-    /// What the subjects of answers begin with.
-    inbox: String,
-    stream: Option<String>,
-    /// Longest message that the server takes, headers included, in bytes.
-    payload_bytes_max: u64,
+    terms: Terms,
     scratch: Scratch,
+}
+
+/// What is the same for all messages of a connection.
+#[derive(Debug)]
+pub struct Terms {
+    /// What the subjects of answers begin with.
+    pub inbox: String,
+    /// The only stream that is to take them, if one is configured.
+    pub stream: Option<String>,
+    /// Longest message that the server takes, headers included, in bytes.
+    pub payload_bytes_max: u64,
 }
 
 /// What a message is put together in.
@@ -63,15 +70,12 @@ struct Scratch {
 impl<Io> Connection<Io> {
     /// Over a transport whose handshake is done.
     #[must_use]
-    pub fn new(
-        transport: Transport<Io>,
-        inbox: String,
-        stream: Option<String>,
-        payload_bytes_max: u64,
-    ) -> Self {
-        Self { transport, inbox, stream, payload_bytes_max, scratch: Scratch::default() }
+    pub fn new(transport: Transport<Io>, terms: Terms) -> Self {
+        Self { transport, terms, scratch: Scratch::default() }
     }
+}
 
+impl Terms {
     /// Puts a message together, if the server takes it.
     fn prepare<'m>(
         &'m self,
@@ -98,15 +102,12 @@ impl<Io> Connection<Io> {
 
 impl<Io: AsyncRead + AsyncWrite + Unpin + Send> super::super::Connection for Connection<Io> {
     fn check(&self, message: &Message<'_>) -> Result<(), Unsendable> {
-        self.prepare(0, message, &mut Scratch::default()).map(drop)
+        self.terms.prepare(0, message, &mut Scratch::default()).map(drop)
     }
 
     fn send(&mut self, token: u64, message: &Message<'_>) -> Result<(), Unsendable> {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let sent = self.prepare(token, message, &mut scratch);
-        let sent = sent.map(|publish| publish.write(self.transport.outbox()));
-        self.scratch = scratch;
-        sent
+        let Self { transport, terms, scratch } = self;
+        terms.prepare(token, message, scratch).map(|publish| publish.write(transport.outbox()))
     }
 
     fn has_room(&self) -> bool {
@@ -127,10 +128,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> super::super::Connection for Con
             let Some((inbound, bytes)) = read else { return Ok(None) };
             let (mut answer, mut is_ping) = (None, false);
             match inbound {
-                Inbound::Message(delivered) => answer = self.judge(&delivered),
+                Inbound::Message(delivered) => answer = self.terms.judge(&delivered),
                 Inbound::Pong => answer = Some(Answer::Pong),
                 Inbound::Ping => is_ping = true,
-                Inbound::Info(info) => self.payload_bytes_max = info.max_payload,
+                Inbound::Info(info) => self.terms.payload_bytes_max = info.max_payload,
                 Inbound::Error(words) => return Err(ended(words)),
                 Inbound::Ok => {}
             }
@@ -154,7 +155,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> super::super::Connection for Con
     }
 }
 
-impl<Io> Connection<Io> {
+impl Terms {
     /// What JetStream makes of the message whose token its answer names; nothing if it names none.
     fn judge(&self, delivered: &Delivered<'_>) -> Option<Answer> {
         let token = delivered.subject.strip_prefix(self.inbox.as_bytes())?.strip_prefix(b".")?;
