@@ -4,7 +4,9 @@
 
 use std::{os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 
-use tidegate::store::{Batch, DeadLetterFilter, Kind, NewLetter, Reader, Record, Settings, Store, View};
+use tidegate::store::{
+    Batch, DeadLetterFilter, Kind, LetterReason, NewLetter, Reader, ReasonCode, Record, Settings, Store, View,
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const UPLINK: &str = "cloud";
@@ -48,7 +50,7 @@ async fn set_next_aside(reader: &mut Reader, reason: &str) {
     let from = reader.position();
     let block = tokio::time::timeout(LIMIT, reader.next()).await.expect("a block within the limit").unwrap();
     for (offset, record) in block.records_from(from) {
-        let letter = NewLetter::new(offset, &record, reason.to_owned(), 1);
+        let letter = NewLetter::new(offset, &record, LetterReason::new(ReasonCode::Other, reason), 1);
         reader.set_aside(Arc::new(vec![letter])).await.unwrap();
         reader.release(offset + 1);
     }

@@ -9,7 +9,7 @@ mod store_world;
 use simulated_disk::{Fault, Kind};
 use store_world::{UPLINK, World, settings};
 use tidegate::store::{
-    DeadLetterFilter, Kind as RecordKind, Letter, Record, Settings, Step, WhenFull, gap::Reason,
+    DeadLetterFilter, Kind as RecordKind, Letter, ReasonCode, Record, Settings, Step, WhenFull, gap::Reason,
 };
 
 const SEED: u64 = 7;
@@ -356,6 +356,7 @@ fn world_that_dropped_letters() -> (World, u64) {
     let letter = |(offset, record)| Letter {
         uplink: UPLINK,
         offset,
+        code: ReasonCode::Other,
         reason: "an upstream that cannot take it",
         set_aside_ms: 1,
         tries: 1,
@@ -432,7 +433,9 @@ fn set_aside(world: &mut World, rounds: u64) -> u64 {
     let reason = "the upstream refused it";
     let mut taken = 0;
     for round in 0..rounds {
-        let letter = |offset| Letter { uplink: UPLINK, offset, reason, set_aside_ms: 1, tries: 1, record };
+        let code = ReasonCode::Other;
+        let letter =
+            |offset| Letter { uplink: UPLINK, offset, code, reason, set_aside_ms: 1, tries: 1, record };
         let offsets = round * LETTERS_AT_ONCE..(round + 1) * LETTERS_AT_ONCE;
         let letters: Vec<_> = offsets.map(letter).collect();
         taken += world.life().store.view().set_aside(&letters).map_or(0, |()| LETTERS_AT_ONCE);

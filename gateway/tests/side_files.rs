@@ -10,8 +10,8 @@ use simulated_disk::SimulatedDisk;
 use tidegate::{
     clock::{self, Now},
     store::{
-        Batch, Committer, Folder, Kind, Letter, MessageRow, OsFolder, OwedRow, Record, SESSIONS_FILE,
-        SessionChange, SessionRow, Settings, Store, StoreError,
+        Batch, Committer, Folder, Kind, Letter, MessageRow, OsFolder, OwedRow, ReasonCode, Record,
+        SESSIONS_FILE, SessionChange, SessionRow, Settings, Store, StoreError,
         inspect::{FileKind, Inspector},
     },
 };
@@ -123,7 +123,8 @@ fn dead_letters_that_are_gone_leave_a_small_file_at_once() {
     let payload = vec![7; 64 << 10];
     for offset in 0..100 {
         let record = Record { client: "c", topic: "t", payload: &payload, ..record() };
-        let letter = Letter { uplink: "u", offset, reason: "r", set_aside_ms: 1, tries: 1, record };
+        let code = ReasonCode::Other;
+        let letter = Letter { uplink: "u", offset, code, reason: "r", set_aside_ms: 1, tries: 1, record };
         store.view().set_aside(&[letter]).unwrap();
     }
     assert!(files.used_bytes(FILE).unwrap() > 6 * MIB);

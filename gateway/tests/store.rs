@@ -5,8 +5,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use tidegate::store::{
-    Batch, Block, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Kind, NewLetter, Reader, Record, Settings, Store,
-    StoreError,
+    Batch, Block, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Kind, LetterReason, NewLetter, Reader, ReasonCode,
+    Record, Settings, Store, StoreError,
 };
 use tidegate_protocol::{DeviceName, FrameWriter, Leaf, Topic};
 
@@ -389,7 +389,7 @@ async fn what_is_set_aside_is_counted_also_after_a_crash() {
     let mut reader = store.reader(UPLINK).unwrap();
     let block = next(&mut reader).await;
     let (offset, poison) = block.records_from(0).next().unwrap();
-    let letter = NewLetter::new(offset, &poison, "too large".to_owned(), 1);
+    let letter = NewLetter::new(offset, &poison, LetterReason::new(ReasonCode::TooLong, "too large"), 1);
     reader.set_aside(Arc::new(vec![letter])).await.unwrap();
     reader.release(offset + 1);
     store.crash();

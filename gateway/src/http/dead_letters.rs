@@ -141,6 +141,7 @@ fn filter_to_drop(body: &[u8]) -> Result<DeadLetterFilter, Refused> {
         ))
     })?;
     let filter = DeadLetterFilter {
+        code: None,
         reason: asked.reason,
         device: asked.device,
         kind: asked.kind.as_deref().map(kind).transpose()?,
@@ -185,6 +186,7 @@ mod tests {
             "reason=too+large&device=s%2F3&kind=json&uplink=cloud&from_ms=1&to_ms=2&after=9&limit=1000&whole=true",
         );
         let filter = DeadLetterFilter {
+            code: None,
             reason: Some("too large".into()),
             device: Some("s/3".into()),
             kind: Some(Kind::Json),

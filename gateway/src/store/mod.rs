@@ -69,7 +69,7 @@ pub use side_file::{
     dead_letters::{
         DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,
         DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, NewLetter,
-        PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX,
+        PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX, Reason as LetterReason, ReasonCode,
     },
     fleet::{
         Change as FleetChange, DAMAGED_FILE as DAMAGED_FLEET_FILE, FILE as FLEET_FILE, Kept as KeptFleet,

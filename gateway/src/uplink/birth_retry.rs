@@ -1,4 +1,4 @@
-//! Sends what was set aside for want of a birth, once the birth is there.
+//! Sends what became a dead letter for want of a birth, once the birth is there.
 //!
 //! ```text
 //!  catalog learns ─▶ dead letters that no birth explained ─▶ a replay for each device that is known by now
@@ -18,18 +18,18 @@ use tidegate_protocol::FrameHead;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    format::{EventContext, FormatName, UNKNOWN_SCHEMA},
+    format::{EventContext, FormatName},
     replay::{KindName, Letters, Replays, Request, State, What},
     settings::Settings,
 };
 use crate::{
     clock,
-    store::{DEAD_LETTER_PAGE_MAX, DeadLetterFilter, Kind, StoreError, View},
+    store::{DEAD_LETTER_PAGE_MAX, DeadLetterFilter, Kind, ReasonCode, StoreError, View},
 };
 
 /// Devices that are found in one look at the most.
 const DEVICES_AT_ONCE_MAX: usize = 256;
-/// A letter that was set aside while the birth came is found after this long.
+/// A letter that became a dead letter while the birth came is found after this long.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// How long to wait before a replay is asked for again that was refused, or is under way.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
@@ -77,7 +77,7 @@ pub async fn retry_after_births(
 async fn send(uplink: &Settings, view: &View, replays: &Replays, context: &EventContext) -> bool {
     let since_ms = clock::wall_ms().saturating_sub(uplink.wait_for_birth.as_millis() as u64);
     let filter = DeadLetterFilter {
-        reason: Some(UNKNOWN_SCHEMA.to_owned()),
+        code: Some(ReasonCode::NoBirth),
         kind: Some(Kind::Frame),
         uplink: Some(uplink.name.clone()),
         from_ms: Some(since_ms),
@@ -102,7 +102,7 @@ async fn send(uplink: &Settings, view: &View, replays: &Replays, context: &Event
         return false;
     }
     let letters = Letters {
-        reason: Some(UNKNOWN_SCHEMA.to_owned()),
+        code: Some(ReasonCode::NoBirth),
         device: Some(device),
         kind: Some(KindName::Frame),
         from_ms: Some(since_ms),

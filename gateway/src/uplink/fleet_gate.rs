@@ -73,8 +73,11 @@ impl<S: Source> Source for FleetGate<S> {
         self.source.release(offset);
     }
 
-    fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> impl Future<Output = Result<(), ReadError>> + Send {
-        self.source.set_aside(letters)
+    fn put_dead_letters(
+        &self,
+        letters: Arc<Vec<NewLetter>>,
+    ) -> impl Future<Output = Result<(), ReadError>> + Send {
+        self.source.put_dead_letters(letters)
     }
 
     fn ids(&self) -> &StoreIds {

@@ -45,7 +45,7 @@ pub struct HealthView {
     pub connects: u64,
     /// Events that the upstream acknowledged.
     pub delivered_events: u64,
-    /// Events set aside.
+    /// Events that became dead letters.
     pub set_aside_events: u64,
     /// Why no commands come from the upstream; `None` where they do, or are not asked for.
     pub commands_error: Option<String>,
@@ -81,7 +81,7 @@ pub(super) struct Tally<'a> {
     delivered_events: Counter,
     set_aside_events: Counter,
     ack_seconds: Histogram,
-    set_aside_records: AtomicU64,
+    dead_letter_records: AtomicU64,
 }
 
 impl<'a> Tally<'a> {
@@ -94,7 +94,7 @@ impl<'a> Tally<'a> {
             delivered_events: metrics::counter!(DELIVERED_EVENTS, "uplink" => label()),
             set_aside_events: metrics::counter!(SET_ASIDE_EVENTS, "uplink" => label()),
             ack_seconds: metrics::histogram!(ACK_SECONDS, "uplink" => label()),
-            set_aside_records: AtomicU64::new(0),
+            dead_letter_records: AtomicU64::new(0),
         };
         tally.connected.set(0.0);
         tally
@@ -110,7 +110,7 @@ impl<'a> Tally<'a> {
             delivered_events: metrics::counter!(REPLAYED_EVENTS, "uplink" => label()),
             set_aside_events: metrics::counter!(SET_ASIDE_EVENTS, "uplink" => label()),
             ack_seconds: Histogram::noop(),
-            set_aside_records: AtomicU64::new(0),
+            dead_letter_records: AtomicU64::new(0),
         }
     }
 
@@ -143,12 +143,12 @@ impl<'a> Tally<'a> {
         self.ack_seconds.record(seconds);
     }
 
-    /// One more record, of `events`, was set aside. Gives how many that makes if that is worth a
-    /// line in the log: the 1st, 2nd, 4th, 8th …
-    pub(super) fn set_aside(&self, events: u64) -> Option<u64> {
+    /// One more record, of `events`, became a dead letter. Gives how many that makes if that is
+    /// worth a line in the log: the 1st, 2nd, 4th, 8th …
+    pub(super) fn dead_letter(&self, events: u64) -> Option<u64> {
         self.set_aside_events.increment(events);
         self.health.set_aside_events.fetch_add(events, Relaxed);
-        let records = self.set_aside_records.fetch_add(1, Relaxed) + 1;
+        let records = self.dead_letter_records.fetch_add(1, Relaxed) + 1;
         records.is_power_of_two().then_some(records)
     }
 }
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!((view.connected, view.since_ms), (false, Some(5)));
         tally.connected(7);
         tally.delivered(12, 0.1);
-        assert_eq!([(); 5].map(|()| tally.set_aside(1)), [Some(1), Some(2), None, Some(4), None]);
+        assert_eq!([(); 5].map(|()| tally.dead_letter(1)), [Some(1), Some(2), None, Some(4), None]);
         let view = health.view();
         assert_eq!((view.connected, view.since_ms, view.connects), (true, Some(7), 1));
         assert_eq!((view.delivered_events, view.set_aside_events), (12, 5));

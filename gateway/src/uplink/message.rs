@@ -16,6 +16,7 @@
 use std::ops::Range;
 
 use super::template::BadTopic;
+use crate::store::{LetterReason, ReasonCode};
 
 const HEADER: u8 = 0x26;
 const LENGTH_BYTES: usize = 2;
@@ -67,6 +68,23 @@ pub enum Unsendable {
     /// The engine has no way to say something of it.
     #[error("{0}")]
     Unfit(&'static str),
+}
+
+impl Unsendable {
+    /// What it is as the reason of a dead letter.
+    #[must_use]
+    pub fn code(&self) -> ReasonCode {
+        match self {
+            Self::TooLong { .. } => ReasonCode::TooLong,
+            Self::Topic(_) | Self::Unfit(_) => ReasonCode::NoTopic,
+        }
+    }
+}
+
+impl From<Unsendable> for LetterReason {
+    fn from(unsendable: Unsendable) -> Self {
+        Self::new(unsendable.code(), unsendable.to_string())
+    }
 }
 
 impl<'a> Headers<'a> {

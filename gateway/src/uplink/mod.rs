@@ -1,12 +1,12 @@
-//! The way out: forwards what the store holds to a cloud MQTT broker, 3.1.1 or 5, at least once.
+//! The way out: forwards what the store holds to upstreams, at least once.
 //!
 //! ```text
-//!  store::Reader ─▶ lane ─▶ MQTT broker         one `run` per uplink, any number side by side
-//!        ▲           │
-//!        └─ release ─┘ PUBACK
+//!  store::Reader ─▶ delivery ─▶ engine ─▶ upstream     one `run` per uplink, any number side by side
+//!        ▲             │
+//!        └── release ──┘ acknowledgement
 //!
 //!  ├ delivery/      one connection after the other: what is sent, waited for, released, sent again
-//!  ├ engine/        what the upstream speaks
+//!  ├ engine/        what the upstream speaks, a folder for each ─ message.rs what it is handed
 //!  ├ format/        how an event is written ─ template.rs the topic ─ timestamp.rs the time
 //!  ├ source.rs      where events come from ─ fleet_gate.rs once the fleet knows them
 //!  ├ replay/        the same with what is to be sent again, beside live traffic
@@ -18,8 +18,8 @@
 //!   an event may arrive twice and none is left out. First deliveries are in the order of the log,
 //!   for each device.
 //! - The cursor moves over the contiguous acknowledged prefix only.
-//! - One bad event never stops the ones behind it: what the upstream cannot take is set aside with
-//!   its reason, durably.
+//! - One bad event never stops the ones behind it: what the upstream cannot take becomes a dead
+//!   letter with its reason, durably.
 //! - An outage costs no memory: between connections an uplink holds no event; on one, only the
 //!   blocks of what is in flight.
 //!

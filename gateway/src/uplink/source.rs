@@ -32,7 +32,10 @@ pub trait Source: Send + Sync {
     /// Everything before `offset` is settled.
     fn release(&mut self, offset: u64);
     /// Makes dead letters, all of them or none: durable when this returns.
-    fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> impl Future<Output = Result<(), ReadError>> + Send;
+    fn put_dead_letters(
+        &self,
+        letters: Arc<Vec<NewLetter>>,
+    ) -> impl Future<Output = Result<(), ReadError>> + Send;
     /// What records are named after that have no name of their own.
     fn ids(&self) -> &StoreIds;
 }
@@ -75,7 +78,10 @@ impl Source for Reader {
         Reader::release(self, offset);
     }
 
-    fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> impl Future<Output = Result<(), ReadError>> + Send {
+    fn put_dead_letters(
+        &self,
+        letters: Arc<Vec<NewLetter>>,
+    ) -> impl Future<Output = Result<(), ReadError>> + Send {
         Reader::set_aside(self, letters)
     }
 

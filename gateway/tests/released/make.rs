@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use serde_json::{Value, json};
-use tidegate::store::{Batch, Kind, NewLetter, Record, Store};
+use tidegate::store::{Batch, Kind, LetterReason, NewLetter, ReasonCode, Record, Store};
 
 use super::{UPLINK, append, frame, listed, next, open, packed};
 
@@ -62,7 +62,12 @@ async fn fill(store: &Store) -> Vec<Value> {
                 let block = next(&mut reader).await;
                 if let Some((offset, aside)) = block.records_from(ASIDE).next().filter(|(at, _)| *at == ASIDE)
                 {
-                    let letter = NewLetter::new(offset, &aside, "too large".to_owned(), 1);
+                    let letter = NewLetter::new(
+                        offset,
+                        &aside,
+                        LetterReason::new(ReasonCode::TooLong, "too large"),
+                        1,
+                    );
                     reader.set_aside(Arc::new(vec![letter])).await.unwrap();
                 }
             }

@@ -31,8 +31,8 @@ const CONTROL_BYTES_MAX: usize = 16 * 1024;
 pub struct Carried {
     /// Behind the released offset, and acknowledged.
     acked: BTreeSet<u64>,
-    /// The last of those that were in flight when none was acknowledged, or next to one that was
-    /// set aside for it.
+    /// The last of those that were in flight when none was acknowledged, or next to one that became
+    /// a dead letter for it.
     unanswered_to: Option<u64>,
     /// Set aside and counted, not long ago.
     counted: BTreeSet<u64>,
@@ -110,7 +110,7 @@ impl Carried {
 
     /// Whether the record at `offset`, which is to be sent, may be one that the upstream never
     /// acknowledges: it was overtaken by one that is acknowledged, or was in flight when none was,
-    /// or lies next to one that was set aside.
+    /// or lies next to one that became a dead letter.
     #[must_use]
     pub fn is_unanswered(&self, offset: u64) -> bool {
         self.acked.last().is_some_and(|last| offset < *last)
@@ -130,8 +130,8 @@ impl Carried {
         }
     }
 
-    /// The record at `offset` is set aside. Says whether it is to be counted: it was not counted
-    /// before.
+    /// The record at `offset` becomes a dead letter. Says whether it is to be counted: it was not
+    /// counted before.
     pub fn count(&mut self, offset: u64) -> bool {
         if self.counted.len() >= usize::from(LIMIT_MAX) {
             self.counted.pop_first();
@@ -139,7 +139,7 @@ impl Carried {
         self.counted.insert(offset)
     }
 
-    /// Whether the record at `offset` was set aside not long ago.
+    /// Whether the record at `offset` became a dead letter not long ago.
     #[must_use]
     pub fn is_counted(&self, offset: u64) -> bool {
         self.counted.contains(&offset)

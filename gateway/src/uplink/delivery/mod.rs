@@ -29,7 +29,7 @@ use self::{
     broken::Broken,
     carried::Carried,
     lane::{Lane, Shared, Trace},
-    poison::{Ending, Fault, Plan, Suspect, causes::Features},
+    poison::{Ending, Fault, Plan, PoisonCase, causes::Features},
     retry::Backoff,
 };
 use super::{
@@ -83,7 +83,7 @@ async fn deliver<E: Engine, S: Source>(
         engine,
         backoff: Backoff::new(settings.backoff_min, settings.backoff_max, retry::seed()),
         tally,
-        suspect: Suspect::default(),
+        poison: PoisonCase::default(),
         carried: Carried::default(),
         slowest_ack: Duration::ZERO,
         failures: Failures::new(),
@@ -108,7 +108,7 @@ struct Uplink<'a, E, S> {
     format: Format,
     tally: Tally<'a>,
     backoff: Backoff,
-    suspect: Suspect,
+    poison: PoisonCase,
     carried: Carried,
     /// The slowest acknowledgement that was seen lately.
     slowest_ack: Duration,
@@ -149,14 +149,14 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         // through.
         if trace.released || (trace.answered && !trace.was_alone) {
             self.backoff.reset();
-            // What a single event does is told when that is set aside.
+            // What a single event does is told when that becomes a dead letter.
             if trace.ending == Ending::Other {
                 self.failures.clear();
             }
         }
         let wait = self.backoff.after_failure();
-        match self.suspect.plan(self.source.released(), clock::monotonic()) {
-            Plan::SetAside { .. } if trace.sent => Duration::ZERO,
+        match self.poison.plan(self.source.released(), clock::monotonic()) {
+            Plan::DeadLetter { .. } if trace.sent => Duration::ZERO,
             Plan::Alone { is_second: true } => wait.max(SECOND_WAIT_MIN),
             Plan::Alone { .. } | Plan::Probe { .. } if trace.took => wait.min(PROBE_WAIT_MAX),
             Plan::Probe { controls_failed: 0..CONTROLS_SOON } if trace.sent => wait.min(CONTROL_WAIT_MAX),
@@ -166,9 +166,9 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
     }
 
     async fn connect_and_forward(&mut self, shutdown: &CancellationToken) -> (Result<(), Broken>, Trace) {
-        let mut plan = self.suspect.plan(self.source.released(), clock::monotonic());
-        if let Plan::SetAside { fault, tries } = plan {
-            if let Err(broken) = self.set_head_aside(fault, tries, shutdown).await {
+        let mut plan = self.poison.plan(self.source.released(), clock::monotonic());
+        if let Plan::DeadLetter { fault, tries } = plan {
+            if let Err(broken) = self.put_head_into_dead_letters(fault, tries, shutdown).await {
                 return (Err(broken), Trace::default());
             }
             self.backoff.reset();
@@ -202,8 +202,8 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let lane = Lane::new(self.shared(shutdown), connection, can, slowest_ack);
         let (ended, trace) = Box::pin(lane.run(plan)).await;
         self.slowest_ack = trace.slowest_ack;
-        let doublings = self.suspect.doublings();
-        self.suspect.ended(self.source.released(), trace.ending, clock::monotonic());
+        let doublings = self.poison.doublings();
+        self.poison.ended(self.source.released(), trace.ending, clock::monotonic());
         self.tell_of_standstill(doublings);
         (ended, trace)
     }
@@ -211,7 +211,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
     /// Says that nothing goes on, at the 1st, 2nd, 4th … time that the head is given twice the
     /// time; it was given it `before` times.
     fn tell_of_standstill(&self, before: u32) {
-        if before.checked_ilog2() < self.suspect.doublings().checked_ilog2() {
+        if before.checked_ilog2() < self.poison.doublings().checked_ilog2() {
             tracing::warn!(
                 uplink = %self.settings.name, offset = self.source.released(),
                 "the upstream fails over this event and over others as well: nothing is set aside, and the uplink waits until it takes one of them"
@@ -221,7 +221,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
 
     /// Sets the record at the head aside: the upstream failed over it on `tries` connections, in
     /// this way in the end.
-    async fn set_head_aside(
+    async fn put_head_into_dead_letters(
         &mut self,
         fault: Fault,
         tries: u32,
@@ -232,14 +232,14 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let block = self.source.next().await?;
         // The first that there is: it was the first to be sent.
         let Some((offset, record)) = S::records_from(&block, head).next() else { return Ok(()) };
-        let letter = NewLetter::new(offset, &record, fault.to_string(), tries);
-        lane::set_aside(&mut self.shared(shutdown), vec![letter]).await?;
+        let letter = NewLetter::new(offset, &record, fault.into(), tries);
+        lane::put_dead_letters(&mut self.shared(shutdown), vec![letter]).await?;
         self.source.release(offset + 1);
         if fault == Fault::Ignored {
             // Bad events often lie side by side: the next one goes out alone.
             self.carried.set_unanswered(Some(offset + 1));
         }
-        self.suspect.set_aside(&Features::of(&record), fault, clock::monotonic());
+        self.poison.prove(&Features::of(&record), fault, clock::monotonic());
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             source: &mut self.source,
             format: &mut self.format,
             tally: &self.tally,
-            suspect: &mut self.suspect,
+            poison: &mut self.poison,
             carried: &mut self.carried,
             shutdown,
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!   released │ front                         next │
 //!   ─────────┼──────┬───────┬──────┬───────┬──────┤ at most `limit` entries
-//!            │ sent │ acked │ sent │ aside │ sent │ tokens n, n+1, n+2, …
+//!            │ sent │ acked │ sent │ undel │ sent │ tokens n, n+1, n+2, …
 //! ```
 //! A record that goes out as several messages has an entry for each, and is released behind the
 //! last of them. Acknowledgements come in any order; only the contiguous prefix is released. Tokens
@@ -64,7 +64,7 @@ struct Entry {
 enum State {
     Sent,
     Acked,
-    SetAside,
+    Undelivered,
 }
 
 impl Window {
@@ -157,9 +157,10 @@ impl Window {
         self.settle(token, State::Acked)
     }
 
-    /// The record of `token` is a dead letter, durably. Says whether that was waiting.
-    pub fn set_aside(&mut self, token: u64) -> bool {
-        self.settle(token, State::SetAside)
+    /// The record of `token` is not to be delivered: it is a dead letter, durably, or not for the
+    /// upstream. Says whether that was waiting.
+    pub fn give_up(&mut self, token: u64) -> bool {
+        self.settle(token, State::Undelivered)
     }
 
     /// The tokens of `range` that the window holds.
@@ -271,7 +272,7 @@ mod tests {
         for index in [0, 1, 3, 5] {
             assert!(window.acknowledge(tokens[index]));
         }
-        assert!(window.set_aside(tokens[4]));
+        assert!(window.give_up(tokens[4]));
         assert_eq!(window.advance(), None);
         assert!(window.is_overtaken());
         assert_eq!(window.waiting(), 2);
@@ -289,9 +290,7 @@ mod tests {
     fn what_was_set_aside_moves_the_prefix_and_is_not_counted_as_delivered() {
         let (now, mut window) = (start(), window(10));
         let tokens: Vec<u64> = (0..3).map(|offset| window.push(offset, 1, now).unwrap()).collect();
-        assert!(
-            window.acknowledge(tokens[0]) && window.set_aside(tokens[1]) && window.acknowledge(tokens[2])
-        );
+        assert!(window.acknowledge(tokens[0]) && window.give_up(tokens[1]) && window.acknowledge(tokens[2]));
         let released = window.advance().unwrap();
         assert_eq!((released.next_offset, released.delivered_events), (3, 2));
     }
@@ -305,7 +304,7 @@ mod tests {
         assert!(window.acknowledge(tokens[0]) && window.acknowledge(tokens[2]) && window.acknowledge(next));
         let released = window.advance().unwrap();
         assert_eq!((released.next_offset, released.delivered_events), (7, 1), "a part of it still waits");
-        assert!(window.set_aside(tokens[1]));
+        assert!(window.give_up(tokens[1]));
         let released = window.advance().unwrap();
         assert_eq!((released.next_offset, released.delivered_events), (9, 2));
     }
@@ -402,7 +401,7 @@ mod tests {
                         if model.entries.is_empty() { continue }
                         let at = index.index(model.entries.len());
                         let entry = model.entries.values_mut().nth(at).unwrap();
-                        let done = if acked { window.acknowledge(entry.0) } else { window.set_aside(entry.0) };
+                        let done = if acked { window.acknowledge(entry.0) } else { window.give_up(entry.0) };
                         prop_assert_eq!(done, entry.2.is_none());
                         entry.2 = entry.2.or(Some(acked));
                     }

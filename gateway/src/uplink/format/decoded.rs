@@ -3,15 +3,17 @@
 //! ```text
 //!  prepare(record) ─▶ messages 0 … n, and why some of it cannot be sent
 //! ```
-//! A frame whose birth nobody has seen, or that is damaged, gives no message and a reason: it is
-//! set aside whole. An event whose body is not what its kind says is left out, the others go, and
-//! the frame is set aside whole for its sake: sent again, they are copies with the same ids. An
-//! empty retained message stays one, whatever the format: nothing else takes away what the upstream
-//! retains on that topic.
+//! A frame whose birth nobody has seen, or that is damaged, gives no message and a reason: it
+//! becomes a dead letter as a whole. An event whose body is not what its kind says is left out, the
+//! others go, and the frame becomes a dead letter as a whole for its sake: sent again, they are
+//! copies with the same ids. An empty retained message stays one, whatever the format: nothing else
+//! takes away what the upstream retains on that topic.
 //!
 //! Limits: the messages of one record, [`EVENTS_MAX`](tidegate_protocol::limits::EVENTS_MAX) at the
 //! most, are held in one buffer (`prepared.rs`). Of a foreign publisher's properties the content
 //! type and the payload format are passed on, as `payload.rs` says.
+
+use std::fmt::Display;
 
 use tidegate_protocol::{Birth, FrameReader, Leaf, Status, Topic};
 
@@ -25,7 +27,7 @@ use super::{
 use crate::{
     catalog::Values,
     fleet::{Quality, Stamp},
-    store::{Kind, Prefixes, Record, StoreIds, gap, is_command_id},
+    store::{Kind, LetterReason, Prefixes, ReasonCode, Record, StoreIds, gap, is_command_id},
     uplink::{
         engine::Capabilities,
         message::{Message, Unsendable},
@@ -35,8 +37,8 @@ use crate::{
     },
 };
 
-/// What the reason of a dead letter begins with whose frame no birth explains.
-pub const UNKNOWN_SCHEMA: &str = "no birth of its device says what its events are";
+/// Why a frame that no birth explains becomes a dead letter.
+const UNKNOWN_SCHEMA: &str = "no birth of its device says what its events are";
 
 /// Writes events in a format that decodes them, for one uplink.
 #[derive(Debug)]
@@ -85,7 +87,7 @@ impl Decoded {
         record: &Record<'_>,
         can: &Capabilities,
         check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
-    ) -> (usize, Option<String>) {
+    ) -> (usize, Option<LetterReason>) {
         self.prepared.clear();
         let retain = record.retain && can.retains && self.style.replay.is_none();
         match record.kind {
@@ -111,7 +113,7 @@ impl Decoded {
         let (device, fleet) = (record.device(), &self.context.fleet);
         let mut reader = match FrameReader::new(record.payload) {
             Ok(reader) => reader,
-            Err(error) => return self.prepared.give_up(format!("the frame cannot be read: {error}")),
+            Err(error) => return self.prepared.give_up(unreadable(error)),
         };
         let head = reader.head();
         let Some(kinds) = self.context.catalog.kinds(device, head.schema_set) else {
@@ -119,24 +121,25 @@ impl Decoded {
             let announced = fleet.announced(device);
             let announced =
                 announced.map_or_else(String::new, |set| format!("; its last birth announced {set:08x}"));
-            return self.prepared.give_up(format!("{UNKNOWN_SCHEMA} (schema set {set:08x}{announced})"));
+            let why = format!("{UNKNOWN_SCHEMA} (schema set {set:08x}{announced})");
+            return self.prepared.give_up(LetterReason::new(ReasonCode::NoBirth, why));
         };
         let mut times = fleet.frame(device, head.boot, offset, record.received_ms);
         let received = rfc3339(times.received_ms());
         while let Some(event) = reader.next_event() {
             let event = match event {
                 Ok(event) => event,
-                Err(error) => return self.prepared.give_up(format!("the frame cannot be read: {error}")),
+                Err(error) => return self.prepared.give_up(unreadable(error)),
             };
             let Some(kind) = kinds.kind(event.kind) else {
                 let why = format!("event {}: its device's birth knows no kind {}", event.id, event.kind);
-                self.prepared.leave_out(why);
+                self.prepared.leave_out(LetterReason::new(ReasonCode::Undecodable, why));
                 continue;
             };
             self.data.clear();
             if let Err(error) = kind.decoder.to_json(event.body, self.values, &mut self.data) {
                 let why = format!("event {} is no {} {}: {error}", event.id, kind.name, kind.version);
-                self.prepared.leave_out(why);
+                self.prepared.leave_out(LetterReason::new(ReasonCode::Undecodable, why));
                 continue;
             }
             let facts = Facts {
@@ -160,7 +163,8 @@ impl Decoded {
             let added =
                 topic.and_then(|topic| self.prepared.add(&self.style, topic, &facts, false, can, &check));
             if let Err(why) = added {
-                self.prepared.leave_out(format!("event {}: {why}", event.id));
+                let text = format!("event {}: {why}", event.id);
+                self.prepared.leave_out(LetterReason::new(why.code(), text));
             }
         }
         fleet.note_given(device, &times);
@@ -226,7 +230,7 @@ impl Decoded {
         let added =
             topic.and_then(|topic| self.prepared.add(&self.style, topic, &facts, retain, can, &check));
         if let Err(why) = added {
-            self.prepared.leave_out(why.to_string());
+            self.prepared.leave_out(why.into());
         }
     }
 }
@@ -239,6 +243,11 @@ fn render<'a>(
 ) -> Result<&'a str, Unsendable> {
     let names = Names { topic: facts.topic, device: facts.device, kind: facts.kind };
     Ok(template.render(&names, scratch)?)
+}
+
+/// Why a frame that is damaged becomes a dead letter.
+fn unreadable(error: impl Display) -> LetterReason {
+    LetterReason::new(ReasonCode::Undecodable, format!("the frame cannot be read: {error}"))
 }
 
 /// The id of a command that a device's correlation data is.

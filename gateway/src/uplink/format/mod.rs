@@ -25,12 +25,7 @@ mod raw;
 use super::settings::Settings;
 use crate::store::StoreIds;
 
-pub use self::{
-    context::EventContext,
-    decoded::{Decoded, UNKNOWN_SCHEMA},
-    name::FormatName,
-    raw::Raw,
-};
+pub use self::{context::EventContext, decoded::Decoded, name::FormatName, raw::Raw};
 
 /// Writes events in the format of one uplink.
 #[derive(Debug)]

@@ -12,9 +12,12 @@ use super::{
     name::FormatName,
     payload,
 };
-use crate::uplink::{
-    engine::Capabilities,
-    message::{Headers, Message, Unsendable, put_header},
+use crate::{
+    store::LetterReason,
+    uplink::{
+        engine::Capabilities,
+        message::{Headers, Message, Unsendable, put_header},
+    },
 };
 
 /// Bytes of messages that are kept allocated from record to record.
@@ -39,7 +42,7 @@ pub struct Prepared {
     /// The media type of the payload, where one is a message's own.
     content_types: String,
     messages: Vec<Parts>,
-    problem: Option<String>,
+    problem: Option<LetterReason>,
 }
 
 /// Where the parts of a message lie.
@@ -67,13 +70,13 @@ impl Prepared {
     }
 
     /// Nothing of the record can be sent.
-    pub fn give_up(&mut self, why: String) {
+    pub fn give_up(&mut self, why: LetterReason) {
         self.messages.clear();
         self.problem = Some(why);
     }
 
     /// Something of the record cannot be sent: the first of it is told.
-    pub fn leave_out(&mut self, why: String) {
+    pub fn leave_out(&mut self, why: LetterReason) {
         self.problem.get_or_insert(why);
     }
 
@@ -119,7 +122,7 @@ impl Prepared {
     }
 
     /// How many messages there are, and why not all of the record is in them, if that is so.
-    pub fn finish(&mut self) -> (usize, Option<String>) {
+    pub fn finish(&mut self) -> (usize, Option<LetterReason>) {
         (self.messages.len(), self.problem.take())
     }
 

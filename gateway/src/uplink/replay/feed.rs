@@ -29,7 +29,7 @@ pub trait Feed: Send + Sync + 'static {
     fn look(&self, at: u64, block_events_max: u64) -> Result<Look, ReadError>;
     /// The upstream cannot take these events: durable as dead letters of this time, wall clock,
     /// milliseconds since 1970, when this returns.
-    fn set_aside(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError>;
+    fn put_dead_letters(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError>;
     /// Copies of some records that the uplink had settled before, see
     /// [`Source::controls`](super::super::source::Source::controls).
     fn controls(&self, offset: u64) -> Vec<Control>;
@@ -121,7 +121,7 @@ impl Feed for LogFeed {
         })
     }
 
-    fn set_aside(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError> {
+    fn put_dead_letters(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError> {
         let letters: Vec<_> = letters.iter().map(|letter| letter.letter(&self.uplink, now_ms)).collect();
         self.view.set_aside(&letters).map_err(read_error)
     }

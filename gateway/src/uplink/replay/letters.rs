@@ -106,7 +106,7 @@ impl Feed for LettersFeed {
         Ok(look)
     }
 
-    fn set_aside(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError> {
+    fn put_dead_letters(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError> {
         let mut letters = letters.to_vec();
         if self.by != self.of {
             for letter in &mut letters {

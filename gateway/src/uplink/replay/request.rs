@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{DeadLetterFilter, Kind, Record, record::NAME_BYTES_MAX};
+use crate::store::{DeadLetterFilter, Kind, ReasonCode, Record, record::NAME_BYTES_MAX};
 
 /// Sends stored events again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct Letters {
     /// Those with these numbers; without any, all that the rest takes.
     #[serde(default)]
     pub ids: Vec<u64>,
+    /// Those whose reason has this code; for what the gateway asks for itself.
+    #[serde(skip)]
+    pub code: Option<ReasonCode>,
     /// What stands in the reason, in capitals or not.
     #[serde(default)]
     pub reason: Option<String>,
@@ -150,6 +153,7 @@ impl Letters {
     /// As the store asks for them, to be sent by `uplink`.
     pub(super) fn filter(&self, uplink: &str) -> DeadLetterFilter {
         DeadLetterFilter {
+            code: self.code,
             reason: self.reason.clone(),
             device: self.device.clone(),
             kind: self.kind.map(Kind::from),

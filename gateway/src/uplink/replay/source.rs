@@ -242,9 +242,9 @@ impl<F: Feed> Source for ReplaySource<F> {
         self.released = offset;
     }
 
-    async fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> Result<(), ReadError> {
+    async fn put_dead_letters(&self, letters: Arc<Vec<NewLetter>>) -> Result<(), ReadError> {
         let (feed, to_keep) = (self.feed.clone(), letters.clone());
-        let keep = move || feed.set_aside(&to_keep, clock::wall_ms());
+        let keep = move || feed.put_dead_letters(&to_keep, clock::wall_ms());
         tokio::task::spawn_blocking(keep).await.map_err(|_| ReadError::Closed)??;
         self.refused.lock().extend(letters.iter().map(|letter| letter.offset));
         Ok(())

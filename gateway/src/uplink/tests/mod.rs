@@ -5,7 +5,7 @@
 
 mod broker;
 mod commands;
-mod described;
+mod decoded;
 mod faults;
 mod formats;
 mod mosquitto;
@@ -218,7 +218,7 @@ impl Source for Cursor {
         state.released = offset;
     }
 
-    async fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> Result<(), ReadError> {
+    async fn put_dead_letters(&self, letters: Arc<Vec<NewLetter>>) -> Result<(), ReadError> {
         // A commit takes its time.
         tokio::task::yield_now().await;
         let mut state = self.log.state.lock().unwrap();

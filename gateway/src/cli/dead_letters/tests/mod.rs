@@ -7,7 +7,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{super::main, *};
 use crate::{
     http,
-    store::{self, Batch, Kind, NewLetter, Record, Store},
+    store::{self, Batch, Kind, LetterReason, NewLetter, ReasonCode, Record, Store},
     uplink,
 };
 
@@ -94,7 +94,7 @@ async fn fill(store: &Store) {
     watermark.wait_for(|watermark| watermark.committed > first).await.unwrap();
     for n in 1..=6 {
         let reason = if n < 4 { "its packet is too large" } else { "the upstream refused it" };
-        let letter = NewLetter::new(n, &record(n), reason.to_owned(), 1);
+        let letter = NewLetter::new(n, &record(n), LetterReason::new(ReasonCode::Other, reason), 1);
         reader.set_aside(Arc::new(vec![letter])).await.unwrap();
     }
 }

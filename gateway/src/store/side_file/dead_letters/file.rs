@@ -20,6 +20,7 @@ use redb::{
 
 use super::{
     letter::Letter,
+    reason::ReasonCode,
     tables::{self, DAMAGED, Found, META, Tables},
 };
 use crate::store::{
@@ -217,7 +218,8 @@ fn letter_of_old<'a>((uplink, offset): (&'a str, u64), value: &'a [u8]) -> Resul
     let (reason, set_aside_ms, received_ms, bytes): (&str, u64, u64, &[u8]) =
         postcard::from_bytes(value).map_err(|_| damaged())?;
     let (record, _) = Record::read(bytes, 0, received_ms).map_err(|_| damaged())?;
-    Ok(Letter { uplink, offset, reason, set_aside_ms, tries: 1, record })
+    let code = ReasonCode::of_old_text(reason);
+    Ok(Letter { uplink, offset, code, reason, set_aside_ms, tries: 1, record })
 }
 
 /// Makes the file: durable, under its own name, when this returns.

@@ -1,11 +1,13 @@
 //! Which dead letters are meant: by reason, device, kind, uplink and the time they were received. Pure.
 
-use super::letter::Letter;
+use super::{letter::Letter, reason::ReasonCode};
 use crate::store::record::Kind;
 
 /// What a dead letter has to be like; an empty filter takes every one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadLetterFilter {
+    /// The code of its reason.
+    pub code: Option<ReasonCode>,
     /// Stands in the reason, in capitals or not.
     pub reason: Option<String>,
     /// Whose it is, see [`Record::device`](crate::store::Record::device).
@@ -32,6 +34,7 @@ impl DeadLetterFilter {
     pub fn admits(&self, letter: &Letter<'_>) -> bool {
         let record = &letter.record;
         self.uplink.as_ref().is_none_or(|uplink| uplink == letter.uplink)
+            && self.code.is_none_or(|code| code == letter.code)
             && self.kind.is_none_or(|kind| kind == record.kind)
             && self.from_ms.is_none_or(|from| record.received_ms >= from)
             && self.to_ms.is_none_or(|to| record.received_ms < to)
@@ -59,6 +62,7 @@ mod tests {
         let letter = |topic, kind| Letter {
             uplink: "cloud",
             offset: 7,
+            code: ReasonCode::Refused,
             reason: "The upstream refused it: Payload format invalid",
             set_aside_ms: 9_000,
             tries: 1,
@@ -82,6 +86,8 @@ mod tests {
         // The filter, whether it takes the frame, whether it takes the foreign one.
         let table = [
             (filter(|_| {}), true, true),
+            (filter(|f| f.code = Some(ReasonCode::Refused)), true, true),
+            (filter(|f| f.code = Some(ReasonCode::NoBirth)), false, false),
             (filter(|f| f.reason = Some("PAYLOAD FORMAT".into())), true, true),
             (filter(|f| f.reason = Some("".into())), true, true),
             (filter(|f| f.reason = Some("too large".into())), false, false),

@@ -1,9 +1,12 @@
-//! A dead letter, and how it lies in its table: postcard of uplink, offset, reason, two times, tries and the record's bytes.
+//! A dead letter, and how it lies in its table: postcard of uplink, offset, reason, two times, tries
+//! and the record's bytes, and behind it the number of the reason's code. A letter of before there
+//! were codes ends without it: its code is that of its text.
 //!
 //! Limits: a reason to [`REASON_BYTES_MAX`]; the record's are its own.
 
 use serde::{Deserialize, Serialize};
 
+use super::reason::{Reason, ReasonCode};
 use crate::store::record::Record;
 
 /// Longest reason that is kept, in bytes.
@@ -16,6 +19,8 @@ pub struct Letter<'a> {
     pub uplink: &'a str,
     /// Its offset in the log.
     pub offset: u64,
+    /// What kind of reason it has.
+    pub code: ReasonCode,
     /// Why it cannot be taken.
     pub reason: &'a str,
     /// When it was set aside, wall clock, milliseconds since 1970.
@@ -31,6 +36,8 @@ pub struct Letter<'a> {
 pub struct NewLetter {
     /// As in [`Letter`].
     pub offset: u64,
+    /// As in [`Letter`].
+    pub code: ReasonCode,
     /// As in [`Letter`].
     pub reason: String,
     /// As in [`Letter`].
@@ -48,6 +55,8 @@ pub struct DeadLetter {
     pub uplink: String,
     /// As in [`Letter`].
     pub offset: u64,
+    /// As in [`Letter`].
+    pub code: ReasonCode,
     /// As in [`Letter`].
     pub reason: String,
     /// As in [`Letter`].
@@ -73,8 +82,10 @@ struct Stored<'a> {
 impl NewLetter {
     /// Of the record at `offset`, which was sent `tries` times.
     #[must_use]
-    pub fn new(offset: u64, record: &Record<'_>, reason: String, tries: u32) -> Self {
-        Self { offset, reason, tries, received_ms: record.received_ms, record: bytes_of(record).into() }
+    pub fn new(offset: u64, record: &Record<'_>, reason: Reason, tries: u32) -> Self {
+        let Reason { code, text } = reason;
+        let (received_ms, record) = (record.received_ms, bytes_of(record).into());
+        Self { offset, code, reason: text, tries, received_ms, record }
     }
 
     /// The event, whole.
@@ -94,7 +105,8 @@ impl NewLetter {
     #[must_use]
     pub fn letter<'a>(&'a self, uplink: &'a str, set_aside_ms: u64) -> Letter<'a> {
         let (record, reason) = (self.record(), self.reason.as_str());
-        Letter { uplink, offset: self.offset, reason, set_aside_ms, tries: self.tries, record }
+        let (offset, code, tries) = (self.offset, self.code, self.tries);
+        Letter { uplink, offset, code, reason, set_aside_ms, tries, record }
     }
 }
 
@@ -112,6 +124,7 @@ impl DeadLetter {
             id,
             uplink: letter.uplink.to_owned(),
             offset: letter.offset,
+            code: letter.code,
             reason: letter.reason.to_owned(),
             set_aside_ms: letter.set_aside_ms,
             received_ms: letter.record.received_ms,
@@ -134,17 +147,24 @@ impl<'a> Letter<'a> {
             tries: self.tries,
             record: &record,
         };
-        postcard::to_allocvec(&stored).map_err(|error| redb::Error::Io(std::io::Error::other(error)))
+        let bytes = postcard::to_allocvec(&stored);
+        let mut bytes = bytes.map_err(|error| redb::Error::Io(std::io::Error::other(error)))?;
+        bytes.push(self.code.number());
+        Ok(bytes)
     }
 
     /// Reads what [`Letter::encode`] wrote.
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, redb::Error> {
         let damaged = || redb::Error::Corrupted("a dead letter cannot be read".into());
-        let stored: Stored<'a> = postcard::from_bytes(bytes).map_err(|_| damaged())?;
+        let (stored, rest): (Stored<'a>, _) = postcard::take_from_bytes(bytes).map_err(|_| damaged())?;
         let (record, _) = Record::read(stored.record, 0, stored.received_ms).map_err(|_| damaged())?;
         Ok(Self {
             uplink: stored.uplink,
             offset: stored.offset,
+            code: match rest.first() {
+                Some(number) => ReasonCode::of_number(*number),
+                None => ReasonCode::of_old_text(stored.reason),
+            },
             reason: stored.reason,
             set_aside_ms: stored.set_aside_ms,
             tries: stored.tries,
@@ -184,7 +204,8 @@ mod tests {
             properties: &[1, 1],
             payload: b"{}",
         };
-        Letter { uplink: "cloud", offset: 7, reason, set_aside_ms: 9, tries: 3, record }
+        let code = ReasonCode::Refused;
+        Letter { uplink: "cloud", offset: 7, code, reason, set_aside_ms: 9, tries: 3, record }
     }
 
     #[test]
@@ -206,8 +227,18 @@ mod tests {
     #[test]
     fn no_truncation_panics_or_passes() {
         let bytes = letter("too large").encode().unwrap();
-        for n in 0..bytes.len() {
+        // Without its code it is a letter of before there were any.
+        for n in 0..bytes.len() - 1 {
             assert!(Letter::decode(&bytes[..n]).is_err());
         }
+    }
+
+    #[test]
+    fn a_letter_of_before_there_were_codes_has_that_of_its_text() {
+        let text = "no birth of its device says what its events are (schema set 00c0ffee)";
+        let bytes = letter(text).encode().unwrap();
+        let (_, old) = bytes.split_last().unwrap();
+        let read = Letter::decode(old).unwrap();
+        assert_eq!(read, Letter { code: ReasonCode::NoBirth, ..letter(text) });
     }
 }

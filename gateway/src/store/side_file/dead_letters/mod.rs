@@ -26,6 +26,7 @@ mod file;
 mod filter;
 mod letter;
 mod look;
+mod reason;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ pub use self::{
     filter::DeadLetterFilter,
     letter::{DeadLetter, Letter, NewLetter},
     look::{DeadLetterPage, PAGE_LETTERS_MAX},
+    reason::{Reason, ReasonCode},
 };
 use self::{file::Told, tables::Tables};
 use super::file::Size;

@@ -38,7 +38,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             }
         }
         // What is like a proven cause comes last: it may be sound all the same.
-        let (causes, now) = (self.shared.suspect.causes(), self.now);
+        let (causes, now) = (self.shared.poison.causes(), self.now);
         turns.sort_by_key(|control| {
             control.record().is_none_or(|record| causes.foresees(&Features::of(&record), now))
         });

@@ -9,9 +9,9 @@
 //! ```
 //! One task and no hand-over: it waits for the connection, a block, the next time limit or the
 //! shutdown, and then does what can be done without waiting. An event that cannot be sent, or that
-//! the upstream refuses for good, is set aside durably and counts as settled: what is behind it
-//! goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends the lane; nothing
-//! is mended here.
+//! the upstream refuses for good, becomes a dead letter, durably, and counts as settled: what is
+//! behind it goes on. An event that is suspected is sent alone (`probe.rs`). Any error ends the
+//! lane; nothing is mended here.
 //!
 //! A crash, or an error, between the acknowledgement and the release sends the events after the
 //! released offset again.
@@ -35,14 +35,14 @@ use std::{
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use settle::set_aside;
+pub(super) use settle::put_dead_letters;
 
-use self::{probe::Trial, settle::Unkept};
+use self::{probe::Trial, settle::PendingLetters};
 use super::{
     broken::Broken,
     carried::Carried,
     deadlines::{Deadlines, Due, InFlight, Patience},
-    poison::{Ending, Fault, Plan, Suspect},
+    poison::{Ending, Fault, Plan, PoisonCase},
     window::Window,
 };
 use crate::{
@@ -77,7 +77,7 @@ pub struct Shared<'a, S> {
     /// How they are written.
     pub format: &'a mut Format,
     pub(super) tally: &'a Tally<'a>,
-    pub(super) suspect: &'a mut Suspect,
+    pub(super) poison: &'a mut PoisonCase,
     pub(super) carried: &'a mut Carried,
     /// Asks the lane to end.
     pub shutdown: &'a CancellationToken,
@@ -116,8 +116,8 @@ pub struct Lane<'a, S: Source, C> {
     began_at: u64,
     deadlines: Deadlines,
     /// Records that are in flight, of which there is a dead letter.
-    set_aside_now: BTreeSet<u64>,
-    unkept: Unkept,
+    dead_letters_now: BTreeSet<u64>,
+    pending_letters: PendingLetters,
     trial: Trial,
     /// Something is known of events that are to come: see `probe.rs`.
     is_careful: bool,
@@ -135,7 +135,7 @@ enum Event<B> {
     Moved(Progress),
     Block(Arc<B>),
     Alarm,
-    SetAside,
+    DeadLetters,
     Shutdown,
 }
 
@@ -145,17 +145,17 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     /// `slowest_ack` is the slowest acknowledgement that was seen lately.
     pub fn new(shared: Shared<'a, S>, connection: C, can: Capabilities, slowest_ack: Duration) -> Self {
         let now = clock::monotonic();
-        let causes = shared.suspect.causes();
+        let causes = shared.poison.causes();
         let patience = Patience {
             ack_timeout: shared.settings.ack_timeout,
             slowest_ack,
-            doublings: shared.suspect.doublings(),
+            doublings: shared.poison.doublings(),
             knows_ignored: causes.knows(Fault::Ignored, now),
             knows_silent: causes.knows(Fault::Silent, now),
         };
         let window = Window::new(shared.settings.window.min(can.in_flight_max));
         // Where an event was the matter not long ago, the next one may come soon.
-        let window = if shared.suspect.is_wary(now) { window.narrow() } else { window };
+        let window = if shared.poison.is_wary(now) { window.narrow() } else { window };
         Self {
             connection,
             can,
@@ -164,8 +164,8 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
             settled_block: None,
             began_at: shared.source.released(),
             deadlines: Deadlines::new(patience, can.keep_alive, now),
-            set_aside_now: BTreeSet::new(),
-            unkept: Unkept::default(),
+            dead_letters_now: BTreeSet::new(),
+            pending_letters: PendingLetters::default(),
             trial: Trial::default(),
             is_careful: false,
             filling: true,
@@ -250,12 +250,12 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     }
 
     /// Puts the record into the connection, unless it is for local subscribers alone; what cannot
-    /// be sent is set aside. False on shutdown.
+    /// be sent becomes a dead letter. False on shutdown.
     #[inline]
     async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         if record.local {
             let token = self.window.push(offset, record.events, self.now).expect(ROOM);
-            self.window.set_aside(token);
+            self.window.give_up(token);
             self.release();
             return Ok(true);
         }
@@ -275,17 +275,17 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         let token = self.window.push(offset, record.events, self.now).expect(ROOM);
         let message = raw.message(offset, record, &self.can);
         if let Err(why) = message.and_then(|message| self.connection.send(token, &message)) {
-            self.set_aside(Some(token), offset, record, why.to_string(), 0).await?;
+            self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
         }
         Ok(true)
     }
 
     /// Waits for the next thing to do: the connection, the clock, the shutdown, and a block if one
-    /// is wanted. Before that, what is to be set aside is.
+    /// is wanted. Before that, what is to become a dead letter does.
     async fn wait(&mut self, want_block: bool) -> Result<Event<S::Block>, Broken> {
-        if self.keep_letters().await? {
+        if self.flush_letters().await? {
             self.now = clock::monotonic();
-            return Ok(Event::SetAside);
+            return Ok(Event::DeadLetters);
         }
         self.arm();
         let stopping = self.drain_until.is_some();
@@ -309,7 +309,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
             Event::Alarm => self.after_alarm()?,
             Event::Block(_) => {}
             // Each time costs a commit: a shutdown does not wait for many.
-            Event::SetAside => return Ok(!self.shared.shutdown.is_cancelled()),
+            Event::DeadLetters => return Ok(!self.shared.shutdown.is_cancelled()),
             Event::Shutdown => return Ok(false),
         }
         Ok(true)

@@ -1,7 +1,7 @@
 //! Sends a record that comes to several messages, as the window has room.
 //!
-//! If a part of a record cannot be sent, the whole of it is set aside before an answer about the
-//! rest is looked at.
+//! If a part of a record cannot be sent, the whole of it becomes a dead letter before an answer
+//! about the rest is looked at.
 
 use super::{super::broken::Broken, Lane, ROOM};
 use crate::{
@@ -19,16 +19,16 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         if messages == 0 {
             let token = self.window.push(offset, record.events, self.now).expect(ROOM);
             match problem {
-                Some(why) => self.set_aside(Some(token), offset, record, why, 0).await?,
+                Some(why) => self.dead_letter(Some(token), offset, record, why, 0).await?,
                 None => {
-                    self.window.set_aside(token);
+                    self.window.give_up(token);
                     self.release();
                 }
             }
             return Ok(true);
         }
         if let Some(why) = problem {
-            self.set_aside(None, offset, record, why, 0).await?;
+            self.dead_letter(None, offset, record, why, 0).await?;
         }
         for index in 0..messages {
             while !self.may_fill() {
@@ -40,7 +40,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             let token = self.window.push_part(offset, 1, index + 1 == messages, self.now).expect(ROOM);
             let Format::Decoded(decoded) = &*self.shared.format else { continue };
             if let Err(why) = self.connection.send(token, &decoded.message(index, record)) {
-                self.set_aside(Some(token), offset, record, why.to_string(), 0).await?;
+                self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
             }
         }
         Ok(true)

@@ -91,7 +91,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         self.trial.plan = Some(plan).filter(|plan| *plan != Plan::Stream);
         self.is_careful = self.trial.plan.is_some()
             || self.shared.carried.has_acked()
-            || self.shared.suspect.causes().is_recent(self.now);
+            || self.shared.poison.causes().is_recent(self.now);
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             return Ok(Some(true));
         }
         let plan = self.trial.plan.take();
-        let causes = self.shared.suspect.causes();
+        let causes = self.shared.poison.causes();
         let is_foreseen = causes.foresees(&Features::of(record), self.now)
             || (causes.knows(Fault::Ignored, self.now) && self.shared.carried.is_unanswered(offset));
         if plan.is_none() && !is_foreseen {
@@ -173,7 +173,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         self.trial.is_alone = false;
         if !self.shared.carried.is_counted(offset) {
             self.shared.carried.set_unanswered(None);
-            self.shared.suspect.causes_mut().refute(&Features::of(record));
+            self.shared.poison.causes_mut().refute(&Features::of(record));
         }
         Ok(true)
     }
@@ -188,7 +188,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         // It releases nothing, whatever becomes of it.
         let token = self.window.push_part(head, 0, false, self.now).expect(ROOM);
         let Some(is_whole) = self.send_control(token, control.offset, &record) else {
-            self.window.set_aside(token);
+            self.window.give_up(token);
             self.release();
             return Ok(None);
         };

@@ -6,9 +6,9 @@
 //!          ├─ rejected ─▶ dead letter ─▶┘
 //!          └─ retry ─▶ nothing more is sent; when the rest is answered the lane ends, and sends again later
 //! ```
-//! Answers are read in bulk and released once. It waits for nothing but the store, when records are
-//! set aside: all that are known to be by the time it would wait for something else become dead
-//! letters in one transaction, and settle then. At most [`LETTERS_BYTES_MAX`] and one record more
+//! Answers are read in bulk and released once. It waits for nothing but the store, when there are
+//! dead letters: all that are known by the time it would wait for something else are put in
+//! one transaction, and settle then. At most [`LETTERS_BYTES_MAX`] and one record more
 //! wait for that, and no more records than the window has room for.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use fail::fail_point;
 
 use super::{super::broken::Broken, Lane, REFILL_DIVISOR, Shared};
 use crate::{
-    store::{NewLetter, Record},
+    store::{LetterReason, NewLetter, ReasonCode, Record},
     uplink::{
         engine::{Answer, Connection, Refusal, TokenRange, Verdict},
         source::Source,
@@ -29,9 +29,9 @@ const TRIES_REFUSED: u32 = 1;
 /// Of records that become dead letters in one transaction.
 const LETTERS_BYTES_MAX: usize = 1024 * 1024;
 
-/// What is to be set aside.
+/// What is to become a dead letter.
 #[derive(Debug, Default)]
-pub struct Unkept {
+pub struct PendingLetters {
     letters: Vec<NewLetter>,
     bytes: usize,
     /// Tokens that settle once the letters are durable.
@@ -85,7 +85,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         for (token, refusal) in refused {
             self.refused(token, refusal).await?;
         }
-        self.keep_letters().await?;
+        self.flush_letters().await?;
         self.deadlines.heard(self.now);
         // Records that need no answer are settled as well, and overtake nothing.
         if is_answered && self.window.is_overtaken() {
@@ -111,46 +111,47 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             self.note_stray(token);
             return Ok(());
         };
-        let why = format!("the upstream refused it: {refusal}");
+        let why = LetterReason::new(ReasonCode::Refused, format!("the upstream refused it: {refusal}"));
         let block = self.blocks.iter().find(|block| offset < S::end(block)).cloned();
         let record = block.as_deref().and_then(|block| S::records_from(block, offset).next());
         let (_, record) =
             record.expect("invariant: a block is kept until all of it is released, see `release`");
-        self.set_aside(Some(token), offset, &record, why, TRIES_REFUSED).await
+        self.dead_letter(Some(token), offset, &record, why, TRIES_REFUSED).await
     }
 
     /// Has a dead letter made of the record before anything else is waited for; the message of
     /// `token` settles with it.
-    pub(super) async fn set_aside(
+    pub(super) async fn dead_letter(
         &mut self,
         token: Option<u64>,
         offset: u64,
         record: &Record<'_>,
-        why: String,
+        why: LetterReason,
         tries: u32,
     ) -> Result<(), Broken> {
-        self.unkept.tokens.extend(token);
+        self.pending_letters.tokens.extend(token);
         // One letter for a record, however many of its messages are refused.
-        if self.set_aside_now.insert(offset) {
+        if self.dead_letters_now.insert(offset) {
             let letter = NewLetter::new(offset, record, why, tries);
-            self.unkept.bytes += letter.bytes();
-            self.unkept.letters.push(letter);
+            self.pending_letters.bytes += letter.bytes();
+            self.pending_letters.letters.push(letter);
         }
-        if self.unkept.bytes >= LETTERS_BYTES_MAX {
-            self.keep_letters().await?;
+        if self.pending_letters.bytes >= LETTERS_BYTES_MAX {
+            self.flush_letters().await?;
         }
         Ok(())
     }
 
-    /// Makes dead letters of what is to be set aside, and settles it. Whether there was anything.
-    pub(super) async fn keep_letters(&mut self) -> Result<bool, Broken> {
-        let Unkept { letters, tokens, .. } = std::mem::take(&mut self.unkept);
+    /// Makes dead letters of what is to become a dead letter, and settles it. Whether there was
+    /// anything.
+    pub(super) async fn flush_letters(&mut self) -> Result<bool, Broken> {
+        let PendingLetters { letters, tokens, .. } = std::mem::take(&mut self.pending_letters);
         if letters.is_empty() && tokens.is_empty() {
             return Ok(false);
         }
-        set_aside(&mut self.shared, letters).await?;
+        put_dead_letters(&mut self.shared, letters).await?;
         for token in tokens {
-            self.window.set_aside(token);
+            self.window.give_up(token);
         }
         self.release();
         Ok(true)
@@ -163,7 +164,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
                 while self.blocks.front().is_some_and(|block| S::end(block) <= released.next_offset) {
                     self.settled_block = self.blocks.pop_front();
                 }
-                self.set_aside_now.retain(|offset| *offset >= released.next_offset);
+                self.dead_letters_now.retain(|offset| *offset >= released.next_offset);
                 self.shared.source.release(released.next_offset);
                 fail_point!("uplink-after-release", |_| std::process::abort());
                 self.trace.released = true;
@@ -188,16 +189,19 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
 
 /// Makes dead letters, durably, and counts those that were not counted before: what is sent again
 /// after a connection broke may be refused again.
-pub async fn set_aside<S: Source>(shared: &mut Shared<'_, S>, letters: Vec<NewLetter>) -> Result<(), Broken> {
+pub async fn put_dead_letters<S: Source>(
+    shared: &mut Shared<'_, S>,
+    letters: Vec<NewLetter>,
+) -> Result<(), Broken> {
     if letters.is_empty() {
         return Ok(());
     }
     let letters = Arc::new(letters);
-    shared.source.set_aside(letters.clone()).await?;
+    shared.source.put_dead_letters(letters.clone()).await?;
     for letter in &*letters {
         let (offset, record) = (letter.offset, letter.record());
         let is_new = shared.carried.count(offset);
-        if let Some(records) = is_new.then(|| shared.tally.set_aside(record.events.into())).flatten() {
+        if let Some(records) = is_new.then(|| shared.tally.dead_letter(record.events.into())).flatten() {
             let (uplink, why) = (&shared.settings.name, &letter.reason);
             tracing::warn!(%uplink, records, offset, topic = %record.topic, "set an event aside: {why}");
         }

@@ -1,7 +1,7 @@
 //! What was proven of events that an upstream cannot stand: remembered for a time, so that the next
 //! one alike is judged by one probe. Pure.
 //!
-//! An event that was set aside gives a hypothesis for each of its features: its topic, the retain
+//! A dead letter gives a hypothesis for each of its features: its topic, the retain
 //! flag if it has it, its size if it is large. An event that one of them foresees is sent alone,
 //! which costs it little if it is sound; when it is acknowledged, the hypothesis is dropped. So a
 //! wrong one costs one event its company, and never blames anybody.
@@ -82,7 +82,7 @@ pub struct Causes {
 }
 
 impl Causes {
-    /// An event with these features was set aside for `fault`.
+    /// An event with these features became a dead letter for `fault`.
     pub fn prove(&mut self, features: &Features<'_>, fault: Fault, now: Instant) {
         self.known.retain(|(_, at)| is_fresh(*at, now));
         let is_large = features.bytes >= LARGE_BYTES_MIN;

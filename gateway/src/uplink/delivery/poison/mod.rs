@@ -15,9 +15,9 @@
 //! - Nobody is blamed without a *control*: another event that the upstream acknowledged on the very
 //!   connection on which it then failed over the head, sent alone. An upstream that fails over
 //!   everything blames nobody, and the uplink waits.
-//! - What was set aside is a proven cause ([`causes`]). While a fault that is found out by waiting
-//!   is known, the next event that meets with the same one is probed at once; what is like a proven
-//!   cause is sent alone in the first place.
+//! - What became a dead letter is a proven cause ([`causes`]). While a fault that is found out by
+//!   waiting is known, the next event that meets with the same one is probed at once; what is like
+//!   a proven cause is sent alone in the first place.
 //!
 //! It keeps nothing on disk: after a restart it counts again. It reads no clock: `now` is an
 //! argument.
@@ -27,7 +27,10 @@ pub mod causes;
 use std::{fmt, time::Instant};
 
 use self::causes::{Causes, Features};
-use crate::uplink::engine::Refusal;
+use crate::{
+    store::{LetterReason, ReasonCode},
+    uplink::engine::Refusal,
+};
 
 /// Connections that failed over the same head, before a control is sent: the stream, and the head
 /// alone. An upstream that says so at once is asked once more after a pause: it may have closed for
@@ -68,6 +71,18 @@ impl Fault {
     /// The same in kind: reasons of refusals apart.
     pub fn is_like(self, other: Self) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
+    }
+}
+
+impl From<Fault> for LetterReason {
+    fn from(fault: Fault) -> Self {
+        let code = match fault {
+            Fault::Closed => ReasonCode::Closed,
+            Fault::Refused(_) => ReasonCode::Refused,
+            Fault::Ignored => ReasonCode::Ignored,
+            Fault::Silent => ReasonCode::Silent,
+        };
+        Self::new(code, fault.to_string())
     }
 }
 
@@ -116,7 +131,7 @@ pub enum Plan {
         controls_failed: u32,
     },
     /// Set the head aside before connecting.
-    SetAside {
+    DeadLetter {
         /// What the upstream does about it.
         fault: Fault,
         /// Connections on which it did.
@@ -126,7 +141,7 @@ pub enum Plan {
 
 /// The case against the event at the head, and what was learnt from those before.
 #[derive(Debug, Default)]
-pub struct Suspect {
+pub struct PoisonCase {
     head: u64,
     failed: u32,
     controls_failed: u32,
@@ -135,7 +150,7 @@ pub struct Suspect {
     causes: Causes,
 }
 
-impl Suspect {
+impl PoisonCase {
     /// Takes in that a connection whose first unreleased event was `head` in the end has ended so.
     pub fn ended(&mut self, head: u64, ending: Ending, now: Instant) {
         if head != self.head {
@@ -158,7 +173,7 @@ impl Suspect {
     pub fn plan(&self, head: u64, now: Instant) -> Plan {
         let Some(fault) = self.fault.filter(|_| head == self.head) else { return Plan::Stream };
         match self.failed {
-            tries if self.is_proven => Plan::SetAside { fault, tries },
+            tries if self.is_proven => Plan::DeadLetter { fault, tries },
             failed
                 if failed >= fault.uncontrolled_max()
                     || (fault.is_slow() && self.causes.knows(fault, now)) =>
@@ -169,8 +184,8 @@ impl Suspect {
         }
     }
 
-    /// The head has these features, and was set aside for `fault`.
-    pub fn set_aside(&mut self, features: &Features<'_>, fault: Fault, now: Instant) {
+    /// The head has these features, and became a dead letter for `fault`.
+    pub fn prove(&mut self, features: &Features<'_>, fault: Fault, now: Instant) {
         self.causes.prove(features, fault, now);
     }
 
@@ -224,14 +239,14 @@ mod tests {
             (&[(0, closed)], 0, alone, "the first event of all"),
             (&[(5, closed)], 5, alone, "once is chance"),
             (&[(5, closed); 2], 5, again, "twice may be for a rate that is too high"),
-            (&[(5, closed); 3], 5, probe(0), "three times is suspect"),
+            (&[(5, closed); 3], 5, probe(0), "three times is case"),
             (&[(5, silent)], 5, alone, "once is chance"),
             (&[(5, silent); 2], 5, probe(0), "what took long is asked less often"),
             (&[(5, closed); 50], 5, probe(0), "nobody is blamed without a control"),
             (
                 &[(5, closed), (5, closed), (5, proof)],
                 5,
-                Plan::SetAside { fault: Closed, tries: 3 },
+                Plan::DeadLetter { fault: Closed, tries: 3 },
                 "it takes others",
             ),
             (&[(5, proof)], 5, alone, "one failure is chance, with a control as well"),
@@ -245,7 +260,7 @@ mod tests {
             (
                 &[(5, closed), (5, closed), (5, ControlFailed), (5, proof)],
                 5,
-                Plan::SetAside { fault: Closed, tries: 3 },
+                Plan::DeadLetter { fault: Closed, tries: 3 },
                 "the second control shows it",
             ),
             (&[(5, closed), (5, closed), (5, proof)], 6, Plan::Stream, "the head is another one by now"),
@@ -265,55 +280,51 @@ mod tests {
                     (5, failed(Refused(REASON), true)),
                 ],
                 5,
-                Plan::SetAside { fault: Refused(REASON), tries: 3 },
+                Plan::DeadLetter { fault: Refused(REASON), tries: 3 },
                 "every fault counts, and the last is told",
             ),
         ];
         let now = crate::clock::monotonic();
         for (endings, head, plan, why) in table {
-            let mut suspect = Suspect::default();
+            let mut case = PoisonCase::default();
             for (head, ending) in *endings {
-                suspect.ended(*head, *ending, now);
+                case.ended(*head, *ending, now);
             }
-            assert_eq!(suspect.plan(*head, now), *plan, "{why}");
+            assert_eq!(case.plan(*head, now), *plan, "{why}");
         }
     }
 
     #[test]
     fn what_is_tried_in_vain_again_and_again_has_more_time() {
         let now = crate::clock::monotonic();
-        let mut suspect = Suspect::default();
+        let mut case = PoisonCase::default();
         let doublings: Vec<u32> = (0..11)
             .map(|n| {
                 let alone = failed(Fault::Ignored, false);
-                suspect.ended(5, if n < 2 { alone } else { Ending::ControlFailed }, now);
-                suspect.doublings()
+                case.ended(5, if n < 2 { alone } else { Ending::ControlFailed }, now);
+                case.doublings()
             })
             .collect();
         assert_eq!(doublings, [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]);
-        suspect.ended(6, failed(Fault::Ignored, false), now);
-        assert_eq!(suspect.doublings(), 0, "another head");
+        case.ended(6, failed(Fault::Ignored, false), now);
+        assert_eq!(case.doublings(), 0, "another head");
     }
 
     #[test]
     fn a_known_fault_is_probed_at_once_and_one_probe_proves_it() {
         let now = crate::clock::monotonic();
-        let mut suspect = Suspect::default();
+        let mut case = PoisonCase::default();
         let features = Features { topic: "t", retain: false, bytes: 9, kind: Kind::Opaque };
-        suspect.set_aside(&features, Fault::Ignored, now);
+        case.prove(&features, Fault::Ignored, now);
         let (ignored, alone) = (Fault::Ignored, Plan::Alone { is_second: false });
-        suspect.ended(5, failed(ignored, false), now);
-        assert_eq!(suspect.plan(5, now), Plan::Probe { controls_failed: 0 });
-        suspect.ended(5, failed(ignored, true), now);
-        assert_eq!(suspect.plan(5, now), Plan::SetAside { fault: ignored, tries: 2 });
-        suspect.ended(6, failed(ignored, true), now);
-        let set_aside = Plan::SetAside { fault: ignored, tries: 1 };
-        assert_eq!(
-            suspect.plan(6, now),
-            set_aside,
-            "what was sent alone from the start needs one connection"
-        );
-        suspect.ended(7, failed(Fault::Silent, true), now);
-        assert_eq!(suspect.plan(7, now), alone, "another fault is not known");
+        case.ended(5, failed(ignored, false), now);
+        assert_eq!(case.plan(5, now), Plan::Probe { controls_failed: 0 });
+        case.ended(5, failed(ignored, true), now);
+        assert_eq!(case.plan(5, now), Plan::DeadLetter { fault: ignored, tries: 2 });
+        case.ended(6, failed(ignored, true), now);
+        let dead_letter = Plan::DeadLetter { fault: ignored, tries: 1 };
+        assert_eq!(case.plan(6, now), dead_letter, "what was sent alone from the start needs one connection");
+        case.ended(7, failed(Fault::Silent, true), now);
+        assert_eq!(case.plan(7, now), alone, "another fault is not known");
     }
 }

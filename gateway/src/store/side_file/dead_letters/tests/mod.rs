@@ -75,7 +75,8 @@ fn record<'a>(client: &'a str, payload: &'a [u8]) -> Record<'a> {
 }
 
 fn letter<'a>(offset: u64, record: Record<'a>) -> Letter<'a> {
-    Letter { uplink: "cloud", offset, reason: "too large", set_aside_ms: 9_000, tries: 1, record }
+    let code = ReasonCode::TooLong;
+    Letter { uplink: "cloud", offset, code, reason: "too large", set_aside_ms: 9_000, tries: 1, record }
 }
 
 fn ids(letters: &DeadLetters) -> Vec<u64> {
