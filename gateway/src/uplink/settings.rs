@@ -127,7 +127,9 @@ impl Upstream {
     }
 
     fn check(&self) -> Result<(), SettingsError> {
-        with_engine!(self, engine => engine.check()).map_err(|error| SettingsError::Engine(error.to_string()))
+        with_engine!(self, engine => {
+            engine.check().map_err(|error| SettingsError::Engine(error.to_string()))
+        })
     }
 }
 
