@@ -178,9 +178,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
 
 /// Tells a peer that closed from a connection that failed.
 fn ended(error: io::Error) -> Lost {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, LostPipe, UnexpectedEof};
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.kind() {
-        LostPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Lost::Closed,
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Lost::Closed,
         _ => Lost::Failed(error),
     }
 }

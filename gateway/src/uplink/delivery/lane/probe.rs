@@ -216,8 +216,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
                 Some(true)
             }
             Format::Decoded(decoded) => {
-                let check = |message: &_| connection.check(message);
-                let (messages, problem) = decoded.prepare(offset, record, &self.can, check);
+                let (messages, problem) =
+                    decoded.prepare(offset, record, &self.can, |message| connection.check(message));
                 if messages == 0 {
                     return None;
                 }
