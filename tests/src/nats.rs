@@ -10,6 +10,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -185,10 +186,13 @@ impl Client {
     /// The server does not give them, one after the other and whole.
     #[must_use]
     pub fn read_all(&mut self, stream: &str) -> Vec<Message> {
+        // A subject of its own: a consumer of an earlier call would go on with it.
+        static READS: AtomicU64 = AtomicU64::new(0);
+        let subject = format!("{INBOX}.{}", READS.fetch_add(1, Ordering::Relaxed));
         let count = self.count(stream);
-        self.write(format!("SUB {INBOX}.read 2\r\n").as_bytes());
+        self.write(format!("SUB {subject} 2\r\n").as_bytes());
         let config = json!({
-            "deliver_subject": format!("{INBOX}.read"), "deliver_policy": "all", "ack_policy": "none",
+            "deliver_subject": subject, "deliver_policy": "all", "ack_policy": "none",
             "replay_policy": "instant", "inactive_threshold": 60_000_000_000_u64,
         });
         let ask = json!({"stream_name": stream, "config": config});
