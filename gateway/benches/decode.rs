@@ -1,21 +1,33 @@
 //! The body of an event to JSON: `cargo bench -p tidegate --bench decode`.
 //!
-//! Our decoder, by a definition that came at run time, beside what else there is: `postcard-dyn`, which also needs no static type and
-//! makes a `serde_json::Value`, and serde with the static type, which a gateway that is not rebuilt cannot have. The same 1,000 bodies of
-//! `climate` for all; the rate per element is events per second. Only ours knows scales: the others write integers.
+//! Our decoder, by a definition that came at run time, beside what else there is: `postcard-dyn`,
+//! which also needs no static type and makes a `serde_json::Value`, and serde with the static type,
+//! which a gateway that is not rebuilt cannot have. The same 1,000 bodies of `climate` for all; the
+//! rate per element is events per second. Only ours knows scales: the others write integers.
+//!
+//! `stamp`: the times of the 60 events of a frame, with a lock of the fleet for each of them, and
+//! with what is known taken once for all of them.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use parking_lot::Mutex;
 use postcard_schema::schema::owned::OwnedNamedType;
-use tidegate::catalog::{Decoder, Values};
+use tidegate::{
+    catalog::{Decoder, Values},
+    clock::{Journal, Reading},
+    fleet::State,
+    store::{Kind, Record},
+};
 use tidegate_protocol::{
-    Schema,
+    FrameWriter, Schema,
     events::{Climate, EventType},
     postcard,
 };
 
 const EVENTS: u32 = 1_000;
+/// Events of a frame.
+const FRAME_EVENTS: u64 = 60;
 
 /// Readings of a day.
 fn bodies() -> Vec<Vec<u8>> {
@@ -82,5 +94,57 @@ fn compile(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, decode, compile);
+/// A fleet that knows one device by one frame.
+fn fleet(wall_ms: u64) -> State {
+    let mut state = State::new(Default::default(), Default::default(), true);
+    let reading = Reading { boot_id: [1; 16], boot_ms: 100_000, wall_ms: wall_ms as i64 };
+    state.begin(Journal::default(), &reading, 0);
+    let mut frame = [0; 1024];
+    let mut writer = FrameWriter::new(&mut frame, 3, 0, 7, false);
+    for n in 0..FRAME_EVENTS {
+        writer.push(n * 1000, 0, &[]).expect("it fits");
+    }
+    let record = Record {
+        kind: Kind::Frame,
+        events: 1,
+        retain: false,
+        qos: 1,
+        local: false,
+        device_level: None,
+        urgent: false,
+        received_ms: wall_ms,
+        client: "barn",
+        topic: "tg/barn/e",
+        properties: &[],
+        payload: writer.finish(),
+    };
+    let _ = state.apply(0, &record);
+    state
+}
+
+fn stamp(criterion: &mut Criterion) {
+    const WALL_MS: u64 = 1_700_000_000_000;
+    let state = Mutex::new(fleet(WALL_MS));
+    let mut group = criterion.benchmark_group("stamp");
+    group.throughput(Throughput::Elements(FRAME_EVENTS));
+    group.bench_function("a lock for each event", |bencher| {
+        bencher.iter(|| {
+            for n in 0..FRAME_EVENTS {
+                black_box(state.lock().stamp("barn", 3, n * 1000, 0, WALL_MS));
+            }
+        });
+    });
+    group.bench_function("once for a frame", |bencher| {
+        bencher.iter(|| {
+            let mut times = state.lock().frame("barn", 3, 0, WALL_MS);
+            for n in 0..FRAME_EVENTS {
+                black_box(times.stamp(n * 1000));
+            }
+            state.lock().note_given("barn", &times);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decode, compile, stamp);
 criterion_main!(benches);

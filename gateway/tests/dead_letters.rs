@@ -110,7 +110,7 @@ async fn full_dead_letters_hold_nothing_up_and_the_file_stays_bounded() {
     assert!(status.dead_letter_bytes <= ROOM && status.dead_letters < 300, "{status:?}");
     let ids = all(&store.view());
     assert_eq!((ids.len() as u64, ids.last()), (status.dead_letters, Some(&600)));
-    let file = std::fs::metadata(folder.path().join("state.redb")).unwrap();
+    let file = std::fs::metadata(folder.path().join("dead_letters.redb")).unwrap();
     assert!(file.blocks() * BLOCK_BYTES <= 2 * ROOM, "{} bytes on the disk", file.blocks() * BLOCK_BYTES);
 }
 
@@ -161,7 +161,7 @@ async fn damaged_dead_letters_keep_no_event_from_anybody() {
         append(&store, &record("barn", b"fine")).await;
         set_next_aside(&mut store.reader(UPLINK).unwrap(), "too large").await;
         store.close();
-        harm(&folder.path().join("state.redb"));
+        harm(&folder.path().join("dead_letters.redb"));
 
         let store = open(folder.path());
         assert_eq!((store.status().events, store.status().failure), (2, None));

@@ -401,7 +401,7 @@ fn dead_letters_that_are_dropped_are_told_once_though_the_disk_is_full_meanwhile
 }
 
 /// The file of the dead letters.
-const LETTERS_FILE: &str = "state.redb";
+const LETTERS_FILE: &str = "dead_letters.redb";
 /// Letters that are set aside together.
 const LETTERS_AT_ONCE: u64 = 64;
 

@@ -314,7 +314,7 @@ fn play(input: &[u8], random: &mut Random) {
             session.accept(now, *connect, opening);
         }
         assert!(held.len() <= INPUT_BYTES_MAX);
-        drop((session.take_counts(), session.take_news(), session.poll_timeout()));
+        drop((session.take_counts(), session.take_events(), session.poll_timeout()));
     }
     session.handle_lost();
     session.handle_end(now, random.coin(), &mut sink);

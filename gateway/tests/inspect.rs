@@ -192,7 +192,7 @@ fn a_healthy_store_is_well_and_a_running_and_a_stopped_one_agree() {
     let (reports, summary) = verify(&stopped);
     assert_eq!(troubles(&reports), []);
     assert_eq!((summary.verdict, summary.records, summary.events), (Verdict::Good, 3_200, 3_200));
-    assert_eq!(troubles(&live.0), [("state.redb", Verdict::Noted)]);
+    assert_eq!(troubles(&live.0), [("dead_letters.redb", Verdict::Noted)]);
     let ends = |reports: &[FileReport]| -> Vec<_> {
         reports.iter().map(|report| (report.file.clone(), report.first, report.end, report.records)).collect()
     };
@@ -416,14 +416,28 @@ fn other_files_are_named_and_the_state_is_checked() {
     assert_eq!(kind("seg-00000000000000000009.redb.damaged"), Some(FileKind::SetAside));
     assert_eq!(summary.verdict, Verdict::Noted);
 
-    let state = folder.path().join("state.redb");
+    let state = folder.path().join("dead_letters.redb");
     let whole = std::fs::read(&state).unwrap();
     std::fs::write(&state, &whole[..whole.len() / 2]).unwrap();
-    assert!(troubles(&verify_files(folder.path()).0).contains(&("state.redb", Verdict::Damaged)));
+    assert!(troubles(&verify_files(folder.path()).0).contains(&("dead_letters.redb", Verdict::Damaged)));
     std::fs::remove_file(&state).unwrap();
-    assert!(troubles(&verify_files(folder.path()).0).contains(&("state.redb", Verdict::Damaged)));
-    std::fs::copy(closed_store().path().join("state.redb"), &state).unwrap();
-    assert!(troubles(&verify_files(folder.path()).0).contains(&("state.redb", Verdict::Damaged)));
+    assert!(troubles(&verify_files(folder.path()).0).contains(&("dead_letters.redb", Verdict::Damaged)));
+    std::fs::copy(closed_store().path().join("dead_letters.redb"), &state).unwrap();
+    assert!(troubles(&verify_files(folder.path()).0).contains(&("dead_letters.redb", Verdict::Damaged)));
+}
+
+#[test]
+fn a_store_whose_dead_letters_have_the_name_of_earlier_versions_is_looked_into_and_left_as_it_is() {
+    let folder = store_with_every_file();
+    let old = folder.path().join("state.redb");
+    std::fs::rename(folder.path().join("dead_letters.redb"), &old).unwrap();
+    let before = contents(folder.path());
+    let (reports, summary) = verify_files(folder.path());
+    assert_eq!((summary.verdict, troubles(&reports)), (Verdict::Good, vec![]));
+    assert!(reports.iter().any(|report| report.file == "state.redb" && report.kind == FileKind::State));
+    assert!(before == contents(folder.path()), "something was written");
+    std::fs::write(&old, "no database").unwrap();
+    assert_eq!(troubles(&verify_files(folder.path()).0), [("state.redb", Verdict::Damaged)]);
 }
 
 /// A stopped store with something in every file that a gateway keeps.
@@ -460,7 +474,7 @@ fn store_with_every_file() -> tempfile::TempDir {
 fn every_file_of_a_stopped_store_is_named_and_checked_and_damage_says_what_to_do() {
     let (folder, other) = (store_with_every_file(), store_with_every_file());
     let kinds = [
-        ("state.redb", FileKind::State),
+        ("dead_letters.redb", FileKind::State),
         ("commands.redb", FileKind::Commands),
         ("sessions.redb", FileKind::Sessions),
         ("fleet.redb", FileKind::Fleet),
@@ -479,7 +493,7 @@ fn every_file_of_a_stopped_store_is_named_and_checked_and_damage_says_what_to_do
         ];
         let marker = format!("kept in {file}").into_bytes();
         let places: Vec<_> = (0..whole.len()).filter(|at| whole[*at..].starts_with(&marker)).collect();
-        assert_eq!(places.is_empty(), file == "state.redb", "{file}");
+        assert_eq!(places.is_empty(), file == "dead_letters.redb", "{file}");
         if !places.is_empty() {
             let mut flipped = whole.clone();
             places.iter().for_each(|at| flipped[at + 3] ^= 1);

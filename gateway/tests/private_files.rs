@@ -14,7 +14,7 @@ use tidegate::clock;
 const LIMIT: Duration = Duration::from_secs(60);
 /// Every file that is made under another name first.
 const NEW: [&str; 5] = [
-    "state.redb.new",
+    "dead_letters.redb.new",
     "fleet.redb.new",
     "sessions.redb.new",
     "commands.redb.new",
@@ -74,7 +74,7 @@ fn data_files_are_the_gateways_alone_whatever_the_umask_and_no_planted_link_is_f
         symlink(at("victim"), data.join(name)).unwrap();
     }
     // Other names for what is not there yet.
-    for name in ["fleet.redb", "sessions.redb", "state.redb"] {
+    for name in ["fleet.redb", "sessions.redb", "dead_letters.redb"] {
         let _ = fs::remove_file(data.join(name));
     }
     fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();

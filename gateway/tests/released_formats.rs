@@ -136,6 +136,8 @@ async fn every_release_is_opened_read_and_gone_on_with() {
             let mut reader = store.reader(UPLINK).unwrap();
             assert_eq!(list(&mut reader, records.len() as u64).await, records, "{name}");
             drop(reader);
+            let names = names_in(folder.path());
+            assert!(names.iter().all(|name| name != "state.redb"), "{name}: {names:?}");
             if round == 0 { store.close() } else { store.crash() }
         }
         demand_that_it_goes_on(&name, folder.path(), &expected, &records).await;

@@ -116,7 +116,7 @@ fn a_file_that_an_earlier_run_left_large_is_small_when_it_was_read() {
 
 #[test]
 fn dead_letters_that_are_gone_leave_a_small_file_at_once() {
-    const FILE: &str = "state.redb";
+    const FILE: &str = "dead_letters.redb";
     let path = tempfile::tempdir().unwrap();
     let files = folder(path.path());
     let (store, _committer) = open(files.clone(), 1 << 40, clock::now());
@@ -166,6 +166,48 @@ fn a_power_cut_at_any_step_of_a_copy_loses_nothing_that_was_saved() {
         assert!(found == later || (found == earlier && saved.is_err()), "cut {n}: {saved:?}, then {found:?}");
         store.view().save_sessions(gone(), 2).unwrap();
         assert_eq!(kept(&store), later, "cut {n}");
+        store.close();
+    }
+    println!("{operations} places to cut");
+}
+
+#[test]
+fn a_power_cut_at_any_step_of_the_renaming_leaves_the_dead_letters_under_one_of_their_names() {
+    const OLD: &str = "state.redb";
+    const NEW: &str = "dead_letters.redb";
+    let begin = |seed| {
+        let disk = SimulatedDisk::new(seed);
+        let (store, committer) = open(disk.folder(), 1 << 40, clock::now());
+        for offset in [3, 4] {
+            let (code, record) = (ReasonCode::Other, record());
+            let letter = Letter { uplink: "u", offset, code, reason: "r", set_aside_ms: 1, tries: 1, record };
+            store.view().set_aside(&[letter]).unwrap();
+        }
+        committer.finish(clock::now());
+        store.close();
+        disk.folder().rename(NEW, OLD).unwrap();
+        disk.folder().sync().unwrap();
+        disk
+    };
+    let disk = begin(0);
+    let before = disk.operations();
+    open(disk.folder(), 1 << 40, clock::now()).0.crash();
+    let operations = disk.operations() - before;
+    for n in 1..=operations {
+        let disk = begin(n);
+        disk.cut_at(n);
+        let settings = Settings { segment_bytes: MIB, ..Settings::new("/store") };
+        if let Ok((store, _committer)) = Store::open_stepwise(disk.folder(), settings, &[], clock::now()) {
+            store.crash();
+        }
+        disk.power_on();
+        let (store, _committer) = open(disk.folder(), 1 << 40, clock::now());
+        assert_eq!(store.status().dead_letters, 2, "cut {n}");
+        let names = disk.folder().names().unwrap();
+        assert!(
+            names.iter().any(|name| name == NEW) && names.iter().all(|name| name != OLD),
+            "cut {n}: {names:?}"
+        );
         store.close();
     }
     println!("{operations} places to cut");

@@ -25,7 +25,7 @@
 
 use postcard_schema::schema::{DataModelType, DataModelVariant, NamedType, NamedValue, NamedVariant};
 
-use crate::events::Field;
+use crate::field::Field;
 use crate::limits::{
     DEFINITION_BYTES_MAX, DEFINITION_DEPTH_MAX, DEFINITION_NODES_MAX, FIELD_NAME_BYTES_MAX,
     KIND_NAME_BYTES_MAX, UNIT_BYTES_MAX,

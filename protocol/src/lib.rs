@@ -25,6 +25,7 @@ extern crate self as tidegate_protocol;
 mod birth;
 pub mod definition;
 pub mod events;
+mod field;
 mod frame;
 mod identity;
 pub mod limits;

@@ -518,7 +518,7 @@ fn elsewhere() -> Runtime {
 
 /// Bytes of the files beside the log, by name.
 fn side_files(gateway: &Gateway) -> String {
-    let names = ["sessions.redb", "fleet.redb", "commands.redb", "state.redb"];
+    let names = ["sessions.redb", "fleet.redb", "commands.redb", "dead_letters.redb"];
     names.map(|name| format!("{name} {} KiB", bytes_of(&gateway.data_dir(), name) >> 10)).join(", ")
 }
 

@@ -353,15 +353,15 @@ async fn damaged_dead_letters_are_set_apart_and_no_event_is_missing() {
     let stored = fill(EVENTS / 4).await;
     for act in [flip_head, zero_head, cut_to_half, cut_to_nothing, put_foreign] {
         let damage = Damage { what: "dead letters", act, reason: "dead-letters-damaged" };
-        let chain = start_damaged(&stored, "state.redb", &damage).await;
+        let chain = start_damaged(&stored, "dead_letters.redb", &damage).await;
         wait_for("a gap record", LIMIT, || !chain.recorder.lock().gaps().is_empty()).await;
         wait_for("all events", DRAIN_LIMIT, || oracle::is_complete(&stored.ledgers, &chain.recorder.lock()))
             .await;
         let recorder = chain.recorder.lock();
         assert!(recorder.gaps().iter().all(|gap| gap.reason == damage.reason), "{:?}", recorder.gaps());
         assert_eq!(oracle::judge_with_gaps(&stored.ledgers, &recorder, "cloud").lost, BTreeMap::new());
-        assert!(chain.gateway.log().contains("state.redb"), "{}", chain.gateway.log());
-        assert!(names_in(&chain.gateway.data_dir()).contains(&"state.redb.damaged".to_owned()));
+        assert!(chain.gateway.log().contains("dead_letters.redb"), "{}", chain.gateway.log());
+        assert!(names_in(&chain.gateway.data_dir()).contains(&"dead_letters.redb.damaged".to_owned()));
     }
 }
 
@@ -371,7 +371,7 @@ async fn a_store_without_its_dead_letters_goes_on_with_all_its_events() {
     let mut chain = Chain::prepare(set_up).await;
     chain.proxy.set(Link::Open);
     copy(stored.folder.path(), &chain.gateway.data_dir());
-    std::fs::remove_file(chain.gateway.data_dir().join("state.redb")).unwrap();
+    std::fs::remove_file(chain.gateway.data_dir().join("dead_letters.redb")).unwrap();
     chain.gateway.restart();
     wait_for("all events", DRAIN_LIMIT, || oracle::is_complete(&stored.ledgers, &chain.recorder.lock()))
         .await;

@@ -3,10 +3,11 @@
 //! ```text
 //!   a session ends ─▶ waiting ─append─▶ intake ─commit─▶ durable: only now the client is told of a new session
 //! ```
-//! A client that begins a new session uses its packet ids anew. Were one of them pending from the session before, its message
-//! would be taken for a copy, acknowledged and not stored. The ids go through the intake like everything else, so they are forgotten before
-//! what the client publishes in its new session; and CONNACK waits for the commit, so a crash cannot bring them back beside
-//! a new session that is saved.
+//! A client that begins a new session uses its packet ids anew. Were one of them pending from the
+//! session before, its message would be taken for a copy, acknowledged and not stored. The ids go
+//! through the intake like everything else, so they are forgotten before what the client publishes
+//! in its new session; and CONNACK waits for the commit, so a crash cannot bring them back beside a
+//! new session that is saved.
 //!
 //! Limits: one entry for each client id whose session ended while the intake was full.
 
@@ -44,12 +45,14 @@ impl Broker {
         std::mem::take(&mut self.0.ended.lock().waiting)
     }
 
-    /// Has the store forget the packet ids of all sessions that are over. Gives the watermark at which that is durable.
+    /// Has the store forget the packet ids of all sessions that are over. Gives the watermark at
+    /// which that is durable.
     ///
     /// # Errors
     /// [`AppendError`]: some of them still wait.
     pub fn forget_packet_ids(&self, intake: &Intake) -> Result<u64, AppendError> {
-        // Locked throughout: a client whose new session has begun must not be among those that are taken out.
+        // Locked throughout: a client whose new session has begun must not be among those that are
+        // taken out.
         let mut ended = self.0.ended.lock();
         while !ended.waiting.is_empty() {
             let clients: Vec<_> = ended.waiting.iter().take(BATCH_CLIENTS_MAX).cloned().collect();

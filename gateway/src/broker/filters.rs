@@ -4,15 +4,16 @@
 //!   subscribed: a/+/c  a/#          root ─ a ─┬─ + ─ c: [1]
 //!   published:  a/b/c                         └─ #: [2]
 //! ```
-//! A topic visits each node of the tree once at most, however many wildcards there are. Limits: a filter's levels are
-//! bounded by [`topics::TOPIC_LEVELS_MAX`](crate::mqtt::topics::TOPIC_LEVELS_MAX), and so is the depth of every walk here;
-//! how many filters there are is for whoever inserts, who is told what they cost: see [`Filters::bytes`]. A filter has to be checked
-//! before.
+//! A topic visits each node of the tree once at most, however many wildcards there are. Limits: a
+//! filter's levels are bounded by
+//! [`topics::TOPIC_LEVELS_MAX`](crate::mqtt::topics::TOPIC_LEVELS_MAX), and so is the depth of
+//! every walk here; how many filters there are is for whoever inserts, who is told what they cost:
+//! see [`Filters::bytes`]. A filter has to be checked before.
 
 use std::collections::HashMap;
 
-/// What a node takes beside its level's text, in bytes: itself, and a table of its own in the node above, which is never smaller than
-/// for some levels.
+/// What a node takes beside its level's text, in bytes: itself, and a table of its own in the node
+/// above, which is never smaller than for some levels.
 const NODE_BYTES: usize = 512;
 
 /// A tree of filters with what hangs on each.
@@ -162,7 +163,8 @@ fn change<'a, T, R>(
     }
 }
 
-/// Visits what takes `rest`, the levels that are left (`None` at the topic's end). False once `visit` said so.
+/// Visits what takes `rest`, the levels that are left (`None` at the topic's end). False once
+/// `visit` said so.
 fn walk<'f, T>(
     node: &'f Node<T>,
     rest: Option<&str>,

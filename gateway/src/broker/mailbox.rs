@@ -1,8 +1,8 @@
 //! A local session: what it subscribes to and is owed, shared by its connection and the broker.
 //!
-//! The broker puts messages in and wakes the connection, which writes them out when its socket takes
-//! them. Neither waits for the other: the lock is held for as long as a message takes to be put in,
-//! or a buffer to be filled.
+//! The broker puts messages in and wakes the connection, which writes them out when its socket
+//! takes them. Neither waits for the other: the lock is held for as long as a message takes to be
+//! put in, or a buffer to be filled.
 
 use std::{
     collections::BTreeMap,
@@ -23,8 +23,9 @@ use crate::{
     telemetry::repeats::Doublings,
 };
 
-/// A client that comes back is told at once that its session goes on if the file would keep the session for so long from now on, in
-/// seconds: time for a restart, and for the client to come back once more.
+/// A client that comes back is told at once that its session goes on if the file would keep the
+/// session for so long from now on, in seconds: time for a restart, and for the client to come back
+/// once more.
 const EXPIRY_MARGIN_S: u32 = 60;
 
 /// A local session.
@@ -92,8 +93,8 @@ impl Mailbox {
         }
     }
 
-    /// It had no room for one message more. Gives those since the last that were given, if they are to be told: one that is refused
-    /// everything costs those that publish next to nothing.
+    /// It had no room for one message more. Gives those since the last that were given, if they are
+    /// to be told: one that is refused everything costs those that publish next to nothing.
     pub(super) fn refuses(&self) -> Option<u64> {
         self.refused.more(1).map(|all| all - all / 2)
     }
@@ -104,7 +105,8 @@ impl Mailbox {
         &self.client
     }
 
-    /// Whether it has subscribed. One that has not is owed nothing, and nobody has to wait for what it is owed.
+    /// Whether it has subscribed. One that has not is owed nothing, and nobody has to wait for what
+    /// it is owed.
     #[must_use]
     pub fn is_subscriber(&self) -> bool {
         self.is_subscriber.load(Ordering::Acquire)
@@ -218,8 +220,8 @@ impl State {
         self.outbound.forget_file();
     }
 
-    /// Whether the file says what it has to before the client is told that the session goes on: all but since when it was away, as
-    /// long as that would not end it soon after a restart.
+    /// Whether the file says what it has to before the client is told that the session goes on: all
+    /// but since when it was away, as long as that would not end it soon after a restart.
     pub(super) fn is_in_file(&self, now_ms: u64) -> bool {
         let Some(in_file) = self.in_file else { return self.expiry_s == 0 };
         let margin_s = self.expiry_s.min(EXPIRY_MARGIN_S);

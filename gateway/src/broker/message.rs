@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::store::{Kind, MessageRow, Record, record::MESSAGE_EXPIRY};
 
-/// What a message weighs beside its own bytes, in bytes: itself, its count of holders, and the allocator's part of each allocation.
+/// What a message weighs beside its own bytes, in bytes: itself, its count of holders, and the
+/// allocator's part of each allocation.
 const MESSAGE_BYTES: usize = 192;
 const _: () = assert!(size_of::<Message>() <= 120);
 
@@ -23,7 +24,8 @@ pub struct Message {
     pub qos: u8,
     /// The publisher's retain flag.
     pub retain: bool,
-    /// When the gateway took it in, by the steady clock, in milliseconds; of no meaning where `expiry_s` is `None`.
+    /// When the gateway took it in, by the steady clock, in milliseconds; of no meaning where
+    /// `expiry_s` is `None`.
     pub received_ms: u64,
     /// How long it is worth delivering, in seconds from then; `None` for ever.
     pub expiry_s: Option<u32>,

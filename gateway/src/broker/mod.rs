@@ -1,5 +1,5 @@
-//! Local subscribers: their sessions, who subscribes to what, what is retained, and which messages go
-//! to whom.
+//! Local subscribers: their sessions, who subscribes to what, what is retained, and which messages
+//! go to whom.
 //!
 //! ```text
 //!   log ──follow──▶ task ──route──▶ mailboxes ─ notify ─▶ connections
@@ -45,6 +45,7 @@ mod save;
 mod sessions;
 pub mod settings;
 mod share;
+mod standing_wills;
 mod start;
 mod subscribe;
 mod subscription;
@@ -59,7 +60,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize},
     },
 };
 
@@ -127,7 +128,8 @@ struct Inner {
     ended: Mutex<ended::Ended>,
     /// What all sessions are owed.
     all_pending: Arc<AllPending>,
-    /// What went into the queues of sessions that are kept since the last save was gathered, in bytes.
+    /// What went into the queues of sessions that are kept since the last save was gathered, in
+    /// bytes.
     unsaved_bytes: AtomicUsize,
     /// What the file has room for, in bytes.
     file_bytes_max: AtomicUsize,
@@ -135,7 +137,7 @@ struct Inner {
     /// Something is to be saved at once, or follows through the log.
     notify: Notify,
     unsaved: Mutex<Unsaved>,
-    wills: Mutex<wills::Wills>,
+    wills: Mutex<standing_wills::Wills>,
     /// Room for the wills of clients that are connected, in bytes.
     will_room: Arc<Semaphore>,
     /// What was handed over and acknowledged.
@@ -150,7 +152,8 @@ struct Inner {
     is_open: watch::Sender<bool>,
     /// What is routed is from before the start.
     catches_up: AtomicBool,
-    /// How long the machine was off before its boot, in milliseconds, as far as the times here count it.
+    /// How long the machine was off before its boot, in milliseconds, as far as the times here
+    /// count it.
     off_ms: AtomicU64,
     counts: Counts,
     /// What is seen below `$SYS/`.
@@ -216,7 +219,8 @@ impl Broker {
         }))
     }
 
-    /// Resolves when what was kept is taken up again, and with it what the log holds since then: clients may come. Cancel-safe.
+    /// Resolves when what was kept is taken up again, and with it what the log holds since then:
+    /// clients may come. Cancel-safe.
     pub async fn opened(&self) {
         // It lives as long as the broker.
         let _ = self.0.is_open.subscribe().wait_for(|is_open| *is_open).await;

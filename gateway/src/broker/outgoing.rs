@@ -1,7 +1,7 @@
 //! PUBLISH and PUBREL as they go to a subscriber.
 //!
-//! MQTT 3.1.1 gets no properties. A packet that the client does not take is not written `[MQTT-3.1.2-24]`: whoever asks counts it
-//! as delivered `[MQTT-3.1.2-25]`.
+//! MQTT 3.1.1 gets no properties. A packet that the client does not take is not written
+//! `[MQTT-3.1.2-24]`: whoever asks counts it as delivered `[MQTT-3.1.2-25]`.
 
 use super::message::Message;
 use crate::{
@@ -36,7 +36,8 @@ pub struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Appends the PUBLISH to `output`, unless it is longer than `packet_bytes_max`: then false, and `output` is as it was.
+    /// Appends the PUBLISH to `output`, unless it is longer than `packet_bytes_max`: then false,
+    /// and `output` is as it was.
     pub fn write(&self, version: Version, packet_bytes_max: usize, output: &mut Output) -> bool {
         let payload = &self.message.payload;
         let head = PublishHead {

@@ -8,10 +8,10 @@
 //!                          for WAIT_MAX in vain: it is slow, and not waited for again until it has caught up
 //! ```
 //! Who waits is the connection of a client whose message is passed on, which reads no more for so
-//! long, and the broker where it routes what is stored: it is behind the log then, and the intake does
-//! not notice. One that waits for its own acknowledgements is not waited for by itself, and nobody
-//! waits for QoS 2 to a session that is kept, whose steps wait for a save of the broker, nor for one
-//! that gets what is retained, which fills its queue by itself.
+//! long, and the broker where it routes what is stored: it is behind the log then, and the intake
+//! does not notice. One that waits for its own acknowledgements is not waited for by itself, and
+//! nobody waits for QoS 2 to a session that is kept, whose steps wait for a save of the broker, nor
+//! for one that gets what is retained, which fills its queue by itself.
 //!
 //! Limits: [`WAIT_MAX`] at a time, [`PATIENCE_MAX`] in one go, and one part in [`PATIENCE_PART`] of
 //! the time in all.

@@ -1,4 +1,5 @@
-//! Publishing a will from the broker, as its client would have: into the log, or to those who take it.
+//! Publishing a will from the broker, as its client would have: into the log, or to those who take
+//! it.
 
 use super::{Broker, Incoming, Staged, Wanted, message::Message};
 use crate::{

@@ -1,4 +1,5 @@
-//! What local clients are refused for want of room, as the log tells it: to whom, which bound, its value, and the key that raises it.
+//! What local clients are refused for want of room, as the log tells it: to whom, which bound, its
+//! value, and the key that raises it.
 //!
 //! Told the first time and whenever it happened twice as often, by client and bound, as
 //! [`Repeats`](crate::telemetry::repeats::Repeats) counts. What happens while something
@@ -123,7 +124,8 @@ impl Broker {
         }
     }
 
-    /// `message` is refused, on account of `client`, as others were: so many `times`, with it. Gives what is to be told.
+    /// `message` is refused, on account of `client`, as others were: so many `times`, with it.
+    /// Gives what is to be told.
     #[cold]
     pub(super) fn note_refused(
         &self,

@@ -1,12 +1,14 @@
-//! Retained messages on their way to a new subscription: as many at a time as the session's queue has room for.
+//! Retained messages on their way to a new subscription: as many at a time as the session's queue
+//! has room for.
 //!
 //! ```text
 //!   SUBSCRIBE ─▶ replay: filter, last topic ─▶ half of the queue ─▶ written ─▶ the next half ─▶ …
 //! ```
-//! So a subscriber to `#` gets all that is retained, however many there are, and what is published meanwhile finds room. What is
-//! retained by the time its topic's turn comes is sent. A replay is in memory: a restart ends it. Limits: one for each subscription;
-//! what is in flight counts, so one that acknowledges nothing gets half of its limit and no more; a message that is larger than the
-//! half is left out, and counted.
+//! So a subscriber to `#` gets all that is retained, however many there are, and what is published
+//! meanwhile finds room. What is retained by the time its topic's turn comes is sent. A replay is
+//! in memory: a restart ends it. Limits: one for each subscription; what is in flight counts, so
+//! one that acknowledges nothing gets half of its limit and no more; a message that is larger than
+//! the half is left out, and counted.
 
 use std::collections::VecDeque;
 

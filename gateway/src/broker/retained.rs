@@ -1,14 +1,15 @@
 //! Retained messages: the last one of each topic, for whoever subscribes later. Pure.
 //!
-//! Limits: as many, and as many bytes, as it is told. A message on a new topic that finds no room is delivered and not
-//! retained, and counted: what is retained is never pushed out by what comes.
+//! Limits: as many, and as many bytes, as it is told. A message on a new topic that finds no room
+//! is delivered and not retained, and counted: what is retained is never pushed out by what comes.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use super::message::Message;
 use crate::mqtt::topics;
 
-/// What an entry weighs beside its message and its topic, in bytes: two of a node's places, as nodes may be half full.
+/// What an entry weighs beside its message and its topic, in bytes: two of a node's places, as
+/// nodes may be half full.
 const ENTRY_BYTES: usize = 64;
 
 /// What retaining a message came to.
@@ -56,7 +57,8 @@ impl Retained {
         Outcome::Changed
     }
 
-    /// The messages whose topics `filter` takes, by topic; those behind the topic `after`, if there is one.
+    /// The messages whose topics `filter` takes, by topic; those behind the topic `after`, if there
+    /// is one.
     pub fn matching<'a>(
         &'a self,
         filter: &'a str,

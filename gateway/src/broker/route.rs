@@ -1,5 +1,5 @@
-//! Routing: a message goes into the queues of the sessions that subscribe to its topic, and among the
-//! retained messages.
+//! Routing: a message goes into the queues of the sessions that subscribe to its topic, and among
+//! the retained messages.
 
 use std::sync::{Arc, atomic::Ordering};
 

@@ -1,17 +1,18 @@
 //! What outlives the process: gathered for a save, and restored at the start.
 //!
-//! A save has what the sessions were when it was gathered, and the position of the log up to which messages were routed then.
-//! Behind one that fails comes one that says everything: nothing is forgotten, nothing piles up however long saving fails, and the
-//! steps of QoS 2 wait for it.
+//! A save has what the sessions were when it was gathered, and the position of the log up to which
+//! messages were routed then. Behind one that fails comes one that says everything: nothing is
+//! forgotten, nothing piles up however long saving fails, and the steps of QoS 2 wait for it.
 
 use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     Broker,
-    mailbox::{InFile, Mailbox, Options, State, Subscription},
+    mailbox::{InFile, Mailbox, State},
     message::Message,
     outbound::Outbound,
     retained::Outcome,
+    subscription::{Options, Subscription},
 };
 use crate::{
     clock::timeline::STEADY_ORIGIN_MS,
@@ -28,7 +29,8 @@ pub(super) struct Save {
 }
 
 impl Broker {
-    /// Takes up what was kept, with times that count the machine as off for `off_ms` before its boot.
+    /// Takes up what was kept, with times that count the machine as off for `off_ms` before its
+    /// boot.
     pub(super) fn restore(&self, kept: KeptSessions, now_ms: u64, off_ms: u64) {
         self.0.off_ms.store(off_ms, Ordering::Relaxed);
         self.0.unsaved.lock().is_unknown |= kept.is_old;
@@ -54,7 +56,8 @@ impl Broker {
         drop(wills);
         let mut sessions = self.0.sessions.lock();
         for (client, row, owed) in kept.sessions {
-            // Or the next start would take it for connected until then; a will is kept apart from it now.
+            // Or the next start would take it for connected until then; a will is kept apart from
+            // it now.
             let was_connected = row.away_since_ms.is_none() || row.will.is_some();
             let state = State {
                 outbound: Outbound::restored(owed, &self.0.all_pending),
@@ -83,7 +86,8 @@ impl Broker {
         }
     }
 
-    /// The wall clock may tell by now that the machine was off for longer before its boot: what is from before is as much older.
+    /// The wall clock may tell by now that the machine was off for longer before its boot: what is
+    /// from before is as much older.
     pub(super) fn note_off(&self, off_ms: u64) {
         let older_ms = off_ms.saturating_sub(self.0.off_ms.fetch_max(off_ms, Ordering::Relaxed));
         if older_ms == 0 {

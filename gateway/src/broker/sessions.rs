@@ -1,14 +1,16 @@
-//! Sessions: every one that outlives its connection, whether its client subscribes or only publishes, and those of all who subscribe. Begun
-//! with the CONNECT, or with the first SUBSCRIBE if it ends with its connection; left when that ends, taken up by the next one, ended.
+//! Sessions: every one that outlives its connection, whether its client subscribes or only
+//! publishes, and those of all who subscribe. Begun with the CONNECT, or with the first SUBSCRIBE
+//! if it ends with its connection; left when that ends, taken up by the next one, ended.
 //!
 //! ```text
 //!   CONNECT ─▶ resume ─┬─ there ──────────────────────▶ attach ─ save, if the file says otherwise ─▶ CONNACK
 //!                      └─ none, over, clean ─▶ begin ─▶   ▲
 //!   the end of the connection ─▶ detach ─▶ away ──────────┘   expiry, room, clean start ─▶ end: nothing is owed, ids are forgotten
 //! ```
-//! "Session present" is answered from these alone, and whose a client id is as well. Crash story: a client is told of a session once
-//! `sessions.redb` has it, and that a new one begins once that has lost the one before; so a crash brings back what the client
-//! was told. One that comes back unchanged costs no save.
+//! "Session present" is answered from these alone, and whose a client id is as well. Crash story: a
+//! client is told of a session once `sessions.redb` has it, and that a new one begins once that has
+//! lost the one before; so a crash brings back what the client was told. One that comes back
+//! unchanged costs no save.
 //!
 //! Limits: `sessions_max`; one more ends the one whose client is away longest.
 
@@ -37,8 +39,9 @@ pub struct Resumed {
 }
 
 impl Broker {
-    /// The session that `client`, which is `identity`, comes back to, or that it ends by coming: with `is_clean`, and where its time is
-    /// over. It is not away from now on. `expiry_s` is how long the client wants the next one to outlive its connection.
+    /// The session that `client`, which is `identity`, comes back to, or that it ends by coming:
+    /// with `is_clean`, and where its time is over. It is not away from now on. `expiry_s` is how
+    /// long the client wants the next one to outlive its connection.
     #[must_use]
     pub fn resume(
         &self,
@@ -52,9 +55,11 @@ impl Broker {
         let sessions = self.0.sessions.lock();
         let Some(mailbox) = sessions.get(client).cloned() else { return Resumed::default() };
         let mut state = mailbox.state();
-        // Whose id it is by name comes to a session that somebody else began with it: that one is over.
+        // Whose id it is by name comes to a session that somebody else began with it: that one is
+        // over.
         let present = !is_clean && !state.is_over(now_ms) && !state.is_of_another(identity);
-        // What has nothing to be forgotten but packet ids is a new session as it is, and the file need not be told.
+        // What has nothing to be forgotten but packet ids is a new session as it is, and the file
+        // need not be told.
         let is_new = !present && expiry_s > 0 && state.is_bare();
         if !present && !is_new {
             drop(state);
@@ -71,8 +76,8 @@ impl Broker {
         Resumed { mailbox: Some(mailbox), present, save: None }
     }
 
-    /// Whether the session of `client` is another identity's. What nobody in particular has may be taken over by somebody: else no
-    /// device would get in again once users are introduced.
+    /// Whether the session of `client` is another identity's. What nobody in particular has may be
+    /// taken over by somebody: else no device would get in again once users are introduced.
     #[must_use]
     pub fn is_foreign(&self, client: &str, identity: &str, now_ms: u64) -> bool {
         let Some(mailbox) = self.0.sessions.lock().get(client).cloned() else { return false };
@@ -112,8 +117,9 @@ impl Broker {
         }
     }
 
-    /// A connection goes on with the session, or begins it. Gives the save that its client has to be told after, if there is one:
-    /// none if the file says all that matters, as of a client that comes back unchanged.
+    /// A connection goes on with the session, or begins it. Gives the save that its client has to
+    /// be told after, if there is one: none if the file says all that matters, as of a client that
+    /// comes back unchanged.
     pub fn attach(
         &self,
         mailbox: &Arc<Mailbox>,
@@ -135,8 +141,8 @@ impl Broker {
         if is_in_file { self.save_under_way() } else { save }
     }
 
-    /// The connection is over. The session stays for `expiry_s` seconds. Gives the save after which a session that is over
-    /// stays over, if the file has it.
+    /// The connection is over. The session stays for `expiry_s` seconds. Gives the save after which
+    /// a session that is over stays over, if the file has it.
     pub fn detach(&self, mailbox: &Arc<Mailbox>, expiry_s: u32, now_ms: u64) -> Option<u64> {
         if expiry_s == 0 || mailbox.is_revoked() {
             return self.end(mailbox);
@@ -151,8 +157,8 @@ impl Broker {
         None
     }
 
-    /// The session is over: nobody is owed anything any more. Gives the save that has it, which its client waits for, if the file knows
-    /// of the session.
+    /// The session is over: nobody is owed anything any more. Gives the save that has it, which its
+    /// client waits for, if the file knows of the session.
     pub fn end(&self, mailbox: &Arc<Mailbox>) -> Option<u64> {
         {
             let mut sessions = self.0.sessions.lock();
@@ -191,8 +197,9 @@ impl Broker {
         Some(unsaved.number)
     }
 
-    /// Room for one more, at the cost of the session whose client is away longest; of one that is nothing but its being there, if
-    /// there is any: clients that only come and go push each other out, and nobody who is owed something. `None` if nobody is away.
+    /// Room for one more, at the cost of the session whose client is away longest; of one that is
+    /// nothing but its being there, if there is any: clients that only come and go push each other
+    /// out, and nobody who is owed something. `None` if nobody is away.
     fn drop_longest_away(&self, sessions: &mut HashMap<Arc<str>, Arc<Mailbox>>) -> Option<Arc<Mailbox>> {
         let away = sessions.values().filter_map(|mailbox| {
             let state = mailbox.state();

@@ -6,8 +6,8 @@ use crate::{mqtt::topics, routing::Route};
 
 /// Sessions remembered while their client is away, by default: more, and the oldest is forgotten.
 pub const SESSIONS_MAX: usize = 10_000;
-/// Subscriptions per client, by default: Home Assistant has a thousand, one by one. What all of them take is bounded beside that, by
-/// bytes.
+/// Subscriptions per client, by default: Home Assistant has a thousand, one by one. What all of
+/// them take is bounded beside that, by bytes.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Messages queued for one session, by default.
 pub const QUEUED_MESSAGES_MAX: usize = 1000;

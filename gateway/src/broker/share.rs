@@ -1,14 +1,17 @@
-//! How much the sessions may be owed: each an equal share of what there is for all, in the queue and in flight together.
+//! How much the sessions may be owed: each an equal share of what there is for all, in the queue
+//! and in flight together.
 //!
 //! ```text
 //!   more sessions ─▶ smaller shares ─▶ all hold too much ─▶ queues beyond the share are cut, what came last first
 //!                                                            └ still too much ─▶ sessions with more than that in flight end
 //! ```
-//! A session within its share loses nothing to the others. One that had more before the others came gives its queue back; what is
-//! in flight cannot be taken back, for its packet ids are the client's, so the session ends instead, and its client is told.
+//! A session within its share loses nothing to the others. One that had more before the others came
+//! gives its queue back; what is in flight cannot be taken back, for its packet ids are the
+//! client's, so the session ends instead, and its client is told.
 //!
-//! Limits: [`QUEUED_BYTES_MAX`], and the copies of one message more; after a crash as much again at the most, for what was routed since
-//! the last save, which the task keeps far below that. A small store has less: what is held has to find room in its file.
+//! Limits: [`QUEUED_BYTES_MAX`], and the copies of one message more; after a crash as much again at
+//! the most, for what was routed since the last save, which the task keeps far below that. A small
+//! store has less: what is held has to find room in its file.
 
 use std::{
     cmp::Reverse,
@@ -20,14 +23,16 @@ use super::{Broker, mailbox::Mailbox, outbound::QueueLimits};
 
 /// Bytes that all sessions together are owed at most, in their queues and in flight.
 pub const QUEUED_BYTES_MAX: usize = 12 * 1024 * 1024;
-/// A queue that is cut leaves one part in this of the share free, so that not every session that comes is followed by cuts.
+/// A queue that is cut leaves one part in this of the share free, so that not every session that
+/// comes is followed by cuts.
 const CUT_PART: usize = 8;
 
 type Sessions = HashMap<Arc<str>, Arc<Mailbox>>;
 
 impl Broker {
-    /// How much a session may be owed now: an equal share of what there is for all. Of what is from before the start it may have had
-    /// most, when its queue was not full: nobody knows which, so it has room beside all that, and what comes then too.
+    /// How much a session may be owed now: an equal share of what there is for all. Of what is from
+    /// before the start it may have had most, when its queue was not full: nobody knows which, so
+    /// it has room beside all that, and what comes then too.
     pub(super) fn limits(&self) -> QueueLimits {
         let settings = &self.0.settings;
         let (share, all_bytes_max) = (self.share_bytes(), self.queued_bytes_max());
@@ -44,7 +49,8 @@ impl Broker {
         QueueLimits { messages_max: settings.queued_messages_max, bytes_max, all_bytes_max, is_again: false }
     }
 
-    /// The store's file has room for so many bytes of what sessions are owed and of retained messages.
+    /// The store's file has room for so many bytes of what sessions are owed and of retained
+    /// messages.
     pub(super) fn note_file_room(&self, bytes: u64) {
         self.0.file_bytes_max.store(usize::try_from(bytes).unwrap_or(usize::MAX), Ordering::Relaxed);
         let (queued, retained) = (self.queued_bytes_max(), self.retained_bytes_max());
@@ -119,7 +125,8 @@ impl Broker {
         }
     }
 
-    /// Ends the sessions with most in flight until all hold no more than they may. Gives how many copies are lost.
+    /// Ends the sessions with most in flight until all hold no more than they may. Gives how many
+    /// copies are lost.
     fn end_largest(&self, sessions: &mut Sessions, share: usize, ended: &mut Vec<Arc<Mailbox>>) -> usize {
         let held = |mailbox: &Arc<Mailbox>| {
             let state = mailbox.state();

@@ -8,8 +8,8 @@ use crate::{
     store::{LOCAL_SUBSCRIBERS, View},
 };
 
-/// Takes up what was kept, and gives the offset from which to follow the log: to be called before a client is let in,
-/// whose session might be among what was kept.
+/// Takes up what was kept, and gives the offset from which to follow the log: to be called before a
+/// client is let in, whose session might be among what was kept.
 pub(crate) async fn restore(broker: &Broker, ends: &Ends) -> u64 {
     let position = load(broker, &ends.view).await;
     ends.view.hold(LOCAL_SUBSCRIBERS, position);
@@ -40,7 +40,8 @@ async fn load(broker: &Broker, view: &View) -> u64 {
             position
         }
         Ok(Ok(None)) => {
-            // What is retained from now on is found again behind this position, however soon the power goes.
+            // What is retained from now on is found again behind this position, however soon the
+            // power goes.
             let view = view.clone();
             let made = tokio::task::spawn_blocking(move || view.save_sessions(vec![], end)).await;
             if let Ok(Err(error)) = made {

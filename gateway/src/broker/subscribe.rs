@@ -15,7 +15,8 @@ use crate::mqtt::topics;
 /// What the end of a subscription came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsubscribed {
-    /// It is over; the file says so once this save is made, if it is to say it: see [`Broker::saved`].
+    /// It is over; the file says so once this save is made, if it is to say it: see
+    /// [`Broker::saved`].
     Yes {
         /// The number to wait for.
         save: Option<u64>,

@@ -10,7 +10,8 @@ const RETAIN_AS_PUBLISHED: u8 = 8;
 pub struct Options(pub u8);
 
 impl Options {
-    /// Those of a bridge, which has no way to ask for them: it gets nothing back that it brought, and the retain flag as published.
+    /// Those of a bridge, which has no way to ask for them: it gets nothing back that it brought,
+    /// and the retain flag as published.
     #[must_use]
     pub fn of_bridge(self, filter: &str) -> Self {
         // A shared subscription may not have No Local.

@@ -1,5 +1,5 @@
-//! Who subscribes to what: all subscriptions by their filters, and which copies of a message they make.
-//! Pure but for what it asks the sessions.
+//! Who subscribes to what: all subscriptions by their filters, and which copies of a message they
+//! make. Pure but for what it asks the sessions.
 //!
 //! A client with several subscriptions that take the topic gets a copy for each identifier that
 //! they have, with that one alone, and one for those without any; each with the greatest QoS of the

@@ -1,13 +1,15 @@
-//! What the gateway says of itself below `$SYS/`, by mosquitto's names, for the health checks and panels that look there.
+//! What the gateway says of itself below `$SYS/`, by mosquitto's names, for the health checks and
+//! panels that look there.
 //!
 //! ```text
 //!   connections ─ Traffic ─┐
 //!   sessions, subscriptions, retained ─┴▶ figures ─ a subscription to $SYS/… ─▶ retained, for it
 //!                                              └── every 10 s, while somebody subscribes ─▶ subscribers
 //! ```
-//! The figures are made when somebody looks and kept in memory: nothing of them is stored, saved or counted against the retained
-//! messages. They are of QoS 0, and of this run of the gateway. A wildcard in the first level takes none of them `[MQTT-4.7.2-1]`;
-//! who may see them, the access rules say.
+//! The figures are made when somebody looks and kept in memory: nothing of them is stored, saved or
+//! counted against the retained messages. They are of QoS 0, and of this run of the gateway. A
+//! wildcard in the first level takes none of them `[MQTT-4.7.2-1]`; who may see them, the access
+//! rules say.
 //!
 //! Limits: [`TOPICS_MAX`] topics; made again [`LOOK_MS`] after the last time at the earliest.
 
@@ -21,7 +23,8 @@ use crate::mqtt::topics::SYSTEM;
 
 /// How often subscribers get them, in milliseconds.
 const SAY_MS: u64 = 10_000;
-/// How old they may be for one who subscribes, in milliseconds: anybody can subscribe again and again.
+/// How old they may be for one who subscribes, in milliseconds: anybody can subscribe again and
+/// again.
 const LOOK_MS: u64 = 1_000;
 /// Topics.
 pub const TOPICS_MAX: usize = 12;
@@ -48,8 +51,8 @@ impl Traffic {
         self.connected.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Packets that one read held, those that were answered since the one before, and how many of the
-    /// former are publishes.
+    /// Packets that one read held, those that were answered since the one before, and how many of
+    /// the former are publishes.
     pub fn count(&self, received: u64, sent: u64, publishes: u64) {
         for (count, n) in
             [(&self.received, received), (&self.sent, sent), (&self.publishes_received, publishes)]

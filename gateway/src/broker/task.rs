@@ -1,4 +1,5 @@
-//! The broker at work: follows the log, passes on, saves, and looks after what is over. One task for all subscribers.
+//! The broker at work: follows the log, passes on, saves, and looks after what is over. One task
+//! for all subscribers.
 //!
 //! ```text
 //!   select: shutdown │ a save ended │ a block of the log │ a commit, while one is waited for │ a wake-up │ every second
@@ -33,14 +34,16 @@ use crate::{
 
 /// How often it looks after what is over.
 const TICK: Duration = Duration::from_secs(1);
-/// Ticks after which what changed is saved: fewer writes wear the card less, and the log has it until then.
+/// Ticks after which what changed is saved: fewer writes wear the card less, and the log has it
+/// until then.
 const SAVE_AFTER_TICKS: u32 = 5;
 /// Ticks after which the position alone is saved.
 const SAVE_POSITION_AFTER_TICKS: u32 = 60;
 /// Records behind the saved position after which it is saved: what a start follows again at most.
 const SAVE_POSITION_AFTER_RECORDS: u64 = 1_000_000;
-/// Bytes put into queues that are kept after which it is saved: a start puts them there again, and which of them were delivered meanwhile
-/// nobody knows. Twice that may come while a save is under way. A save writes some 30 KB.
+/// Bytes put into queues that are kept after which it is saved: a start puts them there again, and
+/// which of them were delivered meanwhile nobody knows. Twice that may come while a save is under
+/// way. A save writes some 30 KB.
 const SAVE_AFTER_BYTES: usize = 512 * 1024;
 /// In a small store it is one part in so many of what all sessions may be owed.
 const SAVE_AFTER_PART: usize = 4;
@@ -93,8 +96,8 @@ struct Mark {
 }
 
 impl FollowerTask {
-    /// Routes what the log holds since the last save, and opens the door then: whoever connects finds its session, and gets
-    /// nothing that was published before it subscribed.
+    /// Routes what the log holds since the last save, and opens the door then: whoever connects
+    /// finds its session, and gets nothing that was published before it subscribed.
     async fn catch_up(&mut self, shutdown: &CancellationToken) {
         let end = self.view.end().offset;
         self.broker.0.catches_up.store(true, Ordering::Relaxed);
@@ -231,7 +234,8 @@ impl FollowerTask {
         }
     }
 
-    /// Saves often enough for what a start routes again to stay small, and waits for the save before if need be.
+    /// Saves often enough for what a start routes again to stay small, and waits for the save
+    /// before if need be.
     async fn keep_up(&mut self) {
         let after = SAVE_AFTER_BYTES.min(self.broker.queued_bytes_max() / SAVE_AFTER_PART);
         if self.broker.0.unsaved_bytes.load(Ordering::Relaxed) < after || self.log.saves.has_failed() {

@@ -24,7 +24,8 @@ pub(super) struct Unsaved {
 }
 
 impl Unsaved {
-    /// The retained message of `topic` is another. Where more topics changed than may have one, the next save says everything.
+    /// The retained message of `topic` is another. Where more topics changed than may have one, the
+    /// next save says everything.
     pub fn note_retained(&mut self, topic: &str, topics_max: usize) {
         if self.retained.len() < topics_max.saturating_mul(2) {
             self.retained.insert(topic.into());
@@ -35,7 +36,8 @@ impl Unsaved {
 }
 
 impl Broker {
-    /// The file does not say any more what it should of this session. Gives the number of the save that will have it.
+    /// The file does not say any more what it should of this session. Gives the number of the save
+    /// that will have it.
     pub(super) fn mark_dirty(&self, mailbox: &Arc<Mailbox>, is_urgent: bool) -> u64 {
         let is_new = mailbox.mark_dirty();
         if !is_new && !is_urgent {
@@ -63,17 +65,20 @@ impl Broker {
 
     /// Follows the saves: what was given a number is durable once this has reached it.
     ///
-    /// What this gives is never looked at with something locked, and nothing is locked while it is looked at: somebody who holds a lock
-    /// and waits for it, beside one that looks at it and waits for the lock, would stop all clients once a save is to be told.
+    /// What this gives is never looked at with something locked, and nothing is locked while it is
+    /// looked at: somebody who holds a lock and waits for it, beside one that looks at it and waits
+    /// for the lock, would stop all clients once a save is to be told.
     #[must_use]
     pub fn saved(&self) -> watch::Receiver<u64> {
         self.0.saved.subscribe()
     }
 
-    /// Waits until `is_over`, which is asked after every save and whenever wills are published, with nothing locked. Cancel-safe.
+    /// Waits until `is_over`, which is asked after every save and whenever wills are published,
+    /// with nothing locked. Cancel-safe.
     pub async fn saved_until(mut saved: watch::Receiver<u64>, is_over: impl Fn(u64) -> bool) {
         loop {
-            // Marked as seen before the rest is looked at: what comes in between is looked at again.
+            // Marked as seen before the rest is looked at: what comes in between is looked at
+            // again.
             let number = *saved.borrow_and_update();
             if is_over(number) || saved.changed().await.is_err() {
                 return;
@@ -87,7 +92,8 @@ impl Broker {
         (number > *self.0.saved.borrow()).then_some(number)
     }
 
-    /// Whether the last save failed: what is to be told after a save is told without it, and the log says so.
+    /// Whether the last save failed: what is to be told after a save is told without it, and the
+    /// log says so.
     #[must_use]
     pub fn cannot_save(&self) -> bool {
         self.0.unsaved.lock().is_unknown

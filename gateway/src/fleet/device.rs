@@ -5,8 +5,8 @@
 //!  status ──▶ presence, battery, signal  ├─▶ the boot that it is of: numbers, times, connections
 //!  frame  ──▶ numbers, losses            ┘
 //! ```
-//! Limits: [`BOOTS_MAX`] boots each with what is theirs; older ones are sums. Frames of a boot that is among the sums are
-//! counted and not looked at: a device that kept them for so long is rare.
+//! Limits: [`BOOTS_MAX`] boots each with what is theirs; older ones are sums. Frames of a boot that
+//! is among the sums are counted and not looked at: a device that kept them for so long is rare.
 
 use std::collections::VecDeque;
 
@@ -161,8 +161,8 @@ impl Device {
         (count, is_new || count.is_power_of_two())
     }
 
-    /// A frame came, in the record at `offset`. `has_past`: whether its boot is known from its first number on. Gives what it
-    /// has of numbers that were used before.
+    /// A frame came, in the record at `offset`. `has_past`: whether its boot is known from its
+    /// first number on. Gives what it has of numbers that were used before.
     pub fn note_frame(
         &mut self,
         frame: &[u8],
@@ -195,7 +195,8 @@ impl Device {
         Reused { events: brought.again, times: if began { reuse.times } else { 0 } }
     }
 
-    /// What is known of the time of a boot, and a time by the wall clock before which it cannot have begun.
+    /// What is known of the time of a boot, and a time by the wall clock before which it cannot
+    /// have begun.
     #[must_use]
     pub fn time_of(&self, boot: u32, journal: &Journal) -> Option<(BootTime, Option<i64>)> {
         let before = boot.checked_sub(1).and_then(|number| self.boot(number));
@@ -242,7 +243,8 @@ impl Device {
         is_news
     }
 
-    /// The boot of this number, a new one if need be: then the first of the others may become a sum.
+    /// The boot of this number, a new one if need be: then the first of the others may become a
+    /// sum.
     fn boot_mut(&mut self, number: u32, received: Option<Located>, from: u32) -> &mut Boot {
         let at = self.boots.iter().position(|known| known.boot == number);
         let at = at.unwrap_or_else(|| {
@@ -254,7 +256,8 @@ impl Device {
                 self.older.highest = self.older.highest.max(oldest.boot);
             }
             let (first, gaps) = (moment(received), Gaps::beginning_at(from));
-            // A boot is large and most devices have few: no room for three more is taken with the first.
+            // A boot is large and most devices have few: no room for three more is taken with the
+            // first.
             self.boots.reserve_exact(1);
             self.boots.push_back(Boot { boot: number, first, last: first, gaps, ..Boot::default() });
             self.boots.len() - 1
@@ -264,7 +267,8 @@ impl Device {
 }
 
 impl Boot {
-    /// Something that is sent at once came; of a connection that another has followed, it was sent again.
+    /// Something that is sent at once came; of a connection that another has followed, it was sent
+    /// again.
     fn note_live(
         &mut self,
         connection: u32,

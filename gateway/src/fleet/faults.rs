@@ -1,6 +1,7 @@
 //! What a device sent on its topics that cannot be read: how often, and the last of it. Pure.
 //!
-//! It is acknowledged, stored and forwarded like anything else, so nobody else tells the author of a device that a byte is wrong.
+//! It is acknowledged, stored and forwarded like anything else, so nobody else tells the author of
+//! a device that a byte is wrong.
 //!
 //! Limits: the last fault of each device, with a reason that is the gateway's own text.
 

@@ -1,17 +1,19 @@
-//! The fleet at work: follows the log, watches the clocks, saves, and asks devices for births that are missing. One task.
+//! The fleet at work: follows the log, watches the clocks, saves, and asks devices for births that
+//! are missing. One task.
 //!
 //! ```text
 //!   select: stop │ a save ended │ a block of the log │ every second: clocks, asking, saving
 //! ```
-//! It waits for nobody, and only what needs its times waits for it. A crash loses nothing: the log behind the saved position is
-//! followed again, and the store keeps it until then.
+//! It waits for nobody, and only what needs its times waits for it. A crash loses nothing: the log
+//! behind the saved position is followed again, and the store keeps it until then.
 //!
-//! A save that fails is tried again. Where the store needs the room of what is held for it meanwhile, it lets go of what it has followed: a crash
-//! then costs figures, and no events.
+//! A save that fails is tried again. Where the store needs the room of what is held for it
+//! meanwhile, it lets go of what it has followed: a crash then costs figures, and no events.
 //!
-//! Limits: what changed is saved after [`SAVE_AFTER_TICKS`] seconds, and within a second where kinds were announced, the clock was
-//! set, or the store needs the room; one save at a time. A device is asked for the birth of one fingerprint once in
-//! [`ASK_AGAIN_MS`], [`ASKS_PER_TICK_MAX`] devices a second, and none while half of all commands that may wait do.
+//! Limits: what changed is saved after [`SAVE_AFTER_TICKS`] seconds, and within a second where
+//! kinds were announced, the clock was set, or the store needs the room; one save at a time. A
+//! device is asked for the birth of one fingerprint once in [`ASK_AGAIN_MS`], [`ASKS_PER_TICK_MAX`]
+//! devices a second, and none while half of all commands that may wait do.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -43,7 +45,8 @@ use crate::{
     telemetry,
 };
 
-/// Seconds after which what changed is saved: fewer writes wear the card less, and the log has it until then.
+/// Seconds after which what changed is saved: fewer writes wear the card less, and the log has it
+/// until then.
 const SAVE_AFTER_TICKS: u32 = 30;
 /// Records behind the saved position after which it is saved: what a start follows again at most.
 const SAVE_AFTER_RECORDS: u64 = 1_000_000;
@@ -51,7 +54,8 @@ const SAVE_AFTER_RECORDS: u64 = 1_000_000;
 const COUNT_EVERY_TICKS: u32 = 5;
 /// Pause after the log could not be read.
 const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// A device is asked again after so long, in milliseconds; the command that asks waits as long for it.
+/// A device is asked again after so long, in milliseconds; the command that asks waits as long for
+/// it.
 const ASK_AGAIN_MS: i64 = 600_000;
 /// Devices asked in a second.
 const ASKS_PER_TICK_MAX: usize = 20;

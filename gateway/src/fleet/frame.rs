@@ -31,7 +31,8 @@ pub struct FrameTimes {
 }
 
 impl FrameTimes {
-    /// When the frame was received, milliseconds since 1970, by what is known of the gateway's clock.
+    /// When the frame was received, milliseconds since 1970, by what is known of the gateway's
+    /// clock.
     #[must_use]
     pub fn received_ms(&self) -> u64 {
         self.received_ms

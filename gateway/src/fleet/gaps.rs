@@ -4,15 +4,17 @@
 //!  numbers  from ─────────────────────────────────────▶ end
 //!           received │ missing │ received │ told lost │ received
 //! ```
-//! A number below `end` is in exactly one of three states. What is kept is the two exceptional ones; what is received is the
-//! rest, so the figures always add up. A number that is missing becomes received when it comes late, and lost when the
-//! device says so; one that was told lost and comes all the same is received. A copy changes nothing.
+//! A number below `end` is in exactly one of three states. What is kept is the two exceptional
+//! ones; what is received is the rest, so the figures always add up. A number that is missing
+//! becomes received when it comes late, and lost when the device says so; one that was told lost
+//! and comes all the same is received. A copy changes nothing.
 //!
-//! Limits: [`RUNS_MAX`] runs of either. Beyond, the lowest run is closed: its count stays, its numbers are forgotten, and `closed`
-//! is the number below which that has happened. What comes below it from then on is taken to fill what was closed there, which is
-//! right as long as nothing is sent twice, and no number of a closed run of those told lost comes all the same: [`Gaps::is_exact`]
-//! says that this is an assumption. So a device with a few
-//! thousand holes is counted right, and one with more than the limit open at a time as right as can be.
+//! Limits: [`RUNS_MAX`] runs of either. Beyond, the lowest run is closed: its count stays, its
+//! numbers are forgotten, and `closed` is the number below which that has happened. What comes
+//! below it from then on is taken to fill what was closed there, which is right as long as nothing
+//! is sent twice, and no number of a closed run of those told lost comes all the same:
+//! [`Gaps::is_exact`] says that this is an assumption. So a device with a few thousand holes is
+//! counted right, and one with more than the limit open at a time as right as can be.
 //!
 //! What it does not do: what a device lost behind its last event of a boot nobody can know.
 

@@ -9,11 +9,13 @@
 //!                 ├─ of numbers that were used before: told, counted, marked
 //!                 └─ what cannot be read: told, counted, shown with the device
 //! ```
-//! The log is the truth: what is known here is saved with the position that it belongs to, and made again from there after a
-//! crash. Until then the store keeps what lies behind that position. See `gaps.rs` for what counts as lost, `time.rs` for the
-//! times. The gateway's [`Timeline`](crate::clock::Timeline) is loaded, kept going and saved here, for all rooms.
+//! The log is the truth: what is known here is saved with the position that it belongs to, and made
+//! again from there after a crash. Until then the store keeps what lies behind that position. See
+//! `gaps.rs` for what counts as lost, `time.rs` for the times. The gateway's
+//! [`Timeline`](crate::clock::Timeline) is loaded, kept going and saved here, for all rooms.
 //!
-//! Limits: [`DEVICES_MAX`] devices, [`BOOTS_MAX`] boots of each, [`RUNS_MAX`] runs of missing numbers of each.
+//! Limits: [`DEVICES_MAX`] devices, [`BOOTS_MAX`] boots of each, [`RUNS_MAX`] runs of missing
+//! numbers of each.
 
 pub mod commands;
 mod device;
@@ -79,12 +81,14 @@ impl Default for Fleet {
 }
 
 impl Fleet {
-    /// Takes up what was kept, gives `catalog` what it had, and has the store keep what comes behind it. Blocking. To be called
-    /// before anything new is taken in: this is the first look at the clocks, and it is saved, so that a kill right after the
-    /// start leaves no record of which nobody can tell when it came.
+    /// Takes up what was kept, gives `catalog` what it had, and has the store keep what comes
+    /// behind it. Blocking. To be called before anything new is taken in: this is the first look at
+    /// the clocks, and it is saved, so that a kill right after the start leaves no record of which
+    /// nobody can tell when it came.
     ///
     /// # Errors
-    /// [`StoreError`]: a newer version wrote what was kept, which is as it was, or the store cannot be read.
+    /// [`StoreError`]: a newer version wrote what was kept, which is as it was, or the store cannot
+    /// be read.
     pub fn open(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Self, StoreError> {
         let saved::Loaded { mut state, position, replies_from } = saved::load(view, catalog, reading)?;
         view.hold(FLEET, position);
@@ -108,8 +112,8 @@ impl Fleet {
         self.shared.position.subscribe()
     }
 
-    /// What is known of the times of a frame's events, taken once for all of them: of a device's boot, in
-    /// the record at `offset` that says it was received at `received_ms`.
+    /// What is known of the times of a frame's events, taken once for all of them: of a device's
+    /// boot, in the record at `offset` that says it was received at `received_ms`.
     #[must_use]
     pub fn frame(&self, device: &str, boot: u32, offset: u64, received_ms: u64) -> FrameTimes {
         self.shared.state.lock().frame(device, boot, offset, received_ms)
@@ -120,7 +124,8 @@ impl Fleet {
         self.shared.state.lock().note_given(device, times);
     }
 
-    /// When the record at `offset` was received, milliseconds since 1970, by what is known of the gateway's clock now.
+    /// When the record at `offset` was received, milliseconds since 1970, by what is known of the
+    /// gateway's clock now.
     #[must_use]
     pub fn received(&self, offset: u64, received_ms: u64) -> u64 {
         self.shared.state.lock().received(offset, received_ms)
@@ -156,8 +161,10 @@ mod tests {
     fn events_of_a_frame_get_their_times_without_a_lock_and_in_their_order() {
         let fleet = Fleet::default();
         let mut frame = [0; 1024];
-        let mut writer = FrameWriter::new(&mut frame, 7, 0, 3, false);
-        (0..60).for_each(|n| writer.push(n * 1000, 0, &[]).unwrap());
+        let mut writer = FrameWriter::new(&mut frame, 3, 0, 7, false);
+        for n in 0..60 {
+            writer.push(n * 1000, 0, &[]).unwrap();
+        }
         let frame = writer.finish();
         let record = |topic, kind, payload| Record {
             kind,

@@ -5,10 +5,10 @@
 //!  sleeping ───────▶ sleeping until its next contact ──overdue──▶ silent
 //!  stopping, the last will ──▶ offline
 //! ```
-//! What is said is ordered by the boot it is of, and within a boot by the connection: a last will that the gateway publishes for
-//! a connection which another has followed says nothing of now. Boots are ordered by when they were first heard live, for a
-//! device without storage begins with a random number. A boot that was never heard live is taken for newer only if its
-//! number is higher.
+//! What is said is ordered by the boot it is of, and within a boot by the connection: a last will
+//! that the gateway publishes for a connection which another has followed says nothing of now.
+//! Boots are ordered by when they were first heard live, for a device without storage begins with a
+//! random number. A boot that was never heard live is taken for newer only if its number is higher.
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::State;

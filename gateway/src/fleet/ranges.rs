@@ -1,7 +1,7 @@
 //! A set of event numbers as runs, sorted, with gaps between them. Pure.
 //!
-//! Limits: whoever holds one bounds it by [`Ranges::len`]; it drops nothing by itself. Every step is a search and the
-//! moves of what lies behind it.
+//! Limits: whoever holds one bounds it by [`Ranges::len`]; it drops nothing by itself. Every step
+//! is a search and the moves of what lies behind it.
 
 use std::ops::Range;
 

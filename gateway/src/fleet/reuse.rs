@@ -1,14 +1,17 @@
-//! Numbers that a device used twice: its boot number did not grow at a reset, so `seq` began again under the same one. Pure.
+//! Numbers that a device used twice: its boot number did not grow at a reset, so `seq` began again
+//! under the same one. Pure.
 //!
 //! ```text
 //!  offset   ────────────────── X ─────────────────────▶
 //!  seq      0 … 99 (boot 1)    0 … 99 again │ 100 …      boot 1, from X on: below 100 is used twice
 //! ```
-//! The store drops what is sent again to the byte, and keeps what is not. So a number that was received before and is in the
-//! log once more names another event, unless the store had forgotten the frame: see `store::seen`. Whoever drops duplicates
-//! by id would lose it, and is told by a mark on the event.
+//! The store drops what is sent again to the byte, and keeps what is not. So a number that was
+//! received before and is in the log once more names another event, unless the store had forgotten
+//! the frame: see `store::seen`. Whoever drops duplicates by id would lose it, and is told by a
+//! mark on the event.
 //!
-//! Limits: the last [`SPANS_MAX`] times of each device; events of earlier ones that still wait for an uplink go without the mark.
+//! Limits: the last [`SPANS_MAX`] times of each device; events of earlier ones that still wait for
+//! an uplink go without the mark.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +42,9 @@ struct Span {
 }
 
 impl Reuse {
-    /// The record at `offset` has `events` whose numbers of `boot` were received before; `before` is one more than the highest
-    /// number of that boot until then, and `end` one more than the record's own. Whether its numbers have just begun again.
+    /// The record at `offset` has `events` whose numbers of `boot` were received before; `before`
+    /// is one more than the highest number of that boot until then, and `end` one more than the
+    /// record's own. Whether its numbers have just begun again.
     pub fn note(
         &mut self,
         boot: u32,

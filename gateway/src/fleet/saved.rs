@@ -1,12 +1,14 @@
 //! What is kept of the fleet, and how it comes back: rows of the store's `fleet.redb`.
 //!
-//! A row of a device or of a machine boot is postcard of the types here. A field is never changed or moved: what is added goes
-//! behind the others, in a format of its own number. The faults of a device stand behind its row, and behind them what came under
-//! numbers that were used before, where there are any: a version that knows nothing of them reads the row without.
+//! A row of a device or of a machine boot is postcard of the types here. A field is never changed
+//! or moved: what is added goes behind the others, in a format of its own number. The faults of a
+//! device stand behind its row, and behind them what came under numbers that were used before,
+//! where there are any: a version that knows nothing of them reads the row without.
 //!
-//! Crash story: rows, the catalog's rows and the position they belong to are one transaction. What is not in it is made again
-//! from the log behind the position. A file that is damaged is set aside, and what the log still holds is followed anew: then
-//! a device's numbers count from the first that is seen.
+//! Crash story: rows, the catalog's rows and the position they belong to are one transaction. What
+//! is not in it is made again from the log behind the position. A file that is damaged is set
+//! aside, and what the log still holds is followed anew: then a device's numbers count from the
+//! first that is seen.
 
 use std::collections::{HashMap, HashSet};
 
@@ -39,8 +41,8 @@ pub struct Loaded {
     pub replies_from: u64,
 }
 
-/// All that was kept, and the position to follow the log from. The catalog's rows go to the catalog, and the journal to the
-/// store's timeline, with this first look at the clocks.
+/// All that was kept, and the position to follow the log from. The catalog's rows go to the
+/// catalog, and the journal to the store's timeline, with this first look at the clocks.
 ///
 /// # Errors
 /// [`StoreError`]: a newer version wrote it, or the store is closed.

@@ -1,7 +1,7 @@
 //! All devices together, and the gateway's clock: what following the log makes of it. Pure.
 //!
-//! Limits: [`DEVICES_MAX`] devices. Records of others are counted, and their devices are not known here; nothing else
-//! depends on it. A topic outside of `tg/` is no device's.
+//! Limits: [`DEVICES_MAX`] devices. Records of others are counted, and their devices are not known
+//! here; nothing else depends on it. A topic outside of `tg/` is no device's.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -187,8 +187,8 @@ impl State {
         stamp
     }
 
-    /// What is known of the times of a frame, which is of a device's boot and in the record at `offset`
-    /// that says it was received at `received_ms`.
+    /// What is known of the times of a frame, which is of a device's boot and in the record at
+    /// `offset` that says it was received at `received_ms`.
     #[must_use]
     pub fn frame(&self, device: &str, boot: u32, offset: u64, received_ms: u64) -> FrameTimes {
         let device = self.devices.get(device);

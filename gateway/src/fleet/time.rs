@@ -5,12 +5,15 @@
 //!  frame whose last event is at uptime u                   time of u ≤ b       it may have waited for days
 //!  the device's clock is set: w at u           w - 0.5 s ≤ time of u ≤ w + 0.5 s
 //! ```
-//! An [`Anchor`] holds what all messages together say of the offset (time less uptime) at one uptime: a lower and an upper
-//! bound, and the best estimate, which is the lowest `received - uptime`, as far as drift did not raise it. Away from the anchor the bounds widen by the drift that a
-//! clock may have, [`DRIFT_PPM_MAX`]. A boot has two anchors: the latest, and the one before the last silence of [`SPLIT_MS`], so
-//! that what a device stored during an outage lies between two that are known, and its time is interpolated.
+//! An [`Anchor`] holds what all messages together say of the offset (time less uptime) at one
+//! uptime: a lower and an upper bound, and the best estimate, which is the lowest `received -
+//! uptime`, as far as drift did not raise it. Away from the anchor the bounds widen by the drift
+//! that a clock may have, [`DRIFT_PPM_MAX`]. A boot has two anchors: the latest, and the one before
+//! the last silence of [`SPLIT_MS`], so that what a device stored during an outage lies between two
+//! that are known, and its time is interpolated.
 //!
-//! The offsets are kept on the axis of the gateway's machine boot, so a step of the gateway's clock moves them by itself.
+//! The offsets are kept on the axis of the gateway's machine boot, so a step of the gateway's clock
+//! moves them by itself.
 //!
 //! | quality | from | the uncertainty holds if |
 //! |---|---|---|
@@ -22,9 +25,10 @@
 //!
 //! All of it is against the gateway's clock: where that was never set, no uncertainty is stated.
 //!
-//! **Order.** For one state of knowledge the time grows with the uptime. What is learned later moves times, and those already
-//! given stay as they were: a later event is never given an earlier time than the latest event that was given one, unless
-//! the gateway's own clock was set meanwhile; an event that comes late is given none behind it.
+//! **Order.** For one state of knowledge the time grows with the uptime. What is learned later
+//! moves times, and those already given stay as they were: a later event is never given an earlier
+//! time than the latest event that was given one, unless the gateway's own clock was set meanwhile;
+//! an event that comes late is given none behind it.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +36,8 @@ use crate::clock::journal::{Journal, Located, Moment, STEP_MS_MIN, WALL_SET_MS_M
 
 /// Longest that a message which is sent live takes to the gateway, in milliseconds.
 pub const LIVE_LATENCY_MS_MAX: i64 = 2_000;
-/// Most that a device's clock gains or loses against the gateway's, in millionths: twice the worst crystal in use.
+/// Most that a device's clock gains or loses against the gateway's, in millionths: twice the worst
+/// crystal in use.
 pub const DRIFT_PPM_MAX: u64 = 200;
 /// Furthest that a clock is off of which the device says that it is set, in milliseconds.
 pub const SET_CLOCK_MS_MAX: i64 = 500;
@@ -80,8 +85,9 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Nothing is received before it was. What is ahead of its receipt by more than it may be off comes from an uptime that does not do what
-    /// clocks do; a gateway whose clock was not set cannot tell.
+    /// Nothing is received before it was. What is ahead of its receipt by more than it may be off
+    /// comes from an uptime that does not do what clocks do; a gateway whose clock was not set
+    /// cannot tell.
     fn received_at(self, received_ms: u64) -> Self {
         let ahead_ms = self.time_ms.saturating_sub(received_ms);
         if ahead_ms == 0 || received_ms < WALL_SET_MS_MIN as u64 {
@@ -113,7 +119,8 @@ struct SetClock {
     wall_ms: u64,
 }
 
-/// What is known of the offset at one uptime: milliseconds to be added to an uptime for a time on the axis.
+/// What is known of the offset at one uptime: milliseconds to be added to an uptime for a time on
+/// the axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Anchor {
     axis: u32,
@@ -156,8 +163,9 @@ impl BootTime {
         }
     }
 
-    /// The time of an event of this boot that was received at `received_ms`, in milliseconds since 1970; `None` where nothing is known
-    /// but that. `end_before_ms` is a time by the wall clock before which the boot cannot have begun.
+    /// The time of an event of this boot that was received at `received_ms`, in milliseconds since
+    /// 1970; `None` where nothing is known but that. `end_before_ms` is a time by the wall clock
+    /// before which the boot cannot have begun.
     pub fn stamp(
         &mut self,
         uptime_ms: u64,
@@ -318,7 +326,8 @@ impl Anchor {
         if low_ms.is_some_and(|low| low > high_ms) {
             return *heard;
         }
-        // What it is later than before is drift, as far as that can be, and beyond that a slow message.
+        // What it is later than before is drift, as far as that can be, and beyond that a slow
+        // message.
         let best_ms = heard.best_ms.min(self.best_ms + own).min(high_ms).max(low_ms.unwrap_or(i64::MIN));
         let uptime_ms = self.uptime_ms.max(heard.uptime_ms);
         Self { axis: self.axis, uptime_ms, low_ms, high_ms, best_ms }
@@ -335,7 +344,8 @@ impl Anchor {
             return;
         }
         let high_ms = self.high_ms.min(heard.high_ms + wider);
-        // Below the lower bound it is a clock that does not do what clocks do: live messages are believed.
+        // Below the lower bound it is a clock that does not do what clocks do: live messages are
+        // believed.
         if self.low_ms.is_none_or(|low| low <= high_ms) {
             self.high_ms = high_ms;
             self.best_ms = self.best_ms.min(high_ms);
@@ -353,7 +363,8 @@ impl Anchor {
     }
 }
 
-/// By two anchors: outside of them the nearer one, between them both. One that nothing live made only bounds the other.
+/// By two anchors: outside of them the nearer one, between them both. One that nothing live made
+/// only bounds the other.
 fn between(before: &Anchor, first: i64, latest: &Anchor, second: i64, uptime_ms: u64) -> Estimate {
     let start = before.at(before.uptime_ms, first);
     let end = latest.at(latest.uptime_ms, second);

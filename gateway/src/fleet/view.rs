@@ -1,7 +1,8 @@
 //! What is shown of the devices: JSON of these types over HTTP, read again by the command line.
 //!
-//! Times are milliseconds since 1970 by the gateway's clock as it is known now; a time is left out where the gateway's machine
-//! was booted anew since and the old boot is forgotten. Limits: [`RUNS_SHOWN_MAX`] runs of numbers for each boot and kind.
+//! Times are milliseconds since 1970 by the gateway's clock as it is known now; a time is left out
+//! where the gateway's machine was booted anew since and the old boot is forgotten. Limits:
+//! [`RUNS_SHOWN_MAX`] runs of numbers for each boot and kind.
 
 use std::ops::Range;
 
@@ -137,8 +138,8 @@ pub struct BootItem {
     pub missing: Vec<Run>,
     /// Events that came behind a later one.
     pub late_events: u64,
-    /// Every number's state is known. Otherwise there were more runs than are kept, and the counts take for granted that
-    /// nothing came twice.
+    /// Every number's state is known. Otherwise there were more runs than are kept, and the counts
+    /// take for granted that nothing came twice.
     pub is_exact: bool,
     /// How the times of its events come about.
     pub time_quality: Quality,

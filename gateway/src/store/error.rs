@@ -11,7 +11,7 @@ use super::{record::row::BadRow, settings::UPLINKS_KEPT_MAX};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operating system refused an operation on a file or folder.
-    #[error("{path}: {cause}; nothing that was acknowledged is lost, mend the cause and start again", path = path.display())]
+    #[error("{path}: {cause}; nothing that was acknowledged is lost, fix the cause and start again", path = path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,

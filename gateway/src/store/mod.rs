@@ -1,5 +1,5 @@
-//! The memory of the gateway: an append-only log of records in bounded redb files, with receipts, cursors,
-//! and nothing that grows in memory.
+//! The memory of the gateway: an append-only log of records in bounded redb files, with receipts,
+//! cursors, and nothing that grows in memory.
 //!
 //! ```text
 //!            append          one commit           read behind a cursor
@@ -8,23 +8,39 @@
 //!       └──────── watermark ◀─────┘          cursors ◀─────────┘ release
 //! ```
 //!
-//! Files in `data_dir`: `LOCK` (held by the running gateway), `state.redb` (the dead letters), `commands.redb` (the commands
-//! to devices, once there was one), `sessions.redb` (local
-//! subscribers), `fleet.redb` (what is known of the devices), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the last one is written, the
-//! others are sealed), `*.damaged`.
+//! The folders; each uses those above it, and none uses one below it:
 //!
-//! Limits: a segment to `segment_bytes` and one commit more; memory to the intake ([`intake::INTAKE_BYTES_MAX`]), the newest
-//! blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and what is seen ([`commit::seen::FRAMES_MAX`]).
+//! | | |
+//! |---|---|
+//! | `disk/` | the folder and its files, the lock, and what a damaged database does to who opens it |
+//! | `record/` | what is stored, and no file: records, rows, positions, gaps, ids |
+//! | `segment/` | one file of the log: written, read, and searched for rows when it is damaged |
+//! | `intake/` | the way in: batches, tickets, who gets how much, when to commit |
+//! | `side_file/` | the files beside the log: dead letters, commands, sessions, devices |
+//! | `log/` | what all who have the store open share: segments, cursors, the newest blocks |
+//! | `read/` | the way out: a reader for each uplink, and looks from elsewhere |
+//! | `commit/` | the thread that writes: commits, repairs, makes room |
+//! | `inspect/` | verify, stat and cat, of a running store and of a stopped one |
 //!
-//! Crash story: at opening the last segment is read once, which is bounded by its size; no other file is read, and none
-//! that is there is written. See `commit/` for what a crash repeats, and for what happens when a disk fails or fills up.
+//! Files in `data_dir`: `LOCK` (held by the running gateway), `dead_letters.redb`, `commands.redb`
+//! (the commands to devices, once there was one), `sessions.redb` (local subscribers), `fleet.redb`
+//! (what is known of the devices), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the
+//! last one is written, the others are sealed), `*.damaged`.
+//!
+//! Limits: a segment to `segment_bytes` and one commit more; memory to the intake
+//! ([`intake::INTAKE_BYTES_MAX`]), the newest blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and
+//! what is seen ([`commit::seen::FRAMES_MAX`]).
+//!
+//! Crash story: at opening the last segment is read once, which is bounded by its size; no other
+//! file is read, and none that is there is written. See `commit/` for what a crash repeats, and for
+//! what happens when a disk fails or fills up.
 
 mod commit;
 mod disk;
 mod error;
+mod forget;
 pub mod inspect;
 mod intake;
-mod kept;
 mod log;
 mod open;
 mod read;
@@ -43,13 +59,13 @@ pub use disk::{
     lock::make as make_folder,
 };
 pub use error::StoreError;
+pub use forget::{ForgetError, forget_uplink_in};
 pub use intake::{
     AppendError, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Intake, Watermark,
     attached::Attached,
     batch::{Batch, Fate, Refusal, Size},
     pace::{self, WearBudget},
 };
-pub use kept::{ForgetError, forget_uplink_in};
 pub use log::hold::{FLEET, LOCAL_SUBSCRIBERS};
 pub use read::{
     checkpointed::Checkpointed,
@@ -105,9 +121,10 @@ pub struct Store {
 impl Store {
     /// Opens or makes the store, and starts the commit thread. Blocking, below a second.
     ///
-    /// An uplink that is not known yet starts where the one that is farthest behind stands, also one that is not
-    /// named any more: a renamed uplink loses nothing. Without any it starts with the oldest record. The place of one that is
-    /// not named any more is kept: see [`View::forget_uplink`].
+    /// An uplink that is not known yet starts where the one that is farthest behind stands, also
+    /// one that is not named any more: a renamed uplink loses nothing. Without any it starts with
+    /// the oldest record. The place of one that is not named any more is kept: see
+    /// [`View::forget_uplink`].
     ///
     /// # Errors
     /// [`StoreError`] says which file, what is wrong with it and what to do.
@@ -123,8 +140,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Opens or makes the store in `folder`, which nobody else uses, without a thread: whoever opens it makes every
-    /// [`Committer::step`].
+    /// Opens or makes the store in `folder`, which nobody else uses, without a thread: whoever
+    /// opens it makes every [`Committer::step`].
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -149,7 +166,8 @@ impl Store {
         let (of_log, max_bytes) = (&opened.log, settings.max_bytes);
         let outbox = Outbox::open(&of_log.files, of_log.store, max_bytes, of_log.timeline.clone())?;
         let log = Arc::new(opened.log);
-        // Before the first deletion. One that cannot be read now is looked at again by who takes it up, and says so.
+        // Before the first deletion. One that cannot be read now is looked at again by who takes it
+        // up, and says so.
         let places = [(FLEET, log.fleet.position()), (LOCAL_SUBSCRIBERS, log.sessions.position())];
         for (consumer, place) in places {
             if let Ok(Some(position)) = place {
@@ -210,7 +228,7 @@ impl Store {
             max_bytes: self.log.meter.max_bytes(),
             room_bytes: self.log.meter.room_bytes(),
             dropped_events: self.log.meter.lost_events(),
-            written_bytes: self.log.files.plug().written_bytes(),
+            written_bytes: self.log.files.power().written_bytes(),
             wear_budget: self.log.meter.wear_budget(),
             dead_letters: self.log.dead_letters.count(),
             dead_letter_bytes: self.log.dead_letters.bytes(),
@@ -227,18 +245,19 @@ impl Store {
         let _ = watermark.wait_for(|watermark| watermark.closed).await;
     }
 
-    /// Commits what the intake holds, saves the cursors, closes the files. Blocking. From now on every
-    /// [`Intake`] answers [`AppendError::Closed`], every [`Reader`] [`ReadError::Closed`].
+    /// Commits what the intake holds, saves the cursors, closes the files. Blocking. From now on
+    /// every [`Intake`] answers [`AppendError::Closed`], every [`Reader`] [`ReadError::Closed`].
     pub fn close(mut self) {
         self.shut();
     }
 
     /// From now on nothing reaches the files, as after SIGKILL. For the demo and for tests.
     pub fn pull_plug(&self) {
-        self.log.files.plug().pull();
+        self.log.files.power().cut();
     }
 
-    /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for tests.
+    /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for
+    /// tests.
     pub fn crash(mut self) {
         self.pull_plug();
         self.intake.end();

@@ -8,7 +8,7 @@
 //! memory that are not on the disk, and a failed sync some that never will be. An acknowledgement of a copy would rest on them.
 //!
 //! A last segment that is damaged does not keep the gateway from starting: the one before it says where cursors, pending
-//! ids and seen frames stood, offsets go on behind all that the damaged one can have held, and the commit thread mends it.
+//! ids and seen frames stood, offsets go on behind all that the damaged one can have held, and the commit thread repairs it.
 
 use std::{
     collections::hash_map::RandomState,
@@ -17,16 +17,16 @@ use std::{
 };
 
 use super::{
-    commit::{Carried, Start, frame_of, seen::Seen},
+    commit::{CarriedSegment, Start, frame_of, seen::Seen},
     disk::{Files, folder::Folder},
     error::StoreError,
-    log::{Log, Trouble, cursor::Cursor, delivered::Delivered, segments::Segments},
+    log::{Fault, Log, cursor::Cursor, delivered::Delivered, segments::Segments},
     record::{
         self,
         gaps::Gaps,
         ids::StoreIds,
         pending::Pending,
-        position::{self, Mark},
+        position::{self, LogPosition},
     },
     segment::{self, Beginning, Found, Part, Segment},
     settings::UPLINKS_KEPT_MAX,
@@ -99,9 +99,9 @@ fn open_at(
     let mut log =
         Log::new(last.found.head.store, segments, letters, files, cursors, last.found.gaps, last.end);
     log.ids = ids;
-    last.troubles.into_iter().for_each(|trouble| log.report(trouble));
+    last.faults.into_iter().for_each(|fault| log.report(fault));
     for cursor in log.cursors.iter().map(|cursor| cursor.mark().offset).filter(|offset| *offset < oldest) {
-        log.report(Trouble::Missing { range: cursor..oldest });
+        log.report(Fault::Missing { range: cursor..oldest });
     }
     let start = Start {
         active: None,
@@ -116,7 +116,7 @@ fn open_at(
 
 /// A store of which there is nothing yet. Its first segment is made at once, so that a folder that takes none is told.
 fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<Opened, StoreError> {
-    if files.names()?.iter().any(|name| name == dead_letters::FILE) {
+    if dead_letters::SIDE_FILE.name_in(&files.names()?).is_some() {
         return Err(StoreError::SegmentsMissing { path: files.path_of("") });
     }
     let store = random_id();
@@ -138,8 +138,8 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
     let letters = DeadLetters::open(&files, store, false, letters_max_bytes)?;
     let segments = Segments::new(files.clone(), store, &[]);
     segments.begin(0, active.clone());
-    let cursors = uplinks.iter().map(|name| Cursor::new(name.clone(), Mark::default())).collect();
-    let log = Log::new(store, segments, letters, files, cursors, Gaps::default(), Mark::default());
+    let cursors = uplinks.iter().map(|name| Cursor::new(name.clone(), LogPosition::default())).collect();
+    let log = Log::new(store, segments, letters, files, cursors, Gaps::default(), LogPosition::default());
     let start = Start {
         active: Some(active),
         carried: None,
@@ -153,7 +153,7 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
 
 /// Whether a file of this name says that its folder is a store's.
 pub fn is_ours(name: &str) -> bool {
-    name == dead_letters::FILE
+    dead_letters::SIDE_FILE.is_named(name)
         || Delivered::of(name).is_some()
         || segment::first_of(name).is_some()
         || segment::is_unfinished(name).is_some()
@@ -182,12 +182,12 @@ fn clear(files: &Files) -> Result<Vec<u64>, StoreError> {
 /// What the last segment says that can be read.
 struct Last {
     found: Found,
-    end: Mark,
+    end: LogPosition,
     seen: Seen,
-    carried: Option<Carried>,
+    carried: Option<CarriedSegment>,
     /// Offsets go on here, and nobody can tell how many events lie before.
     jumped_to: Option<u64>,
-    troubles: Vec<Trouble>,
+    faults: Vec<Fault>,
 }
 
 impl Last {
@@ -201,7 +201,7 @@ impl Last {
             seen: Seen::default(),
             carried: None,
             jumped_to: None,
-            troubles: Vec::new(),
+            faults: Vec::new(),
         }
     }
 
@@ -213,12 +213,12 @@ impl Last {
         let from = self.end.offset;
         self.end.offset = from.max(behind(newest));
         (self.jumped_to, self.carried) = (Some(self.end.offset), None);
-        self.troubles.push(Trouble::Missing { range: from..self.end.offset });
+        self.faults.push(Fault::Missing { range: from..self.end.offset });
     }
 }
 
 fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
-    let mut troubles = Vec::new();
+    let mut faults = Vec::new();
     let mut end_min = 0;
     for first in firsts.iter().rev() {
         let name = segment::name_of(*first);
@@ -230,13 +230,13 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
                     last.end.offset = last.end.offset.max(end_min);
                     (last.carried, last.jumped_to) = (None, Some(last.end.offset));
                 }
-                last.troubles = troubles;
+                last.faults = faults;
                 return Ok(last);
             }
             Ok(None) => end_min = end_min.max(behind(*first)),
             Err(error) if error.is_damage() => {
-                tracing::error!(%error, "the last segment is damaged: going on without it, and mending it");
-                troubles.push(Trouble::Damaged { first: *first, why: error.to_string() });
+                tracing::error!(%error, "the last segment is damaged: going on without it, and repairing it");
+                faults.push(Fault::Damaged { first: *first, why: error.to_string() });
                 end_min = end_min.max(behind(*first));
             }
             Err(error) => return Err(error),
@@ -247,9 +247,9 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
         Some(store) => store,
         None => random_id(),
     };
-    let end = Mark { offset: end_min, ..Mark::default() };
+    let end = LogPosition { offset: end_min, ..LogPosition::default() };
     let jumped_to = Some(end_min);
-    Ok(Last { found, end, seen: Seen::default(), carried: None, jumped_to, troubles })
+    Ok(Last { found, end, seen: Seen::default(), carried: None, jumped_to, faults })
 }
 
 /// Behind every record that a segment which begins at `first` can have held: its file may have been cut.
@@ -265,8 +265,12 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
         return Ok(None);
     }
     let head = found.head;
-    let beginning =
-        Mark { offset: first, events: head.events_before, bytes: head.bytes_before, received_ms: None };
+    let beginning = LogPosition {
+        offset: first,
+        events: head.events_before,
+        bytes: head.bytes_before,
+        received_ms: None,
+    };
     let (mut end, mut seen, mut bytes) = (beginning, Seen::default(), 0);
     for piece in &found.seen {
         if !seen.restore(piece) {
@@ -281,8 +285,8 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
         bytes += block.row().len() as u64;
         Ok(())
     })?;
-    let carried = (bytes <= CARRIED_BYTES_MAX).then_some(Carried { first: beginning, bytes });
-    Ok(Some(Last { found, end, seen, carried, jumped_to: None, troubles: Vec::new() }))
+    let carried = (bytes <= CARRIED_BYTES_MAX).then_some(CarriedSegment { first: beginning, bytes });
+    Ok(Some(Last { found, end, seen, carried, jumped_to: None, faults: Vec::new() }))
 }
 
 /// Where each uplink begins, and where those stand that are not configured any more. If no place was saved, an uplink begins
@@ -301,7 +305,7 @@ fn cursors(segments: &Segments, uplinks: &[String], last: &Last, oldest: u64) ->
 }
 
 /// Warns of each uplink that is not configured any more; an error if there are too many of them.
-fn check_kept(files: &Files, cursors: &[Cursor], end: Mark) -> Result<(), StoreError> {
+fn check_kept(files: &Files, cursors: &[Cursor], end: LogPosition) -> Result<(), StoreError> {
     let kept: Vec<&Cursor> = cursors.iter().filter(|cursor| !cursor.is_configured).collect();
     if kept.len() > UPLINKS_KEPT_MAX {
         let names = kept.iter().map(|cursor| cursor.uplink.as_str()).collect::<Vec<_>>().join(", ");
@@ -344,18 +348,18 @@ fn random_id() -> u32 {
 
 /// The point of the log at `offset`. Where it cannot be read, as if each record behind it held one event: the reader says
 /// what is the matter.
-fn mark_of(segments: &Segments, offset: u64, end: Mark) -> Mark {
+fn mark_of(segments: &Segments, offset: u64, end: LogPosition) -> LogPosition {
     let behind = end.offset - offset.min(end.offset);
     let events = end.events.saturating_sub(behind);
     let bytes = end.bytes.saturating_sub(behind * record::HEAD_BYTES as u64);
-    let unknown = Mark { offset, events, bytes, received_ms: None };
+    let unknown = LogPosition { offset, events, bytes, received_ms: None };
     if offset == end.offset {
         return end;
     }
     match segments.read(offset..end.offset, CURSOR_READ_BYTES) {
         Ok(blocks) => blocks.first().map_or(unknown, |block| {
-            let mark = position::mark_at(block, offset);
-            Mark { offset, ..mark }
+            let mark = position::at(block, offset);
+            LogPosition { offset, ..mark }
         }),
         Err(_) => unknown,
     }

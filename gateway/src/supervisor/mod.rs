@@ -5,9 +5,10 @@
 //! stop    ingest ─▶ commands ─▶ uplinks and replays ─▶ fleet ─▶ store closes ─▶ http        each with a grace period, 10 s in all
 //! ```
 //!
-//! A store that fails to write acknowledges nothing, says so on `/readyz`, and recovers by itself: the process stays up. When
-//! the store closes or a task ends although nobody stopped it, [`Gateway::failed`] resolves: the process says so and
-//! ends, and the service manager starts it again.
+//! A store that fails to write acknowledges nothing, says so on `/readyz`, and recovers by itself:
+//! the process stays up. When the store closes or a task ends although nobody stopped it,
+//! [`Gateway::failed`] resolves: the process says so and ends, and the service manager starts it
+//! again.
 //!
 //! It moves no event itself.
 
@@ -262,7 +263,8 @@ impl Gateway {
         self.http_address
     }
 
-    /// Loads anew what is loaded from files: certificates, keys, and the like. What cannot be loaded stays as it was.
+    /// Loads anew what is loaded from files: certificates, keys, and the like. What cannot be
+    /// loaded stays as it was.
     pub fn reload(&self) {
         self.state.reload.ask();
     }
@@ -270,17 +272,17 @@ impl Gateway {
     /// Resolves with the reason when the gateway cannot go on. Cancel-safe.
     pub async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
-        // The sender lives in `self`, so waiting ends with a reason only. When the store fails the rooms end as well, in
-        // any order: the store is the cause.
+        // The sender lives in `self`, so waiting ends with a reason only. When the store fails the
+        // rooms end as well, in any order: the store is the cause.
         match failure.wait_for(Option::is_some).await {
             Ok(reason) => self.state.store_failure().or_else(|| reason.clone()).unwrap_or_default(),
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Stops in the order of the flow: takes in nothing more, answers what is committed, waits for what is in
-    /// flight, closes the store. Ends within 10 s; what took longer is said and left: it loses nothing, for
-    /// what is not acknowledged is sent again.
+    /// Stops in the order of the flow: takes in nothing more, answers what is committed, waits for
+    /// what is in flight, closes the store. Ends within 10 s; what took longer is said and left: it
+    /// loses nothing, for what is not acknowledged is sent again.
     pub async fn stop(self) {
         self.state.stopping.store(true, Ordering::Relaxed);
         // Nothing waits for these.
@@ -311,8 +313,8 @@ impl Gateway {
         tracing::info!("stopped");
     }
 
-    /// Ends as SIGKILL would, as far as the files and the devices can tell: nothing more is written, nothing
-    /// more is acknowledged, connections break.
+    /// Ends as SIGKILL would, as far as the files and the devices can tell: nothing more is
+    /// written, nothing more is acknowledged, connections break.
     pub async fn crash(self) {
         self.state.stopping.store(true, Ordering::Relaxed);
         let store = self.state.store.lock().take();
@@ -362,7 +364,8 @@ async fn close(store: Store) {
     }
 }
 
-/// Ends what has expired, until `stop`. An error is said by those who put and send: here it is tried again.
+/// Ends what has expired, until `stop`. An error is said by those who put and send: here it is
+/// tried again.
 async fn expire(outbox: Outbox, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(EXPIRE_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -1,4 +1,5 @@
-//! A room's task: it ends when it is told to, and if it ends otherwise, by a panic too, the gateway has failed.
+//! A room's task: it ends when it is told to, and if it ends otherwise, by a panic too, the gateway
+//! has failed.
 //!
 //! It does not start a room again: what a room lost by ending is known to a new process only.
 

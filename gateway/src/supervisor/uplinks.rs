@@ -1,4 +1,5 @@
-//! Starts the uplinks: for each its task, one for the commands that come by it, and one for what waits for births at any of them.
+//! Starts the uplinks: for each its task, one for the commands that come by it, and one for what
+//! waits for births at any of them.
 
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use crate::{
     uplink::{self, EventContext, Replays},
 };
 
-/// Starts the uplinks and what goes with them; gives their tasks, and where each leads and how it does.
+/// Starts the uplinks and what goes with them; gives their tasks, and where each leads and how it
+/// does.
 pub(super) fn spawn(
     settings: Vec<uplink::Settings>,
     store: &Store,

@@ -80,6 +80,7 @@ mod device;
 mod environment;
 mod place;
 
+pub use crate::field::Field;
 pub use device::{Alarm, DeviceStatus, Loss, LossReason, Panic, Severity};
 pub use environment::{AirQuality, Climate};
 pub use place::{Contact, Location, Motion, Power};
@@ -106,19 +107,6 @@ pub trait EventType: Serialize {
     const FIELDS: &'static [Field];
     /// Name, version and definition, for a device's list of kinds.
     const KIND: Kind;
-}
-
-/// A field of an event type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Field {
-    /// Its name.
-    pub name: &'static str,
-    /// Its unit as in SenML ([`crate::units`]); empty for a plain number.
-    pub unit: &'static str,
-    /// The power of ten that the integer is multiplied with: -2 means hundredths.
-    pub scale_exp10: i8,
-    /// What it is, in a sentence; may be empty. It is not part of the definition.
-    pub description: &'static str,
 }
 
 /// An event type as a value: for lists and documentation.

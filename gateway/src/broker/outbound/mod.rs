@@ -1,13 +1,15 @@
-//! What one session is owed: its queue, and its packet ids in flight. Pure; it outlives the connection.
+//! What one session is owed: its queue, and its packet ids in flight. Pure; it outlives the
+//! connection.
 //!
 //! ```text
 //!   push ─▶ queue ─▶ flight: Publish ──PUBACK──────────────────────▶ gone
 //!                        └──PUBREC──▶ Release (PUBREL) ──PUBCOMP──▶ gone
 //! ```
-//! At most as many messages are in flight as the client's Receive Maximum says. A session that outlives its connection is kept in the
-//! store's `sessions.redb`: what it is owed is written there some time later, but a step of QoS 2 is only taken once it is there, so
-//! that no message is delivered twice after a crash. What is sent again after a reconnect keeps its packet id and its order
-//! `[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`.
+//! At most as many messages are in flight as the client's Receive Maximum says. A session that
+//! outlives its connection is kept in the store's `sessions.redb`: what it is owed is written there
+//! some time later, but a step of QoS 2 is only taken once it is there, so that no message is
+//! delivered twice after a crash. What is sent again after a reconnect keeps its packet id and its
+//! order `[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`.
 //!
 //! Limits: messages of QoS 1 and 2, and bytes of all, of the queue and in flight together; what
 //! finds no room is the session's own loss, and counted. Before that, whoever is a reader that
@@ -78,8 +80,8 @@ enum Keep {
 pub struct QueueLimits {
     /// Messages of QoS 1 and 2.
     pub messages_max: usize,
-    /// Bytes of all, but of those from before the start; a session that is owed nothing takes one larger message, if there is room for
-    /// it among all sessions.
+    /// Bytes of all, but of those from before the start; a session that is owed nothing takes one
+    /// larger message, if there is room for it among all sessions.
     pub bytes_max: usize,
     /// Bytes that all sessions together may be owed.
     pub all_bytes_max: usize,
@@ -97,7 +99,8 @@ pub enum Received {
 }
 
 impl Outbound {
-    /// Owes nothing. What it comes to owe is added to `all`, and what it does not owe any more taken away.
+    /// Owes nothing. What it comes to owe is added to `all`, and what it does not owe any more
+    /// taken away.
     #[must_use]
     pub fn new(keeps: bool, all: &Arc<AllPending>) -> Self {
         Self { keeps, account: Account::new(all.clone()), ..Self::default() }
@@ -202,8 +205,8 @@ impl Outbound {
         }
     }
 
-    /// Gives up what came last to the queue until at most `bytes_max` are owed, in flight included, without what is from before the
-    /// start. Gives how many copies are lost.
+    /// Gives up what came last to the queue until at most `bytes_max` are owed, in flight included,
+    /// without what is from before the start. Gives how many copies are lost.
     pub fn shed(&mut self, bytes_max: usize) -> usize {
         let before = self.queue.len();
         while self.own_bytes() > bytes_max
@@ -255,7 +258,8 @@ impl Outbound {
         Some(entry.pending.message)
     }
 
-    /// Adds what the file has to be told to `changes`. What is told counts as kept once [`Outbound::saved`] is called.
+    /// Adds what the file has to be told to `changes`. What is told counts as kept once
+    /// [`Outbound::saved`] is called.
     pub fn changes(&mut self, client: &str, changes: &mut Vec<SessionChange>) {
         for number in self.account.settled.drain(..) {
             changes.push(SessionChange::Settled(client.to_owned(), number));
@@ -341,7 +345,8 @@ impl Outbound {
         (self.account.held.messages, self.account.held.bytes)
     }
 
-    /// Bytes of all that is owed, without what is from before the start and may have been delivered then.
+    /// Bytes of all that is owed, without what is from before the start and may have been delivered
+    /// then.
     #[must_use]
     pub fn own_bytes(&self) -> usize {
         self.account.held.bytes - self.account.again.bytes

@@ -8,7 +8,8 @@ use std::sync::{
 use super::super::{message::Message, outgoing::Delivery};
 use crate::store::OwedRow;
 
-/// What an entry of the queue or in flight weighs beside its message, in bytes: twice itself, as the memory of a queue grows.
+/// What an entry of the queue or in flight weighs beside its message, in bytes: twice itself, as
+/// the memory of a queue grows.
 const ENTRY_BYTES: usize = 128;
 
 /// A message that is owed.

@@ -1,9 +1,9 @@
-//! Writing what is owed: first what is in flight and was not sent on this connection, then the queue, as far as the client's
-//! Receive Maximum and the output allow. A large message is the last for now: it is not copied into the output, and counts as owed
-//! until it is written.
+//! Writing what is owed: first what is in flight and was not sent on this connection, then the
+//! queue, as far as the client's Receive Maximum and the output allow. A large message is the last
+//! for now: it is not copied into the output, and counts as owed until it is written.
 //!
-//! A step of QoS 2 of a session that is kept waits until the file says it. What the client does not take for its size, may not have any
-//! more, or would get too late, is left out and counted.
+//! A step of QoS 2 of a session that is kept waits until the file says it. What the client does not
+//! take for its size, may not have any more, or would get too late, is left out and counted.
 
 use super::{InFlight, Keep, Outbound, Step, shrink};
 use crate::mqtt::{output::Output, pubrel, version::Version};
@@ -128,7 +128,8 @@ impl Outbound {
         written: &mut Written,
     ) {
         let (keeps, account) = (self.keeps, &mut self.account);
-        // On a new connection the client may take fewer at a time than on the one before [MQTT-4.9.0-2].
+        // On a new connection the client may take fewer at a time than on the one before
+        // [MQTT-4.9.0-2].
         let is_open = |entry: &&InFlight| entry.sent || entry.step == Step::Release;
         let mut room =
             usize::from(self.receive_max).saturating_sub(self.flight.iter().filter(is_open).count());

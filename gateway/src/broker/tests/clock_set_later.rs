@@ -1,4 +1,5 @@
-//! Times that are limited, while the wall clock is set and the machine is booted anew: nothing ends before its time, and everything at it.
+//! Times that are limited, while the wall clock is set and the machine is booted anew: nothing ends
+//! before its time, and everything at it.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Local subscribers without sockets and without a log: sessions on one broker, messages routed by hand.
+//! Local subscribers without sockets and without a log: sessions on one broker, messages routed by
+//! hand.
 
 mod clock_set_later;
 mod figures;
@@ -56,7 +57,7 @@ fn text(text: &str) -> Vec<u8> {
 
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
-    varint::put(body.len(), &mut out);
+    crate::mqtt::varint::put(body.len(), &mut out);
     out.extend_from_slice(body);
     out
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::*;
 use crate::{
-    broker::wills::DUE_BYTES_MAX,
+    broker::standing_wills::DUE_BYTES_MAX,
     mqtt::{connect::Will, publish::Qos},
     store::{KeptSessions, SessionChange, StandingWillRow},
 };
@@ -212,7 +212,8 @@ fn nobody_holds_the_wills_while_it_waits_to_look_at_the_saves() {
     let looked_at = saves.borrow();
     let (writer, accepting) = (house.broker.clone(), house.broker.clone());
     let ends = [
-        // It waits until the saves are not looked at any more, and those that want to look wait behind it.
+        // It waits until the saves are not looked at any more, and those that want to look wait
+        // behind it.
         thread::spawn(move || writer.note_not_saved()),
         thread::spawn(move || _ = accepting.stand_will(&client, Some(&kept), 0)),
     ];

@@ -1,4 +1,5 @@
-//! Commands to devices: out of the store's outbox to the device that is there, and back what it made of them.
+//! Commands to devices: out of the store's outbox to the device that is there, and back what it
+//! made of them.
 //!
 //! ```text
 //!   outbox ──what waits──▶ session that subscribes to tg/<device>/c ──PUBACK──▶ Delivered, Refused ─┐
@@ -91,7 +92,7 @@ struct Commands {
 impl Commands {
     /// Gives the devices that are there what waits for them.
     fn hand_out(&mut self) {
-        self.broker.take_arrivals();
+        let _ = self.broker.take_arrivals();
         if self.outbox.pending_count() == 0 {
             return;
         }

@@ -18,12 +18,12 @@ use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        log::segments::{Fault, Place},
+        log::segments::{Place, SegmentError},
         record::{
             gap::{Gap, Reason, Tally},
             gaps::Gaps,
             pending::Pending,
-            position::{self, Mark},
+            position::{self, LogPosition},
             row::{Block, HEAD_BYTES},
         },
         segment::{self, Beginning, Part, Segment},
@@ -35,11 +35,11 @@ pub(super) struct Plan {
     /// The segment.
     pub range: Range<u64>,
     /// The file that the urgent records go to begins here.
-    first: Mark,
+    first: LogPosition,
     /// The urgent records, of the dropped segment before it as well.
     pub kept: Vec<Arc<Block>>,
     /// Places of uplinks that stand in it.
-    pub moved: Vec<(usize, Mark)>,
+    pub moved: Vec<(usize, LogPosition)>,
     /// What is lost; `None` where all of it was told before.
     pub gap: Option<Gap>,
 }
@@ -49,8 +49,8 @@ impl Committer {
     pub(super) fn drop_oldest(&mut self, now: Now) -> bool {
         let plan = match self.plan_drop(&self.log.gaps(), now) {
             Ok(plan) => plan,
-            Err(fault) => {
-                self.note_fault("could not drop the oldest segment", fault);
+            Err(error) => {
+                self.note_segment_error("could not drop the oldest segment", error);
                 return false;
             }
         };
@@ -74,7 +74,7 @@ impl Committer {
         dropped.is_ok()
     }
 
-    fn prepare_kept(&self, first: Mark, kept: &[Arc<Block>]) -> Result<(), StoreError> {
+    fn prepare_kept(&self, first: LogPosition, kept: &[Arc<Block>]) -> Result<(), StoreError> {
         if kept.is_empty() {
             return Ok(());
         }
@@ -113,11 +113,11 @@ impl Committer {
 
     /// What dropping the oldest segment would come to; `None` if there is none to drop. What `told` covers was counted in a gap record
     /// that is durable, or waits in the write that is stuck: a drop may be cut short between its record and its files.
-    pub(super) fn plan_drop(&self, told: &Gaps, now: Now) -> Result<Option<Plan>, Fault> {
+    pub(super) fn plan_drop(&self, told: &Gaps, now: Now) -> Result<Option<Plan>, SegmentError> {
         let Some((before, place)) = self.log.segments.oldest_to_drop()? else { return Ok(None) };
-        let fail = |cause| Fault { first: place.first, cause };
+        let fail = |cause| SegmentError { first: place.first, cause };
         let head = place.segment.head().map_err(fail)?;
-        let own = Mark {
+        let own = LogPosition {
             offset: place.first,
             events: head.events_before,
             bytes: head.bytes_before,
@@ -142,12 +142,16 @@ impl Committer {
     }
 
     /// What the file for urgent records begins with: those of the dropped segment before, unless its file is full.
-    fn with_urgent_of(&self, before: Option<Place>, own: Mark) -> Result<(Mark, Vec<Arc<Block>>), Fault> {
+    fn with_urgent_of(
+        &self,
+        before: Option<Place>,
+        own: LogPosition,
+    ) -> Result<(LogPosition, Vec<Arc<Block>>), SegmentError> {
         let is_small = |place: &Place| {
             self.log.files.used_bytes(&segment::name_of(place.first)) < self.segment_bytes_max
         };
         let Some(place) = before.filter(is_small) else { return Ok((own, Vec::new())) };
-        let fail = |cause| Fault { first: place.first, cause };
+        let fail = |cause| SegmentError { first: place.first, cause };
         let head = place.segment.head().map_err(fail)?;
         let mut kept = Vec::new();
         let rows = place.segment.for_each_row(|block| {
@@ -157,7 +161,7 @@ impl Committer {
             Ok(())
         });
         rows.map_err(fail)?;
-        let first = Mark {
+        let first = LogPosition {
             offset: place.first,
             events: head.events_before,
             bytes: head.bytes_before,
@@ -177,7 +181,7 @@ struct Sorter<'a> {
     tallies: Vec<Tally>,
     kept: Vec<Arc<Block>>,
     /// The log behind the last row.
-    end: Mark,
+    end: LogPosition,
     events: u64,
 }
 
@@ -192,7 +196,7 @@ impl<'a> Sorter<'a> {
             places,
             uplinks,
             kept: Vec::new(),
-            end: Mark::default(),
+            end: LogPosition::default(),
             events: 0,
         }
     }
@@ -200,7 +204,7 @@ impl<'a> Sorter<'a> {
     fn sort(&mut self, block: &Block) {
         let mut at = position::begin_of(block);
         // A run of urgent records: where it begins, how many they are, and their bytes.
-        let mut run: Option<(Mark, u32, u32, Vec<u8>)> = None;
+        let mut run: Option<(LogPosition, u32, u32, Vec<u8>)> = None;
         let mut records = block.records_from(0);
         while let Some(Ok((offset, record, place))) = records.read_next() {
             let is_undelivered = self.places.iter().any(|place| *place <= offset);
@@ -217,7 +221,7 @@ impl<'a> Sorter<'a> {
                     losers.for_each(|(tally, _)| tally.add(&record));
                 }
             }
-            at = Mark {
+            at = LogPosition {
                 offset: offset + 1,
                 events: at.events + u64::from(record.events),
                 bytes: at.bytes + place.len() as u64,
@@ -228,19 +232,19 @@ impl<'a> Sorter<'a> {
         self.end = position::end_of(block);
     }
 
-    fn keep(&mut self, run: Option<(Mark, u32, u32, Vec<u8>)>, base_ms: u64) {
+    fn keep(&mut self, run: Option<(LogPosition, u32, u32, Vec<u8>)>, base_ms: u64) {
         if let Some((mut at, records, events, row)) = run {
             self.kept.push(seal(&mut at, records, events, base_ms, row));
         }
     }
 
     /// Uplinks that stand in `range` go on with the first record that stays, or behind it.
-    fn moved(&self, range: Range<u64>) -> Vec<(usize, Mark)> {
+    fn moved(&self, range: Range<u64>) -> Vec<(usize, LogPosition)> {
         let stands_in = self.uplinks.iter().zip(&self.places).filter(|(_, place)| range.contains(*place));
         let go_on = stands_in.map(|(index, place)| {
             let next = self.kept.iter().find(|block| block.end() > *place);
-            let mark =
-                next.map_or(Mark { offset: range.end, ..self.end }, |block| position::mark_at(block, *place));
+            let mark = next
+                .map_or(LogPosition { offset: range.end, ..self.end }, |block| position::at(block, *place));
             (*index, mark)
         });
         go_on.collect()

@@ -4,7 +4,7 @@
 //!  intake ──take──▶ judge ──▶ rows ──▶ one redb commit ──▶ tail, watermark ──▶ readers, PUBACKs
 //!                  (copies out)   │       (one sync)
 //!                                 └─ failed: the very same rows begin another file, later
-//!  readers ──trouble──▶ mend ──▶ gap record, salvage        quota ──▶ reclaim ──▶ delete, drop, gap record
+//!  readers ──fault──▶ repair ──▶ gap record, salvage        quota ──▶ reclaim ──▶ delete, drop, gap record
 //! ```
 //! Whatever arrives while a sync runs goes into the next commit. Cursors ride along in a commit that is made
 //! anyway, at most once in [`CURSORS_SAVED_EVERY`]; without traffic they are saved alone, more seldom.
@@ -18,8 +18,8 @@
 
 mod drop;
 mod judge;
-mod mend;
 mod reclaim;
+mod repair;
 mod room;
 pub mod seen;
 mod write;
@@ -32,7 +32,7 @@ use std::{
 
 use judge::Judge;
 pub use judge::frame_of;
-pub use write::Carried;
+pub use write::CarriedSegment;
 use write::{Stuck, Write};
 
 use self::seen::Seen;
@@ -41,7 +41,7 @@ use super::{
     log::Log,
     record::{
         pending,
-        position::Mark,
+        position::LogPosition,
         row::{Block, HEAD_BYTES, RowHead},
     },
     segment::Segment,
@@ -70,13 +70,13 @@ pub struct Committer {
     /// The segment that is written; `None` until the first write, and after a failed one.
     active: Option<Arc<Segment>>,
     /// The last segment of the run before, if it is small: this run's first one takes its rows and its place.
-    carried: Option<Carried>,
+    carried: Option<CarriedSegment>,
     /// As in [`Start`].
     jumped_to: Option<u64>,
     seen: Seen,
     pacer: Pacer,
     /// Behind all that was judged: what is committed, unless a write is stuck.
-    end: Mark,
+    end: LogPosition,
     /// Bytes of rows in the active segment.
     segment_bytes: u64,
     saved_cursors: Vec<(String, u64)>,
@@ -108,7 +108,7 @@ pub struct Start {
     /// A new store's first segment.
     pub active: Option<Arc<Segment>>,
     /// The last segment of the run before, if it is small.
-    pub carried: Option<Carried>,
+    pub carried: Option<CarriedSegment>,
     /// Offsets went on here behind a damaged last segment: nobody can tell how many events lie before.
     pub jumped_to: Option<u64>,
     /// There is a mark of what is delivered.
@@ -184,12 +184,12 @@ impl Committer {
         self.finish(clock::now());
     }
 
-    /// Does what there is to do: mends, commits what the intake holds, saves cursors, makes room. Waits for nothing.
+    /// Does what there is to do: repairs, commits what the intake holds, saves cursors, makes room. Waits for nothing.
     pub fn step(&mut self, now: Now) -> Step {
         if !self.unstick(now) {
             return self.is_stuck();
         }
-        self.mend(now);
+        self.repair(now);
         self.tell_of_dead_letters(now);
         self.make_room(self.intake.waiting_bytes() as u64, now);
         // Each of these writes, and one write waits at the most.
@@ -306,7 +306,7 @@ impl Committer {
     }
 
     fn count_written(&mut self, now: Now) {
-        let written = self.log.files.plug().written_bytes();
+        let written = self.log.files.power().written_bytes();
         let new = written - self.counted_written_bytes;
         self.counted_written_bytes = written;
         self.pacer.spend(new);
@@ -327,7 +327,7 @@ impl Committer {
 }
 
 /// Makes a block of a row whose records are in place, at `end`, and moves that behind it.
-fn seal(end: &mut Mark, records: u32, events: u32, base_ms: u64, mut row: Vec<u8>) -> Arc<Block> {
+fn seal(end: &mut LogPosition, records: u32, events: u32, base_ms: u64, mut row: Vec<u8>) -> Arc<Block> {
     let head = RowHead { records, events, base_ms, events_before: end.events, bytes_before: end.bytes };
     head.seal(&mut row);
     let first = end.offset;

@@ -25,14 +25,14 @@ use crate::{
     store::{
         intake::quota::Quota,
         log::{
-            Trouble,
+            Fault,
             delivered::{self, Delivered},
-            segments::Fault,
+            segments::SegmentError,
         },
-        record::{gap, position::Mark, row::Block},
+        record::{gap, position::LogPosition, row::Block},
         segment,
         settings::WhenFull,
-        side_file::{dead_letters, fleet, outbox, sessions},
+        side_file,
     },
 };
 
@@ -106,7 +106,7 @@ impl Committer {
             return false;
         }
         if delivered > self.saved_delivered() || is_all_done {
-            let mark = Delivered { store: self.log.store, mark: Mark { offset: delivered, ..end } };
+            let mark = Delivered { store: self.log.store, mark: LogPosition { offset: delivered, ..end } };
             if let Err(error) = mark.save(&self.log.files) {
                 tracing::warn!(%error, "what is delivered cannot be deleted: there is no room to say so durably");
                 return false;
@@ -119,8 +119,8 @@ impl Committer {
         }
         self.delete_delivered(delivered, Duration::ZERO)
             || (is_all_done
-                && self.log.segments.delete_only().unwrap_or_else(|fault| {
-                    self.note_fault("could not delete the last segment, which is delivered", fault);
+                && self.log.segments.delete_only().unwrap_or_else(|error| {
+                    self.note_segment_error("could not delete the last segment, which is delivered", error);
                     false
                 }))
     }
@@ -278,8 +278,8 @@ impl Committer {
         let is_over = |first| self.log.retention.lock().is_over(first, retain, &self.log.timeline.looked());
         match self.log.segments.delete_done(delivered, is_over, DELETED_AT_ONCE_MAX) {
             Ok(deleted) => deleted > 0,
-            Err(fault) => {
-                self.note_fault("could not delete a segment that is done with", fault);
+            Err(error) => {
+                self.note_segment_error("could not delete a segment that is done with", error);
                 false
             }
         }
@@ -303,10 +303,10 @@ impl Committer {
         is_deleted
     }
 
-    pub(super) fn note_fault(&self, what: &str, fault: Fault) {
-        tracing::warn!(segment = fault.first, error = %fault.cause, "{what}: tried again later");
-        if fault.cause.is_damage() {
-            self.log.report(Trouble::Damaged { first: fault.first, why: fault.cause.to_string() });
+    pub(super) fn note_segment_error(&self, what: &str, error: SegmentError) {
+        tracing::warn!(segment = error.first, error = %error.cause, "{what}: tried again later");
+        if error.cause.is_damage() {
+            self.log.report(Fault::Damaged { first: error.first, why: error.cause.to_string() });
         }
     }
 }
@@ -314,5 +314,5 @@ impl Committer {
 /// Whether a file of this name is one beside the log, or is to become one.
 fn is_side_file(name: &str) -> bool {
     let name = name.strip_suffix(".new").unwrap_or(name);
-    [dead_letters::FILE, sessions::FILE, fleet::FILE, outbox::FILE].contains(&name)
+    side_file::ALL.iter().any(|file| file.is_named(name))
 }

@@ -29,7 +29,7 @@ use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        record::{gap::Gap, gaps::Gaps, position::Mark, row::Block},
+        record::{gap::Gap, gaps::Gaps, position::LogPosition, row::Block},
         segment::{Beginning, Part, Segment},
         side_file::dead_letters::Dropped,
     },
@@ -53,7 +53,7 @@ pub struct Write {
     /// The cursors as well.
     pub cursors: bool,
     /// Uplinks, by index, that stand here from now on.
-    pub moved: Vec<(usize, Mark)>,
+    pub moved: Vec<(usize, LogPosition)>,
     /// What is missing from now on, and the records in `blocks` that say so.
     pub gaps: Option<(Gaps, Vec<Gap>)>,
     /// The lost dead letters that a record in `blocks` tells of.
@@ -99,9 +99,9 @@ struct Written {
 /// A small segment of the run before: rows and place are taken over, so that a gateway that starts often does not
 /// leave a file for each start.
 #[derive(Debug, Clone, Copy)]
-pub struct Carried {
+pub struct CarriedSegment {
     /// The log where it begins.
-    pub first: Mark,
+    pub first: LogPosition,
     /// Bytes of its rows.
     pub bytes: u64,
 }
@@ -232,7 +232,7 @@ impl Committer {
         &self,
         write: &Write,
         cursors: &[(String, u64)],
-        carried: Option<Carried>,
+        carried: Option<CarriedSegment>,
     ) -> Result<Arc<Segment>, StoreError> {
         let committed = self.log.totals();
         // A copy, because connections wait for the lock, and what follows copies rows and syncs.
@@ -253,7 +253,7 @@ impl Committer {
         fail::fail_point!("store-before-commit", |_| std::process::abort());
         let segment = Segment::create(&self.log.files, &beginning, |filler| {
             if carried.is_some() {
-                let place = self.log.segments.holding(first.offset).map_err(|fault| fault.cause)?;
+                let place = self.log.segments.holding(first.offset).map_err(|error| error.cause)?;
                 place.segment.for_each_row(|block| match block.first() < committed.offset {
                     true => filler.row(block.first(), block.row()),
                     false => Ok(()),

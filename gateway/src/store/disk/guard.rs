@@ -1,5 +1,4 @@
-//! Damage: which errors say so, and the panics that it leads redb to, caught and made an error like any other, also where a
-//! database is closed.
+//! The panics that a damaged file leads redb to: caught, and made an error like any other, also where a database is closed.
 
 use std::path::Path;
 
@@ -26,9 +25,9 @@ pub fn guarded_redb<T>(act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T
 
 /// An open database. Closing writes, and over damage that may be more than redb can bear: whatever it meets then, there is
 /// nothing left to do about it, and it ends nobody.
-pub struct Guarded(Option<Database>);
+pub struct PanicSafeDb(Option<Database>);
 
-impl Guarded {
+impl PanicSafeDb {
     /// Of an open database.
     pub fn new(db: Database) -> Self {
         Self(Some(db))
@@ -51,25 +50,9 @@ impl Guarded {
     }
 }
 
-impl Drop for Guarded {
+impl Drop for PanicSafeDb {
     fn drop(&mut self) {
         let db = self.0.take();
         let _ = telemetry::catch_panic(|| drop(db));
-    }
-}
-
-/// Whether an error says that the file holds what nobody wrote, and not that it cannot be read or written now.
-pub fn is_damage(error: &redb::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-    match error {
-        redb::Error::Io(cause) => matches!(cause.kind(), InvalidData | UnexpectedEof),
-        redb::Error::Corrupted(_)
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TableIsMultimap(_)
-        | redb::Error::TableIsNotMultimap(_)
-        | redb::Error::TypeDefinitionChanged { .. }
-        | redb::Error::TableDoesNotExist(_) => true,
-        _ => false,
     }
 }

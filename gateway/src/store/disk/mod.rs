@@ -1,10 +1,10 @@
-//! The files under redb: all I/O of the store goes through here, is counted and timed, and can lose its plug.
+//! The files under redb: all I/O of the store goes through here, is counted and timed, and can lose its power.
 //!
 //! ```text
 //!  segments, dead letters ──▶ Files ──▶ Disk ──▶ Folder's file
-//!                                 └──── Plug: written_bytes, pulled
+//!                                 └──── PowerSwitch: written_bytes, is_cut
 //! ```
-//! `written_bytes` is what the card sees. Pulling the [`Plug`] makes every later write, growth and sync fail, whoever
+//! `written_bytes` is what the card sees. Cutting the power at the [`PowerSwitch`] makes every later write, growth and sync fail, whoever
 //! asks: the files stay as they are at that moment, as after SIGKILL. Reading goes on.
 
 pub mod folder;
@@ -29,32 +29,32 @@ use self::{folder::Folder, home::Home};
 use super::error::StoreError;
 use crate::{clock, telemetry};
 
-/// What all files of one store share: the counts and the plug.
+/// What all files of one store share: the counts and the power switch.
 #[derive(Debug, Default)]
-pub struct Plug {
-    pulled: AtomicBool,
+pub struct PowerSwitch {
+    is_cut: AtomicBool,
     written_bytes: AtomicU64,
     syncs: AtomicU64,
 }
 
-impl Plug {
+impl PowerSwitch {
     /// From now on nothing reaches the files.
-    pub fn pull(&self) {
-        self.pulled.store(true, Ordering::SeqCst);
+    pub fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
     }
 
-    /// Bytes written through this plug.
+    /// Bytes written while it was on.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes.load(Ordering::Relaxed)
     }
 
-    /// Syncs of files made through this plug.
+    /// Syncs of files made while it was on.
     pub fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.pulled.load(Ordering::SeqCst) {
+        if self.is_cut.load(Ordering::SeqCst) {
             Err(io::Error::other("the store was stopped"))
         } else {
             Ok(())
@@ -62,28 +62,28 @@ impl Plug {
     }
 }
 
-/// The store's folder with its plug. Cheap to clone.
+/// The store's folder with its power switch. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Files {
     folder: Arc<dyn Folder>,
-    plug: Arc<Plug>,
+    power: Arc<PowerSwitch>,
 }
 
 impl Files {
     /// The files in `folder`.
     pub fn new(folder: Arc<dyn Folder>) -> Self {
-        Self { folder, plug: Arc::default() }
+        Self { folder, power: Arc::default() }
     }
 
-    /// The plug under all of them.
-    pub fn plug(&self) -> &Plug {
-        &self.plug
+    /// The power switch of all of them.
+    pub fn power(&self) -> &PowerSwitch {
+        &self.power
     }
 
-    /// What `error` says of the disk: nothing, if it came after the plug was pulled. Whoever wrote is to end then, as with a store
+    /// What `error` says of the disk: nothing, if it came after the power was cut. Whoever wrote is to end then, as with a store
     /// that is closed, and not to complain and try on.
     pub fn failed(&self, error: StoreError) -> StoreError {
-        match self.plug.check() {
+        match self.power.check() {
             Ok(()) => error,
             Err(_) => StoreError::Closed,
         }
@@ -102,7 +102,7 @@ impl Files {
     /// See [`Folder::create`].
     pub fn create(&self, name: &str) -> Result<Disk, StoreError> {
         self.check()?;
-        self.plugged(name, |folder| folder.create(name)).map(|file| self.disk(file))
+        self.powered(name, |folder| folder.create(name)).map(|file| self.disk(file))
     }
 
     /// See [`Folder::open`].
@@ -117,13 +117,13 @@ impl Files {
 
     /// See [`Folder::rename`]: durable when this returns.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        self.plugged(to, |folder| folder.rename(from, to))?;
+        self.powered(to, |folder| folder.rename(from, to))?;
         self.sync()
     }
 
     /// See [`Folder::remove`]: durable after [`Files::sync`].
     pub fn remove(&self, name: &str) -> Result<(), StoreError> {
-        self.plugged(name, |folder| folder.remove(name))
+        self.powered(name, |folder| folder.remove(name))
     }
 
     /// See [`Folder::home`].
@@ -151,7 +151,7 @@ impl Files {
 
     /// See [`Folder::sync`].
     pub fn sync(&self) -> Result<(), StoreError> {
-        let synced = self.plug.check().and_then(|()| self.folder.sync());
+        let synced = self.power.check().and_then(|()| self.folder.sync());
         synced.map_err(|error| StoreError::io(self.folder.path(), error))
     }
 
@@ -181,15 +181,15 @@ impl Files {
     }
 
     fn disk(&self, file: Box<dyn StorageBackend>) -> Disk {
-        Disk { file, plug: self.plug.clone(), folder: self.folder.clone() }
+        Disk { file, power: self.power.clone(), folder: self.folder.clone() }
     }
 
-    fn plugged<T>(
+    fn powered<T>(
         &self,
         name: &str,
         act: impl FnOnce(&dyn Folder) -> io::Result<T>,
     ) -> Result<T, StoreError> {
-        self.on(name, self.plug.check().and_then(|()| act(&*self.folder)))
+        self.on(name, self.power.check().and_then(|()| act(&*self.folder)))
     }
 
     fn on<T>(&self, name: &str, outcome: io::Result<T>) -> Result<T, StoreError> {
@@ -201,7 +201,7 @@ impl Files {
 #[derive(Debug)]
 pub struct Disk {
     file: Box<dyn StorageBackend>,
-    plug: Arc<Plug>,
+    power: Arc<PowerSwitch>,
     folder: Arc<dyn Folder>,
 }
 
@@ -215,27 +215,27 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.plug.check()?;
+        self.power.check()?;
         self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.plug.check()?;
+        self.power.check()?;
         fail::fail_point!("store-sync");
         let before = clock::monotonic();
         self.file.sync_data()?;
         // Not before: what was removed while the sync ran is not kept either.
         self.folder.check()?;
-        self.plug.syncs.fetch_add(1, Ordering::Relaxed);
+        self.power.syncs.fetch_add(1, Ordering::Relaxed);
         metrics::counter!(telemetry::SYNCS).increment(1);
         metrics::histogram!(telemetry::SYNC_SECONDS).record(before.elapsed().as_secs_f64());
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.plug.check()?;
+        self.power.check()?;
         self.file.write(offset, data)?;
-        self.plug.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.power.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The files beside the segments, as a verification finds them: each is named, and checked where nobody has it open.
 //!
 //! ```text
-//!  state.redb, commands.redb, sessions.redb, fleet.redb ──▶ pages, format, store, every row (state.rs) ──▶ damage, and what to do
+//!  dead_letters.redb, commands.redb, sessions.redb, fleet.redb ──▶ pages, format, store, every row (state.rs) ──▶ damage, and what to do
 //!  delivered-…, ….damaged, ….new, foreign ones ───────────▶ what they are, and what becomes of them
 //! ```
 //! What a start loses with a damaged file is said with it. A file that is not there is told only where the store cannot have been
@@ -16,17 +16,17 @@ use crate::store::{
     error::StoreError,
     log::delivered::Delivered,
     segment,
-    side_file::{dead_letters, file::Checked, fleet, outbox, sessions},
+    side_file::{dead_letters, file::SideFile, fleet, outbox, sessions},
 };
 
 /// A file that the gateway keeps beside the segments: what it is, how it is checked, and what is lost with it.
-type Kept = (Checked, FileKind, &'static str);
+type Kept = (&'static SideFile, FileKind, &'static str);
 
 const KEPT: [Kept; 4] = [
-    (dead_letters::CHECKED, FileKind::State, "the dead letters that were in it"),
-    (outbox::CHECKED, FileKind::Commands, "the commands that waited in it"),
-    (sessions::CHECKED, FileKind::Sessions, "the sessions and retained messages that were in it"),
-    (fleet::CHECKED, FileKind::Fleet, "what was known of the devices, but for what the log still holds"),
+    (&dead_letters::SIDE_FILE, FileKind::State, "the dead letters that were in it"),
+    (&outbox::SIDE_FILE, FileKind::Commands, "the commands that waited in it"),
+    (&sessions::SIDE_FILE, FileKind::Sessions, "the sessions and retained messages that were in it"),
+    (&fleet::SIDE_FILE, FileKind::Fleet, "what was known of the devices, but for what the log still holds"),
 ];
 
 /// What is known where a file is looked at.
@@ -42,7 +42,7 @@ impl Beside<'_> {
     /// What a file is, and how it does.
     pub fn report(&self, name: &str) -> FileReport {
         let file_bytes = self.source.files().used_bytes(name);
-        if let Some((file, kind, lost)) = KEPT.iter().find(|(file, ..)| file.0.name == name) {
+        if let Some((file, kind, lost)) = KEPT.iter().find(|(file, ..)| file.is_named(name)) {
             return self.kept(file, FileReport::new(name.to_owned(), *kind, file_bytes), lost);
         }
         let (kind, what, advice) = other(name);
@@ -51,7 +51,7 @@ impl Beside<'_> {
         report
     }
 
-    fn kept(&self, file: &Checked, mut report: FileReport, lost: &str) -> FileReport {
+    fn kept(&self, file: &SideFile, mut report: FileReport, lost: &str) -> FileReport {
         let lost = &format!(
             "put back a copy that was made with the rest of the folder, or start the gateway: it sets the file aside and goes on \
              without {lost}"
@@ -66,7 +66,7 @@ impl Beside<'_> {
             report.find(Verdict::Noted, what.into(), None, "");
             return report;
         }
-        match state::check(self.source.files(), file) {
+        match state::check(self.source.files(), file, &report.file) {
             Ok(says) if self.source.store().is_some_and(|store| store != says.store) => {
                 let what = format!("it belongs to another store ({:08x})", says.store);
                 let advice = "put the file that belongs here back, or take it away";
@@ -78,7 +78,7 @@ impl Beside<'_> {
                 report.find(Verdict::Unchecked, error.to_string(), None, "verify with that version");
             }
             Err(error) => {
-                report.find(Verdict::Unchecked, error.to_string(), None, "mend the cause and verify again");
+                report.find(Verdict::Unchecked, error.to_string(), None, "fix the cause and verify again");
             }
         }
         report

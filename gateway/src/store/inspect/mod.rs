@@ -8,7 +8,7 @@
 //! ```
 //! A sealed file is read through an overlay of its own, so that nothing is written into it; the file that is being
 //! written is read by short transactions of the database that writes it. What a running store is found to suffer from is
-//! reported to the commit thread, which mends it as it would for a reader.
+//! reported to the commit thread, which repairs it as it would for a reader.
 //!
 //! Limits: one segment is open at a time; rows are read [`READ_BYTES_MAX`] at about a time, and
 //! [`FINDINGS_MAX`](report::FINDINGS_MAX) findings are told of a file.

@@ -32,7 +32,7 @@ pub enum FileKind {
     Segment,
     /// A piece of the log that is not there.
     Missing,
-    /// `state.redb`.
+    /// `dead_letters.redb`, or `state.redb` as earlier versions called it.
     State,
     /// `commands.redb`.
     Commands,
@@ -42,7 +42,7 @@ pub enum FileKind {
     Fleet,
     /// An empty file whose name says how far everything is delivered.
     Delivered,
-    /// One that was damaged, was mended, and is kept under another name.
+    /// One that was damaged, was repaired, and is kept under another name.
     SetAside,
     /// One that was being made.
     Unfinished,
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(report.more_findings, 2);
         let mut summary = Summary::default();
         summary.add(&report);
-        summary.add(&FileReport::new("state.redb".into(), FileKind::State, 5));
+        summary.add(&FileReport::new("dead_letters.redb".into(), FileKind::State, 5));
         assert_eq!((summary.verdict, summary.files, summary.segments), (Verdict::Damaged, 2, 1));
         assert_eq!((summary.file_bytes, summary.damaged), (12, 1));
         assert_eq!(summary.known_missing_records, 2 * FINDINGS_MAX as u64);

@@ -14,7 +14,7 @@ use crate::{
         log::Log,
         record::{gaps::Gaps, ids::StoreIds, row::Block},
         segment::{self, Found, Head, Part, Segment},
-        side_file::fleet,
+        side_file::{dead_letters, fleet},
     },
 };
 
@@ -60,7 +60,7 @@ impl Source {
             segment::first_of(name).is_some()
                 || segment::is_unfinished(name).is_some()
                 || segment::is_damaged(name)
-                || name == state::FILE
+                || dead_letters::SIDE_FILE.is_named(name)
         };
         if !names.iter().any(is_ours) {
             return Err(StoreError::NoStore { path: files.path_of("") });
@@ -88,7 +88,7 @@ impl Source {
             Self::Running(log) => Some(log.store),
             Self::Stopped(stopped) => match &stopped.found {
                 Some(found) => Some(found.head.store),
-                None => state::read(&stopped.files, state::FILE).ok().map(|says| says.store),
+                None => state::read(&stopped.files).ok().map(|says| says.store),
             },
         }
     }

@@ -16,7 +16,7 @@ use crate::{
         error::StoreError,
         log::Log,
         record::{
-            position::{self, Mark},
+            position::{self, LogPosition},
             row::Block,
         },
         segment::{self, Part},
@@ -252,7 +252,7 @@ fn look(opened: &Opened<'_>, place: Place, stat: &mut SegmentStat) -> Result<(),
 }
 
 /// The end of the log as it is committed, or as far as the files can be read.
-fn end_of_log(source: &Source, places: &[Place]) -> Mark {
+fn end_of_log(source: &Source, places: &[Place]) -> LogPosition {
     if let Some(log) = source.running() {
         return log.totals();
     }
@@ -262,14 +262,14 @@ fn end_of_log(source: &Source, places: &[Place]) -> Mark {
         let beginning = || {
             let head = opened.head().ok()?;
             let (offset, events, bytes) = (head.first, head.events_before, head.bytes_before);
-            Some(Mark { offset, events, bytes, received_ms: None })
+            Some(LogPosition { offset, events, bytes, received_ms: None })
         };
         last.map_or_else(beginning, |block| Some(position::end_of(&block)))
     };
     places.iter().rev().find_map(end).unwrap_or_default()
 }
 
-fn uplink(source: &Source, places: &[Place], end: Mark, name: String, cursor: u64) -> UplinkStat {
+fn uplink(source: &Source, places: &[Place], end: LogPosition, name: String, cursor: u64) -> UplinkStat {
     let mark = if cursor >= end.offset { Some(end) } else { mark_of(source, places, cursor) };
     UplinkStat {
         name,
@@ -281,13 +281,13 @@ fn uplink(source: &Source, places: &[Place], end: Mark, name: String, cursor: u6
 }
 
 /// The point of the log at `offset`, or at the first record behind it.
-fn mark_of(source: &Source, places: &[Place], offset: u64) -> Option<Mark> {
+fn mark_of(source: &Source, places: &[Place], offset: u64) -> Option<LogPosition> {
     let at = places.partition_point(|place| place.first <= offset).saturating_sub(1);
     places[at.min(places.len())..].iter().find_map(|place| {
         let opened = source.open_quickly(place.first).ok()?;
         let blocks = opened.read(offset.max(place.first), 1).ok()?;
         let block = blocks.first().filter(|block| place.end.is_none_or(|end| block.first() < end))?;
-        Some(position::mark_at(block, offset))
+        Some(position::at(block, offset))
     })
 }
 
@@ -295,7 +295,7 @@ fn run(log: &Log, endurance_bytes: Option<u64>, now: Now) -> Option<RunStat> {
     let meter = &log.meter;
     let begun = meter.begun()?;
     let seconds = meter.uptime(now.at).as_secs_f64();
-    let written_bytes = log.files.plug().written_bytes();
+    let written_bytes = log.files.power().written_bytes();
     let per_second = |n: u64| if seconds > 0.0 { n as f64 / seconds } else { 0.0 };
     let events = meter.events();
     Some(RunStat {
@@ -305,7 +305,7 @@ fn run(log: &Log, endurance_bytes: Option<u64>, now: Now) -> Option<RunStat> {
         commits: meter.commits(),
         commits_per_second: per_second(meter.commits()),
         recent_commits_per_second: meter.recent_commits_per_second(now.at),
-        syncs: log.files.plug().syncs(),
+        syncs: log.files.power().syncs(),
         stored_events: events,
         written_bytes,
         written_bytes_per_event: (events > 0).then(|| written_bytes as f64 / events as f64),

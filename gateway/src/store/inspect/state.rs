@@ -1,4 +1,4 @@
-//! What `state.redb`, or a file like it, says of itself, read through an overlay, so that nothing is written; and whether all
+//! What `dead_letters.redb`, or a file like it, says of itself, read through an overlay, so that nothing is written; and whether all
 //! of it can be read as the gateway would read it: its pages, its format, whose it is, and every row.
 
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition};
@@ -6,15 +6,13 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition}
 use crate::store::{
     disk::{
         Files,
-        guard::{Guarded, guarded},
+        guard::{PanicSafeDb, guarded},
         overlay::Overlay,
     },
     error::StoreError,
-    side_file::file::Checked,
+    side_file::{dead_letters, file::SideFile},
 };
 
-/// The file's name in the data folder.
-pub const FILE: &str = "state.redb";
 const CACHE_BYTES: usize = 512 * 1024;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
@@ -29,27 +27,27 @@ pub struct Says {
     pub newest_segment: u64,
 }
 
-/// What the file of this name says, with all of its pages checked.
+/// What the file of the dead letters says, with all of its pages checked.
 ///
 /// # Errors
 /// [`StoreError`]: as it was.
-pub fn read(files: &Files, name: &str) -> Result<Says, StoreError> {
-    with(files, name, says)
+pub fn read(files: &Files) -> Result<Says, StoreError> {
+    with(files, dead_letters::SIDE_FILE.name_in(&files.names()?).unwrap_or(dead_letters::FILE), says)
 }
 
-/// The same, and reads every row.
+/// What a file says that has this name now, with all of its pages checked and every row read.
 ///
 /// # Errors
 /// [`StoreError`]: as it was. [`StoreError::Format`] where a newer program wrote it.
-pub fn check(files: &Files, Checked(file, rows): &Checked) -> Result<Says, StoreError> {
-    let path = files.path_of(file.name);
-    let found = with(files, file.name, says)?;
+pub fn check(files: &Files, file: &SideFile, name: &str) -> Result<Says, StoreError> {
+    let path = files.path_of(name);
+    let found = with(files, name, says)?;
     match found.format {
         0 => Err(StoreError::Unreadable { path }),
         format if !(file.format_oldest..=file.format).contains(&format) => {
             Err(StoreError::Format { path, format })
         }
-        _ => with(files, file.name, rows).map(|()| found),
+        _ => with(files, name, file.check_rows).map(|()| found),
     }
 }
 
@@ -81,7 +79,7 @@ fn with<T>(
     let open = || -> Result<T, redb::Error> {
         let mut builder = Builder::new();
         builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-        let db = Guarded::new(builder.create_with_backend(overlay)?);
+        let db = PanicSafeDb::new(builder.create_with_backend(overlay)?);
         look(db.get()?)
     };
     guarded(&path, || open().map_err(|error| StoreError::disk(&path, error)))
@@ -92,10 +90,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::{
-        OsFolder,
-        side_file::{dead_letters, fleet, outbox, sessions},
-    };
+    use crate::store::{OsFolder, side_file};
 
     const ROWS_BY_NAME: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
     const ROWS_BY_HASH: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("sets");
@@ -119,16 +114,15 @@ mod tests {
     fn a_row_that_makes_no_sense_in_a_whole_file_is_damage_and_a_newer_format_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let files = Files::new(Arc::new(OsFolder::new(folder.path().to_owned())));
-        for checked in [dead_letters::CHECKED, outbox::CHECKED, sessions::CHECKED, fleet::CHECKED] {
-            let file = checked.0;
+        for file in side_file::ALL {
             make(&files, file.name, file.format);
-            assert_eq!(read(&files, file.name).unwrap().store, 7);
-            assert!(check(&files, &checked).unwrap_err().is_damage(), "{}", file.name);
+            assert_eq!(with(&files, file.name, says).unwrap().store, 7);
+            assert!(check(&files, file, file.name).unwrap_err().is_damage(), "{}", file.name);
             make(&files, file.name, file.format + 1);
-            let newer = check(&files, &checked).unwrap_err();
+            let newer = check(&files, file, file.name).unwrap_err();
             assert!(matches!(newer, StoreError::Format { .. }), "{}: {newer}", file.name);
             make(&files, file.name, 0);
-            assert!(check(&files, &checked).unwrap_err().is_damage(), "{}", file.name);
+            assert!(check(&files, file, file.name).unwrap_err().is_damage(), "{}", file.name);
         }
     }
 }

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!  segments, oldest first ──▶ opened checked ──▶ rows followed (walk.rs) ──▶ what is between it and the next
-//!  state.redb and the other files beside the segments ──▶ checked, named (beside.rs)
+//!  dead_letters.redb and the other files beside the segments ──▶ checked, named (beside.rs)
 //! ```
 //! What a gap record says is missing is told as such; what nobody has said so far is damage. A file is let go of by the
 //! system's memory first, so that what is checked is what the disk holds. In a running store what is damaged is reported
 //! to the commit thread as well, and what the gateway deletes meanwhile is passed over.
 //!
-//! Limits: as the inspector's; a file that is open in the running gateway (`state.redb`, `commands.redb`) is not read.
+//! Limits: as the inspector's; a file that is open in the running gateway (`dead_letters.redb`, `commands.redb`) is not read.
 
 use std::{collections::VecDeque, ops::Range};
 
@@ -22,19 +22,20 @@ use super::{
 use crate::store::{
     disk::lock::NOT_FOREIGN,
     error::StoreError,
-    log::Trouble,
+    log::Fault,
     record::{
         gaps::Gaps,
-        position::{self, Mark},
+        position::{self, LogPosition},
     },
     segment::{
         self,
         salvage::{Damaged, Salvage},
     },
+    side_file::dead_letters,
 };
 
 /// What becomes of damage once a gateway has the store open.
-const MENDED: &str = "what can be read of it is kept, the file is set aside under the same name with .damaged, and \
+const REPAIRED: &str = "what can be read of it is kept, the file is set aside under the same name with .damaged, and \
                       a gap record says upstream what is missing";
 
 /// The files of a store, each checked when it is asked for.
@@ -63,9 +64,9 @@ impl<'a> Verify<'a> {
                 && segment::first_of(name).is_none_or(|first| places.iter().all(|place| place.first != first))
         };
         let mut others: VecDeque<String> = names.iter().filter(is_other).cloned().collect();
-        let is_there = others.iter().any(|name| name == state::FILE);
+        let is_there = others.iter().any(|name| dead_letters::SIDE_FILE.is_named(name));
         if !is_there {
-            others.push_back(state::FILE.to_owned());
+            others.push_back(dead_letters::FILE.to_owned());
         }
         let mut verify = Self {
             expected: source.cursors().iter().map(|(_, offset)| *offset).min(),
@@ -83,8 +84,8 @@ impl<'a> Verify<'a> {
     }
 
     fn segment(&mut self, place: Place) -> Result<(), StoreError> {
-        if let Some(hole) = self.expected.filter(|end| *end < place.first).map(|end| end..place.first) {
-            self.missing(hole);
+        if let Some(gap) = self.expected.filter(|end| *end < place.first).map(|end| end..place.first) {
+            self.missing(gap);
         }
         let name = segment::name_of(place.first);
         let mut report =
@@ -107,11 +108,11 @@ impl<'a> Verify<'a> {
         };
         self.holds_records |= place.first > 0 || report.records > 0;
         self.ready.push_back(report);
-        if let Some(hole) = self.expected.zip(place.end).map(|(from, to)| from..to)
+        if let Some(gap) = self.expected.zip(place.end).map(|(from, to)| from..to)
             && place.is_last
-            && !hole.is_empty()
+            && !gap.is_empty()
         {
-            self.missing(hole);
+            self.missing(gap);
         }
         if place.is_last && self.source.running().is_none() {
             self.newest_missing(place.first);
@@ -121,7 +122,7 @@ impl<'a> Verify<'a> {
 
     /// Whether there was a segment behind the last one that is there.
     fn newest_missing(&mut self, last: u64) {
-        let newest = state::read(self.source.files(), state::FILE).map_or(0, |says| says.newest_segment);
+        let newest = state::read(self.source.files()).map_or(0, |says| says.newest_segment);
         if newest > last {
             let mut report = FileReport::new(segment::name_of(newest), FileKind::Missing, 0);
             report.first = Some(newest);
@@ -144,7 +145,7 @@ impl<'a> Verify<'a> {
         let opened = self.source.open(place.first)?;
         let head = opened.head()?;
         report.part = Some(head.part);
-        let beginning = Mark {
+        let beginning = LogPosition {
             offset: place.first,
             events: head.events_before,
             bytes: head.bytes_before,
@@ -158,7 +159,7 @@ impl<'a> Verify<'a> {
             }
             for flaw in walk.row(&block) {
                 match flaw {
-                    Flaw::Hole(hole) => unknown.extend(holes(&gaps, &hole, report, &self.advice())),
+                    Flaw::Gap(gap) => unknown.extend(find_missing(&gaps, &gap, report, &self.advice())),
                     Flaw::Wrong { what, offsets } => {
                         let advice =
                             "keep a copy of the file: the store never writes this, and it is a defect";
@@ -168,7 +169,7 @@ impl<'a> Verify<'a> {
             }
             Ok(())
         })?;
-        unknown.into_iter().for_each(|hole| self.tell_missing(hole));
+        unknown.into_iter().for_each(|gap| self.tell_missing(gap));
         Ok(walk)
     }
 
@@ -176,29 +177,29 @@ impl<'a> Verify<'a> {
     fn fault(&self, place: Place, error: &StoreError, report: &mut FileReport) {
         let range = place.end.map(|end| place.first..end);
         if !error.is_damage() {
-            report.find(Verdict::Unchecked, error.to_string(), range, "mend the cause and verify again");
+            report.find(Verdict::Unchecked, error.to_string(), range, "fix the cause and verify again");
             return;
         }
         self.tell_damaged(place, &error.to_string());
         report.find(Verdict::Damaged, error.to_string(), range, self.advice());
-        let (readable, holes) = self.readable(place, report);
+        let (readable, missing) = self.readable(place, report);
         (report.end, report.records, report.events) = (place.end, readable.records, readable.events);
-        for hole in holes {
-            let what = format!("{} cannot be read", records(&hole));
-            report.find(Verdict::Damaged, what, Some(hole), "");
+        for gap in missing {
+            let what = format!("{} cannot be read", records(&gap));
+            report.find(Verdict::Damaged, what, Some(gap), "");
         }
     }
 
     /// What can be had of a damaged segment, and which offsets cannot.
     fn readable(&self, place: Place, report: &mut FileReport) -> (Walk, Vec<Range<u64>>) {
-        let mut walk = Walk::new(Mark { offset: place.first, ..Mark::default() });
-        let mut holes = Vec::new();
+        let mut walk = Walk::new(LogPosition { offset: place.first, ..LogPosition::default() });
+        let mut missing = Vec::new();
         let damaged = self.damaged(place);
         let found = Salvage::look(self.source.files(), &damaged).and_then(|mut salvage| {
             salvage.for_each(|block| {
                 let flaws = walk.row(&block);
-                holes.extend(flaws.into_iter().filter_map(|flaw| match flaw {
-                    Flaw::Hole(hole) => Some(hole),
+                missing.extend(flaws.into_iter().filter_map(|flaw| match flaw {
+                    Flaw::Gap(gap) => Some(gap),
                     Flaw::Wrong { .. } => None,
                 }));
                 Ok(())
@@ -212,9 +213,9 @@ impl<'a> Verify<'a> {
             Err(error) => report.find(Verdict::Unchecked, error.to_string(), None, ""),
         }
         if let Some(end) = place.end.filter(|end| *end > walk.end()) {
-            holes.push(walk.end()..end);
+            missing.push(walk.end()..end);
         }
-        (walk, holes)
+        (walk, missing)
     }
 
     /// What is known of a damaged segment from those beside it.
@@ -224,7 +225,7 @@ impl<'a> Verify<'a> {
         let before = before.and_then(|before| self.source.open_quickly(before.first).ok()?.last().ok()?);
         let before = before.map(|block| position::end_of(&block)).filter(|mark| mark.offset == place.first);
         let behind = place.end.and_then(|end| self.source.open_quickly(end).ok()?.head().ok());
-        let behind = behind.map(|head| Mark {
+        let behind = behind.map(|head| LogPosition {
             offset: head.first,
             events: head.events_before,
             bytes: head.bytes_before,
@@ -234,30 +235,30 @@ impl<'a> Verify<'a> {
     }
 
     /// A stretch of the log that no file holds.
-    fn missing(&mut self, hole: Range<u64>) {
-        let mut report = FileReport::new(segment::name_of(hole.start), FileKind::Missing, 0);
-        (report.first, report.end) = (Some(hole.start), Some(hole.end));
-        let unknown = holes(&self.source.gaps(), &hole, &mut report, &self.advice());
-        unknown.into_iter().for_each(|hole| self.tell_missing(hole));
+    fn missing(&mut self, gap: Range<u64>) {
+        let mut report = FileReport::new(segment::name_of(gap.start), FileKind::Missing, 0);
+        (report.first, report.end) = (Some(gap.start), Some(gap.end));
+        let unknown = find_missing(&self.source.gaps(), &gap, &mut report, &self.advice());
+        unknown.into_iter().for_each(|gap| self.tell_missing(gap));
         self.ready.push_back(report);
     }
 
-    fn tell_missing(&self, hole: Range<u64>) {
+    fn tell_missing(&self, gap: Range<u64>) {
         if let Some(log) = self.source.running() {
-            log.report(Trouble::Missing { range: hole });
+            log.report(Fault::Missing { range: gap });
         }
     }
 
     fn tell_damaged(&self, place: Place, why: &str) {
         if let Some(log) = self.source.running() {
-            log.report(Trouble::Damaged { first: place.first, why: why.to_owned() });
+            log.report(Fault::Damaged { first: place.first, why: why.to_owned() });
         }
     }
 
     fn advice(&self) -> String {
         match self.source {
-            Source::Running(_) => format!("nothing: the gateway was told; {MENDED}"),
-            Source::Stopped(_) => format!("start the gateway: {MENDED}"),
+            Source::Running(_) => format!("nothing: the gateway was told; {REPAIRED}"),
+            Source::Stopped(_) => format!("start the gateway: {REPAIRED}"),
         }
     }
 }
@@ -285,9 +286,9 @@ impl Iterator for Verify<'_> {
     }
 }
 
-/// Finds what of a hole is known to be missing, and what is not: that is given.
-fn holes(gaps: &Gaps, hole: &Range<u64>, report: &mut FileReport, advice: &str) -> Vec<Range<u64>> {
-    let (mut at, mut found) = (hole.start, Vec::new());
+/// Finds what of a gap is known to be missing, and what is not: that is given.
+fn find_missing(gaps: &Gaps, gap: &Range<u64>, report: &mut FileReport, advice: &str) -> Vec<Range<u64>> {
+    let (mut at, mut found) = (gap.start, Vec::new());
     let mut unknown = |from: u64, to: u64, report: &mut FileReport| {
         if from < to {
             let what = format!("{} are missing, and no gap record says so", records(&(from..to)));
@@ -295,14 +296,14 @@ fn holes(gaps: &Gaps, hole: &Range<u64>, report: &mut FileReport, advice: &str) 
             found.push(from..to);
         }
     };
-    for known in gaps.iter().filter(|known| known.start < hole.end && known.end > hole.start) {
+    for known in gaps.iter().filter(|known| known.start < gap.end && known.end > gap.start) {
         unknown(at, known.start, report);
-        let known = known.start.max(hole.start)..known.end.min(hole.end);
+        let known = known.start.max(gap.start)..known.end.min(gap.end);
         at = known.end;
         let what = format!("{} are missing, recorded: a gap record said so upstream", records(&known));
         report.find(Verdict::Noted, what, Some(known), "");
     }
-    unknown(at, hole.end, report);
+    unknown(at, gap.end, report);
     found
 }
 

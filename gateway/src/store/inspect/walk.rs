@@ -1,14 +1,14 @@
 //! Whether the rows of a segment follow each other as the store writes them. Pure.
 //!
 //! ```text
-//!  head ─▶ row ─▶ row ─▶ (hole) ─▶ row        offset, events and bytes of each begin where those of the one before end
+//!  head ─▶ row ─▶ row ─▶ (gap) ─▶ row        offset, events and bytes of each begin where those of the one before end
 //! ```
-//! Across a hole only the offsets are compared: what was lost there was perhaps never counted.
+//! Across a gap only the offsets are compared: what was lost there was perhaps never counted.
 
 use std::ops::Range;
 
 use crate::store::record::{
-    position::{self, Mark},
+    position::{self, LogPosition},
     row::{Block, HEAD_BYTES},
 };
 
@@ -16,7 +16,7 @@ use crate::store::record::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flaw {
     /// Records are not there.
-    Hole(Range<u64>),
+    Gap(Range<u64>),
     /// Something that the store never writes.
     Wrong {
         /// What it is.
@@ -30,7 +30,7 @@ pub enum Flaw {
 #[derive(Debug)]
 pub struct Walk {
     /// Where the next row should begin.
-    expected: Mark,
+    expected: LogPosition,
     /// Records so far.
     pub records: u64,
     /// Their events.
@@ -39,7 +39,7 @@ pub struct Walk {
 
 impl Walk {
     /// From where the segment says that it begins.
-    pub fn new(beginning: Mark) -> Self {
+    pub fn new(beginning: LogPosition) -> Self {
         Self { expected: beginning, records: 0, events: 0 }
     }
 
@@ -54,7 +54,7 @@ impl Walk {
         let (begin, offsets) = (position::begin_of(block), block.first()..block.end());
         let wrong = |what: String| Flaw::Wrong { what, offsets: offsets.clone() };
         if begin.offset > self.expected.offset {
-            flaws.push(Flaw::Hole(self.expected.offset..begin.offset));
+            flaws.push(Flaw::Gap(self.expected.offset..begin.offset));
         } else if begin.offset < self.expected.offset {
             flaws.push(wrong(format!(
                 "row {} overlaps the one before it, which ends at {}",
@@ -137,18 +137,18 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_follow_each_other_are_well_and_a_hole_is_told() {
-        let mut walk = Walk::new(Mark::default());
+    fn rows_that_follow_each_other_are_well_and_a_gap_is_told() {
+        let mut walk = Walk::new(LogPosition::default());
         assert_eq!(walk.row(&block(0, 3, |_| {})), []);
         assert_eq!(walk.row(&block(3, 1, |_| {})), []);
-        assert_eq!(walk.row(&block(9, 2, |head| head.events_before = 8)), [Flaw::Hole(4..9)]);
+        assert_eq!(walk.row(&block(9, 2, |head| head.events_before = 8)), [Flaw::Gap(4..9)]);
         assert_eq!((walk.end(), walk.records, walk.events), (11, 6, 12));
     }
 
     #[test]
     fn what_the_store_never_writes_is_told() {
         let begun = || {
-            let mut walk = Walk::new(Mark::default());
+            let mut walk = Walk::new(LogPosition::default());
             assert_eq!(walk.row(&block(0, 3, |_| {})), []);
             walk
         };

@@ -3,7 +3,7 @@
 //! ```text
 //!  live ── forget ─▶ forgetting ── saved without it ─▶ forgotten
 //! ```
-//! A live cursor holds what lies behind it. The others hold nothing: see `kept.rs`.
+//! A live cursor holds what lies behind it. The others hold nothing: see `forget.rs`.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::{Log, segments::READ_BYTES_MAX};
 use crate::store::{
-    record::position::{self, Mark},
+    record::position::{self, LogPosition},
     status::Backlog,
 };
 
@@ -24,7 +24,7 @@ pub struct Cursor {
     pub is_configured: bool,
     /// Its reader was handed out.
     pub taken: AtomicBool,
-    mark: Mutex<Mark>,
+    mark: Mutex<LogPosition>,
     /// What lies before is given up: whoever reads before it goes on behind.
     given_up: AtomicU64,
     /// [`LIVE`], [`FORGETTING`] or [`FORGOTTEN`].
@@ -38,7 +38,7 @@ const FORGOTTEN: u8 = 2;
 
 impl Cursor {
     /// An uplink that has delivered everything before `mark`.
-    pub fn new(uplink: String, mark: Mark) -> Self {
+    pub fn new(uplink: String, mark: LogPosition) -> Self {
         Self {
             uplink,
             is_configured: true,
@@ -50,7 +50,7 @@ impl Cursor {
     }
 
     /// The place of one that is not configured any more.
-    pub fn kept(uplink: String, mark: Mark) -> Self {
+    pub fn kept(uplink: String, mark: LogPosition) -> Self {
         Self { is_configured: false, ..Self::new(uplink, mark) }
     }
 
@@ -66,12 +66,12 @@ impl Cursor {
     }
 
     /// How far it is.
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&self) -> LogPosition {
         *self.mark.lock()
     }
 
     /// Moves it on, and never back.
-    pub fn advance(&self, mark: Mark) {
+    pub fn advance(&self, mark: LogPosition) {
         let mut own = self.mark.lock();
         if mark.offset > own.offset {
             *own = mark;
@@ -79,7 +79,7 @@ impl Cursor {
     }
 
     /// Moves it on behind what the store gave up.
-    pub fn give_up(&self, mark: Mark) {
+    pub fn give_up(&self, mark: LogPosition) {
         self.advance(mark);
         self.given_up.fetch_max(mark.offset, Ordering::AcqRel);
     }
@@ -139,7 +139,7 @@ impl Log {
                 return mark.received_ms;
             }
             let received_ms = match self.recent(mark.offset) {
-                Some(block) => position::mark_at(&block, mark.offset).received_ms,
+                Some(block) => position::at(&block, mark.offset).received_ms,
                 None => {
                     let blocks = self.segments.read(mark.offset..totals.offset, READ_BYTES_MAX).ok()?;
                     blocks.first().and_then(|block| {

@@ -13,7 +13,7 @@
 //!
 //! Limits: one file, of no bytes.
 
-use crate::store::{disk::Files, error::StoreError, record::position::Mark};
+use crate::store::{disk::Files, error::StoreError, record::position::LogPosition};
 
 const PREFIX: &str = "delivered-";
 
@@ -23,13 +23,13 @@ pub struct Delivered {
     /// The store's identity.
     pub store: u32,
     /// Every uplink has all that lies before it. The counts are those of the log's end.
-    pub mark: Mark,
+    pub mark: LogPosition,
 }
 
 impl Delivered {
     /// The name that says it.
     fn name(&self) -> String {
-        let Mark { offset, events, bytes, .. } = self.mark;
+        let LogPosition { offset, events, bytes, .. } = self.mark;
         format!("{PREFIX}{offset:020}-{:08x}-{events:x}-{bytes:x}", self.store)
     }
 
@@ -39,7 +39,7 @@ impl Delivered {
         let offset = parts.next()?.parse().ok()?;
         let store = u32::from_str_radix(parts.next()?, 16).ok()?;
         let mut count = || u64::from_str_radix(parts.next()?, 16).ok();
-        let mark = Mark { offset, events: count()?, bytes: count()?, received_ms: None };
+        let mark = LogPosition { offset, events: count()?, bytes: count()?, received_ms: None };
         Some(Self { store, mark })
     }
 
@@ -85,7 +85,7 @@ mod tests {
     fn a_name_says_all_of_a_mark_and_the_farthest_counts() {
         let at = |offset| Delivered {
             store: 0xab,
-            mark: Mark { offset, events: offset / 2, bytes: u64::MAX, received_ms: None },
+            mark: LogPosition { offset, events: offset / 2, bytes: u64::MAX, received_ms: None },
         };
         let other = Delivered { store: 1, ..at(99) };
         let names = [at(7).name(), at(u64::MAX).name(), at(9).name(), other.name(), "seg-1.redb".to_owned()];

@@ -4,9 +4,9 @@
 //!   uplinks have it ─▶ may be deleted, unless a consumer has not saved what it made of it ─▶ its hold
 //!                                            └ the room is needed ─▶ the hold is in the way: save, or let go
 //! ```
-//! A consumer follows the log and saves what it made of it, with its position. What lies behind that
-//! position is not deleted because the uplinks have it, or a crash would lose what the consumer made
-//! of it. A consumer that is not there holds nothing.
+//! A consumer follows the log and saves what it made of it, with its position. What lies behind
+//! that position is not deleted because the uplinks have it, or a crash would lose what the
+//! consumer made of it. A consumer that is not there holds nothing.
 //!
 //! Limits: one hold for each consumer, which are as many as the gateway starts.
 

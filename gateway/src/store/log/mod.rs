@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use self::{cursor::Cursor, hold::Holds, meter::Meter, segments::Segments};
 use super::{
     disk::Files,
-    record::{gaps::Gaps, ids::StoreIds, retention::Retention, row::Block},
+    record::{gaps::Gaps, ids::StoreIds, position::LogPosition, retention::Retention, row::Block},
     segment,
     side_file::{dead_letters::DeadLetters, fleet::FleetFile, sessions::SessionFile},
 };
@@ -54,17 +54,17 @@ pub struct Log {
     pub meter: Meter,
     end: watch::Sender<End>,
     tail: Mutex<Tail>,
-    totals: Mutex<Mark>,
+    totals: Mutex<LogPosition>,
     gaps: Mutex<Gaps>,
-    troubles: Mutex<Vec<Trouble>>,
+    faults: Mutex<Vec<Fault>>,
     failure: Mutex<Option<String>>,
     /// What consumers hold of it.
     pub holds: Holds,
 }
 
-/// Something that a reader came upon and the commit thread has to mend.
+/// Something that a reader came upon and the commit thread has to repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Fault {
     /// The segment that begins at `first` cannot be read.
     Damaged {
         /// Where it begins.
@@ -103,7 +103,7 @@ impl Log {
         files: Files,
         cursors: Vec<Cursor>,
         gaps: Gaps,
-        end: Mark,
+        end: LogPosition,
     ) -> Self {
         let timeline = Timeline::default();
         Self {
@@ -122,14 +122,14 @@ impl Log {
             tail: Mutex::default(),
             totals: Mutex::new(end),
             gaps: Mutex::new(gaps),
-            troubles: Mutex::default(),
+            faults: Mutex::default(),
             failure: Mutex::default(),
             holds: Holds::default(),
         }
     }
 
     /// Says that `blocks` are durable.
-    pub fn extend(&self, blocks: Vec<Arc<Block>>, end: Mark) {
+    pub fn extend(&self, blocks: Vec<Arc<Block>>, end: LogPosition) {
         {
             let mut tail = self.tail.lock();
             for block in blocks {
@@ -159,7 +159,7 @@ impl Log {
     }
 
     /// Everything ever stored.
-    pub fn totals(&self) -> Mark {
+    pub fn totals(&self) -> LogPosition {
         *self.totals.lock()
     }
 
@@ -178,17 +178,17 @@ impl Log {
         *self.gaps.lock() = gaps;
     }
 
-    /// Asks the commit thread to mend something. Asked twice, it is mended once.
-    pub fn report(&self, trouble: Trouble) {
-        let mut troubles = self.troubles.lock();
-        if !troubles.contains(&trouble) {
-            troubles.push(trouble);
+    /// Asks the commit thread to repair something. Asked twice, it is repaired once.
+    pub fn report(&self, fault: Fault) {
+        let mut faults = self.faults.lock();
+        if !faults.contains(&fault) {
+            faults.push(fault);
         }
     }
 
-    /// What is to be mended.
-    pub fn take_troubles(&self) -> Vec<Trouble> {
-        std::mem::take(&mut *self.troubles.lock())
+    /// What is to be repaired.
+    pub fn take_faults(&self) -> Vec<Fault> {
+        std::mem::take(&mut *self.faults.lock())
     }
 
     /// Notes why nothing can be stored now.

@@ -61,7 +61,7 @@ pub struct Place {
 
 /// A segment could not be read.
 #[derive(Debug)]
-pub struct Fault {
+pub struct SegmentError {
     /// Where it begins.
     pub first: u64,
     /// What was the matter.
@@ -101,21 +101,21 @@ impl Segments {
     /// The segment that holds `offset`, or the first one after it if it is in none.
     ///
     /// # Errors
-    /// [`Fault`]: it cannot be opened.
-    pub fn holding(&self, offset: u64) -> Result<Place, Fault> {
+    /// [`SegmentError`]: it cannot be opened.
+    pub fn holding(&self, offset: u64) -> Result<Place, SegmentError> {
         let (first, end, open) = {
             let entries = self.entries.lock();
             let at = entries.partition_point(|entry| entry.first <= offset).saturating_sub(1);
             let end = entries.get(at + 1).map(|next| next.first);
-            let entry = entries.get(at).ok_or(Fault { first: offset, cause: StoreError::Closed })?;
+            let entry = entries.get(at).ok_or(SegmentError { first: offset, cause: StoreError::Closed })?;
             (entry.first, end, entry.open.clone())
         };
         if let Some(segment) = open {
             return Ok(Place { first, segment, end });
         }
         let opened = Segment::open_sealed(&self.files, first, Some(self.store));
-        let segment = Arc::new(opened.map_err(|cause| Fault { first, cause })?);
-        let part = segment.head().map_err(|cause| Fault { first, cause })?.part;
+        let segment = Arc::new(opened.map_err(|cause| SegmentError { first, cause })?);
+        let part = segment.head().map_err(|cause| SegmentError { first, cause })?.part;
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.iter_mut().find(|entry| entry.first == first && entry.open.is_none()) {
             (entry.open, entry.part) = (Some(segment.clone()), Some(part));
@@ -136,13 +136,13 @@ impl Segments {
     /// begins behind the end of `offsets`, which has to be committed; none if there are none.
     ///
     /// # Errors
-    /// [`Fault`]
-    pub fn read(&self, offsets: Range<u64>, bytes_max: usize) -> Result<Vec<Block>, Fault> {
+    /// [`SegmentError`]
+    pub fn read(&self, offsets: Range<u64>, bytes_max: usize) -> Result<Vec<Block>, SegmentError> {
         let mut at = offsets.start;
         while at < offsets.end {
             let place = self.holding(at)?;
             let read = place.segment.read(at, bytes_max);
-            let mut blocks = read.map_err(|cause| Fault { first: place.first, cause })?;
+            let mut blocks = read.map_err(|cause| SegmentError { first: place.first, cause })?;
             let end = place.end.unwrap_or(offsets.end);
             blocks.retain(|block| block.first() < end.min(offsets.end));
             if !blocks.is_empty() {
@@ -157,13 +157,13 @@ impl Segments {
     /// most `count_max` of them, the oldest first.
     ///
     /// # Errors
-    /// [`Fault`]: what was not deleted is tried again next time.
+    /// [`SegmentError`]: what was not deleted is tried again next time.
     pub fn delete_done(
         &self,
         delivered: u64,
         is_over: impl Fn(u64) -> bool,
         count_max: usize,
-    ) -> Result<usize, Fault> {
+    ) -> Result<usize, SegmentError> {
         let mut deleted = 0;
         while deleted < count_max
             && let Some(first) = self.oldest_delivered(delivered).filter(|first| is_over(*first))
@@ -174,7 +174,7 @@ impl Segments {
             deleted += 1;
         }
         if deleted > 0 {
-            self.files.sync().map_err(|cause| Fault { first: delivered, cause })?;
+            self.files.sync().map_err(|cause| SegmentError { first: delivered, cause })?;
         }
         Ok(deleted)
     }
@@ -183,28 +183,28 @@ impl Segments {
     /// whole (`delivered.rs`), for from now on nothing else says where it ends. Whether it did.
     ///
     /// # Errors
-    /// [`Fault`]: it may be there or not.
-    pub fn delete_only(&self) -> Result<bool, Fault> {
+    /// [`SegmentError`]: it may be there or not.
+    pub fn delete_only(&self) -> Result<bool, SegmentError> {
         let first = match self.entries.lock().as_slice() {
             [only] if !only.is_active => only.first,
             _ => return Ok(false),
         };
         let is_deleted = self.delete_oldest(first)?;
         if is_deleted {
-            self.files.sync().map_err(|cause| Fault { first, cause })?;
+            self.files.sync().map_err(|cause| SegmentError { first, cause })?;
         }
         Ok(is_deleted)
     }
 
     /// Deletes the oldest segment, if it is the one that begins at `first` and nobody reads it. Whether it did.
-    fn delete_oldest(&self, first: u64) -> Result<bool, Fault> {
+    fn delete_oldest(&self, first: u64) -> Result<bool, SegmentError> {
         let mut entries = self.entries.lock();
         close_idle(&mut entries);
         if entries.first().is_none_or(|entry| entry.first != first || entry.open.is_some()) {
             return Ok(false);
         }
         let name = segment::name_of(first);
-        self.files.remove(&name).map_err(|cause| Fault { first, cause })?;
+        self.files.remove(&name).map_err(|cause| SegmentError { first, cause })?;
         entries.remove(0);
         tracing::debug!(segment = %name, "deleted: delivered, and kept long enough");
         Ok(true)
@@ -244,8 +244,8 @@ impl Segments {
     /// there is one.
     ///
     /// # Errors
-    /// [`Fault`]: one of them cannot be opened.
-    pub fn oldest_to_drop(&self) -> Result<Option<(Option<Place>, Place)>, Fault> {
+    /// [`SegmentError`]: one of them cannot be opened.
+    pub fn oldest_to_drop(&self) -> Result<Option<(Option<Place>, Place)>, SegmentError> {
         let mut before = None;
         loop {
             let next = {
@@ -257,7 +257,7 @@ impl Segments {
             };
             let Some(first) = next else { return Ok(None) };
             let place = self.holding(first)?;
-            let head = place.segment.head().map_err(|cause| Fault { first, cause })?;
+            let head = place.segment.head().map_err(|cause| SegmentError { first, cause })?;
             if head.part != Part::Urgent {
                 return Ok(Some((before, place)));
             }

@@ -1,13 +1,13 @@
-//! A consumer of the log that saves what it made of it, with the position up to which it followed: the
-//! fleet, the local subscribers, and whoever comes next.
+//! A consumer of the log that saves what it made of it, with the position up to which it followed:
+//! the fleet, the local subscribers, and whoever comes next.
 //!
 //! ```text
 //!   next ─▶ a block ─▶ its owner makes something of it ─▶ begin_save ─▶ durable: the store may delete what lies behind
 //!                                                             └ failed ─▶ told, and the owner tries again
 //! ```
-//! It has a name, under which the store keeps its hold and trouble is told. Only its owner knows what
-//! is to be saved and when; here is what is the same for all: one save at a time, off the owner's
-//! task, and the hold that moves with it.
+//! It has a name, under which the store keeps its hold and trouble is told. Only its owner knows
+//! what is to be saved and when; here is what is the same for all: one save at a time, off the
+//! owner's task, and the hold that moves with it.
 //!
 //! Crash story: what is saved and its position are one transaction of the owner's file, so a start
 //! follows again what is not in it. A save that fails leaves the hold where it is, unless the store
@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 use super::{follow::Follower, view::View};
 use crate::store::error::StoreError;
 
-/// A consumer of the log that saves its position. What it follows and what it saves are waited for side
-/// by side.
+/// A consumer of the log that saves its position. What it follows and what it saves are waited for
+/// side by side.
 #[derive(Debug)]
 pub struct Checkpointed {
     /// What it follows.
@@ -48,8 +48,8 @@ struct Save {
 }
 
 impl View {
-    /// Follows the log as the consumer `name` from `position` on, up to which its saved state reaches;
-    /// from the end of the log if that lies behind.
+    /// Follows the log as the consumer `name` from `position` on, up to which its saved state
+    /// reaches; from the end of the log if that lies behind.
     #[must_use]
     pub fn consume(&self, name: &'static str, position: u64) -> Checkpointed {
         let follower = self.follow(name, position);
@@ -72,8 +72,8 @@ impl Checkpointed {
         self.follower.position() - self.saves.saved_position
     }
 
-    /// Begins a save of what was made of the log up to here, unless one is under way. `save` is given
-    /// the position that belongs to it, may block, and returns once all is durable.
+    /// Begins a save of what was made of the log up to here, unless one is under way. `save` is
+    /// given the position that belongs to it, may block, and returns once all is durable.
     pub fn begin_save(&mut self, save: impl FnOnce(&View, u64) -> Result<(), StoreError> + Send + 'static) {
         if self.saves.under_way.is_some() {
             return;
@@ -104,7 +104,8 @@ impl Saves {
     /// The end of the save that is under way; waits for ever if there is none. Cancel-safe.
     ///
     /// # Errors
-    /// [`StoreError`]: nothing of it was saved, and the log was told so at the 1st, 2nd, 4th, 8th time.
+    /// [`StoreError`]: nothing of it was saved, and the log was told so at the 1st, 2nd, 4th, 8th
+    /// time.
     pub async fn ended(&mut self) -> Result<(), StoreError> {
         let Some(Save { position, done }) = &mut self.under_way else { return pending().await };
         let result = done.await.unwrap_or(Err(StoreError::Closed));

@@ -6,7 +6,8 @@
 //!               ├ what is damaged is waited for until it is mended
 //!               └ what was deleted, or cannot be read, is passed over and counted
 //! ```
-//! Limits: about [`READ_BYTES_MAX`] of rows read ahead. Whoever follows keeps the position, durably or not.
+//! Limits: about [`READ_BYTES_MAX`] of rows read ahead. Whoever follows keeps the position, durably
+//! or not.
 
 use std::{
     collections::VecDeque,
@@ -79,8 +80,9 @@ impl Follower {
         self.passed_over
     }
 
-    /// The block that holds the record at [`Follower::position`], waiting for one if there is none; the next call gives the block
-    /// after it. The block may begin before the position as it was before the call. Cancel-safe.
+    /// The block that holds the record at [`Follower::position`], waiting for one if there is none;
+    /// the next call gives the block after it. The block may begin before the position as it was
+    /// before the call. Cancel-safe.
     ///
     /// # Errors
     /// [`ReadError`]

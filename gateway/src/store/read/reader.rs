@@ -7,8 +7,8 @@
 //! ```
 //! The newest blocks come from memory, older ones from the segments, some at a time, in short transactions.
 //!
-//! Records that are missing are passed over only once a gap record says so, durably: a reader that comes upon a hole or
-//! a damaged segment reports it and waits for the commit thread to mend it. Where the store dropped what the uplink
+//! Records that are missing are passed over only once a gap record says so, durably: a reader that comes upon missing
+//! records or a damaged segment reports them and waits for the commit thread to repair it. Where the store dropped what the uplink
 //! had not delivered, its cursor was moved, and the reader follows.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -20,13 +20,13 @@ use crate::{
     store::{
         error::StoreError,
         log::{
-            End, Log, Trouble,
+            End, Fault, Log,
             cursor::Cursor,
-            segments::{Fault, READ_BYTES_MAX},
+            segments::{READ_BYTES_MAX, SegmentError},
         },
         record::{
             ids::StoreIds,
-            position::{self, Mark},
+            position::{self, LogPosition},
             row::Block,
         },
         side_file::dead_letters::NewLetter,
@@ -37,8 +37,8 @@ use crate::{
 const BEFORE_RECORDS: u64 = 64;
 /// A segment that fails to be read so many times in a row is taken for damaged.
 const READ_FAILURES_MAX: u32 = 8;
-/// How often a reader looks whether what it reported is mended.
-const MENDING_LOOKED_AT_EVERY: Duration = Duration::from_millis(250);
+/// How often a reader looks whether what it reported is repaired.
+const REPAIR_LOOKED_AT_EVERY: Duration = Duration::from_millis(250);
 
 /// Reading the log failed.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ pub struct Reader {
     position: u64,
     /// Read from the disk, and not yet given.
     ahead: VecDeque<Arc<Block>>,
-    reading: Option<JoinHandle<Result<Vec<Block>, Fault>>>,
+    reading: Option<JoinHandle<Result<Vec<Block>, SegmentError>>>,
     /// Reads that failed in a row.
     failures: u32,
     /// Given, and not wholly released, oldest first: as much as is in flight.
@@ -158,7 +158,7 @@ impl Reader {
                 self.place = Some(place);
                 found
             }
-            None => Mark { offset, received_ms: None, ..mark },
+            None => LogPosition { offset, received_ms: None, ..mark },
         };
         self.own_cursor().advance(mark);
     }
@@ -231,40 +231,40 @@ impl Reader {
         self.reading = None;
         let blocks = match read.map_err(|_| ReadError::Closed)? {
             Ok(blocks) => blocks,
-            Err(fault) => return self.failed(fault).await,
+            Err(error) => return self.failed(error).await,
         };
         self.failures = 0;
-        let hole = position..blocks.first().map_or(end, Block::first);
-        if !hole.is_empty() {
-            if !self.log.is_gap(&hole) {
-                self.log.report(Trouble::Missing { range: hole });
-                self.wait_for_mending().await;
+        let missing = position..blocks.first().map_or(end, Block::first);
+        if !missing.is_empty() {
+            if !self.log.is_gap(&missing) {
+                self.log.report(Fault::Missing { range: missing });
+                self.wait_for_repair().await;
                 return Ok(());
             }
             tracing::warn!(
-                from = hole.start,
-                to = hole.end,
+                from = missing.start,
+                to = missing.end,
                 "going on behind what a gap record says is missing"
             );
-            self.position = hole.end;
+            self.position = missing.end;
         }
         self.ahead.extend(blocks.into_iter().map(Arc::new));
         Ok(())
     }
 
-    async fn failed(&mut self, Fault { first, cause }: Fault) -> Result<(), ReadError> {
+    async fn failed(&mut self, SegmentError { first, cause }: SegmentError) -> Result<(), ReadError> {
         self.failures += 1;
         if !cause.is_damage() && self.failures < READ_FAILURES_MAX {
             return Err(Arc::new(cause).into());
         }
         self.failures = 0;
-        self.log.report(Trouble::Damaged { first, why: cause.to_string() });
-        self.wait_for_mending().await;
+        self.log.report(Fault::Damaged { first, why: cause.to_string() });
+        self.wait_for_repair().await;
         Ok(())
     }
 
     /// A gap record moves the end. Where nothing does, the next read shows what is the matter.
-    async fn wait_for_mending(&mut self) {
-        let _ = tokio::time::timeout(MENDING_LOOKED_AT_EVERY, self.end.changed()).await;
+    async fn wait_for_repair(&mut self) {
+        let _ = tokio::time::timeout(REPAIR_LOOKED_AT_EVERY, self.end.changed()).await;
     }
 }

@@ -13,12 +13,12 @@ use super::view::View;
 use crate::store::{
     error::StoreError,
     log::{
-        Trouble,
-        segments::{Fault, Place},
+        Fault,
+        segments::{Place, SegmentError},
     },
     record::{
         ids::StoreIds,
-        position::{self, Mark},
+        position::{self, LogPosition},
         row::Block,
         times::Times,
     },
@@ -51,7 +51,7 @@ impl View {
     /// The committed end of the log.
     #[must_use]
     pub fn end(&self) -> Point {
-        let Mark { offset, bytes, .. } = self.log.totals();
+        let LogPosition { offset, bytes, .. } = self.log.totals();
         Point { offset, bytes }
     }
 
@@ -77,7 +77,7 @@ impl View {
                         return Ok(Point { offset: block.first(), bytes: block.head().bytes_before });
                     }
                 }
-                Err(Fault { cause: StoreError::Closed, .. }) => return Err(StoreError::Closed),
+                Err(SegmentError { cause: StoreError::Closed, .. }) => return Err(StoreError::Closed),
                 Err(_) => {}
             }
         }
@@ -99,7 +99,7 @@ impl View {
     pub fn scan(&self, at: u64, times: Option<&Times>, bytes_max: usize) -> Result<Scan, StoreError> {
         let end = self.end();
         let look = || -> Result<(Vec<Block>, Point), StoreError> {
-            let place = self.log.segments.holding(at).map_err(|fault| fault.cause)?;
+            let place = self.log.segments.holding(at).map_err(|error| error.cause)?;
             if let Some(times) = times
                 && let Some(next) = outside(&place, at, times)?
             {
@@ -122,7 +122,7 @@ impl View {
                 let ranges = self.log.segments.ranges(end.offset);
                 let here = ranges.iter().rev().find(|range| range.start <= at);
                 if let Some(here) = here.filter(|_| error.is_damage()) {
-                    self.log.report(Trouble::Damaged { first: here.start, why: error.to_string() });
+                    self.log.report(Fault::Damaged { first: here.start, why: error.to_string() });
                 }
                 let following = ranges.iter().map(|range| range.start).find(|first| *first > at);
                 let next = following.map_or(end, |offset| Point { offset, bytes: 0 });
@@ -143,7 +143,7 @@ fn outside(place: &Place, at: u64, times: &Times) -> Result<Option<Point>, Store
 }
 
 fn point_after(block: &Block) -> Point {
-    let Mark { offset, bytes, .. } = position::end_of(block);
+    let LogPosition { offset, bytes, .. } = position::end_of(block);
     Point { offset, bytes }
 }
 
@@ -255,7 +255,7 @@ mod tests {
         let mut names: Vec<_> =
             std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         names.retain(|path| {
-            path.extension().is_some_and(|end| end == "redb") && !path.ends_with("state.redb")
+            path.extension().is_some_and(|end| end == "redb") && !path.ends_with("dead_letters.redb")
         });
         names.sort();
         let second = segment::first_of(names[1].file_name().unwrap().to_str().unwrap()).unwrap();

@@ -4,7 +4,7 @@ use super::row::{Block, HEAD_BYTES};
 
 /// A point of the log, with what was stored before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mark {
+pub struct LogPosition {
     /// Offset of the next record.
     pub offset: u64,
     /// Events before it, ever.
@@ -27,20 +27,25 @@ pub struct Place {
 }
 
 /// The point of the log at the beginning of `block`.
-pub fn begin_of(block: &Block) -> Mark {
+pub fn begin_of(block: &Block) -> LogPosition {
     let head = block.head();
-    Mark { offset: block.first(), events: head.events_before, bytes: head.bytes_before, received_ms: None }
+    LogPosition {
+        offset: block.first(),
+        events: head.events_before,
+        bytes: head.bytes_before,
+        received_ms: None,
+    }
 }
 
 /// The point of the log at `offset`, which lies in `block`.
-pub fn mark_at(block: &Block, offset: u64) -> Mark {
+pub fn at(block: &Block, offset: u64) -> LogPosition {
     walk(block, None, offset).0
 }
 
 /// The point of the log at the end of `block`.
-pub fn end_of(block: &Block) -> Mark {
+pub fn end_of(block: &Block) -> LogPosition {
     let head = block.head();
-    Mark {
+    LogPosition {
         offset: block.end(),
         events: head.events_before + u64::from(head.events),
         bytes: head.bytes_before + (block.row().len() - HEAD_BYTES) as u64,
@@ -49,7 +54,7 @@ pub fn end_of(block: &Block) -> Mark {
 }
 
 /// Walks in `block` to `offset`: from a mark and the byte where its record lies, or from the block's beginning.
-pub fn walk(block: &Block, from: Option<(Mark, usize)>, offset: u64) -> (Mark, Place) {
+pub fn walk(block: &Block, from: Option<(LogPosition, usize)>, offset: u64) -> (LogPosition, Place) {
     let (mut mark, at) = from.unwrap_or((begin_of(block), HEAD_BYTES));
     let mut records = block.records_at(mark.offset, at);
     while mark.offset < offset

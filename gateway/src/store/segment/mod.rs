@@ -40,7 +40,7 @@ pub use write::{Commit, Filler};
 use super::{
     disk::{
         Files,
-        guard::{Guarded, guarded},
+        guard::{PanicSafeDb, guarded},
         home::Home,
         overlay::Overlay,
     },
@@ -139,7 +139,7 @@ pub struct Found {
 /// A segment, open. Readers share it with the writer.
 pub struct Segment {
     path: PathBuf,
-    db: Guarded,
+    db: PanicSafeDb,
     is_sealed: bool,
 }
 
@@ -200,7 +200,7 @@ impl Segment {
         let name = name_of(beginning.first);
         let db = Self::build(files, &unfinished(&name), beginning, fill)?;
         files.rename(&unfinished(&name), &name)?;
-        Ok(Self { path: files.path_of(&name), db: Guarded::new(db), is_sealed: false })
+        Ok(Self { path: files.path_of(&name), db: PanicSafeDb::new(db), is_sealed: false })
     }
 
     /// Makes the file of a segment that is sealed from the start, under its unfinished name: durable and closed when this
@@ -278,7 +278,7 @@ impl Segment {
                 .create_with_backend(overlay)
                 .map_err(|error| StoreError::disk(&path, error.into()))
         })?;
-        Ok(Self { path: path.clone(), db: Guarded::new(db), is_sealed: true })
+        Ok(Self { path: path.clone(), db: PanicSafeDb::new(db), is_sealed: true })
     }
 
     /// Its file's name.

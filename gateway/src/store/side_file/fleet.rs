@@ -17,13 +17,16 @@ use redb::{
     WriteTransaction,
 };
 
-use super::file::{CACHE_BYTES, Checked, Keeper, META, SideFile, Tables, copy_table, number, row_bytes};
+use super::{
+    file::{CACHE_BYTES, META, SideFile, copy_table, number, row_bytes},
+    lazy_db::LazyDb,
+};
 use crate::{
     clock::{Journal, Moment},
     store::{
         disk::{
             Files,
-            guard::{Guarded, guarded},
+            guard::{PanicSafeDb, guarded},
             overlay::Overlay,
         },
         error::StoreError,
@@ -35,16 +38,19 @@ use crate::{
 pub const FILE: &str = "fleet.redb";
 /// The name of one that is damaged.
 pub const DAMAGED_FILE: &str = "fleet.redb.damaged";
-const SIDE_FILE: SideFile = SideFile {
+/// The file. What a device's row says is not known here, and not checked.
+pub const SIDE_FILE: SideFile = SideFile {
+    what: "what is known of the devices and their clocks",
     name: FILE,
+    old_name: None,
     new_name: "fleet.redb.new",
     damaged_name: DAMAGED_FILE,
     format: 2,
     format_oldest: 1,
+    make_tables,
+    copy_tables,
+    check_rows: |db| read(db).and_then(|_| read_retention(db)).map(drop),
 };
-
-/// How the file is checked where nobody has it open. What a device's row says is not known here.
-pub const CHECKED: Checked = Checked(SIDE_FILE, |db| read(db).and_then(|_| read_retention(db)).map(drop));
 
 const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
 const MACHINE_BOOTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("machine-boots");
@@ -97,14 +103,13 @@ pub struct Kept {
 /// The file, opened when it is needed.
 #[derive(Debug)]
 pub struct FleetFile {
-    keeper: Keeper,
+    db: LazyDb,
 }
 
 impl FleetFile {
     /// The file of the store with this identity. Nothing is opened.
     pub fn new(files: Files, store: u32) -> Self {
-        let tables = Tables { make: make_tables, copy: copy_tables };
-        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store) }
+        Self { db: LazyDb::new(SIDE_FILE, files, store) }
     }
 
     /// All that is kept; `None` where nothing ever was, or where it was damaged.
@@ -112,9 +117,9 @@ impl FleetFile {
     /// # Errors
     /// [`StoreError`]: it cannot be read now, or a newer version wrote it. It is as it was.
     pub fn load(&self) -> Result<Option<Kept>, StoreError> {
-        let kept = self.keeper.look(read)?;
+        let kept = self.db.read(read)?;
         if let Some(kept) = &kept {
-            self.keeper.tidy(kept.row_bytes());
+            self.db.tidy(kept.row_bytes());
         }
         Ok(kept)
     }
@@ -124,7 +129,7 @@ impl FleetFile {
     /// # Errors
     /// As [`FleetFile::load`].
     pub fn position(&self) -> Result<Option<u64>, StoreError> {
-        self.keeper.look(|db| number(db, POSITION)).map(Option::flatten)
+        self.db.read(|db| number(db, POSITION)).map(Option::flatten)
     }
 
     /// Since when segments are delivered, as it is kept; `None` as with [`FleetFile::load`].
@@ -132,7 +137,7 @@ impl FleetFile {
     /// # Errors
     /// As [`FleetFile::load`].
     pub fn retention(&self) -> Result<Option<Retention>, StoreError> {
-        self.keeper.look(read_retention)
+        self.db.read(read_retention)
     }
 
     /// Makes `changes`, the position and since when segments are delivered durable, together.
@@ -140,7 +145,7 @@ impl FleetFile {
     /// # Errors
     /// [`StoreError`]: nothing of it is kept. It can be tried again.
     pub fn save(&self, changes: &[Change], position: u64, retention: &Retention) -> Result<(), StoreError> {
-        self.keeper.change(|transaction| {
+        self.db.change(|transaction| {
             save_retention(transaction, retention)?;
             changes.iter().try_for_each(|change| make(transaction, change))?;
             let mut meta = transaction.open_table(META)?;
@@ -152,7 +157,7 @@ impl FleetFile {
 
     /// Closes the file, for good.
     pub fn close(&self) {
-        self.keeper.close();
+        self.db.close();
     }
 }
 
@@ -175,7 +180,8 @@ pub fn journal(files: &Files, store: Option<u32>) -> Journal {
         let overlay =
             Overlay::new(files.open_to_read(FILE)?).map_err(|error| StoreError::io(&path, error))?;
         let look = || -> Result<Journal, redb::Error> {
-            let db = Guarded::new(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay)?);
+            let db =
+                PanicSafeDb::new(Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(overlay)?);
             let owner = number(db.get()?, "store")?;
             if owner.is_none() || owner != store.map(u64::from) {
                 return Ok(Journal::default());

@@ -322,7 +322,7 @@ async fn held_up_by(receive_max: u16, bad: usize, bursts: usize) -> Vec<Duration
     let broker = Broker::start(&accepted_with(receive_max), except(is_bad, |_| Reply::Silence)).await;
     let log = Log::default();
     (0..20).for_each(|n| log.push(Owned::new(&format!("good/{n}"), b"good")));
-    let mut settings = Settings::new("cloud", "127.0.0.1", "barn-7");
+    let mut settings = Settings::mqtt("cloud", "127.0.0.1", "barn-7");
     (settings.broker().port, settings.broker().version) = (broker.port, Version::V5);
     let uplink = Running::start(settings, log.clone());
     uplink.released(20).await;

@@ -27,7 +27,7 @@ use self::file::{File, Found};
 use crate::store::{
     disk::Files,
     error::StoreError,
-    record::{position::Mark, row::Block},
+    record::{position::LogPosition, row::Block},
     segment::{self, Head, Segment},
 };
 
@@ -41,9 +41,9 @@ pub struct Damaged {
     /// Whose it should be, where that is known.
     pub store: Option<u32>,
     /// The point of the log at its beginning, where the records before it say so.
-    pub before: Option<Mark>,
+    pub before: Option<LogPosition>,
     /// The point of the log at its end, where the records behind it say so.
-    pub behind: Option<Mark>,
+    pub behind: Option<LogPosition>,
 }
 
 /// What was found of it.
@@ -84,7 +84,7 @@ impl Salvage {
             return Ok(nothing(None));
         }
         let (found, is_cut) = file.rows()?;
-        let own = head.map(|head| Mark {
+        let own = head.map(|head| LogPosition {
             offset: damaged.first,
             events: head.events_before,
             bytes: head.bytes_before,

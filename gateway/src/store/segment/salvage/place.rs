@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  bytes before   0      900   2100          5000   5700          8100
-//!                 │ row  │ row │   (hole)    │ row  │   (hole)    │ row │ the segment's end
+//!                 │ row  │ row │   (gap)    │ row  │   (gap)    │ row │ the segment's end
 //!  offsets        first ─▶ they follow       by their keys        ◀─ counted back from the end
 //! ```
 
 use std::{collections::HashMap, ops::Range};
 
 use super::file::Found;
-use crate::store::record::position::Mark;
+use crate::store::record::position::LogPosition;
 
 /// What is known of the segment.
 #[derive(Debug, Clone)]
@@ -17,9 +17,9 @@ pub struct Segment {
     /// Where it begins and ends; the end is `u64::MAX` where nobody knows.
     pub offsets: Range<u64>,
     /// The point of the log at its beginning.
-    pub begins_at: Option<Mark>,
+    pub begins_at: Option<LogPosition>,
     /// The point of the log at its end.
-    pub ends_at: Option<Mark>,
+    pub ends_at: Option<LogPosition>,
 }
 
 /// The rows in their places.
@@ -77,7 +77,7 @@ fn anchor(run: &[Found], segment: &Segment) -> Option<(u64, u64)> {
     let (first, last) = (run.first()?, run.last()?);
     let begins = segment.begins_at.filter(|mark| mark.bytes == first.bytes_before);
     let ends = segment.ends_at.filter(|mark| mark.bytes == last.bytes_before + last.records_bytes());
-    let back = |mark: Mark| Some((mark.offset.checked_sub(records(run))?, mark.bytes));
+    let back = |mark: LogPosition| Some((mark.offset.checked_sub(records(run))?, mark.bytes));
     begins.map(|mark| (mark.offset, mark.bytes)).or_else(|| ends.and_then(back))
 }
 
@@ -102,12 +102,16 @@ mod tests {
         Found::new(bytes_before, records, records as usize * 10, key)
     }
 
-    fn mark(offset: u64, bytes: u64) -> Option<Mark> {
-        Some(Mark { offset, bytes, ..Mark::default() })
+    fn mark(offset: u64, bytes: u64) -> Option<LogPosition> {
+        Some(LogPosition { offset, bytes, ..LogPosition::default() })
     }
 
     /// The offsets of the rows that have a place, whether they are known to be this log's, and how many records have none.
-    fn placed(rows: Vec<Found>, begins_at: Option<Mark>, ends_at: Option<Mark>) -> (Vec<u64>, bool, u64) {
+    fn placed(
+        rows: Vec<Found>,
+        begins_at: Option<LogPosition>,
+        ends_at: Option<LogPosition>,
+    ) -> (Vec<u64>, bool, u64) {
         let placed = place(rows, &Segment { offsets: 100..200, begins_at, ends_at });
         let offsets = placed.rows.iter().map(|(offset, _)| *offset).collect();
         (offsets, placed.is_anchored, placed.unplaced_records)

@@ -92,6 +92,18 @@ pub(super) fn add(counts: &mut Counts<'_>, letter: &Letter<'_>) -> Result<(), re
     Ok(())
 }
 
+/// Counts all of it as well.
+pub(super) fn merge(counts: &mut Counts<'_>, dropped: &Dropped) -> Result<(), redb::Error> {
+    for by in &dropped.by {
+        let key = (by.uplink.as_str(), by.device.as_str());
+        let known = counts.get(key)?.map(|count| count.value());
+        let (letters, events, from, to) = known.unwrap_or((0, 0, by.from, by.to));
+        let count = (letters + by.letters, events + by.events, from.min(by.from), to.max(by.to));
+        counts.insert(key, count)?;
+    }
+    Ok(())
+}
+
 /// Counts what was confirmed no more.
 pub(super) fn subtract(counts: &mut Counts<'_>, dropped: &Dropped) -> Result<(), redb::Error> {
     for by in &dropped.by {

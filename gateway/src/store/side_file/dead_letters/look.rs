@@ -68,7 +68,7 @@ impl DeadLetters {
     /// [`StoreError`]: none of them is taken away.
     pub fn remove(&self, ids: &[u64]) -> Result<u64, StoreError> {
         let removed = self.remove_some(ids)?;
-        self.tidy();
+        self.file.tidy(self.bytes());
         Ok(removed)
     }
 
@@ -99,7 +99,7 @@ impl DeadLetters {
                 None => break,
             }
         }
-        self.tidy();
+        self.file.tidy(self.bytes());
         Ok(removed)
     }
 }

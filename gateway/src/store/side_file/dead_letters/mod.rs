@@ -1,4 +1,4 @@
-//! Dead letters: the events that an upstream cannot take, kept whole, each with its reason, in `state.redb`.
+//! Dead letters: the events that an upstream cannot take, kept whole, each with its reason, in `dead_letters.redb`.
 //!
 //! ```text
 //!  uplink ──put──▶ dead letters ──list, get──▶ whoever looks in
@@ -14,9 +14,9 @@
 //! the disk, each letter that is put makes room for half as much again as it takes until they fit; a start drops all that is too much. A file
 //! that takes much more than it holds is made smaller by whoever put or removed the last letter.
 //!
-//! Failures: after any error the file is closed, and the next operation opens it again, checked. One that
-//! is damaged gets another name and a new one is made: [`DeadLetters::is_damaged`] says so until it is confirmed. One that cannot
-//! be opened for another reason stays as it is and every operation tries again: meanwhile nothing is set aside, and the uplinks wait.
+//! Failures, beside what `lazy_db.rs` says of them: in the place of a file that is damaged or missing a new one is made at once, and
+//! [`DeadLetters::is_damaged`] says so until it is confirmed. One that cannot be opened for another reason stays as it is and every
+//! operation tries again: meanwhile nothing is set aside, and the uplinks wait.
 //!
 //! Crash story: what was dropped is counted in the transaction that drops it, and stays counted until somebody
 //! confirms that a gap record of it is durable; a crash in between makes that record twice.
@@ -26,6 +26,7 @@ mod file;
 mod filter;
 mod letter;
 mod look;
+mod old_name;
 mod reason;
 mod tables;
 #[cfg(test)]
@@ -33,27 +34,23 @@ mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase};
 
+use self::tables::Tables;
 pub use self::{
     dropped::{DROPPED_DEVICES_MAX, Dropped, DroppedBy},
-    file::{CHECKED, DAMAGED_FILE, FILE, identity},
+    file::{DAMAGED_FILE, FILE, SIDE_FILE, identity},
     filter::DeadLetterFilter,
     letter::{DeadLetter, Letter, NewLetter},
     look::{DeadLetterPage, PAGE_LETTERS_MAX},
     reason::{Reason, ReasonCode},
 };
-use self::{file::Told, tables::Tables};
-use super::file::Size;
+use super::{
+    file::Budget,
+    lazy_db::{Access, LazyDb, Opened},
+};
 use crate::{
-    store::{
-        disk::{
-            Files,
-            guard::{Guarded, guarded_redb as guarded},
-        },
-        error::StoreError,
-    },
+    store::{disk::Files, error::StoreError},
     telemetry,
 };
 
@@ -61,20 +58,21 @@ use crate::{
 const STORE_PART: u64 = 8;
 /// They may always take so many bytes: some letters, however small the disk is.
 const BYTES_LEAST: u64 = 256 * 1024;
+const BUDGET: Budget = Budget { store_part: STORE_PART, bytes_least: BYTES_LEAST };
 
 /// The dead letters of an open store.
 pub struct DeadLetters {
+    file: LazyDb,
     files: Files,
-    told: Told,
+    store: u32,
+    /// The store has ever held an event, so there may have been dead letters.
+    holds_events: bool,
     /// As configured.
     max_bytes: u64,
     /// Bytes that all files of the store may take now.
     room_bytes: AtomicU64,
-    state: Mutex<State>,
     /// Where the newest segment begins; 0 where this process has made none.
     newest_segment: AtomicU64,
-    /// What the file came to when it was last made smaller.
-    copied: Mutex<Option<Size>>,
     letters: AtomicU64,
     bytes: AtomicU64,
     /// Dropped by this process.
@@ -85,17 +83,9 @@ pub struct DeadLetters {
     is_damaged: AtomicBool,
 }
 
-enum State {
-    Open(Guarded),
-    /// After a failure: the next operation opens it.
-    Shut,
-    /// For good.
-    Closed,
-}
-
 impl std::fmt::Debug for DeadLetters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeadLetters").field("told", &self.told).finish_non_exhaustive()
+        f.debug_struct("DeadLetters").field("file", &self.file).finish_non_exhaustive()
     }
 }
 
@@ -109,20 +99,20 @@ impl DeadLetters {
     /// [`StoreError::Format`]: a newer version wrote the file. It was left as it is.
     pub fn open(files: &Files, store: u32, holds_events: bool, max_bytes: u64) -> Result<Self, StoreError> {
         let letters = Self {
+            file: LazyDb::new(SIDE_FILE, files.clone(), store),
             files: files.clone(),
-            told: Told { store, holds_events },
+            store,
+            holds_events,
             max_bytes,
             room_bytes: AtomicU64::new(disk_bytes(files)),
-            state: Mutex::new(State::Shut),
             newest_segment: AtomicU64::new(0),
-            copied: Mutex::new(None),
             letters: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             has_dropped: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),
         };
-        let opened = letters.reopen(&mut letters.state.lock(), letters.max_bytes_now());
+        let opened = letters.open_in(&mut letters.file.lock(), letters.max_bytes_now());
         match opened {
             Ok(()) => Ok(letters),
             Err(error @ StoreError::Format { .. }) => Err(error),
@@ -141,7 +131,7 @@ impl DeadLetters {
     pub fn put(&self, letters: &[Letter<'_>]) -> Result<(), StoreError> {
         let max_bytes = self.max_bytes_now();
         self.change(|tables| letters.iter().try_for_each(|letter| tables.put(letter, max_bytes)))?;
-        self.tidy();
+        self.file.tidy(self.bytes());
         Ok(())
     }
 
@@ -185,8 +175,8 @@ impl DeadLetters {
     /// [`StoreError`]: it is not noted.
     pub fn note_newest_segment(&self, first: u64) -> Result<(), StoreError> {
         self.newest_segment.store(first, Ordering::Relaxed);
-        match self.state.try_lock() {
-            Some(mut state) => self.change_in(&mut state, |_| Ok(())),
+        match self.file.try_lock() {
+            Some(mut file) => self.change_in(&mut file, |_| Ok(())),
             None => Ok(()),
         }
     }
@@ -209,9 +199,10 @@ impl DeadLetters {
     /// # Errors
     /// [`StoreError`]
     pub fn take_dropped(&self) -> Result<Option<Dropped>, StoreError> {
-        match self.state.try_lock() {
-            Some(mut state) if self.has_dropped.load(Ordering::Relaxed) => {
-                self.with_in(&mut state, dropped::read).map(Some)
+        match self.file.try_lock() {
+            Some(mut file) if self.has_dropped.load(Ordering::Relaxed) => {
+                self.open_in(&mut file, self.max_bytes)?;
+                file.look(dropped::read).map(Some)
             }
             _ => Ok(None),
         }
@@ -227,19 +218,7 @@ impl DeadLetters {
 
     /// Closes the file, for good.
     pub fn close(&self) {
-        *self.state.lock() = State::Closed;
-    }
-
-    /// Gives back to the disk what the file takes for nothing, if it is worth it. It costs a copy of what is held, with the lock: not on
-    /// the thread of the log.
-    fn tidy(&self) {
-        let mut state = self.state.lock();
-        if let State::Open(_) = *state
-            && let State::Open(db) = std::mem::replace(&mut *state, State::Shut)
-        {
-            let tidied = file::tidied(&self.files, self.told, db, self.bytes(), &mut self.copied.lock());
-            *state = tidied.map_or(State::Shut, State::Open);
-        }
+        self.file.close();
     }
 
     /// Changes something in a transaction of its own.
@@ -247,55 +226,59 @@ impl DeadLetters {
         &self,
         act: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        self.change_in(&mut self.state.lock(), act)
+        self.change_in(&mut self.file.lock(), act)
     }
 
     fn change_in<T>(
         &self,
-        state: &mut State,
+        file: &mut Access<'_>,
         act: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
-        self.with_in(state, |db| {
-            let transaction = db.begin_write()?;
-            let (done, after, dropped) = {
-                let mut tables = Tables::open(&transaction)?;
-                let done = act(&mut tables)?;
-                tables.note_newest_segment(self.newest_segment.load(Ordering::Relaxed))?;
-                (done, tables.found()?, tables.dropped_now())
-            };
-            transaction.commit()?;
-            self.note(&after);
-            self.note_dropped(dropped);
-            Ok(done)
-        })
+        self.open_in(file, self.max_bytes)?;
+        let (done, after, dropped) = file.write(|transaction| {
+            let mut tables = Tables::open(transaction)?;
+            let done = act(&mut tables)?;
+            tables.note_newest_segment(self.newest_segment.load(Ordering::Relaxed))?;
+            Ok((done, tables.found()?, tables.dropped_now()))
+        })?;
+        self.note(&after);
+        self.note_dropped(dropped);
+        Ok(done)
     }
 
-    /// Runs `act` on the open file. Any error shuts it: redb answers none of the calls after one.
+    /// Looks at the file.
     fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        self.with_in(&mut self.state.lock(), act)
-    }
-
-    fn with_in<T>(
-        &self,
-        state: &mut State,
-        act: impl FnOnce(&Database) -> Result<T, redb::Error>,
-    ) -> Result<T, StoreError> {
+        let mut file = self.file.lock();
         // What is shut after a failure, on a disk that may be full for a moment only, loses nothing by it.
-        self.reopen(state, self.max_bytes)?;
-        let State::Open(db) = &*state else { return Err(StoreError::Closed) };
-        guarded(|| act(db.get()?)).map_err(|error| {
-            *state = State::Shut;
-            self.files.failed(StoreError::disk(&self.files.path_of(FILE), error))
-        })
+        self.open_in(&mut file, self.max_bytes)?;
+        file.look(act)
     }
 
-    /// Opens the file if it is shut, and drops what is more than `max_bytes`.
-    fn reopen(&self, state: &mut State, max_bytes: u64) -> Result<(), StoreError> {
-        if let State::Shut = state {
-            let (db, found, dropped) = file::open(&self.files, self.told, max_bytes)?;
+    /// Opens the file if it is shut, and drops what is more than `max_bytes`; makes one if there is none.
+    fn open_in(&self, file: &mut Access<'_>, max_bytes: u64) -> Result<(), StoreError> {
+        let is_shut = file.is_shut();
+        if is_shut {
+            old_name::rename(&self.files)?;
+        }
+        match file.open(|db| file::prepare(db, max_bytes))? {
+            Opened::Whole((found, dropped)) => {
+                self.note(&found);
+                self.note_dropped(dropped);
+                file.tidy_and_open(found.bytes)?;
+            }
+            Opened::Missing if self.holds_events => {
+                tracing::error!(file = FILE, "the file of the dead letters is missing: going on with none");
+            }
+            Opened::Already | Opened::Missing | Opened::SetAside => {}
+        }
+        if !file.is_open() {
+            self.note(&file.make(|transaction| file::fill(transaction, self.holds_events))?);
+        }
+        if is_shut
+            && let Some((found, dropped)) = old_name::take_over(&self.files, self.store, file, max_bytes)?
+        {
             self.note(&found);
             self.note_dropped(dropped);
-            *state = State::Open(db);
         }
         Ok(())
     }
@@ -328,7 +311,7 @@ impl DeadLetters {
 /// Bytes that letters may take in a store that has so much room.
 #[must_use]
 pub fn max_bytes(configured: u64, room_bytes: u64) -> u64 {
-    configured.min((room_bytes / STORE_PART).max(BYTES_LEAST))
+    BUDGET.bytes(configured, room_bytes)
 }
 
 /// What the disk has for the store: what its files take, and what is free.

@@ -1,4 +1,4 @@
-//! The tables of `state.redb`, and what one transaction does to them.
+//! The tables of `dead_letters.redb`, and what one transaction does to them.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -156,6 +156,11 @@ impl<'t> Tables<'t> {
         dropped::subtract(&mut self.dropped, dropped)
     }
 
+    /// Counts what another file counted as well.
+    pub(super) fn add_dropped(&mut self, dropped: &Dropped) -> Result<(), redb::Error> {
+        dropped::merge(&mut self.dropped, dropped)
+    }
+
     pub(super) fn set(&mut self, name: &'static str, number: u64) -> Result<(), redb::Error> {
         self.meta.insert(name, number)?;
         Ok(())
@@ -170,7 +175,7 @@ impl<'t> Tables<'t> {
         Ok(Letter::decode(value.value())?.tries)
     }
 
-    /// Mends what belongs to a letter that is not in its table any more.
+    /// Keeps the other tables right for a letter that is not in its table any more.
     fn forget(&mut self, value: &[u8]) -> Result<(), redb::Error> {
         let letter = Letter::decode(value)?;
         self.places.remove((letter.uplink, letter.offset))?;

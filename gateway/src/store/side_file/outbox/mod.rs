@@ -27,6 +27,7 @@ mod tests;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
+use redb::Database;
 use tokio::sync::watch;
 
 use self::{age::Present, book::Book};
@@ -36,14 +37,15 @@ pub use self::{
         Change, Command, CommandState, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full, ID_BYTES_MAX, NewCommand,
         NewId, PAYLOAD_BYTES_MAX, Put, PutError, REPLY_BYTES_MAX, Reply, is_id as is_command_id,
     },
-    file::{CHECKED, DAMAGED_FILE, FILE},
+    file::{DAMAGED_FILE, SIDE_FILE},
+};
+use super::{
+    file::Budget,
+    lazy_db::{Access, LazyDb, Opened},
 };
 use crate::{
     clock::Timeline,
-    store::{
-        disk::{Files, guard::Guarded},
-        error::StoreError,
-    },
+    store::{disk::Files, error::StoreError},
     telemetry,
 };
 
@@ -53,6 +55,7 @@ pub const BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const STORE_PART: u64 = 16;
 /// Least room: the longest command with its reply.
 const BYTES_MIN: u64 = 2 * (PAYLOAD_BYTES_MAX + REPLY_BYTES_MAX) as u64;
+const BUDGET: Budget = Budget { store_part: STORE_PART, bytes_least: BYTES_MIN };
 
 /// The commands of an open store. Cheap to clone; it does not keep the store open.
 #[derive(Debug, Clone)]
@@ -61,33 +64,19 @@ pub struct Outbox {
 }
 
 struct Shared {
-    files: Files,
-    store: u32,
+    file: LazyDb,
     /// What expiry counts by.
     timeline: Timeline,
     max_bytes: u64,
-    writer: Mutex<Writer>,
+    /// The writer's. Locked before the file.
+    book: Mutex<Book>,
     shown: RwLock<Book>,
     changed: watch::Sender<u64>,
 }
 
-struct Writer {
-    file: State,
-    book: Book,
-}
-
-enum State {
-    /// `None` while no command ever came.
-    Open(Option<Guarded>),
-    /// After a failure: the next change opens it.
-    Shut,
-    /// For good.
-    Closed,
-}
-
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outbox").field("file", &self.files.path_of(FILE)).finish_non_exhaustive()
+        f.debug_struct("Outbox").field("file", &self.file).finish_non_exhaustive()
     }
 }
 
@@ -113,20 +102,18 @@ impl Outbox {
         store_max_bytes: u64,
         timeline: Timeline,
     ) -> Result<Self, StoreError> {
-        let max_bytes = BYTES_MAX.min(store_max_bytes / STORE_PART).max(BYTES_MIN);
+        let max_bytes = BUDGET.bytes(BYTES_MAX, store_max_bytes);
         let book = Book::new(max_bytes);
-        let writer = Writer { file: State::Shut, book: book.clone() };
         let shared = Shared {
-            files: files.clone(),
-            store,
+            file: LazyDb::new(SIDE_FILE, files.clone(), store),
             timeline,
             max_bytes,
-            writer: Mutex::new(writer),
+            book: Mutex::new(book.clone()),
             shown: RwLock::new(book),
             changed: watch::Sender::new(0),
         };
         let outbox = Self { shared: Arc::new(shared) };
-        let opened = outbox.reopen(&mut outbox.shared.writer.lock());
+        let opened = outbox.reopen(&mut outbox.shared.book.lock(), &mut outbox.shared.file.lock());
         match opened {
             Err(error @ StoreError::Format { .. }) => return Err(error),
             Err(error) => {
@@ -173,7 +160,7 @@ impl Outbox {
     /// # Errors
     /// [`StoreError`]: tried again at the next call.
     pub fn expire(&self, now_ms: u64) -> Result<(), StoreError> {
-        let is_shut = matches!(self.shared.writer.lock().file, State::Shut);
+        let is_shut = self.shared.file.lock().is_shut();
         let now = self.present(now_ms);
         if is_shut || self.shared.shown.read().is_untidy(&now) {
             self.change(|book| book.tidy(&now))?;
@@ -241,49 +228,47 @@ impl Outbox {
 
     /// Closes the file, for good.
     pub(in crate::store) fn close(&self) {
-        self.shared.writer.lock().file = State::Closed;
+        self.shared.file.close();
     }
 
     /// Changes the book, and makes it durable before anybody sees it.
     fn change<T>(&self, act: impl FnOnce(&mut Book) -> T) -> Result<T, StoreError> {
         let shared = &*self.shared;
-        let mut writer = shared.writer.lock();
-        self.reopen(&mut writer)?;
-        let done = act(&mut writer.book);
-        let touched = writer.book.take_touched();
+        let (mut book, mut file) = (shared.book.lock(), shared.file.lock());
+        self.reopen(&mut book, &mut file)?;
+        let done = act(&mut book);
+        let touched = book.take_touched();
         if touched.is_empty() {
             return Ok(done);
         }
-        let Writer { file, book } = &mut *writer;
-        let State::Open(db) = file else { return Err(StoreError::Closed) };
-        let written = match db {
-            Some(db) => file::write(&shared.files, db, book, &touched),
-            None => file::make(&shared.files, shared.store, book.next_number())
-                .and_then(|made| file::write(&shared.files, db.insert(made), book, &touched)),
-        };
-        if let Err(error) = written {
-            *file = State::Shut;
-            return Err(shared.files.failed(error));
+        if !file.is_open() {
+            file.make(|transaction| file::fill(transaction, book.next_number()))?;
         }
-        self.show(&touched, book);
+        file.write(|transaction| file::write(transaction, &book, &touched))?;
+        self.show(&touched, &book);
         Ok(done)
     }
 
-    /// Opens the file after a failure: what it holds is what there is.
-    fn reopen(&self, writer: &mut Writer) -> Result<(), StoreError> {
-        let shared = &*self.shared;
-        match writer.file {
-            State::Open(_) => return Ok(()),
-            State::Closed => return Err(StoreError::Closed),
-            State::Shut => {}
-        }
-        let mut book = Book::new(shared.max_bytes);
+    /// Opens the file, at the start and after a failure: what it holds is what there is.
+    fn reopen(&self, book: &mut Book, file: &mut Access<'_>) -> Result<(), StoreError> {
+        let mut empty = Book::new(self.shared.max_bytes);
         // A number that was given is not given again, also where the file of it is gone.
-        book.skip_to(writer.book.next_number());
-        let db = file::open(&shared.files, shared.store, &mut book)?;
-        writer.file = State::Open(db);
-        writer.book = book.clone();
-        *shared.shown.write() = book;
+        empty.skip_to(book.next_number());
+        let take_up = |db: &Database| {
+            let mut found = empty.clone();
+            file::read(db, &mut found)?;
+            Ok(found)
+        };
+        let found = match file.open(take_up)? {
+            Opened::Already => return Ok(()),
+            Opened::Whole(found) => {
+                file.tidy_and_open(found.bytes())?;
+                if file.is_open() { found } else { empty }
+            }
+            Opened::Missing | Opened::SetAside => empty,
+        };
+        *book = found.clone();
+        *self.shared.shown.write() = found;
         self.tell();
         Ok(())
     }

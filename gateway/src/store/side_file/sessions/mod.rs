@@ -34,7 +34,10 @@ pub use self::rows::{
     Change, Kept, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
 };
 use self::times::Times;
-use super::file::{Checked, Keeper, META, SideFile, Tables, copy_table, number, row_bytes};
+use super::{
+    file::{Budget, META, SideFile, copy_table, number, row_bytes},
+    lazy_db::LazyDb,
+};
 use crate::{
     clock::{Reading, Timeline},
     store::{disk::Files, error::StoreError},
@@ -44,16 +47,19 @@ use crate::{
 pub const FILE: &str = "sessions.redb";
 /// The name of one that is damaged.
 pub const DAMAGED_FILE: &str = "sessions.redb.damaged";
-const SIDE_FILE: SideFile = SideFile {
+/// The file.
+pub const SIDE_FILE: SideFile = SideFile {
+    what: "the sessions of local subscribers and the retained messages",
     name: FILE,
+    old_name: None,
     new_name: "sessions.redb.new",
     damaged_name: DAMAGED_FILE,
     format: 2,
     format_oldest: 1,
+    make_tables,
+    copy_tables,
+    check_rows: check,
 };
-
-/// How the file is checked where nobody has it open.
-pub const CHECKED: Checked = Checked(SIDE_FILE, check);
 
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 const OWED: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("owed");
@@ -66,17 +72,18 @@ const POSITION: &str = "position";
 pub const FILE_FACTOR: u64 = 8;
 /// One part in this of the room of the store is what the file may take.
 pub const STORE_PART: u64 = 4;
+const BUDGET: Budget = Budget { store_part: STORE_PART * FILE_FACTOR, bytes_least: 0 };
 
 /// Bytes that the bus may hold of what is kept in the file of a store that has so much room.
 #[must_use]
-pub const fn held_bytes_max(store_room_bytes: u64) -> u64 {
-    store_room_bytes / STORE_PART / FILE_FACTOR
+pub fn held_bytes_max(store_room_bytes: u64) -> u64 {
+    BUDGET.bytes(u64::MAX, store_room_bytes)
 }
 
 /// The file, opened when it is needed.
 #[derive(Debug)]
 pub struct SessionFile {
-    keeper: Keeper,
+    db: LazyDb,
     timeline: Timeline,
     /// Bytes of its rows; `None` until they were read.
     held: Mutex<Option<u64>>,
@@ -85,8 +92,7 @@ pub struct SessionFile {
 impl SessionFile {
     /// The file of the store with this identity, whose times are of that timeline. Nothing is opened.
     pub fn new(files: Files, store: u32, timeline: Timeline) -> Self {
-        let tables = Tables { make: make_tables, copy: copy_tables };
-        Self { keeper: Keeper::new(SIDE_FILE, tables, files, store), timeline, held: Mutex::new(None) }
+        Self { db: LazyDb::new(SIDE_FILE, files, store), timeline, held: Mutex::new(None) }
     }
 
     /// All that is kept; `None` where nothing ever was, or where it was damaged. If sessions are owed more than `owed_bytes_max`
@@ -97,7 +103,7 @@ impl SessionFile {
     /// [`StoreError`]: it cannot be read now, or a newer version wrote it. It is as it was.
     pub fn load(&self, now: &Reading, owed_bytes_max: u64) -> Result<Option<Kept>, StoreError> {
         let mut held = self.held.lock();
-        let found = self.keeper.look(|db| read(db, owed_bytes_max))?;
+        let found = self.db.read(|db| read(db, owed_bytes_max))?;
         let Some((mut kept, held_bytes)) = found else {
             *held = Some(0);
             return Ok(None);
@@ -105,7 +111,7 @@ impl SessionFile {
         *held = Some(held_bytes);
         // A copy would be in the new format, with rows of the old one.
         if !kept.is_old {
-            self.keeper.tidy(held_bytes);
+            self.db.tidy(held_bytes);
         }
         let wall_ms = kept.is_old.then_some(now.wall_ms as u64);
         Times::new(self.timeline.present(now), wall_ms).read(&mut kept);
@@ -117,7 +123,7 @@ impl SessionFile {
     /// # Errors
     /// As [`SessionFile::load`].
     pub fn position(&self) -> Result<Option<u64>, StoreError> {
-        self.keeper.look(|db| number(db, POSITION)).map(Option::flatten)
+        self.db.read(|db| number(db, POSITION)).map(Option::flatten)
     }
 
     /// Makes `changes` and the position durable, together.
@@ -127,7 +133,7 @@ impl SessionFile {
     pub fn save(&self, changes: Vec<Change>, position: u64) -> Result<(), StoreError> {
         let mut held = self.held.lock();
         let mut now = *held;
-        self.keeper.change(|transaction| {
+        self.db.change(|transaction| {
             let times = Times::new(self.timeline.looked(), None);
             for change in changes {
                 make(transaction, &times.written(change), &mut now)?;
@@ -137,14 +143,14 @@ impl SessionFile {
         })?;
         *held = now;
         if let Some(held) = now {
-            self.keeper.tidy(held);
+            self.db.tidy(held);
         }
         Ok(())
     }
 
     /// Closes the file, for good.
     pub fn close(&self) {
-        self.keeper.close();
+        self.db.close();
     }
 }
 

@@ -23,7 +23,7 @@ const PAGE_BYTES: usize = 4096;
 /// Rows by their offsets.
 type Rows = BTreeMap<u64, Vec<u8>>;
 
-fn row(at: &mut Mark, payloads: &[Vec<u8>]) -> (u64, Vec<u8>) {
+fn row(at: &mut LogPosition, payloads: &[Vec<u8>]) -> (u64, Vec<u8>) {
     let mut row = vec![0; HEAD_BYTES];
     for payload in payloads {
         let record = Record {
@@ -59,7 +59,7 @@ fn row(at: &mut Mark, payloads: &[Vec<u8>]) -> (u64, Vec<u8>) {
 }
 
 /// A segment as the store writes it, commit by commit, with rows of all sizes.
-fn filled(folder: &Path, commits: usize) -> (Files, Rows, Mark) {
+fn filled(folder: &Path, commits: usize) -> (Files, Rows, LogPosition) {
     let files = Files::new(Arc::new(OsFolder::new(folder.to_owned())));
     let beginning = Beginning {
         store: STORE,
@@ -73,7 +73,7 @@ fn filled(folder: &Path, commits: usize) -> (Files, Rows, Mark) {
         seen: &[vec![3; 500]],
         gaps: &Gaps::default(),
     };
-    let mut at = Mark { offset: FIRST, events: 7_000, bytes: BYTES_BEFORE, received_ms: None };
+    let mut at = LogPosition { offset: FIRST, events: 7_000, bytes: BYTES_BEFORE, received_ms: None };
     let (mut rows, segment) = (Rows::new(), Segment::create(&files, &beginning, |_| Ok(())).unwrap());
     for n in 0..commits {
         let sizes: &[usize] = [&[30][..], &[10, 700, 20], &[3_000; 9], &[5; 60], &[50_000]][n % 5];
@@ -131,11 +131,12 @@ fn a_file_one_byte_short_or_long_or_flipped_or_zeroed_in_its_head_gives_all_its_
         let mut bytes = whole.clone();
         harm(&mut bytes);
         std::fs::write(path(folder.path()), bytes).unwrap();
-        let known = Damaged { before: Some(Mark { bytes: BYTES_BEFORE, ..end }), ..damaged(end.offset) };
+        let known =
+            Damaged { before: Some(LogPosition { bytes: BYTES_BEFORE, ..end }), ..damaged(end.offset) };
         let known = match what {
             // No page is where it should be: the records before the segment say whose rows these are.
             "bytes put before it" => {
-                Damaged { before: known.before.map(|mark| Mark { offset: FIRST, ..mark }), ..known }
+                Damaged { before: known.before.map(|mark| LogPosition { offset: FIRST, ..mark }), ..known }
             }
             _ => damaged(end.offset),
         };
@@ -190,12 +191,12 @@ fn rows_of_another_store_or_place_or_of_nobody_knows_whose_are_not_taken() {
     bytes[name..name + PAGE_BYTES].fill(0);
     std::fs::write(path(folder.path()), &bytes).unwrap();
     assert!(Salvage::look(&files, &damaged(end.offset)).unwrap().is_empty());
-    let begin = Mark { offset: FIRST, events: 7_000, bytes: BYTES_BEFORE, received_ms: None };
+    let begin = LogPosition { offset: FIRST, events: 7_000, bytes: BYTES_BEFORE, received_ms: None };
     for (before, behind) in [(Some(begin), None), (None, Some(end))] {
         let known = Damaged { before, behind, ..damaged(end.offset) };
         assert!(salvaged(&files, &known).0 == rows);
     }
-    let wrong = Damaged { before: Some(Mark { bytes: 1, ..begin }), ..damaged(end.offset) };
+    let wrong = Damaged { before: Some(LogPosition { bytes: 1, ..begin }), ..damaged(end.offset) };
     assert!(Salvage::look(&files, &wrong).unwrap().is_empty());
 }
 
@@ -203,7 +204,7 @@ fn rows_of_another_store_or_place_or_of_nobody_knows_whose_are_not_taken() {
 fn a_row_that_somebody_published_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let files = Files::new(Arc::new(OsFolder::new(folder.path().to_owned())));
-    let mut at = Mark { offset: FIRST, events: 0, bytes: BYTES_BEFORE + 5_000, received_ms: None };
+    let mut at = LogPosition { offset: FIRST, events: 0, bytes: BYTES_BEFORE + 5_000, received_ms: None };
     let forged = row(&mut at, &[b"forged".to_vec()]).1;
     let beginning = Beginning {
         store: STORE,
@@ -217,7 +218,7 @@ fn a_row_that_somebody_published_is_none() {
         seen: &[],
         gaps: &Gaps::default(),
     };
-    let mut at = Mark { offset: FIRST, events: 0, bytes: BYTES_BEFORE, received_ms: None };
+    let mut at = LogPosition { offset: FIRST, events: 0, bytes: BYTES_BEFORE, received_ms: None };
     let (offset, published) = row(&mut at, &[forged.repeat(40)]);
     drop(Segment::create(&files, &beginning, |filler| filler.row(offset, &published)).unwrap());
     let mut bytes = std::fs::read(path(folder.path())).unwrap();
@@ -233,7 +234,7 @@ fn what_only_looks_like_rows_is_looked_at_for_so_long_and_no_longer() {
     let (files, _, end) = filled(folder.path(), 1);
     // Heads of rows whose one record is as long as the file, again and again.
     let length = 256 * 1024;
-    let mut head = row(&mut Mark::default(), &[vec![7; length / 2]]).1[..128].to_vec();
+    let mut head = row(&mut LogPosition::default(), &[vec![7; length / 2]]).1[..128].to_vec();
     head[4] ^= 1;
     std::fs::write(path(folder.path()), head.repeat(length / head.len())).unwrap();
     let salvage = Salvage::look(&files, &damaged(end.offset)).unwrap();

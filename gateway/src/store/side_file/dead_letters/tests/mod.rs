@@ -1,21 +1,19 @@
 //! What the dead letters promise: bounded and counted, whole after any failure, never a panic and never silence.
 
-mod failing_disk;
-
 use std::{
     path::Path,
     sync::{Arc, atomic::Ordering},
 };
 
-use failing_disk::{Failing, Fault};
 use redb::{Builder, TableDefinition};
 
 use std::time::Duration;
 
-use super::*;
+use super::{file::OLD_FILE, *};
 use crate::store::{
     disk::folder::OsFolder,
     record::{Kind, Record},
+    side_file::tests::failing_disk::{Failing, Fault},
 };
 
 const STORE: u32 = 7;
@@ -180,7 +178,7 @@ fn a_letter_larger_than_the_room_is_dropped_itself_and_a_lowered_limit_holds_fro
 fn the_thread_of_the_log_waits_for_nobody_who_has_the_file_and_the_next_change_notes_the_segment() {
     let bench = Bench::new();
     let letters = bench.begin();
-    let busy = letters.state.lock();
+    let busy = letters.file.lock();
     letters.note_newest_segment(7).unwrap();
     assert_eq!(letters.take_dropped().unwrap(), None);
     drop(busy);
@@ -430,7 +428,7 @@ fn where_others_take_the_disk_each_letter_costs_one_more_until_they_fit() {
     (0..900).for_each(put);
     assert_eq!(letters.count(), 900);
     letters.set_room_bytes(0);
-    *letters.state.lock() = State::Shut;
+    letters.file.lock().shut();
     assert!(letters.get(900).unwrap().is_some());
     assert_eq!(letters.count(), 900, "opened again after a failure, it holds what it held");
     (900..905).for_each(put);
@@ -441,4 +439,82 @@ fn where_others_take_the_disk_each_letter_costs_one_more_until_they_fit() {
     letters.set_room_bytes(u64::MAX);
     (2_000..2_100).for_each(put);
     assert_eq!(letters.count(), kept + 100);
+}
+
+/// Letters of these places in the log, in a file that has the old name.
+fn put_under_the_old_name(bench: &Bench, offsets: &[u64]) {
+    let letters = bench.begin();
+    offsets.iter().for_each(|offset| letters.put(&[letter(*offset, record("c", b"x"))]).unwrap());
+    drop(letters);
+    let at = |name: &str| bench.folder.path().join(name);
+    std::fs::rename(at(FILE), at(OLD_FILE)).unwrap();
+}
+
+fn offsets(letters: &DeadLetters) -> Vec<u64> {
+    let page = letters.list(&DeadLetterFilter::default(), 0, 100).unwrap();
+    page.letters.iter().map(|letter| letter.offset).collect()
+}
+
+#[test]
+fn a_file_with_the_name_of_earlier_versions_gets_its_own_and_a_newer_one_is_left_as_it_is() {
+    let bench = Bench::new();
+    put_under_the_old_name(&bench, &[3, 4]);
+    std::fs::write(bench.folder.path().join("state.redb.new"), "by a crash").unwrap();
+    let letters = bench.open();
+    assert_eq!((offsets(&letters), letters.count(), letters.is_damaged()), (vec![3, 4], 2, false));
+    assert_eq!(bench.names(), [FILE]);
+    drop(letters);
+
+    let bench = Bench::new();
+    put_under_the_old_name(&bench, &[3]);
+    let path = bench.folder.path().join(OLD_FILE);
+    let transaction = redb::Database::open(&path).unwrap().begin_write().unwrap();
+    transaction.open_table(tables::META).unwrap().insert("format", 1_000).unwrap();
+    transaction.commit().unwrap();
+    let refused = DeadLetters::open(&bench.files, STORE, true, ROOM).unwrap_err();
+    assert!(matches!(&refused, StoreError::Format { path: of, format: 1_000 } if *of == path), "{refused}");
+    assert_eq!(bench.names(), [OLD_FILE]);
+}
+
+#[test]
+fn what_an_older_version_put_under_the_old_name_meanwhile_is_taken_over_whatever_fails() {
+    let mut n = -1;
+    loop {
+        n += 1;
+        let bench = Bench::new();
+        put_under_the_old_name(&bench, &[1, 2]);
+        let (old, kept) = (bench.folder.path().join(OLD_FILE), tempfile::tempdir().unwrap());
+        std::fs::rename(&old, kept.path().join("old")).unwrap();
+        let letters = bench.begin();
+        [0, 1].iter().for_each(|offset| letters.put(&[letter(*offset, record("c", b"x"))]).unwrap());
+        drop(letters);
+        std::fs::rename(kept.path().join("old"), &old).unwrap();
+        bench.fault.left.store(n, Ordering::SeqCst);
+        drop(DeadLetters::open(&bench.files, STORE, true, ROOM).unwrap());
+        let is_done = !bench.fault.stuck.load(Ordering::SeqCst);
+        bench.fault.mend();
+        let letters = bench.open();
+        let mut found = offsets(&letters);
+        found.sort_unstable();
+        assert_eq!((found, letters.is_damaged()), (vec![0, 1, 2], false), "operation {n}");
+        assert_eq!(bench.names(), [FILE], "operation {n}");
+        if is_done {
+            break;
+        }
+    }
+    assert!(n > 3, "nothing ever failed");
+}
+
+#[test]
+fn one_that_cannot_be_read_under_the_old_name_is_left_there_and_holds_nothing_up() {
+    let bench = Bench::new();
+    let letters = bench.begin();
+    letters.put(&[letter(5, record("c", b"x"))]).unwrap();
+    drop(letters);
+    std::fs::write(bench.folder.path().join(OLD_FILE), "no database").unwrap();
+    for _ in 0..2 {
+        let letters = bench.open();
+        assert_eq!((offsets(&letters), letters.is_damaged()), (vec![5], false));
+        assert_eq!(bench.names(), [FILE, OLD_FILE]);
+    }
 }

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use proptest::prelude::*;
 use redb::TableDefinition;
 
-use super::command::ID_BYTES_MAX;
 use super::*;
+use super::{command::ID_BYTES_MAX, file::FILE};
 use crate::{
     clock::{Journal, Reading},
     store::disk::folder::OsFolder,

@@ -1,4 +1,4 @@
-//! Mending what readers come upon: damaged segments and records that are not there.
+//! Repairing what readers come upon: damaged segments and records that are not there.
 //!
 //! ```text
 //!  damaged ─▶ rows that are found whole into seg-N.redb.new ─▶ gap record, durable ─▶ seg-N.redb to .damaged ─▶ .new to seg-N.redb
@@ -21,12 +21,12 @@ use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        log::Trouble,
+        log::Fault,
         record::{
             gap::{Gap, Lost, Reason},
             gaps::Gaps,
             pending::Pending,
-            position::{self, Mark},
+            position::{self, LogPosition},
             row::{Block, HEAD_BYTES},
         },
         segment::{
@@ -43,57 +43,59 @@ const LETTERS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// A stretch of the log of which nothing is there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Hole {
-    from: Mark,
-    to: Mark,
+pub(super) struct MissingRange {
+    from: LogPosition,
+    to: LogPosition,
     /// Whether the marks say how many events it held.
     is_counted: bool,
 }
 
-impl Hole {
+impl MissingRange {
     /// Between two points, as far as they are known. Behind `jumped_to` the counts went on as if nothing had been before.
     fn between(
-        from: Option<Mark>,
-        to: Option<Mark>,
+        from: Option<LogPosition>,
+        to: Option<LogPosition>,
         range: std::ops::Range<u64>,
         jumped_to: Option<u64>,
     ) -> Self {
         let is_counted = from.zip(to).is_some_and(|(from, to)| from.events <= to.events)
             && jumped_to.is_none_or(|jumped_to| range.end != jumped_to);
-        let or = |mark: Option<Mark>, offset| mark.unwrap_or(Mark { offset, ..Mark::default() });
+        let or = |mark: Option<LogPosition>, offset| {
+            mark.unwrap_or(LogPosition { offset, ..LogPosition::default() })
+        };
         Self { from: or(from, range.start), to: or(to, range.end), is_counted }
     }
 
     /// Events that one who stands at `mark` does not get; `None` where nobody can tell.
-    fn events_behind(&self, mark: Mark) -> Option<u64> {
+    fn events_behind(&self, mark: LogPosition) -> Option<u64> {
         let from = if mark.offset > self.from.offset { mark.events } else { self.from.events };
         self.is_counted.then(|| self.to.events.saturating_sub(from))
     }
 }
 
 impl Committer {
-    /// Mends what was reported, as far as writing works.
-    pub(super) fn mend(&mut self, now: Now) {
-        for trouble in self.log.take_troubles() {
+    /// Repairs what was reported, as far as writing works.
+    pub(super) fn repair(&mut self, now: Now) {
+        for fault in self.log.take_faults() {
             if self.stuck.is_some() {
-                self.log.report(trouble);
+                self.log.report(fault);
                 continue;
             }
-            match trouble {
-                Trouble::Missing { range } => {
+            match fault {
+                Fault::Missing { range } => {
                     // What was stored since somebody looked is not missing.
                     let is_empty = self.log.segments.read(range.clone(), 1).is_ok_and(|rows| rows.is_empty());
                     if is_empty && !self.log.is_gap(&range) {
-                        let (from, to) = (self.mark_behind(range.start), self.mark_at(range.end));
+                        let (from, to) = (self.position_behind(range.start), self.position_at(range.end));
                         self.record_gap(
                             Reason::Missing,
-                            &[Hole::between(from, to, range, self.jumped_to)],
+                            &[MissingRange::between(from, to, range, self.jumped_to)],
                             None,
                             now,
                         );
                     }
                 }
-                Trouble::Damaged { first, why } => self.mend_damaged(first, &why, now),
+                Fault::Damaged { first, why } => self.repair_damaged(first, &why, now),
             }
         }
     }
@@ -159,7 +161,7 @@ impl Committer {
         self.write(write, now);
     }
 
-    fn mend_damaged(&mut self, first: u64, why: &str, now: Now) {
+    fn repair_damaged(&mut self, first: u64, why: &str, now: Now) {
         let ranges = self.log.segments.ranges(self.end.offset);
         let Some(range) = ranges.iter().find(|range| range.start == first).cloned() else { return };
         if ranges.last() == Some(&range) {
@@ -174,42 +176,42 @@ impl Committer {
         }
         let name = segment::name_of(first);
         tracing::error!(segment = %name, "damaged: {why}; what can be read of it is kept, the file is set aside as {}", segment::damaged(&name));
-        let outcome = self.salvage(range).and_then(|(holes, has_rows)| {
+        let outcome = self.salvage(range).and_then(|(missing, has_rows)| {
             let file = Some(segment::damaged(&name));
-            if holes.iter().any(|hole| !self.log.is_gap(&(hole.from.offset..hole.to.offset))) {
-                self.record_gap(Reason::Damaged, &holes, file, now);
+            if missing.iter().any(|range| !self.log.is_gap(&(range.from.offset..range.to.offset))) {
+                self.record_gap(Reason::Damaged, &missing, file, now);
             }
             if self.stuck.is_some() { Err(StoreError::Closed) } else { self.quarantine(first, has_rows) }
         });
         if let Err(error) = outcome {
             tracing::warn!(segment = %name, %error, "a damaged segment cannot be set aside now: tried again");
-            self.log.report(Trouble::Damaged { first, why: why.to_owned() });
+            self.log.report(Fault::Damaged { first, why: why.to_owned() });
         }
     }
 
     /// Writes what can be found of a damaged segment into an unfinished file. Gives what is missing, and whether there is
     /// anything in the file.
-    fn salvage(&self, range: std::ops::Range<u64>) -> Result<(Vec<Hole>, bool), StoreError> {
+    fn salvage(&self, range: std::ops::Range<u64>) -> Result<(Vec<MissingRange>, bool), StoreError> {
         let files = &self.log.files;
         let damaged = Damaged {
             first: range.start,
             end: Some(range.end),
             store: Some(self.log.store),
-            before: self.mark_behind(range.start),
-            behind: self.mark_at(range.end),
+            before: self.position_behind(range.start),
+            behind: self.position_at(range.end),
         };
         let mut salvage = Salvage::look(files, &damaged)?;
         if let Some(doubts) = salvage.doubts() {
             tracing::error!(segment = %segment::name_of(range.start), "{doubts}");
         }
-        let beginning = salvage.head.map(|head| Mark {
+        let beginning = salvage.head.map(|head| LogPosition {
             offset: range.start,
             events: head.events_before,
             bytes: head.bytes_before,
             received_ms: None,
         });
         let beginning = beginning.or(damaged.before);
-        let (mut holes, mut at, mut offset) = (Vec::new(), beginning, range.start);
+        let (mut missing, mut at, mut offset) = (Vec::new(), beginning, range.start);
         let (events_before, bytes_before) = beginning.map_or((0, 0), |mark| (mark.events, mark.bytes));
         let new = Beginning {
             store: self.log.store,
@@ -229,7 +231,7 @@ impl Committer {
                 salvage.for_each(|block| {
                     if block.first() > offset {
                         let to = Some(position::begin_of(&block));
-                        holes.push(Hole::between(at, to, offset..block.first(), None));
+                        missing.push(MissingRange::between(at, to, offset..block.first(), None));
                     }
                     (at, offset) = (Some(position::end_of(&block)), block.end());
                     filler.row(block.first(), block.row())
@@ -237,9 +239,9 @@ impl Committer {
             })?;
         }
         if offset < range.end {
-            holes.push(Hole::between(at, damaged.behind, offset..range.end, self.jumped_to));
+            missing.push(MissingRange::between(at, damaged.behind, offset..range.end, self.jumped_to));
         }
-        Ok((holes, has_rows))
+        Ok((missing, has_rows))
     }
 
     /// Gives a damaged file another name, and what was saved of it the name of the segment.
@@ -258,25 +260,26 @@ impl Committer {
         Ok(())
     }
 
-    /// Makes a gap record durable, moves the uplinks that stand in a hole behind it.
-    fn record_gap(&mut self, reason: Reason, holes: &[Hole], file: Option<String>, now: Now) {
-        let (Some(first), Some(last)) = (holes.first(), holes.last()) else { return };
+    /// Makes a gap record durable, moves the uplinks that stand in what is missing behind it.
+    fn record_gap(&mut self, reason: Reason, missing: &[MissingRange], file: Option<String>, now: Now) {
+        let (Some(first), Some(last)) = (missing.first(), missing.last()) else { return };
         let (mut uplinks, mut moved) = (Vec::new(), Vec::new());
         for (index, cursor) in self.log.live_cursors() {
             let mark = cursor.mark();
-            let ahead = || holes.iter().filter(|hole| hole.to.offset > mark.offset);
+            let ahead = || missing.iter().filter(|range| range.to.offset > mark.offset);
             if ahead().next().is_none() {
                 continue;
             }
             uplinks.push(Lost {
                 uplink: cursor.uplink.clone(),
-                events: ahead().map(|hole| hole.events_behind(mark)).sum(),
+                events: ahead().map(|range| range.events_behind(mark)).sum(),
                 ..Lost::default()
             });
-            let around = ahead().find(|hole| hole.from.offset <= mark.offset);
-            moved.extend(around.map(|hole| {
-                let counted = if hole.is_counted { hole.to } else { Mark { offset: hole.to.offset, ..mark } };
-                (index, Mark { received_ms: None, ..counted })
+            let around = ahead().find(|range| range.from.offset <= mark.offset);
+            moved.extend(around.map(|range| {
+                let counted =
+                    if range.is_counted { range.to } else { LogPosition { offset: range.to.offset, ..mark } };
+                (index, LogPosition { received_ms: None, ..counted })
             }));
         }
         let gap = Gap {
@@ -284,12 +287,12 @@ impl Committer {
             at_ms: now.wall_ms,
             from: first.from.offset,
             to: last.to.offset,
-            events: holes.iter().map(|hole| hole.events_behind(Mark::default())).sum(),
+            events: missing.iter().map(|range| range.events_behind(LogPosition::default())).sum(),
             file,
             uplinks,
         };
         let mut write = Write { moved, cursors: true, ..Write::default() };
-        self.add_gap(&mut write, gap, holes.iter().map(|hole| hole.from.offset..hole.to.offset));
+        self.add_gap(&mut write, gap, missing.iter().map(|range| range.from.offset..range.to.offset));
         self.write(write, now);
     }
 
@@ -314,14 +317,14 @@ impl Committer {
     }
 
     /// The point of the log behind the record before `offset`, if that can be read.
-    fn mark_behind(&self, offset: u64) -> Option<Mark> {
-        let Some(before) = offset.checked_sub(1) else { return Some(Mark::default()) };
+    fn position_behind(&self, offset: u64) -> Option<LogPosition> {
+        let Some(before) = offset.checked_sub(1) else { return Some(LogPosition::default()) };
         let blocks = self.log.segments.read(before..offset, 1).ok()?;
         blocks.first().map(position::end_of).filter(|mark| mark.offset == offset)
     }
 
     /// The point of the log at `offset`, if a row begins there or nothing is behind it.
-    fn mark_at(&self, offset: u64) -> Option<Mark> {
+    fn position_at(&self, offset: u64) -> Option<LogPosition> {
         let committed = self.log.totals();
         if offset == committed.offset {
             return Some(committed);
