@@ -165,8 +165,10 @@ fn answer(first: u8, version: Version, packet_id: u16, mut codes: Vec<u8>) -> Ve
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::mqtt::reason::{FILTER_INVALID, NO_SUBSCRIPTION};
+    use super::{
+        super::reason::{FILTER_INVALID, NO_SUBSCRIPTION},
+        *,
+    };
 
     fn text(text: &str) -> Vec<u8> {
         [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat()
