@@ -123,7 +123,7 @@ fn fleet(wall_ms: u64) -> State {
 }
 
 fn stamp(criterion: &mut Criterion) {
-    const WALL_MS: u64 = 1_700_000_000_000;
+    const WALL_MS: u64 = 1_800_000_000_000;
     let state = Mutex::new(fleet(WALL_MS));
     let mut group = criterion.benchmark_group("stamp");
     group.throughput(Throughput::Elements(FRAME_EVENTS));

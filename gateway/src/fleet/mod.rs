@@ -174,7 +174,7 @@ mod tests {
             local: false,
             device_level: None,
             urgent: false,
-            received_ms: 1_700_000_000_000,
+            received_ms: 1_800_000_000_000,
             client: "barn",
             topic,
             properties: &[],
@@ -182,11 +182,11 @@ mod tests {
         };
         {
             let mut state = fleet.shared.state.lock();
-            let reading = Reading { boot_id: [1; 16], boot_ms: 100_000, wall_ms: 1_700_000_000_000 };
+            let reading = Reading { boot_id: [1; 16], boot_ms: 100_000, wall_ms: 1_800_000_000_000 };
             state.begin(crate::clock::Journal::default(), &reading, 0);
             state.apply(0, &record("tg/barn/e", Kind::Frame, frame));
         }
-        let mut times = fleet.frame("barn", 3, 0, 1_700_000_000_000);
+        let mut times = fleet.frame("barn", 3, 0, 1_800_000_000_000);
         let mut others = State::default();
         std::mem::swap(&mut others, &mut fleet.shared.state.lock());
         // Whoever has the lock, and for however long: no event waits for it.
@@ -194,7 +194,7 @@ mod tests {
         let stamps: Vec<_> = (0..60).map(|n| times.stamp(n * 1000)).collect();
         drop(locked);
         let one_by_one: Vec<_> =
-            (0..60).map(|n| others.stamp("barn", 3, n * 1000, 0, 1_700_000_000_000)).collect();
+            (0..60).map(|n| others.stamp("barn", 3, n * 1000, 0, 1_800_000_000_000)).collect();
         assert_eq!(stamps, one_by_one);
         assert!(stamps.is_sorted_by_key(|stamp| stamp.time_ms));
         assert_eq!(stamps[0].quality, Quality::Bounded);
