@@ -23,7 +23,8 @@ pub fn faults(top: &Path, path: &str, text: &str) -> Vec<String> {
         if line.contains(concat!("can ", "not")) {
             fault("write \"cannot\"".into());
         }
-        if in_fence {
+        // A record of a decision names what was there when it was made.
+        if in_fence || path.starts_with("docs/decisions/2") {
             continue;
         }
         for named in line.split('`').skip(1).step_by(2).filter(|named| is_path(named)) {

@@ -69,8 +69,13 @@ impl ConnectionLimiter {
         let waiting = Arc::new(Waiting { since_ms: AtomicU64::new(0), leave: CancellationToken::new() });
         taken.permits.insert(serial, waiting.clone());
         drop(taken);
-        let permit =
-            Permit { began: self.began, taken: self.taken.clone(), serial, waiting, is_writing: false.into() };
+        let permit = Permit {
+            began: self.began,
+            taken: self.taken.clone(),
+            serial,
+            waiting,
+            is_writing: false.into(),
+        };
         permit.waits();
         Arc::new(permit)
     }
@@ -240,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_one_that_is_waited_for_longest_leaves_and_one_that_waits_for_the_gateway_does_not() {
-        for (permits, leaves) in [
+        for (waits, leaves) in [
             (&[][..], None),
             (&[(1, 5)], Some(1)),
             (&[(1, 5), (2, 4)], Some(2)),
@@ -248,12 +253,12 @@ mod tests {
             (&[(1, WORKS), (2, 9)], Some(2)),
             (&[(1, WORKS), (2, WORKS)], None),
         ] {
-            assert_eq!(longest(permits.iter().copied()), leaves, "{permits:?}");
+            assert_eq!(longest(waits.iter().copied()), leaves, "{waits:?}");
         }
     }
 
     #[test]
-    fn a_seat_is_told_once_to_leave_and_is_free_when_it_is_dropped() {
+    fn a_permit_is_told_once_to_leave_and_is_free_when_it_is_dropped() {
         let limiter = ConnectionLimiter::default();
         let (first, second) = (limiter.enter(), limiter.enter());
         let working = first.working();
