@@ -1,9 +1,7 @@
-//! The limits, resolved: what clients may cost. Each key has a default and bounds, and an error
-//! names both ends.
+//! The limits, resolved: what clients may cost. Each key has a default and bounds, and an error names both ends.
 //!
-//! A number is typed without quotes, a size or a time with its unit in quotes. A key without a
-//! default is without a limit until it is set. What happens at each limit, `docs/operating.md`
-//! tells.
+//! A number stands without quotes, a size or a time with its unit in quotes. A key without a default is without a
+//! limit until it is set. What happens at each limit, `docs/operating.md` tells.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -15,7 +13,7 @@ use super::{
     resolved::Validator,
 };
 use crate::{
-    ingest::{self, connection::large, limits as door},
+    ingest::{self, connection::large, limits as ingest_limits},
     mqtt::{limits::SMALL_PACKET_BYTES, topics},
 };
 
@@ -30,8 +28,7 @@ const TIMES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::f
 const KEEP_ALIVES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(65_535);
 /// A million of anything kept in memory is a mistake.
 const KEPT_MOST: i64 = 1_000_000;
-/// Most bytes kept for one session, or of retained messages: a quarter of the least machine's
-/// memory.
+/// Most bytes kept for one session, or of retained messages: a quarter of the least machine's memory.
 const KEPT_BYTES_MOST: u64 = 256 << 20;
 
 impl Validator<'_> {
@@ -44,7 +41,7 @@ impl Validator<'_> {
         };
         let keep_alive_max = Duration::from_secs(base.keep_alive_max_s.into());
         let keep_alive_max = self.time(raw.keep_alive_max.as_ref(), keep_alive_max, KEEP_ALIVES);
-        let least = i64::from(door::PUBLISHES_PER_S_LEAST);
+        let least = i64::from(ingest_limits::PUBLISHES_PER_S_LEAST);
         let connections_per_s = i64::from(base.connections_per_s_max);
         ingest::Settings {
             connections_max: self.number(
@@ -69,20 +66,23 @@ impl Validator<'_> {
                 .given(raw.publishes_per_second.as_ref(), least..=PER_SECOND_MOST)
                 .map(|rate: i64| rate as u32),
             bytes_per_s_max: raw.bytes_per_second.as_ref().map(|text| {
-                self.size(Some(text), BYTES_PER_SECOND_MOST, door::BYTES_PER_S_LEAST..=BYTES_PER_SECOND_MOST)
+                self.size(
+                    Some(text),
+                    BYTES_PER_SECOND_MOST,
+                    ingest_limits::BYTES_PER_S_LEAST..=BYTES_PER_SECOND_MOST,
+                )
             }),
             ..self.kept(raw, ingest::Settings { topics, ..base })
         }
     }
 
-    /// The longest packet. More of a large one has to come in time, so a client that is read from
-    /// slowly has none.
+    /// The longest packet. More of a large one has to come in time, so a client that is read from slowly has none.
     fn packet_bytes(&mut self, raw: &raw::Limits, default: usize) -> usize {
         let slow =
             |text: &Text| quantity::bytes(text.get_ref()).is_ok_and(|rate| rate < large::BYTES_PER_S_LEAST);
         let is_slow = raw.bytes_per_second.as_ref().is_some_and(slow);
         let default = if is_slow { SMALL_PACKET_BYTES } else { default };
-        let bounds = door::PACKET_BYTES_LEAST as u64..=door::PACKET_BYTES_LIMIT as u64;
+        let bounds = ingest_limits::PACKET_BYTES_LEAST as u64..=ingest_limits::PACKET_BYTES_LIMIT as u64;
         let bytes = self.size(raw.packet_bytes.as_ref(), default, bounds);
         if let Some(text) = raw.packet_bytes.as_ref().filter(|_| is_slow && bytes > SMALL_PACKET_BYTES) {
             let why = "is above 256 KiB, and bytes_per_second below 26 KiB is too slow for such packets: change one of them";

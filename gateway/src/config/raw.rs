@@ -1,5 +1,5 @@
-//! The configuration as it is written: every key known and of the right type, nothing validated.
-//! Positions are kept, so that what is validated later can name its line.
+//! The configuration as written: every key known and of the right type, nothing judged. Positions are kept,
+//! so that what is judged later can name its line.
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -122,6 +122,13 @@ pub(super) struct Uplink {
     pub max_packet_bytes: Option<Text>,
     pub user: Option<Text>,
     pub password_file: Option<Text>,
+    pub nats: Option<Spanned<Nats>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nats {
+    pub stream: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,5 +1,5 @@
-//! The resolved configuration: each value validated, defaults filled in, secrets fetched. It
-//! collects all that is wrong, so that a file is corrected at one go.
+//! The configuration, resolved: each value judged, defaults filled in, secrets fetched. It collects all that is
+//! wrong, so that one look mends a file.
 
 use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
 
@@ -15,8 +15,7 @@ use crate::{http, ingest, store};
 
 const DATA_DIR_DEFAULT: &str = "/var/lib/tidegate";
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
-/// Bounds of a segment: below, sealing costs more than storing; above, restart time and damage
-/// grow.
+/// Bounds of a segment: below, sealing costs more than storing; above, restart time and damage grow.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 30);
 const RETAIN_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 const RETAIN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -50,23 +49,23 @@ pub(super) struct Surroundings<'a> {
 
 /// Judges all of it.
 pub(super) fn check(raw: raw::File, around: &Surroundings<'_>) -> Result<Settings, Vec<Problem>> {
-    let mut judge = Validator { problems: Vec::new(), password_files: Vec::new(), around };
-    let gateway_id = judge.name(&raw.gateway.id);
+    let mut validator = Validator { problems: Vec::new(), password_files: Vec::new(), around };
+    let gateway_id = validator.name(&raw.gateway.id);
     let settings = Settings {
-        store: judge.store(&raw.gateway, &raw.store),
-        endurance_bytes: judge.endurance(&raw.store),
-        listeners: judge.listeners(&raw.listener),
+        store: validator.store(&raw.gateway, &raw.store),
+        endurance_bytes: validator.endurance(&raw.store),
+        listeners: validator.listeners(&raw.listener),
         ingest: ingest::Settings {
-            routes: judge.routes(&raw.route),
-            access: judge.access(&raw.access),
-            ..judge.limits(&raw.limits)
+            routes: validator.routes(&raw.route),
+            access: validator.access(&raw.access),
+            ..validator.limits(&raw.limits)
         },
-        uplinks: judge.uplinks(&raw.uplink, &gateway_id),
-        http: judge.http(&raw.http),
+        uplinks: validator.uplinks(&raw.uplink, &gateway_id),
+        http: validator.http(&raw.http),
         gateway_id,
-        password_files: judge.password_files,
+        password_files: validator.password_files,
     };
-    if judge.problems.is_empty() { Ok(settings) } else { Err(judge.problems) }
+    if validator.problems.is_empty() { Ok(settings) } else { Err(validator.problems) }
 }
 
 pub(super) struct Validator<'a> {

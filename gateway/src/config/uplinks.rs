@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     regular_file,
-    uplink::{self, engine::mqtt},
+    uplink::{
+        self,
+        engine::{mqtt, nats},
+    },
 };
 
 /// Longest password file that is read, in bytes: more than any password, so that one that is too
@@ -61,14 +64,16 @@ impl Validator<'_> {
         ];
         let values = [("scaled", uplink::Values::Scaled), ("raw", uplink::Values::Raw)];
         let client = format!("tidegate-{gateway_id}-{name}");
-        let upstream = self.engine(raw, url.as_ref(), &name, client);
+        let topic = self.topic(raw.topic.as_ref());
+        let subjects = topic.clone().bound_to(gateway_id);
+        let upstream = self.engine(raw, url.as_ref(), &name, client, &subjects);
         let settings = uplink::Settings {
             format: self.one_of(raw.format.as_ref(), uplink::FormatName::Raw, "format", &formats),
             values: self.one_of(raw.values.as_ref(), uplink::Values::Scaled, "values", &values),
             wait_for_birth: self.value(raw.wait_for_birth.as_ref(), WAIT_FOR_BIRTH_DEFAULT, |text| {
                 at_most(text, WAIT_FOR_BIRTH_MAX, "366 days")
             }),
-            topic: self.topic(raw.topic.as_ref()),
+            topic,
             commands: self.value(raw.commands.as_ref(), None, |text| {
                 uplink::CommandTopic::parse(text, gateway_id).map(Some).map_err(|error| error.to_string())
             }),
@@ -91,9 +96,11 @@ impl Validator<'_> {
         url: Option<&UpstreamUrl>,
         name: &str,
         client: String,
+        topic: &uplink::Template,
     ) -> uplink::Upstream {
         match url.map_or(Scheme::Mqtt, |url| url.scheme) {
             Scheme::Mqtt => uplink::Upstream::Mqtt(self.broker(raw, url, name, client)),
+            Scheme::Nats => uplink::Upstream::Nats(self.jetstream(raw, url, name, client, topic)),
         }
     }
 
@@ -104,6 +111,9 @@ impl Validator<'_> {
         name: &str,
         client: String,
     ) -> mqtt::Settings {
+        if let Some(nats) = &raw.nats {
+            self.wrong(&nats.span(), "for nats:// alone; remove it");
+        }
         let versions = [("5", mqtt::Version::V5), ("3.1.1", mqtt::Version::V311)];
         let (host, port) = url.map_or(("", 0), |url| (url.host.as_str(), url.port));
         mqtt::Settings {
@@ -119,6 +129,28 @@ impl Validator<'_> {
                 })
             }),
             ..mqtt::Settings::new(host, client)
+        }
+    }
+
+    fn jetstream(
+        &mut self,
+        raw: &raw::Uplink,
+        url: Option<&UpstreamUrl>,
+        name: &str,
+        client: String,
+        topic: &uplink::Template,
+    ) -> nats::Settings {
+        for of_mqtt in [&raw.protocol, &raw.commands, &raw.max_packet_bytes].into_iter().flatten() {
+            self.wrong(&of_mqtt.span(), "for mqtt:// alone; remove it");
+        }
+        let (host, port) = url.map_or(("", 0), |url| (url.host.as_str(), url.port));
+        let stream = raw.nats.as_ref().and_then(|nats| nats.get_ref().stream.as_ref());
+        nats::Settings {
+            port,
+            password: self.password(raw, name).map(nats::Password::new),
+            user: raw.user.as_ref().map(|user| user.get_ref().clone()),
+            stream: stream.map(|stream| stream.get_ref().clone()),
+            ..nats::Settings::new(host, client, topic)
         }
     }
 

@@ -8,8 +8,7 @@
 //! POST   /api/dead-letters/drop  {"reason":…,"device":…,"kind":…,"uplink":…,"from_ms":…,"to_ms":…} or {"all":true}
 //!                                {"dropped":N}
 //! ```
-//! What cannot be meant is 400 with a sentence. A page may be empty although there are more: go on
-//! until `next` is null.
+//! What cannot be meant is 400 with a sentence. A page may be empty although there are more: go on until `next` is null.
 //!
 //! Limits: a page of [`PAGE_LETTERS_MAX`] letters or about 1 MiB of them.
 

@@ -1,12 +1,11 @@
-//! Who has to leave when too many are connected: a permit for each connection, which knows since
-//! when its client is waited for.
+//! Who has to leave when too many are connected: a permit for each connection, which knows since when its client is waited for.
 //!
 //! ```text
 //!   enter ──▶ waits for the client ──request is whole──▶ works ──answer──▶ waits for the client …
 //!              └ since: the beginning, the last answer, or the last bytes that the client took
 //! ```
-//! A client that sends bytes without coming to an end is waited for all the same, so only bytes
-//! that it *takes* count. It closes nothing itself: the connection does, when it is told.
+//! A client that sends bytes without coming to an end is waited for all the same, so only bytes that it *takes* count. It
+//! closes nothing itself: the connection does, when it is told.
 
 use std::{
     collections::BTreeMap,
@@ -35,7 +34,7 @@ const WORKS: u64 = u64::MAX;
 /// A stalled client is noticed so much later than it should be at the most.
 const STALL_LOOK: Duration = Duration::from_secs(1);
 
-/// The permits that are given.
+/// The permits that are out.
 #[derive(Debug)]
 pub(super) struct ConnectionLimiter {
     began: Instant,
@@ -105,8 +104,8 @@ impl Taken {
 }
 
 /// Of connections and the times since when they are waited for, the one that is waited for longest.
-fn longest(permits: impl Iterator<Item = (u64, u64)>) -> Option<u64> {
-    permits
+fn longest(waits: impl Iterator<Item = (u64, u64)>) -> Option<u64> {
+    waits
         .filter(|(_, since_ms)| *since_ms != WORKS)
         .min_by_key(|(_, since_ms)| *since_ms)
         .map(|(serial, _)| serial)
@@ -135,8 +134,7 @@ impl Permit {
         self.waiting.leave.cancelled().await;
     }
 
-    /// Resolves when the client has taken nothing of what is to be written for as long as `limit`.
-    /// Cancel-safe.
+    /// Resolves when the client has taken nothing of what is to be written for as long as `limit`. Cancel-safe.
     pub async fn stalled(&self, limit: Duration) {
         loop {
             sleep(STALL_LOOK.min(limit)).await;
@@ -247,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_one_that_is_waited_for_longest_leaves_and_one_that_waits_for_the_gateway_does_not() {
-        for (permits, leaves) in [
+        for (waits, leaves) in [
             (&[][..], None),
             (&[(1, 5)], Some(1)),
             (&[(1, 5), (2, 4)], Some(2)),
@@ -255,12 +253,12 @@ mod tests {
             (&[(1, WORKS), (2, 9)], Some(2)),
             (&[(1, WORKS), (2, WORKS)], None),
         ] {
-            assert_eq!(longest(permits.iter().copied()), leaves, "{permits:?}");
+            assert_eq!(longest(waits.iter().copied()), leaves, "{waits:?}");
         }
     }
 
     #[test]
-    fn a_seat_is_told_once_to_leave_and_is_free_when_it_is_dropped() {
+    fn a_permit_is_told_once_to_leave_and_is_free_when_it_is_dropped() {
         let limiter = ConnectionLimiter::default();
         let (first, second) = (limiter.enter(), limiter.enter());
         let working = first.working();

@@ -6,8 +6,8 @@
 //! GET    /api/replay/ID  one Progress
 //! DELETE /api/replay/ID  cancels it: it ends soon; one Progress
 //! ```
-//! 400 for what cannot be meant, 404 for an uplink or a replay that there is not, 409 where it
-//! cannot be started now, each with a sentence.
+//! 400 for what cannot be meant, 404 for an uplink or a replay that there is not, 409 where it cannot be started now, each with a
+//! sentence.
 
 use axum::{
     Router,

@@ -163,12 +163,12 @@ fn a_file_that_can_not_be_read_says_why() {
 
 #[test]
 fn limits_are_meant_as_they_are_typed() {
-    let raw = "[limits]\nconnections = 5\nconnections_per_second = 6\nconnections_per_address = 7\n\
+    let text = "[limits]\nconnections = 5\nconnections_per_second = 6\nconnections_per_address = 7\n\
                  connect_timeout = \"1s\"\ntls_timeout = \"2s\"\nwrite_timeout = \"3s\"\nkeep_alive_max = \"4s\"\n\
                  packet_bytes = \"4 KiB\"\ninflight = 8\npublishes_per_second = 90\nbytes_per_second = \"8 KiB\"\n\
                  topic_bytes = \"10\"\ntopic_levels = 2\nsubscriptions = 11\nsessions = 12\nqueued_messages = 13\n\
                  queued_bytes = \"14\"\nretained_messages = 15\nretained_bytes = \"16\"\n";
-    let resolved = ingest::Settings {
+    let expected = ingest::Settings {
         access: ingest::Settings::default().access,
         connections_max: 5,
         waiting_max: ingest::limits::WAITING_MAX,
@@ -192,5 +192,5 @@ fn limits_are_meant_as_they_are_typed() {
         retained_bytes_max: 16,
         routes: vec![],
     };
-    assert_eq!(format!("{:?}", read(&id_and(raw)).unwrap().ingest), format!("{resolved:?}"));
+    assert_eq!(format!("{:?}", read(&id_and(text)).unwrap().ingest), format!("{expected:?}"));
 }
