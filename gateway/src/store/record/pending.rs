@@ -2,11 +2,11 @@
 //! intake hold across a reconnect and a restart [MQTT-4.3.3-10]. Pure; the commit thread stores
 //! every change in the commit that it belongs to.
 //!
-//! Limits: of one client, what the door allows (`ingest`); in all, the bytes given to
-//! [`Pending::evict`]. Beyond them the clients that are away longest are forgotten, and none that
-//! is connected, until one part in [`FREED_PART`] of these bytes is free. The bytes follow from the
-//! configured room; while a write waits for space, from the room that there is. What a client that
-//! was forgotten sends again is stored again.
+//! Limits: of one client, what `ingest` allows; in all, the bytes given to [`Pending::evict`].
+//! Beyond them the clients that are away longest are forgotten, and none that is connected, until
+//! one part in [`FREED_PART`] of these bytes is free. The bytes follow from the configured room;
+//! while a write waits for space, from the room that there is. What a client that was forgotten
+//! sends again is stored again.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

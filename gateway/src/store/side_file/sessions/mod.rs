@@ -2,7 +2,7 @@
 //! the messages that they are owed, wills, and retained messages.
 //!
 //! ```text
-//!   log ──followed──▶ the door's bus ──save, some seconds later──▶ sessions.redb: position, sessions, owed, retained
+//!   log ──followed──▶ the broker ──save, some seconds later──▶ sessions.redb: position, sessions, owed, retained
 //!                          ▲ load at the start; the log behind `position` is followed again
 //! ```
 //! The log is the truth and this file is a point from which to follow it: changes and the position
