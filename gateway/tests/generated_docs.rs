@@ -121,7 +121,7 @@ fn cell(text: &str) -> String {
 fn check(name: &str, page: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
     if std::env::var_os(WRITE_VARIABLE).is_some() {
-        fs::write(&path, page).unwrap();
+        fs::write(&path, page).expect("the page can be written");
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
     assert!(found == page, "docs/{name} is not current; write it with {WRITE_VARIABLE}=1, or `just docs`");
