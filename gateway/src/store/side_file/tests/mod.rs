@@ -1,4 +1,5 @@
-//! How the life of a side file goes, for each of them: one table of what is there, what the disk does, and what comes of it.
+//! How the life of a side file goes, for each of them: one table of what is there, what the disk
+//! does, and what comes of it.
 
 pub mod failing_disk;
 
@@ -80,8 +81,10 @@ fn checked(file: &SideFile) -> impl Fn(&Database) -> Result<u64, redb::Error> {
     move |db| check_rows(db).and_then(|()| number(db))
 }
 
-/// What makes a whole file one that cannot be trusted.
-const DAMAGES: [(&str, fn(&Bench)); 5] = [
+/// What makes a whole file one that cannot be trusted, by name.
+type Damage = (&'static str, fn(&Bench));
+
+const DAMAGES: [Damage; 5] = [
     ("empty", |bench| std::fs::write(bench.path(), b"").unwrap()),
     ("a photograph", |bench| std::fs::write(bench.path(), [7; 100_000]).unwrap()),
     ("cut short", |bench| {
