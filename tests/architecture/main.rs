@@ -238,6 +238,15 @@ fn pages_name_what_exists_in_lines_that_are_short() {
 }
 
 #[test]
+fn comments_have_lines_that_are_short() {
+    assert_none(read_all().iter().flat_map(|source| pages::long_comments(&source.path, &source.text)));
+    let sample = |text: &str| pages::long_comments("a.rs", text).len();
+    assert_eq!(sample(&format!("    /// {}\n", "long ".repeat(20))), 1);
+    assert_eq!(sample(&format!("//! ```text\n//! {}\n//! ```\n", "wide ".repeat(20))), 0);
+    assert_eq!(sample(&format!("let a = \"{}\";\n", "wide ".repeat(20))), 0);
+}
+
+#[test]
 fn nothing_is_left_for_later() {
     assert_none(read_all().iter().flat_map(unfinished));
     let sample = format!("fn f() {{ {}!() }} // {}: g\n", concat!("to", "do"), concat!("FIX", "ME"));
