@@ -35,7 +35,7 @@ impl Validator<'_> {
     /// The limits, with no route.
     pub(super) fn limits(&mut self, raw: &raw::Limits) -> ingest::Settings {
         let base = ingest::Settings::default();
-        let topics = topics::Limits {
+        let topics = topics::TopicLimits {
             bytes: self.size(raw.topic_bytes.as_ref(), base.topics.bytes, 1..=base.topics.bytes as u64),
             levels: self.number(raw.topic_levels.as_ref(), base.topics.levels, 1..=base.topics.levels as i64),
         };

@@ -183,7 +183,7 @@ fn limits_are_meant_as_they_are_typed() {
         inflight_max: 8,
         publishes_per_s_max: Some(90),
         bytes_per_s_max: Some(8192),
-        topics: crate::mqtt::topics::Limits { bytes: 10, levels: 2 },
+        topics: crate::mqtt::topics::TopicLimits { bytes: 10, levels: 2 },
         subscriptions_max: 11,
         sessions_max: 12,
         queued_messages_max: 13,
