@@ -120,7 +120,7 @@ const ONE_FILE: &[&str] = &["rumqttc", "rumqttd", "argon2", "blake2"];
 /// The crates whose files make no circle.
 const CRATES: &[&str] = &["gateway/src/", "firmware/src/", "protocol/src/", "tests/src/"];
 /// Files that still make circles, at most.
-const STILL_TIED_MAX: usize = 118;
+const STILL_TIED_MAX: usize = 7;
 
 /// Rows of a file without its tests, at most.
 const FILE_LINES_MAX: usize = 400;

@@ -25,6 +25,7 @@ pub mod gaps;
 pub mod gateway;
 pub mod load;
 pub mod meter;
+pub mod nats;
 pub mod node_red;
 pub mod oracle;
 pub mod paho;

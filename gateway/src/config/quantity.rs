@@ -5,13 +5,15 @@
 use std::time::Duration;
 
 /// Schemes of upstreams that this version can reach, each with its port as registered with IANA.
-const SCHEMES: [(&str, Scheme, u16); 1] = [("mqtt", Scheme::Mqtt, 1883)];
+const SCHEMES: [(&str, Scheme, u16); 2] = [("mqtt", Scheme::Mqtt, 1883), ("nats", Scheme::Nats, 4222)];
 
 /// What an upstream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scheme {
     /// `mqtt://`
     Mqtt,
+    /// `nats://`
+    Nats,
 }
 
 /// Where an upstream is.
@@ -111,6 +113,8 @@ mod tests {
             let expected = UpstreamUrl { scheme: Scheme::Mqtt, host: host.to_owned(), port };
             assert_eq!(upstream(url), Ok(expected), "{url}");
         }
+        let nats = UpstreamUrl { scheme: Scheme::Nats, host: "a".into(), port: 4222 };
+        assert_eq!(upstream("nats://a"), Ok(nats));
         for url in [
             "broker:1883",
             "mqtt://",

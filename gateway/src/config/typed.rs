@@ -122,6 +122,13 @@ pub(super) struct Uplink {
     pub max_packet_bytes: Option<Text>,
     pub user: Option<Text>,
     pub password_file: Option<Text>,
+    pub nats: Option<Spanned<Nats>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nats {
+    pub stream: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

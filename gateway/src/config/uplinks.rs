@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     regular_file,
-    uplink::{self, engine::mqtt},
+    uplink::{
+        self,
+        engine::{mqtt, nats},
+    },
 };
 
 /// Longest password file that is read, in bytes: more than any password, so that one that is too
@@ -61,14 +64,16 @@ impl Judge<'_> {
         ];
         let values = [("scaled", uplink::Values::Scaled), ("raw", uplink::Values::Raw)];
         let client = format!("tidegate-{gateway_id}-{name}");
-        let upstream = self.engine(typed, url.as_ref(), &name, client);
+        let topic = self.topic(typed.topic.as_ref());
+        let subjects = topic.clone().bound_to(gateway_id);
+        let upstream = self.engine(typed, url.as_ref(), &name, client, &subjects);
         let settings = uplink::Settings {
             format: self.one_of(typed.format.as_ref(), uplink::FormatName::Raw, "format", &formats),
             values: self.one_of(typed.values.as_ref(), uplink::Values::Scaled, "values", &values),
             wait_for_birth: self.value(typed.wait_for_birth.as_ref(), WAIT_FOR_BIRTH_DEFAULT, |text| {
                 at_most(text, WAIT_FOR_BIRTH_MAX, "366 days")
             }),
-            topic: self.topic(typed.topic.as_ref()),
+            topic,
             commands: self.value(typed.commands.as_ref(), None, |text| {
                 uplink::CommandTopic::parse(text, gateway_id).map(Some).map_err(|error| error.to_string())
             }),
@@ -91,9 +96,11 @@ impl Judge<'_> {
         url: Option<&UpstreamUrl>,
         name: &str,
         client: String,
+        topic: &uplink::Template,
     ) -> uplink::Upstream {
         match url.map_or(Scheme::Mqtt, |url| url.scheme) {
             Scheme::Mqtt => uplink::Upstream::Mqtt(self.broker(typed, url, name, client)),
+            Scheme::Nats => uplink::Upstream::Nats(self.jetstream(typed, url, name, client, topic)),
         }
     }
 
@@ -104,6 +111,9 @@ impl Judge<'_> {
         name: &str,
         client: String,
     ) -> mqtt::Settings {
+        if let Some(nats) = &typed.nats {
+            self.wrong(&nats.span(), "for nats:// alone; remove it");
+        }
         let versions = [("5", mqtt::Version::V5), ("3.1.1", mqtt::Version::V311)];
         let (host, port) = url.map_or(("", 0), |url| (url.host.as_str(), url.port));
         mqtt::Settings {
@@ -119,6 +129,28 @@ impl Judge<'_> {
                 })
             }),
             ..mqtt::Settings::new(host, client)
+        }
+    }
+
+    fn jetstream(
+        &mut self,
+        typed: &typed::Uplink,
+        url: Option<&UpstreamUrl>,
+        name: &str,
+        client: String,
+        topic: &uplink::Template,
+    ) -> nats::Settings {
+        for of_mqtt in [&typed.protocol, &typed.commands, &typed.max_packet_bytes].into_iter().flatten() {
+            self.wrong(&of_mqtt.span(), "for mqtt:// alone; remove it");
+        }
+        let (host, port) = url.map_or(("", 0), |url| (url.host.as_str(), url.port));
+        let stream = typed.nats.as_ref().and_then(|nats| nats.get_ref().stream.as_ref());
+        nats::Settings {
+            port,
+            password: self.password(typed, name).map(nats::Password::new),
+            user: typed.user.as_ref().map(|user| user.get_ref().clone()),
+            stream: stream.map(|stream| stream.get_ref().clone()),
+            ..nats::Settings::new(host, client, topic)
         }
     }
 

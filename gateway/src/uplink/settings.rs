@@ -9,7 +9,7 @@ use std::{num::NonZeroU16, time::Duration};
 
 use super::{
     commands::topic::CommandTopic,
-    engine::{Engine as _, mqtt},
+    engine::{Engine as _, mqtt, nats},
     format::name::FormatName,
     template::Template,
 };
@@ -57,6 +57,8 @@ pub struct Settings {
 pub enum Upstream {
     /// An MQTT broker.
     Mqtt(mqtt::Settings),
+    /// NATS JetStream.
+    Nats(nats::Settings),
 }
 
 /// Does something with the settings of the engine that an [`Upstream`] is of, whichever it is.
@@ -64,6 +66,7 @@ macro_rules! with_engine {
     ($upstream:expr, $engine:ident => $body:expr) => {
         match $upstream {
             $crate::uplink::settings::Upstream::Mqtt($engine) => $body,
+            $crate::uplink::settings::Upstream::Nats($engine) => $body,
         }
     };
 }
@@ -124,7 +127,9 @@ impl Upstream {
     }
 
     fn check(&self) -> Result<(), SettingsError> {
-        with_engine!(self, engine => engine.check()).map_err(|error| SettingsError::Engine(error.to_string()))
+        with_engine!(self, engine => {
+            engine.check().map_err(|error| SettingsError::Engine(error.to_string()))
+        })
     }
 }
 
@@ -193,7 +198,6 @@ impl Settings {
     pub fn broker(&mut self) -> &mut mqtt::Settings {
         match &mut self.upstream {
             Upstream::Mqtt(settings) => settings,
-            #[allow(unreachable_patterns, reason = "where there are more engines")]
             other => panic!("{other:?}"),
         }
     }

@@ -211,11 +211,11 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
         ),
         (
             id_and("[[uplink]]\nname = \"c\"\nurl = \"mqtts://a\"\n"),
-            "g.toml:5: [[uplink]] url: this version does not know \"mqtts://\"; it knows: mqtt",
+            "g.toml:5: [[uplink]] url: this version does not know \"mqtts://\"; it knows: mqtt, nats",
         ),
         (
             id_and("[[uplink]]\nname = \"c\"\nurl = \"kafka://a\"\n"),
-            "g.toml:5: [[uplink]] url: this version does not know \"kafka://\"; it knows: mqtt",
+            "g.toml:5: [[uplink]] url: this version does not know \"kafka://\"; it knows: mqtt, nats",
         ),
         (
             id_and("[[uplink]]\nname = \"c\"\nurl = \"mqtt://u:p@a\"\n"),
@@ -224,6 +224,18 @@ fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
         (
             uplink("[[uplink]]\nname = \"c\"\nurl = \"mqtt://b\"\n"),
             "g.toml:7: [[uplink]] name: \"c\" is the name of another uplink; choose one of its own",
+        ),
+        (
+            uplink("nats = { stream = \"EVENTS\" }\n"),
+            "g.toml:6: [[uplink]] nats: for nats:// alone; remove it",
+        ),
+        (
+            id_and("[[uplink]]\nname = \"c\"\nurl = \"nats://a\"\nprotocol = \"5\"\n"),
+            "g.toml:6: [[uplink]] protocol: for mqtt:// alone; remove it",
+        ),
+        (
+            id_and("[[uplink]]\nname = \"c\"\nurl = \"nats://a\"\nnats = { stream = \"a.b\" }\n"),
+            "g.toml:5: [[uplink]] url: \"a.b\" is no name of a stream: 1 to 255 bytes without spaces and . * > / \\",
         ),
         (
             uplink("window = 70000\n"),

@@ -97,7 +97,6 @@ enum Broken {
 /// for them.
 pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, shutdown: CancellationToken) {
     let Some(topic) = settings.commands.clone() else { return shutdown.cancelled().await };
-    #[allow(irrefutable_let_patterns, reason = "until there is another engine")]
     let Upstream::Mqtt(mut broker) = settings.upstream.clone() else { return shutdown.cancelled().await };
     broker.client_id += "-commands";
     let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, retry::seed());

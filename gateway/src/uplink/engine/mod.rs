@@ -21,6 +21,7 @@
 //! Nothing here is called through `dyn`: delivery is compiled for each engine.
 
 pub mod mqtt;
+pub mod nats;
 pub mod transport;
 
 use std::{
@@ -215,7 +216,7 @@ impl TokenRange {
 }
 
 impl Refusal {
-    /// A refusal of a protocol that writes its codes in decimal digits.
+    /// A refusal of a protocol that writes its codes in decimal digits; 0 is no code.
     #[must_use]
     pub const fn new(name: &'static str, code: u16) -> Self {
         Self { name, code, is_hex: false }
@@ -230,9 +231,10 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_hex {
-            true => write!(f, "{} ({:#04x})", self.name, self.code),
-            false => write!(f, "{} ({})", self.name, self.code),
+        match (self.is_hex, self.code) {
+            (true, code) => write!(f, "{} ({code:#04x})", self.name),
+            (false, 0) => f.write_str(self.name),
+            (false, code) => write!(f, "{} ({code})", self.name),
         }
     }
 }
