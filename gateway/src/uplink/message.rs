@@ -1,17 +1,17 @@
-//! A message for an upstream: what a format makes of an event and an engine sends. No format's and
-//! no engine's.
+//! A message for an upstream: what a format makes of an event, and what an engine sends. It belongs
+//! to neither.
 //!
-//! It borrows everything: a payload goes from the block that the store read into the engine's
-//! buffer, and is copied nowhere else.
+//! A message borrows everything: a payload is copied once, from the block that the store read into
+//! the engine's buffer.
 //!
 //! ```text
-//!  headers   26 │ length u16 │ name │ length u16 │ value   …   big endian, one behind the other
+//!  headers   0x26 │ length u16 │ name │ length u16 │ value   …   big endian, one behind the other
 //! ```
-//! That is how MQTT 5 lays out user properties (section 2.2.2.2), so that its engine, by which
-//! most messages go, copies them as they are. Others go through them by [`Headers::iter`].
+//! MQTT 5 lays out user properties in this way (section 2.2.2.2). So its engine, by which most
+//! messages go, copies the headers as they are; others read them by [`Headers::iter`].
 //!
-//! Limits: a name or a value of a header to 65,535 bytes. What a message may come to is its
-//! engine's to say.
+//! Limits: the name and the value of a header have 65,535 bytes at most. The engine limits the
+//! length of a message.
 
 use std::ops::Range;
 
@@ -26,11 +26,11 @@ const LENGTH_BYTES: usize = 2;
 pub struct Message<'a> {
     /// Where it goes: what the uplink's template gives, levels between slashes, no wildcard.
     pub topic: &'a str,
-    /// What has an order to keep among its like: the event's device. Empty where nobody asks for
-    /// it.
+    /// Messages with the same key keep their order: the event's device. Empty where neither the
+    /// engine nor the template asks for it.
     pub key: &'a str,
-    /// What names the event for ever: every copy of it has the same. Empty where the engine carries
-    /// no headers, of which it is one.
+    /// The identity of the event: every copy has the same. It is one of the headers, and empty
+    /// where the engine carries none.
     pub id: &'a [u8],
     /// What is said of the event beside its payload, the id included.
     pub headers: Headers<'a>,
@@ -42,7 +42,7 @@ pub struct Message<'a> {
     pub is_text: bool,
     /// The payload.
     pub payload: &'a [u8],
-    /// It is the state of its topic: only where the engine retains.
+    /// The upstream is to keep it as the state of its topic. Set only where the engine can do that.
     pub retain: bool,
 }
 

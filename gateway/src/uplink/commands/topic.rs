@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_name_a_device_is_refused() {
+    fn what_cannot_name_a_device_is_refused() {
         for text in ["c", "c/{topic}/{device}", "c/x{device}", "{device}x/c", "{device}/{device}"] {
             assert_eq!(CommandTopic::parse(text, "g"), Err(CommandTopicError::Device), "{text}");
         }
