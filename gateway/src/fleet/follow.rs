@@ -215,7 +215,11 @@ impl FollowerTask {
         }
         self.ticks = 0;
         self.rows.extend(self.catalog.take_unsaved());
-        let save = Arc::new(saved::gather(&mut self.fleet.shared.state.lock(), &self.rows));
+        let save = Arc::new(saved::gather(
+            &mut self.fleet.shared.state.lock(),
+            &self.rows,
+            self.fleet.shared.replies_from,
+        ));
         {
             let save = save.clone();
             self.log.begin_save(move |view, position| view.save_fleet(&save.changes, position));

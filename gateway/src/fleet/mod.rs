@@ -92,7 +92,7 @@ impl Fleet {
     pub fn open(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Self, StoreError> {
         let saved::Loaded { mut state, position, replies_from } = saved::load(view, catalog, reading)?;
         view.hold(FLEET, position);
-        let save = saved::gather(&mut state, &[]);
+        let save = saved::gather(&mut state, &[], replies_from);
         if let Err(error) = view.save_fleet(&save.changes, position) {
             tracing::warn!("the look at the clocks is not saved: {error}; trying on");
             save.give_back(&mut state);

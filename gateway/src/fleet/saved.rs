@@ -63,7 +63,8 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Loaded,
         state.begin(Journal::default(), reading, end);
         return Ok(Loaded { state, position: begin, replies_from: end });
     };
-    let KeptFleet { position, has_past, devices, machine_boots, definitions, sets, announced } = kept;
+    let KeptFleet { position, has_past, replies_from, devices, machine_boots, definitions, sets, announced } =
+        kept;
     let mut wrong = 0;
     let known = devices.into_iter().filter_map(|(name, row)| {
         let device = device_of(&row);
@@ -90,13 +91,13 @@ pub fn load(view: &View, catalog: &Catalog, reading: &Reading) -> Result<Loaded,
     }
     let mut state = State::new(known, view.timeline().clone(), has_past);
     state.begin(journal, reading, view.end().offset);
-    Ok(Loaded { state, position, replies_from: position })
+    Ok(Loaded { state, position, replies_from })
 }
 
 /// What there is to be kept, with what is left of the catalog's rows.
-pub fn gather(state: &mut State, rows: &[Row]) -> Save {
+pub fn gather(state: &mut State, rows: &[Row], replies_from: u64) -> Save {
     let (devices, is_journal_changed) = state.take_changed();
-    let mut changes = vec![FleetChange::HasPast(state.has_past())];
+    let mut changes = vec![FleetChange::HasPast(state.has_past()), FleetChange::RepliesFrom(replies_from)];
     changes.extend(rows.iter().map(change));
     for name in &devices {
         if let Some(device) = state.devices().get(name) {

@@ -62,6 +62,7 @@ const ANNOUNCED: TableDefinition<'_, (&str, u32), [u8; 32]> = TableDefinition::n
 const DELIVERED: TableDefinition<'_, u64, (u32, i64)> = TableDefinition::new("delivered");
 const POSITION: &str = "position";
 const HAS_PAST: &str = "has-past";
+const REPLIES_FROM: &str = "replies-from";
 
 /// A SHA-256.
 pub type Hash = [u8; 32];
@@ -81,6 +82,8 @@ pub enum Change {
     Announced(String, u32, Option<Hash>),
     /// Whether the log was followed from its first record on.
     HasPast(bool),
+    /// From which offset on a reply may be to a command that is kept.
+    RepliesFrom(u64),
 }
 
 /// All that the file holds.
@@ -90,6 +93,8 @@ pub struct Kept {
     pub position: u64,
     /// The log was followed from its first record on.
     pub has_past: bool,
+    /// From here on a reply may be to a command that is kept.
+    pub replies_from: u64,
     /// Devices by name.
     pub devices: Vec<(String, Vec<u8>)>,
     /// Boots of the gateway's machine.
@@ -255,6 +260,7 @@ fn read(db: &Database) -> Result<Kept, redb::Error> {
     let mut kept = Kept {
         position: number(db, POSITION)?.unwrap_or_default(),
         has_past: number(db, HAS_PAST)?.unwrap_or_default() != 0,
+        replies_from: number(db, REPLIES_FROM)?.unwrap_or_default(),
         ..Kept::default()
     };
     for row in transaction.open_table(DEVICES)?.iter()? {
@@ -304,6 +310,9 @@ fn make(transaction: &WriteTransaction, change: &Change) -> Result<(), redb::Err
         }
         Change::Announced(device, schema_set, None) => {
             transaction.open_table(ANNOUNCED)?.remove((device.as_str(), *schema_set))?;
+        }
+        Change::RepliesFrom(offset) => {
+            transaction.open_table(META)?.insert(REPLIES_FROM, *offset)?;
         }
         Change::HasPast(has_past) => {
             transaction.open_table(META)?.insert(HAS_PAST, u64::from(*has_past))?;
