@@ -141,7 +141,7 @@ fn live(seed: u64) -> (u64, u64) {
                 book.get_mut(id).unwrap().0 = promise;
             }
         }
-        store.pull_plug();
+        store.cut_power();
         drop((committer, outbox));
         store.crash();
         if disk.has_power() && random.coin() {
@@ -162,7 +162,7 @@ fn live(seed: u64) -> (u64, u64) {
             }
         }
         book.retain(|id, _| store.outbox().get("stall-3", id).is_some());
-        store.pull_plug();
+        store.cut_power();
         drop(committer);
         store.crash();
     }
@@ -194,7 +194,7 @@ fn every_operation_of_the_disk_may_fail_and_the_next_change_goes_on() {
                 outbox.put(&command(&id, b"x"), NOW_MS).unwrap();
             }
             assert_eq!(outbox.pending("stall-3", NOW_MS).len(), 3, "{n}: {first:?}");
-            store.pull_plug();
+            store.cut_power();
             drop((committer, outbox));
             store.crash();
             disk.cut_power();

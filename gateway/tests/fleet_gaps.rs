@@ -153,7 +153,7 @@ impl Life {
     async fn end(self, kill: bool) {
         if kill {
             // Nothing that it would do at a stop is done, and nothing more reaches the files.
-            self.store.pull_plug();
+            self.store.cut_power();
             self.follows.abort();
             tokio::task::spawn_blocking(move || self.store.crash()).await.unwrap();
         } else {

@@ -135,7 +135,7 @@ impl Life {
     }
 
     async fn kill(self) {
-        self.store.pull_plug();
+        self.store.cut_power();
         drop((self.committer, self.reader));
         if let Some(following) = self.following {
             following.abort();

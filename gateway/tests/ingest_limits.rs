@@ -252,7 +252,7 @@ async fn a_client_whose_will_finds_no_room_is_told_so_and_one_that_leaves_makes_
 #[tokio::test]
 async fn a_topic_beyond_its_limits_ends_the_connection_that_uses_it() {
     let folder = tempfile::tempdir().unwrap();
-    let topics = mqtt::topics::Limits { bytes: 4, levels: 2 };
+    let topics = mqtt::topics::TopicLimits { bytes: 4, levels: 2 };
     let house = House::open(folder.path(), Settings { topics, ..Settings::default() }).await;
     for (topic, fits) in [(&b"a/bc"[..], true), (b"abcde", false), (b"a/b/", false)] {
         let mut client = house.client(b'c').await.unwrap();

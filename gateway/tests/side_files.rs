@@ -273,7 +273,7 @@ fn what_is_saved_after_the_plug_was_pulled_finds_a_closed_store_and_not_a_failin
     let store = Store::open(Settings::new(folder.path()), &[]).unwrap();
     let view = store.view();
     view.save_sessions(large(1), 1).unwrap();
-    store.pull_plug();
+    store.cut_power();
     for _ in 0..2 {
         assert!(matches!(view.save_sessions(gone(), 2), Err(StoreError::Closed)));
     }

@@ -5,8 +5,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use tidegate::store::{
-    Batch, Block, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Kind, LetterReason, NewLetter, Reader, ReasonCode,
-    Record, Settings, Store, StoreError,
+    Batch, Block, FLEET, HURRIED_LINGER_MAX, INTAKE_BYTES_MAX, Kind, LetterReason, NewLetter, Reader,
+    ReasonCode, Record, Settings, Store, StoreError,
 };
 use tidegate_protocol::{DeviceName, FrameWriter, Leaf, Topic};
 
@@ -128,6 +128,7 @@ async fn what_is_held_is_not_deleted_although_it_is_delivered_also_after_a_crash
     };
     let store = Store::open(small.clone(), &[UPLINK.into()]).unwrap();
     store.view().save_fleet(&[], 0).unwrap();
+    store.view().hold(FLEET, 0);
     append(&store, (0..2_000).map(|n| format!("{n} {filler}"))).await;
     let mut reader = store.reader(UPLINK).unwrap();
     read(&mut reader, 2_000).await;
@@ -143,6 +144,7 @@ async fn what_is_held_is_not_deleted_although_it_is_delivered_also_after_a_crash
     reader.release(2_000);
     deletes(folder.path(), all - 1).await.expect_err("it is held");
     store.view().save_fleet(&[], 2_000).unwrap();
+    store.view().hold(FLEET, 2_000);
     deletes(folder.path(), 1).await.expect("what is held no more is deleted");
 }
 

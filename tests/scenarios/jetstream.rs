@@ -209,3 +209,32 @@ async fn what_the_server_never_takes_becomes_a_dead_letter_and_what_is_behind_it
     }
     assert_eq!(gateway.metric("tidegate_dead_letters"), 2.0, "{listed}");
 }
+
+/// A server on which the user `gate` may publish on `up.good.>` and read its answers, and nothing else.
+const USERS: &str = r#"
+no_auth_user: harness
+authorization {
+  users = [
+    { user: "gate", password: "s3cret", permissions: { publish: ["up.good.>"], subscribe: ["_INBOX.>"] } }
+    { user: "harness", password: "x" }
+  ]
+}"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_subject_that_the_user_may_not_publish_on_becomes_a_dead_letter_and_stops_nothing() {
+    let server = Nats::start_with(USERS);
+    create_stream(&server);
+    let mut setup = setup(&server, "user = \"gate\"");
+    setup.environment = vec![("TIDEGATE_PASSWORD_CLOUD".into(), "s3cret".into())];
+    let gateway = Gateway::start(setup);
+    let mut client = connect(&gateway, "press").await;
+    for (packet_id, topic) in [(1, "good/1"), (2, "bad/1"), (3, "good/2"), (4, "bad/1"), (5, "good/3")] {
+        publish(&mut client, topic, b"{}", packet_id).await;
+    }
+    wait_drained(&gateway).await;
+    let messages = server.client().read_all("EVENTS");
+    let subjects: Vec<_> = messages.iter().map(|message| message.subject.as_str()).collect();
+    assert_eq!(subjects, ["up.good.1", "up.good.2", "up.good.3"]);
+    assert_eq!(gateway.metric("tidegate_dead_letters"), 2.0);
+    assert!(gateway.log().contains("the upstream disconnected: permissions violation"));
+}

@@ -52,26 +52,26 @@ pub enum EditError<E> {
 /// [`EditError`]: the file is as it was.
 pub fn edit<T, E>(file: &Path, change: impl FnOnce(&mut Users) -> Result<T, E>) -> Result<T, EditError<E>> {
     let failed = |cause| EditError::Write { file: file.to_owned(), cause };
-    let place = Place::open(file).map_err(failed)?;
-    let old = place.old().map_err(failed)?;
+    let target = LockedFile::open(file).map_err(failed)?;
+    let old = target.old().map_err(failed)?;
     let mut users = match &old {
         Some(old) => Users::load_opened(old, file).map_err(EditError::Load)?,
         None => Users::default(),
     };
     let outcome = change(&mut users).map_err(EditError::Unchanged)?;
-    place.replace(old.as_ref(), users.render().as_bytes()).map_err(failed)?;
+    target.replace(old.as_ref(), users.render().as_bytes()).map_err(failed)?;
     Ok(outcome)
 }
 
 /// A file by its folder, which is open and locked, and its name there: whoever may write in the
 /// folder cannot lead what is done elsewhere by putting a link in the way.
-struct Place<'a> {
+struct LockedFile<'a> {
     folder: File,
     name: &'a OsStr,
     new_name: OsString,
 }
 
-impl<'a> Place<'a> {
+impl<'a> LockedFile<'a> {
     /// Waits for the folder's lock, which is let go of with the value.
     fn open(file: &'a Path) -> io::Result<Self> {
         let name = file.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
@@ -84,7 +84,7 @@ impl<'a> Place<'a> {
         let mut new_name = OsString::from(".");
         new_name.push(name);
         new_name.push(".new");
-        Ok(Place { folder, name, new_name })
+        Ok(LockedFile { folder, name, new_name })
     }
 
     /// The file that is there, opened to be read. That a pipe is in its place must not hold anybody

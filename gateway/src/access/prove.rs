@@ -157,7 +157,7 @@ impl Prover {
     /// Waits in the room until the password may be hashed. `None`: the room has no place.
     async fn wait(&self, peer: IpAddr, user: &str, tag: Option<Tag>) -> Option<Turn> {
         let is_slowed = self.failures.lock().is_slowed(peer, clock::monotonic());
-        let place = Place::take(
+        let slot = WaitingSlot::take(
             &self.waiting,
             peer,
             if is_slowed { SLOWED_WAITING_MAX } else { ADDRESS_WAITING_MAX },
@@ -175,7 +175,7 @@ impl Prover {
                 Err(delay) => delay,
             };
             drop(turn);
-            if place.of_address() > SLOWED_WAITING_MAX {
+            if slot.of_address() > SLOWED_WAITING_MAX {
                 return None;
             }
             tokio::select! {
@@ -215,12 +215,12 @@ impl Known {
 }
 
 /// A place in the room, given back when dropped.
-struct Place<'a> {
+struct WaitingSlot<'a> {
     waiting: &'a Mutex<Waiting>,
     peer: IpAddr,
 }
 
-impl<'a> Place<'a> {
+impl<'a> WaitingSlot<'a> {
     /// One of [`WAITING_MAX`], of which `peer` may have `most`.
     fn take(waiting: &'a Mutex<Waiting>, peer: IpAddr, most: usize) -> Option<Self> {
         let mut state = waiting.lock();
@@ -230,7 +230,7 @@ impl<'a> Place<'a> {
         state.all += 1;
         *state.by_address.entry(peer).or_default() += 1;
         drop(state);
-        Some(Place { waiting, peer })
+        Some(WaitingSlot { waiting, peer })
     }
 
     /// Places that its address has.
@@ -239,7 +239,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaitingSlot<'_> {
     fn drop(&mut self) {
         let mut state = self.waiting.lock();
         state.all -= 1;

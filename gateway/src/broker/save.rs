@@ -35,6 +35,7 @@ impl Broker {
         self.0.off_ms.store(off_ms, Ordering::Relaxed);
         self.0.unsaved.lock().is_unknown |= kept.is_old;
         let (messages_max, bytes_max) = (self.0.settings.retained_messages_max, self.retained_bytes_max());
+        let mut sessions = self.0.sessions.lock();
         let mut tree = self.0.tree.write();
         let mut left_out = kept.left_out;
         for row in kept.retained {
@@ -54,7 +55,6 @@ impl Broker {
         let mut wills = self.0.wills.lock();
         kept.wills.into_iter().for_each(|(client, row)| wills.restore(client.into(), row, now_ms));
         drop(wills);
-        let mut sessions = self.0.sessions.lock();
         for (client, row, owed) in kept.sessions {
             // Or the next start would take it for connected until then; a will is kept apart from
             // it now.

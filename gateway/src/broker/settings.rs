@@ -25,7 +25,7 @@ pub const SUBSCRIPTIONS_BYTES_MAX: usize = 12 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// What topics and filters may be.
-    pub topics: topics::Limits,
+    pub topics: topics::TopicLimits,
     /// Subscriptions per client.
     pub subscriptions_max: usize,
     /// Sessions kept while their client is away.
@@ -45,7 +45,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            topics: topics::Limits::default(),
+            topics: topics::TopicLimits::default(),
             subscriptions_max: SUBSCRIPTIONS_MAX,
             sessions_max: SESSIONS_MAX,
             queued_messages_max: QUEUED_MESSAGES_MAX,

@@ -1,7 +1,7 @@
 //! File descriptors: as many as the system lets this process have, shared out so that the store always has its own.
 //!
 //! ```text
-//!   store, runtime, replays │ uplinks, listeners │ HTTP │ door: clients, those that wait, those that are being closed
+//!   store, runtime, replays │ uplinks, listeners │ HTTP │ listeners: clients, those that wait, those that are being closed
 //!   reserved first          │ each its own       │      │ what is left
 //! ```
 //! A gateway without file descriptors can accept nothing, which is bearable, and cannot open a segment either, which is not:
@@ -21,8 +21,8 @@ const RUNTIME_FILES: usize = 32;
 const REPLAY_FILES: usize = 12;
 /// Of an uplink: its connection, that of its commands, a segment, a name look-up.
 const UPLINK_FILES: usize = 4;
-/// Of the door, however few there are: below it, nobody gets in.
-const DOOR_FILES_MIN: usize = 16;
+/// Of the listeners, however few there are: below it, nobody gets in.
+const LISTENER_FILES_MIN: usize = 16;
 /// HTTP has this part of all descriptors at the most.
 const HTTP_PART: usize = 8;
 
@@ -46,18 +46,18 @@ impl Shares {
         }
     }
 
-    /// What is wanted as far as `files` go, of which `reserved` are not for clients. Those of HTTP and of the door that come and
+    /// What is wanted as far as `files` go, of which `reserved` are not for clients. Those of HTTP and of the listeners that come and
     /// go keep a part each, so that neither shuts the others out.
     fn of(files: usize, reserved: usize, wanted: Self) -> Self {
         // One more at HTTP than there may be: it is accepted before another one leaves.
         let http = wanted.http.min((files / HTTP_PART).max(2)) - 1;
         let http = if files >= reserved + wanted.all() { wanted.http } else { http };
-        let door = files.saturating_sub(reserved + http + 1).max(DOOR_FILES_MIN);
-        let closing = wanted.closing.min(door / 16);
-        let left = door.saturating_sub(wanted.clients + closing);
-        let waiting = wanted.waiting.min(left.max(door / 4));
-        let clients = wanted.clients.min(door - waiting - closing);
-        Self { http, clients, waiting, closing: wanted.closing.min(door - waiting - clients) }
+        let listeners = files.saturating_sub(reserved + http + 1).max(LISTENER_FILES_MIN);
+        let closing = wanted.closing.min(listeners / 16);
+        let left = listeners.saturating_sub(wanted.clients + closing);
+        let waiting = wanted.waiting.min(left.max(listeners / 4));
+        let clients = wanted.clients.min(listeners - waiting - closing);
+        Self { http, clients, waiting, closing: wanted.closing.min(listeners - waiting - clients) }
     }
 
     fn all(self) -> usize {
@@ -83,8 +83,8 @@ pub(super) fn prepare(settings: &mut config::Settings) {
     }
     let shares = Shares::of(files, reserved(settings), Shares::wanted(settings));
     settings.http.limits.connections_max = shares.http;
-    let door = &mut settings.ingest;
-    (door.connections_max, door.waiting_max, door.closing_max) =
+    let listeners = &mut settings.ingest;
+    (listeners.connections_max, listeners.waiting_max, listeners.closing_max) =
         (shares.clients, shares.waiting, shares.closing);
 }
 
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_few_clients_get_in_where_there_is_not_enough_for_the_store() {
-        for files in [0, 10, RESERVED, RESERVED + DOOR_FILES_MIN] {
+        for files in [0, 10, RESERVED, RESERVED + LISTENER_FILES_MIN] {
             let got = Shares::of(files, RESERVED, WANTED);
             assert!(
                 got.http >= 1 && got.clients >= 8 && got.waiting >= 4 && got.closing >= 1,

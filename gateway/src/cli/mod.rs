@@ -30,12 +30,14 @@ mod devices;
 mod exposed;
 mod failure;
 mod files;
+#[cfg(feature = "sim")]
 mod fleet;
 mod people;
 mod process;
 mod replay;
 mod run;
 mod schemas;
+#[cfg(feature = "sim")]
 mod sim;
 mod status;
 mod store;
@@ -52,8 +54,12 @@ pub use failure::Failure;
 use crate::telemetry;
 use process::{runtime, stop_signal};
 
-const EXAMPLES: &str = "Examples:
-  tidegate demo                                     see it work: a minute, nothing to install
+const DEMO_EXAMPLE: &str = if cfg!(feature = "demo") {
+    "\n  tidegate demo                                     see it work: a minute, nothing to install"
+} else {
+    ""
+};
+const EXAMPLES: &str = "
   tidegate check /etc/tidegate/gateway.toml         say what is wrong with a configuration
   tidegate run --config /etc/tidegate/gateway.toml  run the gateway
   tidegate status                                   what the gateway on this machine is doing
@@ -71,7 +77,7 @@ TIDEGATE_LOG sets the log filter, such as \"debug\" or \"tidegate=debug\".";
 
 /// An edge event gateway: acknowledges an event only when it is on disk, forwards it at least once.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(name = "tidegate", version, after_help = format!("Examples:{DEMO_EXAMPLE}{EXAMPLES}"), arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -83,6 +89,7 @@ enum Command {
     Check(check::Arguments),
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
+    #[cfg(feature = "sim")]
     Sim(sim::Arguments),
     Status(status::Arguments),
     Replay(replay::Arguments),
@@ -127,6 +134,7 @@ fn command(command: Command) -> Result<(), Failure> {
             log(Some(demo::LOG_FILTER))?;
             demo::run(&arguments)
         }
+        #[cfg(feature = "sim")]
         Command::Sim(arguments) => {
             log(None)?;
             sim::run(&arguments)

@@ -82,7 +82,7 @@ impl Problem {
     }
 }
 
-/// The known word that `word` was likely meant to be.
+/// The known word that `word` likely stands for.
 pub(super) fn suggestion<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let likeness = |known: &str| strsim::jaro_winkler(&word.to_lowercase(), known);
     let best = known.iter().map(|k| (likeness(k), *k)).max_by(|a, b| a.0.total_cmp(&b.0))?;

@@ -1,11 +1,11 @@
-//! The listeners as meant: where devices connect, and how they are known there. Certificates and keys are read and checked,
+//! The listeners, resolved: where devices connect, and how they are known there. Certificates and keys are read and checked,
 //! so that a configuration that is called good can be started.
 
 use std::net::SocketAddr;
 
 use toml::Spanned;
 
-use super::{LISTENERS_MAX, meant::Judge, typed};
+use super::{LISTENERS_MAX, raw, resolved::Validator};
 use crate::{
     clock,
     ingest::{
@@ -17,14 +17,14 @@ use crate::{
 const LISTENER_ADDRESS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
 
-impl Judge<'_> {
-    pub(super) fn listeners(&mut self, typed: &[Spanned<typed::Listener>]) -> Vec<ingest::ListenerSettings> {
-        self.count(typed, LISTENERS_MAX, "listeners");
-        if typed.is_empty() {
+impl Validator<'_> {
+    pub(super) fn listeners(&mut self, raw: &[Spanned<raw::Listener>]) -> Vec<ingest::ListenerSettings> {
+        self.count(raw, LISTENERS_MAX, "listeners");
+        if raw.is_empty() {
             return vec![ingest::ListenerSettings::new(LISTENER_ADDRESS_DEFAULT)];
         }
         let mut listeners: Vec<ingest::ListenerSettings> = Vec::new();
-        for listener in typed {
+        for listener in raw {
             let fields = listener.get_ref();
             let address = self.address(fields.address.as_ref(), LISTENER_ADDRESS_DEFAULT);
             let span = fields.address.as_ref().map_or(listener.span(), Spanned::span);
@@ -52,10 +52,10 @@ impl Judge<'_> {
         listeners
     }
 
-    fn tls_of(&mut self, listener: &typed::Listener) -> Option<TlsSettings> {
-        let typed = listener.max_record_bytes.as_ref();
-        let max_record_bytes = self.given(typed, RECORD_BYTES_LEAST as i64..=RECORD_BYTES_MOST as i64);
-        if let (Some(bytes), None) = (typed, &listener.tls) {
+    fn tls_of(&mut self, listener: &raw::Listener) -> Option<TlsSettings> {
+        let raw = listener.max_record_bytes.as_ref();
+        let max_record_bytes = self.given(raw, RECORD_BYTES_LEAST as i64..=RECORD_BYTES_MOST as i64);
+        if let (Some(bytes), None) = (raw, &listener.tls) {
             self.wrong(
                 &bytes.span(),
                 "records are TLS's, and this listener has none; add \"tls\", or remove this",
@@ -65,17 +65,17 @@ impl Judge<'_> {
         Some(TlsSettings { max_record_bytes, ..self.tls(tls.get_ref()) })
     }
 
-    fn tls(&mut self, typed: &typed::Tls) -> TlsSettings {
+    fn tls(&mut self, raw: &raw::Tls) -> TlsSettings {
         let known = [
             ("none", ClientCert::None),
             ("optional", ClientCert::Optional),
             ("required", ClientCert::Required),
         ];
-        let default = if typed.client_ca.is_some() { ClientCert::Required } else { ClientCert::None };
-        let client_cert = self.one_of(typed.client_cert.as_ref(), default, "client_cert", &known);
+        let default = if raw.client_ca.is_some() { ClientCert::Required } else { ClientCert::None };
+        let client_cert = self.one_of(raw.client_cert.as_ref(), default, "client_cert", &known);
         let mut is_whole = true;
         if let (Some(wanted), None, true) =
-            (&typed.client_cert, &typed.client_ca, client_cert != ClientCert::None)
+            (&raw.client_cert, &raw.client_ca, client_cert != ClientCert::None)
         {
             self.wrong(
                 &wanted.span(),
@@ -83,30 +83,30 @@ impl Judge<'_> {
             );
             is_whole = false;
         }
-        if let (Some(crl), true) = (&typed.crl, client_cert == ClientCert::None) {
+        if let (Some(crl), true) = (&raw.crl, client_cert == ClientCert::None) {
             self.wrong(
                 &crl.span(),
                 "what is revoked, and no client certificates; add \"client_ca\", or remove this",
             );
             is_whole = false;
         }
-        let path = |text: &typed::Text| self.around.folder.join(text.get_ref());
+        let path = |text: &raw::Text| self.around.folder.join(text.get_ref());
         let settings = TlsSettings {
-            cert: path(&typed.cert),
-            key: path(&typed.key),
-            client_ca: typed.client_ca.as_ref().map(path),
+            cert: path(&raw.cert),
+            key: path(&raw.key),
+            client_ca: raw.client_ca.as_ref().map(path),
             client_cert,
-            crl: typed.crl.as_ref().map(path),
+            crl: raw.crl.as_ref().map(path),
             max_record_bytes: None,
         };
         if is_whole && let Err(error) = settings.check(clock::wall_ms()) {
             let key = match error.file {
-                TlsFile::Cert => Some(&typed.cert),
-                TlsFile::Key => Some(&typed.key),
-                TlsFile::ClientCa => typed.client_ca.as_ref(),
-                TlsFile::Crl => typed.crl.as_ref(),
+                TlsFile::Cert => Some(&raw.cert),
+                TlsFile::Key => Some(&raw.key),
+                TlsFile::ClientCa => raw.client_ca.as_ref(),
+                TlsFile::Crl => raw.crl.as_ref(),
             };
-            self.wrong(&key.unwrap_or(&typed.cert).span(), error.to_string());
+            self.wrong(&key.unwrap_or(&raw.cert).span(), error.to_string());
         }
         settings
     }

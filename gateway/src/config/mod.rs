@@ -1,8 +1,8 @@
-//! The configuration, in two steps: as typed (`typed.rs`), then as meant (`meant.rs`). All of it is checked
+//! The configuration, in two steps: as written (`raw.rs`), then as it is understood (`resolved.rs`). All of it is checked
 //! before a port is bound or a file is made.
 //!
 //! ```text
-//! file ──toml──▶ typed: every key known, of the right type ──check──▶ Settings: what each room is told
+//! file ──toml──▶ raw: every key known, of the right type ──check──▶ Settings: what each room is told
 //!                   └──────────── ConfigError: file, line, key, what to do ───────┘
 //! ```
 //!
@@ -15,10 +15,10 @@ mod access;
 mod error;
 mod limits;
 mod listeners;
-mod meant;
 mod quantity;
+mod raw;
+mod resolved;
 mod routes;
-mod typed;
 mod uplinks;
 
 use std::path::{Path, PathBuf};
@@ -50,11 +50,11 @@ pub struct Settings {
     pub endurance_bytes: Option<u64>,
     /// Where devices connect.
     pub listeners: Vec<ingest::ListenerSettings>,
-    /// The door.
+    /// Who may connect, and what clients may cost.
     pub ingest: ingest::Settings,
-    /// The ways out.
+    /// Where events go.
     pub uplinks: Vec<uplink::Settings>,
-    /// The window.
+    /// Health, metrics and status.
     pub http: http::Settings,
     /// Files with passwords of uplinks, which nobody else should be able to read.
     pub password_files: Vec<PathBuf>,
@@ -73,13 +73,13 @@ fn read(file: &Path) -> Result<String, ConfigError> {
     regular_file::read_text(file, CONFIG_BYTES_MAX).map_err(unreadable)
 }
 
-fn read_typed(file: &Path) -> Result<(String, typed::File), ConfigError> {
+fn read_raw(file: &Path) -> Result<(String, raw::File), ConfigError> {
     let text = read(file)?;
-    let typed = as_typed(&text, file)?;
-    Ok((text, typed))
+    let raw = as_raw(&text, file)?;
+    Ok((text, raw))
 }
 
-fn as_typed(text: &str, file: &Path) -> Result<typed::File, ConfigError> {
+fn as_raw(text: &str, file: &Path) -> Result<raw::File, ConfigError> {
     toml::from_str(text).map_err(|e| ConfigError::wrong(file, text, vec![Problem::from_toml(text, &e)]))
 }
 
@@ -93,9 +93,9 @@ pub fn parse(
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Settings, ConfigError> {
     let wrong = |problems| ConfigError::wrong(file, text, problems);
-    let typed = as_typed(text, file)?;
+    let raw = as_raw(text, file)?;
     let folder = file.parent().map(PathBuf::from).unwrap_or_default();
-    meant::check(typed, &meant::Surroundings { folder, variable }).map_err(wrong)
+    resolved::check(raw, &resolved::Surroundings { folder, variable }).map_err(wrong)
 }
 
 #[cfg(test)]

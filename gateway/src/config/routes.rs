@@ -1,4 +1,4 @@
-//! The routes as meant: which foreign topics are stored, what their payloads are, and whose their
+//! The routes, resolved: which foreign topics are stored, what their payloads are, and whose their
 //! events are.
 //!
 //! `device = "{2}"` names the second level of the topic. Levels count from 1; the first of `/a` is
@@ -8,19 +8,19 @@ use std::num::NonZeroU8;
 
 use toml::Spanned;
 
-use super::{ROUTES_MAX, meant::Judge, typed};
+use super::{ROUTES_MAX, raw, resolved::Validator};
 use crate::{ingest, mqtt, store::record::LAST_DEVICE_LEVEL};
 
-impl Judge<'_> {
-    pub(super) fn routes(&mut self, typed: &[Spanned<typed::Route>]) -> Vec<ingest::Route> {
-        self.count(typed, ROUTES_MAX, "routes");
-        typed.iter().map(|route| self.route(route.get_ref())).collect()
+impl Validator<'_> {
+    pub(super) fn routes(&mut self, raw: &[Spanned<raw::Route>]) -> Vec<ingest::Route> {
+        self.count(raw, ROUTES_MAX, "routes");
+        raw.iter().map(|route| self.route(route.get_ref())).collect()
     }
 
-    fn route(&mut self, typed: &typed::Route) -> ingest::Route {
-        let filter = typed.filter.get_ref();
+    fn route(&mut self, raw: &raw::Route) -> ingest::Route {
+        let filter = raw.filter.get_ref();
         if let Err(reason) = mqtt::topics::check_filter(filter) {
-            self.wrong(&typed.filter.span(), format!("\"{filter}\": {reason}"));
+            self.wrong(&raw.filter.span(), format!("\"{filter}\": {reason}"));
         }
         let payloads = [
             ("json", ingest::Payload::Json),
@@ -29,9 +29,9 @@ impl Judge<'_> {
         ];
         ingest::Route {
             filter: filter.clone(),
-            payload: self.one_of(typed.payload.as_ref(), ingest::Payload::Opaque, "payload", &payloads),
-            urgent: self.one_of(typed.class.as_ref(), false, "class", &[("urgent", true)]),
-            device_level: self.value(typed.device.as_ref(), None, |text| device_level(text, filter)),
+            payload: self.one_of(raw.payload.as_ref(), ingest::Payload::Opaque, "payload", &payloads),
+            urgent: self.one_of(raw.class.as_ref(), false, "class", &[("urgent", true)]),
+            device_level: self.value(raw.device.as_ref(), None, |text| device_level(text, filter)),
         }
     }
 }

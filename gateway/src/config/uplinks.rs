@@ -1,4 +1,4 @@
-//! The uplinks as meant: where events go, by which engine, and how they are written. Passwords are
+//! The uplinks, resolved: where events go, by which engine, and how they are written. Passwords are
 //! read from their files or from the environment.
 
 use std::{num::NonZeroU16, time::Duration};
@@ -7,9 +7,9 @@ use toml::Spanned;
 
 use super::{
     UPLINKS_MAX,
-    meant::{Judge, at_most},
     quantity::{self, Scheme, UpstreamUrl},
-    typed::{self, Text},
+    raw::{self, Text},
+    resolved::{Validator, at_most},
 };
 use crate::{
     regular_file,
@@ -30,19 +30,19 @@ const PACKET_BYTES_MAX_LEAST: u64 = 1024;
 /// MQTT's own limit of a packet, in bytes: section 2.2.3 of 3.1.1, 2.1.4 of 5.
 const PACKET_BYTES_MAX_MOST: u64 = 268_435_455;
 
-impl Judge<'_> {
+impl Validator<'_> {
     pub(super) fn uplinks(
         &mut self,
-        typed: &[Spanned<typed::Uplink>],
+        raw: &[Spanned<raw::Uplink>],
         gateway_id: &str,
     ) -> Vec<uplink::Settings> {
-        self.count(typed, UPLINKS_MAX, "uplinks");
+        self.count(raw, UPLINKS_MAX, "uplinks");
         let mut uplinks: Vec<uplink::Settings> = Vec::new();
-        for uplink in typed {
+        for uplink in raw {
             let uplink = self.uplink(uplink.get_ref(), gateway_id);
             uplinks.push(uplink);
         }
-        for (i, uplink) in typed.iter().enumerate() {
+        for (i, uplink) in raw.iter().enumerate() {
             let name = &uplink.get_ref().name;
             if uplinks[..i].iter().any(|other| other.name == *name.get_ref()) {
                 self.wrong(
@@ -54,9 +54,9 @@ impl Judge<'_> {
         uplinks
     }
 
-    fn uplink(&mut self, typed: &typed::Uplink, gateway_id: &str) -> uplink::Settings {
-        let name = self.name(&typed.name);
-        let url = self.value(Some(&typed.url), None, |text| quantity::upstream(text).map(Some));
+    fn uplink(&mut self, raw: &raw::Uplink, gateway_id: &str) -> uplink::Settings {
+        let name = self.name(&raw.name);
+        let url = self.value(Some(&raw.url), None, |text| quantity::upstream(text).map(Some));
         let formats = [
             ("raw", uplink::FormatName::Raw),
             ("json", uplink::FormatName::Json),
@@ -64,27 +64,27 @@ impl Judge<'_> {
         ];
         let values = [("scaled", uplink::Values::Scaled), ("raw", uplink::Values::Raw)];
         let client = format!("tidegate-{gateway_id}-{name}");
-        let topic = self.topic(typed.topic.as_ref());
+        let topic = self.topic(raw.topic.as_ref());
         let subjects = topic.clone().bound_to(gateway_id);
-        let upstream = self.engine(typed, url.as_ref(), &name, client, &subjects);
+        let upstream = self.engine(raw, url.as_ref(), &name, client, &subjects);
         let settings = uplink::Settings {
-            format: self.one_of(typed.format.as_ref(), uplink::FormatName::Raw, "format", &formats),
-            values: self.one_of(typed.values.as_ref(), uplink::Values::Scaled, "values", &values),
-            wait_for_birth: self.value(typed.wait_for_birth.as_ref(), WAIT_FOR_BIRTH_DEFAULT, |text| {
+            format: self.one_of(raw.format.as_ref(), uplink::FormatName::Raw, "format", &formats),
+            values: self.one_of(raw.values.as_ref(), uplink::Values::Scaled, "values", &values),
+            wait_for_birth: self.value(raw.wait_for_birth.as_ref(), WAIT_FOR_BIRTH_DEFAULT, |text| {
                 at_most(text, WAIT_FOR_BIRTH_MAX, "366 days")
             }),
             topic,
-            commands: self.value(typed.commands.as_ref(), None, |text| {
+            commands: self.value(raw.commands.as_ref(), None, |text| {
                 uplink::CommandTopic::parse(text, gateway_id).map(Some).map_err(|error| error.to_string())
             }),
-            window: self.window(typed.window.as_ref()),
+            window: self.window(raw.window.as_ref()),
             ..uplink::Settings::new(&name, upstream, gateway_id)
         };
         // An address that cannot be read was said already.
         if url.is_some()
             && let Err(error) = settings.check()
         {
-            self.wrong(&typed.url.span(), error.to_string());
+            self.wrong(&raw.url.span(), error.to_string());
         }
         settings
     }
@@ -92,36 +92,36 @@ impl Judge<'_> {
     /// What the engine of the address's scheme is told: an arm for each engine.
     fn engine(
         &mut self,
-        typed: &typed::Uplink,
+        raw: &raw::Uplink,
         url: Option<&UpstreamUrl>,
         name: &str,
         client: String,
         topic: &uplink::Template,
     ) -> uplink::Upstream {
         match url.map_or(Scheme::Mqtt, |url| url.scheme) {
-            Scheme::Mqtt => uplink::Upstream::Mqtt(self.broker(typed, url, name, client)),
-            Scheme::Nats => uplink::Upstream::Nats(self.jetstream(typed, url, name, client, topic)),
+            Scheme::Mqtt => uplink::Upstream::Mqtt(self.broker(raw, url, name, client)),
+            Scheme::Nats => uplink::Upstream::Nats(self.jetstream(raw, url, name, client, topic)),
         }
     }
 
     fn broker(
         &mut self,
-        typed: &typed::Uplink,
+        raw: &raw::Uplink,
         url: Option<&UpstreamUrl>,
         name: &str,
         client: String,
     ) -> mqtt::Settings {
-        if let Some(nats) = &typed.nats {
+        if let Some(nats) = &raw.nats {
             self.wrong(&nats.span(), "for nats:// alone; remove it");
         }
         let versions = [("5", mqtt::Version::V5), ("3.1.1", mqtt::Version::V311)];
         let (host, port) = url.map_or(("", 0), |url| (url.host.as_str(), url.port));
         mqtt::Settings {
             port,
-            password: self.password(typed, name).map(mqtt::Password::new),
-            version: self.one_of(typed.protocol.as_ref(), mqtt::Version::V5, "protocol", &versions),
-            user: typed.user.as_ref().map(|user| user.get_ref().clone()),
-            packet_bytes_max: self.value(typed.max_packet_bytes.as_ref(), None, |text| {
+            password: self.password(raw, name).map(mqtt::Password::new),
+            version: self.one_of(raw.protocol.as_ref(), mqtt::Version::V5, "protocol", &versions),
+            user: raw.user.as_ref().map(|user| user.get_ref().clone()),
+            packet_bytes_max: self.value(raw.max_packet_bytes.as_ref(), None, |text| {
                 let bytes = quantity::bytes(text)?;
                 let fits = (PACKET_BYTES_MAX_LEAST..=PACKET_BYTES_MAX_MOST).contains(&bytes);
                 fits.then_some(Some(bytes as u32)).ok_or_else(|| {
@@ -134,40 +134,40 @@ impl Judge<'_> {
 
     fn jetstream(
         &mut self,
-        typed: &typed::Uplink,
+        raw: &raw::Uplink,
         url: Option<&UpstreamUrl>,
         name: &str,
         client: String,
         topic: &uplink::Template,
     ) -> nats::Settings {
-        for of_mqtt in [&typed.protocol, &typed.commands, &typed.max_packet_bytes].into_iter().flatten() {
+        for of_mqtt in [&raw.protocol, &raw.commands, &raw.max_packet_bytes].into_iter().flatten() {
             self.wrong(&of_mqtt.span(), "for mqtt:// alone; remove it");
         }
         let (host, port) = url.map_or(("", 0), |url| (url.host.as_str(), url.port));
-        let stream = typed.nats.as_ref().and_then(|nats| nats.get_ref().stream.as_ref());
+        let stream = raw.nats.as_ref().and_then(|nats| nats.get_ref().stream.as_ref());
         nats::Settings {
             port,
-            password: self.password(typed, name).map(nats::Password::new),
-            user: typed.user.as_ref().map(|user| user.get_ref().clone()),
+            password: self.password(raw, name).map(nats::Password::new),
+            user: raw.user.as_ref().map(|user| user.get_ref().clone()),
             stream: stream.map(|stream| stream.get_ref().clone()),
             ..nats::Settings::new(host, client, topic)
         }
     }
 
-    fn topic(&mut self, typed: Option<&Text>) -> uplink::Template {
-        self.value(typed, uplink::Template::default(), |text| {
+    fn topic(&mut self, raw: Option<&Text>) -> uplink::Template {
+        self.value(raw, uplink::Template::default(), |text| {
             uplink::Template::parse(text).map_err(|e| e.to_string())
         })
     }
 
-    fn window(&mut self, typed: Option<&Spanned<i64>>) -> NonZeroU16 {
-        let Some(typed) = typed else { return uplink::WINDOW_DEFAULT };
-        match u16::try_from(*typed.get_ref()).ok().and_then(NonZeroU16::new) {
+    fn window(&mut self, raw: Option<&Spanned<i64>>) -> NonZeroU16 {
+        let Some(raw) = raw else { return uplink::WINDOW_DEFAULT };
+        match u16::try_from(*raw.get_ref()).ok().and_then(NonZeroU16::new) {
             Some(window) => window,
             None => {
                 self.wrong(
-                    &typed.span(),
-                    format!("{} is not within 1 and 65535, MQTT's packet ids", typed.get_ref()),
+                    &raw.span(),
+                    format!("{} is not within 1 and 65535, MQTT's packet ids", raw.get_ref()),
                 );
                 uplink::WINDOW_DEFAULT
             }
@@ -175,14 +175,14 @@ impl Judge<'_> {
     }
 
     /// The password of an uplink with a user: from its file, else from its variable.
-    fn password(&mut self, typed: &typed::Uplink, name: &str) -> Option<String> {
-        let Some(user) = &typed.user else {
-            if let Some(file) = &typed.password_file {
+    fn password(&mut self, raw: &raw::Uplink, name: &str) -> Option<String> {
+        let Some(user) = &raw.user else {
+            if let Some(file) = &raw.password_file {
                 self.wrong(&file.span(), "a password without a user; add \"user\"");
             }
             return None;
         };
-        let Some(file) = &typed.password_file else {
+        let Some(file) = &raw.password_file else {
             let variable = format!("TIDEGATE_PASSWORD_{}", name.to_uppercase().replace('-', "_"));
             let password = (self.around.variable)(&variable);
             if password.is_none() {

@@ -1,7 +1,7 @@
 //! The HTTP port, served: how many connections there are, and how long each may keep the gateway waiting.
 //!
 //! ```text
-//!   accept ─▶ seat ─▶ head, 10 s ─▶ host ─▶ body, 10 s, 512 KiB ─▶ answer, some of it read every 30 s ─▶ head …
+//!   accept ─▶ permit ─▶ head, 10 s ─▶ host ─▶ body, 10 s, 512 KiB ─▶ answer, some of it read every 30 s ─▶ head …
 //!              └ all taken: the connection that has waited for its client longest is closed
 //! ```
 //! Whoever may connect to loopback may hold connections open, and each costs a file descriptor that the store might need. So
@@ -39,7 +39,7 @@ use super::{
     Bound,
     answer::Refused,
     host,
-    seats::{Seat, Seats, Watched},
+    limiter::{ConnectionLimiter, Permit, Watched},
 };
 use crate::telemetry;
 
@@ -90,7 +90,7 @@ impl Default for Limits {
 /// Serves until `shutdown`, and then until the answers under way are read. Dropped, it closes every connection.
 pub(super) async fn serve(bound: Bound, router: Router, shutdown: CancellationToken) {
     let Bound { listener, address, limits } = bound;
-    let (seats, mut connections) = (Seats::default(), JoinSet::new());
+    let (limiter, mut connections) = (ConnectionLimiter::default(), JoinSet::new());
     let (mut is_failing, mut is_told) = (false, false);
     loop {
         let accepted = tokio::select! {
@@ -119,14 +119,14 @@ pub(super) async fn serve(bound: Bound, router: Router, shutdown: CancellationTo
                 limits.connections_max
             );
         }
-        let room = room(&seats, &mut connections, limits.connections_max);
+        let room = room(&limiter, &mut connections, limits.connections_max);
         if shutdown.run_until_cancelled(room).await.is_none() {
             break;
         }
         connections.spawn(connection(
             stream,
             router.clone(),
-            seats.enter(),
+            limiter.enter(),
             limits.clone(),
             shutdown.clone(),
         ));
@@ -142,12 +142,12 @@ async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
 }
 
 /// Resolves once there is room for one connection more. Connections that wait for the gateway are left alone.
-async fn room(seats: &Seats, connections: &mut JoinSet<()>, connections_max: usize) {
+async fn room(limiter: &ConnectionLimiter, connections: &mut JoinSet<()>, connections_max: usize) {
     while connections.len() >= connections_max {
-        if let Some(rest) = seats.longest_wait().and_then(|waited| SPEAK_TIME.checked_sub(waited)) {
+        if let Some(rest) = limiter.longest_wait().and_then(|waited| SPEAK_TIME.checked_sub(waited)) {
             sleep(rest).await;
         }
-        if seats.push_out() {
+        if limiter.push_out() {
             closed("pushed_out");
         }
         let _ = timeout(LOOK_AGAIN, connections.join_next()).await;
@@ -157,17 +157,17 @@ async fn room(seats: &Seats, connections: &mut JoinSet<()>, connections_max: usi
 async fn connection(
     stream: TcpStream,
     router: Router,
-    seat: Arc<Seat>,
+    permit: Arc<Permit>,
     limits: Limits,
     shutdown: CancellationToken,
 ) {
     let pages = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
-        let (seat, pages) = (seat.clone(), pages.clone());
+        let (permit, pages) = (permit.clone(), pages.clone());
         async move {
             let answer = match whole(request, limits.body_timeout).await {
                 Ok(request) => {
-                    let _working = seat.working();
+                    let _working = permit.working();
                     hyper::service::Service::call(&pages, request).await
                 }
                 Err(refused) => Ok(refused),
@@ -175,7 +175,7 @@ async fn connection(
             answer.map_err(|never: Infallible| never)
         }
     });
-    let io = TokioIo::new(Watched::new(stream, seat.clone()));
+    let io = TokioIo::new(Watched::new(stream, permit.clone()));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
@@ -191,8 +191,8 @@ async fn connection(
                 }
                 return;
             }
-            () = seat.pushed_out() => return,
-            () = seat.stalled(limits.write_timeout) => return closed("write_timeout"),
+            () = permit.pushed_out() => return,
+            () = permit.stalled(limits.write_timeout) => return closed("write_timeout"),
             () = shutdown.cancelled(), if !is_stopping => {
                 is_stopping = true;
                 serving.as_mut().graceful_shutdown();

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_oldest_that_waits_gives_way_and_one_with_a_seat_does_not() {
+    async fn the_oldest_that_waits_gives_way_and_one_with_a_permit_does_not() {
         let limiter = ConnectionLimiter::new(&Settings::default());
         let mut accepted = enter(&limiter, "127.0.0.1").await.unwrap();
         accepted.1.accepted();

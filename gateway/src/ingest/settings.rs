@@ -36,7 +36,7 @@ pub struct Settings {
     /// limit.
     pub bytes_per_s_max: Option<u64>,
     /// What topics and filters may be.
-    pub topics: topics::Limits,
+    pub topics: topics::TopicLimits,
     /// Subscriptions per client.
     pub subscriptions_max: usize,
     /// Sessions kept while their client is away.
@@ -81,7 +81,7 @@ impl Default for Settings {
             // What a device has kept during an outage comes at once, and is welcome.
             publishes_per_s_max: None,
             bytes_per_s_max: None,
-            topics: topics::Limits::default(),
+            topics: topics::TopicLimits::default(),
             subscriptions_max: broker.subscriptions_max,
             sessions_max: broker.sessions_max,
             queued_messages_max: broker.queued_messages_max,
@@ -100,7 +100,7 @@ impl Default for Settings {
     }
 }
 
-/// A setting that cannot be served. Nothing was started: mend the configuration.
+/// A setting that cannot be served. Nothing was started: correct the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSettings {
     /// A filter of a route.

@@ -15,10 +15,10 @@ use super::{limits::SMALL_PACKET_BYTES, version::Version};
 /// are not promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Bytes that are no MQTT packet. The client has to be mended.
+    /// Bytes that are no MQTT packet. The client has to be fixed.
     #[error("malformed packet: {0}")]
     Malformed(&'static str),
-    /// A packet that the rules do not allow here. The client has to be mended.
+    /// A packet that the rules do not allow here. The client has to be fixed.
     #[error("protocol error: {0}")]
     Protocol(&'static str),
     /// The first packet is no CONNECT: perhaps no MQTT at all.

@@ -122,7 +122,7 @@ pub fn unsubscribe(version: Version, body: &[u8]) -> Result<Unsubscribe, Fault> 
 /// Whether `filter` can be subscribed to: its own rules, and those of `$share/<name>/<filter>`
 /// `[MQTT-4.8.2-1]`, `[MQTT-4.8.2-2]`.
 #[must_use]
-pub fn is_filter(filter: &str, limits: topics::Limits) -> bool {
+pub fn is_filter(filter: &str, limits: topics::TopicLimits) -> bool {
     if !limits.allow(filter) {
         return false;
     }
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_filter_is_one_by_itself_or_behind_a_share_name() {
-        let limits = topics::Limits::default();
+        let limits = topics::TopicLimits::default();
         for good in ["a", "+/#", "$SYS/x", "$share/g/#", "$share/g//a", "$shared/x"] {
             assert!(is_filter(good, limits), "{good}");
         }
@@ -213,7 +213,7 @@ mod tests {
         {
             assert!(!is_filter(bad, limits), "{bad}");
         }
-        assert!(!is_filter("a/b", topics::Limits { levels: 1, ..limits }));
+        assert!(!is_filter("a/b", topics::TopicLimits { levels: 1, ..limits }));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Topic names and topic filters: MQTT 3.1.1 and 5, section 4.7. Pure.
 //!
-//! Limits: [`NAME_BYTES_MAX`] bytes and [`TOPIC_LEVELS_MAX`] levels, or less: see [`Limits`]. A
-//! topic is matched byte by byte, once, without allocation and without recursion, so that no filter
-//! is expensive.
+//! Limits: [`NAME_BYTES_MAX`] bytes and [`TOPIC_LEVELS_MAX`] levels, or less: see [`TopicLimits`].
+//! A topic is matched byte by byte, once, without allocation and without recursion, so that no
+//! filter is expensive.
 
 use super::limits::NAME_BYTES_MAX;
 
@@ -37,20 +37,20 @@ pub fn is_reserved(topic: &str) -> bool {
 /// What a topic or filter that passed [`name`] or [`check_filter`] is held to besides: less than
 /// what they allow, or the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct TopicLimits {
     /// Bytes at most.
     pub bytes: usize,
     /// Levels at most.
     pub levels: usize,
 }
 
-impl Default for Limits {
+impl Default for TopicLimits {
     fn default() -> Self {
-        Limits { bytes: NAME_BYTES_MAX, levels: TOPIC_LEVELS_MAX }
+        TopicLimits { bytes: NAME_BYTES_MAX, levels: TOPIC_LEVELS_MAX }
     }
 }
 
-impl Limits {
+impl TopicLimits {
     /// Whether `text`, a topic or a filter, is within them.
     #[must_use]
     #[inline]
@@ -273,13 +273,13 @@ mod tests {
 
     #[test]
     fn narrower_limits_hold_in_bytes_and_levels() {
-        let narrow = Limits { bytes: 6, levels: 2 };
+        let narrow = TopicLimits { bytes: 6, levels: 2 };
         for (text, allowed) in
             [("a", true), ("a/b", true), ("a/b/c", false), ("//", false), ("abcdefg", false)]
         {
             assert_eq!(narrow.allow(text), allowed, "{text}");
         }
-        assert!(Limits::default().allow(&"/".repeat(TOPIC_LEVELS_MAX - 1)));
+        assert!(TopicLimits::default().allow(&"/".repeat(TOPIC_LEVELS_MAX - 1)));
     }
 
     proptest! {

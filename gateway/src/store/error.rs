@@ -131,8 +131,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the file itself is at fault, as opposed to a disk that does not answer or has no room: reading it again
-    /// will not help.
+    /// Whether the file itself is at fault, as opposed to a disk that does not answer or has no
+    /// room: reading it again will not help.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {

@@ -4,13 +4,14 @@
 //!  an uplink leaves the configuration ─▶ kept ─┬─ configured again ─▶ it goes on from there
 //!                                              └─ forgotten ────────▶ saved without it, then what it held may go
 //! ```
-//! A place that is kept holds what its uplink has not delivered, as any uplink's does: nobody but the operator knows whether it
-//! will be back. It stays over any number of starts and segments.
+//! A place that is kept holds what its uplink has not delivered, as any uplink's does: nobody but
+//! the operator knows whether it will be back. It stays over any number of starts and segments.
 //!
-//! Limits: [`UPLINKS_KEPT_MAX`] places. A store with more is opened for nothing but to forget one of them, because none may be
-//! given up unasked.
+//! Limits: [`UPLINKS_KEPT_MAX`] places. A store with more is opened for nothing but to forget one
+//! of them, because none may be given up unasked.
 //!
-//! Crash story: a place is forgotten once the cursors are saved without it; before that a start finds it again.
+//! Crash story: a place is forgotten once the cursors are saved without it; before that a start
+//! finds it again.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -66,8 +67,8 @@ pub enum ForgetError {
 }
 
 impl View {
-    /// Forgets the place of an uplink that is not configured: durable when this returns. Gives what the uplink will not get.
-    /// Blocking, up to ten seconds.
+    /// Forgets the place of an uplink that is not configured: durable when this returns. Gives what
+    /// the uplink will not get. Blocking, up to ten seconds.
     ///
     /// # Errors
     /// [`ForgetError`]
@@ -84,7 +85,8 @@ impl View {
     }
 }
 
-/// The same in the folder of a gateway that does not run, where nothing says which uplinks are configured.
+/// The same in the folder of a gateway that does not run, where nothing says which uplinks are
+/// configured.
 ///
 /// # Errors
 /// [`ForgetError`]

@@ -252,14 +252,14 @@ impl Store {
     }
 
     /// From now on nothing reaches the files, as after SIGKILL. For the demo and for tests.
-    pub fn pull_plug(&self) {
+    pub fn cut_power(&self) {
         self.log.files.power().cut();
     }
 
     /// Ends as SIGKILL would: nothing more reaches the files from now on. For the demo and for
     /// tests.
     pub fn crash(mut self) {
-        self.pull_plug();
+        self.cut_power();
         self.intake.end();
         self.shut();
     }

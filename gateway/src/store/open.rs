@@ -1,14 +1,17 @@
 //! Opening a store: which segments there are, and what the last one says.
 //!
-//! Reads the names in the folder, the last segment, and for each uplink the block at its cursor: what a
-//! start costs does not grow with the backlog. It writes nothing into a file that is there: the first write of the run
-//! begins a file of its own, which takes over the rows of the last one if they are few ([`CARRIED_BYTES_MAX`]).
+//! Reads the names in the folder, the last segment, and for each uplink the block at its cursor:
+//! what a start costs does not grow with the backlog. It writes nothing into a file that is there:
+//! the first write of the run begins a file of its own, which takes over the rows of the last one
+//! if they are few ([`CARRIED_BYTES_MAX`]).
 //!
-//! Before the last segment is believed it is synced and what memory holds of it is let go: a stop may have left bytes in
-//! memory that are not on the disk, and a failed sync some that never will be. An acknowledgement of a copy would rest on them.
+//! Before the last segment is believed it is synced and what memory holds of it is let go: a stop
+//! may have left bytes in memory that are not on the disk, and a failed sync some that never will
+//! be. An acknowledgement of a copy would rest on them.
 //!
-//! A last segment that is damaged does not keep the gateway from starting: the one before it says where cursors, pending
-//! ids and seen frames stood, offsets go on behind all that the damaged one can have held, and the commit thread repairs it.
+//! A last segment that is damaged does not keep the gateway from starting: the one before it says
+//! where cursors, pending ids and seen frames stood, offsets go on behind all that the damaged one
+//! can have held, and the commit thread repairs it.
 
 use std::{
     collections::hash_map::RandomState,
@@ -114,7 +117,8 @@ fn open_at(
     Ok(Opened { log, pending: last.found.pending, start })
 }
 
-/// A store of which there is nothing yet. Its first segment is made at once, so that a folder that takes none is told.
+/// A store of which there is nothing yet. Its first segment is made at once, so that a folder that
+/// takes none is told.
 fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<Opened, StoreError> {
     if dead_letters::SIDE_FILE.name_in(&files.names()?).is_some() {
         return Err(StoreError::SegmentsMissing { path: files.path_of("") });
@@ -160,7 +164,8 @@ pub fn is_ours(name: &str) -> bool {
         || segment::is_damaged(name)
 }
 
-/// Finishes or deletes what the run before left unfinished, and gives where the segments begin, ascending.
+/// Finishes or deletes what the run before left unfinished, and gives where the segments begin,
+/// ascending.
 fn clear(files: &Files) -> Result<Vec<u64>, StoreError> {
     let names = files.names()?;
     let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
@@ -205,7 +210,8 @@ impl Last {
         }
     }
 
-    /// A segment was made behind the last one that is there: its file is gone, with all that it may have held.
+    /// A segment was made behind the last one that is there: its file is gone, with all that it may
+    /// have held.
     fn miss_newest(&mut self, newest: u64, last: u64) {
         if newest <= last {
             return;
@@ -252,7 +258,8 @@ fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
     Ok(Last { found, end, seen: Seen::default(), carried: None, jumped_to, faults })
 }
 
-/// Behind every record that a segment which begins at `first` can have held: its file may have been cut.
+/// Behind every record that a segment which begins at `first` can have held: its file may have been
+/// cut.
 fn behind(first: u64) -> u64 {
     first + SEGMENT_FILE_BYTES_MAX / record::HEAD_BYTES as u64
 }
@@ -289,8 +296,9 @@ fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
     Ok(Some(Last { found, end, seen, carried, jumped_to: None, faults: Vec::new() }))
 }
 
-/// Where each uplink begins, and where those stand that are not configured any more. If no place was saved, an uplink begins
-/// with the `oldest` record: those before it are not missing, they were delivered to every uplink that there was.
+/// Where each uplink begins, and where those stand that are not configured any more. If no place
+/// was saved, an uplink begins with the `oldest` record: those before it are not missing, they were
+/// delivered to every uplink that there was.
 fn cursors(segments: &Segments, uplinks: &[String], last: &Last, oldest: u64) -> Vec<Cursor> {
     let (saved, end) = (&last.found.cursors, last.end);
     let mark = |offset: u64| mark_of(segments, offset.min(end.offset), end);
@@ -321,8 +329,8 @@ fn check_kept(files: &Files, cursors: &[Cursor], end: LogPosition) -> Result<(),
     Ok(())
 }
 
-/// What records are named after: new ones after an id of their own where the folder is not where it last ran, for the one that it was
-/// copied from gives the same offsets.
+/// What records are named after: new ones after an id of their own where the folder is not where it
+/// last ran, for the one that it was copied from gives the same offsets.
 fn ids(files: &Files, found: &Found, end: u64) -> StoreIds {
     let ids = StoreIds::restore(&found.ids, found.head.store);
     let home = files.home(&segment::name_of(found.head.first));
@@ -346,8 +354,8 @@ fn random_id() -> u32 {
     RandomState::new().build_hasher().finish() as u32
 }
 
-/// The point of the log at `offset`. Where it cannot be read, as if each record behind it held one event: the reader says
-/// what is the matter.
+/// The point of the log at `offset`. Where it cannot be read, as if each record behind it held one
+/// event: the reader says what is the matter.
 fn mark_of(segments: &Segments, offset: u64, end: LogPosition) -> LogPosition {
     let behind = end.offset - offset.min(end.offset);
     let events = end.events.saturating_sub(behind);

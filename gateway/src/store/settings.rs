@@ -24,13 +24,14 @@ pub struct Settings {
     pub max_bytes: u64,
     /// What happens when they do.
     pub when_full: WhenFull,
-    /// Bytes of dead letters, or a part of the room if that is less: when there are more, the oldest are dropped.
+    /// Bytes of dead letters, or a part of the room if that is less: when there are more, the
+    /// oldest are dropped.
     pub dead_letters_max_bytes: u64,
 }
 
 impl Settings {
-    /// A store in `data_dir` that nothing but its disk limits: it deletes what is delivered, refuses when it is full, and spares no
-    /// card.
+    /// A store in `data_dir` that nothing but its disk limits: it deletes what is delivered,
+    /// refuses when it is full, and spares no card.
     #[must_use]
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {

@@ -13,7 +13,8 @@ pub struct Backlog {
     pub events: u64,
     /// Bytes of their records.
     pub bytes: u64,
-    /// When the oldest of them was received, wall clock, milliseconds since 1970; `None` without backlog.
+    /// When the oldest of them was received, wall clock, milliseconds since 1970; `None` without
+    /// backlog.
     pub oldest_received_ms: Option<u64>,
 }
 
@@ -34,7 +35,8 @@ pub struct Status {
     pub max_bytes: u64,
     /// Bytes that they can take: less than they may if the disk is smaller, or others fill it.
     pub room_bytes: u64,
-    /// Events that some uplink will not get, as far as this process has given them up: each is in a gap record.
+    /// Events that some uplink will not get, as far as this process has given them up: each is in a
+    /// gap record.
     pub dropped_events: u64,
     /// Bytes written to disk by this process.
     pub written_bytes: u64,
@@ -48,6 +50,7 @@ pub struct Status {
     pub failure: Option<String>,
     /// As much is stored as may be: events that are not urgent are refused.
     pub is_full: bool,
-    /// By uplink, in the order given to [`Store::open`], then those that are not configured any more.
+    /// By uplink, in the order given to [`Store::open`], then those that are not configured any
+    /// more.
     pub backlogs: Vec<Backlog>,
 }

@@ -176,7 +176,7 @@ impl World {
     /// Ends as SIGKILL does, with these clients connected.
     pub async fn kill(&mut self, clients: Vec<Client>) {
         let Life { store, committer, door, shutdown, .. } = self.life.take().unwrap();
-        store.pull_plug();
+        store.cut_power();
         // The connections end as well, but what they would write reaches nothing.
         shutdown.cancel();
         drop(clients);

@@ -116,7 +116,7 @@ impl World {
     /// Ends as SIGKILL does: what was written is seen, and what was not synced may be lost at a power cut.
     pub fn kill(&mut self) {
         if let Some(Life { reader, committer, store, .. }) = self.life.take() {
-            store.pull_plug();
+            store.cut_power();
             drop((reader, committer));
             store.crash();
         }

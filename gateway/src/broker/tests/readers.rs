@@ -45,7 +45,7 @@ fn burst(qos: u8) -> (House, Session, Session, Vec<u8>) {
 /// The publisher goes on until it is held up, or has sent all. Gives the bytes.
 async fn feed(house: &mut House, publisher: &mut Session, input: &[u8]) -> usize {
     let mut at = 0;
-    while at < input.len() && !publisher.is_held_up() {
+    while at < input.len() && !publisher.waits_for_reader() {
         let taken = publisher.handle_input(house.now, &input[at..], &mut house.rows);
         assert!(taken > 0, "it is neither held up nor goes on: {:?}", publisher.end());
         at += taken;
@@ -78,7 +78,7 @@ async fn a_burst_waits_for_a_reader_that_reads_and_reaches_it_whole() {
     let (mut at, mut got, mut times) = (0, vec![], 0);
     while at < input.len() {
         at += feed(&mut house, &mut publisher, &input[at..]).await;
-        if publisher.is_held_up() {
+        if publisher.waits_for_reader() {
             times += 1;
             assert!(!publisher.wants_input());
             assert!(timeout(Duration::from_millis(1), publisher.caught_up()).await.is_err());
@@ -115,21 +115,21 @@ async fn a_reader_that_reads_wakes_whoever_waits_for_it_and_so_does_one_that_lea
 async fn one_who_does_not_read_holds_a_publisher_up_once_and_not_for_long() {
     let (mut house, mut publisher, mut reader, input) = burst(0);
     let mut at = feed(&mut house, &mut publisher, &input).await;
-    assert!(publisher.is_held_up());
+    assert!(publisher.waits_for_reader());
     house.now.at += WAIT_MAX - Duration::from_millis(1);
     publisher.handle_timeout(house.now);
-    assert!(publisher.is_held_up());
+    assert!(publisher.waits_for_reader());
     let until = publisher.poll_timeout().expect("it waits for a time");
     house.now.at = until;
     publisher.handle_timeout(house.now);
-    assert!(!publisher.is_held_up() && publisher.wants_input() && !publisher.has_ended());
+    assert!(!publisher.waits_for_reader() && publisher.wants_input() && !publisher.has_ended());
     at += feed(&mut house, &mut publisher, &input[at..]).await;
     assert_eq!(at, input.len(), "it is not waited for again");
     assert!(lost(&house) > 0);
     // It reads again, and is waited for again.
     read(&mut reader, house.now);
     let at = feed(&mut house, &mut publisher, &input).await;
-    assert!(at < input.len() && publisher.is_held_up());
+    assert!(at < input.len() && publisher.waits_for_reader());
 }
 
 #[tokio::test]
@@ -142,7 +142,7 @@ async fn nobody_waits_for_its_own_acknowledgements() {
         house.input(&mut own, &publish);
         own.handle_watermark(house.now, Default::default());
         out(&mut own, house.now);
-        assert!(!own.is_held_up(), "{n}");
+        assert!(!own.waits_for_reader(), "{n}");
         own.give_way().await;
     }
 }

@@ -9,7 +9,9 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub(super) use secret::{from_file, random};
+#[cfg(feature = "sim")]
+pub(super) use secret::from_file;
+pub(super) use secret::random;
 
 use super::Failure;
 use crate::{

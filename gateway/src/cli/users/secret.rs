@@ -59,6 +59,7 @@ pub(in crate::cli) fn random() -> Result<String, Failure> {
 }
 
 /// The password in `file`, as text.
+#[cfg(feature = "sim")]
 pub(in crate::cli) fn from_file(file: &Path) -> Result<String, Failure> {
     String::from_utf8(read_file(file)?.expose().to_vec())
         .map_err(|_| Failure::NoInput(format!("{}: the password is not UTF-8 text", file.display())))

@@ -41,16 +41,16 @@ fn an_id_alone_is_a_configuration_and_the_shipped_file_shows_its_defaults() {
 #[test]
 fn the_shipped_file_lists_every_key() {
     let sections = [
-        ("[gateway]", keys::<typed::Gateway>()),
-        ("[store]", keys::<typed::Store>()),
-        ("[limits]", keys::<typed::Limits>()),
-        ("[access]", keys::<typed::Access>()),
-        ("[[listener]]", keys::<typed::Listener>()),
-        ("[[route]]", keys::<typed::Route>()),
-        ("[[uplink]]", keys::<typed::Uplink>()),
-        ("[http]", keys::<typed::Http>()),
+        ("[gateway]", keys::<raw::Gateway>()),
+        ("[store]", keys::<raw::Store>()),
+        ("[limits]", keys::<raw::Limits>()),
+        ("[access]", keys::<raw::Access>()),
+        ("[[listener]]", keys::<raw::Listener>()),
+        ("[[route]]", keys::<raw::Route>()),
+        ("[[uplink]]", keys::<raw::Uplink>()),
+        ("[http]", keys::<raw::Http>()),
     ];
-    assert_eq!(keys::<typed::File>().len(), sections.len());
+    assert_eq!(keys::<raw::File>().len(), sections.len());
     for (header, keys) in sections {
         let section = SHIPPED.split_once(&format!("\n{header}\n")).expect(header).1;
         let section = section.split("\n[").next().unwrap();
@@ -163,12 +163,12 @@ fn a_file_that_can_not_be_read_says_why() {
 
 #[test]
 fn limits_are_meant_as_they_are_typed() {
-    let typed = "[limits]\nconnections = 5\nconnections_per_second = 6\nconnections_per_address = 7\n\
+    let text = "[limits]\nconnections = 5\nconnections_per_second = 6\nconnections_per_address = 7\n\
                  connect_timeout = \"1s\"\ntls_timeout = \"2s\"\nwrite_timeout = \"3s\"\nkeep_alive_max = \"4s\"\n\
                  packet_bytes = \"4 KiB\"\ninflight = 8\npublishes_per_second = 90\nbytes_per_second = \"8 KiB\"\n\
                  topic_bytes = \"10\"\ntopic_levels = 2\nsubscriptions = 11\nsessions = 12\nqueued_messages = 13\n\
                  queued_bytes = \"14\"\nretained_messages = 15\nretained_bytes = \"16\"\n";
-    let meant = ingest::Settings {
+    let expected = ingest::Settings {
         access: ingest::Settings::default().access,
         connections_max: 5,
         waiting_max: ingest::limits::WAITING_MAX,
@@ -183,7 +183,7 @@ fn limits_are_meant_as_they_are_typed() {
         inflight_max: 8,
         publishes_per_s_max: Some(90),
         bytes_per_s_max: Some(8192),
-        topics: crate::mqtt::topics::Limits { bytes: 10, levels: 2 },
+        topics: crate::mqtt::topics::TopicLimits { bytes: 10, levels: 2 },
         subscriptions_max: 11,
         sessions_max: 12,
         queued_messages_max: 13,
@@ -192,5 +192,5 @@ fn limits_are_meant_as_they_are_typed() {
         retained_bytes_max: 16,
         routes: vec![],
     };
-    assert_eq!(format!("{:?}", read(&id_and(typed)).unwrap().ingest), format!("{meant:?}"));
+    assert_eq!(format!("{:?}", read(&id_and(text)).unwrap().ingest), format!("{expected:?}"));
 }

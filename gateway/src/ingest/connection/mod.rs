@@ -140,7 +140,7 @@ enum Step {
         store_gone: bool,
     },
     /// There may be something to deliver.
-    Rung,
+    Woken,
     /// Subscriptions are durable.
     Saved,
     CaughtUp,
@@ -174,10 +174,10 @@ impl<Io: Wire> Connection<Io> {
                 () = &mut disconnected, if drain_until.is_none() => Step::Disconnect,
                 exchange = self.socket.exchange(&mut self.input, self.session.output(), reads) =>
                     Step::Exchanged(exchange),
-                () = self.session.rung() => Step::Rung,
+                () = self.session.woken() => Step::Woken,
                 // The sender is in the broker, which the connection holds: this ends with a save.
                 _ = self.saved.changed(), if self.session.awaits_save() => Step::Saved,
-                () = self.session.caught_up(), if self.session.is_held_up() => Step::CaughtUp,
+                () = self.session.caught_up(), if self.session.waits_for_reader() => Step::CaughtUp,
                 changed = self.watermark.changed(), if self.session.awaits_commit() =>
                     Step::Committed { store_gone: changed.is_err() },
                 changes = &mut policy => Step::Policy(changes),
@@ -194,7 +194,7 @@ impl<Io: Wire> Connection<Io> {
                 }
                 Step::Exchanged(exchange) => self.exchanged(exchange).await,
                 Step::Committed { store_gone } => self.committed(store_gone),
-                Step::Rung => {}
+                Step::Woken => {}
                 Step::Saved => {
                     let number = *self.saved.borrow_and_update();
                     self.session.handle_saved(now(), number);

@@ -5,7 +5,7 @@
 //!                            └ never waits for a peer; an error (no file descriptors left) backs off
 //! ```
 //! An address that is not loopback is refused before anything starts if its clients may be nobody.
-//! On a stop nothing more is accepted or read; what is owed is waited for,
+//! On a stop nothing more is accepted or read; what is pending is waited for,
 //! [`DRAIN_TIMEOUT`](super::limits::DRAIN_TIMEOUT) at most, and every client is told. Limits: see
 //! `limiter`; what they do not let in waits in the kernel's queue. A handshake of TLS or WebSocket
 //! is made in the connection's task: see [`tls`] and `websocket`.

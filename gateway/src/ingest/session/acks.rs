@@ -35,7 +35,7 @@ pub enum Arrival {
     Reused,
 }
 
-/// The acknowledgements owed.
+/// The pending acknowledgements.
 #[derive(Debug, Default)]
 pub struct Acks {
     queue: VecDeque<Ack>,
@@ -64,7 +64,7 @@ enum InFlight {
     /// QoS 2, PUBREC sent, PUBREL awaited.
     Received,
     /// QoS 2, passed on and not stored, PUBREL awaited: the store does not know the id.
-    Passed,
+    Transient,
     /// QoS 2, PUBREL received, PUBCOMP pending.
     Releasing,
 }
@@ -84,7 +84,7 @@ impl Acks {
         match (state, *known.get()) {
             (InFlight::Qos1, InFlight::Qos1) if dup => Arrival::Resend,
             (InFlight::Storing, InFlight::Storing) => Arrival::Resend,
-            (InFlight::Storing, InFlight::Received | InFlight::Passed) => Arrival::Received,
+            (InFlight::Storing, InFlight::Received | InFlight::Transient) => Arrival::Received,
             (InFlight::Storing, InFlight::Releasing) => {
                 known.insert(state);
                 Arrival::New
@@ -99,20 +99,20 @@ impl Acks {
 
     /// The QoS 2 publish that just arrived with this id is not stored, and its id ends with the
     /// connection.
-    pub fn pass(&mut self, packet_id: u16) {
+    pub fn mark_transient(&mut self, packet_id: u16) {
         if let Some(state @ InFlight::Storing) = self.in_flight.get_mut(&packet_id) {
-            *state = InFlight::Passed;
+            *state = InFlight::Transient;
         }
     }
 
     /// Notes a PUBREL. Whether the store may know the id.
     pub fn release(&mut self, packet_id: u16) -> bool {
         let Some(state) = self.in_flight.get_mut(&packet_id) else { return true };
-        let was_passed = *state == InFlight::Passed;
-        if matches!(state, InFlight::Storing | InFlight::Received | InFlight::Passed) {
+        let was_transient = *state == InFlight::Transient;
+        if matches!(state, InFlight::Storing | InFlight::Received | InFlight::Transient) {
             *state = InFlight::Releasing;
         }
-        !was_passed
+        !was_transient
     }
 
     /// Notes that something was pushed into the batch, which takes one ticket.
@@ -213,9 +213,9 @@ impl Acks {
         self.queue.len() > self.staged
     }
 
-    /// Acknowledgements owed.
+    /// Pending acknowledgements.
     #[must_use]
-    pub fn owed(&self) -> usize {
+    pub fn pending(&self) -> usize {
         self.queue.len()
     }
 
@@ -333,7 +333,7 @@ mod tests {
     fn an_id_that_the_store_does_not_know_is_known_here_until_its_release() {
         let mut acks = Acks::default();
         acks.arrive(8, Qos::ExactlyOnce, false);
-        acks.pass(8);
+        acks.mark_transient(8);
         acks.stage(8, Reply::Pubrec);
         acks.appended(0);
         due(&mut acks, 0);

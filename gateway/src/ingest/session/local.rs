@@ -190,7 +190,7 @@ impl Session {
 
     /// Resolves when there may be something to deliver; never for a client that does not subscribe.
     /// Cancel-safe.
-    pub async fn rung(&self) {
+    pub async fn woken(&self) {
         match &self.mailbox {
             Some(mailbox) if mailbox.is_subscriber() => mailbox.woken().await,
             _ => std::future::pending().await,

@@ -13,21 +13,21 @@
 //! under QoS 1, what that is cannot be told, so it is stored as well: a copy at worst, where
 //! leaving it out might lose an event.
 //!
-//! Limits: acknowledgements owed and output pending are bounded by [`Session::wants_input`] turning
-//! false; the Receive Maximum holds on MQTT 5. A keep-alive does not run out while it is the
-//! gateway that does not read: see `full.rs`.
+//! Limits: acknowledgements and output that are pending are bounded by [`Session::wants_input`]
+//! turning false; the Receive Maximum holds on MQTT 5. A keep-alive does not run out while it is
+//! the gateway that does not read: see `full.rs`.
 //!
 //! What local subscribers get is in `local.rs`. It does not: look for other connections of the
 //! client (`registry`), read a clock, or wait for anything.
 
 mod acks;
 mod full;
-mod held_up;
 mod input;
 mod interface;
 mod local;
 mod opening;
 mod publish;
+mod slow_reader;
 #[cfg(test)]
 mod tests;
 
@@ -66,10 +66,10 @@ pub const OUT_BYTES_MAX: usize = 64 * 1024;
 pub const BATCH_BYTES_MAX: usize = 512 * 1024;
 /// Output memory that is kept while nothing is to be written, in bytes.
 const OUT_BYTES_IDLE: usize = 512;
-/// Acknowledgements owed to an MQTT 5 client, in Receive Maximums, at which no more input is taken:
-/// within the Receive Maximum there are at most two for each packet id, so only a client that
-/// breaks the rules gets there.
-const OWED_PER_INFLIGHT: usize = 2;
+/// Pending acknowledgements of an MQTT 5 client, in Receive Maximums, at which no more input is
+/// taken: within the Receive Maximum there are at most two for each packet id, so only a client
+/// that breaks the rules gets there.
+const PENDING_PER_INFLIGHT: usize = 2;
 
 #[derive(Debug)]
 enum Phase {
@@ -79,7 +79,7 @@ enum Phase {
     Deciding(Option<Box<Connect>>),
     /// CONNACK was given.
     Open,
-    /// Nothing more is read; what is owed is waited for.
+    /// Nothing more is read; what is pending is waited for.
     Draining,
     /// Only output may be left.
     Ended(End),
@@ -120,11 +120,11 @@ pub struct Session {
     /// Bytes of the records in the batch.
     batched_bytes: usize,
     /// Copies that it has passed on in this turn.
-    passed_copies: usize,
+    transient_copies: usize,
     /// What the batch has for local subscribers alone.
     staged: Staged,
     /// Nothing is read until somebody else has read.
-    held_up: Option<held_up::HeldUp>,
+    slow_reader: Option<slow_reader::SlowReader>,
     patience: Patience,
     /// Since when nothing is read for want of room.
     blocked_since: Option<Instant>,
@@ -173,10 +173,10 @@ impl Session {
             mailbox: None,
             subacks: VecDeque::new(),
             batched_bytes: 0,
-            passed_copies: 0,
+            transient_copies: 0,
             incoming_bytes: 0,
             staged: Staged::default(),
-            held_up: None,
+            slow_reader: None,
             patience: Patience::default(),
             blocked_since: None,
             will: None,
@@ -233,7 +233,7 @@ impl Session {
 
     /// Lets others have their turn if so much was passed on that no more input is taken before.
     pub async fn give_way(&mut self) {
-        if std::mem::take(&mut self.passed_copies) >= COPIES_IN_A_TURN {
+        if std::mem::take(&mut self.transient_copies) >= COPIES_IN_A_TURN {
             tokio::task::yield_now().await;
         }
     }
@@ -244,13 +244,14 @@ impl Session {
         self.acks.has_staged()
     }
 
-    /// Writes what the watermark makes due. A closed store with something owed ends the session.
+    /// Writes what the watermark makes due. A closed store ends the session if something is
+    /// pending.
     pub fn handle_watermark(&mut self, now: Now, watermark: Watermark) {
         let wanted = self.wants_input();
         if matches!(self.phase, Phase::Open | Phase::Draining) {
-            let owed = self.acks.owed();
+            let pending = self.acks.pending();
             self.acks.write_due(watermark.committed, self.version, self.out.buffer());
-            self.counts.answers += (owed - self.acks.owed()) as u64;
+            self.counts.answers += (pending - self.acks.pending()) as u64;
         }
         if !wanted && self.wants_input() {
             self.heard = now.at;
@@ -265,7 +266,7 @@ impl Session {
         self.note_output(now);
     }
 
-    /// Whether something owed waits for the watermark.
+    /// Whether an acknowledgement waits for the watermark.
     #[must_use]
     pub fn awaits_commit(&self) -> bool {
         self.acks.awaits_commit()
@@ -276,16 +277,16 @@ impl Session {
     #[must_use]
     #[inline]
     pub fn wants_input(&self) -> bool {
-        let owed_max = match self.version {
+        let pending_max = match self.version {
             Version::V311 => usize::from(self.settings.inflight_max),
-            Version::V5 => usize::from(self.settings.inflight_max) * OWED_PER_INFLIGHT,
+            Version::V5 => usize::from(self.settings.inflight_max) * PENDING_PER_INFLIGHT,
         };
         matches!(self.phase, Phase::Fresh | Phase::Open)
             && self.blocked_since.is_none()
-            && self.held_up.is_none()
+            && self.slow_reader.is_none()
             && self.batched_bytes < BATCH_BYTES_MAX
-            && self.passed_copies < COPIES_IN_A_TURN
-            && self.acks.owed() < owed_max
+            && self.transient_copies < COPIES_IN_A_TURN
+            && self.acks.pending() < pending_max
             && self.subacks.len() < local::SUBACKS_MAX
             && self.out.unwritten_bytes() < OUT_BYTES_MAX
     }
@@ -345,7 +346,7 @@ impl Session {
             Phase::Open => self.keep_alive.map(|keep_alive| self.heard + keep_alive),
             _ => None,
         };
-        write.into_iter().chain(read).chain(self.blocked_until()).chain(self.held_up_until()).min()
+        write.into_iter().chain(read).chain(self.blocked_until()).chain(self.reader_wait_until()).min()
     }
 
     /// Ends the session if a time limit is over.

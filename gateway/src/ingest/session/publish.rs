@@ -112,7 +112,7 @@ impl Session {
         let Some(reply) = (if taken == Taken::Dropped { unrouted } else { stored }) else { return };
         self.acks.stage(publish.packet_id, reply);
         if taken != Taken::Stored && publish.qos == Qos::ExactlyOnce && self.session_expiry_s == 0 {
-            self.acks.pass(publish.packet_id);
+            self.acks.mark_transient(publish.packet_id);
         }
     }
 
@@ -180,9 +180,9 @@ impl Session {
             Wanted::Transient => {
                 let Routed { copies, reader } =
                     self.broker.route_transient(Message::of(&record, now.steady_ms));
-                self.passed_copies += copies;
+                self.transient_copies += copies;
                 if let Some(reader) = reader {
-                    self.hold_up(now, reader);
+                    self.wait_for_reader(now, reader);
                 }
                 Taken::Transient
             }

@@ -3,13 +3,15 @@
 //! ```text
 //!  plan ─▶ urgent records into an unfinished file ─▶ gap record, durable, uplinks moved ─▶ files exchanged
 //! ```
-//! The urgent records that some uplink still has to deliver stay under their offsets, in one file with those of the dropped
-//! segment before it; all others are counted, by uplink and device.
+//! The urgent records that some uplink still has to deliver stay under their offsets, in one file
+//! with those of the dropped segment before it; all others are counted, by uplink and device.
 //!
-//! Crash story: before the gap record nothing was dropped; after it, what is still in the file is passed over, for the
-//! uplinks stand behind it, and the next time it is dropped without being counted or told again.
+//! Crash story: before the gap record nothing was dropped; after it, what is still in the file is
+//! passed over, for the uplinks stand behind it, and the next time it is dropped without being
+//! counted or told again.
 //!
-//! Limits: the urgent records of one segment and of the file before it are held in memory while they move.
+//! Limits: the urgent records of one segment and of the file before it are held in memory while
+//! they move.
 
 use std::{ops::Range, sync::Arc};
 
@@ -111,8 +113,9 @@ impl Committer {
         Ok(())
     }
 
-    /// What dropping the oldest segment would come to; `None` if there is none to drop. What `told` covers was counted in a gap record
-    /// that is durable, or waits in the write that is stuck: a drop may be cut short between its record and its files.
+    /// What dropping the oldest segment would come to; `None` if there is none to drop. What `told`
+    /// covers was counted in a gap record that is durable, or waits in the write that is stuck: a
+    /// drop may be cut short between its record and its files.
     pub(super) fn plan_drop(&self, told: &Gaps, now: Now) -> Result<Option<Plan>, SegmentError> {
         let Some((before, place)) = self.log.segments.oldest_to_drop()? else { return Ok(None) };
         let fail = |cause| SegmentError { first: place.first, cause };
@@ -141,7 +144,8 @@ impl Committer {
         Ok(Some(Plan { range: place.first..end, first, kept, moved, gap }))
     }
 
-    /// What the file for urgent records begins with: those of the dropped segment before, unless its file is full.
+    /// What the file for urgent records begins with: those of the dropped segment before, unless
+    /// its file is full.
     fn with_urgent_of(
         &self,
         before: Option<Place>,

@@ -1,7 +1,9 @@
-//! Which of the records taken in are new: copies leave the rows before they are written. Pure, but for what it counts.
+//! Which of the records taken in are new: copies leave the rows before they are written. Pure, but
+//! for what it counts.
 //!
-//! A frame is known by its identity and content (`seen.rs`), a QoS 2 message by its packet id (`pending.rs`). QoS 2 steps are
-//! carried out in the order of their tickets, between the records that they came with.
+//! A frame is known by its identity and content (`seen.rs`), a QoS 2 message by its packet id
+//! (`pending.rs`). QoS 2 steps are carried out in the order of their tickets, between the records
+//! that they came with.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -13,7 +15,7 @@ use tidegate_protocol::{FrameHead, Topic};
 use super::seen::{FrameName, Seen};
 use crate::{
     store::{
-        intake::{Chunk, batch::Op},
+        intake::{batch::Op, taken::Chunk},
         record::{
             Kind, Record,
             pending::Pending,
@@ -23,7 +25,8 @@ use crate::{
     telemetry,
 };
 
-/// Says of each record whether it is new, and carries out the QoS 2 steps in the order of their tickets.
+/// Says of each record whether it is new, and carries out the QoS 2 steps in the order of their
+/// tickets.
 pub struct Judge<'a> {
     /// Ids that are pending.
     pub pending: &'a mut Pending,

@@ -1,4 +1,5 @@
-//! The commit thread: takes what the intake holds, makes it durable in one transaction, and says so.
+//! The commit thread: takes what the intake holds, makes it durable in one transaction, and says
+//! so.
 //!
 //! ```text
 //!  intake ──take──▶ judge ──▶ rows ──▶ one redb commit ──▶ tail, watermark ──▶ readers, PUBACKs
@@ -6,15 +7,17 @@
 //!                                 └─ failed: the very same rows begin another file, later
 //!  readers ──fault──▶ repair ──▶ gap record, salvage        quota ──▶ reclaim ──▶ delete, drop, gap record
 //! ```
-//! Whatever arrives while a sync runs goes into the next commit. Cursors ride along in a commit that is made
-//! anyway, at most once in [`CURSORS_SAVED_EVERY`]; without traffic they are saved alone, more seldom.
+//! Whatever arrives while a sync runs goes into the next commit. Cursors ride along in a commit
+//! that is made anyway, at most once in [`CURSORS_SAVED_EVERY`]; without traffic they are saved
+//! alone, more seldom.
 //!
-//! Everything happens in [`Committer::step`], which waits for nothing and reads no clock: the thread is a loop around
-//! it, and a test drives it by itself.
+//! Everything happens in [`Committer::step`], which waits for nothing and reads no clock: the
+//! thread is a loop around it, and a test drives it by itself.
 //!
-//! Crash story: what is not committed was never acknowledged; what is committed is found again; what a
-//! cursor moved past since it was last saved is sent again. A failed commit or sync is never tried again on the file
-//! that it failed on, for the kernel may have dropped the pages: see `write.rs`.
+//! Crash story: what is not committed was never acknowledged; what is committed is found again;
+//! what a cursor moved past since it was last saved is sent again. A failed commit or sync is never
+//! tried again on the file that it failed on, for the kernel may have dropped the pages: see
+//! `write.rs`.
 
 mod drop;
 mod judge;
@@ -37,7 +40,7 @@ use write::{Stuck, Write};
 
 use self::seen::Seen;
 use super::{
-    intake::{Intake, Taken, pace::Pacer},
+    intake::{Intake, pace::Pacer, taken::Taken},
     log::Log,
     record::{
         pending,
@@ -69,7 +72,8 @@ pub struct Committer {
     settings: Settings,
     /// The segment that is written; `None` until the first write, and after a failed one.
     active: Option<Arc<Segment>>,
-    /// The last segment of the run before, if it is small: this run's first one takes its rows and its place.
+    /// The last segment of the run before, if it is small: this run's first one takes its rows and
+    /// its place.
     carried: Option<CarriedSegment>,
     /// As in [`Start`].
     jumped_to: Option<u64>,
@@ -109,7 +113,8 @@ pub struct Start {
     pub active: Option<Arc<Segment>>,
     /// The last segment of the run before, if it is small.
     pub carried: Option<CarriedSegment>,
-    /// Offsets went on here behind a damaged last segment: nobody can tell how many events lie before.
+    /// Offsets went on here behind a damaged last segment: nobody can tell how many events lie
+    /// before.
     pub jumped_to: Option<u64>,
     /// There is a mark of what is delivered.
     pub is_marked: bool,
@@ -184,7 +189,8 @@ impl Committer {
         self.finish(clock::now());
     }
 
-    /// Does what there is to do: repairs, commits what the intake holds, saves cursors, makes room. Waits for nothing.
+    /// Does what there is to do: repairs, commits what the intake holds, saves cursors, makes room.
+    /// Waits for nothing.
     pub fn step(&mut self, now: Now) -> Step {
         if !self.unstick(now) {
             return self.is_stuck();
@@ -243,7 +249,8 @@ impl Committer {
         self.write(Write { blocks, changed, end_ticket, cursors, ..Write::default() }, now);
     }
 
-    /// Judges what was taken, and makes rows of what is new; gives these, and the clients whose pending ids are to be stored.
+    /// Judges what was taken, and makes rows of what is new; gives these, and the clients whose
+    /// pending ids are to be stored.
     fn blocks(&mut self, taken: Taken) -> (Vec<Arc<Block>>, BTreeSet<Box<str>>) {
         let (intake, mut changed) = (self.intake.clone(), BTreeSet::new());
         let mut pending = intake.pending();
@@ -270,7 +277,8 @@ impl Committer {
         (blocks, changed)
     }
 
-    /// Counts the QoS 2 ids that are forgotten, and says so the first time and whenever there are twice as many.
+    /// Counts the QoS 2 ids that are forgotten, and says so the first time and whenever there are
+    /// twice as many.
     fn tell_evicted(&mut self, evicted: &pending::Evicted) {
         let ids: u64 = evicted.iter().map(|(_, ids)| *ids as u64).sum();
         let Some((client, _)) = evicted.last() else { return };
@@ -285,7 +293,8 @@ impl Committer {
         }
     }
 
-    /// Whether the cursors moved and were last saved longer ago than `age`, or one waits to be forgotten.
+    /// Whether the cursors moved and were last saved longer ago than `age`, or one waits to be
+    /// forgotten.
     fn cursors_are_due(&self, age: Duration, now: Now) -> bool {
         self.log.is_forgetting()
             || now.at.saturating_duration_since(self.saved_at) >= age

@@ -5,12 +5,14 @@
 //!  low on room ─▶ delivered ones go before `retain` is over, damaged files go
 //!  full ─▶ reject: the intake takes nothing         drop-oldest: the oldest segment goes, its urgent records stay
 //! ```
-//! The room is `max_bytes`, or what the file system has for the store if that is less: so a small disk is full before a write fails on
-//! it, and there is still room for the new segment that lets a delivered one go. If somebody else takes that as well, writes fail, and
-//! what is delivered is deleted behind a mark that needs no room ([`delivered`]).
+//! The room is `max_bytes`, or what the file system has for the store if that is less: so a small
+//! disk is full before a write fails on it, and there is still room for the new segment that lets a
+//! delivered one go. If somebody else takes that as well, writes fail, and what is delivered is
+//! deleted behind a mark that needs no room ([`delivered`]).
 //!
-//! Limits: the room for all files, exceeded by one turn's commit at the most. The files beside the log have budgets of their own;
-//! should they take more than one part in [`SIDE_PART`] of it all the same, that is at the disk's cost: it never stops the intake.
+//! Limits: the room for all files, exceeded by one turn's commit at the most. The files beside the
+//! log have budgets of their own; should they take more than one part in [`SIDE_PART`] of it all
+//! the same, that is at the disk's cost: it never stops the intake.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +46,8 @@ const DELETED_AT_ONCE_MAX: usize = 16;
 impl Committer {
     /// Makes room for `bytes` of rows, as far as the policy allows.
     pub(super) fn make_room(&mut self, bytes: u64, now: Now) {
-        // As of the last look, which every turn ends with: the system is not asked again while there is plenty.
+        // As of the last look, which every turn ends with: the system is not asked again while
+        // there is plenty.
         if !self.room.is_low() && self.room.free_bytes() >= bytes_on_disk(bytes) {
             return;
         }
@@ -59,8 +62,8 @@ impl Committer {
         }
     }
 
-    /// The disk is full, and `write` waits: frees what may go without another one; what is not delivered only if it `may_drop`.
-    /// Whether there was anything.
+    /// The disk is full, and `write` waits: frees what may go without another one; what is not
+    /// delivered only if it `may_drop`. Whether there was anything.
     pub(super) fn free_disk(&mut self, write: &mut Write, may_drop: bool, now: Now) -> bool {
         if self.delete_marked() || self.delete_damaged() {
             return true;
@@ -68,14 +71,15 @@ impl Committer {
         if self.settings.when_full == WhenFull::Reject || !may_drop {
             return false;
         }
-        // A device's urgent records would have to be written elsewhere, and there is no room: then it waits for a delivery.
-        // Gap records go along with the write.
+        // A device's urgent records would have to be written elsewhere, and there is no room: then
+        // it waits for a delivery. Gap records go along with the write.
         let is_gap = |block: &Arc<Block>| block.records_from(0).all(|(_, record)| record.topic == gap::TOPIC);
         // The write may hold the record of a drop that was cut short.
         if let Ok(Some(plan)) = self.plan_drop(&self.gaps_with(write), now)
             && plan.kept.iter().filter(|block| block.first() >= plan.range.start).all(is_gap)
         {
-            // Gone before it is written down: should that not come to be, a reader finds it missing.
+            // Gone before it is written down: should that not come to be, a reader finds it
+            // missing.
             let first = plan.range.start;
             if self.log.files.remove(&segment::name_of(first)).is_ok() {
                 self.log.segments.forget(first);
@@ -94,7 +98,8 @@ impl Committer {
         false
     }
 
-    /// Deletes what is delivered, up to the last segment, where there is no room to save the cursors: a mark is durable before.
+    /// Deletes what is delivered, up to the last segment, where there is no room to save the
+    /// cursors: a mark is durable before.
     fn delete_marked(&mut self) -> bool {
         let delivered = self.delivered_now();
         self.log.holds.ask(delivered);
@@ -132,7 +137,8 @@ impl Committer {
         }
     }
 
-    /// Whether the disk has room by now for a write of `bytes` of rows that failed when it had so many bytes.
+    /// Whether the disk has room by now for a write of `bytes` of rows that failed when it had so
+    /// many bytes.
     pub(super) fn has_more_room(&self, bytes: u64, available_before: u64) -> bool {
         let available = self.log.files.available_bytes();
         available > available_before && available >= bytes_on_disk(bytes)
@@ -191,7 +197,8 @@ impl Committer {
         self.segment_bytes_max = segment_bytes_max(self.settings.segment_bytes, room.max_bytes);
         self.log.meter.set_room_bytes(room.max_bytes);
         self.log.dead_letters.set_room_bytes(room.max_bytes);
-        // The ids of clients that are connected are not forgotten, so they have to fit the room that there is.
+        // The ids of clients that are connected are not forgotten, so they have to fit the room
+        // that there is.
         let takes_ids = self.intake.pending().connected_bytes() <= pending_bytes_max(self.segment_bytes_max);
         let quota = quota(self.settings.when_full, room, self.nothing_to_drop);
         self.intake.set_quota(Quota { takes_ids, ..quota });
@@ -204,8 +211,8 @@ impl Committer {
         segment_bytes_max(self.settings.segment_bytes, self.settings.max_bytes)
     }
 
-    /// A write is stuck for want of space: forgets so much of what the next segment begins with that
-    /// it fits the room that there is now. Whether there was anything to forget.
+    /// A write is stuck for want of space: forgets so much of what the next segment begins with
+    /// that it fits the room that there is now. Whether there was anything to forget.
     pub(super) fn cut_head(&mut self) -> bool {
         let segment_bytes = segment_bytes_max(self.settings.segment_bytes, self.room().max_bytes);
         let is_cut = self.seen.keep_within(seen_frames_max(segment_bytes));
@@ -214,7 +221,8 @@ impl Committer {
         is_cut || !evicted.is_empty()
     }
 
-    /// A full store that is all delivered, and all of it in the last segment, would stay full. Whether it wrote.
+    /// A full store that is all delivered, and all of it in the last segment, would stay full.
+    /// Whether it wrote.
     fn seal_delivered(&mut self, now: Now) -> bool {
         let behind = self.log.live_cursors().map(|(_, cursor)| cursor.mark().offset).min();
         let holds_much = match self.log.segments.sealed_last() {
@@ -236,7 +244,8 @@ impl Committer {
         Room { used_bytes, max_bytes: self.settings.max_bytes.min(on_disk) }
     }
 
-    /// Up to where everything is delivered, by the saved cursors, and nobody holds it: a crash must find what comes after.
+    /// Up to where everything is delivered, by the saved cursors, and nobody holds it: a crash must
+    /// find what comes after.
     fn saved_delivered(&self) -> u64 {
         self.delivered().min(self.log.holds.offset())
     }
@@ -247,7 +256,8 @@ impl Committer {
         self.saved_delivered()
     }
 
-    /// Asks for the room of what is `delivered` if it would be a segment's, and there is none but that.
+    /// Asks for the room of what is `delivered` if it would be a segment's, and there is none but
+    /// that.
     fn ask_hold(&self, delivered: u64) {
         let has_done = |offset| self.log.segments.has_done(offset);
         if has_done(delivered) && !has_done(delivered.min(self.log.holds.offset())) {
@@ -273,7 +283,8 @@ impl Committer {
         }
     }
 
-    /// Deletes segments that lie before `delivered` and are so for as long as `retain` says. Whether there was any.
+    /// Deletes segments that lie before `delivered` and are so for as long as `retain` says.
+    /// Whether there was any.
     fn delete_delivered(&self, delivered: u64, retain: Duration) -> bool {
         let is_over = |first| self.log.retention.lock().is_over(first, retain, &self.log.timeline.looked());
         match self.log.segments.delete_done(delivered, is_over, DELETED_AT_ONCE_MAX) {
@@ -285,8 +296,8 @@ impl Committer {
         }
     }
 
-    /// Deletes the oldest that can be deleted of the files that were set aside as damaged: what they held was given up for lost long
-    /// ago.
+    /// Deletes the oldest that can be deleted of the files that were set aside as damaged: what
+    /// they held was given up for lost long ago.
     fn delete_damaged(&mut self) -> bool {
         let mut names = self.log.files.names().unwrap_or_default();
         names.retain(|name| segment::is_damaged(name));

@@ -4,12 +4,12 @@
 //!  damaged ─▶ rows that are found whole into seg-N.redb.new ─▶ gap record, durable ─▶ seg-N.redb to .damaged ─▶ .new to seg-N.redb
 //!  missing ─────────────────────────────────────▶ gap record, durable
 //! ```
-//! A damaged file is kept under another name and never read again. What is found of it (see `salvage`) has the same offsets
-//! and identities as before. The gap record is durable before anybody passes over what is missing, and before the
-//! file gets its other name.
+//! A damaged file is kept under another name and never read again. What is found of it (see
+//! `salvage`) has the same offsets and identities as before. The gap record is durable before
+//! anybody passes over what is missing, and before the file gets its other name.
 //!
-//! Crash story: before the gap record nothing happened; after it the next start or reader finds the damage again, and the
-//! gap known. Between the two renames the next start finishes the second one.
+//! Crash story: before the gap record nothing happened; after it the next start or reader finds the
+//! damage again, and the gap known. Between the two renames the next start finishes the second one.
 
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ pub(super) struct MissingRange {
 }
 
 impl MissingRange {
-    /// Between two points, as far as they are known. Behind `jumped_to` the counts went on as if nothing had been before.
+    /// Between two points, as far as they are known. Behind `jumped_to` the counts went on as if
+    /// nothing had been before.
     fn between(
         from: Option<LogPosition>,
         to: Option<LogPosition>,
@@ -100,7 +101,8 @@ impl Committer {
         }
     }
 
-    /// Makes gap records of the dead letters that are gone: dropped for want of room, or lost with a damaged file.
+    /// Makes gap records of the dead letters that are gone: dropped for want of room, or lost with
+    /// a damaged file.
     pub(super) fn tell_of_dead_letters(&mut self, now: Now) {
         let is_due = self
             .told_of_letters_at
@@ -136,7 +138,8 @@ impl Committer {
         }
     }
 
-    /// What was told is not told again: not while its record waits to be written, nor before the letters' file knows of it.
+    /// What was told is not told again: not while its record waits to be written, nor before the
+    /// letters' file knows of it.
     fn may_tell_of_letters(&self) -> bool {
         self.stuck.is_none() && self.letters_told.is_none()
     }
@@ -189,8 +192,8 @@ impl Committer {
         }
     }
 
-    /// Writes what can be found of a damaged segment into an unfinished file. Gives what is missing, and whether there is
-    /// anything in the file.
+    /// Writes what can be found of a damaged segment into an unfinished file. Gives what is
+    /// missing, and whether there is anything in the file.
     fn salvage(&self, range: std::ops::Range<u64>) -> Result<(Vec<MissingRange>, bool), StoreError> {
         let files = &self.log.files;
         let damaged = Damaged {

@@ -1,7 +1,7 @@
 //! How much room the files have, and what follows from it: sizes and quotas. Pure.
 //!
-//! Limits: one part in [`URGENT_PART`] of the room takes nothing but urgent records, and a segment is at most one part in
-//! [`SEGMENT_PART`] of it, but for [`SEGMENT_BYTES_LEAST`].
+//! Limits: one part in [`URGENT_PART`] of the room takes nothing but urgent records, and a segment
+//! is at most one part in [`SEGMENT_PART`] of it, but for [`SEGMENT_BYTES_LEAST`].
 
 use super::seen;
 use crate::store::{intake::quota::Quota, settings::WhenFull};
@@ -14,17 +14,21 @@ pub(super) const LOW_PART: u64 = 8;
 const OVERHEAD: u64 = 2;
 /// What a commit writes besides its rows, and a new segment begins with, in bytes.
 const SPARE_BYTES: u64 = 256 * 1024;
-/// A segment takes at most one part in this of the room, so that what is delivered of a full store can go piece by piece.
+/// A segment takes at most one part in this of the room, so that what is delivered of a full store
+/// can go piece by piece.
 const SEGMENT_PART: u64 = 16;
-/// A segment need not be smaller than this, in bytes of rows: it would hold little beside what it begins with.
+/// A segment need not be smaller than this, in bytes of rows: it would hold little beside what it
+/// begins with.
 const SEGMENT_BYTES_LEAST: u64 = 1024 * 1024;
-/// Pending QoS 2 ids count at most one part in this of a segment, for each new one begins with all of them, and takes up to twice that.
+/// Pending QoS 2 ids count at most one part in this of a segment, for each new one begins with all
+/// of them, and takes up to twice that.
 const PENDING_PART: u64 = 8;
 /// They may always count so many bytes: some hundred clients with a few ids each.
 const PENDING_BYTES_LEAST: u64 = 64 * 1024;
 /// They never count more, in bytes: forty thousand clients with a few ids each.
 const PENDING_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// The frames that are known take at most one part in this of a segment, which begins with all of them.
+/// The frames that are known take at most one part in this of a segment, which begins with all of
+/// them.
 const SEEN_PART: u64 = 4;
 /// They may always take so many bytes.
 const SEEN_BYTES_LEAST: u64 = 192 * 1024;

@@ -1,16 +1,18 @@
 //! Which frames are stored already: the last ones of each device, by identity and content. Pure.
 //!
-//! A frame is a copy when device, boot and first number are those of a frame that is remembered, and its
-//! CRC-32 as well. Frames are sealed once, so a frame sent again is the same to the byte. The content is
-//! looked at because the promise to the device stands above the one to the cloud: a device whose boot number
-//! was lost gives names a second time, and what it sends is new and must be kept. And a mark of the highest
-//! number would not do: an urgent frame may overtake the ones before it, and these are no copies.
+//! A frame is a copy when device, boot and first number are those of a frame that is remembered,
+//! and its CRC-32 as well. Frames are sealed once, so a frame sent again is the same to the byte.
+//! The content is looked at because the promise to the device stands above the one to the cloud: a
+//! device whose boot number was lost gives names a second time, and what it sends is new and must
+//! be kept. And a mark of the highest number would not do: an urgent frame may overtake the ones
+//! before it, and these are no copies.
 //!
-//! Limits: [`FRAMES_PER_DEVICE_MAX`] frames of each device, far more than one has in flight; [`FRAMES_MAX`] in all, about
-//! 13 MB, where a device costs as much as [`DEVICE_FRAMES`] of them, so that names made up by the million cost no more. Beyond
-//! that, or a 4th of a segment, which begins with all of it, the devices that were silent longest are forgotten. The segment is
-//! that of the configured room; while a write waits for space, that of the room that there is. The worst that forgetting does
-//! is to store a frame again, under the same identity.
+//! Limits: [`FRAMES_PER_DEVICE_MAX`] frames of each device, far more than one has in flight;
+//! [`FRAMES_MAX`] in all, about 13 MB, where a device costs as much as [`DEVICE_FRAMES`] of them,
+//! so that names made up by the million cost no more. Beyond that, or a 4th of a segment, which
+//! begins with all of it, the devices that were silent longest are forgotten. The segment is that
+//! of the configured room; while a write waits for space, that of the room that there is. The worst
+//! that forgetting does is to store a frame again, under the same identity.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,7 +24,8 @@ pub const FRAMES_PER_DEVICE_MAX: usize = 256;
 pub const FRAMES_MAX: usize = 1024 * 1024;
 /// What a frame takes, in bytes.
 pub const FRAME_BYTES: usize = size_of::<Frame>();
-/// What a device costs beside its frames, in frames of 12 bytes: its name, its place in the table, the beginning of its queue.
+/// What a device costs beside its frames, in frames of 12 bytes: its name, its place in the table,
+/// the beginning of its queue.
 const DEVICE_FRAMES: usize = 24;
 /// Devices in one piece of a snapshot, so that no stored value grows large.
 const DEVICES_PER_PIECE: usize = 64;
@@ -109,8 +112,8 @@ impl Seen {
         true
     }
 
-    /// Forgets devices until no more than `frames_max` frames are remembered, or what takes as much.
-    /// Whether there was any to forget.
+    /// Forgets devices until no more than `frames_max` frames are remembered, or what takes as
+    /// much. Whether there was any to forget.
     pub fn keep_within(&mut self, frames_max: usize) -> bool {
         let is_over = self.frames > frames_max;
         while self.frames > frames_max {

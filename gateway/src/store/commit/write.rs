@@ -6,15 +6,17 @@
 //!              ▼                        │
 //!           a new segment that begins with the write ─ failed ─▶ stuck ─ 1 s … 30 s ─▶ again
 //! ```
-//! A file on which anything failed is never written again: after a failed sync the kernel may have dropped the pages and
-//! still show them, so that no later sync of that file means anything. The file is left as it is, ends for every reader
-//! at what was committed before, and the very rows of the failed commit become the first transaction of another
-//! file, at the same offsets. Until that works nothing is acknowledged and nothing is taken from the intake;
-//! the process stays up, readers go on, and what is delivered is deleted. The wait grows to [`AGAIN_MAX`]; on a full disk it ends as
-//! soon as there is room, which is looked at every second.
+//! A file on which anything failed is never written again: after a failed sync the kernel may have
+//! dropped the pages and still show them, so that no later sync of that file means anything. The
+//! file is left as it is, ends for every reader at what was committed before, and the very rows of
+//! the failed commit become the first transaction of another file, at the same offsets. Until that
+//! works nothing is acknowledged and nothing is taken from the intake; the process stays up,
+//! readers go on, and what is delivered is deleted. The wait grows to [`AGAIN_MAX`]; on a full disk
+//! it ends as soon as there is room, which is looked at every second.
 //!
-//! Crash story: a write that failed may be found at the next start, whole or not at all. It was never acknowledged; the
-//! start syncs the file and lets go of what memory shows of it before it believes anything.
+//! Crash story: a write that failed may be found at the next start, whole or not at all. It was
+//! never acknowledged; the start syncs the file and lets go of what memory shows of it before it
+//! believes anything.
 //!
 //! Limits: one write waits, of what one turn took from the intake.
 
@@ -96,8 +98,8 @@ struct Written {
     cursors: Option<Vec<(String, u64)>>,
 }
 
-/// A small segment of the run before: rows and place are taken over, so that a gateway that starts often does not
-/// leave a file for each start.
+/// A small segment of the run before: rows and place are taken over, so that a gateway that starts
+/// often does not leave a file for each start.
 #[derive(Debug, Clone, Copy)]
 pub struct CarriedSegment {
     /// The log where it begins.
@@ -118,7 +120,8 @@ impl Committer {
         let Some(mut stuck) = self.stuck.take() else { return true };
         let is_due = now.at >= stuck.again_at;
         let has_room = stuck.no_space.is_some_and(|available| {
-            // What is forgotten is stored again at the worst, and what is dropped is lost: so the one comes before the other.
+            // What is forgotten is stored again at the worst, and what is dropped is lost: so the
+            // one comes before the other.
             let may_drop = is_due && !self.cut_head();
             self.free_disk(&mut stuck.write, may_drop, now)
                 || self.has_more_room(stuck.write.bytes(), available)

@@ -1,15 +1,16 @@
 //! The file system under the store: one folder, and what may go wrong with it.
 //!
-//! Everything that the store does to a disk goes through [`Folder`], so that a test can put another disk under
-//! the very store that ships: one that loses power on cue, fills up, or fails at the Nth operation.
+//! Everything that the store does to a disk goes through [`Folder`], so that a test can put another
+//! disk under the very store that ships: one that loses power on cue, fills up, or fails at the Nth
+//! operation.
 //!
-//! Durability: a file's bytes are durable after its `sync_data`, a name after [`Folder::sync`]. A failed `sync_data` says
-//! nothing about what reached the disk, and the system may go on showing bytes that never will: what is read after
-//! [`Folder::forget_cached`] is what the disk holds.
+//! Durability: a file's bytes are durable after its `sync_data`, a name after [`Folder::sync`]. A
+//! failed `sync_data` says nothing about what reached the disk, and the system may go on showing
+//! bytes that never will: what is read after [`Folder::forget_cached`] is what the disk holds.
 //!
-//! Files are named by their plain names; there are no folders within the folder. A file that is made is a new one, for its
-//! owner alone whatever the umask: what had its name, such as a link that somebody planted there, is unlinked and never
-//! written through.
+//! Files are named by their plain names; there are no folders within the folder. A file that is
+//! made is a new one, for its owner alone whatever the umask: what had its name, such as a link
+//! that somebody planted there, is unlinked and never written through.
 
 use std::{
     fmt,
@@ -42,7 +43,8 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
     /// The system's reason.
     fn names(&self) -> io::Result<Vec<String>>;
 
-    /// Makes a file in place of whatever has its name, for reading and writing. Its name is durable after [`Folder::sync`].
+    /// Makes a file in place of whatever has its name, for reading and writing. Its name is durable
+    /// after [`Folder::sync`].
     ///
     /// # Errors
     /// The system's reason: there may be an empty file.
@@ -90,7 +92,8 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
     /// The system's reason.
     fn available_bytes(&self) -> io::Result<u64>;
 
-    /// Lets go of what memory holds of a file and the disk does not have to: what is read from now on comes from the disk.
+    /// Lets go of what memory holds of a file and the disk does not have to: what is read from now
+    /// on comes from the disk.
     ///
     /// # Errors
     /// The system's reason; nothing changed.
@@ -102,7 +105,8 @@ pub trait Folder: fmt::Debug + Send + Sync + 'static {
         Home::default()
     }
 
-    /// Whether this is still the folder that was opened: what is written into one that was removed is found by nobody.
+    /// Whether this is still the folder that was opened: what is written into one that was removed
+    /// is found by nobody.
     ///
     /// # Errors
     /// It was removed, moved, or hidden by another.

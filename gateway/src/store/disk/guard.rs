@@ -1,4 +1,5 @@
-//! The panics that a damaged file leads redb to: caught, and made an error like any other, also where a database is closed.
+//! The panics that a damaged file leads redb to: caught, and made an error like any other, also
+//! where a database is closed.
 
 use std::path::Path;
 
@@ -6,7 +7,8 @@ use redb::Database;
 
 use crate::{store::error::StoreError, telemetry};
 
-/// Runs what reads a file that may be damaged. A panic means that the file at `path` cannot be read, and is not printed.
+/// Runs what reads a file that may be damaged. A panic means that the file at `path` cannot be
+/// read, and is not printed.
 ///
 /// # Errors
 /// What `act` says, or [`StoreError::Unreadable`].
@@ -23,8 +25,8 @@ pub fn guarded_redb<T>(act: impl FnOnce() -> Result<T, redb::Error>) -> Result<T
         .unwrap_or_else(|_| Err(redb::Error::Corrupted("the database gave up on its contents".into())))
 }
 
-/// An open database. Closing writes, and over damage that may be more than redb can bear: whatever it meets then, there is
-/// nothing left to do about it, and it ends nobody.
+/// An open database. Closing writes, and over damage that may be more than redb can bear: whatever
+/// it meets then, there is nothing left to do about it, and it ends nobody.
 pub struct PanicSafeDb(Option<Database>);
 
 impl PanicSafeDb {

@@ -1,14 +1,17 @@
-//! Where a store's folder lives, as far as the system says it: whether it runs where it last ran, or is a copy.
+//! Where a store's folder lives, as far as the system says it: whether it runs where it last ran,
+//! or is a copy.
 //!
 //! ```text
 //!  machine id   board's serial   disk's serial   folder: inode, time of birth   the last segment's file: the same
 //! ```
-//! A copy of a file or a folder is another inode with another time of birth, whatever tool makes it; a cloned card has another serial,
-//! in another machine. Each segment notes this when it is made (in its `meta`, as numbers), and a start compares what the last one notes
-//! with what is found. What either of both does not know is not compared, so a system that says little raises no alarm.
+//! A copy of a file or a folder is another inode with another time of birth, whatever tool makes
+//! it; a cloned card has another serial, in another machine. Each segment notes this when it is
+//! made (in its `meta`, as numbers), and a start compares what the last one notes with what is
+//! found. What either of both does not know is not compared, so a system that says little raises no
+//! alarm.
 //!
-//! It is not seen when older contents are written into the very files that are there, in place, on the same machine and disk
-//! (`cp` over them, an image of the disk): restore into an empty folder.
+//! It is not seen when older contents are written into the very files that are there, in place, on
+//! the same machine and disk (`cp` over them, an image of the disk): restore into an empty folder.
 
 use std::{
     fs::{File, Metadata},
@@ -35,7 +38,8 @@ const BOARD_IDS: [&str; 2] =
     ["/sys/firmware/devicetree/base/serial-number", "/sys/class/dmi/id/product_uuid"];
 /// Below a disk's folder in sysfs: of SD cards and eMMC, NVMe and virtual disks, SCSI and ATA.
 const DISK_IDS: [&str; 5] = ["device/cid", "serial", "wwid", "device/serial", "device/wwid"];
-/// File systems that keep an inode's number over a mount: ext, XFS, Btrfs, F2FS, tmpfs, ZFS, UBIFS, JFFS2, NFS.
+/// File systems that keep an inode's number over a mount: ext, XFS, Btrfs, F2FS, tmpfs, ZFS, UBIFS,
+/// JFFS2, NFS.
 const STABLE_INODES: [u32; 9] =
     [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0x2fc1_2fc1, 0x2405_1905, 0x72b6, 0x6969];
 
@@ -79,7 +83,8 @@ fn born(found: &Metadata) -> Option<u64> {
     u64::try_from(since.as_nanos()).ok()
 }
 
-/// Of the disk that holds a device, or the whole disk of a partition. Network file systems have none.
+/// Of the disk that holds a device, or the whole disk of a partition. Network file systems have
+/// none.
 fn disk(device: u64) -> Option<u64> {
     let link = PathBuf::from(format!("/sys/dev/block/{}:{}", major(device), minor(device)));
     let folder = link.canonicalize().ok()?;

@@ -1,7 +1,8 @@
 //! Whose folder it is: made if need be, checked to be ours or empty, and locked.
 //!
-//! The folder itself is locked, by its inode: under every path that leads to it, and whatever becomes of the files in it. The file `LOCK` is
-//! locked as well, because older versions look at that alone, and because some file systems lock no folders.
+//! The folder itself is locked, by its inode: under every path that leads to it, and whatever
+//! becomes of the files in it. The file `LOCK` is locked as well, because older versions look at
+//! that alone, and because some file systems lock no folders.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -16,13 +17,15 @@ use crate::{regular_file, store::error::StoreError};
 
 /// The file that a running gateway holds locked.
 const LOCK_FILE: &str = "LOCK";
-/// Neither the store's data nor somebody else's: the lock, and what a file system may put into a folder by itself.
+/// Neither the store's data nor somebody else's: the lock, and what a file system may put into a
+/// folder by itself.
 pub const NOT_FOREIGN: [&str; 2] = [LOCK_FILE, "lost+found"];
 
 /// Permission bits of a folder that is made.
 const FOLDER_MODE: u32 = 0o755;
 
-/// Makes the folder if need be, checks that it is ours or empty, and locks it. It is ours if it has a file with a name that `is_ours`.
+/// Makes the folder if need be, checks that it is ours or empty, and locks it. It is ours if it has
+/// a file with a name that `is_ours`.
 pub fn lock(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<Lock, StoreError> {
     make(folder).map_err(|error| StoreError::io(folder, error))?;
     sync_above(folder)?;
@@ -47,7 +50,8 @@ pub fn lock(folder: &Path, is_ours: impl Fn(&str) -> bool) -> Result<Lock, Store
     Ok(lock)
 }
 
-/// Makes the folder, and those above it, if need be: never such that others can write in them, whatever the umask.
+/// Makes the folder, and those above it, if need be: never such that others can write in them,
+/// whatever the umask.
 ///
 /// # Errors
 /// The system's reason.
@@ -91,7 +95,8 @@ impl Lock {
     }
 }
 
-/// A folder made just now has to be there after a power cut: what lies above it is synced as far as it may be read.
+/// A folder made just now has to be there after a power cut: what lies above it is synced as far as
+/// it may be read.
 fn sync_above(folder: &Path) -> Result<(), StoreError> {
     let folder = folder.canonicalize().map_err(|error| StoreError::io(folder, error))?;
     for above in folder.ancestors().skip(1) {

@@ -1,11 +1,13 @@
-//! The files under redb: all I/O of the store goes through here, is counted and timed, and can lose its power.
+//! The files under redb: all I/O of the store goes through here, is counted and timed, and can lose
+//! its power.
 //!
 //! ```text
 //!  segments, dead letters ──▶ Files ──▶ Disk ──▶ Folder's file
 //!                                 └──── PowerSwitch: written_bytes, is_cut
 //! ```
-//! `written_bytes` is what the card sees. Cutting the power at the [`PowerSwitch`] makes every later write, growth and sync fail, whoever
-//! asks: the files stay as they are at that moment, as after SIGKILL. Reading goes on.
+//! `written_bytes` is what the card sees. Cutting the power at the [`PowerSwitch`] makes every
+//! later write, growth and sync fail, whoever asks: the files stay as they are at that moment, as
+//! after SIGKILL. Reading goes on.
 
 pub mod folder;
 pub mod guard;
@@ -80,8 +82,8 @@ impl Files {
         &self.power
     }
 
-    /// What `error` says of the disk: nothing, if it came after the power was cut. Whoever wrote is to end then, as with a store
-    /// that is closed, and not to complain and try on.
+    /// What `error` says of the disk: nothing, if it came after the power was cut. Whoever wrote is
+    /// to end then, as with a store that is closed, and not to complain and try on.
     pub fn failed(&self, error: StoreError) -> StoreError {
         match self.power.check() {
             Ok(()) => error,
@@ -140,8 +142,8 @@ impl Files {
         self.folder.check().map_err(gone)
     }
 
-    /// Whether the file that is being written still has its name: what is written into one that was removed is lost. Each sync looks
-    /// after the folder.
+    /// Whether the file that is being written still has its name: what is written into one that was
+    /// removed is lost. Each sync looks after the folder.
     ///
     /// # Errors
     /// [`StoreError`]: the file is not there.
@@ -165,8 +167,8 @@ impl Files {
         self.folder.available_bytes().unwrap_or(u64::MAX)
     }
 
-    /// Makes sure that what is read from a file is what the disk holds: a stop may have left bytes in memory that are
-    /// not on the disk yet, and a failed sync some that never will be.
+    /// Makes sure that what is read from a file is what the disk holds: a stop may have left bytes
+    /// in memory that are not on the disk yet, and a failed sync some that never will be.
     pub fn settle(&self, name: &str) {
         let synced = self.open(name).and_then(|disk| self.on(name, disk.sync_data()));
         // What a failed sync left in memory is let go all the more.

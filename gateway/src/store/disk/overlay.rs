@@ -1,10 +1,12 @@
 //! A file that is read and never written: what is written to it stays in memory.
 //!
-//! redb repairs a file when it opens it, and to repair is to write. A sealed segment is never written again: not on a
-//! full disk, not on a failing one, not when a sync of it failed and what memory shows of it may never be on the
-//! disk. So it is opened through this, its repair is done in memory, and is done again at the next opening.
+//! redb repairs a file when it opens it, and to repair is to write. A sealed segment is never
+//! written again: not on a full disk, not on a failing one, not when a sync of it failed and what
+//! memory shows of it may never be on the disk. So it is opened through this, its repair is done in
+//! memory, and is done again at the next opening.
 //!
-//! Limits: [`OVERLAY_BYTES_MAX`] of written pages; a repair writes some pages of a segment of any allowed size.
+//! Limits: [`OVERLAY_BYTES_MAX`] of written pages; a repair writes some pages of a segment of any
+//! allowed size.
 
 use std::{collections::BTreeMap, io};
 
@@ -120,7 +122,8 @@ impl<B: StorageBackend> StorageBackend for Overlay<B> {
     }
 }
 
-/// The parts of `len` bytes at `offset` by page: its number, from and to within it, and where the part lies in the bytes.
+/// The parts of `len` bytes at `offset` by page: its number, from and to within it, and where the
+/// part lies in the bytes.
 fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize, usize)> {
     let mut at = 0;
     std::iter::from_fn(move || {

@@ -1,11 +1,13 @@
-//! The files beside the segments, as a verification finds them: each is named, and checked where nobody has it open.
+//! The files beside the segments, as a verification finds them: each is named, and checked where
+//! nobody has it open.
 //!
 //! ```text
 //!  dead_letters.redb, commands.redb, sessions.redb, fleet.redb ──▶ pages, format, store, every row (state.rs) ──▶ damage, and what to do
 //!  delivered-…, ….damaged, ….new, foreign ones ───────────▶ what they are, and what becomes of them
 //! ```
-//! What a start loses with a damaged file is said with it. A file that is not there is told only where the store cannot have been
-//! without it: the first command makes `commands.redb`, and one that was taken away is not missed.
+//! What a start loses with a damaged file is said with it. A file that is not there is told only
+//! where the store cannot have been without it: the first command makes `commands.redb`, and one
+//! that was taken away is not missed.
 
 use super::{
     report::{FileKind, FileReport, Verdict},
@@ -19,7 +21,8 @@ use crate::store::{
     side_file::{dead_letters, file::SideFile, fleet, outbox, sessions},
 };
 
-/// A file that the gateway keeps beside the segments: what it is, how it is checked, and what is lost with it.
+/// A file that the gateway keeps beside the segments: what it is, how it is checked, and what is
+/// lost with it.
 type Kept = (&'static SideFile, FileKind, &'static str);
 
 const KEPT: [Kept; 4] = [

@@ -1,10 +1,11 @@
 //! Showing records: by place, time, device and kind, a bounded number at a time.
 //!
-//! Times are compared as `times.rs` says, so that records from before the clock was set are found by when they were received in truth;
-//! what is shown of them is the stamp that they have. What cannot be read is told and passed over; what is missing has a gap record of
-//! its own.
+//! Times are compared as `times.rs` says, so that records from before the clock was set are found
+//! by when they were received in truth; what is shown of them is the stamp that they have. What
+//! cannot be read is told and passed over; what is missing has a gap record of its own.
 //!
-//! Limits: [`CatLimits`], of records shown and of bytes read. Whoever wants more goes on from the offset that is given.
+//! Limits: [`CatLimits`], of records shown and of bytes read. Whoever wants more goes on from the
+//! offset that is given.
 
 use super::{
     READ_BYTES_MAX,
@@ -142,7 +143,8 @@ impl Look<'_> {
             && self.times.as_ref().is_none_or(|times| times.contain(offset, record.received_ms))
     }
 
-    /// Whether no row of a segment from `from` on can have been received within the times asked for.
+    /// Whether no row of a segment from `from` on can have been received within the times asked
+    /// for.
     fn is_outside(&self, opened: &Opened<'_>, place: Place, from: u64) -> Result<bool, StoreError> {
         let Some(times) = self.times.as_ref().filter(|_| !place.is_last) else { return Ok(false) };
         let (rows, last) = (opened.read(from, 1)?, opened.last()?);

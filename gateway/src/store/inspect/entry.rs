@@ -1,7 +1,7 @@
 //! A record as a line of JSON.
 //!
-//! A payload that is JSON is shown as it is, with line breaks made blanks: numbers keep their digits and keys their order. Other
-//! text is a string, and what is no text is base64.
+//! A payload that is JSON is shown as it is, with line breaks made blanks: numbers keep their
+//! digits and keys their order. Other text is a string, and what is no text is base64.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
@@ -15,8 +15,8 @@ use crate::store::record::{Kind, Record, ids::Prefixes};
 pub struct Entry<'a> {
     /// Its place in the log.
     pub offset: u64,
-    /// Its identity, as an uplink gives it: `<device>/<boot>/<first_seq>` of a frame, `<gateway>/<store>-<offset>` of anything
-    /// else; without the gateway where that is not known.
+    /// Its identity, as an uplink gives it: `<device>/<boot>/<first_seq>` of a frame,
+    /// `<gateway>/<store>-<offset>` of anything else; without the gateway where that is not known.
     pub id: String,
     /// When it was received, wall clock, milliseconds since 1970.
     pub received_ms: u64,
@@ -82,7 +82,8 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// `text` on one line, if it is JSON: between its tokens a line break or a tab is as good as a blank, and within them there is none.
+/// `text` on one line, if it is JSON: between its tokens a line break or a tab is as good as a
+/// blank, and within them there is none.
 fn json(text: &str) -> Option<Box<RawValue>> {
     let line = text.trim().replace(['\n', '\r', '\t'], " ");
     RawValue::from_string(line).ok()

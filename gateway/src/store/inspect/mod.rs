@@ -1,4 +1,5 @@
-//! Looking into a store: on its files while no gateway runs, or through the one that does. Changes no event.
+//! Looking into a store: on its files while no gateway runs, or through the one that does. Changes
+//! no event.
 //!
 //! ```text
 //!  a folder ──▶ Stopped: folder locked shared, files read ─┐
@@ -6,14 +7,16 @@
 //!  View ──────▶ Running: the open store ──────────┤   stat: how much, how old, how fast, how far each uplink is
 //!                                                 └─▶ cat: records, one by one
 //! ```
-//! A sealed file is read through an overlay of its own, so that nothing is written into it; the file that is being
-//! written is read by short transactions of the database that writes it. What a running store is found to suffer from is
-//! reported to the commit thread, which repairs it as it would for a reader.
+//! A sealed file is read through an overlay of its own, so that nothing is written into it; the
+//! file that is being written is read by short transactions of the database that writes it. What a
+//! running store is found to suffer from is reported to the commit thread, which repairs it as it
+//! would for a reader.
 //!
 //! Limits: one segment is open at a time; rows are read [`READ_BYTES_MAX`] at about a time, and
 //! [`FINDINGS_MAX`](report::FINDINGS_MAX) findings are told of a file.
 //!
-//! Blocking: to be called off the hot path. It does not repair, and it does not judge what a payload says.
+//! Blocking: to be called off the hot path. It does not repair, and it does not judge what a
+//! payload says.
 
 mod beside;
 mod cat;
@@ -60,10 +63,12 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// Looks at the store in a folder, while no gateway has it open; none can open it for as long as this lives.
+    /// Looks at the store in a folder, while no gateway has it open; none can open it for as long
+    /// as this lives.
     ///
     /// # Errors
-    /// [`StoreError::NoStore`], [`StoreError::InUse`] while a gateway runs, or what the system said. Nothing was written.
+    /// [`StoreError::NoStore`], [`StoreError::InUse`] while a gateway runs, or what the system
+    /// said. Nothing was written.
     pub fn of_files(folder: &Path) -> Result<Self, StoreError> {
         if !folder.is_dir() {
             return Err(StoreError::NoStore { path: folder.to_owned() });
@@ -96,13 +101,14 @@ impl Inspector {
     /// What it holds and how it does.
     ///
     /// # Errors
-    /// [`StoreError`]: the folder cannot be read, or the store was closed. A file that cannot be read is no error:
-    /// it says so itself.
+    /// [`StoreError`]: the folder cannot be read, or the store was closed. A file that cannot be
+    /// read is no error: it says so itself.
     pub fn stat(&self, now: Now) -> Result<Stat, StoreError> {
         stat::stat(&self.source, self.endurance_bytes, now)
     }
 
-    /// Shows records to `visit`, oldest first, and gives the offset to go on from; `None` where the log ends.
+    /// Shows records to `visit`, oldest first, and gives the offset to go on from; `None` where the
+    /// log ends.
     ///
     /// # Errors
     /// [`StoreError::Closed`]: the store was closed meanwhile.

@@ -1,7 +1,9 @@
-//! Where an inspector looks: a running store, or the files of a stopped one. Both give segments, cursors and gaps.
+//! Where an inspector looks: a running store, or the files of a stopped one. Both give segments,
+//! cursors and gaps.
 //!
-//! The file that a running gateway writes is read through its own database, a few rows in a transaction; everything else
-//! through a handle of its own, from which the running gateway notices nothing.
+//! The file that a running gateway writes is read through its own database, a few rows in a
+//! transaction; everything else through a handle of its own, from which the running gateway notices
+//! nothing.
 
 use std::sync::Arc;
 
@@ -127,7 +129,8 @@ impl Source {
         places.map(|(at, (first, end))| Place { first: *first, end: *end, is_last: is_last(at) }).collect()
     }
 
-    /// Whether the segment that begins at `first` is still part of the store: a running gateway deletes what it is done with.
+    /// Whether the segment that begins at `first` is still part of the store: a running gateway
+    /// deletes what it is done with.
     pub fn has(&self, first: u64) -> bool {
         match self {
             Self::Running(log) => log.segments.ranges(0).iter().any(|range| range.start == first),
@@ -264,7 +267,8 @@ impl Opened<'_> {
         }
     }
 
-    /// Holds the segment for one short transaction only: whoever seals it waits for nobody who looks in.
+    /// Holds the segment for one short transaction only: whoever seals it waits for nobody who
+    /// looks in.
     fn with<T>(&self, act: impl FnOnce(&Segment) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match self {
             Self::Own(segment) => act(segment),

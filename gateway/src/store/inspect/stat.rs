@@ -1,7 +1,8 @@
-//! How much a store holds, how old it is, how far each uplink is, and what a running one does to its card.
+//! How much a store holds, how old it is, how far each uplink is, and what a running one does to
+//! its card.
 //!
-//! Of a sealed file its two ends are read, without the check of every page: a quick look, which is not a verification.
-//! Plain data, both ways.
+//! Of a sealed file its two ends are read, without the check of every page: a quick look, which is
+//! not a verification. Plain data, both ways.
 
 use serde::{Deserialize, Serialize};
 
@@ -315,7 +316,8 @@ fn run(log: &Log, endurance_bytes: Option<u64>, now: Now) -> Option<RunStat> {
     })
 }
 
-/// How long a card lasts that takes `endurance_bytes`, when `written_bytes` were written in so many seconds.
+/// How long a card lasts that takes `endurance_bytes`, when `written_bytes` were written in so many
+/// seconds.
 fn card_life(endurance_bytes: u64, written_bytes: u64, seconds: f64) -> CardLife {
     let is_known = written_bytes > 0 && seconds > 0.0;
     let years = is_known.then(|| endurance_bytes as f64 / (written_bytes as f64 / seconds) / YEAR_SECONDS);

@@ -1,5 +1,6 @@
-//! What `dead_letters.redb`, or a file like it, says of itself, read through an overlay, so that nothing is written; and whether all
-//! of it can be read as the gateway would read it: its pages, its format, whose it is, and every row.
+//! What `dead_letters.redb`, or a file like it, says of itself, read through an overlay, so that
+//! nothing is written; and whether all of it can be read as the gateway would read it: its pages,
+//! its format, whose it is, and every row.
 
 use redb::{Builder, Database, ReadableDatabase, StorageBackend, TableDefinition};
 
@@ -97,7 +98,8 @@ mod tests {
     const COMMANDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("commands");
     const LETTERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("dead_letters");
 
-    /// A file of redb's that is whole, of this format, with a row of nonsense in each of the tables.
+    /// A file of redb's that is whole, of this format, with a row of nonsense in each of the
+    /// tables.
     fn make(files: &Files, name: &str, format: u64) {
         let db = Builder::new().create_with_backend(files.create(name).unwrap()).unwrap();
         let transaction = db.begin_write().unwrap();

@@ -4,11 +4,13 @@
 //!  segments, oldest first ──▶ opened checked ──▶ rows followed (walk.rs) ──▶ what is between it and the next
 //!  dead_letters.redb and the other files beside the segments ──▶ checked, named (beside.rs)
 //! ```
-//! What a gap record says is missing is told as such; what nobody has said so far is damage. A file is let go of by the
-//! system's memory first, so that what is checked is what the disk holds. In a running store what is damaged is reported
-//! to the commit thread as well, and what the gateway deletes meanwhile is passed over.
+//! What a gap record says is missing is told as such; what nobody has said so far is damage. A file
+//! is let go of by the system's memory first, so that what is checked is what the disk holds. In a
+//! running store what is damaged is reported to the commit thread as well, and what the gateway
+//! deletes meanwhile is passed over.
 //!
-//! Limits: as the inspector's; a file that is open in the running gateway (`dead_letters.redb`, `commands.redb`) is not read.
+//! Limits: as the inspector's; a file that is open in the running gateway (`dead_letters.redb`,
+//! `commands.redb`) is not read.
 
 use std::{collections::VecDeque, ops::Range};
 

@@ -1,4 +1,5 @@
-//! Whose QoS 2 packet ids are kept because the client is connected, and how many one client may have. See `pending.rs`.
+//! Whose QoS 2 packet ids are kept because the client is connected, and how many one client may
+//! have. See `pending.rs`.
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ impl Drop for Attached {
 }
 
 impl Intake {
-    /// Says that `client` is connected, for as long as the answer lives: its QoS 2 packet ids are not forgotten for want of room.
+    /// Says that `client` is connected, for as long as the answer lives: its QoS 2 packet ids are
+    /// not forgotten for want of room.
     #[must_use]
     pub fn attach(&self, client: Arc<str>) -> Attached {
         self.pending().attach(client.clone());
@@ -31,8 +33,8 @@ impl Intake {
         self.pending().has(client)
     }
 
-    /// Whether this batch leaves its client with no more than `ids_max` QoS 2 packet ids that it did not release, as far as what it
-    /// sent before is committed.
+    /// Whether this batch leaves its client with no more than `ids_max` QoS 2 packet ids that it
+    /// did not release, as far as what it sent before is committed.
     #[must_use]
     pub fn keeps_within(&self, batch: &Batch, ids_max: usize) -> bool {
         let Some(client) = batch.receiver() else { return true };

@@ -1,4 +1,5 @@
-//! What one socket read held, on its way into the intake: records as they lie in a row, and steps of QoS 2. Pure.
+//! What one socket read held, on its way into the intake: records as they lie in a row, and steps
+//! of QoS 2. Pure.
 //!
 //! ```text
 //!   tickets   0        1        2        3          4
@@ -64,7 +65,8 @@ pub struct Size {
 }
 
 impl Size {
-    /// Whether its connection gets so much of the intake, which holds `waiting_bytes` in its `filling`th filling.
+    /// Whether its connection gets so much of the intake, which holds `waiting_bytes` in its
+    /// `filling`th filling.
     #[inline]
     pub(in crate::store) fn fits(self, filling: u64, waiting_bytes: usize) -> bool {
         self.share.has_room(filling, waiting_bytes, self.bytes)
@@ -102,15 +104,16 @@ impl Batch {
         self.count(record.events, record.kind == Kind::Frame);
     }
 
-    /// Adds a QoS 2 record: stored unless `(client, packet_id)` is pending already, and then pending. Durable
-    /// with the record.
+    /// Adds a QoS 2 record: stored unless `(client, packet_id)` is pending already, and then
+    /// pending. Durable with the record.
     pub fn push_exactly_once(&mut self, record: &Record<'_>, packet_id: u16) {
         self.ops.push((self.tickets, Op::Receive { client: record.client.into(), packet_id }));
         self.ids += 1;
         self.push(record);
     }
 
-    /// Whether a client that has these ids `pending`, ascending, would have no more than `ids_max` after this batch.
+    /// Whether a client that has these ids `pending`, ascending, would have no more than `ids_max`
+    /// after this batch.
     pub(in crate::store) fn keeps_within(&self, pending: &[u16], ids_max: usize) -> bool {
         if pending.len() + self.ids <= ids_max {
             return true;
@@ -130,12 +133,14 @@ impl Batch {
         })
     }
 
-    /// Adds the release of a QoS 2 packet id (PUBREL): it takes a ticket of its own, for the PUBCOMP.
+    /// Adds the release of a QoS 2 packet id (PUBREL): it takes a ticket of its own, for the
+    /// PUBCOMP.
     pub fn push_release(&mut self, client: &str, packet_id: u16) {
         self.push_op(Op::Release { client: client.into(), packet_id });
     }
 
-    /// Adds the end of a session: all its QoS 2 packet ids are forgotten. Takes a ticket of its own.
+    /// Adds the end of a session: all its QoS 2 packet ids are forgotten. Takes a ticket of its
+    /// own.
     pub fn push_forget(&mut self, client: &str) {
         self.push_op(Op::Forget { client: client.into() });
     }
@@ -222,7 +227,8 @@ impl Batch {
         refused
     }
 
-    /// Puts a record back. One that is stored already weighs nothing: the commit thread leaves it out.
+    /// Puts a record back. One that is stored already weighs nothing: the commit thread leaves it
+    /// out.
     fn keep(&mut self, record: &[u8], events: u8, receive: Option<(Box<str>, u16)>, is_stored: bool) {
         if let Some((client, packet_id)) = receive {
             self.ops.push((self.tickets, Op::Receive { client, packet_id }));

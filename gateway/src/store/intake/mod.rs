@@ -1,20 +1,23 @@
-//! The way into the store: a bounded buffer that is already made of rows, and tickets for what is in it.
+//! The way into the store: a bounded buffer that is already made of rows, and tickets for what is
+//! in it.
 //!
-//! A connection gathers what one socket read held in a [`Batch`] and appends it with one lock. Each record
-//! gets a ticket; the commit thread takes all there is, makes it durable and moves the [`Watermark`]. A
-//! receipt is a ticket below the watermark: acknowledgements are made from that and from nothing else.
+//! A connection gathers what one socket read held in a [`Batch`] and appends it with one lock. Each
+//! record gets a ticket; the commit thread takes all there is, makes it durable and moves the
+//! [`Watermark`]. A receipt is a ticket below the watermark: acknowledgements are made from that
+//! and from nothing else.
 //!
-//! Limits: [`INTAKE_BYTES_MAX`]; above it an append is refused and the connection stops reading. Who gets how much of it, `share` says. A
-//! store that is full has a quota: what is above it is refused, except steps of QoS 2, which take no room.
+//! Limits: [`INTAKE_BYTES_MAX`]; above it an append is refused and the connection stops reading.
+//! Who gets how much of it, `share` says. A store that is full has a quota: what is above it is
+//! refused, except steps of QoS 2, which take no room.
 
 pub mod attached;
 pub mod batch;
 pub mod pace;
 pub mod quota;
 pub mod share;
+pub mod taken;
 
 use std::{
-    collections::VecDeque,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -24,10 +27,11 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, watch};
 
 use self::{
-    batch::{Batch, Op, Refusal, Size},
+    batch::{Batch, Refusal, Size},
     quota::Quota,
+    taken::Taken,
 };
-use super::record::{Record, pending::Pending, row};
+use super::record::pending::Pending;
 use crate::clock;
 
 /// Bytes that wait for a commit at most; a single larger batch passes into an empty intake.
@@ -35,8 +39,6 @@ pub const INTAKE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest linger of a commit that a local subscriber waits for: too short to be noticed, and long
 /// enough for company.
 pub const HURRIED_LINGER_MAX: Duration = Duration::from_millis(20);
-/// A record's time is kept as its low 32 bits, in milliseconds: it has to be nearer to its row's base than half of that.
-const BASE_REACH_MS: u64 = 1 << 30;
 
 /// Appending was not possible; the batch is as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,17 +46,19 @@ pub enum AppendError {
     /// No room now: stop reading the socket, wait for [`Intake::room`], try again.
     #[error("the intake is full")]
     Full,
-    /// The store holds as much as it may: what is in the batch cannot be stored now. Tell the client if it can be told,
-    /// with [`Intake::refuse`]; else stop reading the socket and wait for [`Intake::room`].
+    /// The store holds as much as it may: what is in the batch cannot be stored now. Tell the
+    /// client if it can be told, with [`Intake::refuse`]; else stop reading the socket and wait for
+    /// [`Intake::room`].
     #[error("the store is full")]
     StoreFull,
-    /// The store is closed, as by a stop: nothing more will be acknowledged. Close the connection. A write that fails
-    /// does not close it: the intake fills up then, until writing works again.
+    /// The store is closed, as by a stop: nothing more will be acknowledged. Close the connection.
+    /// A write that fails does not close it: the intake fills up then, until writing works again.
     #[error("the store is closed")]
     Closed,
 }
 
-/// How far the log is durable: tickets below `committed` are on disk. The first ticket of a process is 0.
+/// How far the log is durable: tickets below `committed` are on disk. The first ticket of a process
+/// is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Watermark {
     /// All tickets below this one are durable.
@@ -91,7 +95,8 @@ struct Queue {
 }
 
 impl Queue {
-    /// Whether a batch of this size is taken in. A closed queue refuses at once, so it lets nobody wait.
+    /// Whether a batch of this size is taken in. A closed queue refuses at once, so it lets nobody
+    /// wait.
     fn has_room(&self, size: Size) -> bool {
         self.closed || self.taken.is_empty() || size.fits(self.filling, self.taken.bytes)
     }
@@ -99,50 +104,6 @@ impl Queue {
     /// Whether the store may hold a batch of this size.
     fn is_within_quota(&self, size: Size) -> bool {
         self.closed || self.quota.takes(self.taken.bytes, size)
-    }
-}
-
-/// What the commit thread takes out at once.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    /// Rows to be, their heads not sealed, in order.
-    pub chunks: VecDeque<Chunk>,
-    /// QoS 2 steps by ticket, in order.
-    pub ops: VecDeque<(u64, Op)>,
-    /// The first ticket that none of this has.
-    pub end_ticket: u64,
-    /// What it weighs.
-    pub bytes: usize,
-    urgent: bool,
-    /// It lingers for [`HURRIED_LINGER_MAX`] at most.
-    hurried: bool,
-}
-
-/// A row to be.
-#[derive(Debug, Default)]
-pub(super) struct Chunk {
-    /// Room for the head, then records.
-    pub row: Vec<u8>,
-    /// Received time of the first record, wall clock, milliseconds since 1970.
-    pub base_ms: u64,
-    pub records: u32,
-    pub events: u32,
-    /// Records that are frames, whose identity has to be looked at.
-    pub frames: u32,
-    /// Ticket of the first record.
-    pub first_ticket: u64,
-}
-
-impl Chunk {
-    /// Whether a record received at `ms` can be told from the row's base. Not across a clock that was just set.
-    fn is_of_the_time(&self, ms: u64) -> bool {
-        self.base_ms.abs_diff(ms) < BASE_REACH_MS
-    }
-}
-
-impl Taken {
-    pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.ops.is_empty()
     }
 }
 
@@ -160,8 +121,9 @@ impl Intake {
         }
     }
 
-    /// Moves the batch into the intake with one lock, and gives the first of its [`Batch::tickets`], which
-    /// are consecutive and in push order. The batch is empty afterwards, its memory kept.
+    /// Moves the batch into the intake with one lock, and gives the first of its
+    /// [`Batch::tickets`], which are consecutive and in push order. The batch is empty afterwards,
+    /// its memory kept.
     ///
     /// # Errors
     /// [`AppendError`]: nothing was taken.
@@ -194,13 +156,14 @@ impl Intake {
         Ok(first)
     }
 
-    /// Takes out of `batch` what a full store refuses: the records that are not urgent; if all are urgent, all of them.
-    /// What is left can be appended: the urgent records, the QoS 2 steps without a record, and the QoS 2 records whose
-    /// ids are pending, for those are stored already.
+    /// Takes out of `batch` what a full store refuses: the records that are not urgent; if all are
+    /// urgent, all of them. What is left can be appended: the urgent records, the QoS 2 steps
+    /// without a record, and the QoS 2 records whose ids are pending, for those are stored already.
     ///
-    /// The id of a QoS 2 record that is refused is released, so that the client may use it for another message. If its first
-    /// copy came over a connection just lost and is still in the intake, that one is stored although the client is told that it
-    /// is refused: sent again, it is a copy.
+    /// The id of a QoS 2 record that is refused is released, so that the client may use it for
+    /// another message. If its first copy came over a connection just lost and is still in the
+    /// intake, that one is stored although the client is told that it is refused: sent again, it is
+    /// a copy.
     pub fn refuse(&self, batch: &mut Batch) -> Refusal {
         let pending = self.shared.pending.lock();
         batch.refuse(|client, packet_id| pending.contains(client, packet_id))
@@ -252,8 +215,8 @@ impl Intake {
         self.shared.pending.lock()
     }
 
-    /// Waits for something to commit, at most until `until`, and lets it linger for company. False once the intake is
-    /// closed.
+    /// Waits for something to commit, at most until `until`, and lets it linger for company. False
+    /// once the intake is closed.
     pub(super) fn wait(&self, until: Instant, linger: impl FnOnce(Instant) -> Duration) -> bool {
         let mut queue = self.shared.queue.lock();
         while queue.taken.is_empty() && !queue.closed {
@@ -328,76 +291,11 @@ impl Intake {
     }
 }
 
-impl Taken {
-    fn is_full_row(&self) -> bool {
-        self.bytes >= row::ROW_BYTES_MAX
-    }
-
-    fn take_in(&mut self, batch: &mut Batch, first_ticket: u64, bytes: usize) {
-        self.bytes += bytes;
-        self.urgent |= batch.is_urgent();
-        self.hurried |= batch.is_hurried();
-        if batch.records > 0 {
-            self.take_records(batch, first_ticket);
-        }
-        self.ops.extend(batch.ops.drain(..).map(|(ticket, op)| (first_ticket + ticket, op)));
-    }
-
-    fn take_records(&mut self, batch: &Batch, first_ticket: u64) {
-        // A ticket without a record would shift the tickets of the records behind it.
-        let plain = u64::from(batch.records) == batch.tickets;
-        if let Some(chunk) = self.chunks.back_mut()
-            && plain
-            && chunk.first_ticket + u64::from(chunk.records) == first_ticket
-            && chunk.row.len() + batch.bytes.len() <= row::ROW_BYTES_MAX
-            && chunk.is_of_the_time(batch.base_ms)
-        {
-            chunk.row.extend_from_slice(&batch.bytes);
-            chunk.records += batch.records;
-            chunk.events += batch.events;
-            chunk.frames += batch.frames;
-            return;
-        }
-        let mut own = batch.ops.iter().filter(|(_, op)| !matches!(op, Op::Receive { .. })).map(|(at, _)| *at);
-        let mut without_record = own.next();
-        let (mut at, mut ticket) = (0, 0);
-        while let Some((events, size)) = Record::peek(&batch.bytes, at) {
-            while without_record == Some(ticket) {
-                ticket += 1;
-                without_record = own.next();
-            }
-            let record = &batch.bytes[at..at + size];
-            self.take_record(record, events, batch.base_ms, first_ticket + ticket);
-            at += size;
-            ticket += 1;
-        }
-    }
-
-    fn take_record(&mut self, record: &[u8], events: u8, base_ms: u64, ticket: u64) {
-        let fits = self.chunks.back().is_some_and(|chunk| {
-            chunk.first_ticket + u64::from(chunk.records) == ticket
-                && chunk.row.len() + record.len() <= row::ROW_BYTES_MAX
-                && chunk.is_of_the_time(base_ms)
-        });
-        if !fits {
-            let mut row = Vec::with_capacity(row::ROW_BYTES_MAX.max(row::HEAD_BYTES + record.len()));
-            row.resize(row::HEAD_BYTES, 0);
-            self.chunks.push_back(Chunk { row, base_ms, first_ticket: ticket, ..Chunk::default() });
-        }
-        if let Some(chunk) = self.chunks.back_mut() {
-            chunk.row.extend_from_slice(record);
-            chunk.records += 1;
-            chunk.events += u32::from(events);
-            chunk.frames += u32::from(Record::is_frame(record));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::share::{BESIDE_LARGE_BYTES, SHARE_BYTES_MAX, SMALL_BATCH_BYTES};
     use super::*;
-    use crate::store::record::Kind;
+    use crate::store::record::{Kind, Record};
 
     fn batch(payload_bytes: usize) -> Batch {
         let mut batch = Batch::default();

@@ -1,7 +1,8 @@
 //! When to commit: at once, or a little later together with what comes meanwhile. Pure.
 //!
-//! A commit writes about 28 KB whatever is in it, so a trickle of events wears an SD card out. The wear
-//! budget is a token bucket in bytes: it fills with the budget's rate, and every byte written is taken from it.
+//! A commit writes about 28 KB whatever is in it, so a trickle of events wears an SD card out. The
+//! wear budget is a token bucket in bytes: it fills with the budget's rate, and every byte written
+//! is taken from it.
 //!
 //! ```text
 //!  owed        0      short           start                         saved
@@ -9,14 +10,15 @@
 //!  -30 min           15 min            1 h          of the budget     1 day
 //!  linger_max  │ linger │ commits go at once
 //! ```
-//! Below `short` the linger grows in proportion, up to `linger_max` at 0: a steady load settles where it spends just
-//! what comes in, and a quiet night pays for a busy day. So one day may see twice the budget, and the days before it saw
-//! that much less.
+//! Below `short` the linger grows in proportion, up to `linger_max` at 0: a steady load settles
+//! where it spends just what comes in, and a quiet night pays for a busy day. So one day may see
+//! twice the budget, and the days before it saw that much less.
 //!
-//! A full row and an urgent event never linger: the first shares its commit already, the second may not wait.
+//! A full row and an urgent event never linger: the first shares its commit already, the second may
+//! not wait.
 //!
-//! Limits: the budget is kept as far as `linger_max` allows it. A commit a second is 2.5 GB a day, and events are
-//! written all the same. What was saved or owed is forgotten at a restart.
+//! Limits: the budget is kept as far as `linger_max` allows it. A commit a second is 2.5 GB a day,
+//! and events are written all the same. What was saved or owed is forgotten at a restart.
 
 use std::time::{Duration, Instant};
 
@@ -26,8 +28,8 @@ use crate::clock::Now;
 const START_SECONDS: f64 = 3_600.0;
 /// What is saved at most: what the budget gives in this time.
 const SAVED_SECONDS_MAX: f64 = DAY_SECONDS;
-/// What is owed at most. Bounded, so that a burst does not make the commits of a whole week linger: an hour after it
-/// they go at once again.
+/// What is owed at most. Bounded, so that a burst does not make the commits of a whole week linger:
+/// an hour after it they go at once again.
 const OWED_SECONDS_MAX: f64 = 1_800.0;
 /// Commits linger when less is left than what the budget gives in this time.
 const SHORT_SECONDS: f64 = 900.0;

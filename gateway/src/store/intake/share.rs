@@ -4,11 +4,12 @@
 //!   0                              7/8        1
 //!   | a connection: 1/8 at most | ... | small |      an empty intake takes a batch of any size
 //! ```
-//! Whoever sends more than the disk takes fills its own share and waits for the next commit; the others do not notice, and a commit
-//! is no larger for it. Where there are many of them, they fill all but the part that only small batches get: those that send a little
-//! are still let in at once.
+//! Whoever sends more than the disk takes fills its own share and waits for the next commit; the
+//! others do not notice, and a commit is no larger for it. Where there are many of them, they fill
+//! all but the part that only small batches get: those that send a little are still let in at once.
 //!
-//! Limits: [`SHARE_BYTES_MAX`], [`FOR_SMALL_BYTES`]. Those that wait are woken together and in their order, and each has one batch.
+//! Limits: [`SHARE_BYTES_MAX`], [`FOR_SMALL_BYTES`]. Those that wait are woken together and in
+//! their order, and each has one batch.
 
 use super::INTAKE_BYTES_MAX;
 
@@ -19,19 +20,22 @@ pub const SMALL_BATCH_BYTES: usize = 4 * 1024;
 /// Bytes of the intake that only small batches get.
 pub const FOR_SMALL_BYTES: usize = INTAKE_BYTES_MAX / 8;
 
-/// A batch that is larger than all that others leave, as a large packet makes it, is taken in beside so many bytes at most.
+/// A batch that is larger than all that others leave, as a large packet makes it, is taken in
+/// beside so many bytes at most.
 pub const BESIDE_LARGE_BYTES: usize = INTAKE_BYTES_MAX / 8;
 
 /// What a connection has in the intake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::store) struct Share {
-    /// Which filling of the intake this is about: after a commit took all, it holds nothing of anybody.
+    /// Which filling of the intake this is about: after a commit took all, it holds nothing of
+    /// anybody.
     filling: u64,
     bytes: usize,
 }
 
 impl Share {
-    /// Whether `bytes` more of this connection fit into the `filling`th filling, which holds `waiting_bytes` so far.
+    /// Whether `bytes` more of this connection fit into the `filling`th filling, which holds
+    /// `waiting_bytes` so far.
     #[inline]
     pub fn has_room(self, filling: u64, waiting_bytes: usize, bytes: usize) -> bool {
         if bytes <= SMALL_BATCH_BYTES {

@@ -104,7 +104,8 @@ impl Cursor {
 }
 
 impl Log {
-    /// The cursors that hold what they have not delivered, with their indexes: all but those that are forgotten.
+    /// The cursors that hold what they have not delivered, with their indexes: all but those that
+    /// are forgotten.
     pub fn live_cursors(&self) -> impl Iterator<Item = (usize, &Cursor)> {
         let is_live = |(_, cursor): &(usize, &Cursor)| cursor.state.load(Ordering::Acquire) == LIVE;
         self.cursors.iter().enumerate().filter(is_live)

@@ -1,15 +1,17 @@
-//! The mark that says durably how far everything is delivered, on a disk that has no room for anything else: an empty file, whose name
-//! says it all.
+//! The mark that says durably how far everything is delivered, on a disk that has no room for
+//! anything else: an empty file, whose name says it all.
 //!
 //! ```text
 //!  full disk ─▶ mark, durable ─▶ delivered segments deleted ─▶ a new segment has the room ─▶ mark removed
 //! ```
-//! Cursors are saved in a segment, and on a full disk there is no room for one: only what is deleted makes it. So that a
-//! deletion always rests on something durable, the mark is made first. It also holds what the next segment goes on from, so that
-//! even the last one can be deleted: no offset is given twice.
+//! Cursors are saved in a segment, and on a full disk there is no room for one: only what is
+//! deleted makes it. So that a deletion always rests on something durable, the mark is made first.
+//! It also holds what the next segment goes on from, so that even the last one can be deleted: no
+//! offset is given twice.
 //!
-//! Crash story: every start moves the uplinks' cursors up to the mark. Where it finds no segment it goes on behind the mark; then frames
-//! and QoS 2 messages that a device sends again are not known any more, and are stored a second time.
+//! Crash story: every start moves the uplinks' cursors up to the mark. Where it finds no segment it
+//! goes on behind the mark; then frames and QoS 2 messages that a device sends again are not known
+//! any more, and are stored a second time.
 //!
 //! Limits: one file, of no bytes.
 
@@ -50,7 +52,8 @@ impl Delivered {
         own.max_by_key(|found| found.mark.offset)
     }
 
-    /// Moves saved cursors up to the mark, as far as the log goes that ends at `end`. Where none was saved, all uplinks stand there.
+    /// Moves saved cursors up to the mark, as far as the log goes that ends at `end`. Where none
+    /// was saved, all uplinks stand there.
     pub fn raise(&self, saved: &mut Vec<(String, u64)>, uplinks: &[String], end: u64) {
         let offset = self.mark.offset.min(end);
         saved.iter_mut().for_each(|(_, saved)| *saved = offset.max(*saved));

@@ -1,4 +1,5 @@
-//! What this process has done to the store: commits, events, and what it was told when it began. For whoever looks in.
+//! What this process has done to the store: commits, events, and what it was told when it began.
+//! For whoever looks in.
 //!
 //! Limits: commits are counted by the second for the last [`RECENT_SECONDS`], and in all.
 
@@ -89,7 +90,8 @@ impl Meter {
         *self.wear_budget.lock() = budget;
     }
 
-    /// How the wear budget stood when the commit thread looked last, which is every second at least; `None` without one.
+    /// How the wear budget stood when the commit thread looked last, which is every second at
+    /// least; `None` without one.
     pub fn wear_budget(&self) -> Option<WearBudget> {
         *self.wear_budget.lock()
     }

@@ -1,8 +1,8 @@
-//! What the commit thread, the readers and the status share: the committed end, the newest blocks, the
-//! cursors, the totals, and what is missing or found damaged.
+//! What the commit thread, the readers and the status share: the committed end, the newest blocks,
+//! the cursors, the totals, and what is missing or found damaged.
 //!
-//! Limits: the newest blocks are kept in memory up to [`TAIL_BYTES_MAX`], so a reader that keeps up never
-//! reads the disk, and one that does not costs no memory.
+//! Limits: the newest blocks are kept in memory up to [`TAIL_BYTES_MAX`], so a reader that keeps up
+//! never reads the disk, and one that does not costs no memory.
 
 pub mod cursor;
 pub mod delivered;
@@ -44,7 +44,8 @@ pub struct Log {
     pub fleet: FleetFile,
     /// All of its files.
     pub files: Files,
-    /// One per uplink, in the order given at opening; behind them those whose uplinks are not configured any more.
+    /// One per uplink, in the order given at opening; behind them those whose uplinks are not
+    /// configured any more.
     pub cursors: Vec<Cursor>,
     /// The gateway's clock, once its journal is loaded.
     pub timeline: Timeline,

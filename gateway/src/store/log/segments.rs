@@ -1,12 +1,13 @@
-//! The segments of a store, oldest first: opened when they are read, deleted whole when they are done with.
+//! The segments of a store, oldest first: opened when they are read, deleted whole when they are
+//! done with.
 //!
 //! ```text
 //!  seg-0…0.redb   seg-0…31870.redb   seg-0…64102.redb
 //!  sealed          sealed             active: the only one that is written
 //! ```
-//! A segment ends where the next one begins, the last one where the committed log does: rows behind that are of a commit
-//! that failed, and are not there. A file that was written is closed under the lock, for closing writes; sealed ones are
-//! opened and read outside of it.
+//! A segment ends where the next one begins, the last one where the committed log does: rows behind
+//! that are of a commit that failed, and are not there. A file that was written is closed under the
+//! lock, for closing writes; sealed ones are opened and read outside of it.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -124,16 +125,17 @@ impl Segments {
         Ok(Place { first, segment, end })
     }
 
-    /// The segment that begins at `first` as it is or was written, if that file is still open. Reading it from elsewhere
-    /// meanwhile shows half of a commit.
+    /// The segment that begins at `first` as it is or was written, if that file is still open.
+    /// Reading it from elsewhere meanwhile shows half of a commit.
     pub fn written(&self, first: u64) -> Option<Arc<Segment>> {
         let entries = self.entries.lock();
         let open = entries.iter().find(|entry| entry.first == first)?.open.as_ref()?;
         (!open.is_sealed()).then(|| open.clone())
     }
 
-    /// Rows from the one that holds the beginning of `offsets` on, or the next there are, at most about `bytes_max`, none that
-    /// begins behind the end of `offsets`, which has to be committed; none if there are none.
+    /// Rows from the one that holds the beginning of `offsets` on, or the next there are, at most
+    /// about `bytes_max`, none that begins behind the end of `offsets`, which has to be committed;
+    /// none if there are none.
     ///
     /// # Errors
     /// [`SegmentError`]
@@ -153,8 +155,8 @@ impl Segments {
         Ok(Vec::new())
     }
 
-    /// Deletes the segments that lie before `delivered` as a whole and that `is_over` says to be kept no more, by where each begins; at
-    /// most `count_max` of them, the oldest first.
+    /// Deletes the segments that lie before `delivered` as a whole and that `is_over` says to be
+    /// kept no more, by where each begins; at most `count_max` of them, the oldest first.
     ///
     /// # Errors
     /// [`SegmentError`]: what was not deleted is tried again next time.
@@ -179,8 +181,9 @@ impl Segments {
         Ok(deleted)
     }
 
-    /// Deletes the only segment that is left, if nothing is written to it any more: the log has to lie before a durable mark as a
-    /// whole (`delivered.rs`), for from now on nothing else says where it ends. Whether it did.
+    /// Deletes the only segment that is left, if nothing is written to it any more: the log has to
+    /// lie before a durable mark as a whole (`delivered.rs`), for from now on nothing else says
+    /// where it ends. Whether it did.
     ///
     /// # Errors
     /// [`SegmentError`]: it may be there or not.
@@ -196,7 +199,8 @@ impl Segments {
         Ok(is_deleted)
     }
 
-    /// Deletes the oldest segment, if it is the one that begins at `first` and nobody reads it. Whether it did.
+    /// Deletes the oldest segment, if it is the one that begins at `first` and nobody reads it.
+    /// Whether it did.
     fn delete_oldest(&self, first: u64) -> Result<bool, SegmentError> {
         let mut entries = self.entries.lock();
         close_idle(&mut entries);
@@ -240,8 +244,8 @@ impl Segments {
         entries.iter().zip(ends).map(|(entry, end)| entry.first..end.max(entry.first)).collect()
     }
 
-    /// The oldest one behind which another begins and that does not hold urgent records alone, and the one before it, if
-    /// there is one.
+    /// The oldest one behind which another begins and that does not hold urgent records alone, and
+    /// the one before it, if there is one.
     ///
     /// # Errors
     /// [`SegmentError`]: one of them cannot be opened.

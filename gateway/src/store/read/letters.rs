@@ -9,8 +9,8 @@ use crate::store::{
 };
 
 impl View {
-    /// Makes dead letters, in one transaction: durable when this returns. One of the same place in the log is replaced, and its tries
-    /// are added.
+    /// Makes dead letters, in one transaction: durable when this returns. One of the same place in
+    /// the log is replaced, and its tries are added.
     ///
     /// # Errors
     /// [`StoreError`]: none of them is kept.
@@ -18,7 +18,8 @@ impl View {
         self.log.dead_letters.put(letters)
     }
 
-    /// Takes the dead letters with these numbers away for good, in one transaction, and says how many there were.
+    /// Takes the dead letters with these numbers away for good, in one transaction, and says how
+    /// many there were.
     ///
     /// # Errors
     /// [`StoreError`]: all of them stay.
@@ -26,8 +27,9 @@ impl View {
         self.log.dead_letters.remove(ids)
     }
 
-    /// Dead letters that `filter` takes, of those behind the number `after` (0 at the beginning): `limit` of them
-    /// ([`DEAD_LETTER_PAGE_MAX`](crate::store::DEAD_LETTER_PAGE_MAX) at the most) or fewer, also none, with the number after which to go on.
+    /// Dead letters that `filter` takes, of those behind the number `after` (0 at the beginning):
+    /// `limit` of them ([`DEAD_LETTER_PAGE_MAX`](crate::store::DEAD_LETTER_PAGE_MAX) at the most)
+    /// or fewer, also none, with the number after which to go on.
     ///
     /// # Errors
     /// [`StoreError`]

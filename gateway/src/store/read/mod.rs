@@ -1,4 +1,5 @@
-//! The read side of the log: each uplink behind its own cursor, and whoever looks in or follows from elsewhere.
+//! The read side of the log: each uplink behind its own cursor, and whoever looks in or follows
+//! from elsewhere.
 //!
 //! ```text
 //!  log ─┬─▶ reader: one for each uplink, with a durable cursor

@@ -5,11 +5,13 @@
 //!  ──────────┼───────────────────┼───────────────┼──▶ offsets
 //!  delivered │  read, in flight  │   backlog     │
 //! ```
-//! The newest blocks come from memory, older ones from the segments, some at a time, in short transactions.
+//! The newest blocks come from memory, older ones from the segments, some at a time, in short
+//! transactions.
 //!
-//! Records that are missing are passed over only once a gap record says so, durably: a reader that comes upon missing
-//! records or a damaged segment reports them and waits for the commit thread to repair it. Where the store dropped what the uplink
-//! had not delivered, its cursor was moved, and the reader follows.
+//! Records that are missing are passed over only once a gap record says so, durably: a reader that
+//! comes upon missing records or a damaged segment reports them and waits for the commit thread to
+//! repair it. Where the store dropped what the uplink had not delivered, its cursor was moved, and
+//! the reader follows.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -107,8 +109,8 @@ impl Reader {
         self.reading = None;
     }
 
-    /// The block that holds the record at [`Reader::position`], waiting for one if there is none; the next call
-    /// gives the block after it. The block may begin before the position: start with
+    /// The block that holds the record at [`Reader::position`], waiting for one if there is none;
+    /// the next call gives the block after it. The block may begin before the position: start with
     /// [`Block::records_from`] at the position as it was before the call. Cancel-safe.
     ///
     /// # Errors
@@ -139,8 +141,8 @@ impl Reader {
         }
     }
 
-    /// Says that every record before `offset` was acknowledged by the upstream, or set aside. Durable within some
-    /// seconds: a crash repeats what came after.
+    /// Says that every record before `offset` was acknowledged by the upstream, or set aside.
+    /// Durable within some seconds: a crash repeats what came after.
     pub fn release(&mut self, offset: u64) {
         let mut mark = self.own_cursor().mark();
         if offset <= mark.offset {
@@ -163,15 +165,16 @@ impl Reader {
         self.own_cursor().advance(mark);
     }
 
-    /// Some of the records right before `offset`, delivered or set aside, the newest last; none if they cannot be read
-    /// or are deleted. It changes nothing.
+    /// Some of the records right before `offset`, delivered or set aside, the newest last; none if
+    /// they cannot be read or are deleted. It changes nothing.
     pub async fn before(&self, offset: u64) -> Vec<Arc<Block>> {
         let (log, offsets) = (self.log.clone(), offset.saturating_sub(BEFORE_RECORDS)..offset);
         let read = tokio::task::spawn_blocking(move || log.segments.read(offsets, READ_BYTES_MAX)).await;
         read.ok().and_then(Result::ok).unwrap_or_default().into_iter().map(Arc::new).collect()
     }
 
-    /// Makes dead letters, in one transaction: durable when this returns, so that their records may be released.
+    /// Makes dead letters, in one transaction: durable when this returns, so that their records may
+    /// be released.
     ///
     /// # Errors
     /// They could not be made durable: do not release their records.

@@ -1,13 +1,16 @@
-//! Walking the log from elsewhere, oldest first: what a replay reads. No cursor, nothing that survives.
+//! Walking the log from elsewhere, oldest first: what a replay reads. No cursor, nothing that
+//! survives.
 //!
 //! ```text
 //!  scan(at) ─▶ one segment, one short read transaction ─▶ rows, and where the next look begins
 //!                 │ none of its events can be within the times ─▶ passed over whole
 //!                 └ it cannot be read ─────────────────────────▶ passed over whole, and said
 //! ```
-//! Limits: about `bytes_max` of rows at a time. What a segment is passed over for its times by is told in `times.rs`.
+//! Limits: about `bytes_max` of rows at a time. What a segment is passed over for its times by is
+//! told in `times.rs`.
 //!
-//! Blocking. What is deleted meanwhile is not there any more: the rows of the next look begin later than asked for.
+//! Blocking. What is deleted meanwhile is not there any more: the rows of the next look begin later
+//! than asked for.
 
 use super::view::View;
 use crate::store::{
@@ -90,12 +93,12 @@ impl View {
         &self.log.ids
     }
 
-    /// Rows from the one that holds `at` on, to about `bytes_max`, from one segment; those of a segment whose events
-    /// all lie outside of `times` are left out.
+    /// Rows from the one that holds `at` on, to about `bytes_max`, from one segment; those of a
+    /// segment whose events all lie outside of `times` are left out.
     ///
     /// # Errors
-    /// [`StoreError`]: the folder cannot be read, or the store is closed. A segment that cannot be read is no error:
-    /// see [`Scan::unreadable`].
+    /// [`StoreError`]: the folder cannot be read, or the store is closed. A segment that cannot be
+    /// read is no error: see [`Scan::unreadable`].
     pub fn scan(&self, at: u64, times: Option<&Times>, bytes_max: usize) -> Result<Scan, StoreError> {
         let end = self.end();
         let look = || -> Result<(Vec<Block>, Point), StoreError> {
@@ -132,7 +135,8 @@ impl View {
     }
 }
 
-/// The point after a sealed segment whose rows from `at` on all lie outside of `times`; `None` if one may lie inside.
+/// The point after a sealed segment whose rows from `at` on all lie outside of `times`; `None` if
+/// one may lie inside.
 fn outside(place: &Place, at: u64, times: &Times) -> Result<Option<Point>, StoreError> {
     if place.end.is_none() {
         return Ok(None);
@@ -200,7 +204,8 @@ mod tests {
         store
     }
 
-    /// All offsets that a walk finds, how many segments could not be read, and how many looks it took.
+    /// All offsets that a walk finds, how many segments could not be read, and how many looks it
+    /// took.
     fn walk(view: &View, times: &Range<u64>, bytes_max: usize) -> (Vec<u64>, usize, usize) {
         let times = Times::new(times.clone(), view.timeline().journal());
         let (mut found, mut unreadable, mut looks, mut at) = (vec![], 0, 0, 0);

@@ -1,7 +1,8 @@
 //! A look into the open store from elsewhere: what HTTP and a replay use. It changes no event.
 //!
-//! Every call is one of short read transactions, blocking, to be made off the hot path; after the store was closed each
-//! answers [`StoreError::Closed`](crate::store::StoreError::Closed) or nothing. What it offers lies with what it looks at.
+//! Every call is one of short read transactions, blocking, to be made off the hot path; after the
+//! store was closed each answers [`StoreError::Closed`](crate::store::StoreError::Closed) or
+//! nothing. What it offers lies with what it looks at.
 
 use std::sync::Arc;
 
@@ -46,13 +47,15 @@ impl View {
         self.log.sessions.load(now, self.session_bytes_max())
     }
 
-    /// Bytes that may be held of local subscribers' sessions and retained messages, so that their file stays within its part of the store.
+    /// Bytes that may be held of local subscribers' sessions and retained messages, so that their
+    /// file stays within its part of the store.
     #[must_use]
     pub fn session_bytes_max(&self) -> u64 {
         sessions::held_bytes_max(self.log.meter.room_bytes())
     }
 
-    /// Keeps changes of local subscribers' sessions, and that the log up to `position` is in them: durable when this returns.
+    /// Keeps changes of local subscribers' sessions, and that the log up to `position` is in them:
+    /// durable when this returns.
     ///
     /// # Errors
     /// [`StoreError`]: nothing of it is kept.
@@ -68,8 +71,8 @@ impl View {
         self.log.fleet.load()
     }
 
-    /// Keeps changes of what is known of the devices, and that the log up to `position` is in them: durable when this
-    /// returns.
+    /// Keeps changes of what is known of the devices, and that the log up to `position` is in them:
+    /// durable when this returns.
     ///
     /// # Errors
     /// [`StoreError`]: nothing of it is kept.
@@ -78,8 +81,8 @@ impl View {
         self.log.fleet.save(changes, position, &retention)
     }
 
-    /// Keeps the store from deleting what is delivered from this offset on, for the consumer of this
-    /// name.
+    /// Keeps the store from deleting what is delivered from this offset on, for the consumer of
+    /// this name.
     pub fn hold(&self, consumer: &str, offset: u64) {
         self.log.holds.set(consumer, offset);
     }

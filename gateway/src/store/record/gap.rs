@@ -1,15 +1,17 @@
 //! The gap record: what is missing, and why, as an event that goes upstream like any other.
 //!
-//! It is a record of the log, published on [`TOPIC`], with a JSON payload, urgent, so that no full store drops it:
+//! It is a record of the log, published on [`TOPIC`], with a JSON payload, urgent, so that no full
+//! store drops it:
 //!
 //! ```json
 //! {"reason":"store-full","at_ms":1795000000000,"from":1200,"to":3400,"events":2200,"file":null,
 //!  "uplinks":[{"uplink":"cloud","events":2100,"devices":{"barn-1":2100},"other_devices_events":0}]}
 //! ```
-//! `events` is what was stored and is not there any more, `null` where nobody can tell; by uplink, only what
-//! it had not delivered. An uplink that had delivered all of it is not listed.
+//! `events` is what was stored and is not there any more, `null` where nobody can tell; by uplink,
+//! only what it had not delivered. An uplink that had delivered all of it is not listed.
 //!
-//! Limits: [`DEVICES_MAX`] devices are named for each uplink, the ones that lost most; the others are summed up.
+//! Limits: [`DEVICES_MAX`] devices are named for each uplink, the ones that lost most; the others
+//! are summed up.
 
 use std::{collections::HashMap, ops::Range};
 

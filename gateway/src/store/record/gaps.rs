@@ -1,10 +1,11 @@
 //! Which offsets are known to be missing, and said so in a gap record. Pure.
 //!
-//! A reader that finds offsets missing goes on behind them only if they are in here: what is missing is
-//! written down, durably, before anybody passes over it.
+//! A reader that finds offsets missing goes on behind them only if they are in here: what is
+//! missing is written down, durably, before anybody passes over it.
 //!
-//! Limits: [`GAPS_MAX`] ranges. Beyond that the two that lie nearest to each other become one; records that may
-//! still be between them are delivered all the same, for a range says only that something of it is missing.
+//! Limits: [`GAPS_MAX`] ranges. Beyond that the two that lie nearest to each other become one;
+//! records that may still be between them are delivered all the same, for a range says only that
+//! something of it is missing.
 
 use std::ops::Range;
 

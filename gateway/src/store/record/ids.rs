@@ -1,13 +1,16 @@
-//! What records are named after that have no name of their own: the id that the store had when each was stored.
+//! What records are named after that have no name of their own: the id that the store had when each
+//! was stored.
 //!
 //! ```text
 //!  offset   0 ……………………… 4,711 ………………………………▶
 //!  id       a1b2c3d4     00c0ffee          drawn when the folder was found where it had not run before
 //! ```
-//! A folder that was copied holds the same records under the same names as the one that it was copied from, and gives the next offsets
-//! again: without an id of its own from there on, two events would have one name, and whoever counts names would lose one.
+//! A folder that was copied holds the same records under the same names as the one that it was
+//! copied from, and gives the next offsets again: without an id of its own from there on, two
+//! events would have one name, and whoever counts names would lose one.
 //!
-//! Limits: [`IDS_MAX`] ids; beyond that the oldest is given up, and records that are still named after it get the next one's.
+//! Limits: [`IDS_MAX`] ids; beyond that the oldest is given up, and records that are still named
+//! after it get the next one's.
 
 use std::sync::Arc;
 

@@ -5,14 +5,14 @@
 //!  | len  | kind | flags| events| *| client| topic   | received | properties? | client | topic | payload |
 //!  | u32  | u8   | u8   | u8    |u8| _len  | _len    | _ms low  | u16 + bytes |
 //! ```
-//! All numbers little-endian. `len` counts the bytes after itself. `received_ms` is kept as its low 32
-//! bits and completed from the row's base. `*` is the level of the topic that names the device, from 1,
-//! or 0 where none does: always, before routes could say so. Properties are MQTT 5 property bytes as
-//! they go on the wire, without their length; the two bytes of their length are there only when the
-//! flag says so.
+//! All numbers little-endian. `len` counts the bytes after itself. `received_ms` is kept as its low
+//! 32 bits and completed from the row's base. `*` is the level of the topic that names the device,
+//! from 1, or 0 where none does: always, before routes could say so. Properties are MQTT 5 property
+//! bytes as they go on the wire, without their length; the two bytes of their length are there only
+//! when the flag says so.
 //!
-//! Limits: client id and topic to [`NAME_BYTES_MAX`], properties to [`PROPERTIES_BYTES_MAX`], a record to
-//! [`RECORD_BYTES_MAX`].
+//! Limits: client id and topic to [`NAME_BYTES_MAX`], properties to [`PROPERTIES_BYTES_MAX`], a
+//! record to [`RECORD_BYTES_MAX`].
 
 pub mod gap;
 pub(super) mod gaps;
@@ -116,8 +116,8 @@ pub struct Record<'a> {
     pub client: &'a str,
     /// The topic it was published on.
     pub topic: &'a str,
-    /// MQTT 5 properties to forward, as on the wire, without their length; empty for 3.1.1. A message expiry interval, if
-    /// there is one, comes first.
+    /// MQTT 5 properties to forward, as on the wire, without their length; empty for 3.1.1. A
+    /// message expiry interval, if there is one, comes first.
     pub properties: &'a [u8],
     /// The payload, as it came.
     pub payload: &'a [u8],
@@ -132,8 +132,8 @@ pub struct BadRecord {
 }
 
 impl<'a> Record<'a> {
-    /// Whose it is: the device of a `tg/…` topic, else the level of its topic that its route names,
-    /// else the MQTT client id, also where the topic has not that level or nothing in it.
+    /// Whose it is: the device of a `tg/…` topic, else the level of its topic that its route
+    /// names, else the MQTT client id, also where the topic has not that level or nothing in it.
     #[must_use]
     pub fn device(&self) -> &'a str {
         match (Topic::parse(self.topic), self.device_level) {
@@ -146,8 +146,9 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The message expiry interval in its properties, in seconds, and the other properties: an acknowledged event does not
-    /// expire on its way to an upstream, only on its way to a local subscriber.
+    /// The message expiry interval in its properties, in seconds, and the other properties: an
+    /// acknowledged event does not expire on its way to an upstream, only on its way to a local
+    /// subscriber.
     #[must_use]
     pub fn split_expiry(&self) -> (Option<u32>, &'a [u8]) {
         match self.properties {
@@ -156,22 +157,23 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The correlation data in its properties: in a device's reply, the id of the command that it belongs to.
+    /// The correlation data in its properties: in a device's reply, the id of the command that it
+    /// belongs to.
     #[must_use]
     pub fn correlation(&self) -> Option<&'a [u8]> {
         self.property(CORRELATION_DATA)?.get(2..)
     }
 
-    /// What its publisher says that the payload is: the content type in its properties, if that says
-    /// anything.
+    /// What its publisher says that the payload is: the content type in its properties, if that
+    /// says anything.
     #[must_use]
     pub fn content_type(&self) -> Option<&'a str> {
         let text = std::str::from_utf8(self.property(CONTENT_TYPE)?.get(2..)?).ok();
         text.filter(|text| !text.is_empty())
     }
 
-    /// Whether its publisher says that the payload is UTF-8, by the payload format indicator: nobody
-    /// has checked it.
+    /// Whether its publisher says that the payload is UTF-8, by the payload format indicator:
+    /// nobody has checked it.
     #[must_use]
     pub fn is_said_to_be_text(&self) -> bool {
         self.property(PAYLOAD_FORMAT) == Some(&[1])
@@ -252,8 +254,8 @@ impl<'a> Record<'a> {
         out.extend_from_slice(self.payload);
     }
 
-    /// Reads the record that starts at `bytes[at]`, and gives its length. `base_ms` is a time within
-    /// 24 days of the record's.
+    /// Reads the record that starts at `bytes[at]`, and gives its length. `base_ms` is a time
+    /// within 24 days of the record's.
     ///
     /// # Errors
     /// The bytes are no record; nothing is consumed.
@@ -261,7 +263,8 @@ impl<'a> Record<'a> {
         Self::parse(bytes.get(at..).unwrap_or_default(), base_ms).ok_or(BadRecord { at })
     }
 
-    /// The events and the length of the record that starts at `bytes[at]`, without looking at the rest of it.
+    /// The events and the length of the record that starts at `bytes[at]`, without looking at the
+    /// rest of it.
     #[must_use]
     pub fn peek(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
         let head: &[u8; HEAD_BYTES] = bytes.get(at..)?.first_chunk()?;
@@ -269,7 +272,8 @@ impl<'a> Record<'a> {
         (size >= HEAD_BYTES && at + size <= bytes.len()).then_some((head[6], size))
     }
 
-    /// The events and the length of the record that starts with `head`, where a record may start so: to look for one.
+    /// The events and the length of the record that starts with `head`, where a record may start
+    /// so: to look for one.
     #[must_use]
     pub fn measure(head: &[u8]) -> Option<(u8, usize)> {
         let head: &[u8; HEAD_BYTES] = head.first_chunk()?;

@@ -1,18 +1,20 @@
-//! QoS 2 packet ids that are received and not yet released, by client: what makes exactly-once intake
-//! hold across a reconnect and a restart [MQTT-4.3.3-10]. Pure; the commit thread stores every change in
-//! the commit that it belongs to.
+//! QoS 2 packet ids that are received and not yet released, by client: what makes exactly-once
+//! intake hold across a reconnect and a restart [MQTT-4.3.3-10]. Pure; the commit thread stores
+//! every change in the commit that it belongs to.
 //!
-//! Limits: of one client, what the door allows (`ingest`); in all, the bytes given to [`Pending::evict`]. Beyond them the
-//! clients that are away longest are forgotten, and none that is connected, until one part in [`FREED_PART`] of these bytes is
-//! free. The bytes follow from the configured room; while a write waits for space, from the room that there is. What a client
-//! that was forgotten sends again is stored again.
+//! Limits: of one client, what `ingest` allows; in all, the bytes given to [`Pending::evict`].
+//! Beyond them the clients that are away longest are forgotten, and none that is connected, until
+//! one part in [`FREED_PART`] of these bytes is free. The bytes follow from the configured room;
+//! while a write waits for space, from the room that there is. What a client that was forgotten
+//! sends again is stored again.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::Arc,
 };
 
-/// What a client counts besides its name and its ids, in bytes: what it takes in memory and in a segment.
+/// What a client counts besides its name and its ids, in bytes: what it takes in memory and in a
+/// segment.
 const CLIENT_BYTES: usize = 64;
 const ID_BYTES: usize = 2;
 /// Once there are too many, one part in this of the bound is freed: the search for whom to forget
@@ -120,8 +122,8 @@ impl Pending {
         }
     }
 
-    /// If all count more than `bytes_max`, forgets the clients that are away longest, until one part
-    /// in [`FREED_PART`] of it is free.
+    /// If all count more than `bytes_max`, forgets the clients that are away longest, until one
+    /// part in [`FREED_PART`] of it is free.
     pub fn evict(&mut self, bytes_max: usize) -> Evicted {
         let mut evicted = Evicted::new();
         if self.bytes <= bytes_max || self.bytes == self.connected_bytes {

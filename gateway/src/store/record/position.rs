@@ -11,7 +11,8 @@ pub struct LogPosition {
     pub events: u64,
     /// Bytes of records before it, ever.
     pub bytes: u64,
-    /// Received time of the record at `offset`, milliseconds since 1970; `None` where it is not known.
+    /// Received time of the record at `offset`, milliseconds since 1970; `None` where it is not
+    /// known.
     pub received_ms: Option<u64>,
 }
 
@@ -53,7 +54,8 @@ pub fn end_of(block: &Block) -> LogPosition {
     }
 }
 
-/// Walks in `block` to `offset`: from a mark and the byte where its record lies, or from the block's beginning.
+/// Walks in `block` to `offset`: from a mark and the byte where its record lies, or from the
+/// block's beginning.
 pub fn walk(block: &Block, from: Option<(LogPosition, usize)>, offset: u64) -> (LogPosition, Place) {
     let (mut mark, at) = from.unwrap_or((begin_of(block), HEAD_BYTES));
     let mut records = block.records_at(mark.offset, at);

@@ -1,13 +1,15 @@
-//! Since when each segment is delivered: `retain` counts from there, and not from when its events were received. Pure.
+//! Since when each segment is delivered: `retain` counts from there, and not from when its events
+//! were received. Pure.
 //!
 //! ```text
 //!  received ── outage ── delivered, noted ──── retain ────▶ deleted
 //! ```
-//! An event that waited out an outage can be replayed for as long as any other. The time that passed is the timeline's, so a step of the
-//! wall clock deletes nothing. What is noted is kept in `fleet.redb`, in a save that is made anyway, beside the journal that
-//! its moments belong to.
+//! An event that waited out an outage can be replayed for as long as any other. The time that
+//! passed is the timeline's, so a step of the wall clock deletes nothing. What is noted is kept in
+//! `fleet.redb`, in a save that is made anyway, beside the journal that its moments belong to.
 //!
-//! Crash story: what was noted after the last save is noted anew, later: it stays for longer. Limits: one entry for each segment.
+//! Crash story: what was noted after the last save is noted anew, later: it stays for longer.
+//! Limits: one entry for each segment.
 
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
@@ -33,8 +35,9 @@ impl Retention {
         self.0.get(&first).copied()
     }
 
-    /// All before `delivered` is delivered now. `segments` are there, the last of them still to be written. A moment of a journal
-    /// that was lost may lie ahead: it is taken for now, because it would not grow old until then.
+    /// All before `delivered` is delivered now. `segments` are there, the last of them still to be
+    /// written. A moment of a journal that was lost may lie ahead: it is taken for now, because it
+    /// would not grow old until then.
     pub fn note(&mut self, segments: &[Range<u64>], delivered: u64, present: &Present) {
         self.0.retain(|first, _| segments.binary_search_by_key(first, |segment| segment.start).is_ok());
         self.0.values_mut().for_each(|moment| *moment = present.now().min(*moment));

@@ -5,12 +5,12 @@
 //!  | version | crc  | records | events | base_ms | events_before | bytes_before | record | record | …
 //!  | u8, 0 0 0 u32    u32       u32      u64       u64             u64
 //! ```
-//! Little-endian. The key of a row is the offset of its first record. `events_before` and `bytes_before`
-//! count everything ever stored before this row, so a backlog is a subtraction. The CRC-32 covers all
-//! bytes after itself. `base_ms` is the received time of the first record.
+//! Little-endian. The key of a row is the offset of its first record. `events_before` and
+//! `bytes_before` count everything ever stored before this row, so a backlog is a subtraction. The
+//! CRC-32 covers all bytes after itself. `base_ms` is the received time of the first record.
 //!
-//! A commit makes several rows only where one would outgrow [`ROW_BYTES_MAX`]: redb gives a value a page
-//! of the next power of two, so rows just below one waste nothing.
+//! A commit makes several rows only where one would outgrow [`ROW_BYTES_MAX`]: redb gives a value a
+//! page of the next power of two, so rows just below one waste nothing.
 
 use std::ops::Range;
 
@@ -20,7 +20,8 @@ use super::{BadRecord, Record};
 pub const VERSION: u8 = 1;
 /// Bytes of a row's head.
 pub const HEAD_BYTES: usize = 40;
-/// A row's size at most, unless a single record is larger; leaves room for redb's own bytes in 64 KiB.
+/// A row's size at most, unless a single record is larger; leaves room for redb's own bytes in 64
+/// KiB.
 pub const ROW_BYTES_MAX: usize = 64 * 1024 - 256;
 
 /// What a row's head says besides its version.
@@ -64,7 +65,8 @@ pub enum BadRow {
 }
 
 impl RowHead {
-    /// Fills the head of `row`, whose records are in place behind [`HEAD_BYTES`] bytes left free for it.
+    /// Fills the head of `row`, whose records are in place behind [`HEAD_BYTES`] bytes left free
+    /// for it.
     pub fn seal(&self, row: &mut [u8]) {
         row[..4].copy_from_slice(&[VERSION, 0, 0, 0]);
         row[8..12].copy_from_slice(&self.records.to_le_bytes());
@@ -106,7 +108,8 @@ fn u64_at(head: &[u8; HEAD_BYTES], at: usize) -> u64 {
     u64::from(u32_at(head, at)) | u64::from(u32_at(head, at + 4)) << 32
 }
 
-/// One committed row in memory: what a reader gets. Offsets count records (publishes), from 0, for ever.
+/// One committed row in memory: what a reader gets. Offsets count records (publishes), from 0, for
+/// ever.
 #[derive(Debug)]
 pub struct Block {
     first: u64,
@@ -200,7 +203,8 @@ impl<'a> Records<'a> {
     /// The next record, its offset, and where it lies in the row.
     ///
     /// # Errors
-    /// Bytes that are no record, although the row's checksum holds: written by a program that is not this one.
+    /// Bytes that are no record, although the row's checksum holds: written by a program that is
+    /// not this one.
     pub fn read_next(&mut self) -> Option<Result<Found<'a>, BadRecord>> {
         if self.at >= self.row.len() {
             return None;

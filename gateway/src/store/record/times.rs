@@ -1,21 +1,24 @@
-//! Times of receipt that are asked for, and which records lie within them: what a replay and `store cat` pick by.
+//! Times of receipt that are asked for, and which records lie within them: what a replay and `store
+//! cat` pick by.
 //!
 //! ```text
 //!  stamped    1970 1970 1970 │clock set│ today today        a record's stamp is the wall clock's, as it was then
 //!  the journal ── locate, wall ──▶ today today today today today   compared with what is asked for
 //! ```
-//! A stamp is turned into the time that it was by the clock as it is known now, as for the times that events carry upstream. Where
-//! the journal does not reach, the stamp is what there is.
+//! A stamp is turned into the time that it was by the clock as it is known now, as for the times
+//! that events carry upstream. Where the journal does not reach, the stamp is what there is.
 //!
-//! Limits: a span of records is judged by its first and its last row only where one clock stamped all of them, and by
-//! [`CLOCK_SLACK_MS`] for what the journal does not know of. Everywhere else each record is looked at.
+//! Limits: a span of records is judged by its first and its last row only where one clock stamped
+//! all of them, and by [`CLOCK_SLACK_MS`] for what the journal does not know of. Everywhere else
+//! each record is looked at.
 
 use std::{ops::Range, sync::Arc};
 
 use super::row::Block;
 use crate::clock::Journal;
 
-/// A wall clock that no journal tells of may have been set back by this much without hiding an event.
+/// A wall clock that no journal tells of may have been set back by this much without hiding an
+/// event.
 pub const CLOCK_SLACK_MS: u64 = 3_600_000;
 
 /// A range of times, and the gateway's clock to tell what lies in it.
@@ -39,7 +42,8 @@ impl Times {
         self.range.contains(&self.journal.received_wall_ms(offset, received_ms))
     }
 
-    /// Whether no record from the first of `first` to the last of `last` can have been received within.
+    /// Whether no record from the first of `first` to the last of `last` can have been received
+    /// within.
     pub(in crate::store) fn pass_over(&self, first: &Block, last: &Block) -> bool {
         if !self.journal.is_one_clock(&(first.first()..last.end())) {
             return false;

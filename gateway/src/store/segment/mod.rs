@@ -1,4 +1,5 @@
-//! One segment: a redb file of bounded size with rows, and with what is needed to go on from it alone.
+//! One segment: a redb file of bounded size with rows, and with what is needed to go on from it
+//! alone.
 //!
 //! | table | key | value |
 //! |---|---|---|
@@ -10,19 +11,21 @@
 //! | `seen` | piece | which frames are stored, as of the segment's beginning (`seen.rs`) |
 //! | `gaps` | from | to: offsets that are known to be missing (`gaps.rs`) |
 //!
-//! A commit is one transaction in the active segment, and never spans two files. A new segment begins
-//! with a copy of cursors, pending ids, seen frames and gaps, so that the ones before it are needed for nothing
-//! but their rows, and each can be deleted whole.
+//! A commit is one transaction in the active segment, and never spans two files. A new segment
+//! begins with a copy of cursors, pending ids, seen frames and gaps, so that the ones before it are
+//! needed for nothing but their rows, and each can be deleted whole.
 //!
-//! A file is written by one run of the gateway, from its creation to its sealing or to the first error, and never again.
-//! A sealed one is opened through an [`Overlay`] with redb's check of every page: whatever it needs by way of repair
-//! happens in memory, and damage shows at opening instead of in the middle of reading.
+//! A file is written by one run of the gateway, from its creation to its sealing or to the first
+//! error, and never again. A sealed one is opened through an [`Overlay`] with redb's check of every
+//! page: whatever it needs by way of repair happens in memory, and damage shows at opening instead
+//! of in the middle of reading.
 //!
-//! Crash story: a segment is made under another name, synced, renamed, and the folder synced; a file
-//! whose rename did not happen is deleted at the next start.
+//! Crash story: a segment is made under another name, synced, renamed, and the folder synced; a
+//! file whose rename did not happen is deleted at the next start.
 //!
-//! Versions: format 1 knew neither `gaps` nor `part`; formats 1 and 2 neither `ids` nor where they were made, and their `pending` had a
-//! row for each client and packet id. They are read, and never written.
+//! Versions: format 1 knew neither `gaps` nor `part`; formats 1 and 2 neither `ids` nor where they
+//! were made, and their `pending` had a row for each client and packet id. They are read, and never
+//! written.
 
 mod read;
 pub mod salvage;
@@ -187,8 +190,8 @@ pub fn is_damaged(name: &str) -> bool {
 }
 
 impl Segment {
-    /// Makes a segment with the rows that `fill` gives it, in one transaction: durable, under its final name, when this
-    /// returns. It replaces one of the same name.
+    /// Makes a segment with the rows that `fill` gives it, in one transaction: durable, under its
+    /// final name, when this returns. It replaces one of the same name.
     ///
     /// # Errors
     /// [`StoreError`]: at most an unfinished file is left, which the next start deletes.
@@ -203,8 +206,8 @@ impl Segment {
         Ok(Self { path: files.path_of(&name), db: PanicSafeDb::new(db), is_sealed: false })
     }
 
-    /// Makes the file of a segment that is sealed from the start, under its unfinished name: durable and closed when this
-    /// returns, and found by nobody until it is renamed.
+    /// Makes the file of a segment that is sealed from the start, under its unfinished name:
+    /// durable and closed when this returns, and found by nobody until it is renamed.
     ///
     /// # Errors
     /// [`StoreError`]: at most an unfinished file is left.
@@ -233,17 +236,19 @@ impl Segment {
             .map_err(|error| StoreError::disk(&path, error.into()))
             .and_then(|db| write::begin(&db, &path, beginning, &home, fill).map(|()| db));
         if built.is_err() {
-            // On a full disk it may be what is in the way. What is left of it the next start deletes.
+            // On a full disk it may be what is in the way. What is left of it the next start
+            // deletes.
             let _ = files.remove(name);
         }
         built
     }
 
-    /// Opens the segment of `store` that begins at `first` to read from it, checked; what it needs by way of repair happens
-    /// in memory.
+    /// Opens the segment of `store` that begins at `first` to read from it, checked; what it needs
+    /// by way of repair happens in memory.
     ///
     /// # Errors
-    /// [`StoreError`]: the file is as it was. [`StoreError::is_damage`] tells damage from a disk that does not answer.
+    /// [`StoreError`]: the file is as it was. [`StoreError::is_damage`] tells damage from a disk
+    /// that does not answer.
     pub fn open_sealed(files: &Files, first: u64, store: Option<u32>) -> Result<Self, StoreError> {
         let segment = Self::open_with(files, first, true)?;
         let head = segment.head()?;

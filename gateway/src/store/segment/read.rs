@@ -53,7 +53,8 @@ impl Segment {
         })
     }
 
-    /// Rows from the one that holds `offset` on, at least one where there is one, at most about `bytes_max`.
+    /// Rows from the one that holds `offset` on, at least one where there is one, at most about
+    /// `bytes_max`.
     ///
     /// # Errors
     /// [`StoreError`]: nothing is read.

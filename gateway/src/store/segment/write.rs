@@ -92,7 +92,8 @@ impl Commit {
     /// Makes it durable: on disk when this returns.
     ///
     /// # Errors
-    /// [`StoreError`]: nothing of it may be acknowledged, and the segment takes nothing more until it is reopened.
+    /// [`StoreError`]: nothing of it may be acknowledged, and the segment takes nothing more until
+    /// it is reopened.
     pub fn finish(self) -> Result<(), StoreError> {
         self.transaction.commit().map_err(|error| StoreError::disk(&self.path, error.into()))
     }

@@ -6,14 +6,16 @@
 //!        └─ empty, damaged, of another store ────▶ refused as damage: whoever asks decides what becomes of it
 //!  make ─▶ NAME.new ─ tables and meta, durable ─▶ NAME
 //! ```
-//! It is copied into a new file when it takes several times the room of what it holds: redb gives hardly any of it back, and copying costs
-//! what is held, not what is taken. Where the disk has no room for the copy, the file is made smaller where it is. When it is opened
-//! and closed, and what follows from a failure, is in `lazy_db.rs`.
+//! It is copied into a new file when it takes several times the room of what it holds: redb gives
+//! hardly any of it back, and copying costs what is held, not what is taken. Where the disk has no
+//! room for the copy, the file is made smaller where it is. When it is opened and closed, and what
+//! follows from a failure, is in `lazy_db.rs`.
 //!
-//! Its table `meta` holds numbers by name, `format` and `store` among them. Limits: the check at opening reads the whole file, which
-//! whoever fills it bounds; on the disk it takes up to [`SPARSE_FACTOR`] times what it holds and [`SPARSE_BYTES_MIN`], and twice what one
-//! transaction writes. A crash leaves an unfinished file under its other name at the most, which the next one replaces: it is before
-//! the copy, or after it.
+//! Its table `meta` holds numbers by name, `format` and `store` among them. Limits: the check at
+//! opening reads the whole file, which whoever fills it bounds; on the disk it takes up to
+//! [`SPARSE_FACTOR`] times what it holds and [`SPARSE_BYTES_MIN`], and twice what one transaction
+//! writes. A crash leaves an unfinished file under its other name at the most, which the next one
+//! replaces: it is before the copy, or after it.
 
 use redb::{
     Builder, Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, StorageBackend,
@@ -47,7 +49,8 @@ pub struct Size {
 }
 
 impl Size {
-    /// Whether it is worth a copy, after one that came to `last`: where that did not help, the next waits until it may.
+    /// Whether it is worth a copy, after one that came to `last`: where that did not help, the next
+    /// waits until it may.
     fn is_sparse(self, last: Option<Size>) -> bool {
         let may_help = |last: Size| self.used > last.used.saturating_mul(2) || self.held < last.held / 2;
         self.used > SPARSE_BYTES_MIN.saturating_add(self.held.saturating_mul(SPARSE_FACTOR))
@@ -82,7 +85,8 @@ pub struct SideFile {
     pub make_tables: fn(&WriteTransaction) -> Result<(), redb::Error>,
     /// Copies all tables but `meta` into a new file.
     pub copy_tables: fn(&ReadTransaction, &WriteTransaction) -> Result<(), redb::Error>,
-    /// Reads every row and writes nothing: how it is checked where nobody has it open (see `inspect`).
+    /// Reads every row and writes nothing: how it is checked where nobody has it open (see
+    /// `inspect`).
     pub check_rows: fn(&Database) -> Result<(), redb::Error>,
 }
 
@@ -96,7 +100,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Bytes that the contents may take in a store that has so much room, where `bytes_max` is the most in any.
+    /// Bytes that the contents may take in a store that has so much room, where `bytes_max` is the
+    /// most in any.
     #[must_use]
     pub fn bytes(self, bytes_max: u64, store_room_bytes: u64) -> u64 {
         bytes_max.min((store_room_bytes / self.store_part).max(self.bytes_least))
@@ -130,7 +135,8 @@ impl SideFile {
     /// Opens the file of the store with this identity.
     ///
     /// # Errors
-    /// [`StoreError`]: it is as it was; [`StoreError::is_damage`] says whether it cannot be trusted.
+    /// [`StoreError`]: it is as it was; [`StoreError::is_damage`] says whether it cannot be
+    /// trusted.
     pub fn open(&self, files: &Files, store: u32) -> Result<PanicSafeDb, StoreError> {
         let path = files.path_of(self.name);
         files.settle(self.name);
@@ -161,11 +167,12 @@ impl SideFile {
         }
     }
 
-    /// Makes the file, with its tables and what `fill` puts into them: durable, under its own name, when this returns. Gives what
-    /// `fill` gives.
+    /// Makes the file, with its tables and what `fill` puts into them: durable, under its own name,
+    /// when this returns. Gives what `fill` gives.
     ///
     /// # Errors
-    /// [`StoreError`]: the file that has the name, if there is one, is whole: the one before, or this.
+    /// [`StoreError`]: the file that has the name, if there is one, is whole: the one before, or
+    /// this.
     pub fn make<T>(
         &self,
         files: &Files,
@@ -216,14 +223,16 @@ impl SideFile {
             (self.copy_tables)(&old, new)?;
             let copied: Vec<_> = new.list_tables()?.map(|table| table.name().to_owned()).collect();
             let left_out = old.list_tables()?.find(|table| !copied.iter().any(|name| name == table.name()));
-            // One of a later version, or one that whoever lists them has forgotten: then the old file stays.
+            // One of a later version, or one that whoever lists them has forgotten: then the old
+            // file stays.
             left_out.map_or(Ok(()), |table| Err(redb::Error::TableDoesNotExist(table.name().to_owned())))
         })?;
         Ok(made.0)
     }
 
-    /// Gives back to the disk what an open file takes for nothing, if it is worth it after a copy that came to `last`, now that it holds
-    /// so many bytes. `None`: that failed, which was said, and the file is to be opened anew; nothing is lost.
+    /// Gives back to the disk what an open file takes for nothing, if it is worth it after a copy
+    /// that came to `last`, now that it holds so many bytes. `None`: that failed, which was said,
+    /// and the file is to be opened anew; nothing is lost.
     pub fn tidied(
         &self,
         (files, store): (&Files, u32),

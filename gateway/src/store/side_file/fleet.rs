@@ -1,16 +1,18 @@
-//! What is known of the devices, in `fleet.redb`: rows that the room `fleet` writes and reads, and the position of the log that
-//! they belong to.
+//! What is known of the devices, in `fleet.redb`: rows that the room `fleet` writes and reads, and
+//! the position of the log that they belong to.
 //!
 //! ```text
 //!   log ──followed──▶ fleet ──save, some seconds later──▶ fleet.redb: position, devices, machine boots, kinds
 //!    ▲ hold: nothing behind the saved position is deleted    │ load at the start; the log behind `position` is followed again
 //!    └───────────────────────────────────────────────────────┘
 //! ```
-//! The log is the truth and this file is a point from which to follow it: rows and position are one transaction, so nothing is
-//! counted twice or left out, whenever the power goes. What a row says is not known here.
+//! The log is the truth and this file is a point from which to follow it: rows and position are one
+//! transaction, so nothing is counted twice or left out, whenever the power goes. What a row says
+//! is not known here.
 //!
-//! Limits: whoever writes bounds the rows. A damaged file gets another name and a new one is begun: what the log holds no more is
-//! forgotten then, but for the events themselves, which are not touched.
+//! Limits: whoever writes bounds the rows. A damaged file gets another name and a new one is begun:
+//! what the log holds no more is forgotten then, but for the events themselves, which are not
+//! touched.
 
 use redb::{
     Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
@@ -172,8 +174,8 @@ impl Kept {
     }
 }
 
-/// The gateway's clock as it is kept in the files of a store that nobody has open: read through an overlay, so nothing is written. Where it
-/// cannot be read, nothing is known of it.
+/// The gateway's clock as it is kept in the files of a store that nobody has open: read through an
+/// overlay, so nothing is written. Where it cannot be read, nothing is known of it.
 pub fn journal(files: &Files, store: Option<u32>) -> Journal {
     let open = || -> Result<Journal, StoreError> {
         let path = files.path_of(FILE);

@@ -8,11 +8,13 @@
 //!   │    └─ newer, or an I/O error: refused, left as it is ─▶ shut     │
 //!   └──────────────────────── any error ───────────────────────────────┘      close, from anywhere ─▶ closed
 //! ```
-//! redb answers no call after an error, and what a failed sync left in memory is not to be believed: so after any failure the database
-//! is closed and nothing more is written through it. The next operation opens the file again and checks all of it. Each open file
-//! belongs to one of these, and everything that is done to it holds its lock.
+//! redb answers no call after an error, and what a failed sync left in memory is not to be
+//! believed: so after any failure the database is closed and nothing more is written through it.
+//! The next operation opens the file again and checks all of it. Each open file belongs to one of
+//! these, and everything that is done to it holds its lock.
 //!
-//! Limits: as `file.rs` says. A copy is made at most when the one before may not have helped enough.
+//! Limits: as `file.rs` says. A copy is made at most when the one before may not have helped
+//! enough.
 
 use parking_lot::{Mutex, MutexGuard};
 use redb::{Database, WriteTransaction};
@@ -91,7 +93,8 @@ impl LazyDb {
         Some(Access { db: self, life: self.life.try_lock()? })
     }
 
-    /// What `read` finds, where nothing else was read at the opening; `None` where nothing ever was kept, or where it was damaged.
+    /// What `read` finds, where nothing else was read at the opening; `None` where nothing ever was
+    /// kept, or where it was damaged.
     ///
     /// # Errors
     /// [`StoreError`]: it cannot be read now, or a newer version wrote it. It is as it was.
@@ -115,8 +118,8 @@ impl LazyDb {
         }
     }
 
-    /// Makes durable what `act` does in a transaction; makes the file if there is none. A damaged one stays where it is, because a
-    /// new one would hold this change and nothing from before.
+    /// Makes durable what `act` does in a transaction; makes the file if there is none. A damaged
+    /// one stays where it is, because a new one would hold this change and nothing from before.
     ///
     /// # Errors
     /// [`StoreError`]: nothing of it is kept. It can be tried again.
@@ -132,8 +135,8 @@ impl LazyDb {
         access.write(act)
     }
 
-    /// Gives back to the disk what the file takes for nothing, if it is worth it, now that it holds so many bytes. What fails is said
-    /// and left for the next time: nothing is lost.
+    /// Gives back to the disk what the file takes for nothing, if it is worth it, now that it holds
+    /// so many bytes. What fails is said and left for the next time: nothing is lost.
     pub fn tidy(&self, held: u64) {
         self.lock().tidy(held);
     }
@@ -162,7 +165,8 @@ impl Access<'_> {
         matches!(self.life.state, State::Shut)
     }
 
-    /// Opens the file if it is shut, and takes up what it holds: what makes no sense in it is damage.
+    /// Opens the file if it is shut, and takes up what it holds: what makes no sense in it is
+    /// damage.
     ///
     /// # Errors
     /// [`StoreError`]: it is as it was, and shut.
@@ -212,7 +216,8 @@ impl Access<'_> {
         }
     }
 
-    /// Makes the file, with its tables and what `fill` puts into them: durable, and open, when this returns.
+    /// Makes the file, with its tables and what `fill` puts into them: durable, and open, when this
+    /// returns.
     ///
     /// # Errors
     /// [`StoreError`]: what is there, if anything, the next operation says.

@@ -6,8 +6,9 @@
 //!                    ├─ sessions       sessions.redb       what local subscribers are owed
 //!                    └─ fleet          fleet.redb          what is known of the devices
 //! ```
-//! How such a file is made, checked and copied is in `file.rs`; when it is opened, and what follows from damage and from failures, in
-//! `lazy_db.rs`, once for all of them. What is left in each is its tables and what they mean.
+//! How such a file is made, checked and copied is in `file.rs`; when it is opened, and what follows
+//! from damage and from failures, in `lazy_db.rs`, once for all of them. What is left in each is
+//! its tables and what they mean.
 
 pub mod dead_letters;
 pub mod file;

@@ -4,8 +4,9 @@
 //!  a page of rows:  | 1 | . | entries: u16 | end of each row: u32 … | key of each row: u64 … | row | row | …
 //!  a page of meta:  | 1 | . | entries: u16 | end of each name: u32 … | name | name | … | number of each: u64 …
 //! ```
-//! These are redb's leaves, little-endian, with ends counted from the page's beginning. They are taken as a hint and never believed
-//! alone: a row is proven by its checksum, and a key is one voice of many.
+//! These are redb's leaves, little-endian, with ends counted from the page's beginning. They are
+//! taken as a hint and never believed alone: a row is proven by its checksum, and a key is one
+//! voice of many.
 
 use std::path::PathBuf;
 
@@ -28,7 +29,8 @@ pub const WASTE_FACTOR: u64 = 8;
 /// Bytes of a file that are at hand.
 const WINDOW_BYTES: usize = 1024 * 1024;
 const PAGE_BYTES: u64 = 4096;
-/// So many pages before the one in which a row begins, its leaf may begin: rows of 64 KiB lie behind others.
+/// So many pages before the one in which a row begins, its leaf may begin: rows of 64 KiB lie
+/// behind others.
 const PAGES_BACK: u64 = 16;
 /// A leaf of redb's.
 const LEAF: u8 = 1;
@@ -119,7 +121,8 @@ impl File {
         Block::new(offset, row).map_err(|cause| StoreError::Row { path: self.path.clone(), cause })
     }
 
-    /// What the segment says of itself, in a page that is found by itself: one that says what it should, or the first.
+    /// What the segment says of itself, in a page that is found by itself: one that says what it
+    /// should, or the first.
     ///
     /// # Errors
     /// [`StoreError`]: the disk does not answer.

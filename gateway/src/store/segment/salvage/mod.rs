@@ -1,20 +1,25 @@
-//! What can be had of a damaged segment: its file is searched for rows, and what is found is proven whole by its own checksum.
+//! What can be had of a damaged segment: its file is searched for rows, and what is found is proven
+//! whole by its own checksum.
 //!
 //! ```text
 //!  file ─ searched byte by byte ─▶ rows whose CRC holds ─ by the bytes before each ─▶ runs that follow on each other ─▶ their offsets
 //! ```
-//! redb gives nothing of a file whose length, head or tree it cannot believe, and a row needs none of them. It says how many bytes of
-//! records were ever stored before it, so the rows have an order, and what is missing between two of them shows. It does not say its
-//! offset. That of a run is known if the run begins where the segment does, or ends where it does; else from the keys of the
-//! database's pages that hold its rows, as most of them have it. A run of which none is known is left out, and counted.
+//! redb gives nothing of a file whose length, head or tree it cannot believe, and a row needs none
+//! of them. It says how many bytes of records were ever stored before it, so the rows have an
+//! order, and what is missing between two of them shows. It does not say its offset. That of a run
+//! is known if the run begins where the segment does, or ends where it does; else from the keys of
+//! the database's pages that hold its rows, as most of them have it. A run of which none is known
+//! is left out, and counted.
 //!
-//! Whose rows they are, the segment's `meta` says, in the database or in a page of it that is found by itself. Where neither does, they are
-//! this store's if a run follows on the records before the segment, or on those behind it. Otherwise nothing is kept.
+//! Whose rows they are, the segment's `meta` says, in the database or in a page of it that is found
+//! by itself. Where neither does, they are this store's if a run follows on the records before the
+//! segment, or on those behind it. Otherwise nothing is kept.
 //!
-//! Limits: [`ROWS_MAX`](file::ROWS_MAX) rows are found, at 32 bytes each while it is done, and what looks like rows and is none is looked at for
-//! [`WASTE_FACTOR`](file::WASTE_FACTOR) times the file's length. What lies within a row that is whole is a part of it: nobody gets a row of his own
-//! making believed by publishing it. Rows of a commit that was never finished are as whole as others: behind the last one of
-//! the last segment there may be some that were not acknowledged.
+//! Limits: [`ROWS_MAX`](file::ROWS_MAX) rows are found, at 32 bytes each while it is done, and what
+//! looks like rows and is none is looked at for [`WASTE_FACTOR`](file::WASTE_FACTOR) times the
+//! file's length. What lies within a row that is whole is a part of it: nobody gets a row of his
+//! own making believed by publishing it. Rows of a commit that was never finished are as whole as
+//! others: behind the last one of the last segment there may be some that were not acknowledged.
 //!
 //! It changes nothing.
 

@@ -27,7 +27,8 @@ pub struct Segment {
 pub struct Placed {
     /// In their order, each with its offset.
     pub rows: Vec<(u64, Found)>,
-    /// A run follows on the records before the segment, or on those behind it: the rows are of the same log.
+    /// A run follows on the records before the segment, or on those behind it: the rows are of the
+    /// same log.
     pub is_anchored: bool,
     /// Records of rows that have no place.
     pub unplaced_records: u64,
@@ -35,7 +36,8 @@ pub struct Placed {
 
 /// Gives the rows their offsets.
 pub fn place(mut found: Vec<Found>, segment: &Segment) -> Placed {
-    // The database leaves copies of rows behind: those of one place are the same row, and a key is what a copy may have lost.
+    // The database leaves copies of rows behind: those of one place are the same row, and a key is
+    // what a copy may have lost.
     found.sort_unstable_by_key(|row| (row.bytes_before, row.key.is_none()));
     let mut bytes = 0;
     found.retain(|row| {
@@ -72,7 +74,8 @@ fn records(run: &[Found]) -> u64 {
     run.iter().map(|row| u64::from(row.records)).sum()
 }
 
-/// The offset of a run that begins where the segment does, or ends where it does, and the bytes that were stored up to there.
+/// The offset of a run that begins where the segment does, or ends where it does, and the bytes
+/// that were stored up to there.
 fn anchor(run: &[Found], segment: &Segment) -> Option<(u64, u64)> {
     let (first, last) = (run.first()?, run.last()?);
     let begins = segment.begins_at.filter(|mark| mark.bytes == first.bytes_before);
@@ -106,7 +109,8 @@ mod tests {
         Some(LogPosition { offset, bytes, ..LogPosition::default() })
     }
 
-    /// The offsets of the rows that have a place, whether they are known to be this log's, and how many records have none.
+    /// The offsets of the rows that have a place, whether they are known to be this log's, and how
+    /// many records have none.
     fn placed(
         rows: Vec<Found>,
         begins_at: Option<LogPosition>,

@@ -1,6 +1,8 @@
-//! What was dropped because there was no room, counted by uplink and device until a gap record of it is durable.
+//! What was dropped because there was no room, counted by uplink and device until a gap record of
+//! it is durable.
 //!
-//! Limits: [`DROPPED_DEVICES_MAX`] devices of each uplink by name; the others count together, under the empty name.
+//! Limits: [`DROPPED_DEVICES_MAX`] devices of each uplink by name; the others count together, under
+//! the empty name.
 
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 

@@ -1,12 +1,15 @@
-//! `dead_letters.redb`: what is done when it is opened, made and checked. See `lazy_db.rs` for when that is.
+//! `dead_letters.redb`: what is done when it is opened, made and checked. See `lazy_db.rs` for when
+//! that is.
 //!
 //! ```text
 //!  whole ─▶ open: format 1 becomes format 2, and what is more than may be is dropped
 //!  missing, or damaged and set aside ─▶ a new one, marked `damaged` if the store held events
 //! ```
-//! Format 1 had one table, `aside`: (uplink, offset) to postcard of reason, set aside at, received at, record.
+//! Format 1 had one table, `aside`: (uplink, offset) to postcard of reason, set aside at, received
+//! at, record.
 //!
-//! Crash story: a migration is one transaction. Whatever is interrupted is done again from the beginning.
+//! Crash story: a migration is one transaction. Whatever is interrupted is done again from the
+//! beginning.
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
@@ -57,7 +60,8 @@ pub fn identity(files: &Files) -> Option<u32> {
     looked_at(files, name).map(|(_, store)| store)
 }
 
-/// The format of the file of this name, and the store that it says it belongs to, if that can be read. Writes nothing.
+/// The format of the file of this name, and the store that it says it belongs to, if that can be
+/// read. Writes nothing.
 pub(super) fn looked_at(files: &Files, name: &str) -> Option<(u64, u32)> {
     let overlay = Overlay::new(files.open_to_read(name).ok()?).ok()?;
     let mut builder = Builder::new();
@@ -74,8 +78,9 @@ fn meta_of(db: &Database) -> Result<(Option<u64>, u64), redb::Error> {
     Ok((number("format")?, number("store")?.unwrap_or_default()))
 }
 
-/// Reads all of a file that was just opened, migrates format 1, and keeps to a limit that may have been lowered. Writes only if there
-/// is something to do. Gives what the file holds, and how many letters were dropped because it held more than `max_bytes`.
+/// Reads all of a file that was just opened, migrates format 1, and keeps to a limit that may have
+/// been lowered. Writes only if there is something to do. Gives what the file holds, and how many
+/// letters were dropped because it held more than `max_bytes`.
 pub(super) fn prepare(db: &Database, max_bytes: u64) -> Result<(Found, u64), redb::Error> {
     let migrate = meta_of(db)?.0 == Some(FORMAT_ASIDE);
     let transaction = db.begin_write()?;

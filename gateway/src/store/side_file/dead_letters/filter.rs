@@ -1,4 +1,5 @@
-//! Which dead letters are meant: by reason, device, kind, uplink and the time they were received. Pure.
+//! Which dead letters are meant: by reason, device, kind, uplink and the time they were received.
+//! Pure.
 
 use super::{letter::Letter, reason::ReasonCode};
 use crate::store::record::Kind;

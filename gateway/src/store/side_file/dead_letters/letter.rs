@@ -1,6 +1,6 @@
-//! A dead letter, and how it lies in its table: postcard of uplink, offset, reason, two times, tries
-//! and the record's bytes, and behind it the number of the reason's code. A letter of before there
-//! were codes ends without it: its code is that of its text.
+//! A dead letter, and how it lies in its table: postcard of uplink, offset, reason, two times,
+//! tries and the record's bytes, and behind it the number of the reason's code. A letter of before
+//! there were codes ends without it: its code is that of its text.
 //!
 //! Limits: a reason to [`REASON_BYTES_MAX`]; the record's are its own.
 

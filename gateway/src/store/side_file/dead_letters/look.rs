@@ -1,7 +1,9 @@
-//! Looking at dead letters and taking them away, from elsewhere: in pages, each of short transactions.
+//! Looking at dead letters and taking them away, from elsewhere: in pages, each of short
+//! transactions.
 //!
-//! Limits: a page of [`PAGE_LETTERS_MAX`] letters or about `PAGE_BYTES_MAX`; a transaction reads about
-//! `SCAN_BYTES_MAX`, so that an uplink that sets something aside waits for one of them at the most.
+//! Limits: a page of [`PAGE_LETTERS_MAX`] letters or about `PAGE_BYTES_MAX`; a transaction reads
+//! about `SCAN_BYTES_MAX`, so that an uplink that sets something aside waits for one of them at the
+//! most.
 
 use redb::{Database, ReadableDatabase};
 
@@ -32,7 +34,8 @@ pub struct DeadLetterPage {
 }
 
 impl DeadLetters {
-    /// The letters that `filter` takes, of those behind the number `after`: `limit` of them or fewer.
+    /// The letters that `filter` takes, of those behind the number `after`: `limit` of them or
+    /// fewer.
     ///
     /// # Errors
     /// [`StoreError`]

@@ -1,25 +1,30 @@
-//! Dead letters: the events that an upstream cannot take, kept whole, each with its reason, in `dead_letters.redb`.
+//! Dead letters: the events that an upstream cannot take, kept whole, each with its reason, in
+//! `dead_letters.redb`.
 //!
 //! ```text
 //!  uplink ──put──▶ dead letters ──list, get──▶ whoever looks in
 //!                     │    └──remove──▶ nothing, or sent again
 //!                     └─ full: the oldest ──▶ dropped, counted ──▶ a gap record
 //! ```
-//! A dead letter is durable before its event counts as delivered, so an event is never in neither place. The file also
-//! carries the store's identity: a folder with it is ours.
+//! A dead letter is durable before its event counts as delivered, so an event is never in neither
+//! place. The file also carries the store's identity: a folder with it is ours.
 //!
-//! Limits: `dead_letters_max_bytes` of the room that letters take in the file, which is itself up to twice as large, or one part in
-//! [`STORE_PART`] of the room of the store, as configured and as the disk has it, if that is less. When they are full the oldest are
-//! dropped, and a letter that is larger than all of the room is dropped itself: what is behind it goes on. Where others leave less of
-//! the disk, each letter that is put makes room for half as much again as it takes until they fit; a start drops all that is too much. A file
-//! that takes much more than it holds is made smaller by whoever put or removed the last letter.
+//! Limits: `dead_letters_max_bytes` of the room that letters take in the file, which is itself up
+//! to twice as large, or one part in [`STORE_PART`] of the room of the store, as configured and as
+//! the disk has it, if that is less. When they are full the oldest are dropped, and a letter that
+//! is larger than all of the room is dropped itself: what is behind it goes on. Where others leave
+//! less of the disk, each letter that is put makes room for half as much again as it takes until
+//! they fit; a start drops all that is too much. A file that takes much more than it holds is made
+//! smaller by whoever put or removed the last letter.
 //!
-//! Failures, beside what `lazy_db.rs` says of them: in the place of a file that is damaged or missing a new one is made at once, and
-//! [`DeadLetters::is_damaged`] says so until it is confirmed. One that cannot be opened for another reason stays as it is and every
-//! operation tries again: meanwhile nothing is set aside, and the uplinks wait.
+//! Failures, beside what `lazy_db.rs` says of them: in the place of a file that is damaged or
+//! missing a new one is made at once, and [`DeadLetters::is_damaged`] says so until it is
+//! confirmed. One that cannot be opened for another reason stays as it is and every operation tries
+//! again: meanwhile nothing is set aside, and the uplinks wait.
 //!
-//! Crash story: what was dropped is counted in the transaction that drops it, and stays counted until somebody
-//! confirms that a gap record of it is durable; a crash in between makes that record twice.
+//! Crash story: what was dropped is counted in the transaction that drops it, and stays counted
+//! until somebody confirms that a gap record of it is durable; a crash in between makes that record
+//! twice.
 
 mod dropped;
 mod file;
@@ -54,7 +59,8 @@ use crate::{
     telemetry,
 };
 
-/// One part in this of the room of the store is what letters may take; the file takes up to twice that.
+/// One part in this of the room of the store is what letters may take; the file takes up to twice
+/// that.
 const STORE_PART: u64 = 8;
 /// They may always take so many bytes: some letters, however small the disk is.
 const BYTES_LEAST: u64 = 256 * 1024;
@@ -90,8 +96,8 @@ impl std::fmt::Debug for DeadLetters {
 }
 
 impl DeadLetters {
-    /// Opens the file, or makes it for the store with this identity. `holds_events` says that the store has ever held
-    /// any: then a file that is missing is a loss.
+    /// Opens the file, or makes it for the store with this identity. `holds_events` says that the
+    /// store has ever held any: then a file that is missing is a loss.
     ///
     /// A file that cannot be opened now is no error: see the top of this file.
     ///
@@ -123,8 +129,8 @@ impl DeadLetters {
         }
     }
 
-    /// Keeps `letters`, in one transaction: durable when this returns. One of the same place in the log is replaced, and its tries are
-    /// added.
+    /// Keeps `letters`, in one transaction: durable when this returns. One of the same place in the
+    /// log is replaced, and its tries are added.
     ///
     /// # Errors
     /// [`StoreError`]: none of them is kept, so their events must not be released.
@@ -135,7 +141,8 @@ impl DeadLetters {
         Ok(())
     }
 
-    /// All files of the store may take so many bytes from now on, as configured and as the disk has them.
+    /// All files of the store may take so many bytes from now on, as configured and as the disk has
+    /// them.
     pub fn set_room_bytes(&self, room_bytes: u64) {
         self.room_bytes.store(room_bytes, Ordering::Relaxed);
     }
@@ -168,8 +175,8 @@ impl DeadLetters {
         self.change(|tables| tables.confirm_damaged())
     }
 
-    /// Notes where the newest segment begins: should its file be gone one day, that is how it is known. While somebody else has the file,
-    /// nobody waits for it: the next change notes it.
+    /// Notes where the newest segment begins: should its file be gone one day, that is how it is
+    /// known. While somebody else has the file, nobody waits for it: the next change notes it.
     ///
     /// # Errors
     /// [`StoreError`]: it is not noted.
@@ -193,8 +200,8 @@ impl DeadLetters {
         newest.ok().flatten().unwrap_or_default()
     }
 
-    /// What was dropped to make room and nobody has confirmed yet. Reads the disk only if there is something; while somebody else
-    /// has the file, nobody waits for it, and there is nothing yet.
+    /// What was dropped to make room and nobody has confirmed yet. Reads the disk only if there is
+    /// something; while somebody else has the file, nobody waits for it, and there is nothing yet.
     ///
     /// # Errors
     /// [`StoreError`]
@@ -249,12 +256,14 @@ impl DeadLetters {
     /// Looks at the file.
     fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let mut file = self.file.lock();
-        // What is shut after a failure, on a disk that may be full for a moment only, loses nothing by it.
+        // What is shut after a failure, on a disk that may be full for a moment only, loses nothing
+        // by it.
         self.open_in(&mut file, self.max_bytes)?;
         file.look(act)
     }
 
-    /// Opens the file if it is shut, and drops what is more than `max_bytes`; makes one if there is none.
+    /// Opens the file if it is shut, and drops what is more than `max_bytes`; makes one if there is
+    /// none.
     fn open_in(&self, file: &mut Access<'_>, max_bytes: u64) -> Result<(), StoreError> {
         let is_shut = file.is_shut();
         if is_shut {

@@ -5,11 +5,13 @@
 //!                    └─ any other ────▶ dead_letters.redb, opened and checked as ever
 //!  beside dead_letters.redb ─▶ its letters are put to the others, then it is removed
 //! ```
-//! Both are there where an older version ran in between, such as after an upgrade that was taken back: it found no `state.redb` and made
-//! one. If that cannot be read, it is left where it is, and the log says so at each start.
+//! Both are there where an older version ran in between, such as after an upgrade that was taken
+//! back: it found no `state.redb` and made one. If that cannot be read, it is left where it is, and
+//! the log says so at each start.
 //!
-//! Crash story: a rename is one step, so one of the two names is there. The letters are put in one transaction, and the file is removed
-//! after it: a crash in between puts them once more, which replaces them, and adds their tries a second time.
+//! Crash story: a rename is one step, so one of the two names is there. The letters are put in one
+//! transaction, and the file is removed after it: a crash in between puts them once more, which
+//! replaces them, and adds their tries a second time.
 
 use redb::{Database, ReadableDatabase};
 
@@ -49,8 +51,8 @@ pub(super) fn rename(files: &Files) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Puts the letters of an old file to those of `file`, which is open. Gives what that holds then, and how many letters were dropped for
-/// want of room; `None` where there was nothing to do.
+/// Puts the letters of an old file to those of `file`, which is open. Gives what that holds then,
+/// and how many letters were dropped for want of room; `None` where there was nothing to do.
 ///
 /// # Errors
 /// [`StoreError`]: the old file is there as it was.
@@ -97,8 +99,8 @@ pub(super) fn take_over(
     Ok(Some(found))
 }
 
-/// What a file holds beside its letters that has to be told one day: dropped letters, and where the newest segment began. Reads every
-/// letter once, because what cannot be read is left where it is.
+/// What a file holds beside its letters that has to be told one day: dropped letters, and where the
+/// newest segment began. Reads every letter once, because what cannot be read is left where it is.
 fn rest_of(db: &Database) -> Result<(Dropped, u64), redb::Error> {
     file::each(db, |_| Ok(()))?;
     let newest_segment = db.begin_read()?.open_table(META)?.get(NEWEST_SEGMENT)?;

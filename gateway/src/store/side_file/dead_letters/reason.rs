@@ -1,7 +1,7 @@
 //! Why an event is a dead letter: a code, which programs go by, and a text, which people read.
 //!
-//! A code is stored as its number, which never changes its meaning and is never given again. Letters
-//! of before there were codes are known by how their texts begin.
+//! A code is stored as its number, which never changes its meaning and is never given again.
+//! Letters of before there were codes are known by how their texts begin.
 
 /// What kind of reason it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]

@@ -1,8 +1,10 @@
 //! How long a command waits: by the gateway's timeline, which no step of the wall clock moves.
 //!
-//! A command has the moment when it was taken in, and the time that it may wait is what lay between its two times of the wall clock. One of a
-//! file in format 1, or from before the journal was loaded, has no moment: it goes by the wall clock. So does one whose moment lies ahead,
-//! because the journal that it belongs to was lost: by the new one it would not grow old until then. It waits no longer than it may.
+//! A command has the moment when it was taken in, and the time that it may wait is what lay between
+//! its two times of the wall clock. One of a file in format 1, or from before the journal was
+//! loaded, has no moment: it goes by the wall clock. So does one whose moment lies ahead, because
+//! the journal that it belongs to was lost: by the new one it would not grow old until then. It
+//! waits no longer than it may.
 
 use std::sync::Arc;
 
@@ -17,7 +19,8 @@ pub struct Present {
     journal: Arc<Journal>,
 }
 
-/// The order in which those that wait expire: within one machine boot, or among those that go by the wall clock (`None`).
+/// The order in which those that wait expire: within one machine boot, or among those that go by
+/// the wall clock (`None`).
 pub type Due = (Option<u32>, i64);
 
 impl Present {

@@ -6,11 +6,12 @@
 //!  expiry                   those that wait, the first to expire first
 //!  ended                    those that wait no more, the longest ended first: they go first
 //! ```
-//! Every change goes through `Book::set`, which keeps all of it in step and notes what was touched: that is what a
-//! transaction has to write.
+//! Every change goes through `Book::set`, which keeps all of it in step and notes what was touched:
+//! that is what a transaction has to write.
 //!
-//! Limits: [`PENDING_MAX`] that wait, [`DEVICE_PENDING_MAX`] of them for one device, `max_bytes` of all. What has ended stays
-//! for [`ENDED_KEPT_MS`], the [`ENDED_MAX`] newest of them, and goes earlier where the bytes are wanted. So long an id is known.
+//! Limits: [`PENDING_MAX`] that wait, [`DEVICE_PENDING_MAX`] of them for one device, `max_bytes` of
+//! all. What has ended stays for [`ENDED_KEPT_MS`], the [`ENDED_MAX`] newest of them, and goes
+//! earlier where the bytes are wanted. So long an id is known.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,7 +35,8 @@ pub const PENDING_MAX: usize = 10_000;
 pub const ENDED_MAX: usize = 1_000;
 /// How long they are kept, in milliseconds.
 pub const ENDED_KEPT_MS: u64 = 24 * 3600 * 1000;
-/// A message that is sent again was among the newest of its origin: no more than so many are ever unacknowledged.
+/// A message that is sent again was among the newest of its origin: no more than so many are ever
+/// unacknowledged.
 pub const RESENT_AMONG_MAX: usize = 32;
 
 /// All commands.
@@ -170,7 +172,8 @@ impl Book {
         Ok(Put::Taken(command))
     }
 
-    /// Notes what happened, and gives the command to which it did; `None` where there is none that it could have.
+    /// Notes what happened, and gives the command to which it did; `None` where there is none that
+    /// it could have.
     pub fn apply(&mut self, change: &Change<'_>, now_ms: u64) -> Option<Arc<Command>> {
         use CommandState::{Cancelled, Delivered, Expired, Failed, Pending, Replied};
         let number = self.meant(change)?;
@@ -201,7 +204,8 @@ impl Book {
         Some(command)
     }
 
-    /// Ends what has expired, and drops what ended long ago or is too much. Says whether there was any.
+    /// Ends what has expired, and drops what ended long ago or is too much. Says whether there was
+    /// any.
     pub fn tidy(&mut self, now: &Present) -> bool {
         let (now_ms, over) = (now.wall_ms, self.over(now));
         for number in &over {

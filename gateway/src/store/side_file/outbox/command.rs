@@ -1,4 +1,5 @@
-//! A command to a device: what is asked for, what it becomes, and how it lies in its table (postcard of [`Command`]).
+//! A command to a device: what is asked for, what it becomes, and how it lies in its table
+//! (postcard of [`Command`]).
 //!
 //! ```text
 //!  pending ─▶ delivered ─▶ replied
@@ -73,7 +74,8 @@ pub struct Command {
     pub reason: Option<u8>,
     /// The device's answer.
     pub reply: Option<Reply>,
-    /// When it was taken in, by the gateway's timeline: its expiry counts from here. It lies behind the rest in the table.
+    /// When it was taken in, by the gateway's timeline: its expiry counts from here. It lies behind
+    /// the rest in the table.
     #[serde(skip)]
     pub taken_in: Option<Moment>,
 }
@@ -113,8 +115,8 @@ pub enum NewId<'a> {
     Given(&'a str),
     /// The gateway makes one.
     Made,
-    /// Made from what the message looks like, so that one that is sent again is known. Whether it is one that is sent
-    /// again only its sender knows: the same message may be meant twice.
+    /// Made from what the message looks like, so that one that is sent again is known. Whether it
+    /// is one that is sent again only its sender knows: the same message may be meant twice.
     Derived {
         /// What the message looks like.
         looks: &'a str,
@@ -155,8 +157,9 @@ pub enum Change<'a> {
     Replied {
         /// The device.
         device: &'a str,
-        /// The correlation data, which is the command's id; without it the oldest that was delivered and not answered is
-        /// meant, or else the oldest that waits: some clients answer before they acknowledge.
+        /// The correlation data, which is the command's id; without it the oldest that was
+        /// delivered and not answered is meant, or else the oldest that waits: some clients answer
+        /// before they acknowledge.
         correlation: Option<&'a [u8]>,
         /// What it said.
         payload: &'a [u8],

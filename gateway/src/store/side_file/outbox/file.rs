@@ -1,14 +1,17 @@
-//! `commands.redb`: its tables, and how the book is read from them and written to them. See `lazy_db.rs` for when it is opened.
+//! `commands.redb`: its tables, and how the book is read from them and written to them. See
+//! `lazy_db.rs` for when it is opened.
 //!
 //! | table | key | value |
 //! |---|---|---|
 //! | `meta` | name | number: `format`, `store`, `next_number` |
 //! | `commands` | number | postcard of a command, see `command.rs` |
 //!
-//! Crash story: a new file has another name (`commands.redb.new`) until it is whole. Each change is one transaction.
+//! Crash story: a new file has another name (`commands.redb.new`) until it is whole. Each change is
+//! one transaction.
 //!
-//! Limits: the file holds what the book may hold, and is itself up to twice as large. One damaged file is kept: the next
-//! replaces it. A gateway that is sent no command has no file, so one that was taken away is not missed.
+//! Limits: the file holds what the book may hold, and is itself up to twice as large. One damaged
+//! file is kept: the next replaces it. A gateway that is sent no command has no file, so one that
+//! was taken away is not missed.
 
 use std::collections::BTreeSet;
 

@@ -1,21 +1,25 @@
-//! The outbox: commands to devices, kept in `commands.redb` until the device has acknowledged them, and for a while after.
+//! The outbox: commands to devices, kept in `commands.redb` until the device has acknowledged them,
+//! and for a while after.
 //!
 //! ```text
 //!  HTTP, uplinks ──put──▶ outbox ──pending──▶ whoever talks to the device
 //!                           ▲ └──changed──▶       │
 //!                           └──── apply ◀─────────┘ PUBACK, reply
 //! ```
-//! A command is durable when [`Outbox::put`] returns. It is taken out of what waits when the device's PUBACK is durable, and
-//! not before: a device that sleeps gets it when it comes.
+//! A command is durable when [`Outbox::put`] returns. It is taken out of what waits when the
+//! device's PUBACK is durable, and not before: a device that sleeps gets it when it comes.
 //!
-//! Two books of the same commands: the writer's, which is ahead while it commits, and the one that is shown, which holds
-//! only what is durable. Whoever asks what waits for a device reads memory and never waits for a disk.
+//! Two books of the same commands: the writer's, which is ahead while it commits, and the one that
+//! is shown, which holds only what is durable. Whoever asks what waits for a device reads memory
+//! and never waits for a disk.
 //!
-//! Limits: those of `book.rs`; bytes to [`BYTES_MAX`] and to a [`STORE_PART`]th of the store's `max_bytes`.
+//! Limits: those of `book.rs`; bytes to [`BYTES_MAX`] and to a [`STORE_PART`]th of the store's
+//! `max_bytes`.
 //!
-//! Crash story: a crash between the device's PUBACK and [`Outbox::apply`] sends the command again, with the same id: at least
-//! once. After any error the file is closed, and the next change opens it again and reads it anew: meanwhile what is shown
-//! stays as it was. A damaged file is set aside, and what waited in it is gone: the log says so.
+//! Crash story: a crash between the device's PUBACK and [`Outbox::apply`] sends the command again,
+//! with the same id: at least once. After any error the file is closed, and the next change opens
+//! it again and reads it anew: meanwhile what is shown stays as it was. A damaged file is set
+//! aside, and what waited in it is gone: the log says so.
 
 mod age;
 mod book;
@@ -127,7 +131,8 @@ impl Outbox {
     /// Takes a command in: durable when this returns. Blocking.
     ///
     /// # Errors
-    /// [`PutError`]: it is not taken in. After [`PutError::Store`] it may be, though: put again, with the same id.
+    /// [`PutError`]: it is not taken in. After [`PutError::Store`] it may be, though: put again,
+    /// with the same id.
     pub fn put(&self, new: &NewCommand<'_>, now_ms: u64) -> Result<Put, PutError> {
         let now = self.present(now_ms);
         let put = self.change(|book| book.put(new, &now))?;
@@ -137,8 +142,8 @@ impl Outbox {
         put
     }
 
-    /// Notes what happened to commands, in one transaction: durable when this returns. Blocking. Gives for each change the
-    /// command that it was about, `None` where there was none.
+    /// Notes what happened to commands, in one transaction: durable when this returns. Blocking.
+    /// Gives for each change the command that it was about, `None` where there was none.
     ///
     /// # Errors
     /// [`StoreError`]: none of it is noted.
@@ -154,8 +159,8 @@ impl Outbox {
         })
     }
 
-    /// Ends what has expired and drops what ended long ago. Writes only if there is any. Blocking. After a failure it also
-    /// opens the file again.
+    /// Ends what has expired and drops what ended long ago. Writes only if there is any. Blocking.
+    /// After a failure it also opens the file again.
     ///
     /// # Errors
     /// [`StoreError`]: tried again at the next call.
@@ -294,7 +299,8 @@ impl Outbox {
     }
 }
 
-/// Counts a command that was not taken in, and was acknowledged all the same: there is no other way to be rid of it.
+/// Counts a command that was not taken in, and was acknowledged all the same: there is no other way
+/// to be rid of it.
 pub fn count_refused() {
     count("refused", 1);
 }

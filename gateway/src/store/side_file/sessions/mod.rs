@@ -1,20 +1,23 @@
-//! What outlives the connections of clients, in `sessions.redb`: sessions with their subscriptions, the messages that they are owed,
-//! wills, and retained messages.
+//! What outlives the connections of clients, in `sessions.redb`: sessions with their subscriptions,
+//! the messages that they are owed, wills, and retained messages.
 //!
 //! ```text
-//!   log ──followed──▶ the door's bus ──save, some seconds later──▶ sessions.redb: position, sessions, owed, retained
+//!   log ──followed──▶ the broker ──save, some seconds later──▶ sessions.redb: position, sessions, owed, retained
 //!                          ▲ load at the start; the log behind `position` is followed again
 //! ```
-//! The log is the truth and this file is a point from which to follow it: changes and the position they belong to are one
-//! transaction, so a message from the log is neither missing nor twice in it, whenever the power goes. The file is made at
-//! the first start: without a position, what is retained first would be missing after a power cut.
+//! The log is the truth and this file is a point from which to follow it: changes and the position
+//! they belong to are one transaction, so a message from the log is neither missing nor twice in
+//! it, whenever the power goes. The file is made at the first start: without a position, what is
+//! retained first would be missing after a power cut.
 //!
-//! Limits: the bus bounds the sessions, their messages and the retained ones to [`held_bytes_max`]; on the disk the file takes at most
-//! [`FILE_FACTOR`] times that, and it is copied into a new one when it holds much less. A file with more, of a version that did not bound it,
-//! is read as far as that goes. A damaged file gets another name and a new one is begun: subscribers lose their queues then, the log
-//! and the uplinks nothing.
+//! Limits: the bus bounds the sessions, their messages and the retained ones to [`held_bytes_max`];
+//! on the disk the file takes at most [`FILE_FACTOR`] times that, and it is copied into a new one
+//! when it holds much less. A file with more, of a version that did not bound it, is read as far as
+//! that goes. A damaged file gets another name and a new one is begun: subscribers lose their
+//! queues then, the log and the uplinks nothing.
 //!
-//! Versions: in format 1 the times were of the wall clock. It is read, and what is saved first then says everything, in format 2.
+//! Versions: in format 1 the times were of the wall clock. It is read, and what is saved first then
+//! says everything, in format 2.
 
 mod rows;
 #[cfg(test)]
@@ -67,8 +70,9 @@ const WILLS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wills");
 const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
 const POSITION: &str = "position";
 
-/// Times what it holds that the file may take on the disk: rows and what a transaction writes take up to twice their bytes in redb's
-/// pages, and a file is left alone up to three times what it holds.
+/// Times what it holds that the file may take on the disk: rows and what a transaction writes take
+/// up to twice their bytes in redb's pages, and a file is left alone up to three times what it
+/// holds.
 pub const FILE_FACTOR: u64 = 8;
 /// One part in this of the room of the store is what the file may take.
 pub const STORE_PART: u64 = 4;
@@ -90,14 +94,16 @@ pub struct SessionFile {
 }
 
 impl SessionFile {
-    /// The file of the store with this identity, whose times are of that timeline. Nothing is opened.
+    /// The file of the store with this identity, whose times are of that timeline. Nothing is
+    /// opened.
     pub fn new(files: Files, store: u32, timeline: Timeline) -> Self {
         Self { db: LazyDb::new(SIDE_FILE, files, store), timeline, held: Mutex::new(None) }
     }
 
-    /// All that is kept; `None` where nothing ever was, or where it was damaged. If sessions are owed more than `owed_bytes_max`
-    /// in all, those that are owed least get all of it, the others an equal share of what is left, and the rest is left out. `now` is the time of it, for what is kept by the wall
-    /// clock alone.
+    /// All that is kept; `None` where nothing ever was, or where it was damaged. If sessions are
+    /// owed more than `owed_bytes_max` in all, those that are owed least get all of it, the others
+    /// an equal share of what is left, and the rest is left out. `now` is the time of it, for what
+    /// is kept by the wall clock alone.
     ///
     /// # Errors
     /// [`StoreError`]: it cannot be read now, or a newer version wrote it. It is as it was.
@@ -242,7 +248,8 @@ fn read(db: &Database, owed_bytes_max: u64) -> Result<(Kept, u64), redb::Error> 
     Ok((kept, held))
 }
 
-/// The most that each may have, where together they have at most `max`: who wants less leaves the rest to the others.
+/// The most that each may have, where together they have at most `max`: who wants less leaves the
+/// rest to the others.
 fn share(mut wanted: Vec<u64>, max: u64) -> u64 {
     wanted.sort_unstable();
     let (mut left, mut others) = (max, wanted.len() as u64);

@@ -1,7 +1,8 @@
-//! What `sessions.redb` holds of each session, message and retained message: postcard of these types, with their times as in `times.rs`.
+//! What `sessions.redb` holds of each session, message and retained message: postcard of these
+//! types, with their times as in `times.rs`.
 //!
-//! A field is never changed or moved: what is added goes behind the others, in a format of its own number. Format 1 had no wills of clients
-//! that are connected.
+//! A field is never changed or moved: what is added goes behind the others, in a format of its own
+//! number. Format 1 had no wills of clients that are connected.
 
 use std::sync::Arc;
 
@@ -38,7 +39,8 @@ pub struct SubscriptionRow {
 pub struct StandingWillRow {
     /// How long it waits for its client to come back, in seconds, no longer than the session.
     pub delay_s: u32,
-    /// When to publish it, by the steady clock, in milliseconds; `None` while its client is connected.
+    /// When to publish it, by the steady clock, in milliseconds; `None` while its client is
+    /// connected.
     pub due_ms: Option<u64>,
     /// What to publish.
     pub message: MessageRow,
@@ -144,7 +146,8 @@ pub struct Kept {
     pub wills: Vec<(String, StandingWillRow)>,
     /// Retained messages.
     pub retained: Vec<MessageRow>,
-    /// Messages that sessions are owed and that were not read, for there were more than there may be: the file holds them still.
+    /// Messages that sessions are owed and that were not read, for there were more than there may
+    /// be: the file holds them still.
     pub left_out: u64,
 }
 

@@ -1,11 +1,13 @@
-//! Times in the file and in memory. In memory they are numbers of the steady clock, which a boot of the machine begins anew; in the file
-//! each is a moment: the number of its machine boot in the clock's journal, and the time since that boot.
+//! Times in the file and in memory. In memory they are numbers of the steady clock, which a boot of
+//! the machine begins anew; in the file each is a moment: the number of its machine boot in the
+//! clock's journal, and the time since that boot.
 //!
 //! ```text
 //!  a u64 of a row    63 … 44             43 … 0
 //!                    number of the boot  2^43 + milliseconds since that boot
 //! ```
-//! In format 1 they were of the wall clock, milliseconds since 1970. Limits: a million machine boots, 278 years each.
+//! In format 1 they were of the wall clock, milliseconds since 1970. Limits: a million machine
+//! boots, 278 years each.
 
 use super::rows::{Change, Kept, MessageRow, OwedRow, SessionRow};
 use crate::clock::{Moment, Present};

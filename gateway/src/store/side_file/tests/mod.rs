@@ -1,4 +1,5 @@
-//! How the life of a side file goes, for each of them: one table of what is there, what the disk does, and what comes of it.
+//! How the life of a side file goes, for each of them: one table of what is there, what the disk
+//! does, and what comes of it.
 
 pub mod failing_disk;
 

@@ -1,4 +1,5 @@
-//! Every damage that leaves rows whole, on the files that the store writes: what is whole is found, and nothing else.
+//! Every damage that leaves rows whole, on the files that the store writes: what is whole is found,
+//! and nothing else.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -134,7 +135,8 @@ fn a_file_one_byte_short_or_long_or_flipped_or_zeroed_in_its_head_gives_all_its_
         let known =
             Damaged { before: Some(LogPosition { bytes: BYTES_BEFORE, ..end }), ..damaged(end.offset) };
         let known = match what {
-            // No page is where it should be: the records before the segment say whose rows these are.
+            // No page is where it should be: the records before the segment say whose rows these
+            // are.
             "bytes put before it" => {
                 Damaged { before: known.before.map(|mark| LogPosition { offset: FIRST, ..mark }), ..known }
             }

@@ -1,4 +1,5 @@
-//! What the dead letters promise: bounded and counted, whole after any failure, never a panic and never silence.
+//! What the dead letters promise: bounded and counted, whole after any failure, never a panic and
+//! never silence.
 
 use std::{
     path::Path,
@@ -349,7 +350,8 @@ fn a_flipped_byte_anywhere_is_damage_or_harmless_and_never_a_panic() {
         std::fs::write(&path, &flipped).unwrap();
         let letters = bench.open();
         let list = || letters.list(&DeadLetterFilter::default(), 0, 1000);
-        // A process that another test has just begun holds the lock of all files that are open, until it runs its own program.
+        // A process that another test has just begun holds the lock of all files that are open,
+        // until it runs its own program.
         let is_locked = |page: &Result<_, StoreError>| matches!(page, Err(StoreError::Disk { cause, .. }) if matches!(**cause, redb::Error::DatabaseAlreadyOpen));
         let tries = std::iter::repeat_with(list).inspect(|_| std::thread::sleep(Duration::from_millis(1)));
         let page = tries.take(10_000).find(|page| !is_locked(page)).unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! What the outbox promises: nothing that was taken in is lost, nothing is taken in twice, all of it is bounded.
+//! What the outbox promises: nothing that was taken in is lost, nothing is taken in twice, all of
+//! it is bounded.
 
 mod model;
 

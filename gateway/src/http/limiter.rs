@@ -1,4 +1,4 @@
-//! Who has to leave when too many are connected: a seat for each connection, which knows since when its client is waited for.
+//! Who has to leave when too many are connected: a permit for each connection, which knows since when its client is waited for.
 //!
 //! ```text
 //!   enter ──▶ waits for the client ──request is whole──▶ works ──answer──▶ waits for the client …
@@ -34,9 +34,9 @@ const WORKS: u64 = u64::MAX;
 /// A stalled client is noticed so much later than it should be at the most.
 const STALL_LOOK: Duration = Duration::from_secs(1);
 
-/// The seats that are taken.
+/// The permits that are out.
 #[derive(Debug)]
-pub(super) struct Seats {
+pub(super) struct ConnectionLimiter {
     began: Instant,
     taken: Arc<Mutex<Taken>>,
 }
@@ -44,40 +44,45 @@ pub(super) struct Seats {
 #[derive(Debug, Default)]
 struct Taken {
     serial: u64,
-    seats: BTreeMap<u64, Arc<Waiting>>,
+    permits: BTreeMap<u64, Arc<Waiting>>,
 }
 
 #[derive(Debug)]
 struct Waiting {
-    /// Milliseconds since the seats began, or [`WORKS`].
+    /// Milliseconds since the limiter began, or [`WORKS`].
     since_ms: AtomicU64,
     leave: CancellationToken,
 }
 
-impl Default for Seats {
+impl Default for ConnectionLimiter {
     fn default() -> Self {
         Self { began: clock::monotonic(), taken: Arc::default() }
     }
 }
 
-impl Seats {
-    /// A seat for one connection more.
-    pub fn enter(&self) -> Arc<Seat> {
+impl ConnectionLimiter {
+    /// A permit for one connection more.
+    pub fn enter(&self) -> Arc<Permit> {
         let mut taken = self.taken.lock();
         taken.serial += 1;
         let serial = taken.serial;
         let waiting = Arc::new(Waiting { since_ms: AtomicU64::new(0), leave: CancellationToken::new() });
-        taken.seats.insert(serial, waiting.clone());
+        taken.permits.insert(serial, waiting.clone());
         drop(taken);
-        let seat =
-            Seat { began: self.began, taken: self.taken.clone(), serial, waiting, is_writing: false.into() };
-        seat.waits();
-        Arc::new(seat)
+        let permit = Permit {
+            began: self.began,
+            taken: self.taken.clone(),
+            serial,
+            waiting,
+            is_writing: false.into(),
+        };
+        permit.waits();
+        Arc::new(permit)
     }
 
     /// Tells the connection that keeps the gateway waiting longest to leave; false if none does.
     pub fn push_out(&self) -> bool {
-        self.taken.lock().first().map(|seat| seat.leave.cancel()).is_some()
+        self.taken.lock().first().map(|permit| permit.leave.cancel()).is_some()
     }
 
     /// For how long that connection has kept the gateway waiting.
@@ -91,24 +96,24 @@ impl Seats {
 impl Taken {
     /// The one that would have to leave.
     fn first(&self) -> Option<&Arc<Waiting>> {
-        let since = |(serial, seat): (&u64, &Arc<Waiting>)| {
-            (!seat.leave.is_cancelled()).then(|| (*serial, seat.since_ms.load(Ordering::Relaxed)))
+        let since = |(serial, permit): (&u64, &Arc<Waiting>)| {
+            (!permit.leave.is_cancelled()).then(|| (*serial, permit.since_ms.load(Ordering::Relaxed)))
         };
-        self.seats.get(&longest(self.seats.iter().filter_map(since))?)
+        self.permits.get(&longest(self.permits.iter().filter_map(since))?)
     }
 }
 
 /// Of connections and the times since when they are waited for, the one that is waited for longest.
-fn longest(seats: impl Iterator<Item = (u64, u64)>) -> Option<u64> {
-    seats
+fn longest(waits: impl Iterator<Item = (u64, u64)>) -> Option<u64> {
+    waits
         .filter(|(_, since_ms)| *since_ms != WORKS)
         .min_by_key(|(_, since_ms)| *since_ms)
         .map(|(serial, _)| serial)
 }
 
-/// A connection's seat, until it is dropped.
+/// A connection's permit, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct Permit {
     began: Instant,
     taken: Arc<Mutex<Taken>>,
     serial: u64,
@@ -117,14 +122,14 @@ pub(super) struct Seat {
     is_writing: AtomicBool,
 }
 
-impl Seat {
+impl Permit {
     /// The gateway works for this client until what is given is dropped.
     pub fn working(self: &Arc<Self>) -> Working {
         self.waiting.since_ms.store(WORKS, Ordering::Relaxed);
         Working(self.clone())
     }
 
-    /// Resolves when another connection needs the seat. Cancel-safe.
+    /// Resolves when another connection needs the permit. Cancel-safe.
     pub async fn pushed_out(&self) {
         self.waiting.leave.cancelled().await;
     }
@@ -158,15 +163,15 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.taken.lock().seats.remove(&self.serial);
+        self.taken.lock().permits.remove(&self.serial);
     }
 }
 
 /// The gateway works.
 #[derive(Debug)]
-pub(super) struct Working(Arc<Seat>);
+pub(super) struct Working(Arc<Permit>);
 
 impl Drop for Working {
     fn drop(&mut self) {
@@ -174,20 +179,20 @@ impl Drop for Working {
     }
 }
 
-/// A socket that tells its seat when the client takes bytes.
+/// A socket that tells its permit when the client takes bytes.
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: TcpStream,
-    seat: Arc<Seat>,
+    permit: Arc<Permit>,
 }
 
 impl Watched {
-    pub fn new(stream: TcpStream, seat: Arc<Seat>) -> Self {
-        Self { stream, seat }
+    pub fn new(stream: TcpStream, permit: Arc<Permit>) -> Self {
+        Self { stream, permit }
     }
 
     fn told(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.seat.wrote(wrote.is_ready());
+        self.permit.wrote(wrote.is_ready());
         wrote
     }
 }
@@ -240,7 +245,7 @@ mod tests {
 
     #[test]
     fn the_one_that_is_waited_for_longest_leaves_and_one_that_waits_for_the_gateway_does_not() {
-        for (seats, leaves) in [
+        for (waits, leaves) in [
             (&[][..], None),
             (&[(1, 5)], Some(1)),
             (&[(1, 5), (2, 4)], Some(2)),
@@ -248,20 +253,20 @@ mod tests {
             (&[(1, WORKS), (2, 9)], Some(2)),
             (&[(1, WORKS), (2, WORKS)], None),
         ] {
-            assert_eq!(longest(seats.iter().copied()), leaves, "{seats:?}");
+            assert_eq!(longest(waits.iter().copied()), leaves, "{waits:?}");
         }
     }
 
     #[test]
-    fn a_seat_is_told_once_to_leave_and_is_free_when_it_is_dropped() {
-        let seats = Seats::default();
-        let (first, second) = (seats.enter(), seats.enter());
+    fn a_permit_is_told_once_to_leave_and_is_free_when_it_is_dropped() {
+        let limiter = ConnectionLimiter::default();
+        let (first, second) = (limiter.enter(), limiter.enter());
         let working = first.working();
-        assert!(seats.push_out() && second.waiting.leave.is_cancelled());
-        assert!(!seats.push_out(), "the other one works");
+        assert!(limiter.push_out() && second.waiting.leave.is_cancelled());
+        assert!(!limiter.push_out(), "the other one works");
         drop(working);
-        assert!(seats.push_out() && first.waiting.leave.is_cancelled());
+        assert!(limiter.push_out() && first.waiting.leave.is_cancelled());
         drop((first, second));
-        assert!(seats.taken.lock().seats.is_empty());
+        assert!(limiter.taken.lock().permits.is_empty());
     }
 }

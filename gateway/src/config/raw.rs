@@ -1,4 +1,4 @@
-//! The configuration as typed: every key known and of the right type, nothing judged. Positions are kept,
+//! The configuration as written: every key known and of the right type, nothing judged. Positions are kept,
 //! so that what is judged later can name its line.
 
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! The configuration as meant: each value judged, defaults filled in, secrets fetched. It collects all that is
+//! The configuration, resolved: each value judged, defaults filled in, secrets fetched. It collects all that is
 //! wrong, so that one look mends a file.
 
 use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
@@ -9,7 +9,7 @@ use super::{
     NAME_BYTES_MAX, Settings,
     error::{Problem, unknown},
     quantity,
-    typed::{self, Text},
+    raw::{self, Text},
 };
 use crate::{http, ingest, store};
 
@@ -48,34 +48,34 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// Judges all of it.
-pub(super) fn check(typed: typed::File, around: &Surroundings<'_>) -> Result<Settings, Vec<Problem>> {
-    let mut judge = Judge { problems: Vec::new(), password_files: Vec::new(), around };
-    let gateway_id = judge.name(&typed.gateway.id);
+pub(super) fn check(raw: raw::File, around: &Surroundings<'_>) -> Result<Settings, Vec<Problem>> {
+    let mut validator = Validator { problems: Vec::new(), password_files: Vec::new(), around };
+    let gateway_id = validator.name(&raw.gateway.id);
     let settings = Settings {
-        store: judge.store(&typed.gateway, &typed.store),
-        endurance_bytes: judge.endurance(&typed.store),
-        listeners: judge.listeners(&typed.listener),
+        store: validator.store(&raw.gateway, &raw.store),
+        endurance_bytes: validator.endurance(&raw.store),
+        listeners: validator.listeners(&raw.listener),
         ingest: ingest::Settings {
-            routes: judge.routes(&typed.route),
-            access: judge.access(&typed.access),
-            ..judge.limits(&typed.limits)
+            routes: validator.routes(&raw.route),
+            access: validator.access(&raw.access),
+            ..validator.limits(&raw.limits)
         },
-        uplinks: judge.uplinks(&typed.uplink, &gateway_id),
-        http: judge.http(&typed.http),
+        uplinks: validator.uplinks(&raw.uplink, &gateway_id),
+        http: validator.http(&raw.http),
         gateway_id,
-        password_files: judge.password_files,
+        password_files: validator.password_files,
     };
-    if judge.problems.is_empty() { Ok(settings) } else { Err(judge.problems) }
+    if validator.problems.is_empty() { Ok(settings) } else { Err(validator.problems) }
 }
 
-pub(super) struct Judge<'a> {
+pub(super) struct Validator<'a> {
     problems: Vec<Problem>,
     pub(super) password_files: Vec<PathBuf>,
     pub(super) around: &'a Surroundings<'a>,
 }
 
-impl Judge<'_> {
-    fn store(&mut self, gateway: &typed::Gateway, store: &typed::Store) -> store::Settings {
+impl Validator<'_> {
+    fn store(&mut self, gateway: &raw::Gateway, store: &raw::Store) -> store::Settings {
         let data_dir = gateway.data_dir.as_ref().map_or(DATA_DIR_DEFAULT, |dir| dir.get_ref());
         if let Some(dir) = gateway.data_dir.as_ref().filter(|dir| dir.get_ref().is_empty()) {
             self.wrong(&dir.span(), "an empty path; name a folder, like \"/var/lib/tidegate\"");
@@ -129,7 +129,7 @@ impl Judge<'_> {
         }
     }
 
-    fn endurance(&mut self, store: &typed::Store) -> Option<u64> {
+    fn endurance(&mut self, store: &raw::Store) -> Option<u64> {
         self.value(store.endurance.as_ref(), None, |text| {
             let bytes = quantity::bytes(text)?;
             let too_little = || format!("\"{text}\" is too little for a disk or a card; at least \"1 GB\"");
@@ -137,29 +137,29 @@ impl Judge<'_> {
         })
     }
 
-    fn http(&mut self, typed: &typed::Http) -> http::Settings {
-        let address = self.address(typed.address.as_ref(), HTTP_ADDRESS_DEFAULT);
-        if let Some(typed) = typed.address.as_ref().filter(|_| !address.ip().is_loopback()) {
-            self.wrong(&typed.span(), format!("{address} can be reached by others, and HTTP has no users; use a loopback address, like \"127.0.0.1:8080\""));
+    fn http(&mut self, raw: &raw::Http) -> http::Settings {
+        let address = self.address(raw.address.as_ref(), HTTP_ADDRESS_DEFAULT);
+        if let Some(raw) = raw.address.as_ref().filter(|_| !address.ip().is_loopback()) {
+            self.wrong(&raw.span(), format!("{address} can be reached by others, and HTTP has no users; use a loopback address, like \"127.0.0.1:8080\""));
         }
         http::Settings::new(address)
     }
 
-    pub(super) fn address(&mut self, typed: Option<&Text>, default: SocketAddr) -> SocketAddr {
-        self.value(typed, default, |text| {
+    pub(super) fn address(&mut self, raw: Option<&Text>, default: SocketAddr) -> SocketAddr {
+        self.value(raw, default, |text| {
             text.parse().map_err(|_| {
                 format!("\"{text}\" is no address; write an IP address and a port, like \"{default}\"")
             })
         })
     }
 
-    pub(super) fn name(&mut self, typed: &Text) -> String {
-        let name = typed.get_ref();
+    pub(super) fn name(&mut self, raw: &Text) -> String {
+        let name = raw.get_ref();
         let fits = (1..=NAME_BYTES_MAX).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
         if !fits {
             self.wrong(
-                &typed.span(),
+                &raw.span(),
                 format!("\"{name}\" is no name; use 1 to {NAME_BYTES_MAX} of a-z, 0-9 and -"),
             );
         }
@@ -168,25 +168,25 @@ impl Judge<'_> {
 
     pub(super) fn value<T>(
         &mut self,
-        typed: Option<&Text>,
+        raw: Option<&Text>,
         default: T,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> T {
-        let Some(typed) = typed else { return default };
-        read(typed.get_ref()).unwrap_or_else(|reason| {
-            self.wrong(&typed.span(), reason);
+        let Some(raw) = raw else { return default };
+        read(raw.get_ref()).unwrap_or_else(|reason| {
+            self.wrong(&raw.span(), reason);
             default
         })
     }
 
     pub(super) fn one_of<T: Copy>(
         &mut self,
-        typed: Option<&Text>,
+        raw: Option<&Text>,
         default: T,
         thing: &str,
         known: &[(&str, T)],
     ) -> T {
-        self.value(typed, default, |text| {
+        self.value(raw, default, |text| {
             let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
             known
                 .iter()
