@@ -1,8 +1,9 @@
-//! `docs/limits.md` is complete and true: every limit that it names has that value in the configuration or in the source, every
-//! test that it names exists, and no limit of a room that faces outside is missing from it.
+//! `docs/limits.md` is complete and true: every limit that it names has that value in the
+//! configuration or in the source, every test that it names exists, and no limit of a room that
+//! faces outside is missing from it.
 //!
-//! A limit is a key of `[limits]`, or a constant whose name has `_MAX` in it and that counts something: times are
-//! none. Each rule is shown a text that breaks it.
+//! A limit is a key of `[limits]`, or a constant whose name has `_MAX` in it and that counts
+//! something: times are none. Each rule is shown a text that breaks it.
 
 use std::{
     collections::BTreeSet,
@@ -90,7 +91,8 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
     cells.filter(|cells| !["State", "State that lasts", "Constant"].contains(&cells[0])).collect()
 }
 
-/// Most that the bounds of what lasts may add up to, in MiB: a process of 128 MiB has to hold its connections and buffers beside it.
+/// Most that the bounds of what lasts may add up to, in MiB: a process of 128 MiB has to hold its
+/// connections and buffers beside it.
 const LASTING_MIB_MAX: usize = 96;
 
 /// The value of a constant, in MiB.

@@ -5,11 +5,11 @@
 //! cargo run -p tidegate-firmware-examples --example soil -- --birth soil.birth
 //! ```
 //!
-//! The first sends ten readings to a gateway. The second writes the device's birth to a file and ends: what the gateway
-//! learns of the type, for `tidegate schemas lint soil.birth`.
+//! The first sends ten readings to a gateway. The second writes the device's birth to a file and
+//! ends: what the gateway learns of the type, for `tidegate schemas lint soil.birth`.
 //!
-//! Limits: a second a reading, 30 seconds for all of them to arrive. What it does not do: there is no sensor; the readings
-//! are drawn from a seed.
+//! Limits: a second a reading, 30 seconds for all of them to arrive. What it does not do: there is
+//! no sensor; the readings are drawn from a seed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -113,7 +113,8 @@ async fn main() -> ExitCode {
     if acknowledged >= arguments.count { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs the device until it has sampled `count` readings and delivered them, or the time is over. Returns how many arrived.
+/// Runs the device until it has sampled `count` readings and delivered them, or the time is over.
+/// Returns how many arrived.
 async fn send(settings: DeviceSettings, count: u64) -> u64 {
     let time_max = DELIVERY_MAX + Duration::from_millis(count * u64::from(settings.sample_every_ms));
     let counters = Arc::new(DeviceCounters::default());

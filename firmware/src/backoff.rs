@@ -1,9 +1,11 @@
 //! How long to wait before the next attempt: exponential, with full jitter.
 //!
-//! Purpose: when a gateway comes back, a thousand devices must not come back in the same second. The wait before attempt
-//! `n` is drawn evenly from `0..=min(cap, base * 2^n)`: the mean doubles and the arrivals spread over the whole span.
+//! Purpose: when a gateway comes back, a thousand devices must not come back in the same second.
+//! The wait before attempt `n` is drawn evenly from `0..=min(cap, base * 2^n)`: the mean doubles
+//! and the arrivals spread over the whole span.
 //!
-//! Limits: [`BASE_MS`] and [`CAP_MS`]. What it does not do: it reads no clock and draws no random number; it is given one.
+//! Limits: [`BASE_MS`] and [`CAP_MS`]. What it does not do: it reads no clock and draws no random
+//! number; it is given one.
 
 /// The upper end of the first wait.
 pub const BASE_MS: u32 = 250;
@@ -23,7 +25,8 @@ impl Backoff {
     pub fn next_ms(&mut self, random: u32) -> u32 {
         let ceiling_ms = self.ceiling_ms();
         self.failures = self.failures.saturating_add(1);
-        // A multiply and a shift instead of a remainder: no bias that matters, no division on a small core.
+        // A multiply and a shift instead of a remainder: no bias that matters, no division on a
+        // small core.
         ((u64::from(random) * (u64::from(ceiling_ms) + 1)) >> 32) as u32
     }
 

@@ -1,16 +1,17 @@
 //! Gathers events into a frame, and says when to seal it: on count, bytes, age or urgency.
 //!
-//! Purpose: a reading alone costs about 120 bytes on the network, in a batch of 60 about 6. It is also the one place that
-//! gives event numbers: from 0, one after the other.
+//! Purpose: a reading alone costs about 120 bytes on the network, in a batch of 60 about 6. It is
+//! also the one place that gives event numbers: from 0, one after the other.
 //!
-//! A frame whose count or age is reached is [`Due::IfWanted`]: as long as earlier frames wait to be sent, sealing it would bring
-//! nothing forward, and it goes on filling. So a slow or absent gateway makes frames larger, and a queue of full frames lasts
-//! through a longer outage.
+//! A frame whose count or age is reached is [`Due::IfWanted`]: as long as earlier frames wait to be
+//! sent, sealing it would bring nothing forward, and it goes on filling. So a slow or absent
+//! gateway makes frames larger, and a queue of full frames lasts through a longer outage.
 //!
-//! Limits: a frame is at most as long as the buffer. An urgent event joins the open frame and seals it.
+//! Limits: a frame is at most as long as the buffer. An urgent event joins the open frame and seals
+//! it.
 //!
-//! What it does not do: it reads no clock and keeps no sealed frame: [`Batcher::seal`] gives it out, and the next push
-//! writes over it.
+//! What it does not do: it reads no clock and keeps no sealed frame: [`Batcher::seal`] gives it
+//! out, and the next push writes over it.
 
 use tidegate_protocol::{FrameWriter, PushError};
 
@@ -59,8 +60,8 @@ enum Frame<'b> {
 }
 
 impl<'b> Batcher<'b> {
-    /// Gathers frames of up to `buffer.len()` bytes. `schema_set` is the fingerprint of the device's kinds
-    /// ([`tidegate_protocol::schema_set`]).
+    /// Gathers frames of up to `buffer.len()` bytes. `schema_set` is the fingerprint of the
+    /// device's kinds ([`tidegate_protocol::schema_set`]).
     pub fn new(buffer: &'b mut [u8], limits: BatchLimits, boot: u32, schema_set: u32) -> Self {
         Batcher { limits, boot, schema_set, next_seq: 0, frame: Frame::Empty(buffer) }
     }
@@ -68,8 +69,9 @@ impl<'b> Batcher<'b> {
     /// Adds an event with its postcard body and returns its number.
     ///
     /// # Errors
-    /// [`PushError::Full`]: [`seal`](Batcher::seal) and push again; an empty frame that is full takes no such event. After any
-    /// other, no frame takes this event. The open frame is as it was.
+    /// [`PushError::Full`]: [`seal`](Batcher::seal) and push again; an empty frame that is full
+    /// takes no such event. After any other, no frame takes this event. The open frame is as it
+    /// was.
     pub fn push(&mut self, now_ms: u64, kind: u8, body: &[u8], urgent: bool) -> Result<u32, PushError> {
         if let Frame::Empty(buffer) = &mut self.frame {
             let buffer = core::mem::take(buffer);
@@ -186,7 +188,8 @@ mod tests {
         let mut batcher = Batcher::new(&mut buffer, BatchLimits { events_max: 255, ..LIMITS }, 5, 9);
         let mut pushed = 0;
         let error = loop {
-            // A byte of more than seven bits at the end is no number: such a body is carried as it is.
+            // A byte of more than seven bits at the end is no number: such a body is carried as it
+            // is.
             match batcher.push(0, 1, &[0xff; 10], false) {
                 Ok(_) => pushed += 1,
                 Err(error) => break error,

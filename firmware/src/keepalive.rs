@@ -1,11 +1,13 @@
 //! When to ping, and when the other side counts as dead.
 //!
-//! Purpose: the client must send something within the keep-alive interval [MQTT-3.1.2-20], and it must notice a
-//! peer that is gone without a word. Half an interval without a packet either way: ping. Another half without a packet
-//! from the peer: dead. So a dead peer is noticed within one interval.
+//! Purpose: the client must send something within the keep-alive interval [MQTT-3.1.2-20], and it
+//! must notice a peer that is gone without a word. Half an interval without a packet either way:
+//! ping. Another half without a packet from the peer: dead. So a dead peer is noticed within one
+//! interval.
 //!
-//! What it does not do: it reads no clock and sends nothing. PUBACKs that stay away are no reason to give up a
-//! connection that answers pings: the gateway withholds them while it cannot write to its disk.
+//! What it does not do: it reads no clock and sends nothing. PUBACKs that stay away are no reason
+//! to give up a connection that answers pings: the gateway withholds them while it cannot write to
+//! its disk.
 
 /// What is to be done now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +30,8 @@ pub(crate) struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// Starts at `now_ms`, when the CONNACK came. `interval_s` of 0 means that the server asks for none: then an hour.
+    /// Starts at `now_ms`, when the CONNACK came. `interval_s` of 0 means that the server asks for
+    /// none: then an hour.
     pub(crate) fn new(interval_s: u16, now_ms: u64) -> Self {
         let interval_s = if interval_s == 0 { 3600 } else { interval_s };
         KeepAlive { half_ms: u64::from(interval_s) * 500, sent_ms: now_ms, heard_ms: now_ms, pinged_ms: None }

@@ -1,20 +1,24 @@
 //! The connection to the gateway: MQTT 5 by `rust-mqtt`, whose types stay in this file.
 //!
-//! Purpose: connect, publish at QoS 1, publish again with DUP, subscribe, ping, and take what comes in apart. The bytes stay
-//! in the queue; the link knows packet identifiers only.
+//! Purpose: connect, publish at QoS 1, publish again with DUP, subscribe, ping, and take what comes
+//! in apart. The bytes stay in the queue; the link knows packet identifiers only.
 //!
-//! What survives a connection is the [`Session`] (which identifiers are in flight), what dies with it is the [`Link`]:
-//! each connection makes a new one and gives the session back at its end. What the device says of itself ([`Said`]) is of the
-//! moment: its identifiers die with the connection, acknowledged or not, and the next connection says it anew.
+//! What survives a connection is the [`Session`] (which identifiers are in flight), what dies with
+//! it is the [`Link`]: each connection makes a new one and gives the session back at its end. What
+//! the device says of itself ([`Said`]) is of the moment: its identifiers die with the connection,
+//! acknowledged or not, and the next connection says it anew.
 //!
-//! Cancelling: [`Link::header`] alone may be dropped half-way. Any other call that is dropped leaves the connection in
-//! the middle of a packet: the link is then only good for [`Link::into_session`].
+//! Cancelling: [`Link::header`] alone may be dropped half-way. Any other call that is dropped
+//! leaves the connection in the middle of a packet: the link is then only good for
+//! [`Link::into_session`].
 //!
-//! Limits: [`WINDOW_MAX`] frames and [`SAID_MAX`] messages of the device's own in flight, packets from the gateway up to
-//! [`PACKET_BYTES_MAX`]. Commands use up the memory of a connection ([`MEMORY_BYTES`]) one after another; when less than a
-//! packet's is left, the connection is ended in order, and the next one has all of it again.
+//! Limits: [`WINDOW_MAX`] frames and [`SAID_MAX`] messages of the device's own in flight, packets
+//! from the gateway up to [`PACKET_BYTES_MAX`]. Commands use up the memory of a connection
+//! ([`MEMORY_BYTES`]) one after another; when less than a packet's is left, the connection is ended
+//! in order, and the next one has all of it again.
 //!
-//! What it does not do: no replies to commands, no TLS (that is the board's stream), no queue, no clock.
+//! What it does not do: no replies to commands, no TLS (that is the board's stream), no queue, no
+//! clock.
 
 use core::num::{NonZeroU16, NonZeroU32};
 
@@ -37,7 +41,8 @@ use crate::queue::PacketId;
 pub const WINDOW_MAX: usize = 16;
 /// Longest packet that the gateway may send, in bytes; it is told so in CONNECT ([MQTT-3.1.2-24]).
 pub const PACKET_BYTES_MAX: usize = 256;
-/// What a connection has for all that the gateway sends in it, in bytes: about ten commands of 80 bytes.
+/// What a connection has for all that the gateway sends in it, in bytes: about ten commands of 80
+/// bytes.
 pub const MEMORY_BYTES: usize = 1024;
 /// Most messages of the device's own in flight: a birth, a status, and a last status.
 pub const SAID_MAX: usize = 3;
@@ -53,7 +58,8 @@ type MqttSession = rust_mqtt::session::Session<1, 1, SEND_MAX, 0, 0>;
 /// As the session, and no subscription identifiers or user properties are kept.
 type MqttClient<'b, N> = Client<'b, 'b, N, BumpBuffer<'b>, 1, 1, SEND_MAX, 0, 0, 0, 0>;
 
-/// Why a connection is over, or could not be made. What was not acknowledged is still in the queue: dial again.
+/// Why a connection is over, or could not be made. What was not acknowledged is still in the queue:
+/// dial again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
     /// No connection could be opened.
@@ -77,7 +83,8 @@ pub enum LinkError {
     /// The frame is longer than the gateway takes: no connection will carry it.
     #[error("the frame is longer than the gateway takes")]
     TooLarge,
-    /// The gateway's commands have used up this connection's memory: the next one has all of it again.
+    /// The gateway's commands have used up this connection's memory: the next one has all of it
+    /// again.
     #[error("the connection's memory for commands is used up")]
     MemoryUsedUp,
 }
@@ -99,11 +106,13 @@ pub struct Hello<'h> {
     pub client_id: &'h str,
     /// The password of the user that is called like the device; `None` connects without a user.
     pub password: Option<Password<'h>>,
-    /// Forget what an earlier boot left behind ([MQTT-3.1.2-4]). Set until the first connection of a boot stands.
+    /// Forget what an earlier boot left behind ([MQTT-3.1.2-4]). Set until the first connection of
+    /// a boot stands.
     pub clean_start: bool,
     /// The keep-alive interval wished for, in seconds.
     pub keep_alive_s: NonZeroU16,
-    /// What the gateway publishes when the connection breaks: topic and payload. At QoS 1, not retained.
+    /// What the gateway publishes when the connection breaks: topic and payload. At QoS 1, not
+    /// retained.
     pub will: (&'h str, &'h [u8]),
 }
 
@@ -132,7 +141,8 @@ pub struct Granted {
 pub enum Incoming<'b> {
     /// PUBACK: the gateway has the frame.
     Acked(PacketId),
-    /// PUBACK with a reason code of 0x80 or more: the gateway does not have the frame, and the identifier is free.
+    /// PUBACK with a reason code of 0x80 or more: the gateway does not have the frame, and the
+    /// identifier is free.
     Refused(PacketId, u8),
     /// PUBACK: the gateway has what the device said of itself.
     Heard(Said),
@@ -173,7 +183,8 @@ pub struct Link<'b, N: Read + Write> {
 }
 
 impl<'b, N: Read + Write> Link<'b, N> {
-    /// A link that is not connected. `buffer` is used up by one connection: make a new one for each.
+    /// A link that is not connected. `buffer` is used up by one connection: make a new one for
+    /// each.
     pub fn new(session: Session, buffer: &'b mut PacketBuffer<'b>) -> Self {
         Link { client: Client::with_session(session.0, &mut buffer.0), said: Vec::new(), saying: None }
     }
@@ -181,7 +192,8 @@ impl<'b, N: Read + Write> Link<'b, N> {
     /// CONNECT over a fresh stream, and wait for CONNACK.
     ///
     /// # Errors
-    /// [`LinkError`]; the link is then only good for [`Link::into_session`], and the session is as it was.
+    /// [`LinkError`]; the link is then only good for [`Link::into_session`], and the session is as
+    /// it was.
     pub async fn connect(&mut self, stream: N, hello: &Hello<'_>) -> Result<Granted, LinkError> {
         let mut options = ConnectOptions::new()
             .keep_alive(KeepAlive::Seconds(hello.keep_alive_s))
@@ -231,7 +243,8 @@ impl<'b, N: Read + Write> Link<'b, N> {
         done.map_err(|error| cause(&error))
     }
 
-    /// PUBLISH at QoS 1 of what the device says of itself. There must be room for it: [`has_room`](Link::has_room).
+    /// PUBLISH at QoS 1 of what the device says of itself. There must be room for it:
+    /// [`has_room`](Link::has_room).
     ///
     /// # Errors
     /// [`LinkError::TooLarge`] leaves the connection as it was; after any other it is over.
@@ -247,7 +260,8 @@ impl<'b, N: Read + Write> Link<'b, N> {
         }
     }
 
-    /// Whether [`say`](Link::say) has room: the gateway takes one more publish, and none of this sort is on its way.
+    /// Whether [`say`](Link::say) has room: the gateway takes one more publish, and none of this
+    /// sort is on its way.
     #[must_use]
     pub fn may_say(&self, what: Said) -> bool {
         self.has_room() && self.said.iter().all(|(_, said)| *said != what)
@@ -259,13 +273,15 @@ impl<'b, N: Read + Write> Link<'b, N> {
         self.has_quota() && !self.said.is_full()
     }
 
-    /// Whether the gateway takes one more publish unacknowledged, those of the last connection included.
+    /// Whether the gateway takes one more publish unacknowledged, those of the last connection
+    /// included.
     #[must_use]
     pub fn has_quota(&self) -> bool {
         self.in_flight() < usize::from(self.client.server_config().receive_maximum.get())
     }
 
-    /// SUBSCRIBE at QoS 1. An answer that says no is [`Incoming::Other`]: the device then hears no commands.
+    /// SUBSCRIBE at QoS 1. An answer that says no is [`Incoming::Other`]: the device then hears no
+    /// commands.
     ///
     /// # Errors
     /// [`LinkError`]: the connection is over.
@@ -299,8 +315,8 @@ impl<'b, N: Read + Write> Link<'b, N> {
     /// Waits for the head of a packet. Cancel-safe.
     ///
     /// # Errors
-    /// [`LinkError::MemoryUsedUp`] leaves the connection as it was, and is said until the connection is ended. After any
-    /// other it is over.
+    /// [`LinkError::MemoryUsedUp`] leaves the connection as it was, and is said until the
+    /// connection is ended. After any other it is over.
     pub async fn header(&mut self) -> Result<Header, LinkError> {
         if self.client.buffer().remaining_len() < PACKET_BYTES_MAX {
             return Err(LinkError::MemoryUsedUp);

@@ -1,13 +1,15 @@
 //! What was lost and not yet told: runs of event numbers, each to become one loss event.
 //!
-//! Purpose: a gap in the numbers is never silent. Losses in a row grow into one run, so an outage of any length costs a
-//! few bytes. They are told when there is room again, not while telling them would cost further events.
+//! Purpose: a gap in the numbers is never silent. Losses in a row grow into one run, so an outage
+//! of any length costs a few bytes. They are told when there is room again, not while telling them
+//! would cost further events.
 //!
-//! Limits: [`RUNS_MAX`] runs. Between two runs there is at least one frame that the queue still holds (a run is told as
-//! soon as an acknowledgement makes room), so a queue of [`SLOTS_MAX`] frames never needs more. If it did, the rest would
-//! be counted in [`Ledger::unnamed`].
+//! Limits: [`RUNS_MAX`] runs. Between two runs there is at least one frame that the queue still
+//! holds (a run is told as soon as an acknowledgement makes room), so a queue of [`SLOTS_MAX`]
+//! frames never needs more. If it did, the rest would be counted in [`Ledger::unnamed`].
 //!
-//! What it does not do: it is in RAM and is lost with it; the gateway sees the end of a boot by the next boot number.
+//! What it does not do: it is in RAM and is lost with it; the gateway sees the end of a boot by the
+//! next boot number.
 
 use heapless::Vec;
 use tidegate_protocol::events::{Loss, LossReason};

@@ -1,6 +1,7 @@
 //! The queue of sealed frames: it owns every event from its sealing to its acknowledgement.
 //!
-//! Purpose: an event leaves the device only by a PUBACK, or it is named as lost. In order, bounded, no allocation.
+//! Purpose: an event leaves the device only by a PUBACK, or it is named as lost. In order, bounded,
+//! no allocation.
 //!
 //! ```text
 //!         push          begin             sent                  acked
@@ -12,14 +13,15 @@
 //!                         reconnected(true)          └▶ Resend(id)
 //! ```
 //!
-//! A full queue drops its oldest telemetry, and never a frame that is in flight: a gateway may have it already. Some
-//! slots are kept for urgent frames. An urgent frame is never dropped for another one; when nothing else is left to
-//! drop, the new frame is what is lost.
+//! A full queue drops its oldest telemetry, and never a frame that is in flight: a gateway may have
+//! it already. Some slots are kept for urgent frames. An urgent frame is never dropped for another
+//! one; when nothing else is left to drop, the new frame is what is lost.
 //!
 //! Limits: `SLOTS` frames of `BYTES` bytes, 2 to [`SLOTS_MAX`] slots.
 //!
-//! Crash story: it is in RAM; a reset loses what was not acknowledged, and the next boot counts from 0 under
-//! a new boot number. A queue in flash would offer these same calls; nothing outside this file sees a slot's inside.
+//! Crash story: it is in RAM; a reset loses what was not acknowledged, and the next boot counts
+//! from 0 under a new boot number. A queue in flash would offer these same calls; nothing outside
+//! this file sees a slot's inside.
 //!
 //! What it does not do: it sends nothing and reads no clock.
 
@@ -61,9 +63,11 @@ pub struct Gone {
 /// What to publish next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Next<'q> {
-    /// Names the frame in [`Queue::begin`], [`Queue::sent`], [`Queue::unsent`] and [`Queue::discard`].
+    /// Names the frame in [`Queue::begin`], [`Queue::sent`], [`Queue::unsent`] and
+    /// [`Queue::discard`].
     pub slot: SlotId,
-    /// Set: publish it again under this identifier, with DUP ([MQTT-4.4.0-1]). Not set: under a new one.
+    /// Set: publish it again under this identifier, with DUP ([MQTT-4.4.0-1]). Not set: under a new
+    /// one.
     pub resend: Option<PacketId>,
     /// The frame.
     pub bytes: &'q [u8],
@@ -86,7 +90,8 @@ struct Slot<const BYTES: usize> {
     bytes: [u8; BYTES],
     len: u16,
     first_seq: u32,
-    /// The count of publishes at this one's: the order in which they must be sent again ([MQTT-4.6.0-1]).
+    /// The count of publishes at this one's: the order in which they must be sent again
+    /// ([MQTT-4.6.0-1]).
     sent_as: u32,
     events: u8,
     urgent: bool,
@@ -135,8 +140,9 @@ impl<const SLOTS: usize, const BYTES: usize> Queue<SLOTS, BYTES> {
         Queue { slots: [const { Slot::EMPTY }; SLOTS], order: Vec::new(), sent: 0 }
     }
 
-    /// Takes a frame of at most `BYTES` bytes. Returns what was lost for it: the oldest telemetry that is not in
-    /// flight, or the frame itself when there is none (or when it is longer than a slot).
+    /// Takes a frame of at most `BYTES` bytes. Returns what was lost for it: the oldest telemetry
+    /// that is not in flight, or the frame itself when there is none (or when it is longer than a
+    /// slot).
     pub fn push(&mut self, frame: Sealed<'_>) -> Option<Gone> {
         let refused = Gone { first_seq: frame.first_seq, events: frame.events };
         if frame.bytes.len() > BYTES {
@@ -177,8 +183,8 @@ impl<const SLOTS: usize, const BYTES: usize> Queue<SLOTS, BYTES> {
         self.order.iter().map(|&slot| u32::from(self.slots[usize::from(slot)].events)).sum()
     }
 
-    /// What to publish next, as long as fewer than `window` frames are unacknowledged: first what must be sent again,
-    /// in the order of the first time, then the oldest frame that is ready.
+    /// What to publish next, as long as fewer than `window` frames are unacknowledged: first what
+    /// must be sent again, in the order of the first time, then the oldest frame that is ready.
     #[must_use]
     pub fn next(&self, window: usize) -> Option<Next<'_>> {
         let unanswered = self.count(|state| matches!(state, State::InFlight(_) | State::Writing));
@@ -216,13 +222,15 @@ impl<const SLOTS: usize, const BYTES: usize> Queue<SLOTS, BYTES> {
         self.slots[usize::from(slot.0)].state = State::Ready;
     }
 
-    /// The frame under `id` is acknowledged: it leaves the queue. `None` when no such frame is in flight.
+    /// The frame under `id` is acknowledged: it leaves the queue. `None` when no such frame is in
+    /// flight.
     pub fn acked(&mut self, id: PacketId) -> Option<Gone> {
         let at = self.position(id)?;
         Some(self.remove(at))
     }
 
-    /// The frame under `id` was refused: it is ready again, at its old place. False when no such frame is in flight.
+    /// The frame under `id` was refused: it is ready again, at its old place. False when no such
+    /// frame is in flight.
     pub fn refused(&mut self, id: PacketId) -> bool {
         let Some(at) = self.position(id) else { return false };
         self.slots[usize::from(self.order[at])].state = State::Ready;
@@ -235,8 +243,9 @@ impl<const SLOTS: usize, const BYTES: usize> Queue<SLOTS, BYTES> {
         Some(self.remove(at))
     }
 
-    /// A new connection stands. `resumed`: the gateway has the session of the last one, and what was in flight must be
-    /// sent again under its old identifier. Otherwise it is sent under new ones, from the oldest on.
+    /// A new connection stands. `resumed`: the gateway has the session of the last one, and what
+    /// was in flight must be sent again under its old identifier. Otherwise it is sent under new
+    /// ones, from the oldest on.
     pub fn reconnected(&mut self, resumed: bool) {
         for &slot in &self.order {
             let frame = &mut self.slots[usize::from(slot)];

@@ -1,7 +1,8 @@
-//! Random numbers from a seed: SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+//! Random numbers from a seed: SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
+//! generators", 2014).
 //!
-//! Purpose: entropy for a board without a hardware generator, seeded with what differs from device to device and from boot
-//! to boot; and simulations that can be run again.
+//! Purpose: entropy for a board without a hardware generator, seeded with what differs from device
+//! to device and from boot to boot; and simulations that can be run again.
 //!
 //! What it does not do: no cryptography.
 

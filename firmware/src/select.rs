@@ -1,7 +1,8 @@
 //! Waiting for whichever of three futures is ready first.
 //!
-//! Purpose: the loop's only tool of concurrency. The futures that lose are dropped, so only cancel-safe ones are given
-//! by value (reads of a packet's header, timers); a write is given as a pinned reference and so goes on afterwards.
+//! Purpose: the loop's only tool of concurrency. The futures that lose are dropped, so only
+//! cancel-safe ones are given by value (reads of a packet's header, timers); a write is given as a
+//! pinned reference and so goes on afterwards.
 //!
 //! What it does not do: it is not fair. The earlier argument wins when several are ready.
 

@@ -1,5 +1,5 @@
-//! The loop against a gateway that says nothing, and a sensor that fails: with a clock that jumps when there is nothing
-//! else to do, so that minutes cost no time.
+//! The loop against a gateway that says nothing, and a sensor that fails: with a clock that jumps
+//! when there is nothing else to do, so that minutes cost no time.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail by panicking")]
 

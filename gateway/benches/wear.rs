@@ -1,8 +1,10 @@
-//! What the wear budget does to acknowledgements: `cargo bench -p tidegate --bench wear` prints a table.
+//! What the wear budget does to acknowledgements: `cargo bench -p tidegate --bench wear` prints a
+//! table.
 //!
-//! Days of simulated time pass in seconds: events come at random (Poisson, from a fixed seed), the store's own
-//! [`Pacer`] says how long each commit lingers, and a commit takes and writes what is measured (see "Commits" in
-//! docs/benchmarks.md), with the sync of an SD card. So the figures are the same on every machine.
+//! Days of simulated time pass in seconds: events come at random (Poisson, from a fixed seed), the
+//! store's own [`Pacer`] says how long each commit lingers, and a commit takes and writes what is
+//! measured (see "Commits" in docs/benchmarks.md), with the sync of an SD card. So the figures are
+//! the same on every machine.
 
 use std::time::Duration;
 
@@ -103,7 +105,8 @@ impl Seen {
     }
 }
 
-/// The commit thread's loop, as in `store/commit.rs`: wait for an event, let it linger, commit all there is.
+/// The commit thread's loop, as in `store/commit.rs`: wait for an event, let it linger, commit all
+/// there is.
 fn simulate(mut pacer: Pacer, rate: &dyn Fn(f64) -> f64) -> Seen {
     let start = clock::monotonic();
     let mut arrivals = Arrivals { at_s: 0.0, seed: 1, rate };

@@ -21,8 +21,8 @@
 //! of a text from outside.
 //!
 //! **Rules.** Rooms use each other along the arrows in `tests/architecture/main.rs`; `ingest` and
-//! `uplink` never meet; no room imports `config`; no two files are in a circle. A room's `mod.rs` is
-//! its facade, and says in which order to read it. What survives a crash, and why, is in
+//! `uplink` never meet; no room imports `config`; no two files are in a circle. A room's `mod.rs`
+//! is its facade, and says in which order to read it. What survives a crash, and why, is in
 //! `docs/store-format.md`; what somebody outside can make grow, in `docs/limits.md`.
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
-//! Opening what is to be a file, where something else may have been put: a pipe would hold its reader up for ever, a device may
-//! have no end, a folder gives an error that says nothing.
+//! Opening what is to be a file, where something else may have been put: a pipe would hold its
+//! reader up for ever, a device may have no end, a folder gives an error that says nothing.
 //!
-//! Limits: [`read`] takes the most that it reads. A link is followed, for secrets are often given by one.
+//! Limits: [`read`] takes the most that it reads. A link is followed, for secrets are often given
+//! by one.
 
 use std::{
     fs::{File, FileType, OpenOptions},
@@ -15,9 +16,11 @@ use rustix::fs::OFlags;
 /// Opens a regular file as `options` say. Does not block, whatever is there.
 ///
 /// # Errors
-/// The system's reason; or it is no regular file, of the kind [`ErrorKind::InvalidData`], and nothing was read or written.
+/// The system's reason; or it is no regular file, of the kind [`ErrorKind::InvalidData`], and
+/// nothing was read or written.
 pub fn open(file: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    // Without this, to open a pipe is to wait for its other end. To a regular file it means nothing.
+    // Without this, to open a pipe is to wait for its other end. To a regular file it means
+    // nothing.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let opened = options.custom_flags(flags).open(file).map_err(|cause| match cause.kind() {
         ErrorKind::IsADirectory => foreign("folder"),

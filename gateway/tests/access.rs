@@ -1,4 +1,5 @@
-//! Who is let in and what they may do, over loopback and with the real door and store. The client is a few bytes by hand.
+//! Who is let in and what they may do, over loopback and with the real door and store. The client
+//! is a few bytes by hand.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -396,7 +397,8 @@ async fn a_client_id_is_its_owners_alone() {
         let (_, code) = Client::connect(house.open, &nobody(version, "barn-3")).await;
         assert_eq!(code, foreign, "an anonymous client with a user's name");
         barn.ping().await;
-        // Without an id of its own choice it gets its name, and so it takes over its own connection.
+        // Without an id of its own choice it gets its name, and so it takes over its own
+        // connection.
         house.user(&with_id("", "barn-3")).await;
         let end = barn.packet().await;
         assert_eq!(end.get(2).copied(), (version == 5).then_some(0x8e), "{end:02x?}");
@@ -540,7 +542,8 @@ async fn an_open_door_is_open_without_rules_and_has_those_for_anonymous_with_the
             if all { 2 } else { 0 }
         );
     }
-    // Without users, a user name has nothing to be compared with; with users it has to be right everywhere.
+    // Without users, a user name has nothing to be compared with; with users it has to be right
+    // everywhere.
     let house = House::open(Policy::default()).await;
     assert_eq!(Client::connect(house.open, &hello(4, "x", SECRET)).await.1, 0);
     assert_eq!(Client::connect(house.closed, &hello(4, "x", SECRET)).await.1, 4);
@@ -836,7 +839,8 @@ async fn two_devices_with_one_client_id_are_told_of_with_both_addresses_and_not_
     }
 }
 
-/// Publishes on the gateway's own topics with every quality of service, behind another, and gives what came back.
+/// Publishes on the gateway's own topics with every quality of service, behind another, and gives
+/// what came back.
 async fn publish_forged(house: &House, hello: &Hello<'_>, version: u8) -> Vec<Vec<u8>> {
     let (mut client, code) = Client::connect(house.open, hello).await;
     assert_eq!(code, 0);
@@ -886,7 +890,8 @@ async fn what_is_published_on_the_gateways_own_topics_from_outside_is_refused_to
     assert_eq!(subscriber.packet().await[4..8], *b"seen", "nothing came before it");
     last.send(&publish(5, QOS1, "s/open", 2, "after")).await;
     last.packet().await;
-    // Of 3.1.1's what was read with the refused ones may be lost with the connection: it was not acknowledged then.
+    // Of 3.1.1's what was read with the refused ones may be lost with the connection: it was not
+    // acknowledged then.
     let mut records =
         house.records_until(|records| records.last().is_some_and(|last| last == "s/open after")).await;
     records.retain(|record| !["s/open before", "seen last"].contains(&record.as_str()));

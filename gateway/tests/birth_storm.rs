@@ -1,5 +1,6 @@
-//! Ten thousand devices announce what they are at once, over MQTT, to the real door, store, catalog and fleet: how fast, and in how
-//! much memory. Groups of devices run the same firmware; a hundred have kinds of their own.
+//! Ten thousand devices announce what they are at once, over MQTT, to the real door, store, catalog
+//! and fleet: how fast, and in how much memory. Groups of devices run the same firmware; a hundred
+//! have kinds of their own.
 //!
 //! What time it takes depends on the machine and is printed; only what is promised is asserted.
 

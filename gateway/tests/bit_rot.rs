@@ -1,5 +1,6 @@
-//! Damage: every byte of a sealed segment flipped in turn (sampled), cut files, zeroed pages, missing and foreign files. The
-//! store opens, says what is missing in a gap record, gives everything else, and goes on. Never a panic, never silence.
+//! Damage: every byte of a sealed segment flipped in turn (sampled), cut files, zeroed pages,
+//! missing and foreign files. The store opens, says what is missing in a gap record, gives
+//! everything else, and goes on. Never a panic, never silence.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -41,7 +42,8 @@ fn segments(disk: &SimulatedDisk) -> Vec<String> {
     names
 }
 
-/// Opens what was damaged, reads all of it, and looks for the gap record. Gives whether there was any.
+/// Opens what was damaged, reads all of it, and looks for the gap record. Gives whether there was
+/// any.
 fn demand_that_it_is_told(world: &mut World, what: &str) -> bool {
     world.gaps.clear();
     world.open().unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -68,7 +70,8 @@ fn a_flipped_bit_anywhere_is_told_or_does_no_harm() {
         let names = segments(&filled(cleanly).disk);
         assert!(names.len() >= 4, "{names:?}");
         let mut told = 0;
-        // The last commit of a file that was not closed cannot be told from one that was never finished.
+        // The last commit of a file that was not closed cannot be told from one that was never
+        // finished.
         let sealed = if cleanly { &names[..] } else { &names[..names.len() - 1] };
         for (at, name) in sealed.iter().enumerate() {
             let mut random = Random::new(at as u64);
@@ -132,10 +135,12 @@ fn a_segment_a_byte_short_or_long_or_flipped_in_its_head_loses_nothing() {
             let mut bytes = world.disk.bytes(name);
             harm(&mut bytes);
             world.disk.put(name, &bytes);
-            // What the world reads is what it was promised, and it counts what a gap record says is missing.
+            // What the world reads is what it was promised, and it counts what a gap record says is
+            // missing.
             let told = demand_that_it_is_told(&mut world, &format!("{name} {what}"));
             let lost: u64 = world.gaps.iter().filter_map(|gap| gap.events).sum();
-            // Of the last segment nobody can tell where it ended, so there is a gap behind its rows.
+            // Of the last segment nobody can tell where it ended, so there is a gap behind its
+            // rows.
             let is_last = Some(name) == names.last();
             assert!(lost == 0 && (!told || is_last), "{name} {what}: {lost} events, {:?}", world.gaps);
             assert!(world.disk.names().contains(&format!("{name}.damaged")), "{name} {what}");
@@ -202,7 +207,8 @@ fn a_last_segment_that_is_damaged_gives_no_offset_twice() {
     let name = segments(&world.disk).pop().unwrap();
     world.disk.zero_page(&name, 0);
     assert!(demand_that_it_is_told(&mut world, "the last one"));
-    // `given` demands that an offset is the same record for ever; offsets go on behind all that may have been there.
+    // `given` demands that an offset is the same record for ever; offsets go on behind all that may
+    // have been there.
     let (store, committer) =
         Store::open_stepwise(world.disk.folder(), settings(), &[store_world::UPLINK.into()], world.now())
             .unwrap();

@@ -1,8 +1,8 @@
-//! What was released stays: the types of this program beside `config/catalog.lock.json`, the golden vectors of every version, and what
-//! consumers say they use.
+//! What was released stays: the types of this program beside `config/catalog.lock.json`, the golden
+//! vectors of every version, and what consumers say they use.
 //!
-//! A new version is released by `CATALOG_LOCK_ADD=1 cargo test -p tidegate --test catalog_lock`: it adds to the file what is not there
-//! by name and version, and never changes what is.
+//! A new version is released by `CATALOG_LOCK_ADD=1 cargo test -p tidegate --test catalog_lock`: it
+//! adds to the file what is not there by name and version, and never changes what is.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -63,7 +63,8 @@ fn read(reader: &[u8], body: &str) -> Result<Value, String> {
     Ok(serde_json::from_slice(&json).unwrap())
 }
 
-/// Whether a reader with the definition `reader` gets from a vector what the table of changes promises.
+/// Whether a reader with the definition `reader` gets from a vector what the table of changes
+/// promises.
 fn complaint(reader: &[u8], vector: &Vector) -> Option<String> {
     let written = from_hex(&vector.definition).unwrap();
     let changes = diff(&Definition::parse(&written).unwrap(), &Definition::parse(reader).unwrap());

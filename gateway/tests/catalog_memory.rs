@@ -1,4 +1,5 @@
-//! What the catalog and its decoders take of memory, counted by the allocator itself, and how fast births are learned.
+//! What the catalog and its decoders take of memory, counted by the allocator itself, and how fast
+//! births are learned.
 //!
 //! The tests run one at a time: what others allocate would be counted too.
 #[path = "event_types/mod.rs"]
@@ -130,7 +131,8 @@ fn decoding_allocates_nothing_beyond_its_output() {
         }
         MEMORY.total_allocated() - before
     };
-    // The harness starts and ends other tests meanwhile: what decoding takes itself, it takes in every round.
+    // The harness starts and ends other tests meanwhile: what decoding takes itself, it takes in
+    // every round.
     let allocated = (0..ROUNDS).map(|_| round()).min();
     assert_eq!(allocated, Some(0), "bytes in the round that allocated least");
 }

@@ -1,5 +1,6 @@
-//! What the store promises about commands to devices: one that was taken in is there after a power cut at any point, none
-//! comes back once its delivery was noted, a disk that fails is got over, and the file is looked after like the others.
+//! What the store promises about commands to devices: one that was taken in is there after a power
+//! cut at any point, none comes back once its delivery was noted, a disk that fails is got over,
+//! and the file is looked after like the others.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,5 @@
-//! What the store promises about dead letters: kept whole, looked at from elsewhere, bounded, and never in the way.
+//! What the store promises about dead letters: kept whole, looked at from elsewhere, bounded, and
+//! never in the way.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,7 +1,7 @@
 //! The decoder against a reference, and against definitions and bodies that nobody should send.
 //!
-//! The reference for good bodies is serde: postcard to a static type, and that type to JSON. For bodies made by chance it is a tree of
-//! values that was written to bytes and to JSON side by side.
+//! The reference for good bodies is serde: postcard to a static type, and that type to JSON. For
+//! bodies made by chance it is a tree of values that was written to bytes and to JSON side by side.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "the other tests use the rest")]

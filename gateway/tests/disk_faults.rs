@@ -1,5 +1,5 @@
-//! Every single operation of the disk fails once, in turn, and from there on for a while: the promises hold each time, the
-//! process stays up, and the store gets over it by itself.
+//! Every single operation of the disk fails once, in turn, and from there on for a while: the
+//! promises hold each time, the process stays up, and the store gets over it by itself.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -25,7 +25,8 @@ const DROPPING_ROUNDS: u64 = 80;
 /// More tries in all than a store that drops the oldest needs on a full disk.
 const STUCK_ROUNDS_MAX: u32 = 2_000;
 
-/// What the store goes through: commits, cursors, new segments, deliveries, deletions, a clean stop and a start.
+/// What the store goes through: commits, cursors, new segments, deliveries, deletions, a clean stop
+/// and a start.
 fn scenario(world: &mut World) {
     if world.life.is_none() && world.open().is_err() {
         // As a service manager does: it starts it again.
@@ -175,7 +176,8 @@ fn a_small_disk_is_full_before_a_write_fails_and_what_is_delivered_makes_room() 
     assert_eq!(world.life().store.status().failure, None);
 }
 
-/// A world whose disk was filled by somebody else: a write is stuck, all before it lies in one segment and is delivered.
+/// A world whose disk was filled by somebody else: a write is stuck, all before it lies in one
+/// segment and is delivered.
 fn delivered_and_stuck() -> World {
     let mut world = World::new(SEED, Settings { segment_bytes: 64 << 20, ..settings() });
     world.open().unwrap();
@@ -274,7 +276,8 @@ fn world_that_drops(seed: u64) -> World {
     world
 }
 
-/// Appends until the quota drops the oldest segments, with a kill behind the commit of that operation.
+/// Appends until the quota drops the oldest segments, with a kill behind the commit of that
+/// operation.
 fn until_something_is_dropped(world: &mut World, killed_behind: u64) {
     for _ in 0..DROPPING_ROUNDS {
         let before = world.disk.operations();
@@ -329,7 +332,8 @@ fn what_is_dropped_while_others_fill_the_disk_again_and_again_is_told_once() {
     for seed in 0..6 {
         let mut world = world_that_drops(seed);
         for round in 0..4 * DROPPING_ROUNDS {
-            // Others have all that is free, for less than the wait before the next try and for more.
+            // Others have all that is free, for less than the wait before the next try and for
+            // more.
             if round % 4 == seed % 4 {
                 world.disk.set_capacity_bytes(Some(world.disk.all_used_bytes()));
             }

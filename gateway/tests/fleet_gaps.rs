@@ -1,4 +1,5 @@
-//! What devices lost, held against an oracle: to the event, over crashes of the gateway, copies, late frames and frames that vanish.
+//! What devices lost, held against an oracle: to the event, over crashes of the gateway, copies,
+//! late frames and frames that vanish.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -345,7 +346,8 @@ async fn what_real_devices_lost_during_an_outage_is_what_is_shown_of_them() {
             item.lost_events
         );
         assert_eq!((item.events, item.lost_events, item.missing_events), (came, sampled - came, 0));
-        // A frame that was stored when the gateway died, and never acknowledged, is no loss although the device thinks so.
+        // A frame that was stored when the gateway died, and never acknowledged, is no loss
+        // although the device thinks so.
         assert!(item.lost_events > 0 && item.lost_events <= lost_events);
         assert_eq!((item.boots, sheet.latest_boots[0].reset.as_deref()), (1, Some("power-on")));
         assert_eq!(sheet.latest_boots[0].connections, 2);

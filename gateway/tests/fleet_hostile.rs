@@ -1,5 +1,6 @@
-//! Whatever devices say of their boots, numbers and clocks, and whatever the gateway's clocks do: the fleet takes it in, counts, and
-//! stays within its bounds. One device's nonsense must not stop the gateway.
+//! Whatever devices say of their boots, numbers and clocks, and whatever the gateway's clocks do:
+//! the fleet takes it in, counts, and stays within its bounds. One device's nonsense must not stop
+//! the gateway.
 
 use proptest::prelude::*;
 use tidegate::{

@@ -42,7 +42,8 @@ fn record<'a>(kind: Kind, topic: &'a str, payload: &'a [u8]) -> Record<'a> {
     }
 }
 
-/// Devices with births, and with a frame of one event before and after each of `holes` holes in every boot.
+/// Devices with births, and with a frame of one event before and after each of `holes` holes in
+/// every boot.
 fn fill(holes: u32) -> (State, usize) {
     let before = MEMORY.allocated();
     let mut state = State::new(Default::default(), Default::default(), true);

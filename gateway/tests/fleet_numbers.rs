@@ -1,5 +1,6 @@
-//! What is lost, missing and late, to the event, boot by boot: of generated devices, against an oracle that knows what became of every
-//! frame; also of more boots and more holes than are kept. `TEST_SEED` chooses one world.
+//! What is lost, missing and late, to the event, boot by boot: of generated devices, against an
+//! oracle that knows what became of every frame; also of more boots and more holes than are kept.
+//! `TEST_SEED` chooses one world.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -153,8 +154,8 @@ fn boot(
     now
 }
 
-/// Sends a world of devices through a fleet and the oracle, and holds one against the other; gives the figures of the oracle, and how
-/// many boots were exact.
+/// Sends a world of devices through a fleet and the oracle, and holds one against the other; gives
+/// the figures of the oracle, and how many boots were exact.
 fn world(seed: u64, ways: Ways) -> ([u64; 4], u64) {
     let (mut random, mut sent) = (Random(seed), Vec::new());
     for device in 0..DEVICES {

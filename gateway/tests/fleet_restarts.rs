@@ -1,7 +1,9 @@
-//! A gateway that is killed again and again knows of its devices what one knows that was never killed: sheets, lists, kinds.
+//! A gateway that is killed again and again knows of its devices what one knows that was never
+//! killed: sheets, lists, kinds.
 //!
-//! Two stores get the same records. One is killed at random places between records and saves, everything in it is delivered, and
-//! nothing is retained, so that only the fleet's hold keeps what is not saved. `TEST_SEED` chooses one round.
+//! Two stores get the same records. One is killed at random places between records and saves,
+//! everything in it is delivered, and nothing is retained, so that only the fleet's hold keeps what
+//! is not saved. `TEST_SEED` chooses one round.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

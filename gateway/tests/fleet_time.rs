@@ -1,8 +1,10 @@
-//! Times of events, in simulated time: thousands of devices whose clocks are off, drift and start anew, whose queues and outages
-//! delay their frames, and a gateway that starts in 1970, learns the time later and is set by a day both ways.
+//! Times of events, in simulated time: thousands of devices whose clocks are off, drift and start
+//! anew, whose queues and outages delay their frames, and a gateway that starts in 1970, learns the
+//! time later and is set by a day both ways.
 //!
-//! What is known at the end is held against the true times: every time that states an uncertainty is within it, and the times
-//! of a boot are in the order of its uptimes. `TEST_SEED` chooses the world.
+//! What is known at the end is held against the true times: every time that states an uncertainty
+//! is within it, and the times of a boot are in the order of its uptimes. `TEST_SEED` chooses the
+//! world.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -32,7 +34,8 @@ const LOOK_EVERY_MS: i64 = 1_000;
 const EVENT_EVERY_MS: i64 = 20 * 60_000;
 const HEARTBEAT_EVERY_MS: i64 = 30 * 60_000;
 
-/// What the gateway's wall clock says: by true time from which it is so, what it is ahead of the true time.
+/// What the gateway's wall clock says: by true time from which it is so, what it is ahead of the
+/// true time.
 struct GatewayClock {
     steps: Vec<(i64, i64)>,
     /// True time of each boot of the gateway's machine.
@@ -175,7 +178,8 @@ fn lives(random: &mut Random) -> Vec<Life> {
     for number in 0..DEVICES {
         let device = format!("d{number}");
         let (sends_live, drift_ppm) = (!random.one_in(8), random.between(-200, 200) * 9 / 10);
-        // One in eight has a clock that is right, as many have one that is far off and say that it is set.
+        // One in eight has a clock that is right, as many have one that is far off and say that it
+        // is set.
         let wall_off_ms = match random.between(0, 7) {
             0 => Some(random.between(-450, 450)),
             1 => Some(random.between(60_000, 2 * DAY_MS) * if random.one_in(2) { 1 } else { -1 }),
@@ -248,7 +252,8 @@ fn follow(clock: &GatewayClock, sent: &[Sent]) -> (State, BTreeMap<(String, u32,
     (state, places)
 }
 
-/// Of one quality: how many times, the largest error, the largest uncertainty, the largest error by the uncertainty of its time.
+/// Of one quality: how many times, the largest error, the largest uncertainty, the largest error by
+/// the uncertainty of its time.
 #[derive(Default)]
 struct Figures {
     times: u64,
@@ -338,7 +343,8 @@ fn a_gateway_that_starts_in_1970_and_is_set_by_a_day_both_ways_has_right_times_o
 
 #[test]
 fn what_came_in_a_boot_of_the_machine_that_never_learned_the_time_claims_nothing_that_it_does_not_know() {
-    // The first boot of the machine never learns the time, the second knows it after an hour, the third at once.
+    // The first boot of the machine never learns the time, the second knows it after an hour, the
+    // third at once.
     let steps = vec![
         (BEGIN_MS - HOUR_MS, -BEGIN_MS),
         (BEGIN_MS + 8 * HOUR_MS, -BEGIN_MS - 8 * HOUR_MS),

@@ -1,8 +1,10 @@
-//! Bytes that nobody should send, at whatever reads bytes from outside: no panic, and no memory that grows with them.
+//! Bytes that nobody should send, at whatever reads bytes from outside: no panic, and no memory
+//! that grows with them.
 //!
-//! Inputs are made from good ones by chance, from a seed: bits flipped, pieces of others put in, lengths that lie, ends cut
-//! off. A target is a line in [`TARGETS`]. On a failure the target, the seed and the input are printed; `TEST_SEED` repeats it.
-//! `TEST_FUZZ_INPUTS` says how many inputs there are in all: `tests/run --soak` takes ten million.
+//! Inputs are made from good ones by chance, from a seed: bits flipped, pieces of others put in,
+//! lengths that lie, ends cut off. A target is a line in [`TARGETS`]. On a failure the target, the
+//! seed and the input are printed; `TEST_SEED` repeats it. `TEST_FUZZ_INPUTS` says how many inputs
+//! there are in all: `tests/run --soak` takes ten million.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -50,7 +52,8 @@ const INPUT_BYTES_MAX: usize = 16 * 1024;
 const GROWTH_MAX: u64 = 20 << 20;
 /// One of so many inputs goes through a live door, on a connection of its own.
 const LIVE_SHARE: u64 = 200;
-/// A catalog of births made by chance begins anew here, in bytes, so that what it may keep is no growth.
+/// A catalog of births made by chance begins anew here, in bytes, so that what it may keep is no
+/// growth.
 const CATALOG_BYTES_MAX: usize = 1 << 20;
 const LIMIT: Duration = Duration::from_secs(30);
 const SHIPPED: &str = include_str!("../../config/gateway.toml");
@@ -458,7 +461,8 @@ fn acls() -> Vec<Vec<u8>> {
     vec![SHIPPED_ACL.as_bytes().to_vec(), rule.as_bytes().to_vec()]
 }
 
-/// Rules that could be read are asked as well, about names and topics that come from the same bytes.
+/// Rules that could be read are asked as well, about names and topics that come from the same
+/// bytes.
 fn read_acl(input: &[u8], random: &mut Random) {
     let text = String::from_utf8_lossy(input);
     let Ok(acl) = Acl::parse(&text, Path::new("/nowhere/acl.toml")) else { return };

@@ -1,5 +1,6 @@
-//! The pages that are generated: `docs/metrics.md` from the list of metrics, `docs/configuration.md` from
-//! `config/gateway.toml`, which has every key (a test of `config` holds that).
+//! The pages that are generated: `docs/metrics.md` from the list of metrics,
+//! `docs/configuration.md` from `config/gateway.toml`, which has every key (a test of `config`
+//! holds that).
 //!
 //! `TIDEGATE_WRITE_DOCS=1 cargo test -p tidegate --test generated_docs` writes them anew.
 

@@ -1,5 +1,5 @@
-//! What the door promises, over loopback and with the real store behind it. The client is a few bytes by hand, so that
-//! nothing of the gateway's own code judges it.
+//! What the door promises, over loopback and with the real store behind it. The client is a few
+//! bytes by hand, so that nothing of the gateway's own code judges it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{path::Path, time::Duration};
@@ -369,7 +369,7 @@ async fn a_stop_ends_every_client_after_its_acknowledgements() {
 }
 
 #[tokio::test]
-async fn a_port_that_can_not_be_had_is_refused_with_the_reason() {
+async fn a_port_that_cannot_be_had_is_refused_with_the_reason() {
     let listen = |address: &str| ListenerSettings::new(address.parse().unwrap());
     for open in ["0.0.0.0:0", "[::]:0", "192.0.2.1:1883"] {
         let error = ingest::bind(&listen(open)).await.unwrap_err();

@@ -1,5 +1,5 @@
-//! The door while the disk stands still: `cargo test -p tidegate --features failpoints --test ingest_full`. A file of
-//! its own, because a failpoint holds for the whole process.
+//! The door while the disk stands still: `cargo test -p tidegate --features failpoints --test
+//! ingest_full`. A file of its own, because a failpoint holds for the whole process.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
@@ -67,8 +67,9 @@ async fn a_full_intake_stops_the_reading_and_loses_nothing() {
         }
         writes
     });
-    // Longer than 1.5 times the keep-alive of one second: neither client may be ended for it. The one that sends a little is
-    // read from all the time, for its events are taken in beside those that fill the intake.
+    // Longer than 1.5 times the keep-alive of one second: neither client may be ended for it. The
+    // one that sends a little is read from all the time, for its events are taken in beside those
+    // that fill the intake.
     for id in 1..=OTHERS {
         tokio::time::sleep(Duration::from_millis(250)).await;
         other.write_all(&[&[0x32, 6, 0, 1, b't', 0, id, b'x'][..], &[0xc0, 0]].concat()).await.unwrap();

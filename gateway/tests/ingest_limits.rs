@@ -79,7 +79,8 @@ async fn demand_closed(stream: &mut TcpStream) {
     assert!(rest.is_empty(), "{rest:02x?}");
 }
 
-/// Sends `count` publishes and a PINGREQ in one go; gives how long it took until all were answered, in order.
+/// Sends `count` publishes and a PINGREQ in one go; gives how long it took until all were answered,
+/// in order.
 async fn flood(house: &House, count: u16, payload_bytes: usize) -> Duration {
     let stream = house.client(b'f').await.unwrap();
     let (mut read, mut write) = stream.into_split();

@@ -1,4 +1,5 @@
-//! The door while the store holds as much as it may, over loopback and with the real store behind it.
+//! The door while the store holds as much as it may, over loopback and with the real store behind
+//! it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;

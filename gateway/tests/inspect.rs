@@ -1,5 +1,5 @@
-//! Looking into a store: what is damaged is named, what is known is told, nothing is written, and a running store and a
-//! stopped one say the same.
+//! Looking into a store: what is damaged is named, what is known is told, nothing is written, and a
+//! running store and a stopped one say the same.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -569,7 +569,7 @@ fn records_are_found_by_place_time_device_and_kind_and_page_by_page() {
 }
 
 #[test]
-fn what_can_not_be_read_is_told_and_what_is_behind_it_is_shown() {
+fn what_cannot_be_read_is_told_and_what_is_behind_it_is_shown() {
     let folder = closed_store();
     let files = segments(folder.path());
     std::fs::write(&files[1], "no database").unwrap();

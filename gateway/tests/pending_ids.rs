@@ -1,4 +1,5 @@
-//! QoS 2 packet ids whose PUBREL never comes: they are bounded, for each client and in all, and take no store's room for good.
+//! QoS 2 packet ids whose PUBREL never comes: they are bounded, for each client and in all, and
+//! take no store's room for good.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(unused_imports, reason = "the other tests use the rest")]
@@ -110,8 +111,8 @@ async fn beyond_the_bound_in_all_the_clients_away_longest_are_forgotten_and_none
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let connected = store.intake().attach(long_name(0).into());
-    // A 1,000 B name counts 1,066 B with an id. A segment is a 16th of the room, and the ids are an 8th of it: 256 KiB. Beyond
-    // that so many go that an 8th of it is free.
+    // A 1,000 B name counts 1,066 B with an id. A segment is a 16th of the room, and the ids are an
+    // 8th of it: 256 KiB. Beyond that so many go that an 8th of it is free.
     for client in 0..CLIENTS {
         receive(&store, &long_name(client), 1..=1).await;
     }

@@ -1,7 +1,8 @@
-//! Power cuts, at random points, also during recovery and also twice: the state is a committed prefix that holds every
-//! acknowledged event.
+//! Power cuts, at random points, also during recovery and also twice: the state is a committed
+//! prefix that holds every acknowledged event.
 //!
-//! `TEST_POWER_SEEDS` sets how many, `TEST_SEED` runs one of them: a failing seed is printed and does the same again.
+//! `TEST_POWER_SEEDS` sets how many, `TEST_SEED` runs one of them: a failing seed is printed and
+//! does the same again.
 
 mod simulated_disk;
 mod store_world;

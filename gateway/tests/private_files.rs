@@ -1,4 +1,5 @@
-//! What the gateway writes is its own: a program with a careless umask, in a folder where somebody planted links, told to `run`.
+//! What the gateway writes is its own: a program with a careless umask, in a folder where somebody
+//! planted links, told to `run`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{

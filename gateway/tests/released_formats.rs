@@ -1,6 +1,8 @@
-//! Stores as every release has left them, cleanly closed and crashed: each is opened by the program as it is now.
+//! Stores as every release has left them, cleanly closed and crashed: each is opened by the program
+//! as it is now.
 //!
-//! They lie in `released/`, whose README.md says how they are made. What must be found in one lies beside it.
+//! They lie in `released/`, whose README.md says how they are made. What must be found in one lies
+//! beside it.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,6 @@
-//! Records are found by when they were received in truth, whatever the wall clock said then: by a replay's walk and by
-//! `store cat`, of a running store and of its files. A store whose commits and clocks are made by hand.
+//! Records are found by when they were received in truth, whatever the wall clock said then: by a
+//! replay's walk and by `store cat`, of a running store and of its files. A store whose commits and
+//! clocks are made by hand.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -204,6 +205,7 @@ fn segments_away_from_a_step_are_still_passed_over_unread() {
     let truth = house.truth(&phases);
     let (found, read) = replayed(&house.store.view(), &(truth[20]..truth[30]));
     assert_eq!(found, (20..30).collect::<Vec<_>>());
-    // An hour on either side, a segment at either end, the segments around the step, and the one that is written.
+    // An hour on either side, a segment at either end, the segments around the step, and the one
+    // that is written.
     assert!(read < 250, "{read} of 400 records were read for ten");
 }

@@ -1,4 +1,5 @@
-//! `retain` counts from the delivery, whatever the wall clock does: a store whose commits and clocks are made by hand.
+//! `retain` counts from the delivery, whatever the wall clock does: a store whose commits and
+//! clocks are made by hand.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,8 +1,10 @@
-//! Sessions against a reference: whatever clients do, and whenever the gateway is stopped or killed, what they were promised holds.
+//! Sessions against a reference: whatever clients do, and whenever the gateway is stopped or
+//! killed, what they were promised holds.
 //!
-//! Clients of both versions and two owners connect, subscribe, publish with QoS 0 to 2, leave, are lost and have wills, with a door and a
-//! store that are real, over a disk in memory; time passes when an action says so. The reference is the book of
-//! `session_reference`; the actions are chosen and shrunk by proptest, so a failure is shown as the shortest list that fails.
+//! Clients of both versions and two owners connect, subscribe, publish with QoS 0 to 2, leave, are
+//! lost and have wills, with a door and a store that are real, over a disk in memory; time passes
+//! when an action says so. The reference is the book of `session_reference`; the actions are chosen
+//! and shrunk by proptest, so a failure is shown as the shortest list that fails.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "conformance/client.rs"]
@@ -390,7 +392,8 @@ fn cases() -> u32 {
     std::env::var("TEST_SESSION_CASES").map_or(2000, |text| text.parse().expect("a number"))
 }
 
-/// The clock that passes here is one for all of a process, so the cases are shared by several of them.
+/// The clock that passes here is one for all of a process, so the cases are shared by several of
+/// them.
 #[test]
 fn whatever_clients_do_and_whenever_the_gateway_ends_what_they_were_promised_holds() {
     if let Ok(share) = std::env::var(SHARE) {

@@ -1,4 +1,5 @@
-//! What a restart remembers of sessions: who has a client id, which packet ids are in use, what was promised with CONNACK.
+//! What a restart remembers of sessions: who has a client id, which packet ids are in use, what was
+//! promised with CONNACK.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "conformance/client.rs"]
@@ -162,7 +163,8 @@ async fn the_will_of_a_client_that_does_not_come_back_after_a_restart_is_publish
             if got.payload == "fence" {
                 break;
             }
-            // A kill may come between a will's record and the file's knowing of it; and what was read may not have been acknowledged.
+            // A kill may come between a will's record and the file's knowing of it; and what was
+            // read may not have been acknowledged.
             assert!(is_kill || got.dup, "{got:?} after the others");
             assert!(got.payload.starts_with("gone"), "{got:?}");
         }

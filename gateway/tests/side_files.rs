@@ -1,5 +1,5 @@
-//! The files beside the log give back the room that they do not need, whenever the power goes meanwhile, and take none that the
-//! intake needs.
+//! The files beside the log give back the room that they do not need, whenever the power goes
+//! meanwhile, and take none that the intake needs.
 
 #[expect(unused_imports, reason = "the other tests use the rest")]
 mod simulated_disk;

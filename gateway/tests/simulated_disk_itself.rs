@@ -72,7 +72,8 @@ fn what_was_not_synced_survives_by_sectors_in_any_order() {
         lost += usize::from(found == [1; 8]);
         whole += usize::from(found == [3, 3, 3, 3, 2, 2, 2, 2]);
         torn += usize::from(found[4..].iter().collect::<BTreeSet<_>>().len() == 2);
-        // The first write of these sectors is there, the second one is not, though another of its sectors is.
+        // The first write of these sectors is there, the second one is not, though another of its
+        // sectors is.
         older += usize::from(found[..4].contains(&2) && found[..4].contains(&3));
     }
     assert!(lost > 20 && whole > 20 && torn > 20 && older > 20, "{lost} {whole} {torn} {older}");

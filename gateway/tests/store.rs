@@ -1,4 +1,5 @@
-//! What the store promises: durable receipts, stored once, read behind cursors, opened after any stop.
+//! What the store promises: durable receipts, stored once, read behind cursors, opened after any
+//! stop.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,7 +1,8 @@
-//! The store against a reference in memory: whatever is done to it, in any order, it holds what it promised.
+//! The store against a reference in memory: whatever is done to it, in any order, it holds what it
+//! promised.
 //!
-//! The reference is the book of `store_world`; the actions are chosen and shrunk by proptest, so a failure is shown as the
-//! shortest list of actions that fails.
+//! The reference is the book of `store_world`; the actions are chosen and shrunk by proptest, so a
+//! failure is shown as the shortest list of actions that fails.
 
 mod simulated_disk;
 mod store_world;

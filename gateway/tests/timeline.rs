@@ -1,7 +1,9 @@
-//! The gateway's timeline, as pure functions of looks at the clocks: how long ago something was, whatever the wall clock did since.
+//! The gateway's timeline, as pure functions of looks at the clocks: how long ago something was,
+//! whatever the wall clock did since.
 //!
-//! A machine has a true time that nobody sees. Its wall clock is set, or was never, or steps; it is booted anew, with and without
-//! a clock that runs while it is off. Never more time has passed than truly has, and where the clocks tell, exactly as much.
+//! A machine has a true time that nobody sees. Its wall clock is set, or was never, or steps; it is
+//! booted anew, with and without a clock that runs while it is off. Never more time has passed than
+//! truly has, and where the clocks tell, exactly as much.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -93,7 +95,8 @@ fn within_one_machine_boot_the_time_that_passed_is_exact_whatever_the_wall_clock
 
 #[test]
 fn across_machine_boots_the_wall_clocks_say_it_where_both_were_set_and_else_what_the_machine_ran() {
-    // Ahead before, off for, ahead after, set then: what has passed for certain, of two hours up, off, and three more.
+    // Ahead before, off for, ahead after, set then: what has passed for certain, of two hours up,
+    // off, and three more.
     let (up_ms, off_ms, after_ms) = (2 * HOUR_MS, 5 * HOUR_MS, 3 * HOUR_MS + 3_000);
     let whole = up_ms + off_ms + after_ms;
     let ran = up_ms + after_ms;
@@ -227,7 +230,8 @@ enum Event {
     Keep,
 }
 
-/// What a wall clock may be ahead: it is right, or was never set. One that is wrong and was set is believed.
+/// What a wall clock may be ahead: it is right, or was never set. One that is wrong and was set is
+/// believed.
 fn ahead() -> impl Strategy<Value = i64> {
     prop_oneof![Just(0), Just(-TRUE_MS)]
 }

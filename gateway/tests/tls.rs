@@ -1,5 +1,6 @@
-//! TLS at the door: who gets in and who does not, over loopback, with certificates made here and rustls as the client. What
-//! a person reads of it is in the metrics; the log lines are looked at by `tests/scenarios/tls_from_outside.rs`.
+//! TLS at the door: who gets in and who does not, over loopback, with certificates made here and
+//! rustls as the client. What a person reads of it is in the metrics; the log lines are looked at
+//! by `tests/scenarios/tls_from_outside.rs`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ca;
@@ -66,7 +67,8 @@ struct House {
     _shutdown: DropGuard,
 }
 
-/// Devices that choose their client ids, and may do everything: this is about who gets through the handshake.
+/// Devices that choose their client ids, and may do everything: this is about who gets through the
+/// handshake.
 fn policy() -> Policy {
     let user = |name| format!("[[user]]\nname = \"{name}\"\ncertificate_only = true\nclient_id = \"any\"\n");
     let users = ["stall-3", "good", "prompt", "lost", "kept"].map(user).concat();
@@ -876,7 +878,8 @@ impl AsyncWrite for Measured {
     }
 }
 
-/// Subscribes, has itself sent a message of 5,000 bytes, and gives the longest record that came, handshake included.
+/// Subscribes, has itself sent a message of 5,000 bytes, and gives the longest record that came,
+/// handshake included.
 async fn longest_record(house: &House, version: &'static SupportedProtocolVersion) -> usize {
     const PAYLOAD_BYTES: usize = 5_000;
     let longest = Arc::new(AtomicUsize::new(0));
@@ -901,7 +904,8 @@ async fn longest_record(house: &House, version: &'static SupportedProtocolVersio
 
 #[tokio::test]
 async fn a_client_with_a_small_buffer_gets_no_tls_record_that_is_longer_than_the_listener_says() {
-    /// What a record has beside what is encrypted in it: 17 bytes of TLS 1.3 and 24 of TLS 1.2 with AES-GCM.
+    /// What a record has beside what is encrypted in it: 17 bytes of TLS 1.3 and 24 of TLS 1.2 with
+    /// AES-GCM.
     const SEALED_BYTES_MOST: usize = 24;
     for version in VERSIONS {
         for max_record_bytes in [None, Some(512)] {

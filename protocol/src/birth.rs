@@ -16,8 +16,8 @@
 //! Limits: [`BIRTH_BYTES_MAX`]; texts of [`FIRMWARE_BYTES_MAX`], [`FIRMWARE_VERSION_BYTES_MAX`] and
 //! [`BUILD_BYTES_MAX`]. A reader allocates nothing and reads each byte once.
 //!
-//! What it does not do: it looks at the head of each definition only. Whether the rest can be understood is the
-//! business of whoever decodes by it.
+//! What it does not do: it looks at the head of each definition only. Whether the rest can be
+//! understood is the business of whoever decodes by it.
 
 use core::fmt;
 
@@ -155,11 +155,13 @@ impl<'a> Birth<'a> {
         })
     }
 
-    /// Writes the birth to the start of `out`. [`birth_bytes_max`] bytes are always enough for its kinds.
+    /// Writes the birth to the start of `out`. [`birth_bytes_max`] bytes are always enough for its
+    /// kinds.
     ///
     /// # Errors
-    /// [`MessageCause::BufferTooSmall`]; [`MessageCause::Length`] for a text or a definition over its limit,
-    /// [`MessageCause::Kinds`] and [`MessageCause::FirstKind`] for a list that no device may have.
+    /// [`MessageCause::BufferTooSmall`]; [`MessageCause::Length`] for a text or a definition over
+    /// its limit, [`MessageCause::Kinds`] and [`MessageCause::FirstKind`] for a list that no device
+    /// may have.
     pub fn write<'o>(&self, out: &'o mut [u8]) -> Result<&'o [u8], MessageError> {
         let count = self.kinds.len();
         if count == 0 || count > KINDS_MAX {
@@ -277,7 +279,8 @@ impl<'a> Kinds<'a> {
         })
     }
 
-    /// The fingerprint that the device's frames carry: [`schema_set`](crate::schema_set) over these kinds.
+    /// The fingerprint that the device's frames carry: [`schema_set`](crate::schema_set) over these
+    /// kinds.
     #[must_use]
     pub fn schema_set(&self) -> u32 {
         let heads = self.iter().filter_map(|definition| DefinitionHead::parse(definition).ok());

@@ -1,4 +1,5 @@
-//! The definition of a kind of event: its name, its version and the structure of its body, in bytes.
+//! The definition of a kind of event: its name, its version and the structure of its body, in
+//! bytes.
 //!
 //! ```text
 //!  byte          format of the definition: 1
@@ -15,11 +16,13 @@
 //!   18 enum      varint count, variants: str name, node
 //! ```
 //!
-//! Purpose: whoever has the definition decodes every event of the kind for ever, without the type's source. It is
-//! written at compile time from the type's [`Schema`](postcard_schema::Schema) and is a constant in flash.
+//! Purpose: whoever has the definition decodes every event of the kind for ever, without the type's
+//! source. It is written at compile time from the type's [`Schema`](postcard_schema::Schema) and is
+//! a constant in flash.
 //!
-//! Limits: [`DEFINITION_BYTES_MAX`], [`DEFINITION_DEPTH_MAX`], [`DEFINITION_NODES_MAX`], names and units of
-//! [`FIELD_NAME_BYTES_MAX`] and [`UNIT_BYTES_MAX`]. A type that is over a limit does not compile.
+//! Limits: [`DEFINITION_BYTES_MAX`], [`DEFINITION_DEPTH_MAX`], [`DEFINITION_NODES_MAX`], names and
+//! units of [`FIELD_NAME_BYTES_MAX`] and [`UNIT_BYTES_MAX`]. A type that is over a limit does not
+//! compile.
 //!
 //! What it does not do: it decodes no body. Reading a definition back in full is the gateway's.
 
@@ -157,7 +160,8 @@ pub const fn measure(
 /// The definition of a type, in the `BYTES` bytes that [`measure`] gave.
 ///
 /// # Panics
-/// When the type cannot be the body of an event or has another length: both are found when a constant is evaluated.
+/// When the type cannot be the body of an event or has another length: both are found when a
+/// constant is evaluated.
 #[must_use]
 pub const fn encode<const BYTES: usize>(
     name: &str,
@@ -179,7 +183,8 @@ pub const fn encode<const BYTES: usize>(
 pub enum DefinitionError {
     /// The kind's name.
     KindName,
-    /// `usize`, `char`, 128-bit integers, maps: their bytes depend on the machine or have several spellings.
+    /// `usize`, `char`, 128-bit integers, maps: their bytes depend on the machine or have several
+    /// spellings.
     Type,
     /// The body is not a struct with fields.
     NotAStruct,
@@ -334,7 +339,8 @@ impl<'o> Draft<'o> {
         Ok(())
     }
 
-    /// The fields of a struct at `depth`. `known` are the event's own, with units; those of a struct inside have none.
+    /// The fields of a struct at `depth`. `known` are the event's own, with units; those of a
+    /// struct inside have none.
     const fn fields(&mut self, values: &[&NamedValue], known: Option<&[Field]>, depth: usize) -> Drawn {
         self.pen.varint(values.len() as u64);
         let mut value = 0;

@@ -1,8 +1,8 @@
-//! Who sent what: a device's name and an event's number. Together, `(device, boot, seq)` names an event
-//! for ever: the gateway's duplicate check and every uplink's message id are made of it.
+//! Who sent what: a device's name and an event's number. Together, `(device, boot, seq)` names an
+//! event for ever: the gateway's duplicate check and every uplink's message id are made of it.
 //!
-//! Limits: a name has 1 to [`DEVICE_BYTES_MAX`] bytes of `[a-z0-9-]`, so that it can stand in a topic, a
-//! file name, a URL and a metric label without quoting.
+//! Limits: a name has 1 to [`DEVICE_BYTES_MAX`] bytes of `[a-z0-9-]`, so that it can stand in a
+//! topic, a file name, a URL and a metric label without quoting.
 
 use core::fmt;
 

@@ -1,4 +1,5 @@
-//! What travels between a device and the gateway: frames of events, births, statuses, event types, topics, identity.
+//! What travels between a device and the gateway: frames of events, births, statuses, event types,
+//! topics, identity.
 //!
 //! ```text
 //!  device                                                         gateway
@@ -7,15 +8,18 @@
 //!  uptime_ms, kind index ───┘      topic tg/<device>/e       └─▶ (device, boot, seq), uptime_ms, kind
 //! ```
 //!
-//! A leaf: it uses nothing of Tidegate and is used by the device (`no_std`, no allocation) and by the
-//! gateway alike. The format itself is written down in `docs/wire-format.md`.
+//! A leaf: it uses nothing of Tidegate and is used by the device (`no_std`, no allocation) and by
+//! the gateway alike. The format itself is written down in `docs/wire-format.md`.
 //!
-//! Limits: all of them are in [`limits`]. A writer and a reader each hold at most 400 bytes of state
-//! beside the caller's buffer; no input makes a reader allocate, panic, or run longer than its bytes.
+//! Limits: all of them are in [`limits`]. A writer and a reader each hold at most 400 bytes of
+//! state beside the caller's buffer; no input makes a reader allocate, panic, or run longer than
+//! its bytes.
 //!
-//! A type of event is a struct with two derives ([`events`]); its [`definition`] travels in the [`Birth`], and explains the bodies.
+//! A type of event is a struct with two derives ([`events`]); its [`definition`] travels in the
+//! [`Birth`], and explains the bodies.
 //!
-//! What it does not do: no input or output, no clock, no MQTT, no decoding by a definition (a body is a byte string here).
+//! What it does not do: no input or output, no clock, no MQTT, no decoding by a definition (a body
+//! is a byte string here).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -53,8 +57,8 @@ pub use postcard;
 pub use postcard_schema;
 pub use structure::*;
 
-/// The trait alone is meant. Where another crate of the build asks `postcard_schema` for its derive macro, that comes along: as
-/// it is named by a glob only, the one above goes before it.
+/// The trait alone is meant. Where another crate of the build asks `postcard_schema` for its derive
+/// macro, that comes along: as it is named by a glob only, the one above goes before it.
 mod structure {
     pub use postcard_schema::Schema;
 }

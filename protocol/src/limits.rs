@@ -1,5 +1,5 @@
-//! Every limit of the format, with its unit. A device and a gateway that disagree on one of these cannot
-//! talk, so they are part of the format's version and not configurable.
+//! Every limit of the format, with its unit. A device and a gateway that disagree on one of these
+//! cannot talk, so they are part of the format's version and not configurable.
 
 /// Longest frame, in bytes.
 pub const FRAME_BYTES_MAX: usize = 1024;
@@ -11,7 +11,8 @@ pub const KINDS_MAX: usize = 32;
 pub const DEVICE_BYTES_MAX: usize = 32;
 /// Longest topic that a device uses, in bytes.
 pub const TOPIC_BYTES_MAX: usize = 64;
-/// Longest head of a frame, in bytes: three plain bytes, `boot`, `first_seq`, `base_ms`, `schema_set`.
+/// Longest head of a frame, in bytes: three plain bytes, `boot`, `first_seq`, `base_ms`,
+/// `schema_set`.
 pub const HEAD_BYTES_MAX: usize = 3 + 5 + 5 + 10 + 4;
 /// Most bytes an event needs beside its body: control, time, length.
 pub const EVENT_OVERHEAD_BYTES_MAX: usize = 1 + 5 + 2;
@@ -44,19 +45,20 @@ pub const FIRMWARE_BYTES_MAX: usize = 64;
 pub const FIRMWARE_VERSION_BYTES_MAX: usize = 32;
 /// Longest name of a build, in bytes.
 pub const BUILD_BYTES_MAX: usize = 64;
-/// Most bytes of a birth beside its definitions and their lengths: two plain bytes, `boot`, `connection`, `uptime_ms`,
-/// `wall_ms`, reset reason, three texts with a length of one byte each, count.
+/// Most bytes of a birth beside its definitions and their lengths: two plain bytes, `boot`,
+/// `connection`, `uptime_ms`, `wall_ms`, reset reason, three texts with a length of one byte each,
+/// count.
 pub const BIRTH_HEAD_BYTES_MAX: usize =
     2 + 5 + 5 + 10 + 11 + 1 + 3 + FIRMWARE_BYTES_MAX + FIRMWARE_VERSION_BYTES_MAX + BUILD_BYTES_MAX + 1;
-/// Longest status, in bytes: two plain bytes, `boot`, `connection`, state, `uptime_ms`, `wall_ms`, `next_contact_s`,
-/// battery, signal.
+/// Longest status, in bytes: two plain bytes, `boot`, `connection`, state, `uptime_ms`, `wall_ms`,
+/// `next_contact_s`, battery, signal.
 pub const STATUS_BYTES_MAX: usize = 2 + 5 + 5 + 1 + 10 + 11 + 6 + 2 + 2;
 
 const _: () = assert!(HEAD_BYTES_MAX + EVENT_OVERHEAD_BYTES_MAX + BODY_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!("tg/".len() + DEVICE_BYTES_MAX + "/e".len() <= TOPIC_BYTES_MAX);
 const _: () = assert!(DELTA_KINDS <= KINDS_MAX && DELTA_BODY_BYTES_MAX < 0xFE);
-// Any list of kinds fits in a birth: `loss`, whose definition is under 1 KB, and 31 of the longest, each with a length
-// of two bytes.
+// Any list of kinds fits in a birth: `loss`, whose definition is under 1 KB, and 31 of the longest,
+// each with a length of two bytes.
 const _: () =
     assert!(BIRTH_HEAD_BYTES_MAX + 1024 + (KINDS_MAX - 1) * (2 + DEFINITION_BYTES_MAX) <= BIRTH_BYTES_MAX);
 const _: () = assert!(KIND_NAME_BYTES_MAX < 0x80 && FIELD_NAME_BYTES_MAX < 0x80 && UNIT_BYTES_MAX < 0x80);

@@ -1,12 +1,13 @@
 //! Why the bytes of a birth, a status or a definition are none, and the reader that they share.
 //!
-//! Limits: nothing is allocated or copied, and no text is longer than the limit that its caller names. Every error
-//! has the place of the byte where it begins.
+//! Limits: nothing is allocated or copied, and no text is longer than the limit that its caller
+//! names. Every error has the place of the byte where it begins.
 
 use crate::frame::VERSION;
 use crate::varint::{self, Bad};
 
-/// Bytes are not the message they should be. Nothing was taken from them: keep the bytes and look at the device.
+/// Bytes are not the message they should be. Nothing was taken from them: keep the bytes and look
+/// at the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("byte {at}: {cause}")]
 pub struct MessageError {
@@ -120,7 +121,8 @@ impl<'a> Cursor<'a> {
         Cursor { bytes, at: 0 }
     }
 
-    /// A message of version 1 and of this kind, without flags, of at most `bytes_max` bytes; stands behind that.
+    /// A message of version 1 and of this kind, without flags, of at most `bytes_max` bytes; stands
+    /// behind that.
     pub(crate) fn open(bytes: &'a [u8], kind: u8, bytes_max: usize) -> Result<Self, MessageError> {
         let mut cursor = Cursor::new(bytes);
         if bytes.len() > bytes_max {

@@ -1,7 +1,8 @@
 //! Writes bytes one after another, at compile time as well as on a device.
 //!
-//! Purpose: births, statuses and definitions are written by this one hand. A pen that runs out of room goes on
-//! counting, so the same code that writes also measures: give it no room, and ask how much it wanted.
+//! Purpose: births, statuses and definitions are written by this one hand. A pen that runs out of
+//! room goes on counting, so the same code that writes also measures: give it no room, and ask how
+//! much it wanted.
 //!
 //! What it does not do: it checks no limit of the format; that is its callers'.
 

@@ -1,12 +1,13 @@
 //! The fingerprint of a device's list of kinds: which birth explains a frame.
 //!
-//! What it does not do: it is no protection against forgery, and two lists share a fingerprint with a
-//! chance of one in four thousand million.
+//! What it does not do: it is no protection against forgery, and two lists share a fingerprint with
+//! a chance of one in four thousand million.
 
 use crate::definition::Kind;
 
-/// FNV-1a (32 bits; RFC 9923) over the list in the order of the kind indexes, beginning with index 0
-/// (`loss`): for each kind the bytes of its name, `0xff` (which no UTF-8 text contains), its version.
+/// FNV-1a (32 bits; RFC 9923) over the list in the order of the kind indexes, beginning with index
+/// 0 (`loss`): for each kind the bytes of its name, `0xff` (which no UTF-8 text contains), its
+/// version.
 #[must_use]
 pub const fn schema_set(kinds: &[Kind]) -> u32 {
     let mut set = SchemaSet::new();

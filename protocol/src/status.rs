@@ -1,4 +1,5 @@
-//! The status of a device: that it is there, that it goes to sleep, that it stops, or that it is gone.
+//! The status of a device: that it is there, that it goes to sleep, that it stops, or that it is
+//! gone.
 //!
 //! ```text
 //!  byte 0        version << 4 | kind of message (3: status)
@@ -13,8 +14,8 @@
 //!  0 | 1 byte    signal_dbm     (i8)
 //! ```
 //!
-//! Limits: [`STATUS_BYTES_MAX`]. What it does not do: a status is of the moment and is never queued, so it
-//! carries no event.
+//! Limits: [`STATUS_BYTES_MAX`]. What it does not do: a status is of the moment and is never
+//! queued, so it carries no event.
 
 use crate::frame::VERSION;
 use crate::limits::STATUS_BYTES_MAX;
@@ -71,7 +72,8 @@ impl State {
 pub struct Status {
     /// The device's boot number.
     pub boot: u32,
-    /// Which connection of this boot, from 1. A status of an older `(boot, connection)` says nothing of the present.
+    /// Which connection of this boot, from 1. A status of an older `(boot, connection)` says
+    /// nothing of the present.
     pub connection: u32,
     /// What the device says of itself.
     pub state: State,
@@ -109,8 +111,8 @@ impl Status {
         Ok(status)
     }
 
-    /// Writes the status to the start of `out`. [`STATUS_BYTES_MAX`] bytes are always enough. A battery of more than
-    /// 100 % is written as 100 %.
+    /// Writes the status to the start of `out`. [`STATUS_BYTES_MAX`] bytes are always enough. A
+    /// battery of more than 100 % is written as 100 %.
     ///
     /// # Errors
     /// [`MessageCause::BufferTooSmall`].

@@ -1,5 +1,5 @@
-//! The topics of a device: `tg/<device>/<leaf>`. One level names the device and one the kind of message,
-//! so that an access rule is a single pattern such as `tg/<device>/#`.
+//! The topics of a device: `tg/<device>/<leaf>`. One level names the device and one the kind of
+//! message, so that an access rule is a single pattern such as `tg/<device>/#`.
 //!
 //! Limits: at most [`TOPIC_BYTES_MAX`](crate::limits::TOPIC_BYTES_MAX) bytes. What it does not do:
 //! foreign devices keep topics of their own, which are [`TopicError::Foreign`] here.
@@ -56,7 +56,8 @@ impl<'a> Topic<'a> {
     /// Reads a topic name (not a filter: wildcards are not part of a device name).
     ///
     /// # Errors
-    /// [`TopicError::Foreign`] for a topic outside `tg/`; the others for one inside it that is none of ours.
+    /// [`TopicError::Foreign`] for a topic outside `tg/`; the others for one inside it that is none
+    /// of ours.
     pub fn parse(topic: &'a str) -> Result<Self, TopicError> {
         let rest = topic.strip_prefix(PREFIX).ok_or(TopicError::Foreign)?;
         let (device, leaf) = rest.split_once('/').ok_or(TopicError::Leaf)?;

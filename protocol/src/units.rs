@@ -1,12 +1,13 @@
 //! The units of SenML: what the number of a field may be measured in.
 //!
-//! Purpose: a unit that everyone spells alike. The derive refuses any other, and the gateway's check of foreign definitions
-//! warns of it.
+//! Purpose: a unit that everyone spells alike. The derive refuses any other, and the gateway's
+//! check of foreign definitions warns of it.
 //!
-//! What it does not do: it converts nothing. A power of ten is the field's scale, not its unit: millivolts are `V` with a
-//! scale of -3.
+//! What it does not do: it converts nothing. A power of ten is the field's scale, not its unit:
+//! millivolts are `V` with a scale of -3.
 
-/// The primary units of RFC 8428 (section 12.1) and RFC 8798 (section 2), and the secondary ones of RFC 8798 (section 3).
+/// The primary units of RFC 8428 (section 12.1) and RFC 8798 (section 2), and the secondary ones of
+/// RFC 8798 (section 3).
 pub const UNITS: &[&str] = &[
     // RFC 8428
     "m", "kg", "g", "s", "A", "K", "cd", "mol", "Hz", "rad", "sr", "N", "Pa", "J", "W", "C", "V", "F", "Ohm",

@@ -1,6 +1,6 @@
-//! LEB128 numbers as postcard writes them: seven bits a byte, low ones first, the top bit on all but the
-//! last. Only the shortest spelling of a number that fits in 64 bits is read, so that a number and its
-//! bytes stand for each other.
+//! LEB128 numbers as postcard writes them: seven bits a byte, low ones first, the top bit on all
+//! but the last. Only the shortest spelling of a number that fits in 64 bits is read, so that a
+//! number and its bytes stand for each other.
 
 /// Why no number could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
-//! The ready event types beside what they mean: definition and body in bytes, and the body in JSON with its scales applied.
-//! The files under `tests/golden/events/` and `tests/golden/messages/` are what devices in the field were built with.
+//! The ready event types beside what they mean: definition and body in bytes, and the body in JSON
+//! with its scales applied. The files under `tests/golden/events/` and `tests/golden/messages/` are
+//! what devices in the field were built with.
 //!
 //! A vector that is missing is told with what this program writes.
 

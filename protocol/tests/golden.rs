@@ -1,5 +1,5 @@
-//! Frames beside what they mean, checked both ways. The files under `tests/golden/` are the format: a
-//! change that breaks one breaks every device in the field, and needs a new version.
+//! Frames beside what they mean, checked both ways. The files under `tests/golden/` are the format:
+//! a change that breaks one breaks every device in the field, and needs a new version.
 //!
 //! A vector that is missing is told with what this program writes.
 

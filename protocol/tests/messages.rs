@@ -1,4 +1,5 @@
-//! Births, statuses and definitions: what is written is read again, and any other bytes are an error that says where.
+//! Births, statuses and definitions: what is written is read again, and any other bytes are an
+//! error that says where.
 
 mod common;
 

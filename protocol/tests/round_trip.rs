@@ -1,4 +1,5 @@
-//! Whatever is written is read again: the same numbers, times, kinds and bytes, for any events at all.
+//! Whatever is written is read again: the same numbers, times, kinds and bytes, for any events at
+//! all.
 
 mod common;
 

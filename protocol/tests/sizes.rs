@@ -1,5 +1,6 @@
 //! What a reading costs on the wire, and what the same readings cost in other formats. The table in
-//! `docs/wire-format.md` is what `cargo test -p tidegate-protocol --test sizes -- --nocapture` prints.
+//! `docs/wire-format.md` is what `cargo test -p tidegate-protocol --test sizes -- --nocapture`
+//! prints.
 
 mod common;
 
@@ -31,7 +32,8 @@ fn sixty_jittering_readings_cost_at_most_five_bytes_each_with_the_head() {
 #[test]
 fn sixty_regular_readings_cost_a_control_byte_and_one_byte_per_channel() {
     let frame = write_all(17, 48_211, &climate_events(&minute(0)));
-    // Head 3 + 1 + 3 + 4 + 4; first event: control, length, 7 of body; second: control and a step of 2 bytes.
+    // Head 3 + 1 + 3 + 4 + 4; first event: control, length, 7 of body; second: control and a step
+    // of 2 bytes.
     assert_eq!(frame.len(), 15 + 9 + 6 + 58 * 4, "{} bytes", frame.len());
 }
 

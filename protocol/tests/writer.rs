@@ -1,5 +1,5 @@
-//! What the writer promises: a push that fails leaves the frame as it was, and the frame is whole at every
-//! moment.
+//! What the writer promises: a push that fails leaves the frame as it was, and the frame is whole
+//! at every moment.
 
 mod common;
 

@@ -1,12 +1,14 @@
 //! Which file of a crate uses which, and the circles that this makes.
 //!
-//! Every name is followed to the file that defines it: through `use`, groups, globs, renames and re-exports, and inside
-//! macros as far as their text shows paths. What is not seen: methods that a file adds to a type of another.
+//! Every name is followed to the file that defines it: through `use`, groups, globs, renames and
+//! re-exports, and inside macros as far as their text shows paths. What is not seen: methods that a
+//! file adds to a type of another.
 //!
 //! ```text
 //!   files ─parse─▶ modules: items, imports, paths ─resolve─▶ arrows between files ─▶ circles
 //! ```
-//! A file and the `mod.rs` of its own folder may know each other, so the arrow up to it does not count.
+//! A file and the `mod.rs` of its own folder may know each other, so the arrow up to it does not
+//! count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

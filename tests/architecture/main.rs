@@ -1,8 +1,9 @@
-//! The house rules as tests: who may use whom, which crate stays in which room, and what every file looks like.
+//! The house rules as tests: who may use whom, which crate stays in which room, and what every file
+//! looks like.
 //!
-//! It reads source text, not a compiler's view: comments and strings are blanked, tests at the end of a file are left
-//! out, and what remains is searched. Each rule is a function from text to complaints, and is shown a text that breaks
-//! it, so that no rule passes because it sees nothing.
+//! It reads source text, not a compiler's view: comments and strings are blanked, tests at the end
+//! of a file are left out, and what remains is searched. Each rule is a function from text to
+//! complaints, and is shown a text that breaks it, so that no rule passes because it sees nothing.
 
 mod circles;
 mod pages;
@@ -12,7 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The rooms of the gateway, and which others each may use. `main.rs` and `lib.rs` stand above the rooms.
+/// The rooms of the gateway, and which others each may use. `main.rs` and `lib.rs` stand above the
+/// rooms.
 const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     // What may be shown of a text from outside.
@@ -71,7 +73,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    // `status` reads what `http` writes, by the same type; `users` writes the file that `access` reads.
+    // `status` reads what `http` writes, by the same type; `users` writes the file that `access`
+    // reads.
     (
         "cli",
         &[
@@ -126,7 +129,8 @@ const FILE_LINES_MAX: usize = 400;
 /// Rows of a function, at most.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// A source file: its path from the workspace's top, its text, and the text without tests, comments and strings.
+/// A source file: its path from the workspace's top, its text, and the text without tests, comments
+/// and strings.
 struct Source {
     path: String,
     text: String,
@@ -235,6 +239,15 @@ fn pages_name_what_exists_in_lines_that_are_short() {
     assert_eq!(sample(concat!("it can ", "not")), 1);
     assert_eq!(sample("`gateway/src/main.rs` [here](limits.md#bounds) [far](https://example.org)"), 0);
     assert_eq!(pages::missing_from_index(&[("docs/decisions/a.md".into(), String::new())]).len(), 1);
+}
+
+#[test]
+fn comments_have_lines_that_are_short() {
+    assert_none(read_all().iter().flat_map(|source| pages::long_comments(&source.path, &source.text)));
+    let sample = |text: &str| pages::long_comments("a.rs", text).len();
+    assert_eq!(sample(&format!("    /// {}\n", "long ".repeat(20))), 1);
+    assert_eq!(sample(&format!("//! ```text\n//! {}\n//! ```\n", "wide ".repeat(20))), 0);
+    assert_eq!(sample(&format!("let a = \"{}\";\n", "wide ".repeat(20))), 0);
 }
 
 #[test]
@@ -478,7 +491,8 @@ fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace").into()
 }
 
-/// Every Rust file of the project. At least those of the rooms are there, or the tests would see nothing.
+/// Every Rust file of the project. At least those of the rooms are there, or the tests would see
+/// nothing.
 fn read_all() -> Vec<Source> {
     let top = top();
     let mut paths = vec![];

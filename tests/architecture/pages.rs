@@ -1,4 +1,5 @@
-//! The pages: what they point at exists, their lines are short, and the index of decisions is whole.
+//! The pages and the comments: what pages point at exists, prose has short lines, and the index of
+//! decisions is whole.
 
 use std::{fs, path::Path};
 
@@ -36,6 +37,27 @@ pub fn faults(top: &Path, path: &str, text: &str) -> Vec<String> {
             if !target.is_empty() && !target.contains("://") && !top.join(folder).join(target).exists() {
                 fault(format!("there is no {target}"));
             }
+        }
+    }
+    faults
+}
+
+/// Comments of a source file that are longer than a line of prose may be.
+pub fn long_comments(path: &str, text: &str) -> Vec<String> {
+    let (mut faults, mut in_fence) = (vec![], false);
+    for (number, line) in text.lines().enumerate() {
+        let comment = line.trim_start();
+        let Some(words) = comment.strip_prefix("//").map(|rest| rest.trim_start_matches(['/', '!'])) else {
+            in_fence = false;
+            continue;
+        };
+        in_fence ^= words.trim_start().starts_with("```");
+        let is_prose = !in_fence && !words.starts_with("  ") && !words.contains(['|', '│']);
+        if is_prose && line.chars().count() > COLUMNS_MAX {
+            faults.push(format!("{path}:{}: a comment of {} columns", number + 1, line.chars().count()));
+        }
+        if words.contains(concat!("can ", "not")) {
+            faults.push(format!("{path}:{}: write \"cannot\"", number + 1));
         }
     }
     faults

@@ -1,6 +1,8 @@
-//! A large backlog: on disk and not in memory, no burden to a restart, and gone once the upstream is back.
+//! A large backlog: on disk and not in memory, no burden to a restart, and gone once the upstream
+//! is back.
 //!
-//! `TEST_BACKLOG_EVENTS` sets how large; the promise is made for 10 million, which `tests/run --bench` takes.
+//! `TEST_BACKLOG_EVENTS` sets how large; the promise is made for 10 million, which `tests/run
+//! --bench` takes.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Whatever comes in that should not: a clear error with the right exit code, no panic, nothing lost.
+//! Whatever comes in that should not: a clear error with the right exit code, no panic, nothing
+//! lost.
 
 use std::{process::Command, sync::Arc, time::Duration};
 
@@ -28,7 +29,8 @@ const UNAVAILABLE: i32 = 69;
 const CAN_NOT_CREATE: i32 = 73;
 const CONFIG: i32 = 78;
 
-/// What must close a connection, as bytes: its name, the version of a CONNECT to send before, the bytes.
+/// What must close a connection, as bytes: its name, the version of a CONNECT to send before, the
+/// bytes.
 const MALFORMED: &[(&str, Option<Version>, &[u8])] = &[
     ("a PUBLISH before CONNECT [MQTT-3.1.0-1]", None, b"\x30\x03\x00\x01a"),
     ("HTTP", None, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
@@ -125,7 +127,8 @@ async fn a_malformed_packet_closes_its_own_connection_and_no_other() {
     gateway.terminate();
 }
 
-/// Valid packets with some bytes changed, and pure noise: anything may happen to the connection, nothing to the gateway.
+/// Valid packets with some bytes changed, and pure noise: anything may happen to the connection,
+/// nothing to the gateway.
 async fn random_bytes(gateway: &Gateway) {
     let mut rng = Rng::from_environment("random bytes");
     for round in 0..200 {
@@ -271,7 +274,7 @@ fn a_folder_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn a_folder_that_can_not_be_made_is_told() {
+fn a_folder_that_cannot_be_made_is_told() {
     let mut gateway = Gateway::prepare(Setup::new(Uplink::new("mqtt://127.0.0.1:1", Version::V5)));
     // A file in its place: permissions would not stop root.
     std::fs::write(gateway.data_dir(), b"").unwrap();

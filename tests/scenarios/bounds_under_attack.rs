@@ -1,9 +1,9 @@
-//! A hundred attackers, a few for each row of `docs/limits.md`, against the default configuration: the gateway's memory and
-//! `sessions.redb` stay within their bounds, an innocent device is served beside them, and when they have gone everything is free
-//! again without a restart.
+//! A hundred attackers, a few for each row of `docs/limits.md`, against the default configuration:
+//! the gateway's memory and `sessions.redb` stay within their bounds, an innocent device is served
+//! beside them, and when they have gone everything is free again without a restart.
 //!
-//! Every attacker is a client that the configuration lets in, for an anonymous client on loopback may do everything. TLS
-//! handshakes that are left half done are in `slow_attackers`.
+//! Every attacker is a client that the configuration lets in, for an anonymous client on loopback
+//! may do everything. TLS handshakes that are left half done are in `slow_attackers`.
 
 use std::{
     net::SocketAddr,
@@ -42,27 +42,31 @@ const ENVIRONMENT: [(&str, &str); 3] =
     [("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "65536"), ("MALLOC_TRIM_THRESHOLD_", "131072")];
 /// Of the whole process, in bytes.
 const MEMORY_MAX: u64 = 128 << 20;
-/// Of `sessions.redb`, in bytes: three times what sessions are owed, what is retained, wills and subscriptions at the most.
+/// Of `sessions.redb`, in bytes: three times what sessions are owed, what is retained, wills and
+/// subscriptions at the most.
 const SESSIONS_FILE_MAX: u64 = (3 * (12 + 16 + 4 + 12)) << 20;
-/// How long the innocent device is measured: alone, while the attackers fill every bound as fast as they can, and while they keep it
-/// full.
+/// How long the innocent device is measured: alone, while the attackers fill every bound as fast as
+/// they can, and while they keep it full.
 const ALONE: Duration = Duration::from_secs(6);
 const FILLING: Duration = Duration::from_secs(12);
 const HOLDING: Duration = Duration::from_secs(8);
-/// Attackers that hold a bound wait so many times longer between two attempts: on two cores that they share with the gateway, what is
-/// measured is then what full bounds cost, and not who gets the processor.
+/// Attackers that hold a bound wait so many times longer between two attempts: on two cores that
+/// they share with the gateway, what is measured is then what full bounds cost, and not who gets
+/// the processor.
 const HOLDING_FACTOR: u32 = 10;
-/// The innocent device is judged by windows of this length, and by the median of them: other programs may disturb one.
+/// The innocent device is judged by windows of this length, and by the median of them: other
+/// programs may disturb one.
 const WINDOW: Duration = Duration::from_secs(2);
 /// Between two publishes of the innocent device.
 const PACE: Duration = Duration::from_millis(10);
 /// Between two connections of an attacker.
 const ROUND_PAUSE: Duration = Duration::from_millis(150);
-/// The 99th percentile of an innocent device's wait at the most, with much to spare: how long it is in fact is a benchmark, see
-/// `docs/benchmarks.md`.
+/// The 99th percentile of an innocent device's wait at the most, with much to spare: how long it is
+/// in fact is a benchmark, see `docs/benchmarks.md`.
 const FILLING_WAIT_MAX: Duration = Duration::from_secs(1);
 const HOLDING_WAIT_MAX: Duration = Duration::from_millis(100);
-/// What the attackers come to at the least, if they are attackers: a part of what they were seen to.
+/// What the attackers come to at the least, if they are attackers: a part of what they were seen
+/// to.
 const REACHED: [(&str, f64); 6] = [
     ("tidegate_local_sessions", 200.0),
     ("tidegate_local_dropped_total", 1_000.0),
@@ -108,7 +112,8 @@ enum Kind {
     Retains,
     /// QoS 2 without PUBREL, under one client id after the other.
     NeverReleases,
-    /// One session that never expires after the other, each with a long filter and a large will that is delayed.
+    /// One session that never expires after the other, each with a long filter and a large will
+    /// that is delayed.
     ChangesItsName,
     /// As many user properties as a packet holds.
     AddsProperties,
@@ -143,7 +148,8 @@ struct Attacker {
     rounds: Arc<AtomicU64>,
 }
 
-/// CONNECT of MQTT 5 with a session that is kept, a Receive Maximum of 65,535, and a will of so many bytes that waits for a day.
+/// CONNECT of MQTT 5 with a session that is kept, a Receive Maximum of 65,535, and a will of so
+/// many bytes that waits for a day.
 fn connect(client_id: &str, expiry_s: u32, will_bytes: usize) -> BytesMut {
     let mut body = BytesMut::new();
     codec::put_text(&mut body, "MQTT");
@@ -202,7 +208,8 @@ fn birth(device: &str) -> Vec<u8> {
     assert_eq!(out[count], 1, "one kind, whose length is a byte");
     out[count] += 31;
     for kind in 0..31 {
-        // The format, a name, a version, a struct of 24 fields: a name, no unit, no exponent, a scalar.
+        // The format, a name, a version, a struct of 24 fields: a name, no unit, no exponent, a
+        // scalar.
         let name = format!("k{kind}");
         let mut definition = vec![1, name.len() as u8];
         definition.extend(name.as_bytes());
@@ -415,7 +422,8 @@ impl Attacker {
         Ok(())
     }
 
-    /// Ends every session that it has begun, as a client would: it comes with a new one that is over at once.
+    /// Ends every session that it has begun, as a client would: it comes with a new one that is
+    /// over at once.
     async fn end_sessions(self, rounds: usize) -> std::io::Result<()> {
         let names = match self.kind {
             Kind::NeverReleases | Kind::ChangesItsName => rounds,
@@ -463,7 +471,8 @@ impl Waits {
     }
 }
 
-/// An innocent device, on a thread of its own: the attackers of this process share no queue with it.
+/// An innocent device, on a thread of its own: the attackers of this process share no queue with
+/// it.
 async fn innocent(gateway: SocketAddr, duration: Duration) -> Waits {
     let publishes = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -508,8 +517,8 @@ fn bytes_of(folder: &Path, name: &str) -> u64 {
     std::fs::metadata(folder.join(name)).map_or(0, |file| file.len())
 }
 
-/// Where the attackers run. They are elsewhere: their own work gives way to the gateway's and to the innocent device's, so that what is
-/// measured is what they cost the gateway.
+/// Where the attackers run. They are elsewhere: their own work gives way to the gateway's and to
+/// the innocent device's, so that what is measured is what they cost the gateway.
 fn elsewhere() -> Runtime {
     let give_way = || setpriority_process(None, 19).expect("a thread may give way");
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -526,8 +535,9 @@ fn start() -> (Sink, Gateway) {
     let address = ports::free_address();
     let sink = Sink::start(address);
     let mut setup = Setup::new(Uplink::new(&format!("mqtt://{address}"), Version::V311));
-    // The default configuration, with an uplink that decodes as well: what no birth explains becomes a dead letter. But for the budget of
-    // a card's wear: once the attackers have used it up, commits linger for everybody, as they are to.
+    // The default configuration, with an uplink that decodes as well: what no birth explains
+    // becomes a dead letter. But for the budget of a card's wear: once the attackers have used it
+    // up, commits linger for everybody, as they are to.
     setup.environment.extend(ENVIRONMENT.map(|(name, value)| (name.into(), value.into())));
     setup.uplinks.push(Uplink { name: "lake".into(), format: "json".into(), ..setup.uplinks[0].clone() });
     (sink, Gateway::start(setup))

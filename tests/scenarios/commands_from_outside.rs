@@ -1,5 +1,5 @@
-//! Commands to a device that sleeps: what was taken in comes once the device does, through SIGKILL of the gateway, and the
-//! device's reply is kept with the command and goes to the cloud.
+//! Commands to a device that sleeps: what was taken in comes once the device does, through SIGKILL
+//! of the gateway, and the device's reply is kept with the command and goes to the cloud.
 
 use std::{
     io::{BufRead, BufReader},
@@ -122,7 +122,8 @@ async fn a_device_that_sleeps_gets_its_commands_when_it_comes_and_its_replies_ar
         }
         assert_eq!(device.got(), [format!("{} three", id_of("c3")), format!("{} four", id_of("c4"))]);
         let topic = format!("up/tg/{name}/r");
-        // At least once: what was on its way when the gateway died comes again. First copies come in order.
+        // At least once: what was on its way when the gateway died comes again. First copies come
+        // in order.
         let forwarded = || -> Vec<String> {
             let came = witness.lock().0.clone();
             let replies = came.into_iter().filter(|(of, _)| *of == topic).map(|(_, payload)| payload);

@@ -1,4 +1,5 @@
-//! A data folder that was copied, or restored from a copy: events that were stored before keep their ids, and no id is given twice.
+//! A data folder that was copied, or restored from a copy: events that were stored before keep
+//! their ids, and no id is given twice.
 
 use std::{
     collections::BTreeMap,
@@ -67,7 +68,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.is_ok_and(|status| status.success()), "{} can be copied", from.display());
 }
 
-/// Demands that what both have is the same event wherever the id is, and that each event has one of its own.
+/// Demands that what both have is the same event wherever the id is, and that each event has one of
+/// its own.
 fn demand_one_id_each(sites: [&BTreeMap<Vec<u8>, String>; 2]) {
     let mut owners: BTreeMap<&String, &Vec<u8>> = BTreeMap::new();
     for (payload, id) in sites.into_iter().flatten() {

@@ -1,7 +1,9 @@
-//! Files of the store that were damaged while the gateway was stopped: it starts by itself, says what happened, keeps
-//! the damaged file under another name, delivers everything else, and tells the cloud what may be missing.
+//! Files of the store that were damaged while the gateway was stopped: it starts by itself, says
+//! what happened, keeps the damaged file under another name, delivers everything else, and tells
+//! the cloud what may be missing.
 //!
-//! One device sends one event after the other and each once, so that an event's count is its record's offset.
+//! One device sends one event after the other and each once, so that an event's count is its
+//! record's offset.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -83,7 +85,8 @@ struct Damage {
     reason: &'static str,
 }
 
-/// What leaves every row of a sealed segment whole: it is found, and there is nothing to tell the cloud.
+/// What leaves every row of a sealed segment whole: it is found, and there is nothing to tell the
+/// cloud.
 const HARMLESS: [&str; 4] =
     ["a flipped bit in the first page", "a zeroed first page", "a byte short", "a byte long"];
 
@@ -200,7 +203,8 @@ fn verify(folder: &Path) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
-/// Starts a gateway on a copy of `stored` in which `damage` was done to `file`, after `store verify` had its say.
+/// Starts a gateway on a copy of `stored` in which `damage` was done to `file`, after `store
+/// verify` had its say.
 async fn start_damaged(stored: &Stored, file: &str, damage: &Damage) -> Chain {
     let mut chain = Chain::prepare(set_up).await;
     let data_dir = chain.gateway.data_dir();
@@ -213,7 +217,8 @@ async fn start_damaged(stored: &Stored, file: &str, damage: &Damage) -> Chain {
     chain
 }
 
-/// Waits for the gap record, and demands that all is there but what it covers, which lies within `within`.
+/// Waits for the gap record, and demands that all is there but what it covers, which lies within
+/// `within`.
 async fn demand_the_rest(
     chain: &mut Chain,
     stored: &Stored,
@@ -291,7 +296,8 @@ fn demand_said(chain: &Chain, file: &str, damage: &Damage, within: (u64, u64)) {
     assert_eq!(kept, damage.reason != "missing", "{what}: {names:?}");
 }
 
-/// Does each damage to the segment `file` of a store of its own. Gives those that were not overcome.
+/// Does each damage to the segment `file` of a store of its own. Gives those that were not
+/// overcome.
 async fn try_each(
     stored: Stored,
     file: &str,

@@ -1,4 +1,5 @@
-//! The data folder under the gateway's feet: locked by whatever name it is reached, moved away, removed, with a file taken out of it.
+//! The data folder under the gateway's feet: locked by whatever name it is reached, moved away,
+//! removed, with a file taken out of it.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,7 +15,8 @@ use tidegate_tests::{
     proxy::Link,
 };
 
-/// Promised: from the folder's end to `/readyz` saying so, with and without traffic. A commit that runs may have to end first.
+/// Promised: from the folder's end to `/readyz` saying so, with and without traffic. A commit that
+/// runs may have to end first.
 const NOTICED_LIMIT: Duration = Duration::from_secs(20);
 /// For so long it is watched that nothing is acknowledged.
 const WATCHED: Duration = Duration::from_secs(3);
@@ -142,7 +144,8 @@ async fn when_the_file_that_is_written_is_removed_nothing_more_is_acknowledged_i
     .await;
     wait_flow(&chain, &fleet).await;
     let ledgers = fleet.finish(DRAIN_LIMIT).await;
-    // What the last file says is there after a crash, for it was acknowledged into a file that is there.
+    // What the last file says is there after a crash, for it was acknowledged into a file that is
+    // there.
     chain.gateway.kill();
     chain.gateway.restart();
     chain.judge(&ledgers).await;

@@ -1,5 +1,5 @@
-//! Devices that describe themselves: an event type that the gateway never heard of arrives as JSON, also when its birth comes late,
-//! and as CloudEvents that are valid by the specification's schema.
+//! Devices that describe themselves: an event type that the gateway never heard of arrives as JSON,
+//! also when its birth comes late, and as CloudEvents that are valid by the specification's schema.
 
 use std::{
     io::{BufRead, BufReader},

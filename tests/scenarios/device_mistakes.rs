@@ -1,5 +1,5 @@
-//! A device author's mistakes, each of which is told: what cannot be read, kinds that were not announced, numbers that are used
-//! twice, two definitions of one name, units that nobody knows.
+//! A device author's mistakes, each of which is told: what cannot be read, kinds that were not
+//! announced, numbers that are used twice, two definitions of one name, units that nobody knows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -91,7 +91,8 @@ async fn a_device_author_is_told_what_cannot_be_read_and_it_is_still_known_after
     let upstream = Upstream::start(recorder).await;
     let mut gateway = Gateway::start(Setup::new(Uplink::new(&upstream.url(), Version::V311)));
     let mut client = connect(&gateway, "clay-1").await;
-    // Births that end after their boot number, a status of another kind, and frames that begin with a wrong byte.
+    // Births that end after their boot number, a status of another kind, and frames that begin with
+    // a wrong byte.
     let birth: (&str, &[u8]) = ("tg/clay-1/b", b"\x12\x00\x01");
     let frame: (&str, &[u8]) = ("tg/clay-1/e", br#"{"temperature":21.5,"humidity":40}"#);
     let status: (&str, &[u8]) = ("tg/clay-1/s", b"\x12\x00\x01");
@@ -147,7 +148,8 @@ async fn a_device_whose_boot_number_does_not_grow_is_told_and_its_second_events_
     // The frame comes twice, as from a device that saw no PUBACK: no second event.
     publish(&mut client, "tg/clay-3/e", &first, 2).await;
     publish(&mut client, "tg/clay-3/e", &first, 3).await;
-    // A reset, after which its numbers begin again: three of the five are used twice, and the last one is new.
+    // A reset, after which its numbers begin again: three of the five are used twice, and the last
+    // one is new.
     let mut client = connect(&gateway, "clay-3").await;
     publish(&mut client, "tg/clay-3/e", &frame(set, 0, &[&[11], &[12]]), 4).await;
     publish(&mut client, "tg/clay-3/e", &frame(set, 3, &[&[14], &[15]]), 5).await;

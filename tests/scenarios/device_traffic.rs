@@ -1,8 +1,9 @@
-//! Home Assistant, zigbee2mqtt, Tasmota, a Victron GX and a Sparkplug node at mosquitto and at Tidegate, side by side: what they say
-//! is as their makers document it, said by paho, and subscribers see the same at both.
+//! Home Assistant, zigbee2mqtt, Tasmota, a Victron GX and a Sparkplug node at mosquitto and at
+//! Tidegate, side by side: what they say is as their makers document it, said by paho, and
+//! subscribers see the same at both.
 //!
-//! Compared are, for each subscriber and topic, the messages in their order: QoS, retain flag, payload. Between topics of different
-//! clients no broker promises an order.
+//! Compared are, for each subscriber and topic, the messages in their order: QoS, retain flag,
+//! payload. Between topics of different clients no broker promises an order.
 
 use std::{
     collections::BTreeMap,
@@ -48,7 +49,8 @@ fn count(seen: &Seen, subscriber: &str) -> usize {
     seen.iter().filter(|((name, _), _)| name == subscriber).map(|(_, messages)| messages.len()).sum()
 }
 
-/// Once with all of it stored for an uplink, and once with none of it: a message takes another way through the gateway then.
+/// Once with all of it stored for an uplink, and once with none of it: a message takes another way
+/// through the gateway then.
 fn assert_same(version: &str) {
     let peer = Mosquitto::start();
     let theirs = seen_at(peer.address, version);

@@ -1,6 +1,8 @@
-//! The firmware on an emulated Cortex-M4F board: its events arrive upstream, whatever is killed or cut in between.
+//! The firmware on an emulated Cortex-M4F board: its events arrive upstream, whatever is killed or
+//! cut in between.
 //!
-//! The oracle reads a frame's head by itself, after `docs/wire-format.md`: not the decoder that the gateway uses.
+//! The oracle reads a frame's head by itself, after `docs/wire-format.md`: not the decoder that the
+//! gateway uses.
 
 use std::{
     collections::BTreeMap,
@@ -96,8 +98,8 @@ fn head(frame: &[u8]) -> (u32, u32, u32) {
     (varint(), varint(), frame[2].into())
 }
 
-/// By boot: how many events arrived, counting on from 0 without a gap. Copies must be copies, and no first delivery may
-/// overtake another.
+/// By boot: how many events arrived, counting on from 0 without a gap. Copies must be copies, and
+/// no first delivery may overtake another.
 fn arrived(messages: &[Received]) -> BTreeMap<u32, u32> {
     let mut frames: BTreeMap<(u32, u32), &Received> = BTreeMap::new();
     let mut next: BTreeMap<u32, u32> = BTreeMap::new();

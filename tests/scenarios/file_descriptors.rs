@@ -1,5 +1,6 @@
-//! More idle connections than the system has file descriptors for, at the door and at the HTTP port: the store still opens its
-//! segments, a device's events are stored and delivered, another device connects, and metrics are answered.
+//! More idle connections than the system has file descriptors for, at the door and at the HTTP
+//! port: the store still opens its segments, a device's events are stored and delivered, another
+//! device connects, and metrics are answered.
 
 use std::{
     net::SocketAddr,

@@ -1,5 +1,6 @@
-//! Clients and brokers that know nothing of Tidegate: mosquitto's tools and paho-mqtt before it, mosquitto and rumqttd
-//! behind it, MQTT 3.1.1 and 5; mosquitto's tools on MQTT 3.1, mosquitto as a bridge, and MQTT.js over WebSocket.
+//! Clients and brokers that know nothing of Tidegate: mosquitto's tools and paho-mqtt before it,
+//! mosquitto and rumqttd behind it, MQTT 3.1.1 and 5; mosquitto's tools on MQTT 3.1, mosquitto as a
+//! bridge, and MQTT.js over WebSocket.
 
 use std::{
     io::{BufRead, BufReader, Write as _},
@@ -437,7 +438,8 @@ impl Drop for OverWebSocket {
     }
 }
 
-/// A mosquitto with ports for WebSocket. Debian's listens for it on all addresses, whatever it is told.
+/// A mosquitto with ports for WebSocket. Debian's listens for it on all addresses, whatever it is
+/// told.
 struct WebSocketPeer {
     network: Network,
     folder: TempDir,
@@ -504,7 +506,8 @@ fn certificates() -> TempDir {
     folder
 }
 
-/// A gateway that listens for WebSocket alone, without TLS and with it, and the address of the second.
+/// A gateway that listens for WebSocket alone, without TLS and with it, and the address of the
+/// second.
 fn gateway_for_browsers(certificates: &TempDir) -> (Gateway, SocketAddr) {
     let mut setup = Setup::new(Uplink::new("mqtt://127.0.0.1:1", Version::V5));
     let (wss, at) = (ports::free_address(), certificates.path().display());

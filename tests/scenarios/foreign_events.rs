@@ -1,5 +1,5 @@
-//! Events of devices that do not speak our frames: whose they are and what shape they have, as their
-//! route says, whatever the uplink's format.
+//! Events of devices that do not speak our frames: whose they are and what shape they have, as
+//! their route says, whatever the uplink's format.
 
 use std::{
     process::{Command, Stdio},

@@ -1,4 +1,5 @@
-//! A disk of 16 MB, filled to the brim: by the events themselves while the upstream is away, and by somebody else.
+//! A disk of 16 MB, filled to the brim: by the events themselves while the upstream is away, and by
+//! somebody else.
 //!
 //! Needs root, to mount the disk.
 
@@ -17,7 +18,8 @@ use tidegate_tests::{
 const DISK_MEBIBYTES: u32 = 16;
 /// Smaller than a segment of the default size.
 const SMALL_DISK_MEBIBYTES: u32 = 24;
-/// Promised: from the delivery of a backlog that filled the disk to events being acknowledged again.
+/// Promised: from the delivery of a backlog that filled the disk to events being acknowledged
+/// again.
 const DELIVERED_LIMIT: Duration = Duration::from_secs(5);
 /// Longest wait for a disk to be full, and for the gateway to say so.
 const FULL_LIMIT: Duration = Duration::from_secs(120);
@@ -55,7 +57,8 @@ async fn wait_full(chain: &mut Chain, fleet: &Fleet) {
         chain.gateway.not_ready().is_some_and(|text| text.to_lowercase().contains("space"))
     })
     .await;
-    // Small commits may still find a corner. What counts is that each of their events is there in the end.
+    // Small commits may still find a corner. What counts is that each of their events is there in
+    // the end.
     let mut seen = (0, tidegate_tests::clock::now());
     wait_for("acknowledgements to end", FULL_LIMIT, || {
         if fleet.acknowledged() != seen.0 {
@@ -81,7 +84,8 @@ async fn wait_refused(chain: &mut Chain, fleet: &Fleet) {
     assert!(!chain.gateway.is_ready(), "it takes nothing in and calls itself ready");
 }
 
-/// Waits until the backlog is delivered, and then until events are acknowledged again. Gives how long the second took.
+/// Waits until the backlog is delivered, and then until events are acknowledged again. Gives how
+/// long the second took.
 async fn wait_delivered_and_taken_in(chain: &Chain, fleet: &Fleet) -> Duration {
     let before = fleet.acknowledged();
     let mut delivered_at = None;

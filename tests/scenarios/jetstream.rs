@@ -1,5 +1,6 @@
-//! A NATS JetStream upstream, against a real nats-server: events arrive whole, in order and once in the
-//! stream, whoever is killed; without a stream they wait; what the server never takes stops nothing.
+//! A NATS JetStream upstream, against a real nats-server: events arrive whole, in order and once in
+//! the stream, whoever is killed; without a stream they wait; what the server never takes stops
+//! nothing.
 //!
 //! How many random kills: `TEST_JETSTREAM_KILLS`, 12 if it is not set.
 
@@ -210,7 +211,8 @@ async fn what_the_server_never_takes_becomes_a_dead_letter_and_what_is_behind_it
     assert_eq!(gateway.metric("tidegate_dead_letters"), 2.0, "{listed}");
 }
 
-/// A server on which the user `gate` may publish on `up.good.>` and read its answers, and nothing else.
+/// A server on which the user `gate` may publish on `up.good.>` and read its answers, and nothing
+/// else.
 const USERS: &str = r#"
 no_auth_user: harness
 authorization {

@@ -1,5 +1,5 @@
-//! An uplink that is not in the configuration for some starts, from outside: what waits for it is kept, shown, and goes out once it is
-//! back, or is forgotten on request.
+//! An uplink that is not in the configuration for some starts, from outside: what waits for it is
+//! kept, shown, and goes out once it is back, or is forgotten on request.
 
 use std::{collections::BTreeSet, process::Output, sync::Arc, time::Duration};
 

@@ -1,7 +1,8 @@
-//! SIGKILL at any moment, under full load, with the upstream up and down: nothing that was acknowledged is lost.
+//! SIGKILL at any moment, under full load, with the upstream up and down: nothing that was
+//! acknowledged is lost.
 //!
-//! Random moments find what nobody thought of; named points make sure that the narrow ones are hit as well. How many
-//! random kills: `TEST_KILLS`, 50 if it is not set.
+//! Random moments find what nobody thought of; named points make sure that the narrow ones are hit
+//! as well. How many random kills: `TEST_KILLS`, 50 if it is not set.
 
 use std::time::Duration;
 
@@ -121,7 +122,8 @@ async fn qos_2_is_stored_exactly_once_across_kills() {
     chain.judge(&ledgers).await;
 }
 
-/// Every kind of device at once: both versions, wide and narrow windows, resending or not, QoS 0, 1 and 2.
+/// Every kind of device at once: both versions, wide and narrow windows, resending or not, QoS 0, 1
+/// and 2.
 fn devices() -> Vec<Device> {
     let mut devices = vec![];
     for version in [Version::V311, Version::V5] {

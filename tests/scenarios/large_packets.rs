@@ -1,5 +1,6 @@
-//! Packets of megabytes: camera pictures and zigbee2mqtt's list of devices come through whole, and whoever abuses them costs no more
-//! memory than there is for them, and holds up nobody who sends a little.
+//! Packets of megabytes: camera pictures and zigbee2mqtt's list of devices come through whole, and
+//! whoever abuses them costs no more memory than there is for them, and holds up nobody who sends a
+//! little.
 
 use std::{net::SocketAddr, sync::LazyLock, time::Duration};
 

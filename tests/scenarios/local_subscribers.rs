@@ -1,8 +1,9 @@
-//! The gateway as the local broker of tools that know nothing of it: paho-mqtt and aiomqtt (Python), mqtt (npm), mosquitto's programs
-//! and rumqttc, each over MQTT 3.1.1 and 5.
+//! The gateway as the local broker of tools that know nothing of it: paho-mqtt and aiomqtt
+//! (Python), mqtt (npm), mosquitto's programs and rumqttc, each over MQTT 3.1.1 and 5.
 //!
-//! Every tool goes through the same life, on topics that a route stores and on topics that none does: it gets retained messages and
-//! live ones, publishes, shares a subscription, is away while messages come for it, unsubscribes, and dies and leaves a will.
+//! Every tool goes through the same life, on topics that a route stores and on topics that none
+//! does: it gets retained messages and live ones, publishes, shares a subscription, is away while
+//! messages come for it, unsubscribes, and dies and leaves a will.
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -165,7 +166,8 @@ async fn shares(gateway: &Gateway, setup: &Setup, prefix: &str, other: &mut Othe
     assert!(done.len() == COUNT && all.len() == COUNT, "{done:?}");
 }
 
-/// A session that is kept gets what came while its client was away, and ends what it unsubscribes from.
+/// A session that is kept gets what came while its client was away, and ends what it unsubscribes
+/// from.
 async fn comes_back(gateway: &Gateway, setup: &Setup, prefix: &str, other: &mut Other) {
     let (news, rest) = (format!("{prefix}/news/+"), format!("{prefix}/rest"));
     let filters = vec![news.clone(), rest.clone()];
@@ -235,8 +237,8 @@ async fn rumqttc_has_the_gateway_for_its_broker() {
     live(Maker::Rumqttc(env!("CARGO_BIN_EXE_rumqttc_tool").into())).await;
 }
 
-/// npm's mqtt, and Node-RED with it, is such a client: where a system acknowledges small packets only after 40 ms, as systems do that
-/// wait for an answer, its next message waits that long.
+/// npm's mqtt, and Node-RED with it, is such a client: where a system acknowledges small packets
+/// only after 40 ms, as systems do that wait for an answer, its next message waits that long.
 #[tokio::test]
 async fn a_client_with_nagles_algorithm_waits_for_no_delayed_acknowledgement_after_its_own() {
     const ROUNDS: usize = 41;

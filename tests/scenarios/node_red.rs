@@ -1,5 +1,6 @@
-//! The real Node-RED at mosquitto and at Tidegate, side by side in one process: overlapping filters on MQTT 5, subscriptions that it
-//! makes as it runs, a session that outlives restarts of either side, and a pace that the wear budget does not slow.
+//! The real Node-RED at mosquitto and at Tidegate, side by side in one process: overlapping filters
+//! on MQTT 5, subscriptions that it makes as it runs, a session that outlives restarts of either
+//! side, and a pace that the wear budget does not slow.
 
 use std::{
     collections::BTreeSet,
@@ -44,7 +45,8 @@ fn payloads(seen: &Seen, node: &str) -> Vec<String> {
     messages.map(|message| message.payload.clone()).filter(|payload| payload != "ready").collect()
 }
 
-/// Has a retained message published and waits until all of these nodes have it: so their subscriptions are granted.
+/// Has a retained message published and waits until all of these nodes have it: so their
+/// subscriptions are granted.
 fn wait_until_subscribed(node_red: &NodeRed, connection: &str, topics: &[String], nodes: &[String]) {
     let ready = |topic: &String| json!({ "topic": topic, "payload": "ready", "qos": 1, "retain": true });
     node_red.publish(connection, &topics.iter().map(ready).collect::<Vec<_>>());
@@ -109,7 +111,8 @@ fn three_hundred_subscriptions_that_a_flow_makes_as_it_runs_are_granted_and_serv
     }
 }
 
-/// Publishes numbers with QoS 1 as far as it may, each again until it is acknowledged, over as many connections as that takes.
+/// Publishes numbers with QoS 1 as far as it may, each again until it is acknowledged, over as many
+/// connections as that takes.
 async fn publish_numbers(address: SocketAddr, allowed: Arc<AtomicU32>, acked: Arc<AtomicU32>) {
     loop {
         let connect = Connect { version: Version::V311, client_id: "meter", clean: true, keep_alive_s: 60 };
@@ -182,7 +185,8 @@ async fn a_kept_session_loses_nothing_while_the_gateway_and_while_node_red_start
     let allowed = Arc::new(AtomicU32::new(200));
     let meters = [peer.address, gateway.mqtt].map(|address| Meter::start(address, &allowed));
 
-    // In mid-flow: the publishers go on, and Node-RED comes back by itself. The plug is pulled here; mosquitto may save.
+    // In mid-flow: the publishers go on, and Node-RED comes back by itself. The plug is pulled
+    // here; mosquitto may save.
     meters[0].reaches(100).await;
     meters[1].reaches(100).await;
     allowed.store(400, Ordering::SeqCst);
@@ -244,11 +248,11 @@ fn waits_ms(seen: &Seen, node: &str) -> [f64; 3] {
     [0.5, 0.95, 1.0].map(|part| waits[((waits.len() - 1) as f64 * part) as usize])
 }
 
-/// The light switch beside a plant: 300 messages a second through Node-RED that nobody stores, beside 1,000 events a second that are
-/// stored, once the wear budget is spent.
+/// The light switch beside a plant: 300 messages a second through Node-RED that nobody stores,
+/// beside 1,000 events a second that are stored, once the wear budget is spent.
 ///
-/// `TEST_NODE_RED_SECONDS` runs it that long with the budget that is the default, which 1,000 a second spend within a minute; else it
-/// runs for 15 seconds with one that they spend at once.
+/// `TEST_NODE_RED_SECONDS` runs it that long with the budget that is the default, which 1,000 a
+/// second spend within a minute; else it runs for 15 seconds with one that they spend at once.
 #[test]
 fn what_nobody_stores_keeps_its_pace_beside_events_while_the_wear_budget_is_spent() {
     const PER_SECOND: usize = 300;

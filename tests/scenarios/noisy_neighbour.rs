@@ -1,8 +1,10 @@
-//! One client sends as fast as its socket takes it, a hundred times what it may: it is slowed down and nobody else is.
+//! One client sends as fast as its socket takes it, a hundred times what it may: it is slowed down
+//! and nobody else is.
 //!
-//! The same neighbours are measured alone, beside the noise, and beside the noise where there is no limit. What they wait for
-//! their acknowledgements is printed, not judged: it depends on the machine. Judged is that nobody is cut off, that every
-//! publish of the neighbours is acknowledged, and that the noise gets what it may and no more.
+//! The same neighbours are measured alone, beside the noise, and beside the noise where there is no
+//! limit. What they wait for their acknowledgements is printed, not judged: it depends on the
+//! machine. Judged is that nobody is cut off, that every publish of the neighbours is acknowledged,
+//! and that the noise gets what it may and no more.
 
 use std::{
     net::SocketAddr,
@@ -99,7 +101,8 @@ impl Noise {
                     }
                     fill += 1;
                 }
-                // A socket that takes no more makes it wait here, until its acknowledgements are looked at again.
+                // A socket that takes no more makes it wait here, until its acknowledgements are
+                // looked at again.
                 match tokio::time::timeout(Duration::from_millis(20), client.fill_or_send()).await {
                     Ok(outcome) => {
                         if outcome.expect("the noise is slowed down, not cut off") {

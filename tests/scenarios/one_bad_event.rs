@@ -1,4 +1,5 @@
-//! One bad event never stops the ones behind it, whatever the upstream does about it, and no other event is blamed.
+//! One bad event never stops the ones behind it, whatever the upstream does about it, and no other
+//! event is blamed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -316,7 +317,8 @@ async fn publish_all(client: &mut Client, numbers: &[u32]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_stream_with_a_topic_upon_which_the_upstream_closes_keeps_its_backlog_flat() {
-    // Ten times as fast as two good events a second and four bad ones a minute, for a quarter of a minute.
+    // Ten times as fast as two good events a second and four bad ones a minute, for a quarter of a
+    // minute.
     const EVERY: Duration = Duration::from_millis(50);
     const BAD_EVERY: u32 = 30;
     const COUNT: u32 = 300;
@@ -352,7 +354,8 @@ async fn bad_events_that_are_first_in_line_after_a_restart_stop_nothing() {
         publish(&mut client, "t", n).await;
     }
     wait_for("the first ones", LIMIT, || cloud.lock().taken() == 5).await;
-    // Stopped in order, so that the cursor is saved: what was acknowledged is not sent again by itself.
+    // Stopped in order, so that the cursor is saved: what was acknowledged is not sent again by
+    // itself.
     gateway.terminate();
     let held = std::mem::replace(&mut cloud.lock().reply, Reply::Mute);
     gateway.restart();

@@ -1,5 +1,5 @@
-//! A week-long outage: the upstream is away while ten times the quota comes in. What happens is exactly the policy, to
-//! the event, and neither the files nor the memory grow.
+//! A week-long outage: the upstream is away while ten times the quota comes in. What happens is
+//! exactly the policy, to the event, and neither the files nor the memory grow.
 
 use std::time::Duration;
 
@@ -112,8 +112,8 @@ async fn drop_oldest_across_a_kill_loses_no_count() {
     chain.proxy.set(Link::Open);
     chain.wait_drained().await;
     let verdict = oracle::judge_with_gaps(&ledgers, &chain.recorder.lock(), "cloud");
-    // An event whose acknowledgement the kill swallowed was sent and stored twice: a device's count may be higher by
-    // what it had in flight then, never lower.
+    // An event whose acknowledgement the kill swallowed was sent and stored twice: a device's count
+    // may be higher by what it had in flight then, never lower.
     let recorder = chain.recorder.lock();
     for (name, lost) in &verdict.lost {
         let shares = recorder.gaps().iter().filter_map(|gap| gap.share("cloud")?.devices.get(name));

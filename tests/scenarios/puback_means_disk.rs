@@ -1,5 +1,5 @@
-//! A PUBACK says that the event is on disk. The sync is held back, or fails, from outside, by strace, so that nothing
-//! in the gateway's own code takes part in the proof.
+//! A PUBACK says that the event is on disk. The sync is held back, or fails, from outside, by
+//! strace, so that nothing in the gateway's own code takes part in the proof.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +18,8 @@ const HOLD: Duration = Duration::from_secs(3);
 /// Longest wait for what must not be held back.
 const PROMPT_LIMIT: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(30);
-/// Longest wait for events to be taken in again once syncs succeed: the longest back-off and what it takes to reopen.
+/// Longest wait for events to be taken in again once syncs succeed: the longest back-off and what
+/// it takes to reopen.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 
 async fn chain() -> (Arc<Mutex<Inbox>>, Upstream, Gateway) {

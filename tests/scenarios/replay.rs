@@ -1,4 +1,5 @@
-//! Events that are sent again: exactly those that were asked for, marked, beside live traffic that does not suffer.
+//! Events that are sent again: exactly those that were asked for, marked, beside live traffic that
+//! does not suffer.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,8 +24,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 const EVENTS: u32 = 5_000;
 /// Live events, each beside a replay that goes on for all of them.
 const LIVE_EVENTS: u32 = 300;
-/// The longest that a live event may take from device to cloud beside a replay. What it takes without one is some
-/// milliseconds; machines that run tests stand still at times.
+/// The longest that a live event may take from device to cloud beside a replay. What it takes
+/// without one is some milliseconds; machines that run tests stand still at times.
 const LIVE_DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// Remembers what came, in order, and refuses what it is told to.
@@ -153,7 +154,7 @@ async fn live_beside(gateway: &Gateway, witness: &Mutex<Witness>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_dry_run_says_what_would_be_sent_and_sends_nothing_and_what_can_not_be_is_refused() {
+async fn a_dry_run_says_what_would_be_sent_and_sends_nothing_and_what_cannot_be_is_refused() {
     let (witness, _upstream, gateway) = started().await;
     send(&gateway, &["a", "b"], 100).await;
     wait_for("the first deliveries", LIMIT, || witness.lock().came.len() == 200).await;

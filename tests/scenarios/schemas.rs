@@ -1,4 +1,5 @@
-//! The types of events for others: AsyncAPI's own parser reads the document, and `lint` says with its exit code what a birth is worth.
+//! The types of events for others: AsyncAPI's own parser reads the document, and `lint` says with
+//! its exit code what a birth is worth.
 
 use std::{
     path::Path,
@@ -18,7 +19,8 @@ new Parser().parse(text).then(({ document, diagnostics }) => {
     console.log(JSON.stringify({ wrong, names, version: document && document.version() }));
 });";
 
-/// The start of a birth: boot 1, connection 1, no clock, reset unknown, firmware `f`, version `1`, build `b`.
+/// The start of a birth: boot 1, connection 1, no clock, reset unknown, firmware `f`, version `1`,
+/// build `b`.
 const BIRTH: &[u8] = b"\x12\x00\x01\x01\x00\x00\x00\x01f\x011\x01b";
 
 fn schemas(arguments: &[&str]) -> Output {

@@ -1,5 +1,6 @@
-//! What was acknowledged for a session that is away outlives a crash: however much the session was given shortly before, however often
-//! the gateway dies, and also when the crash damages the newest segment.
+//! What was acknowledged for a session that is away outlives a crash: however much the session was
+//! given shortly before, however often the gateway dies, and also when the crash damages the newest
+//! segment.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -76,7 +77,8 @@ async fn watch(gateway: &Gateway) -> Subscriber {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_session_was_given_before_a_crash_takes_no_room_from_what_it_is_owed() {
-    // By far more than all sessions may be owed, and within the seconds in which nothing has to be saved.
+    // By far more than all sessions may be owed, and within the seconds in which nothing has to be
+    // saved.
     let small = "max_bytes = \"64 MiB\"\nsegment_bytes = \"4 MiB\"\n";
     for (store, live, bytes) in [("", 4_000, 4_000), ("", 16_000, 500), (small, 4_000, 200)] {
         let mut gateway = start_with(store);

@@ -1,5 +1,5 @@
-//! What clients were promised before the gateway was killed or stopped holds after it: whose a client id is, which packet ids are in use,
-//! and wills.
+//! What clients were promised before the gateway was killed or stopped holds after it: whose a
+//! client id is, which packet ids are in use, and wills.
 
 use std::{collections::BTreeSet, fs, sync::Arc, time::Duration};
 
@@ -122,7 +122,8 @@ impl<'a> Hello<'a> {
         let mut body = BytesMut::new();
         codec::put_text(&mut body, "MQTT");
         let will = if self.will.is_some() { 0b0000_1100 } else { 0 };
-        // User name and password, a keep-alive of a minute, Session Expiry Interval: MQTT 5.0 section 3.1.2.
+        // User name and password, a keep-alive of a minute, Session Expiry Interval: MQTT 5.0
+        // section 3.1.2.
         let clean = u8::from(self.is_clean) << 1;
         body.put_slice(&[5, 0b1100_0000 | will | clean, 0, 60, 5, 0x11]);
         body.put_u32(self.expiry_s);
@@ -245,7 +246,8 @@ async fn after_a_restart_the_will_is_published_of_a_client_that_does_not_come_ba
     .await;
 }
 
-/// A store that has run for days stands at its size: what is delivered is deleted as new events come.
+/// A store that has run for days stands at its size: what is delivered is deleted as new events
+/// come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_owed_and_retained_outlives_a_kill_where_what_is_delivered_makes_room() {
     let upstream = Upstream::start(Arc::<Mutex<Inbox>>::default()).await;

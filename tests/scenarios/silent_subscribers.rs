@@ -1,6 +1,6 @@
-//! Subscribers that read and never acknowledge, at the default limits, in a store of 256 MiB: what they are owed is bounded in memory
-//! and on disk, devices are acknowledged all the time, and when their sessions are over everything is free again, without a restart
-//! and with one.
+//! Subscribers that read and never acknowledge, at the default limits, in a store of 256 MiB: what
+//! they are owed is bounded in memory and on disk, devices are acknowledged all the time, and when
+//! their sessions are over everything is free again, without a restart and with one.
 
 use std::{os::unix::fs::MetadataExt, time::Duration};
 

@@ -1,7 +1,9 @@
-//! Connections that take a place and say nothing, or one byte a second, or that leave a TLS handshake half done, and come again as
-//! soon as they are closed: a device connects beside them, its event is stored, and they cost the gateway little.
+//! Connections that take a place and say nothing, or one byte a second, or that leave a TLS
+//! handshake half done, and come again as soon as they are closed: a device connects beside them,
+//! its event is stored, and they cost the gateway little.
 //!
-//! The gateway has seats for fewer clients than there are attackers. How long the device waits is printed.
+//! The gateway has seats for fewer clients than there are attackers. How long the device waits is
+//! printed.
 
 use std::{
     net::SocketAddr,
@@ -34,10 +36,12 @@ const ATTACKERS: usize = SILENT + SLOW + HALF_HANDSHAKES;
 const SEATS: usize = 100;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTS: usize = 100;
-/// A CONNECT that a slow one sends, a byte a second: it has not come to its end when its time is over.
+/// A CONNECT that a slow one sends, a byte a second: it has not come to its end when its time is
+/// over.
 const SLOW_CONNECT: &[u8] = b"\x10\x1a\x00\x04MQTT\x04\x02\x00\x3c\x00\x0ea-slow-sensor-";
 const SLOW_EVERY: Duration = Duration::from_secs(1);
-/// Far above what these connections need, far below what they would take if each had a large buffer.
+/// Far above what these connections need, far below what they would take if each had a large
+/// buffer.
 const MEMORY_MAX: u64 = 32 << 20;
 const LIMIT: Duration = Duration::from_secs(60);
 

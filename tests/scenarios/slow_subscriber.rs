@@ -1,9 +1,10 @@
-//! Subscribers that do not read, beside 20,000 messages per second: they lose their own copies, each of them counted, and nobody else
-//! loses anything, or waits.
+//! Subscribers that do not read, beside 20,000 messages per second: they lose their own copies,
+//! each of them counted, and nobody else loses anything, or waits.
 //!
-//! One is a `mosquitto_sub` that is stopped (SIGSTOP), one a socket that nobody reads. What publishers wait for their
-//! acknowledgements, and the gateway's memory, is printed without subscribers, with one that reads, and with the slow ones beside it.
-//! Judged is that the one that reads gets all, that the numbers add up to the last message, and that memory is bounded.
+//! One is a `mosquitto_sub` that is stopped (SIGSTOP), one a socket that nobody reads. What
+//! publishers wait for their acknowledgements, and the gateway's memory, is printed without
+//! subscribers, with one that reads, and with the slow ones beside it. Judged is that the one that
+//! reads gets all, that the numbers add up to the last message, and that memory is bounded.
 
 use std::{
     net::SocketAddr,
@@ -30,9 +31,11 @@ use tokio::task::JoinHandle;
 const MEASURE: Duration = Duration::from_secs(8);
 /// All that the load publishes.
 const FILTER: &str = "plant/+/v";
-/// Queues that hold more than a second of the load: one that reads is not to be taken for slow because the machine is busy.
+/// Queues that hold more than a second of the load: one that reads is not to be taken for slow
+/// because the machine is busy.
 const LIMITS: &str = "queued_messages = 50000\nqueued_bytes = \"16 MiB\"\n";
-/// What the queues, and the output of each subscriber, may add to the gateway's memory, with some room for the allocator.
+/// What the queues, and the output of each subscriber, may add to the gateway's memory, with some
+/// room for the allocator.
 const MEMORY_MORE_MAX: u64 = 100 << 20;
 const LIMIT: Duration = Duration::from_secs(60);
 

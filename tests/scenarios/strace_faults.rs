@@ -1,7 +1,9 @@
-//! Syncs that fail, syncs that are the last thing the process does, and writes without space, made by strace on a
-//! gateway under load: nothing acknowledged is lost, the process stays, and goes on by itself.
+//! Syncs that fail, syncs that are the last thing the process does, and writes without space, made
+//! by strace on a gateway under load: nothing acknowledged is lost, the process stays, and goes on
+//! by itself.
 //!
-//! The upstream is cut meanwhile and the gateway killed at the end, so that what arrives comes from the disk alone.
+//! The upstream is cut meanwhile and the gateway killed at the end, so that what arrives comes from
+//! the disk alone.
 
 use std::time::Duration;
 
@@ -67,7 +69,8 @@ async fn end(mut chain: Chain, fleet: Fleet) {
     chain.demand_fresh_event().await;
 }
 
-/// Attaches strace with `fault`, waits until it has happened to the log, and demands that the gateway overcomes it by itself.
+/// Attaches strace with `fault`, waits until it has happened to the log, and demands that the
+/// gateway overcomes it by itself.
 async fn overcomes(chain: &mut Chain, fleet: &Fleet, call: &str, fault: &str) {
     let metric = |chain: &Chain, name: &str| chain.gateway.metric(name);
     let failures = metric(chain, "tidegate_store_failures_total");

@@ -1,9 +1,10 @@
-//! SIGKILL while local subscribers get what others publish: what was acknowledged to its publisher reaches every subscriber that has room
-//! for it, with QoS 2 exactly once, in each publisher's order, and sessions, subscriptions, retained messages and wills that wait
-//! are there after the restart.
+//! SIGKILL while local subscribers get what others publish: what was acknowledged to its publisher
+//! reaches every subscriber that has room for it, with QoS 2 exactly once, in each publisher's
+//! order, and sessions, subscriptions, retained messages and wills that wait are there after the
+//! restart.
 //!
-//! Publishers send at a steady rate, on topics that a route stores and on topics that none does. How many random kills:
-//! `TEST_SUBSCRIBER_KILLS`, 10 if it is not set.
+//! Publishers send at a steady rate, on topics that a route stores and on topics that none does.
+//! How many random kills: `TEST_SUBSCRIBER_KILLS`, 10 if it is not set.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +25,8 @@ use tidegate_tests::{
 const RATE: u32 = 100;
 /// Longest time between a restart and the next kill.
 const LIFE_MS_MAX: u64 = 3_000;
-/// Longest time that the one who comes and goes is away, beside the restart: less than a queue holds.
+/// Longest time that the one who comes and goes is away, beside the restart: less than a queue
+/// holds.
 const AWAY_MS_MAX: u64 = 300;
 /// When nothing has come for so long, nothing more comes.
 const SILENCE: Duration = Duration::from_secs(5);

@@ -1,7 +1,9 @@
-//! Ten thousand clients on one gateway while a thousand events a second go through: how long until all are connected, what an
-//! idle one costs, and how they come back after a restart, the second time with places for half of them only.
+//! Ten thousand clients on one gateway while a thousand events a second go through: how long until
+//! all are connected, what an idle one costs, and how they come back after a restart, the second
+//! time with places for half of them only.
 //!
-//! The figures are printed, not judged, but for the memory: how long it takes depends on the machine.
+//! The figures are printed, not judged, but for the memory: how long it takes depends on the
+//! machine.
 
 use std::{path::Path, time::Duration};
 

@@ -1,5 +1,6 @@
-//! TLS as an operator and a stranger see it: the manual's own commands make the certificates, mosquitto's clients connect with
-//! them, sslscan looks for what is weak, and the log says why somebody was refused.
+//! TLS as an operator and a stranger see it: the manual's own commands make the certificates,
+//! mosquitto's clients connect with them, sslscan looks for what is weak, and the log says why
+//! somebody was refused.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,4 +1,5 @@
-//! An upstream that refuses, limits, hangs or forgets: what can be delivered is, and one bad event stops nothing.
+//! An upstream that refuses, limits, hangs or forgets: what can be delivered is, and one bad event
+//! stops nothing.
 
 use std::{sync::Arc, time::Duration};
 

@@ -90,7 +90,8 @@ impl Mosquitto {
     }
 }
 
-/// Starts a mosquitto, which `command` names, on `mosquitto.conf` in this folder; what it says goes nowhere.
+/// Starts a mosquitto, which `command` names, on `mosquitto.conf` in this folder; what it says goes
+/// nowhere.
 ///
 /// # Panics
 /// It cannot be started.
@@ -110,8 +111,8 @@ impl Drop for Mosquitto {
     }
 }
 
-/// Starts a rumqttd in this process, with a port for 3.1.1 and one for 5. It has no way to stop: it ends with the
-/// process.
+/// Starts a rumqttd in this process, with a port for 3.1.1 and one for 5. It has no way to stop: it
+/// ends with the process.
 ///
 /// # Panics
 /// It does not listen within ten seconds.

@@ -1,4 +1,5 @@
-//! A certificate authority for the benchmarks: P-256 keys, one server, clients that are called by their CN.
+//! A certificate authority for the benchmarks: P-256 keys, one server, clients that are called by
+//! their CN.
 //!
 //! It revokes nothing and its certificates do not expire.
 

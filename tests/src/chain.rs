@@ -1,4 +1,5 @@
-//! The whole way: a gateway between its devices and a recording cloud, behind a link that can be cut.
+//! The whole way: a gateway between its devices and a recording cloud, behind a link that can be
+//! cut.
 
 use std::{sync::Arc, time::Duration};
 
@@ -56,8 +57,8 @@ impl Chain {
     /// Waits until everything acknowledged is there, and has the oracle speak.
     pub async fn judge(&self, ledgers: &[Ledger]) -> Verdict {
         let (mut deliveries, mut moved_at) = (0, now());
-        // What never comes is the oracle's to tell, event by event. To look through all of them holds the cloud up, so
-        // that is done only when nothing has come for a while.
+        // What never comes is the oracle's to tell, event by event. To look through all of them
+        // holds the cloud up, so that is done only when nothing has come for a while.
         while moved_at.elapsed() < DRAIN_LIMIT {
             tokio::time::sleep(LOOK_EVERY).await;
             let seen = self.recorder.lock().deliveries();
@@ -73,7 +74,8 @@ impl Chain {
         verdict
     }
 
-    /// Waits until there is no backlog, and has the oracle hold what is missing against what gap records say.
+    /// Waits until there is no backlog, and has the oracle hold what is missing against what gap
+    /// records say.
     pub async fn judge_with_gaps(&self, ledgers: &[Ledger]) -> Verdict {
         self.wait_drained().await;
         let recorder = self.recorder.lock();

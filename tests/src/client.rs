@@ -1,6 +1,8 @@
-//! A MQTT client under the test's full control: it sends what it is told, and hides nothing that it receives.
+//! A MQTT client under the test's full control: it sends what it is told, and hides nothing that it
+//! receives.
 //!
-//! No keep-alive of its own, no reconnect, no resend: those are decisions of a scenario or of [`crate::fleet`].
+//! No keep-alive of its own, no reconnect, no resend: those are decisions of a scenario or of
+//! [`crate::fleet`].
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -36,7 +38,8 @@ impl Client {
     /// Connects and waits for CONNACK.
     ///
     /// # Errors
-    /// The connection failed, or the server refused it: then the kind is `PermissionDenied` and the text its code.
+    /// The connection failed, or the server refused it: then the kind is `PermissionDenied` and the
+    /// text its code.
     pub async fn connect(address: SocketAddr, connect: &Connect<'_>) -> io::Result<Self> {
         let mut client = Self::open(address, connect.version).await?;
         codec::put_connect(&mut client.output, connect);
@@ -71,8 +74,8 @@ impl Client {
         })
     }
 
-    /// Leaves Nagle's algorithm on, as a client does that never thought of it: a small packet waits until what was sent before is
-    /// acknowledged.
+    /// Leaves Nagle's algorithm on, as a client does that never thought of it: a small packet waits
+    /// until what was sent before is acknowledged.
     ///
     /// # Errors
     /// The connection is lost.
@@ -116,8 +119,8 @@ impl Client {
         Ok(())
     }
 
-    /// Sends some of the output, or reads what the socket holds, whichever can be done first; gives whether all of the output is
-    /// sent. Cancel-safe.
+    /// Sends some of the output, or reads what the socket holds, whichever can be done first; gives
+    /// whether all of the output is sent. Cancel-safe.
     ///
     /// # Errors
     /// The connection is lost or was closed.

@@ -1,4 +1,5 @@
-//! Time for the tests: the one place that reads the clock, and waiting for a condition with a limit.
+//! Time for the tests: the one place that reads the clock, and waiting for a condition with a
+//! limit.
 //!
 //! No test sleeps and hopes. It says what it waits for, and how long at most.
 
@@ -14,7 +15,8 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// Nanoseconds since the first call in this process: fits into a payload, and is the same for all threads.
+/// Nanoseconds since the first call in this process: fits into a payload, and is the same for all
+/// threads.
 #[must_use]
 pub fn nanos() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
@@ -45,7 +47,8 @@ pub fn wait_blocking(what: &str, limit: Duration, mut condition: impl FnMut() ->
     }
 }
 
-/// Watches that `condition` holds all the time for `duration`: what must not happen has no moment to wait for.
+/// Watches that `condition` holds all the time for `duration`: what must not happen has no moment
+/// to wait for.
 ///
 /// # Panics
 /// It did not hold; the message names `what`.

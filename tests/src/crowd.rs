@@ -1,12 +1,13 @@
-//! A crowd: thousands of clients in a process of their own, most of them idle, that come back whenever they are cut off.
+//! A crowd: thousands of clients in a process of their own, most of them idle, that come back
+//! whenever they are cut off.
 //!
 //! ```text
 //!   test ──stdin: how many clients──▶ crowd (process) ──MQTT──▶ gateway
 //!        ◀─stdout: a line of counts──┘   ends with its standard input
 //! ```
-//! A process each, because one has no file descriptors for all. Every other client speaks MQTT 5. The first ones publish at
-//! a steady pace with QoS 1, the others say nothing. A client that was refused or cut off tries again after a pause that
-//! grows and is drawn by lot, as a device's is.
+//! A process each, because one has no file descriptors for all. Every other client speaks MQTT 5.
+//! The first ones publish at a steady pace with QoS 1, the others say nothing. A client that was
+//! refused or cut off tries again after a pause that grows and is drawn by lot, as a device's is.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -37,7 +38,8 @@ const PAUSE_MS: u64 = 500;
 const PAUSE_MS_MAX: u64 = 4000;
 /// Between two publishes of one client.
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
-/// Longest wait for a CONNACK: the gateway may be slow to accept, and a client that gives up makes it no faster.
+/// Longest wait for a CONNACK: the gateway may be slow to accept, and a client that gives up makes
+/// it no faster.
 const CONNACK_LIMIT: Duration = Duration::from_secs(60);
 
 /// How a crowd is.
@@ -72,7 +74,8 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Starts `program`, which calls [`run`], without a client: `publishers` of those to come publish.
+    /// Starts `program`, which calls [`run`], without a client: `publishers` of those to come
+    /// publish.
     ///
     /// # Panics
     /// It cannot be started.

@@ -1,7 +1,9 @@
-//! How a publisher of the benchmarks comes in: over TCP or TLS 1.3, as nobody, by a password or by a certificate.
+//! How a publisher of the benchmarks comes in: over TCP or TLS 1.3, as nobody, by a password or by
+//! a certificate.
 //!
-//! What is dialled is a type and not a value, so that the load's way through an open connection is compiled for each and costs
-//! a plain connection nothing. TLS sessions are not resumed: each connection is a full handshake.
+//! What is dialled is a type and not a value, so that the load's way through an open connection is
+//! compiled for each and costs a plain connection nothing. TLS sessions are not resumed: each
+//! connection is a full handshake.
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
@@ -60,7 +62,8 @@ pub fn password(client: usize) -> String {
 /// Opens a connection, sends CONNECT and waits until it is accepted.
 ///
 /// # Errors
-/// The connection failed, or the server refused it: then the kind is `PermissionDenied` and the text its code.
+/// The connection failed, or the server refused it: then the kind is `PermissionDenied` and the
+/// text its code.
 pub async fn connect<D: Dial>(dial: &D, client: usize) -> io::Result<D::Stream> {
     let mut stream = dial.open(client).await?;
     stream.write_all(&connect_packet(dial.login(), client)).await?;

@@ -1,7 +1,9 @@
-//! Devices that publish as fast as they are acknowledged, reconnect by themselves, and remember what they were told.
+//! Devices that publish as fast as they are acknowledged, reconnect by themselves, and remember
+//! what they were told.
 //!
-//! They play by the standard: what was not acknowledged is sent again after a reconnect, in order and with DUP; a
-//! QoS 2 event that was received is only released again. What the gateway answers out of turn goes into the ledger.
+//! They play by the standard: what was not acknowledged is sent again after a reconnect, in order
+//! and with DUP; a QoS 2 event that was received is only released again. What the gateway answers
+//! out of turn goes into the ledger.
 
 use std::{
     collections::VecDeque,
@@ -42,7 +44,8 @@ pub struct Device {
     pub qos: u8,
     /// Events in flight at most.
     pub window: usize,
-    /// Sends again what was not acknowledged. A device that does not loses it, and nobody promised otherwise.
+    /// Sends again what was not acknowledged. A device that does not loses it, and nobody promised
+    /// otherwise.
     pub resends: bool,
     /// Events after which it stops.
     pub count_max: u32,
@@ -271,7 +274,8 @@ impl Worker {
         });
     }
 
-    /// Takes an acknowledgement in. A refusal (MQTT 5) ends the connection, and the event is sent again on the next.
+    /// Takes an acknowledgement in. A refusal (MQTT 5) ends the connection, and the event is sent
+    /// again on the next.
     fn hear(&mut self, packet: Packet, client: &mut Client) -> io::Result<()> {
         let Packet::Ack { ack, packet_id, reason } = packet else {
             return match packet {

@@ -1,8 +1,9 @@
-//! Local tools that know nothing of Tidegate, as processes: they subscribe, publish and die as they are told.
+//! Local tools that know nothing of Tidegate, as processes: they subscribe, publish and die as they
+//! are told.
 //!
-//! Those on a library (paho-mqtt, aiomqtt, npm's mqtt, rumqttc) are told line by line; the protocol is in
-//! `tests/clients/paho_tool.py`. mosquitto's programs take it all as arguments: one that is to unsubscribe leaves for it, and comes
-//! back.
+//! Those on a library (paho-mqtt, aiomqtt, npm's mqtt, rumqttc) are told line by line; the protocol
+//! is in `tests/clients/paho_tool.py`. mosquitto's programs take it all as arguments: one that is
+//! to unsubscribe leaves for it, and comes back.
 
 use std::{
     collections::VecDeque,
@@ -99,7 +100,8 @@ impl Tool {
         tool
     }
 
-    /// Starts one that goes on with its session and subscribes to nothing; mosquitto's always subscribes.
+    /// Starts one that goes on with its session and subscribes to nothing; mosquitto's always
+    /// subscribes.
     ///
     /// # Panics
     /// It is not connected.
@@ -204,7 +206,8 @@ impl Tool {
         told.expect("the tool listens");
     }
 
-    /// The rest of the line that begins with `word`, which it is to say; messages that come before are kept.
+    /// The rest of the line that begins with `word`, which it is to say; messages that come before
+    /// are kept.
     fn answer(&mut self, word: &str) -> String {
         loop {
             let line = self.said.recv_timeout(LIMIT);

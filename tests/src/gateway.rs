@@ -1,4 +1,5 @@
-//! The gateway as a process: configured, started, killed, started again, and looked at from outside.
+//! The gateway as a process: configured, started, killed, started again, and looked at from
+//! outside.
 
 use std::{
     fmt::Write as _,

@@ -1,8 +1,8 @@
 //! The harness of the scenarios and the benchmarks.
 //!
-//! It starts the gateway as a process, stands in for the devices before it and for the cloud behind it, and
-//! judges what came through. It shares no code with the gateway: its MQTT codec, its clock and its oracle are
-//! its own, so that a mistake there cannot hide itself here.
+//! It starts the gateway as a process, stands in for the devices before it and for the cloud behind
+//! it, and judges what came through. It shares no code with the gateway: its MQTT codec, its clock
+//! and its oracle are its own, so that a mistake there cannot hide itself here.
 //!
 //! ```text
 //! fleet (devices) ──▶ gateway (process) ──▶ proxy (cut, heal) ──▶ upstream (stub, mosquitto, rumqttd)

@@ -1,8 +1,10 @@
-//! The load of the benchmarks: QoS 1 publishers and an upstream that cost far less than what is measured.
+//! The load of the benchmarks: QoS 1 publishers and an upstream that cost far less than what is
+//! measured.
 //!
-//! A publisher's packets are made once, as a ring of one window; sending is writing slices of it, and an
-//! acknowledgement is four bytes that are counted and not parsed. That holds for MQTT 3.1.1, where PUBACK has one form
-//! only. The upstream walks packet heads, and answers what one read held with one write.
+//! A publisher's packets are made once, as a ring of one window; sending is writing slices of it,
+//! and an acknowledgement is four bytes that are counted and not parsed. That holds for MQTT 3.1.1,
+//! where PUBACK has one form only. The upstream walks packet heads, and answers what one read held
+//! with one write.
 //!
 //! It counts and checks nothing else: what must not be lost or altered is the scenarios' to find.
 
@@ -44,8 +46,8 @@ pub struct Publishers {
 }
 
 impl Publishers {
-    /// Starts `clients` connections with `window` events in flight each. They end when they are stopped, or once all of
-    /// them together have had `events_max` acknowledged.
+    /// Starts `clients` connections with `window` events in flight each. They end when they are
+    /// stopped, or once all of them together have had `events_max` acknowledged.
     #[must_use]
     pub fn start(target: SocketAddr, clients: usize, window: usize, events_max: Option<u64>) -> Self {
         Self::start_by(&Plain::new(target, Login::Nobody), clients, window, events_max)
@@ -171,8 +173,8 @@ fn put_publish(out: &mut BytesMut, client: usize, packet_id: u16, payload: &[u8]
     codec::put_publish(out, Version::V311, &publish);
 }
 
-/// Publishes one event each `interval` for `duration`, each with the time of its sending in it, over one connection.
-/// Gives how many.
+/// Publishes one event each `interval` for `duration`, each with the time of its sending in it,
+/// over one connection. Gives how many.
 ///
 /// # Errors
 /// The connection was lost.

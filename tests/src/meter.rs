@@ -41,7 +41,8 @@ pub fn usage(pid: u32) -> Usage {
         std::fs::read_to_string(format!("/proc/{pid}/{name}")).expect("the process runs and is ours")
     };
     let stat = read("stat");
-    // The name in parentheses may hold blanks; utime and stime are the 12th and 13th field behind it.
+    // The name in parentheses may hold blanks; utime and stime are the 12th and 13th field behind
+    // it.
     let fields = stat.rsplit(')').next().unwrap_or_default();
     let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|n| n.parse().unwrap_or(0)).sum();
     let status = read("status");

@@ -1,8 +1,9 @@
 //! A real nats-server with JetStream as the upstream, and a small client that looks at its streams.
 //!
-//! The server is a process with a folder of its own, on loopback and a free port; it can be stopped,
-//! killed and started again on what its folder holds. The client is the tests' own and shares no code
-//! with the gateway. It makes streams, and reads all messages of one back in the stream's order.
+//! The server is a process with a folder of its own, on loopback and a free port; it can be
+//! stopped, killed and started again on what its folder holds. The client is the tests' own and
+//! shares no code with the gateway. It makes streams, and reads all messages of one back in the
+//! stream's order.
 //!
 //! Limits: the client has one thing under way at a time, and panics at whatever it does not expect.
 
@@ -206,7 +207,8 @@ impl Client {
                 answer = Some(parsed);
                 continue;
             }
-            // $JS.ACK.<stream>.<consumer>.<tries>.<stream sequence>.<consumer sequence>.<time>.<pending>
+            // $JS.ACK.<stream>.<consumer>.<tries>.<stream sequence>.<consumer
+            // sequence>.<time>.<pending>
             let sequence = reply.split('.').nth(6).and_then(|word| word.parse::<usize>().ok());
             assert_eq!(sequence, Some(found.len() + 1), "a message is missing before {reply}");
             found.push(message);
@@ -237,7 +239,8 @@ impl Client {
         self.write(format!("PUB $JS.API.{what} {INBOX} {}\r\n{ask}\r\n", ask.len()).as_bytes());
     }
 
-    /// The next message: the subject that it was delivered to, where its answer would go, and itself.
+    /// The next message: the subject that it was delivered to, where its answer would go, and
+    /// itself.
     fn next(&mut self) -> (String, String, Message) {
         loop {
             let line = self.line();

@@ -1,7 +1,8 @@
-//! Node-RED as a process: the real one, from npm, with flows that record what their `mqtt in` nodes give them and that publish what
-//! a scenario asks for.
+//! Node-RED as a process: the real one, from npm, with flows that record what their `mqtt in` nodes
+//! give them and that publish what a scenario asks for.
 //!
-//! A scenario speaks with the flows over HTTP, as somebody's dashboard would: Node-RED itself is the only client of the brokers.
+//! A scenario speaks with the flows over HTTP, as somebody's dashboard would: Node-RED itself is
+//! the only client of the brokers.
 
 use std::{
     collections::BTreeMap,
@@ -57,8 +58,8 @@ pub struct NodeRed {
 }
 
 impl NodeRed {
-    /// Starts one in which each connection has an `mqtt in` node for each of `filters`, of the name `CONNECTION FILTER`, and one with
-    /// dynamic subscriptions, of the name `CONNECTION dynamic`.
+    /// Starts one in which each connection has an `mqtt in` node for each of `filters`, of the name
+    /// `CONNECTION FILTER`, and one with dynamic subscriptions, of the name `CONNECTION dynamic`.
     ///
     /// # Panics
     /// There is no place for its folder, or the flows do not run within a minute.
@@ -152,7 +153,8 @@ impl NodeRed {
         seen
     }
 
-    /// Has messages published, in their order: each with `topic`, `payload`, `qos`, `retain` as an `mqtt out` node takes them.
+    /// Has messages published, in their order: each with `topic`, `payload`, `qos`, `retain` as an
+    /// `mqtt out` node takes them.
     pub fn publish(&self, connection: &str, messages: &[Value]) {
         self.post("publish", connection, &messages.into());
     }
@@ -162,7 +164,8 @@ impl NodeRed {
         self.post("subscribe", connection, &topics.into());
     }
 
-    /// Begins to publish `count` messages of QoS 1, so many in a second, each with the time of its sending, and does not wait.
+    /// Begins to publish `count` messages of QoS 1, so many in a second, each with the time of its
+    /// sending, and does not wait.
     pub fn publish_paced(&self, connection: &str, topic: &str, count: usize, per_second: usize) {
         self.post("pace", connection, &json!({ "topic": topic, "count": count, "per_second": per_second }));
     }

@@ -1,14 +1,17 @@
 //! The oracle: what the devices were promised against what the cloud got.
 //!
-//! A payload names its device and its count, and carries a checksum, so that a delivery can be judged by itself.
-//! The oracle knows nothing of the gateway but MQTT and the name of one user property, the event's id.
+//! A payload names its device and its count, and carries a checksum, so that a delivery can be
+//! judged by itself. The oracle knows nothing of the gateway but MQTT and the name of one user
+//! property, the event's id.
 //!
-//! It holds that: every acknowledged event arrives; none is invented, altered or put on another topic; first
-//! deliveries of a device come in its order, unless it was refused some; a copy has the id of the first delivery, unless the device itself
-//! sent the event again; a QoS 2 event has one id for ever; and no two events share an id. What is missing by
-//! policy or by damage has to be said in gap records, event by event; where nothing is missing, none may come.
+//! It holds that: every acknowledged event arrives; none is invented, altered or put on another
+//! topic; first deliveries of a device come in its order, unless it was refused some; a copy has
+//! the id of the first delivery, unless the device itself sent the event again; a QoS 2 event has
+//! one id for ever; and no two events share an id. What is missing by policy or by damage has to be
+//! said in gap records, event by event; where nothing is missing, none may come.
 //!
-//! Limits: names of up to 18 bytes without `:`, payloads of at least 40 bytes, 2^26 events per device.
+//! Limits: names of up to 18 bytes without `:`, payloads of at least 40 bytes, 2^26 events per
+//! device.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

@@ -1,10 +1,11 @@
 //! Free TCP ports on loopback for servers that must come back on the same port.
 //!
-//! They lie below the range from which the kernel takes ports for outgoing connections: otherwise a client that
-//! reconnects while the server is down could be given the server's port, and even connect to itself.
+//! They lie below the range from which the kernel takes ports for outgoing connections: otherwise a
+//! client that reconnects while the server is down could be given the server's port, and even
+//! connect to itself.
 //!
-//! A port is reserved for this process by holding its UDP twin, which TCP does not mind: two test runs at once on one
-//! machine do not take each other's ports while a server is down.
+//! A port is reserved for this process by holding its UDP twin, which TCP does not mind: two test
+//! runs at once on one machine do not take each other's ports while a server is down.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},

@@ -7,8 +7,8 @@ use std::{
     sync::OnceLock,
 };
 
-/// As `tests/run` builds the tests: a test beside the program gives its dependencies the same features, so that none of
-/// them is built again.
+/// As `tests/run` builds the tests: a test beside the program gives its dependencies the same
+/// features, so that none of them is built again.
 const AS_TESTED: [&str; 5] = ["--workspace", "--features", "tidegate/failpoints", "--test", "architecture"];
 
 /// Which build of the gateway.
@@ -16,7 +16,8 @@ const AS_TESTED: [&str; 5] = ["--workspace", "--features", "tidegate/failpoints"
 pub enum Build {
     /// What is shipped: the release profile.
     Shipped,
-    /// With named points at which it can be made to die, and with the development profile's assertions.
+    /// With named points at which it can be made to die, and with the development profile's
+    /// assertions.
     WithFailpoints,
 }
 
@@ -97,7 +98,8 @@ pub fn example(name: &str) -> PathBuf {
     build(name, &[&["--example", name], &AS_TESTED[..]].concat())
 }
 
-/// Builds the gateway, and keeps a copy under a name of its own: both builds have the same name in cargo's folder.
+/// Builds the gateway, and keeps a copy under a name of its own: both builds have the same name in
+/// cargo's folder.
 fn build_gateway(name: &str, arguments: &[&str]) -> PathBuf {
     let built = build("tidegate", &[&["--bin", "tidegate"], arguments].concat());
     let kept = scratch().join(name);
@@ -111,7 +113,8 @@ fn build_gateway(name: &str, arguments: &[&str]) -> PathBuf {
 fn build(name: &str, arguments: &[&str]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // What cargo tells this test of its own package; `ring` is built anew when it finds that changed, and all above it.
+    // What cargo tells this test of its own package; `ring` is built anew when it finds that
+    // changed, and all above it.
     let of_this_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
         if of_this_package(&name) {

@@ -1,9 +1,10 @@
-//! A load that does not give way: so many events per second, whatever becomes of them, and how long each
-//! acknowledgement takes.
+//! A load that does not give way: so many events per second, whatever becomes of them, and how long
+//! each acknowledgement takes.
 //!
-//! One thread writes a burst each millisecond, to one connection after the other; a thread for each connection waits
-//! for the acknowledgements. A time is taken from just before the burst is written, so it holds what the gateway and the
-//! machine make of it, and not the load's own lateness: that shows in the rate.
+//! One thread writes a burst each millisecond, to one connection after the other; a thread for each
+//! connection waits for the acknowledgements. A time is taken from just before the burst is
+//! written, so it holds what the gateway and the machine make of it, and not the load's own
+//! lateness: that shows in the rate.
 
 use std::{
     collections::VecDeque,
@@ -58,7 +59,8 @@ pub struct Lap {
 }
 
 impl Lap {
-    /// The time within which this part of the events was acknowledged, in milliseconds; 0 without any.
+    /// The time within which this part of the events was acknowledged, in milliseconds; 0 without
+    /// any.
     #[must_use]
     pub fn ms(&self, part: f64) -> f64 {
         let at = (self.acks.len().saturating_sub(1) as f64 * part) as usize;
@@ -104,7 +106,8 @@ impl Steady {
         Lap { rate: acks.len() as f64 / seconds, acks }
     }
 
-    /// Writes nothing more and waits until all is acknowledged; gives how many that were, from the start.
+    /// Writes nothing more and waits until all is acknowledged; gives how many that were, from the
+    /// start.
     ///
     /// # Errors
     /// A connection was lost.

@@ -1,8 +1,8 @@
-//! strace on a running process: its system calls are held back, fail, or kill it, from outside, so that nothing in the
-//! process's own code takes part in the proof.
+//! strace on a running process: its system calls are held back, fail, or kill it, from outside, so
+//! that nothing in the process's own code takes part in the proof.
 //!
-//! strace counts calls by thread and by call: `when=3` is a thread's third of that name. While it is attached, every
-//! call of the process is slow.
+//! strace counts calls by thread and by call: `when=3` is a thread's third of that name. While it
+//! is attached, every call of the process is slow.
 
 use std::{
     io::{BufRead, BufReader},
@@ -26,7 +26,8 @@ pub struct Strace {
 }
 
 impl Strace {
-    /// Attaches to all threads of `pid`; does to each of `calls` what `fault` says, in strace's words.
+    /// Attaches to all threads of `pid`; does to each of `calls` what `fault` says, in strace's
+    /// words.
     ///
     /// # Panics
     /// It cannot be started, or may not attach.

@@ -1,7 +1,9 @@
-//! A subscriber that plays by the standard and connects again by itself: its session is kept, the packet ids of QoS 2 that it has
-//! received and not seen released outlive its connections, and every message goes into its book.
+//! A subscriber that plays by the standard and connects again by itself: its session is kept, the
+//! packet ids of QoS 2 that it has received and not seen released outlive its connections, and
+//! every message goes into its book.
 //!
-//! It can be told to be away: then it drops its connection without a word, and comes back when it is told to.
+//! It can be told to be away: then it drops its connection without a word, and comes back when it
+//! is told to.
 
 use std::{collections::HashSet, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -22,7 +24,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// What a subscriber has got so far.
 #[derive(Debug, Default)]
 pub struct Book {
-    /// Messages, in the order of their arrival; one of QoS 2 once, however often it was sent under its packet id.
+    /// Messages, in the order of their arrival; one of QoS 2 once, however often it was sent under
+    /// its packet id.
     pub messages: Vec<Received>,
     /// Connections that it had.
     pub connections: u32,

@@ -1,4 +1,5 @@
-//! Foreign programs that the scenarios use. `tests/run` installs them; a missing one is told by name.
+//! Foreign programs that the scenarios use. `tests/run` installs them; a missing one is told by
+//! name.
 
 use std::path::PathBuf;
 

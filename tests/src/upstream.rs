@@ -1,7 +1,8 @@
-//! The stand-in for the cloud: a MQTT server that hands each PUBLISH to the test before it acknowledges it.
+//! The stand-in for the cloud: a MQTT server that hands each PUBLISH to the test before it
+//! acknowledges it.
 //!
-//! It forgets sessions and delivers nothing to anyone. What it has acknowledged, the test has seen: that makes it a
-//! better witness than a broker, which may lose something by itself.
+//! It forgets sessions and delivers nothing to anyone. What it has acknowledged, the test has seen:
+//! that makes it a better witness than a broker, which may lose something by itself.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

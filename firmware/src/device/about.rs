@@ -1,14 +1,15 @@
 //! What a device says of itself: its birth, its status, its will.
 //!
-//! Purpose: one place that turns settings and the moment into bytes. They are made when they are sent and never kept: what a
-//! device was like is no event.
+//! Purpose: one place that turns settings and the moment into bytes. They are made when they are
+//! sent and never kept: what a device was like is no event.
 //!
 //! ```text
 //!  CONNECT ─ will: offline ┐
 //!  CONNACK ◀───────────────┘ birth (retained) ─▶ frames, a status now and then ─▶ stopping or sleeping ─ DISCONNECT
 //! ```
 //!
-//! Limits: a birth fits into the storage's `OUT` bytes, which [`run`](super::run) checks at compile time.
+//! Limits: a birth fits into the storage's `OUT` bytes, which [`run`](super::run) checks at compile
+//! time.
 //!
 //! What it does not do: it sends nothing and reads no clock.
 
@@ -28,10 +29,12 @@ pub struct Firmware<'f> {
 }
 
 impl<'f> Firmware<'f> {
-    /// A firmware's name, version, and which build of it (a commit, a hash, a date), in plain ASCII.
+    /// A firmware's name, version, and which build of it (a commit, a hash, a date), in plain
+    /// ASCII.
     ///
     /// # Panics
-    /// When one is longer than 64, 32 and 64 bytes, or has other characters; in a constant, that is a compile error.
+    /// When one is longer than 64, 32 and 64 bytes, or has other characters; in a constant, that is
+    /// a compile error.
     #[must_use]
     pub const fn new(name: &'f str, version: &'f str, build: &'f str) -> Self {
         assert!(

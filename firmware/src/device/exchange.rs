@@ -1,10 +1,13 @@
-//! The outer half of the loop, while a connection stands: publish what the window allows, take what comes in, ping.
+//! The outer half of the loop, while a connection stands: publish what the window allows, take what
+//! comes in, ping.
 //!
-//! Purpose: the birth first, then frames, and a status now and then. The one place where a frame becomes acknowledged. A PUBACK with a reason code of 0x80 or more (0x97: the
-//! gateway's disk is full) is not one: the frame stays, and sending pauses with back-off.
+//! Purpose: the birth first, then frames, and a status now and then. The one place where a frame
+//! becomes acknowledged. A PUBACK with a reason code of 0x80 or more (0x97: the gateway's disk is
+//! full) is not one: the frame stays, and sending pauses with back-off.
 //!
-//! Limits: at most the window's frames are unacknowledged. The birth goes before all frames but those that must be sent again,
-//! where the gateway takes no more publishes than those. A PUBACK may be late without end, as long as pings are answered.
+//! Limits: at most the window's frames are unacknowledged. The birth goes before all frames but
+//! those that must be sent again, where the gateway takes no more publishes than those. A PUBACK
+//! may be late without end, as long as pings are answered.
 //!
 //! What it does not do: it makes no connection and waits for none.
 
@@ -127,14 +130,16 @@ fn heed<B: Board, const SLOTS: usize, const BYTES: usize>(
         }
     };
     intake.note(Progress::Refused { reason: refused });
-    // The other publishes of the window are refused in the same breath: one step back for all of them.
+    // The other publishes of the window are refused in the same breath: one step back for all of
+    // them.
     if intake.now_ms() >= duties.hold_until_ms {
         let wait_ms = line.backoff.next_ms(entropy.random_u32());
         duties.hold_until_ms = intake.now_ms() + u64::from(wait_ms);
     }
 }
 
-/// Says what the device has to say of itself, if anything and if there is room. False: there was nothing.
+/// Says what the device has to say of itself, if anything and if there is room. False: there was
+/// nothing.
 async fn say_one<'b, 'd, B: Board, const SLOTS: usize, const BYTES: usize>(
     intake: &mut Intake<'_, B, SLOTS, BYTES>,
     line: &mut Line<'_, '_>,
@@ -236,7 +241,8 @@ where
     intake.queue.begin(slot);
     let until_ms = intake.now_ms() + ANSWER_MS_MAX;
     let published = intake.alongside(until_ms, link.publish(topic, frame, resend)).await;
-    // Also after a write that broke off: the gateway may have all of it, and the session says that it is in flight.
+    // Also after a write that broke off: the gateway may have all of it, and the session says that
+    // it is in flight.
     let id = if link.in_flight() > before { link.newest() } else { resend };
     match id {
         Some(id) => intake.queue.sent(slot, id),

@@ -1,9 +1,10 @@
 //! The inner half of the loop: sensors, the open frame, the queue, the losses.
 //!
-//! Purpose: everything that goes on whether or not there is a gateway. [`Intake::alongside`] runs it beside anything that
-//! the link waits for.
+//! Purpose: everything that goes on whether or not there is a gateway. [`Intake::alongside`] runs
+//! it beside anything that the link waits for.
 //!
-//! Limits: each sensor is read once per interval; an interval that was missed is left out, not made up for.
+//! Limits: each sensor is read once per interval; an interval that was missed is left out, not made
+//! up for.
 //!
 //! What it does not do: no link. It knows of the gateway only what was acknowledged.
 
@@ -92,8 +93,8 @@ impl<'s, B: Board, const SLOTS: usize, const BYTES: usize> Intake<'s, B, SLOTS, 
         self.watcher.note(progress);
     }
 
-    /// Drives `future` to its end, and the intake beside it; `None` when it is not there by `until_ms`.
-    /// It is then dropped.
+    /// Drives `future` to its end, and the intake beside it; `None` when it is not there by
+    /// `until_ms`. It is then dropped.
     pub(super) async fn alongside<F: Future>(&mut self, until_ms: u64, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         loop {
@@ -205,8 +206,8 @@ impl<'s, B: Board, const SLOTS: usize, const BYTES: usize> Intake<'s, B, SLOTS, 
         }
     }
 
-    /// Numbers an event and puts it into the open frame. False: no frame takes it. It then has no number, and so it is no
-    /// loss; the board's code is at fault.
+    /// Numbers an event and puts it into the open frame. False: no frame takes it. It then has no
+    /// number, and so it is no loss; the board's code is at fault.
     fn enter(&mut self, reading: Reading, body: &Body) -> bool {
         let now_ms = self.now_ms();
         let Reading { kind, len, urgent } = reading;
@@ -252,7 +253,8 @@ impl<'s, B: Board, const SLOTS: usize, const BYTES: usize> Intake<'s, B, SLOTS, 
         self.note(Progress::Lost { first_seq: gone.first_seq, events });
     }
 
-    /// Turns losses into events as long as there is room: telling of a loss must not cost further events.
+    /// Turns losses into events as long as there is room: telling of a loss must not cost further
+    /// events.
     fn tell_losses(&mut self) {
         while self.queue.has_room() && !self.numbers_used_up {
             // Out of the ledger first: sealing may lose a frame that would join this very run.

@@ -1,7 +1,8 @@
 //! The device's loop: sample, gather, keep, send.
 //!
-//! Purpose: one future, [`run`], that a board's executor drives. There is no other task: whenever the link waits, the
-//! intake's timers run beside it, so an unreachable gateway never delays a measurement.
+//! Purpose: one future, [`run`], that a board's executor drives. There is no other task: whenever
+//! the link waits, the intake's timers run beside it, so an unreachable gateway never delays a
+//! measurement.
 //!
 //! ```text
 //!  run ─┬─ dial, CONNECT ───────┐  each of them beside the intake:
@@ -9,14 +10,14 @@
 //!       └─ back-off ────────────┘
 //! ```
 //!
-//! The first word of every connection is the device's birth, the last one of an orderly end a status; the gateway says the
-//! will in its place when the connection breaks (about.rs).
+//! The first word of every connection is the device's birth, the last one of an orderly end a
+//! status; the gateway says the will in its place when the connection breaks (about.rs).
 //!
-//! Limits: dialling may take [`DIAL_MS_MAX`], a write or an answer [`ANSWER_MS_MAX`]; then the connection is given
-//! up. A read of a sensor is the one thing that the link waits for.
+//! Limits: dialling may take [`DIAL_MS_MAX`], a write or an answer [`ANSWER_MS_MAX`]; then the
+//! connection is given up. A read of a sensor is the one thing that the link waits for.
 //!
-//! Crash story: events are in RAM. A reset loses what was not acknowledged and begins a new boot number, from which the
-//! gateway sees that the numbers of the old boot end.
+//! Crash story: events are in RAM. A reset loses what was not acknowledged and begins a new boot
+//! number, from which the gateway sees that the numbers of the old boot end.
 //!
 //! What it does not do: it never resets the board, however long the gateway is away.
 
@@ -48,7 +49,8 @@ pub const ANSWER_MS_MAX: u64 = 10_000;
 /// The shortest buffer that takes any reading as the first event of a frame, in bytes.
 pub const FRAME_BYTES_MIN: usize = 128;
 
-/// How often a device says that it is there, in milliseconds, where nothing asks for another interval.
+/// How often a device says that it is there, in milliseconds, where nothing asks for another
+/// interval.
 pub const STATUS_EVERY_MS: u32 = 5 * 60 * 1000;
 
 /// What a board is made of.
@@ -65,7 +67,8 @@ pub trait Board {
     type Ending: Ending;
     /// Who hears of its progress.
     type Watcher: Watcher;
-    /// The kinds of its events, in the order of their indexes: first [`Loss`](tidegate_protocol::events::Loss), and somewhere
+    /// The kinds of its events, in the order of their indexes: first
+    /// [`Loss`](tidegate_protocol::events::Loss), and somewhere
     /// [`SensorFault`](crate::sensor::SensorFault), or else the gateway does not hear of faults.
     const KINDS: &'static [Kind];
 }
@@ -94,7 +97,8 @@ pub struct Settings<'s> {
     pub device: DeviceName<'s>,
     /// The password of its user, which is called like the device; `None` connects without a user.
     pub password: Option<Password<'s>>,
-    /// The number of this boot. The board keeps it and adds one at every boot; without storage it is random.
+    /// The number of this boot. The board keeps it and adds one at every boot; without storage it
+    /// is random.
     pub boot: u32,
     /// Why this boot began.
     pub reset: ResetReason,
@@ -104,17 +108,20 @@ pub struct Settings<'s> {
     pub sample_every_ms: u32,
     /// When a frame is sealed.
     pub batch: BatchLimits,
-    /// Frames unacknowledged at most, 1 to [`WINDOW_MAX`](crate::link::WINDOW_MAX); the gateway may grant fewer.
-    /// With more than one, a frame that the gateway refuses may arrive after its followers.
+    /// Frames unacknowledged at most, 1 to [`WINDOW_MAX`](crate::link::WINDOW_MAX); the gateway may
+    /// grant fewer. With more than one, a frame that the gateway refuses may arrive after its
+    /// followers.
     pub window: u8,
     /// The longest time without a word either way, in seconds.
     pub keep_alive_s: NonZeroU16,
-    /// A status every so many milliseconds, while connected; 0 counts as 1. [`STATUS_EVERY_MS`] is good for most.
+    /// A status every so many milliseconds, while connected; 0 counts as 1. [`STATUS_EVERY_MS`] is
+    /// good for most.
     pub status_every_ms: u32,
 }
 
-/// A device's memory: a queue of `SLOTS` frames of up to `BYTES` bytes, one more for what is gathered, and `OUT` bytes for
-/// what is being written: a frame or a birth. [`outgoing_bytes`] is the `OUT` of a board; [`run`] does not compile with less.
+/// A device's memory: a queue of `SLOTS` frames of up to `BYTES` bytes, one more for what is
+/// gathered, and `OUT` bytes for what is being written: a frame or a birth. [`outgoing_bytes`] is
+/// the `OUT` of a board; [`run`] does not compile with less.
 #[derive(Debug)]
 pub struct Storage<const SLOTS: usize, const BYTES: usize, const OUT: usize> {
     queue: Queue<SLOTS, BYTES>,
@@ -149,7 +156,8 @@ impl<const SLOTS: usize, const BYTES: usize, const OUT: usize> Storage<SLOTS, BY
 pub enum Outcome {
     /// The end was asked for, and every event is acknowledged or named as lost.
     Ended,
-    /// This boot has used all of its event numbers, and every event is acknowledged: restart with the next boot number.
+    /// This boot has used all of its event numbers, and every event is acknowledged: restart with
+    /// the next boot number.
     NumbersUsedUp,
 }
 
@@ -251,7 +259,8 @@ async fn connect<'b, 'd, B: Board, const SLOTS: usize, const BYTES: usize>(
 ) -> Result<Granted, LinkError> {
     let until_ms = intake.now_ms() + DIAL_MS_MAX;
     let stream = intake.alongside(until_ms, dialer.dial()).await.flatten().ok_or(LinkError::Unreachable)?;
-    // A CONNECT may arrive without its CONNACK coming back: the next one is another connection in any case.
+    // A CONNECT may arrive without its CONNACK coming back: the next one is another connection in
+    // any case.
     line.about.connection = line.about.connection.saturating_add(1);
     let mut topic = [0; TOPIC_BYTES_MAX];
     let mut will = [0; STATUS_BYTES_MAX];

@@ -1,13 +1,13 @@
 //! Sensors: what is read, and what happens when it cannot be read.
 //!
-//! Purpose: a [`Sensor`] turns a measurement into the postcard body of an event. A device reads a set of them
-//! ([`Sensors`]): a tuple of up to four, or an array of one kind.
+//! Purpose: a [`Sensor`] turns a measurement into the postcard body of an event. A device reads a
+//! set of them ([`Sensors`]): a tuple of up to four, or an array of one kind.
 //!
-//! Limits: a body has at most [`BODY_BYTES_MAX`] bytes. A reading is never cancelled half-way, so a bus is never
-//! left in the middle of a transfer; a driver must come to an end by itself.
+//! Limits: a body has at most [`BODY_BYTES_MAX`] bytes. A reading is never cancelled half-way, so a
+//! bus is never left in the middle of a transfer; a driver must come to an end by itself.
 //!
-//! What it does not do: it does not say when to read. A fault does not stop the others: it is counted, and told as an
-//! event at the first of a row and again at the 2nd, 4th, 8th and so on.
+//! What it does not do: it does not say when to read. A fault does not stop the others: it is
+//! counted, and told as an event at the first of a row and again at the 2nd, 4th, 8th and so on.
 
 mod sht4x;
 mod simulated;

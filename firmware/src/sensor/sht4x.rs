@@ -1,9 +1,10 @@
 //! Sensirion SHT40, SHT41, SHT43, SHT45: temperature and humidity on I2C.
 //!
-//! Purpose: the `sht4x` driver as a [`Sensor`] that gives [`Humidity`] events. One measurement of high precision takes
-//! 8.3 ms at the most (datasheet SHT4x, table 5); the bus is free meanwhile.
+//! Purpose: the `sht4x` driver as a [`Sensor`] that gives [`Humidity`] events. One measurement of
+//! high precision takes 8.3 ms at the most (datasheet SHT4x, table 5); the bus is free meanwhile.
 //!
-//! Limits: address 0x44. The formula is the datasheet's (section 4.6), in integers: no floating point on a small core.
+//! Limits: address 0x44. The formula is the datasheet's (section 4.6), in integers: no floating
+//! point on a small core.
 //!
 //! What it does not do: the heater stays off.
 
@@ -58,7 +59,8 @@ impl<I: I2c, D: DelayNs> Sensor for Sht4x<I, D> {
     }
 }
 
-/// T = -45 + 175 * S / 65535 in Celsius, RH = -6 + 125 * S / 65535 in percent, cut to 0..=100 (datasheet, 4.6).
+/// T = -45 + 175 * S / 65535 in Celsius, RH = -6 + 125 * S / 65535 in percent, cut to 0..=100
+/// (datasheet, 4.6).
 fn converted(raw: SensorData) -> Humidity {
     let temperature = -4500 + rounded(17_500, raw.temperature);
     let humidity = (-600 + rounded(12_500, raw.humidity)).clamp(0, 10_000);

@@ -1,6 +1,7 @@
 //! A simulated climate sensor: a random walk that stays within what a room can have.
 //!
-//! Purpose: simulated and emulated boards sample something that looks like a room. The same seed gives the same walk.
+//! Purpose: simulated and emulated boards sample something that looks like a room. The same seed
+//! gives the same walk.
 //!
 //! Limits: -10 to 40 degrees Celsius, 20 to 90 %, 950 to 1050 hPa.
 //!

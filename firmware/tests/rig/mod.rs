@@ -1,4 +1,5 @@
-//! A clock that jumps when there is nothing else to do, and a connection to a gateway that says as little as it is told.
+//! A clock that jumps when there is nothing else to do, and a connection to a gateway that says as
+//! little as it is told.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -13,7 +14,8 @@ pub const CONNACK: [u8; 5] = [0x20, 3, 0, 0, 0];
 /// The wall clock at the uptime 0, in milliseconds.
 pub const BOOTED_MS: u64 = 1_763_000_000_000;
 
-/// Its sleep ends when it is polled a second time, and brings the time with it: nothing else was ready by then.
+/// Its sleep ends when it is polled a second time, and brings the time with it: nothing else was
+/// ready by then.
 #[derive(Clone, Default)]
 pub struct JumpingClock(Rc<Cell<u64>>);
 

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_chose_can_not_forge_a_line() {
+    fn what_a_client_chose_cannot_forge_a_line() {
         assert_eq!(Shown("a\n2026-11-24 \u{1b}[31mx\"").to_string(), "a\\n2026-11-24 \\u001b[31mx\"");
         let long = "ä".repeat(SHOWN_CHARS_MAX + 1);
         assert_eq!(Shown(&long).to_string(), "ä".repeat(SHOWN_CHARS_MAX) + "...");

@@ -7,8 +7,8 @@
 //! It waits for subscribers that read within the bounds of `patience`, and nobody waits for it:
 //! where it is behind, the log holds what it has not seen. A crash loses what was passed on and not
 //! yet delivered, and nothing else: the log behind the saved position is followed again. That is
-//! done before the listeners open, so that nobody is taken for new, and no old message comes to who is
-//! new.
+//! done before the listeners open, so that nobody is taken for new, and no old message comes to who
+//! is new.
 
 use std::{
     sync::{
@@ -96,8 +96,8 @@ struct Mark {
 }
 
 impl FollowerTask {
-    /// Routes what the log holds since the last save, and lets the listeners open then: whoever connects
-    /// finds its session, and gets nothing that was published before it subscribed.
+    /// Routes what the log holds since the last save, and lets the listeners open then: whoever
+    /// connects finds its session, and gets nothing that was published before it subscribed.
     async fn catch_up(&mut self, shutdown: &CancellationToken) {
         let end = self.view.end().offset;
         self.broker.0.catches_up.store(true, Ordering::Relaxed);

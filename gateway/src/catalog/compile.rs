@@ -9,9 +9,11 @@
 //!   3  }                 nothing
 //! ```
 //!
-//! Keys are escaped here, once. What belongs to an option, a sequence or a variant are the steps up to its end.
+//! Keys are escaped here, once. What belongs to an option, a sequence or a variant are the steps up
+//! to its end.
 //!
-//! Limits: a definition's nodes and bytes bound steps and text to a few thousand, so that 16 bits name each of them.
+//! Limits: a definition's nodes and bytes bound steps and text to a few thousand, so that 16 bits
+//! name each of them.
 
 use tidegate_protocol::limits::{DEFINITION_BYTES_MAX, DEFINITION_NODES_MAX};
 

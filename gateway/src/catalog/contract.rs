@@ -4,8 +4,9 @@
 //! {"consumer": "barn dashboard", "type": "climate", "fields": {"temperature": {"unit": "Cel"}}}
 //! ```
 //!
-//! A consumer gets every version of a kind that any device still sends; so each released version must have these fields in these
-//! units. A field of a struct within is named with dots. What it does not do: look at values.
+//! A consumer gets every version of a kind that any device still sends; so each released version
+//! must have these fields in these units. A field of a struct within is named with dots. What it
+//! does not do: look at values.
 
 use std::collections::BTreeMap;
 

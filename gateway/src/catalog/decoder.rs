@@ -17,13 +17,14 @@
 //! | struct | an object, fields in their order |
 //! | enum | a variant without a value `"name"`, another `{"name":value}` |
 //!
-//! Whoever can publish can send any bytes for a body. Every step reads a byte or writes one, what is written ends at
-//! [`JSON_BYTES_MAX`], and steps call each other no deeper than a definition may be: so time, memory and stack are bounded,
-//! whatever the bytes are. A failed body leaves the output as it was.
+//! Whoever can publish can send any bytes for a body. Every step reads a byte or writes one, what
+//! is written ends at [`JSON_BYTES_MAX`], and steps call each other no deeper than a definition may
+//! be: so time, memory and stack are bounded, whatever the bytes are. A failed body leaves the
+//! output as it was.
 //!
-//! Limits: [`JSON_BYTES_MAX`], [`ELEMENTS_WITHOUT_BYTES_MAX`]; the output grows by no more than the first and one number, as a
-//! `Vec` grows. Nothing else is allocated.
-//! What it does not do: know which kind a body is of; repair one.
+//! Limits: [`JSON_BYTES_MAX`], [`ELEMENTS_WITHOUT_BYTES_MAX`]; the output grows by no more than the
+//! first and one number, as a `Vec` grows. Nothing else is allocated. What it does not do: know
+//! which kind a body is of; repair one.
 
 use tidegate_protocol::limits::BODY_BYTES_MAX;
 
@@ -36,7 +37,8 @@ use super::{
 
 /// Longest JSON of one event, in bytes.
 pub const JSON_BYTES_MAX: usize = 65_536;
-/// Most elements of a sequence whose elements take no bytes, such as `()`: as many as if they took one each.
+/// Most elements of a sequence whose elements take no bytes, such as `()`: as many as if they took
+/// one each.
 pub const ELEMENTS_WITHOUT_BYTES_MAX: usize = BODY_BYTES_MAX;
 
 /// How integers that have a scale are written.
@@ -167,8 +169,8 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Carries out the steps `from` to `to`, which is not included. Calls itself for what is within an option, a sequence or a
-    /// variant: no deeper than the definition.
+    /// Carries out the steps `from` to `to`, which is not included. Calls itself for what is within
+    /// an option, a sequence or a variant: no deeper than the definition.
     fn steps(&mut self, from: usize, to: usize) -> Result<(), DecodeError> {
         let program = self.program;
         let mut next = from;

@@ -4,8 +4,9 @@
 //! 01 | name | version | node          node: tag, and by the tag more nodes (docs/wire-format.md, "Definition of a kind")
 //! ```
 //!
-//! Whoever can publish a birth can send any bytes here. So everything is bounded before it is made: bytes, depth, nodes, names;
-//! a count is believed only as far as nodes may follow. A definition has one spelling, so that its hash names it.
+//! Whoever can publish a birth can send any bytes here. So everything is bounded before it is made:
+//! bytes, depth, nodes, names; a count is believed only as far as nodes may follow. A definition
+//! has one spelling, so that its hash names it.
 //!
 //! Limits: those of `tidegate_protocol::limits`; a tree of 256 nodes takes about 40 KB at most.
 //! What it does not do: judge units, scales or taste; `lint` does.

@@ -6,7 +6,8 @@
 //! new tree ─┘
 //! ```
 //!
-//! postcard writes no names, numbers or types: so what a change does to a reader follows from where it is, not from what was meant.
+//! postcard writes no names, numbers or types: so what a change does to a reader follows from where
+//! it is, not from what was meant.
 //!
 //! | Change | Effect |
 //! |---|---|
@@ -19,8 +20,8 @@
 //! | another unit or scale | compatible on the wire, consumers read another quantity |
 //! | any other type | misreading |
 //!
-//! Pure: trees in, changes out. What it does not do: say which change was meant; two fields that changed places and names at once are
-//! shown as what the bytes make of them.
+//! Pure: trees in, changes out. What it does not do: say which change was meant; two fields that
+//! changed places and names at once are shown as what the bytes make of them.
 
 use super::definition::{Definition, Field, Node, Scalar, Variant};
 
@@ -85,7 +86,8 @@ pub enum ChangeKind {
     },
 }
 
-/// What a change does to readers that have the other definition. The order is from harmless to worst.
+/// What a change does to readers that have the other definition. The order is from harmless to
+/// worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
     /// Every reader reads the same values.
@@ -192,7 +194,8 @@ fn node(old: &Node, new: &Node, place: &str, last: bool, found: &mut Vec<Change>
     }
 }
 
-/// Integers of 16 to 64 bits are spelled alike if they have the same sign; those of 8 bits, floats and all others are not.
+/// Integers of 16 to 64 bits are spelled alike if they have the same sign; those of 8 bits, floats
+/// and all others are not.
 fn scalar(from: Scalar, to: Scalar) -> ChangeKind {
     const UNSIGNED: [Scalar; 3] = [Scalar::U16, Scalar::U32, Scalar::U64];
     const SIGNED: [Scalar; 3] = [Scalar::I16, Scalar::I32, Scalar::I64];

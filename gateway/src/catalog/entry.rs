@@ -1,11 +1,12 @@
-//! A kind as people and other programs read it: JSON with names, units and the definition's bytes in hexadecimal.
+//! A kind as people and other programs read it: JSON with names, units and the definition's bytes
+//! in hexadecimal.
 //!
 //! ```text
 //! definition ──▶ Entry { name, version, hash, definition, body: Shape }       lock file, HTTP, `tidegate schemas`
 //! ```
 //!
-//! The bytes are what counts; the shape is made from them and only there to be read. Owner and descriptions are those of the
-//! protocol's own types, or what the list at hand says.
+//! The bytes are what counts; the shape is made from them and only there to be read. Owner and
+//! descriptions are those of the protocol's own types, or what the list at hand says.
 
 use serde::{Deserialize, Serialize};
 use tidegate_protocol::events;

@@ -1,7 +1,9 @@
-//! Values as JSON text, appended to a vector: integers with their decimal point, floats, texts, bytes.
+//! Values as JSON text, appended to a vector: integers with their decimal point, floats, texts,
+//! bytes.
 //!
-//! An integer with a scale never becomes a float: its digits are written, and the point is set between them. Zeros at the end of
-//! a fraction are left out, and a point with nothing behind it: 4520 hundredths are `45.2`, 200 hundredths are `2`.
+//! An integer with a scale never becomes a float: its digits are written, and the point is set
+//! between them. Zeros at the end of a fraction are left out, and a point with nothing behind it:
+//! 4520 hundredths are `45.2`, 200 hundredths are `2`.
 //!
 //! Limits: a number takes [`NUMBER_BYTES_MAX`] at most.
 
@@ -79,7 +81,8 @@ fn fraction(digits: &[u8], mut places: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a float (`f32` or `f64`) as the shortest number that reads back as the same; `null` if it is none.
+/// Appends a float (`f32` or `f64`) as the shortest number that reads back as the same; `null` if
+/// it is none.
 pub(super) fn float<F: serde::Serialize>(value: F, out: &mut Vec<u8>) {
     serde_json::to_writer(out, &value)
         .expect("invariant: a float is JSON, and a vector takes all that is written");
@@ -108,7 +111,8 @@ pub(super) fn text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// What follows the backslash, for a byte that may not stand in a text as it is; `u` means that its number follows.
+/// What follows the backslash, for a byte that may not stand in a text as it is; `u` means that its
+/// number follows.
 fn escape(byte: u8) -> Option<u8> {
     Some(match byte {
         b'"' | b'\\' => byte,

@@ -15,7 +15,8 @@ use super::{
 /// SHA-256: of a definition's bytes, or of the hashes of a list of kinds.
 pub type Hash = [u8; 32];
 
-/// Hexadecimal digits of a definition's hash that are shown: enough to tell all definitions of a fleet apart.
+/// Hexadecimal digits of a definition's hash that are shown: enough to tell all definitions of a
+/// fleet apart.
 pub const HASH_DIGITS: usize = 12;
 
 /// A kind of event, ready to be decoded.
@@ -57,7 +58,8 @@ impl KnownKind {
 
     /// The memory that it takes, in bytes, with its place in the catalog.
     pub(super) fn held_bytes(&self) -> usize {
-        // A reference count, its places in two tables that are at most half full, and what each allocation wastes.
+        // A reference count, its places in two tables that are at most half full, and what each
+        // allocation wastes.
         const PLACES: usize = size_of::<(Hash, Arc<KnownKind>)>() + size_of::<((Box<str>, u8), Hash)>();
         const BESIDES: usize = 16 + 2 * PLACES + 6 * 16;
         size_of::<Self>() + 2 * self.name.len() + self.definition.len() + self.decoder.held_bytes() + BESIDES

@@ -28,7 +28,8 @@ pub enum BadBirth {
     },
 }
 
-/// A definition that was new and has the name and the version of another one: readers who go by these read one of the two wrong.
+/// A definition that was new and has the name and the version of another one: readers who go by
+/// these read one of the two wrong.
 #[derive(Debug, Clone)]
 pub struct Clash {
     /// The new one.

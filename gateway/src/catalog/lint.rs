@@ -1,4 +1,5 @@
-//! What is wrong, or unwise, in the kinds that somebody is about to flash: for a firmware author's CI.
+//! What is wrong, or unwise, in the kinds that somebody is about to flash: for a firmware author's
+//! CI.
 //!
 //! ```text
 //! birth message, or a list of kinds ──▶ findings: errors (a gateway will not take it, or readers will misread) and warnings

@@ -1,11 +1,13 @@
-//! Every version of every kind that was ever released, as a file: what the code says today is compared with it.
+//! Every version of every kind that was ever released, as a file: what the code says today is
+//! compared with it.
 //!
 //! ```text
 //! config/catalog.lock.json ──▶ Lock ─┐
 //! the types in this program ─────────┴──▶ complaints: which change it is, and what it does to readers
 //! ```
 //!
-//! A kind is immutable under its name and version. Entries are added, never changed: [`Lock::add`] can do no other.
+//! A kind is immutable under its name and version. Entries are added, never changed: [`Lock::add`]
+//! can do no other.
 //!
 //! Limits: [`ENTRIES_MAX`]. What it does not do: read or write files.
 
@@ -80,7 +82,8 @@ impl Lock {
         Self { format: FORMAT, types }
     }
 
-    /// Reads a list. The same name and version may be there with several definitions, as in a gateway that knows many devices.
+    /// Reads a list. The same name and version may be there with several definitions, as in a
+    /// gateway that knows many devices.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -96,7 +99,8 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Reads a list in which a name and version stand for one definition, as that of what was released.
+    /// Reads a list in which a name and version stand for one definition, as that of what was
+    /// released.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -126,7 +130,8 @@ impl Lock {
         self.types.iter().find(|entry| (entry.name.as_str(), entry.version) == (name, version))
     }
 
-    /// Adds those that are new, by name and version. Returns how many; what is there stays as it is.
+    /// Adds those that are new, by name and version. Returns how many; what is there stays as it
+    /// is.
     pub fn add(&mut self, entries: &[Entry]) -> usize {
         let before = self.types.len();
         for entry in entries {

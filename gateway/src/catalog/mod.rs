@@ -1,4 +1,5 @@
-//! What the devices' events mean: every kind that was ever announced, and how its bodies become JSON.
+//! What the devices' events mean: every kind that was ever announced, and how its bodies become
+//! JSON.
 //!
 //! ```text
 //! birth ──▶ Catalog: definition ──▶ Decoder ─┐         registry.rs, definition.rs, decoder.rs

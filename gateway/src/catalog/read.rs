@@ -4,7 +4,8 @@
 //! bytes ──▶ Reader { at } ──▶ byte, varint, a piece        or where and why not
 //! ```
 //!
-//! Limits: it holds nothing and copies nothing. A number is LEB128 in its shortest spelling, up to 64 bits.
+//! Limits: it holds nothing and copies nothing. A number is LEB128 in its shortest spelling, up to
+//! 64 bits.
 
 /// Why no more can be read; the reader stays before what it could not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,12 +5,14 @@
 //!      a birth            shared        shared
 //! ```
 //!
-//! A birth is known the moment it is learned; the rows that say so are handed out by [`Catalog::take_unsaved`] to whoever keeps
-//! them, and come back through [`Catalog::load`]. A birth that is cut off before its rows were kept is learned again from the log.
+//! A birth is known the moment it is learned; the rows that say so are handed out by
+//! [`Catalog::take_unsaved`] to whoever keeps them, and come back through [`Catalog::load`]. A
+//! birth that is cut off before its rows were kept is learned again from the log.
 //!
-//! Limits: [`KINDS_BYTES_MAX`] of definitions and decoders, [`SETS_MAX`] lists, [`DEVICES_MAX`] devices, of each of them the
-//! [`SETS_PER_DEVICE_MAX`] lists that it announced last and [`NEW_PER_DEVICE_MAX`] definitions that were new. Beyond these a birth
-//! is refused, and what is known stays. A definition is never forgotten.
+//! Limits: [`KINDS_BYTES_MAX`] of definitions and decoders, [`SETS_MAX`] lists, [`DEVICES_MAX`]
+//! devices, of each of them the [`SETS_PER_DEVICE_MAX`] lists that it announced last and
+//! [`NEW_PER_DEVICE_MAX`] definitions that were new. Beyond these a birth is refused, and what is
+//! known stays. A definition is never forgotten.
 //!
 //! What it does not do: no file, no clock; it does not ask devices for anything.
 
@@ -40,7 +42,8 @@ pub const KINDS_BYTES_MAX: usize = 12 << 20;
 pub const SETS_MAX: usize = 20_000;
 /// Most devices.
 pub const DEVICES_MAX: usize = 100_000;
-/// Lists that are remembered of a device: what it was flashed with, as far back as its events may still be stored.
+/// Lists that are remembered of a device: what it was flashed with, as far back as its events may
+/// still be stored.
 pub const SETS_PER_DEVICE_MAX: usize = 8;
 /// Definitions that nobody had announced before this device, since the gateway started.
 pub const NEW_PER_DEVICE_MAX: u16 = 1024;
@@ -71,8 +74,8 @@ struct Known {
     /// By name and version, the kind that was known first.
     titles: HashMap<(Box<str>, u8), Hash>,
     sets: HashMap<Hash, Arc<KindSet>>,
-    /// The list that was learned last with each fingerprint. Devices that are alike announce the same bytes: these are compared, and
-    /// nothing is hashed.
+    /// The list that was learned last with each fingerprint. Devices that are alike announce the
+    /// same bytes: these are compared, and nothing is hashed.
     fingerprints: HashMap<u32, Arc<KindSet>>,
     devices: HashMap<Box<str>, Device>,
 }
@@ -113,7 +116,8 @@ pub enum Row {
 }
 
 impl Catalog {
-    /// Takes in what a device says of its events. Saying it again changes nothing. Gives what is doubtful of what is new.
+    /// Takes in what a device says of its events. Saying it again changes nothing. Gives what is
+    /// doubtful of what is new.
     ///
     /// # Errors
     /// Nothing was learned from this birth, and what was known stays.
@@ -184,14 +188,15 @@ impl Catalog {
         all
     }
 
-    /// The rows that came since the last time this was asked, in the order in which they have to be written.
+    /// The rows that came since the last time this was asked, in the order in which they have to be
+    /// written.
     #[must_use]
     pub fn take_unsaved(&self) -> Vec<Row> {
         std::mem::take(&mut *self.shared.unsaved.lock())
     }
 
-    /// Takes in rows that were kept, in any order. Returns how many of them made no sense and were left out: what they said is
-    /// not known, as if there had been no birth.
+    /// Takes in rows that were kept, in any order. Returns how many of them made no sense and were
+    /// left out: what they said is not known, as if there had been no birth.
     pub fn load(&self, rows: impl IntoIterator<Item = Row>) -> usize {
         let mut known = self.shared.known.write();
         let (mut sets, mut devices, mut wrong) = (vec![], vec![], 0);
@@ -342,7 +347,8 @@ impl Known {
         Ok(self.sets.entry(set.hash).or_insert_with(|| Arc::new(set)).clone())
     }
 
-    /// Notes what a device's frames are of. Returns the fingerprint of the list that had to go for it.
+    /// Notes what a device's frames are of. Returns the fingerprint of the list that had to go for
+    /// it.
     fn place(&mut self, device: &str, schema_set: u32, set: Arc<KindSet>) -> Result<Option<u32>, BadBirth> {
         let sets = &mut self.device(device)?.sets;
         sets.retain(|(of, _)| *of != schema_set);
@@ -523,7 +529,7 @@ mod tests {
     }
 
     #[test]
-    fn one_device_can_not_fill_the_catalog() {
+    fn one_device_cannot_fill_the_catalog() {
         let catalog = Catalog::default();
         let definition = |n: u16| {
             [

@@ -1,6 +1,8 @@
-//! `tidegate commands`: commands to devices, sent and looked at through a running gateway over HTTP.
+//! `tidegate commands`: commands to devices, sent and looked at through a running gateway over
+//! HTTP.
 //!
-//! A command that was sent waits in the gateway: this process may end. With `--wait` it stays for the device's reply.
+//! A command that was sent waits in the gateway: this process may end. With `--wait` it stays for
+//! the device's reply.
 
 use std::{
     io::Read as _,

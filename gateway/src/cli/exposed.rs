@@ -1,8 +1,10 @@
-//! What others on this machine could read or change that is the gateway's alone: told once, with the command that puts it right.
+//! What others on this machine could read or change that is the gateway's alone: told once, with
+//! the command that puts it right.
 //!
-//! The users file and the TLS keys are refused where they are open to others; see `access/` and `ingest/listener/tls/`. What is
-//! looked at here works all the same, so the gateway starts: files with passwords of uplinks, the store's folder, and files in
-//! it that an earlier version made as the umask said.
+//! The users file and the TLS keys are refused where they are open to others; see `access/` and
+//! `ingest/listener/tls/`. What is looked at here works all the same, so the gateway starts: files
+//! with passwords of uplinks, the store's folder, and files in it that an earlier version made as
+//! the umask said.
 
 use std::{
     fs::Metadata,
@@ -38,7 +40,8 @@ pub(super) fn look(settings: &config::Settings) -> Vec<String> {
     secrets.chain(look_at_folder(&settings.store.data_dir)).collect()
 }
 
-/// Root gives a service its secrets by a group, and so does systemd; of a file of the service's own the group is no part.
+/// Root gives a service its secrets by a group, and so does systemd; of a file of the service's own
+/// the group is no part.
 fn is_exposed(mode: u32, owner: u32) -> bool {
     mode & (WRITE | OTHERS_READ) != 0 || (mode & GROUP_READ != 0 && owner != 0)
 }

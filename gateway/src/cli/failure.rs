@@ -1,4 +1,5 @@
-//! Why a command failed, by exit code. The codes are those of BSD's `sysexits.h`, which service managers know.
+//! Why a command failed, by exit code. The codes are those of BSD's `sysexits.h`, which service
+//! managers know.
 
 use crate::{config::ConfigError, store::StoreError, supervisor::StartError};
 
@@ -23,7 +24,8 @@ pub enum Failure {
     /// Input or output failed: the store is as it was at its last commit (74).
     #[error("{0}")]
     Io(String),
-    /// The configuration is wrong, names a folder that is not Tidegate's, or has given up too many uplinks (78).
+    /// The configuration is wrong, names a folder that is not Tidegate's, or has given up too many
+    /// uplinks (78).
     #[error("{0}")]
     Config(String),
     /// Acknowledged events did not arrive (1).

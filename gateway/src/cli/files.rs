@@ -1,21 +1,24 @@
-//! File descriptors: as many as the system lets this process have, shared out so that the store always has its own.
+//! File descriptors: as many as the system lets this process have, shared out so that the store
+//! always has its own.
 //!
 //! ```text
 //!   store, runtime, replays │ uplinks, listeners │ HTTP │ listeners: clients, those that wait, those that are being closed
 //!   reserved first          │ each its own       │      │ what is left
 //! ```
-//! A gateway without file descriptors can accept nothing, which is bearable, and cannot open a segment either, which is not:
-//! so clients never get more of them than are left over. Where the system allows too few, fewer clients are let in,
-//! and the log says what to raise.
+//! A gateway without file descriptors can accept nothing, which is bearable, and cannot open a
+//! segment either, which is not: so clients never get more of them than are left over. Where the
+//! system allows too few, fewer clients are let in, and the log says what to raise.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config;
 
-/// Descriptors of the store: the lock, side files and those that replace them, the segment that is written and the next one,
-/// a segment for each reader that follows the log and for each answer over HTTP that reads it, folders that are synced.
+/// Descriptors of the store: the lock, side files and those that replace them, the segment that is
+/// written and the next one, a segment for each reader that follows the log and for each answer
+/// over HTTP that reads it, folders that are synced.
 const STORE_FILES: usize = 48;
-/// Of the runtime: standard streams, event queues, signals, certificates and users that are read anew.
+/// Of the runtime: standard streams, event queues, signals, certificates and users that are read
+/// anew.
 const RUNTIME_FILES: usize = 32;
 /// Of the replays, four at most: a connection, a segment and a name look-up each.
 const REPLAY_FILES: usize = 12;
@@ -46,8 +49,9 @@ impl Shares {
         }
     }
 
-    /// What is wanted as far as `files` go, of which `reserved` are not for clients. Those of HTTP and of the listeners that come and
-    /// go keep a part each, so that neither shuts the others out.
+    /// What is wanted as far as `files` go, of which `reserved` are not for clients. Those of HTTP
+    /// and of the listeners that come and go keep a part each, so that neither shuts the others
+    /// out.
     fn of(files: usize, reserved: usize, wanted: Self) -> Self {
         // One more at HTTP than there may be: it is accepted before another one leaves.
         let http = wanted.http.min((files / HTTP_PART).max(2)) - 1;

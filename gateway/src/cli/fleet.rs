@@ -11,7 +11,8 @@ use tidegate_board_host::{DeviceCounters, DevicePassword, DeviceSettings, run_de
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Most devices in one process: each has a connection, and a process has 1024 files unless told otherwise.
+/// Most devices in one process: each has a connection, and a process has 1024 files unless told
+/// otherwise.
 pub(super) const DEVICES_MAX: u16 = 1000;
 
 /// The devices alike.

@@ -1,10 +1,11 @@
-//! The command line: one file per command. Results go to standard output, errors to standard error in a plain
-//! line or two, and the exit code says of which kind it was ([`Failure`]).
+//! The command line: one file per command. Results go to standard output, errors to standard error
+//! in a plain line or two, and the exit code says of which kind it was ([`Failure`]).
 
-/// Prints a line, or several. A reader that has gone away (`tidegate demo | head`) is no error: the command goes on.
+/// Prints a line, or several. A reader that has gone away (`tidegate demo | head`) is no error: the
+/// command goes on.
 ///
-/// Nothing that a terminal obeys comes out, whoever chose it. Only a newline is left, so a name within a row goes through
-/// [`line`](crate::printable::line) by itself.
+/// Nothing that a terminal obeys comes out, whoever chose it. Only a newline is left, so a name
+/// within a row goes through [`line`](crate::printable::line) by itself.
 macro_rules! say {
     ($($words:tt)*) => {{
         use std::io::Write as _;

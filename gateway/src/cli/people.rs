@@ -1,4 +1,5 @@
-//! Figures as people read them: grouped digits, sizes, ages. For tables and stories; scripts take the JSON.
+//! Figures as people read them: grouped digits, sizes, ages. For tables and stories; scripts take
+//! the JSON.
 
 /// `1,234,567`.
 pub(super) fn count(n: u64) -> String {

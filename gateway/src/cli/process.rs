@@ -15,7 +15,8 @@ pub(super) async fn stop_signal() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
-        // Without handlers the system's own action holds: the process ends at once, and loses nothing.
+        // Without handlers the system's own action holds: the process ends at once, and loses
+        // nothing.
         return std::future::pending().await;
     };
     tokio::select! {

@@ -1,4 +1,5 @@
-//! `tidegate run`: the gateway, until SIGTERM, SIGINT or a failure of the store. SIGHUP loads certificates and the like anew.
+//! `tidegate run`: the gateway, until SIGTERM, SIGINT or a failure of the store. SIGHUP loads
+//! certificates and the like anew.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -36,8 +37,9 @@ async fn until_stopped(settings: config::Settings) -> Result<(), Failure> {
     tokio::pin!(stopped);
     // From here on SIGHUP does not end the process.
     let mut hangup = signal(SignalKind::hangup());
-    // Nor does SIGXFSZ: a write beyond a limit of file sizes (RLIMIT_FSIZE, ulimit -f) is an error of that write, as on a full
-    // disk. The handler stays for as long as the process runs, though nobody waits for the signal.
+    // Nor does SIGXFSZ: a write beyond a limit of file sizes (RLIMIT_FSIZE, ulimit -f) is an error
+    // of that write, as on a full disk. The handler stays for as long as the process runs, though
+    // nobody waits for the signal.
     if let Err(cause) = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw())) {
         tracing::warn!("a limit of file sizes would end this process: {cause}");
     }
@@ -64,7 +66,8 @@ async fn until_stopped(settings: config::Settings) -> Result<(), Failure> {
     }
 }
 
-/// Resolves at every SIGHUP. Cancel-safe. Without a handler the system's own action holds: the process ends.
+/// Resolves at every SIGHUP. Cancel-safe. Without a handler the system's own action holds: the
+/// process ends.
 async fn hung_up(hangup: &mut io::Result<Signal>) {
     let is_there = match hangup {
         Ok(hangup) => hangup.recv().await.is_some(),

@@ -1,7 +1,7 @@
 //! `tidegate sim`: simulated devices running the firmware core, against any gateway.
 //!
-//! A second of wall clock is a device's boot number, so that every run is a boot of its own: two runs with
-//! the same prefix are at least a second apart.
+//! A second of wall clock is a device's boot number, so that every run is a boot of its own: two
+//! runs with the same prefix are at least a second apart.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -48,7 +48,8 @@ pub(super) struct Arguments {
     /// Devices are called PREFIX-1, PREFIX-2, ...
     #[arg(long, default_value = "sim")]
     prefix: String,
-    /// Every device connects as the user of its own name, with the password in the first line of this file
+    /// Every device connects as the user of its own name, with the password in the first line of
+    /// this file
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 }

@@ -1,5 +1,5 @@
-//! `tidegate uplinks`: what waits for each uplink, and an end to what waits for one that will not be back. Asked of the running gateway
-//! over HTTP, or done on the files of a stopped one.
+//! `tidegate uplinks`: what waits for each uplink, and an end to what waits for one that will not
+//! be back. Asked of the running gateway over HTTP, or done on the files of a stopped one.
 
 use std::{path::Path, time::Duration};
 

@@ -1,6 +1,7 @@
 //! Points of time as people write them: RFC 3339, a day, or an age such as `2h`.
 //!
-//! A time without a zone is UTC. It reads no clock: an age counts back from the `now` that it is given.
+//! A time without a zone is UTC. It reads no clock: an age counts back from the `now` that it is
+//! given.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -1,28 +1,32 @@
-//! The journal of the gateway's own clock: what the wall clock was ahead of the time since the machine booted, and from when on.
-//! Pure: whoever looks at the clocks passes the [`Reading`].
+//! The journal of the gateway's own clock: what the wall clock was ahead of the time since the
+//! machine booted, and from when on. Pure: whoever looks at the clocks passes the [`Reading`].
 //!
 //! ```text
 //!  machine boots     number 1              number 2
 //!  wall - boottime   ──1970──┐  ┌─right──  ──right──┐  ┌─a day on─
 //!  records           0 … 399 │? │ 460 …    900 …    │? │ …          ?: judged one by one
 //! ```
-//! A record says when it was received by the wall clock as it was then. The journal turns that into a [`Moment`], a time on
-//! the axis of one machine boot, which no step of the wall clock can move; and a moment into wall-clock time by the latest
-//! that is known of that boot. So a gateway that starts in 1970 and learns the time later has the right times for all that
-//! it took in before, as long as the machine was not booted anew in between.
+//! A record says when it was received by the wall clock as it was then. The journal turns that into
+//! a [`Moment`], a time on the axis of one machine boot, which no step of the wall clock can move;
+//! and a moment into wall-clock time by the latest that is known of that boot. So a gateway that
+//! starts in 1970 and learns the time later has the right times for all that it took in before, as
+//! long as the machine was not booted anew in between.
 //!
-//! Between two moments of one machine boot the time that passed is exact, whatever the wall clock does meanwhile. Across machine
-//! boots it is what the wall clocks say where both were set, and otherwise at least what the machine was seen to run: never
-//! more than has passed, so that in doubt nothing expires early. A journal that is lost begins anew with number 1, at moments
-//! later than any that had that number before: what was kept by it is taken for younger than it is, never for older.
+//! Between two moments of one machine boot the time that passed is exact, whatever the wall clock
+//! does meanwhile. Across machine boots it is what the wall clocks say where both were set, and
+//! otherwise at least what the machine was seen to run: never more than has passed, so that in
+//! doubt nothing expires early. A journal that is lost begins anew with number 1, at moments later
+//! than any that had that number before: what was kept by it is taken for younger than it is, never
+//! for older.
 //!
-//! A step is found within [`LOOK_EVERY_MS`]. Which clock a record around it was stamped with is judged by what is plausible: its
-//! moment lies between the last look that saw the old clock, less the time that a record may take from its receipt into the log, and
-//! the look that it was in the log by. For a step of more than that span one clock alone is plausible; for a smaller one both may be,
-//! and the moment carries the difference as a doubt.
+//! A step is found within [`LOOK_EVERY_MS`]. Which clock a record around it was stamped with is
+//! judged by what is plausible: its moment lies between the last look that saw the old clock, less
+//! the time that a record may take from its receipt into the log, and the look that it was in the
+//! log by. For a step of more than that span one clock alone is plausible; for a smaller one both
+//! may be, and the moment carries the difference as a doubt.
 //!
-//! Limits: [`BOOTS_MAX`] machine boots with [`STEPS_MAX`] steps each; older ones are forgotten. A wall clock before 2025 is one that
-//! was never set; any other is believed.
+//! Limits: [`BOOTS_MAX`] machine boots with [`STEPS_MAX`] steps each; older ones are forgotten. A
+//! wall clock before 2025 is one that was never set; any other is believed.
 
 use std::ops::Range;
 
@@ -36,7 +40,8 @@ pub const LOOK_EVERY_MS: u64 = 1_000;
 pub const BOOTS_MAX: u32 = 1024;
 /// Steps of one machine boot that are remembered.
 pub const STEPS_MAX: usize = 64;
-/// A change of the wall clock against the boot's by less is taken for the reading's own error, in milliseconds.
+/// A change of the wall clock against the boot's by less is taken for the reading's own error, in
+/// milliseconds.
 pub const STEP_MS_MIN: i64 = 20;
 /// The longest time from a record's receipt to its place in the log, in milliseconds.
 pub const RECEIPT_LAG_MS_MAX: i64 = 60_000;
@@ -57,7 +62,8 @@ pub struct Moment {
 pub struct Located {
     /// When.
     pub moment: Moment,
-    /// By how much it may be off, in milliseconds; `None`: no clock that is known makes it plausible.
+    /// By how much it may be off, in milliseconds; `None`: no clock that is known makes it
+    /// plausible.
     pub doubt_ms: Option<u64>,
 }
 
@@ -142,8 +148,8 @@ impl Journal {
         (Self::of(boots), unreadable)
     }
 
-    /// Notes a look at the clocks while the log ends at `end`. To be made before the first record of a process is taken in, and
-    /// regularly from then on.
+    /// Notes a look at the clocks while the log ends at `end`. To be made before the first record
+    /// of a process is taken in, and regularly from then on.
     pub fn look(&mut self, reading: &Reading, end: u64) -> Seen {
         let look = Look { boot_ms: reading.boot_ms, offset: end };
         let ahead_ms = reading.wall_ms - reading.boot_ms;
@@ -208,7 +214,8 @@ impl Journal {
         Some(Moment { axis: *axis, boot_ms: boot.looked.boot_ms })
     }
 
-    /// Milliseconds that have passed from `then` to `now` for certain; 0 where `then` is the later one.
+    /// Milliseconds that have passed from `then` to `now` for certain; 0 where `then` is the later
+    /// one.
     #[must_use]
     pub fn elapsed_ms(&self, then: Moment, now: Moment) -> u64 {
         // That it was says that its machine boot went on until then.
@@ -216,7 +223,8 @@ impl Journal {
         self.passed_ms(then, now).max(at_least_ms) as u64
     }
 
-    /// The same of a moment that may lie ahead: then it is less than 0, or as much less as is in doubt.
+    /// The same of a moment that may lie ahead: then it is less than 0, or as much less as is in
+    /// doubt.
     #[must_use]
     pub fn passed_ms(&self, then: Moment, now: Moment) -> i64 {
         if then.axis >= now.axis {
@@ -233,7 +241,8 @@ impl Journal {
         }
     }
 
-    /// What the machine was seen to run after the boot `axis` until now; where that is not known, since the journal began.
+    /// What the machine was seen to run after the boot `axis` until now; where that is not known,
+    /// since the journal began.
     fn ran_ms(&self, axis: u32, now: Moment) -> i64 {
         let began = self.began().filter(|began| began.axis > axis).unwrap_or_default();
         let from_ms = |axis: u32| if axis == began.axis { began.boot_ms } else { 0 };
@@ -242,7 +251,8 @@ impl Journal {
         ran.chain([now.boot_ms.saturating_sub(from_ms(now.axis)).max(0)]).fold(0, i64::saturating_add)
     }
 
-    /// How long the machine was off before this boot for certain, in milliseconds: more once the wall clock is set.
+    /// How long the machine was off before this boot for certain, in milliseconds: more once the
+    /// wall clock is set.
     #[must_use]
     pub fn off_ms(&self) -> u64 {
         let [.., (earlier, before), (axis, _)] = self.boots.as_slice() else { return 0 };
@@ -256,8 +266,8 @@ impl Journal {
         Some(Moment { axis: *axis, boot_ms: boot.clocks.first()?.found.boot_ms })
     }
 
-    /// When the record at `offset`, stamped with `received_ms`, was received, by a look at the clocks made since: where there is a
-    /// doubt, the latest that it can have been.
+    /// When the record at `offset`, stamped with `received_ms`, was received, by a look at the
+    /// clocks made since: where there is a doubt, the latest that it can have been.
     #[must_use]
     pub fn received(&self, offset: u64, received_ms: u64, reading: &Reading) -> Moment {
         let now = self.now(reading).unwrap_or(Moment { axis: 0, boot_ms: reading.boot_ms });
@@ -284,7 +294,8 @@ impl Journal {
         Some(Moment { axis: *earlier, boot_ms: boot.looked.boot_ms })
     }
 
-    /// When the wall clock said `wall_ms`, the latest time that it can have; `now` where nothing tells.
+    /// When the wall clock said `wall_ms`, the latest time that it can have; `now` where nothing
+    /// tells.
     #[must_use]
     pub fn at_wall(&self, wall_ms: u64, now: Moment) -> Moment {
         let wall_ms = wall_ms as i64;
@@ -304,7 +315,8 @@ impl Journal {
         }
     }
 
-    /// When the record at `offset`, stamped with `received_ms`, was received; `None` where that was before the journal began.
+    /// When the record at `offset`, stamped with `received_ms`, was received; `None` where that was
+    /// before the journal began.
     #[must_use]
     pub fn locate(&self, offset: u64, received_ms: u64) -> Option<Located> {
         let at = self.boots.partition_point(|(_, boot)| boot.from_offset <= offset);
@@ -313,15 +325,16 @@ impl Journal {
         Some(Located { moment: Moment { axis: *axis, boot_ms }, doubt_ms })
     }
 
-    /// When the record at `offset`, stamped with `received_ms`, was received, by the wall clock as it is known now; as it was stamped
-    /// where nothing more is known. Milliseconds since 1970.
+    /// When the record at `offset`, stamped with `received_ms`, was received, by the wall clock as
+    /// it is known now; as it was stamped where nothing more is known. Milliseconds since 1970.
     #[must_use]
     pub fn received_wall_ms(&self, offset: u64, received_ms: u64) -> u64 {
         let wall = self.locate(offset, received_ms).and_then(|located| self.wall(located.moment));
         wall.map_or(received_ms, |wall| wall.ms.max(0) as u64)
     }
 
-    /// Whether all records at these offsets were stamped by one clock, as far as is known: then they lie apart as their stamps do.
+    /// Whether all records at these offsets were stamped by one clock, as far as is known: then
+    /// they lie apart as their stamps do.
     #[must_use]
     pub fn is_one_clock(&self, offsets: &Range<u64>) -> bool {
         let next = self.boots.partition_point(|(_, boot)| boot.from_offset <= offsets.start);
@@ -394,7 +407,8 @@ mod tests {
         Reading { boot_id: [boot; 16], boot_ms, wall_ms: boot_ms + ahead_ms }
     }
 
-    /// Where a record of that offset and that moment is found, if it was stamped with a clock so far ahead.
+    /// Where a record of that offset and that moment is found, if it was stamped with a clock so
+    /// far ahead.
     fn found(journal: &Journal, offset: u64, boot_ms: i64, ahead_ms: i64) -> (i64, Option<u64>) {
         let located = journal.locate(offset, (boot_ms + ahead_ms) as u64).unwrap();
         (located.moment.boot_ms - boot_ms, located.doubt_ms)

@@ -1,5 +1,6 @@
-//! The only place of the gateway where a clock is read. Everything else is given `now`, and asks the [`timeline`] how long ago
-//! something was that outlives the process or a step of the wall clock.
+//! The only place of the gateway where a clock is read. Everything else is given `now`, and asks
+//! the [`timeline`] how long ago something was that outlives the process or a step of the wall
+//! clock.
 
 pub mod journal;
 pub mod timeline;
@@ -56,15 +57,16 @@ pub fn now() -> Now {
     Now { at: monotonic(), wall_ms: wall_ms(), steady_ms: steady_ms() }
 }
 
-/// The steady clock, in milliseconds: no step of the wall clock moves it, and time asleep counts. It is the time since the machine
-/// booted and [`timeline::STEADY_ORIGIN_MS`]; a number of one machine boot means nothing in another, so what is kept is kept as a
-/// [`Moment`].
+/// The steady clock, in milliseconds: no step of the wall clock moves it, and time asleep counts.
+/// It is the time since the machine booted and [`timeline::STEADY_ORIGIN_MS`]; a number of one
+/// machine boot means nothing in another, so what is kept is kept as a [`Moment`].
 #[must_use]
 pub fn steady_ms() -> u64 {
     (timeline::STEADY_ORIGIN_MS + boot_us() / 1000) as u64
 }
 
-/// One look at the clocks of the machine, for what has to tell a step of the wall clock from time that passed.
+/// One look at the clocks of the machine, for what has to tell a step of the wall clock from time
+/// that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
     /// Which boot of the machine this is.
@@ -86,7 +88,8 @@ impl Reading {
 /// The wall clock and the time since the boot, as of one moment.
 #[must_use]
 pub fn reading() -> Reading {
-    // Should the process be put aside between the two, it shows in the second look at the boot's clock.
+    // Should the process be put aside between the two, it shows in the second look at the boot's
+    // clock.
     let mut best = (i64::MAX, Reading { boot_id: boot_id(), boot_ms: 0, wall_ms: 0 });
     for _ in 0..3 {
         let (before, wall_ms, after) = (boot_us(), wall_ms() as i64, boot_us());
@@ -103,7 +106,8 @@ fn boot_us() -> i64 {
     time.tv_sec * 1_000_000 + time.tv_nsec / 1000 + ahead_ms() as i64 * 1000
 }
 
-/// Where the system does not say, every process is taken for another boot: then nothing is believed across them.
+/// Where the system does not say, every process is taken for another boot: then nothing is believed
+/// across them.
 fn boot_id() -> [u8; 16] {
     static ID: OnceLock<[u8; 16]> = OnceLock::new();
     *ID.get_or_init(|| {

@@ -1,4 +1,5 @@
-//! The gateway's one timeline: the journal of its clock, for all rooms that have to know how long ago something was.
+//! The gateway's one timeline: the journal of its clock, for all rooms that have to know how long
+//! ago something was.
 //!
 //! ```text
 //!  fleet.redb ─ load ─▶ Timeline ◀─ look, every second ─ fleet ─ save ─▶ fleet.redb
@@ -6,9 +7,10 @@
 //!                          ▼
 //!        store (retain), ingest (sessions, wills, messages): since_ms(a moment that was kept)
 //! ```
-//! Whoever keeps a time keeps a [`Moment`], and asks a [`Present`] how long ago it was. In memory the same time is a number of the
-//! [steady clock](super::steady_ms), which goes on evenly for as long as the machine runs. Before the kept journal is loaded no
-//! machine boot is known: moments lie on axis 0 then, and nothing that was kept earlier has any age.
+//! Whoever keeps a time keeps a [`Moment`], and asks a [`Present`] how long ago it was. In memory
+//! the same time is a number of the [steady clock](super::steady_ms), which goes on evenly for as
+//! long as the machine runs. Before the kept journal is loaded no machine boot is known: moments
+//! lie on axis 0 then, and nothing that was kept earlier has any age.
 //!
 //! Limits: those of the journal. A look makes a copy of it only while somebody holds an older one.
 
@@ -21,7 +23,8 @@ use super::{
     journal::{Journal, Moment, Seen},
 };
 
-/// What the steady clock said when the machine booted, in milliseconds: so what lies before that has a number as well.
+/// What the steady clock said when the machine booted, in milliseconds: so what lies before that
+/// has a number as well.
 pub const STEADY_ORIGIN_MS: i64 = 1 << 50;
 
 /// The journal, shared. Clones are the same timeline.
@@ -29,7 +32,8 @@ pub const STEADY_ORIGIN_MS: i64 = 1 << 50;
 pub struct Timeline(Arc<RwLock<Arc<Journal>>>);
 
 impl Timeline {
-    /// Goes on with the journal that was kept, by a first look at the clocks while the log ends at `end`.
+    /// Goes on with the journal that was kept, by a first look at the clocks while the log ends at
+    /// `end`.
     pub fn begin(&self, journal: Journal, reading: &Reading, end: u64) -> Seen {
         let mut own = self.0.write();
         *own = Arc::new(journal);
@@ -96,7 +100,8 @@ impl Present {
         Moment { boot_ms: steady_ms as i64 - STEADY_ORIGIN_MS, ..self.now }
     }
 
-    /// What the steady clock said at a moment that was kept, or would have said: before this machine boot as well.
+    /// What the steady clock said at a moment that was kept, or would have said: before this
+    /// machine boot as well.
     #[must_use]
     pub fn steady_ms(&self, then: Moment) -> u64 {
         if then.axis == self.now.axis {

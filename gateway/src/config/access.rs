@@ -1,5 +1,5 @@
-//! Users and access rules, resolved: both files are read and checked with the configuration, and what is wrong in them is told
-//! with their own line.
+//! Users and access rules, resolved: both files are read and checked with the configuration, and
+//! what is wrong in them is told with their own line.
 
 use std::{path::Path, sync::Arc};
 
@@ -41,7 +41,8 @@ impl Validator<'_> {
 
 const ADD_USER: &str = "; `tidegate users add NAME --config FILE` makes it";
 
-/// The users file that a configuration names, without looking into it: it may have to be made first.
+/// The users file that a configuration names, without looking into it: it may have to be made
+/// first.
 ///
 /// # Errors
 /// [`ConfigError`]

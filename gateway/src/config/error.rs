@@ -1,4 +1,5 @@
-//! What is wrong with a configuration, so that it can be put right: file, line, key, and what to do.
+//! What is wrong with a configuration, so that it can be put right: file, line, key, and what to
+//! do.
 
 use std::{
     fmt,
@@ -8,7 +9,8 @@ use std::{
 
 use toml::de::{DeTable, DeValue};
 
-/// Least likeness (0 to 1, by Jaro and Winkler) at which a known word is suggested for an unknown one.
+/// Least likeness (0 to 1, by Jaro and Winkler) at which a known word is suggested for an unknown
+/// one.
 const LIKENESS_MIN: f64 = 0.75;
 
 /// The configuration cannot be used. Nothing was started.
@@ -97,7 +99,8 @@ pub(super) fn unknown(thing: &str, word: &str, known: &[&str]) -> String {
     }
 }
 
-/// Rewrites what serde says so that it says what to do. Whatever has another form is passed on as it is.
+/// Rewrites what serde says so that it says what to do. Whatever has another form is passed on as
+/// it is.
 fn explain(message: &str) -> String {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match quoted.split_first() {
@@ -114,7 +117,8 @@ fn explain(message: &str) -> String {
     }
 }
 
-/// The key at a place in the text, such as `[store] retain` or `[[uplink]] url`. For a place in a header, the header.
+/// The key at a place in the text, such as `[store] retain` or `[[uplink]] url`. For a place in a
+/// header, the header.
 fn key_at(text: &str, at: usize) -> Option<String> {
     let (document, _) = DeTable::parse_recoverable(text);
     let mut path = Vec::new();

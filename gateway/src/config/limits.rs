@@ -1,7 +1,9 @@
-//! The limits, resolved: what clients may cost. Each key has a default and bounds, and an error names both ends.
+//! The limits, resolved: what clients may cost. Each key has a default and bounds, and an error
+//! names both ends.
 //!
-//! A number stands without quotes, a size or a time with its unit in quotes. A key without a default is without a
-//! limit until it is set. What happens at each limit, `docs/operating.md` tells.
+//! A number stands without quotes, a size or a time with its unit in quotes. A key without a
+//! default is without a limit until it is set. What happens at each limit, `docs/operating.md`
+//! tells.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -28,7 +30,8 @@ const TIMES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::f
 const KEEP_ALIVES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(65_535);
 /// A million of anything kept in memory is a mistake.
 const KEPT_MOST: i64 = 1_000_000;
-/// Most bytes kept for one session, or of retained messages: a quarter of the least machine's memory.
+/// Most bytes kept for one session, or of retained messages: a quarter of the least machine's
+/// memory.
 const KEPT_BYTES_MOST: u64 = 256 << 20;
 
 impl Validator<'_> {
@@ -76,7 +79,8 @@ impl Validator<'_> {
         }
     }
 
-    /// The longest packet. More of a large one has to come in time, so a client that is read from slowly has none.
+    /// The longest packet. More of a large one has to come in time, so a client that is read from
+    /// slowly has none.
     fn packet_bytes(&mut self, raw: &raw::Limits, default: usize) -> usize {
         let slow =
             |text: &Text| quantity::bytes(text.get_ref()).is_ok_and(|rate| rate < large::BYTES_PER_S_LEAST);

@@ -1,5 +1,5 @@
-//! The listeners, resolved: where devices connect, and how they are known there. Certificates and keys are read and checked,
-//! so that a configuration that is called good can be started.
+//! The listeners, resolved: where devices connect, and how they are known there. Certificates and
+//! keys are read and checked, so that a configuration that is called good can be started.
 
 use std::net::SocketAddr;
 

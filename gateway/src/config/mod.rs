@@ -1,5 +1,5 @@
-//! The configuration, in two steps: as written (`raw.rs`), then as it is understood (`resolved.rs`). All of it is checked
-//! before a port is bound or a file is made.
+//! The configuration, in two steps: as written (`raw.rs`), then as it is understood
+//! (`resolved.rs`). All of it is checked before a port is bound or a file is made.
 //!
 //! ```text
 //! file ──toml──▶ raw: every key known, of the right type ──check──▶ Settings: what each room is told
@@ -7,9 +7,10 @@
 //! ```
 //!
 //! Limits: a file to [`CONFIG_BYTES_MAX`], [`UPLINKS_MAX`] uplinks, [`LISTENERS_MAX`] listeners,
-//! [`ROUTES_MAX`] routes. Secrets come from files or from the environment, never from the configuration
-//! itself. It reads the configuration, the password files, certificates and keys, the users file and the access file, and nothing else: whether the data directory
-//! can be written or a port is free, starting shows.
+//! [`ROUTES_MAX`] routes. Secrets come from files or from the environment, never from the
+//! configuration itself. It reads the configuration, the password files, certificates and keys, the
+//! users file and the access file, and nothing else: whether the data directory can be written or a
+//! port is free, starting shows.
 
 mod access;
 mod error;
@@ -46,7 +47,8 @@ pub struct Settings {
     pub gateway_id: String,
     /// The store.
     pub store: store::Settings,
-    /// Bytes that the disk or card is rated for, if that is known: for the projection of its life alone.
+    /// Bytes that the disk or card is rated for, if that is known: for the projection of its life
+    /// alone.
     pub endurance_bytes: Option<u64>,
     /// Where devices connect.
     pub listeners: Vec<ingest::ListenerSettings>,
@@ -83,7 +85,8 @@ fn as_raw(text: &str, file: &Path) -> Result<raw::File, ConfigError> {
     toml::from_str(text).map_err(|e| ConfigError::wrong(file, text, vec![Problem::from_toml(text, &e)]))
 }
 
-/// Checks the text of a configuration; `file` stands in the errors, and relative paths start at its folder.
+/// Checks the text of a configuration; `file` stands in the errors, and relative paths start at its
+/// folder.
 ///
 /// # Errors
 /// [`ConfigError::Wrong`]

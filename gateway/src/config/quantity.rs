@@ -1,4 +1,5 @@
-//! Quantities as a person writes them: sizes, rates of writing, times, addresses of upstreams. Pure.
+//! Quantities as a person writes them: sizes, rates of writing, times, addresses of upstreams.
+//! Pure.
 //!
 //! An error is a sentence that says what was read and how it is written.
 

@@ -1,5 +1,5 @@
-//! The configuration as written: every key known and of the right type, nothing judged. Positions are kept,
-//! so that what is judged later can name its line.
+//! The configuration as written: every key known and of the right type, nothing judged. Positions
+//! are kept, so that what is judged later can name its line.
 
 use serde::Deserialize;
 use toml::Spanned;

@@ -1,5 +1,5 @@
-//! The configuration, resolved: each value judged, defaults filled in, secrets fetched. It collects all that is
-//! wrong, so that one look mends a file.
+//! The configuration, resolved: each value judged, defaults filled in, secrets fetched. It collects
+//! all that is wrong, so that one look mends a file.
 
 use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
 
@@ -15,7 +15,8 @@ use crate::{http, ingest, store};
 
 const DATA_DIR_DEFAULT: &str = "/var/lib/tidegate";
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
-/// Bounds of a segment: below, sealing costs more than storing; above, restart time and damage grow.
+/// Bounds of a segment: below, sealing costs more than storing; above, restart time and damage
+/// grow.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 30);
 const RETAIN_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 const RETAIN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);

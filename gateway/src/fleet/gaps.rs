@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_can_not_lose_what_it_has_not_numbered() {
+    fn a_device_cannot_lose_what_it_has_not_numbered() {
         let mut gaps = Gaps::default();
         gaps.receive(0..10);
         gaps.lose(&loss(3, u32::MAX), 9);

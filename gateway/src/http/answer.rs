@@ -1,4 +1,5 @@
-//! What the paths that look into the store have in common: refusals as a sentence, and work that may block.
+//! What the paths that look into the store have in common: refusals as a sentence, and work that
+//! may block.
 
 use axum::{
     http::{HeaderMap, StatusCode, header},

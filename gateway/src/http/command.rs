@@ -1,4 +1,5 @@
-//! A command to a device as JSON: plain data, both ways, for whoever asks and for `tidegate commands`.
+//! A command to a device as JSON: plain data, both ways, for whoever asks and for `tidegate
+//! commands`.
 //!
 //! Bytes travel as base64. What is UTF-8 is there as text as well.
 

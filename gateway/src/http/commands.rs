@@ -7,9 +7,9 @@
 //! GET    /api/commands/ID?device=  one, whole
 //! DELETE /api/commands/ID?device=  cancels one that waits; one
 //! ```
-//! An answer to POST means that the command is on disk. 400 for what cannot be read, 409 for an id that stands for another
-//! command, or one that waits no more, 413 for a payload that is too long, 422 for what cannot be meant, 507 where there is no
-//! room, each with a sentence.
+//! An answer to POST means that the command is on disk. 400 for what cannot be read, 409 for an id
+//! that stands for another command, or one that waits no more, 413 for a payload that is too long,
+//! 422 for what cannot be meant, 507 where there is no room, each with a sentence.
 //!
 //! Limits: those of the outbox; a list of [`LIST_MAX`].
 
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_can_not_be_done_is_refused_with_a_sentence() {
+    async fn what_cannot_be_done_is_refused_with_a_sentence() {
         let (address, _up) = serve(Snapshot::default()).await;
         let first = r#"{"device":"a","payload":"on","id":"x"}"#;
         assert_eq!(ask(address, "POST", "/api/commands", SAID, first).await.0, 201);

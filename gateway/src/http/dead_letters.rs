@@ -8,7 +8,8 @@
 //! POST   /api/dead-letters/drop  {"reason":…,"device":…,"kind":…,"uplink":…,"from_ms":…,"to_ms":…} or {"all":true}
 //!                                {"dropped":N}
 //! ```
-//! What cannot be meant is 400 with a sentence. A page may be empty although there are more: go on until `next` is null.
+//! What cannot be meant is 400 with a sentence. A page may be empty although there are more: go on
+//! until `next` is null.
 //!
 //! Limits: a page of [`PAGE_LETTERS_MAX`] letters or about 1 MiB of them.
 
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_read_and_what_can_not_be_meant_says_what_is_allowed() {
+    fn a_query_is_read_and_what_cannot_be_meant_says_what_is_allowed() {
         let asked = Query::parse(
             "reason=too+large&device=s%2F3&kind=json&uplink=cloud&from_ms=1&to_ms=2&after=9&limit=1000&whole=true",
         );

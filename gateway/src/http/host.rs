@@ -1,12 +1,12 @@
-//! Whose request it is: a page in a browser may not reach this port under a name of its own (DNS rebinding), nor change anything
-//! from another site. Pure.
+//! Whose request it is: a page in a browser may not reach this port under a name of its own (DNS
+//! rebinding), nor change anything from another site. Pure.
 //!
 //! ```text
 //!   Host    ─▶ loopback by name or address, or none ──────────────────┐ else 403
 //!   Origin  ─▶ none, or the same as Host, for what changes something ─┴▶ the pages
 //! ```
-//! A browser always names both, and a page cannot choose them. Programs such as scrapers ask by address, and some of HTTP/1.0
-//! name no host: they go on.
+//! A browser always names both, and a page cannot choose them. Programs such as scrapers ask by
+//! address, and some of HTTP/1.0 name no host: they go on.
 
 use std::net::IpAddr;
 
@@ -45,7 +45,8 @@ fn refused(why: String) -> Refused {
     Refused { status: StatusCode::FORBIDDEN, why }
 }
 
-/// Whether `host`, with or without a port, is this machine by a name or an address that nobody else can have.
+/// Whether `host`, with or without a port, is this machine by a name or an address that nobody else
+/// can have.
 fn is_ours(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');

@@ -1,6 +1,7 @@
 //! A dead letter as JSON: plain data, both ways, for whoever asks and for `tidegate dead-letters`.
 //!
-//! Bytes travel as base64. A payload that is UTF-8 is there as text as well, up to [`TEXT_BYTES_MAX`].
+//! Bytes travel as base64. A payload that is UTF-8 is there as text as well, up to
+//! [`TEXT_BYTES_MAX`].
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};

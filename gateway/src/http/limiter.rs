@@ -1,11 +1,12 @@
-//! Who has to leave when too many are connected: a permit for each connection, which knows since when its client is waited for.
+//! Who has to leave when too many are connected: a permit for each connection, which knows since
+//! when its client is waited for.
 //!
 //! ```text
 //!   enter ──▶ waits for the client ──request is whole──▶ works ──answer──▶ waits for the client …
 //!              └ since: the beginning, the last answer, or the last bytes that the client took
 //! ```
-//! A client that sends bytes without coming to an end is waited for all the same, so only bytes that it *takes* count. It
-//! closes nothing itself: the connection does, when it is told.
+//! A client that sends bytes without coming to an end is waited for all the same, so only bytes
+//! that it *takes* count. It closes nothing itself: the connection does, when it is told.
 
 use std::{
     collections::BTreeMap,
@@ -134,7 +135,8 @@ impl Permit {
         self.waiting.leave.cancelled().await;
     }
 
-    /// Resolves when the client has taken nothing of what is to be written for as long as `limit`. Cancel-safe.
+    /// Resolves when the client has taken nothing of what is to be written for as long as `limit`.
+    /// Cancel-safe.
     pub async fn stalled(&self, limit: Duration) {
         loop {
             sleep(STALL_LOOK.min(limit)).await;

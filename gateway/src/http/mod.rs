@@ -21,11 +21,12 @@
 //!
 //! Limits: see `serving.rs` for connections, `turns.rs` for large answers.
 //!
-//! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any other address. Whoever may
-//! connect to the machine's loopback may read it, drop dead letters, forget an uplink that is not configured, start a replay and
-//! send commands to devices. A request that changes something has to say
-//! `Content-Type: application/json`: no page in a browser on this machine can send that by itself. Nor does one get here under
-//! a name of its own, or from another site: see `host.rs`.
+//! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any
+//! other address. Whoever may connect to the machine's loopback may read it, drop dead letters,
+//! forget an uplink that is not configured, start a replay and send commands to devices. A request
+//! that changes something has to say `Content-Type: application/json`: no page in a browser on this
+//! machine can send that by itself. Nor does one get here under a name of its own, or from another
+//! site: see `host.rs`.
 
 mod answer;
 mod command;
@@ -74,7 +75,8 @@ use crate::{
     uplink::Replays,
 };
 
-/// How often samples are moved into the histograms, so that memory stays bounded when nobody scrapes.
+/// How often samples are moved into the histograms, so that memory stays bounded when nobody
+/// scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Where it listens.

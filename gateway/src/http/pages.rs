@@ -1,4 +1,5 @@
-//! What each path answers. Every answer is made from one [`Snapshot`](super::Snapshot); gauges are set when they are asked for.
+//! What each path answers. Every answer is made from one [`Snapshot`](super::Snapshot); gauges are
+//! set when they are asked for.
 
 use axum::{
     Router,

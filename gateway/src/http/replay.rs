@@ -6,8 +6,8 @@
 //! GET    /api/replay/ID  one Progress
 //! DELETE /api/replay/ID  cancels it: it ends soon; one Progress
 //! ```
-//! 400 for what cannot be meant, 404 for an uplink or a replay that there is not, 409 where it cannot be started now, each with a
-//! sentence.
+//! 400 for what cannot be meant, 404 for an uplink or a replay that there is not, 409 where it
+//! cannot be started now, each with a sentence.
 
 use axum::{
     Router,
@@ -91,7 +91,7 @@ mod tests {
     const JSON: Option<&str> = Some("application/json");
 
     #[tokio::test]
-    async fn what_can_not_be_replayed_is_refused_with_a_sentence() {
+    async fn what_cannot_be_replayed_is_refused_with_a_sentence() {
         let (address, _up) = serve(Snapshot::default()).await;
         let range = |uplink: &str, to: u64| {
             format!(r#"{{"uplink":"{uplink}","what":{{"stored":{{"from_ms":5,"to_ms":{to}}}}}}}"#)

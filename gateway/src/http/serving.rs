@@ -1,12 +1,14 @@
-//! The HTTP port, served: how many connections there are, and how long each may keep the gateway waiting.
+//! The HTTP port, served: how many connections there are, and how long each may keep the gateway
+//! waiting.
 //!
 //! ```text
 //!   accept ─▶ permit ─▶ head, 10 s ─▶ host ─▶ body, 10 s, 512 KiB ─▶ answer, some of it read every 30 s ─▶ head …
 //!              └ all taken: the connection that has waited for its client longest is closed
 //! ```
-//! Whoever may connect to loopback may hold connections open, and each costs a file descriptor that the store might need. So
-//! their number is limited, and under an attack it is the attacker's that are closed: a client that sends its request at
-//! once and reads its answer is never the one that has been waited for longest.
+//! Whoever may connect to loopback may hold connections open, and each costs a file descriptor that
+//! the store might need. So their number is limited, and under an attack it is the attacker's that
+//! are closed: a client that sends its request at once and reads its answer is never the one that
+//! has been waited for longest.
 //!
 //! Limits: [`Limits`]; a head of [`HEAD_BYTES_MAX`]. It knows no path: see `pages`.
 
@@ -43,7 +45,8 @@ use super::{
 };
 use crate::telemetry;
 
-/// Connections at a time: a scraper, a page or two, and commands. With a body each they take 16 MiB.
+/// Connections at a time: a scraper, a page or two, and commands. With a body each they take 16
+/// MiB.
 pub const CONNECTIONS_MAX: usize = 32;
 /// Time for the head of a request, and so the longest that a connection may be idle.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -57,8 +60,9 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Pause after accepting failed.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
-/// Time that a connection has to speak before another one pushes it out. One that had it is pushed out without a pause, so a flood of
-/// idle connections is through in a moment, and does not hold up who comes behind it.
+/// Time that a connection has to speak before another one pushes it out. One that had it is pushed
+/// out without a pause, so a flood of idle connections is through in a moment, and does not hold up
+/// who comes behind it.
 const SPEAK_TIME: Duration = Duration::from_millis(20);
 /// How often it is looked for a connection that can be pushed out while all wait for the gateway.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -87,7 +91,8 @@ impl Default for Limits {
     }
 }
 
-/// Serves until `shutdown`, and then until the answers under way are read. Dropped, it closes every connection.
+/// Serves until `shutdown`, and then until the answers under way are read. Dropped, it closes every
+/// connection.
 pub(super) async fn serve(bound: Bound, router: Router, shutdown: CancellationToken) {
     let Bound { listener, address, limits } = bound;
     let (limiter, mut connections) = (ConnectionLimiter::default(), JoinSet::new());
@@ -141,7 +146,8 @@ async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Resolves once there is room for one connection more. Connections that wait for the gateway are left alone.
+/// Resolves once there is room for one connection more. Connections that wait for the gateway are
+/// left alone.
 async fn room(limiter: &ConnectionLimiter, connections: &mut JoinSet<()>, connections_max: usize) {
     while connections.len() >= connections_max {
         if let Some(rest) = limiter.longest_wait().and_then(|waited| SPEAK_TIME.checked_sub(waited)) {
@@ -201,7 +207,8 @@ async fn connection(
     }
 }
 
-/// The request with its body, which is read before anything is done for it, and after it is known that no foreign page sent it.
+/// The request with its body, which is read before anything is done for it, and after it is known
+/// that no foreign page sent it.
 async fn whole(request: Request<Incoming>, limit: Duration) -> Result<Request, Response> {
     let (parts, body) = request.into_parts();
     let refused = |refused: Refused| {

@@ -1,4 +1,5 @@
-//! The gateway at a glance: what `/api/status` says and `tidegate status` shows. Plain data, both ways.
+//! The gateway at a glance: what `/api/status` says and `tidegate status` shows. Plain data, both
+//! ways.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -28,7 +29,8 @@ pub struct Snapshot {
     pub listeners: Vec<SocketAddr>,
     /// The store; `None` while it is not open.
     pub store: Option<StoreView>,
-    /// By uplink, in the order of the configuration, then those that are not in it any more and whose places are kept.
+    /// By uplink, in the order of the configuration, then those that are not in it any more and
+    /// whose places are kept.
     pub uplinks: Vec<UplinkView>,
 }
 
@@ -78,14 +80,16 @@ pub struct WearBudgetView {
 pub struct UplinkView {
     /// Its name.
     pub name: String,
-    /// It is not in the configuration any more: nothing is sent, and what waits for it is kept until it is forgotten.
+    /// It is not in the configuration any more: nothing is sent, and what waits for it is kept
+    /// until it is forgotten.
     #[serde(default)]
     pub kept: bool,
     /// Where it goes, such as `mqtt://broker.example:1883`.
     pub upstream: String,
     /// Whether the upstream is connected.
     pub connected: bool,
-    /// Since when it is connected or not, wall clock, milliseconds since 1970; `None` before the first attempt.
+    /// Since when it is connected or not, wall clock, milliseconds since 1970; `None` before the
+    /// first attempt.
     pub since_ms: Option<u64>,
     /// Why the last connection ended or the last attempt failed; stays when it went well again.
     pub last_error: Option<String>,
@@ -132,8 +136,8 @@ impl From<store::WearBudget> for WearBudgetView {
 }
 
 impl UplinkView {
-    /// An uplink's view from where it goes, its backlog and its health at `now_ms` by the wall clock. A clock that was set back makes
-    /// the age 0, never negative.
+    /// An uplink's view from where it goes, its backlog and its health at `now_ms` by the wall
+    /// clock. A clock that was set back makes the age 0, never negative.
     #[must_use]
     pub fn new(upstream: &str, backlog: &store::Backlog, health: &HealthView, now_ms: u64) -> Self {
         let age_ms = backlog.oldest_received_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));

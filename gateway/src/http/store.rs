@@ -6,11 +6,13 @@
 //! GET /api/store/cat?offset=&from_ms=&to_ms=&device=&kind=&limit=
 //!                         a line for each record, {"unreadable":…} where there is none, and at last {"next":OFFSET or null}
 //! ```
-//! Lines are JSON (NDJSON). Where the store is closed meanwhile the last line is `{"error":…}`. What cannot be meant is 400 with
-//! a sentence. They change no event; what a verification finds damaged the gateway mends.
+//! Lines are JSON (NDJSON). Where the store is closed meanwhile the last line is `{"error":…}`.
+//! What cannot be meant is 400 with a sentence. They change no event; what a verification finds
+//! damaged the gateway mends.
 //!
-//! Limits: a page of [`CAT_RECORDS_MAX`] records or about [`CAT_BYTES_MAX`] bytes looked through: go on at `next`, until that
-//! is null. One verification at a time, for it reads every file; a reader that stalls holds a thread and no more.
+//! Limits: a page of [`CAT_RECORDS_MAX`] records or about [`CAT_BYTES_MAX`] bytes looked through:
+//! go on at `next`, until that is null. One verification at a time, for it reads every file; a
+//! reader that stalls holds a thread and no more.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -235,7 +237,7 @@ mod tests {
     use crate::store::{self, Batch, Record, Store};
 
     #[test]
-    fn what_can_not_be_meant_is_refused_with_a_sentence() {
+    fn what_cannot_be_meant_is_refused_with_a_sentence() {
         for (query, word) in [
             ("limit=0", "1 to 10000"),
             ("limit=10001", "1 to 10000"),

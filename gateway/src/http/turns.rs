@@ -1,9 +1,11 @@
-//! Large answers take turns: a list of all devices or kinds is megabytes, and a client may ask for it and not read it.
+//! Large answers take turns: a list of all devices or kinds is megabytes, and a client may ask for
+//! it and not read it.
 //!
 //! ```text
 //!   request ─▶ turn, waited for 10 s ─▶ answer, in pieces of 64 KiB ─▶ read to its end or given up: the next one's turn
 //! ```
-//! Limits: [`ANSWERS_MAX`] answers at a time, and so in memory; a client beyond waits for [`TURN_TIMEOUT`] and is told 503.
+//! Limits: [`ANSWERS_MAX`] answers at a time, and so in memory; a client beyond waits for
+//! [`TURN_TIMEOUT`] and is told 503.
 
 use std::{
     pin::Pin,

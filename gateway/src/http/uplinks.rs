@@ -1,10 +1,12 @@
-//! Uplinks over HTTP: how each does, and the places that are kept of those that are not configured any more.
+//! Uplinks over HTTP: how each does, and the places that are kept of those that are not configured
+//! any more.
 //!
 //! ```text
 //! GET  /api/uplinks              [UplinkView, …]: those of the configuration, then those that are not in it
 //! POST /api/uplinks/NAME/forget  forgets the place of one that is not configured: a Forgotten, once that is durable
 //! ```
-//! 404 for a name of which no place is kept, 409 for an uplink that is configured, 503 where the store cannot save it.
+//! 404 for a name of which no place is kept, 409 for an uplink that is configured, 503 where the
+//! store cannot save it.
 
 use axum::{
     Router,
@@ -75,7 +77,7 @@ mod tests {
     use crate::http::Snapshot;
 
     #[tokio::test]
-    async fn what_can_not_be_forgotten_is_refused_with_a_sentence() {
+    async fn what_cannot_be_forgotten_is_refused_with_a_sentence() {
         let (address, _up) = serve(Snapshot::default()).await;
         for (kind, status, sentence) in [
             (None, 415, "Content-Type: application/json"),

@@ -188,7 +188,7 @@ mod tests {
     use crate::routing::Payload;
 
     #[test]
-    fn what_can_not_be_served_is_named() {
+    fn what_cannot_be_served_is_named() {
         let good = Settings::default;
         let route =
             Route { filter: "a/#/b".into(), payload: Payload::Json, urgent: false, device_level: None };

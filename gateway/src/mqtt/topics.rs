@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_with_wildcards_nul_or_broken_text_can_not_be_published_on() {
+    fn topics_with_wildcards_nul_or_broken_text_cannot_be_published_on() {
         let (long, deep) = ("a".repeat(NAME_BYTES_MAX + 1), "/".repeat(TOPIC_LEVELS_MAX));
         let (fits, levels) = ("a".repeat(NAME_BYTES_MAX), "/".repeat(TOPIC_LEVELS_MAX - 1));
         for bad in

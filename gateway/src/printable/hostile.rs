@@ -10,7 +10,8 @@ pub fn cases() -> ProptestConfig {
     ProptestConfig::with_cases(64)
 }
 
-/// Text with control characters, escape sequences, forged lines, characters that turn the direction of writing; some of it long.
+/// Text with control characters, escape sequences, forged lines, characters that turn the direction
+/// of writing; some of it long.
 pub fn text() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         Just("\n2026-11-29T00:00:00Z  INFO forged".to_owned()),

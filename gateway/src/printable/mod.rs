@@ -1,26 +1,30 @@
-//! Text from outside, made fit to be read: the one place that decides which characters may reach a log, a terminal, or a page.
+//! Text from outside, made fit to be read: the one place that decides which characters may reach a
+//! log, a terminal, or a page.
 //!
-//! Clients choose topics, client ids and names, and devices describe themselves. A newline in one of them forges a log
-//! line, an escape sequence is obeyed by a terminal, and a character that turns the direction of writing makes one name
-//! look like another. Such a character is shown as JSON would escape it (`\n`, `\u001b`), so the result of a whole JSON
-//! text means what it meant before. A backslash is left as it is: the result is for reading, not for reading back.
+//! Clients choose topics, client ids and names, and devices describe themselves. A newline in one
+//! of them forges a log line, an escape sequence is obeyed by a terminal, and a character that
+//! turns the direction of writing makes one name look like another. Such a character is shown as
+//! JSON would escape it (`\n`, `\u001b`), so the result of a whole JSON text means what it meant
+//! before. A backslash is left as it is: the result is for reading, not for reading back.
 //!
-//! Who uses what: [`line()`] for a name within a line or a table's row; [`page`] for text that has lines of its own and for
-//! JSON, as the last step before it leaves; [`Escape`] beneath the log's formatter.
+//! Who uses what: [`line()`] for a name within a line or a table's row; [`page`] for text that has
+//! lines of its own and for JSON, as the last step before it leaves; [`Escape`] beneath the log's
+//! formatter.
 
 use std::{
     borrow::Cow,
     fmt::{self, Write},
 };
 
-/// Whether `c` does something in place of being seen: a control character, a separator of lines or paragraphs, one that
-/// turns the direction of writing, one without a width.
+/// Whether `c` does something in place of being seen: a control character, a separator of lines or
+/// paragraphs, one that turns the direction of writing, one without a width.
 #[must_use]
 pub fn is_unprintable(c: char) -> bool {
     c.is_control() || is_invisible(c) || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Characters without a width, and those that turn the direction of writing: two names that look alike.
+/// Characters without a width, and those that turn the direction of writing: two names that look
+/// alike.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
     matches!(
@@ -89,7 +93,8 @@ impl Write for Escape<'_> {
         if self.is_cut {
             return Ok(());
         }
-        // An escaped character takes up to six times as much: the limit is of what is read, near enough.
+        // An escaped character takes up to six times as much: the limit is of what is read, near
+        // enough.
         let end = text.floor_char_boundary(self.room_bytes);
         self.room_bytes -= end;
         self.out.write_str(&line(&text[..end]))?;

@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_can_not_be_made_or_is_not_ours_is_refused_and_left_as_it_is() {
+    async fn a_folder_that_cannot_be_made_or_is_not_ours_is_refused_and_left_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("data"), "a file").unwrap();
         let (code, text) = refused(settings(folder.path())).await;

@@ -1,10 +1,11 @@
 //! Every metric's name, and the set-up of logging.
 //!
 //! Names follow Prometheus: one prefix, base units, `_total` on counters. No label is ever a client
-//! id or a topic, for those are unbounded. Rooms count in batches, so a count costs nothing per event.
-//! One recorder serves the whole process: a gateway that is started again goes on counting.
+//! id or a topic, for those are unbounded. Rooms count in batches, so a count costs nothing per
+//! event. One recorder serves the whole process: a gateway that is started again goes on counting.
 //!
-//! Logs go to standard error, one line each whatever a client puts into it, as [`LOG_VARIABLE`] says. Nothing is sent anywhere.
+//! Logs go to standard error, one line each whatever a client puts into it, as [`LOG_VARIABLE`]
+//! says. Nothing is sent anywhere.
 
 pub mod repeats;
 
@@ -29,15 +30,16 @@ use tracing_subscriber::{
 
 use crate::printable;
 
-/// The environment variable that holds the log filter, such as `debug` or `info,tidegate::uplink=debug`.
+/// The environment variable that holds the log filter, such as `debug` or
+/// `info,tidegate::uplink=debug`.
 pub const LOG_VARIABLE: &str = "TIDEGATE_LOG";
 /// The log filter where [`LOG_VARIABLE`] says nothing: the libraries beneath speak of trouble only.
 const LOG_DEFAULT: &str = "warn,tidegate=info";
 /// Bytes of message and fields that a line shows; more is cut.
 const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
 
-/// Upper bounds of the histograms' buckets, in seconds: a fast disk syncs in 0.2 ms, an SD card in 30 ms,
-/// a satellite link acknowledges in a second.
+/// Upper bounds of the histograms' buckets, in seconds: a fast disk syncs in 0.2 ms, an SD card in
+/// 30 ms, a satellite link acknowledges in a second.
 const SECONDS_BUCKETS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
@@ -175,8 +177,8 @@ const BY_REASON: &[&str] = &[
     HTTP_CLOSED_CONNECTIONS,
 ];
 
-/// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only. Where a
-/// log is set up already, it stays.
+/// Sends the log to standard error: [`LOG_VARIABLE`] filters, and colours are for terminals only.
+/// Where a log is set up already, it stays.
 ///
 /// # Errors
 /// The filter cannot be read; nothing was set up.
@@ -197,13 +199,15 @@ where
         .with_writer(writer)
         .with_ansi(ansi)
         .with_target(false)
-        // A log that cannot be written stops nobody: its own complaint about it goes to the standard error, and panics if that is gone.
+        // A log that cannot be written stops nobody: its own complaint about it goes to the
+        // standard error, and panics if that is gone.
         .log_internal_errors(false)
         .finish()
 }
 
-/// Every message and every field on its way into a line: what a client chose may be in any of them, so none may hold a
-/// newline or what a terminal obeys. Colours are for level and time, which are our own.
+/// Every message and every field on its way into a line: what a client chose may be in any of them,
+/// so none may hold a newline or what a terminal obeys. Colours are for level and time, which are
+/// our own.
 struct SafeFields;
 
 impl<'w> FormatFields<'w> for SafeFields {
@@ -242,7 +246,8 @@ pub fn hush_caught_panics() {
     });
 }
 
-/// The recorder of this process, installed at the first call; `None` where a foreign one is installed.
+/// The recorder of this process, installed at the first call; `None` where a foreign one is
+/// installed.
 pub fn recorder() -> Option<&'static PrometheusHandle> {
     static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     RECORDER
@@ -367,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_that_can_not_be_read_is_an_error_that_names_the_variable() {
+    fn a_filter_that_cannot_be_read_is_an_error_that_names_the_variable() {
         assert!(log_to_stderr(Some("tidegate=loud")).unwrap_err().starts_with("TIDEGATE_LOG: "));
     }
 }

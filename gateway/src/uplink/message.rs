@@ -29,8 +29,8 @@ pub struct Message<'a> {
     /// Messages with the same key keep their order: the event's device. Empty where neither the
     /// engine nor the template asks for it.
     pub key: &'a str,
-    /// The identity of the event: every copy has the same. It is one of the headers, and empty where
-    /// the engine carries none.
+    /// The identity of the event: every copy has the same. It is one of the headers, and empty
+    /// where the engine carries none.
     pub id: &'a [u8],
     /// What is said of the event beside its payload, the id included.
     pub headers: Headers<'a>,

@@ -1,4 +1,5 @@
-//! PUBACK, PUBREC, PUBREL, PUBCOMP and the flows of QoS 1 and 2, both ways: sections 3.4 to 3.7, 4.3 and 4.4.
+//! PUBACK, PUBREC, PUBREL, PUBCOMP and the flows of QoS 1 and 2, both ways: sections 3.4 to 3.7,
+//! 4.3 and 4.4.
 
 use super::{
     client::{
@@ -118,9 +119,10 @@ async fn again(door: &Door, client: Client, qos: u8) -> Client {
     client
 }
 
-/// 5: [MQTT-2.2.1-2] [MQTT-2.2.1-4] [MQTT-3.3.1-2] [MQTT-4.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.2-3] [MQTT-4.3.3-1]
-/// [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1]
-/// 3.1.1: [MQTT-2.3.1-4] [MQTT-2.3.1-5] [MQTT-3.3.1-2] [MQTT-4.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-4.4.0-1]
+/// 5: [MQTT-2.2.1-2] [MQTT-2.2.1-4] [MQTT-3.3.1-2] [MQTT-4.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.2-2]
+/// [MQTT-4.3.2-3] [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5]
+/// [MQTT-4.3.3-6] [MQTT-4.4.0-1] 3.1.1: [MQTT-2.3.1-4] [MQTT-2.3.1-5] [MQTT-3.3.1-2] [MQTT-4.3.1-1]
+/// [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-4.4.0-1]
 #[tokio::test]
 async fn what_goes_out_has_an_id_of_its_own_and_is_not_sent_again_on_the_same_connection() {
     let door = Door::open().await;
@@ -145,10 +147,10 @@ async fn what_goes_out_has_an_id_of_its_own_and_is_not_sent_again_on_the_same_co
     }
 }
 
-/// 5: [MQTT-3.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.2-3] [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4]
-/// [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4]
-/// 3.1.1: [MQTT-3.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.6.0-2] [MQTT-4.6.0-3]
-/// [MQTT-4.6.0-4]
+/// 5: [MQTT-3.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.2-2] [MQTT-4.3.2-3] [MQTT-4.3.3-1] [MQTT-4.3.3-2]
+/// [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1] [MQTT-4.6.0-1]
+/// [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4] 3.1.1: [MQTT-3.3.1-1] [MQTT-4.3.2-1] [MQTT-4.3.3-1]
+/// [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4]
 #[tokio::test]
 async fn what_was_not_acknowledged_comes_again_with_its_id_dup_and_in_order() {
     let door = Door::open().await;
@@ -200,8 +202,8 @@ async fn what_was_not_acknowledged_comes_again_after_a_restart() {
     }
 }
 
-/// 5: [MQTT-2.2.1-5] [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-1]
-/// 3.1.1: [MQTT-2.3.1-6] [MQTT-4.3.3-1] [MQTT-4.4.0-1]
+/// 5: [MQTT-2.2.1-5] [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5]
+/// [MQTT-4.3.3-6] [MQTT-4.4.0-1] 3.1.1: [MQTT-2.3.1-6] [MQTT-4.3.3-1] [MQTT-4.4.0-1]
 #[tokio::test]
 async fn after_pubrec_the_release_comes_again_and_the_publish_does_not() {
     let door = Door::open().await;
@@ -223,8 +225,8 @@ async fn after_pubrec_the_release_comes_again_and_the_publish_does_not() {
     }
 }
 
-/// 5: [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5] [MQTT-4.3.3-6] [MQTT-4.4.0-2]
-/// 3.1.1: [MQTT-4.3.3-1]
+/// 5: [MQTT-4.3.3-1] [MQTT-4.3.3-2] [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5] [MQTT-4.3.3-6]
+/// [MQTT-4.4.0-2] 3.1.1: [MQTT-4.3.3-1]
 #[tokio::test]
 async fn a_message_that_the_client_refuses_is_done_with() {
     let door = Door::open().await;

@@ -106,8 +106,8 @@ fn malformed(version: u8) -> Option<u8> {
 }
 
 /// 5: [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-12] [MQTT-3.1.2-13] [MQTT-3.1.4-1] [MQTT-3.2.2-6]
-/// 3.1.1: [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-14] [MQTT-3.1.2-15] [MQTT-3.1.4-1] [MQTT-3.2.2-4]
-/// [MQTT-3.2.2-6]
+/// 3.1.1: [MQTT-3.1.2-3] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
+/// [MQTT-3.1.4-1] [MQTT-3.2.2-4] [MQTT-3.2.2-6]
 #[tokio::test]
 async fn connect_flags_that_contradict_are_refused() {
     let door = Door::open().await;
@@ -119,10 +119,10 @@ async fn connect_flags_that_contradict_are_refused() {
     }
 }
 
-/// 5: [MQTT-3.1.2-9] [MQTT-3.1.2-11] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.3-1]
-/// [MQTT-3.1.3-3]
-/// 3.1.1: [MQTT-3.1.2-9] [MQTT-3.1.2-11] [MQTT-3.1.2-13] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.2-20] [MQTT-3.1.2-21]
-/// [MQTT-3.1.2-22] [MQTT-3.1.3-1] [MQTT-3.1.3-3]
+/// 5: [MQTT-3.1.2-9] [MQTT-3.1.2-11] [MQTT-3.1.2-16] [MQTT-3.1.2-17] [MQTT-3.1.2-18]
+/// [MQTT-3.1.2-19] [MQTT-3.1.3-1] [MQTT-3.1.3-3] 3.1.1: [MQTT-3.1.2-9] [MQTT-3.1.2-11]
+/// [MQTT-3.1.2-13] [MQTT-3.1.2-18] [MQTT-3.1.2-19] [MQTT-3.1.2-20] [MQTT-3.1.2-21] [MQTT-3.1.2-22]
+/// [MQTT-3.1.3-1] [MQTT-3.1.3-3]
 #[tokio::test]
 async fn a_payload_has_the_fields_that_the_flags_say_and_no_others() {
     let door = Door::open().await;
@@ -351,8 +351,8 @@ async fn a_keep_alive_is_lowered_only_if_the_client_is_told() {
     old.ping().await;
 }
 
-/// 5: [MQTT-3.1.2-28] [MQTT-3.2.2-9] [MQTT-3.2.2-10] [MQTT-3.2.2-11] [MQTT-3.2.2-12] [MQTT-3.2.2-13] [MQTT-3.2.2-14]
-/// [MQTT-3.2.2-18] [MQTT-4.12.0-6]
+/// 5: [MQTT-3.1.2-28] [MQTT-3.2.2-9] [MQTT-3.2.2-10] [MQTT-3.2.2-11] [MQTT-3.2.2-12]
+/// [MQTT-3.2.2-13] [MQTT-3.2.2-14] [MQTT-3.2.2-18] [MQTT-4.12.0-6]
 #[tokio::test]
 async fn connack_tells_what_is_offered_and_nothing_that_was_not_asked_for() {
     let door = Door::open().await;
@@ -374,8 +374,8 @@ async fn connack_tells_what_is_offered_and_nothing_that_was_not_asked_for() {
     }
 }
 
-/// 5: [MQTT-3.1.4-1] [MQTT-3.2.2-6] [MQTT-3.2.2-7] [MQTT-3.2.2-8] [MQTT-3.14.0-1] [MQTT-4.12.0-1] [MQTT-4.13.2-1]
-/// 3.1.1: [MQTT-3.1.4-1] [MQTT-3.2.2-4] [MQTT-3.2.2-5]
+/// 5: [MQTT-3.1.4-1] [MQTT-3.2.2-6] [MQTT-3.2.2-7] [MQTT-3.2.2-8] [MQTT-3.14.0-1] [MQTT-4.12.0-1]
+/// [MQTT-4.13.2-1] 3.1.1: [MQTT-3.1.4-1] [MQTT-3.2.2-4] [MQTT-3.2.2-5]
 #[tokio::test]
 async fn properties_that_connect_may_not_have_are_refused() {
     let door = Door::open().await;
@@ -406,8 +406,9 @@ async fn a_refusal_is_without_words_where_the_client_takes_no_more() {
     assert_eq!(client.next().await, None);
 }
 
-/// 5: [MQTT-3.1.2-29] [MQTT-3.4.2-1] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-1] [MQTT-3.5.2-2] [MQTT-3.5.2-3] [MQTT-3.6.2-2]
-/// [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3] [MQTT-3.9.2-1] [MQTT-3.9.2-2]
+/// 5: [MQTT-3.1.2-29] [MQTT-3.4.2-1] [MQTT-3.4.2-2] [MQTT-3.4.2-3] [MQTT-3.5.2-1] [MQTT-3.5.2-2]
+/// [MQTT-3.5.2-3] [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2] [MQTT-3.7.2-3] [MQTT-3.9.2-1]
+/// [MQTT-3.9.2-2]
 #[tokio::test]
 async fn no_reason_is_given_in_words_on_any_other_packet() {
     let door = Door::open().await;

@@ -1,4 +1,5 @@
-//! PINGREQ, DISCONNECT and AUTH: sections 3.12 to 3.15, and errors: section 4.13 (4.8 of MQTT 3.1.1).
+//! PINGREQ, DISCONNECT and AUTH: sections 3.12 to 3.15, and errors: section 4.13 (4.8 of MQTT
+//! 3.1.1).
 
 use super::{
     client::{Connect, QOS1, packet, publish},
@@ -20,8 +21,9 @@ async fn a_ping_is_answered() {
     }
 }
 
-/// 5: [MQTT-2.1.3-1] [MQTT-3.14.1-1] [MQTT-3.14.2-1] [MQTT-3.15.1-1] [MQTT-4.12.0-7] [MQTT-4.13.1-1] [MQTT-4.13.2-1]
-/// 3.1.1: [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-3.14.1-1] [MQTT-4.8.0-1]
+/// 5: [MQTT-2.1.3-1] [MQTT-3.14.1-1] [MQTT-3.14.2-1] [MQTT-3.15.1-1] [MQTT-4.12.0-7]
+/// [MQTT-4.13.1-1] [MQTT-4.13.2-1] 3.1.1: [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-3.14.1-1]
+/// [MQTT-4.8.0-1]
 #[tokio::test]
 async fn packets_that_a_client_may_not_send_end_the_connection() {
     let door = Door::open().await;

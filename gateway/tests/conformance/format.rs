@@ -5,9 +5,9 @@ use super::{
     door::{BOTH, Door},
 };
 
-/// 5: [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.7-1] [MQTT-3.1.3-4] [MQTT-3.1.3-11] [MQTT-3.1.3-12] [MQTT-3.3.2-13]
-/// [MQTT-3.3.2-14]
-/// 3.1.1: [MQTT-1.5.3-1] [MQTT-1.5.3-2] [MQTT-3.1.3-4] [MQTT-3.1.3-10] [MQTT-3.1.3-11]
+/// 5: [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.7-1] [MQTT-3.1.3-4] [MQTT-3.1.3-11] [MQTT-3.1.3-12]
+/// [MQTT-3.3.2-13] [MQTT-3.3.2-14] 3.1.1: [MQTT-1.5.3-1] [MQTT-1.5.3-2] [MQTT-3.1.3-4]
+/// [MQTT-3.1.3-10] [MQTT-3.1.3-11]
 #[tokio::test]
 async fn texts_in_connect_are_well_formed_and_without_nul() {
     let door = Door::open().await;

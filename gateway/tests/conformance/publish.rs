@@ -51,8 +51,9 @@ async fn a_dup_flag_is_not_passed_on() {
     }
 }
 
-/// 5: [MQTT-1.5.4-1] [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3]
-/// 3.1.1: [MQTT-1.5.3-1] [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT-4.7.1-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3]
+/// 5: [MQTT-1.5.4-1] [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2]
+/// [MQTT-4.7.3-3] 3.1.1: [MQTT-1.5.3-1] [MQTT-3.3.2-1] [MQTT-3.3.2-2] [MQTT-4.7.1-1] [MQTT-4.7.3-1]
+/// [MQTT-4.7.3-2] [MQTT-4.7.3-3]
 #[tokio::test]
 async fn a_topic_that_is_none_ends_the_connection() {
     let door = Door::open().await;
@@ -75,7 +76,8 @@ async fn a_topic_that_is_none_ends_the_connection() {
     }
 }
 
-/// 5: [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
+/// 5: [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18]
+/// [MQTT-3.3.2-20]
 #[tokio::test]
 async fn properties_reach_every_subscriber_unaltered_and_in_order() {
     let door = Door::open().await;
@@ -108,8 +110,8 @@ async fn properties_reach_every_subscriber_unaltered_and_in_order() {
     }
 }
 
-/// 5: [MQTT-1.5.4-2] [MQTT-1.5.7-1] [MQTT-3.3.2-13] [MQTT-3.3.2-14] [MQTT-3.3.2-19] [MQTT-3.3.4-6] [MQTT-4.13.1-1]
-/// 3.1.1: [MQTT-1.5.3-2] [MQTT-4.8.0-1]
+/// 5: [MQTT-1.5.4-2] [MQTT-1.5.7-1] [MQTT-3.3.2-13] [MQTT-3.3.2-14] [MQTT-3.3.2-19] [MQTT-3.3.4-6]
+/// [MQTT-4.13.1-1] 3.1.1: [MQTT-1.5.3-2] [MQTT-4.8.0-1]
 #[tokio::test]
 async fn properties_that_publish_may_not_have_end_the_connection() {
     let door = Door::open().await;

@@ -5,8 +5,9 @@ use super::{
     door::{BOTH, Door},
 };
 
-/// 5: [MQTT-2.2.1-6] [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.8.4-7] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
-/// 3.1.1: [MQTT-2.3.1-7] [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-4] [MQTT-3.8.4-5] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
+/// 5: [MQTT-2.2.1-6] [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.8.4-7]
+/// [MQTT-3.9.3-1] [MQTT-3.9.3-2] 3.1.1: [MQTT-2.3.1-7] [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-4]
+/// [MQTT-3.8.4-5] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
 #[tokio::test]
 async fn a_suback_has_the_id_and_a_code_for_each_filter_in_their_order() {
     let door = Door::open().await;
@@ -27,10 +28,11 @@ async fn a_suback_has_the_id_and_a_code_for_each_filter_in_their_order() {
     }
 }
 
-/// 5: [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-2.1.3-1] [MQTT-2.2.1-3] [MQTT-3.8.1-1] [MQTT-3.8.3-1] [MQTT-3.8.3-2] [MQTT-3.8.3-5]
-/// [MQTT-3.10.1-1] [MQTT-3.10.3-1] [MQTT-3.10.3-2] [MQTT-4.7.3-2]
-/// 3.1.1: [MQTT-1.5.3-1] [MQTT-1.5.3-2] [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-2.3.1-1] [MQTT-2.3.1-2] [MQTT-3.8.1-1]
-/// [MQTT-3.8.3-1] [MQTT-3.8.3-3] [MQTT-3.8.3-4] [MQTT-3.10.1-1] [MQTT-3.10.3-1] [MQTT-3.10.3-2] [MQTT-4.7.3-2]
+/// 5: [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-2.1.3-1] [MQTT-2.2.1-3] [MQTT-3.8.1-1] [MQTT-3.8.3-1]
+/// [MQTT-3.8.3-2] [MQTT-3.8.3-5] [MQTT-3.10.1-1] [MQTT-3.10.3-1] [MQTT-3.10.3-2] [MQTT-4.7.3-2]
+/// 3.1.1: [MQTT-1.5.3-1] [MQTT-1.5.3-2] [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-2.3.1-1] [MQTT-2.3.1-2]
+/// [MQTT-3.8.1-1] [MQTT-3.8.3-1] [MQTT-3.8.3-3] [MQTT-3.8.3-4] [MQTT-3.10.1-1] [MQTT-3.10.3-1]
+/// [MQTT-3.10.3-2] [MQTT-4.7.3-2]
 #[tokio::test]
 async fn what_no_subscribe_or_unsubscribe_may_be_ends_the_connection() {
     let door = Door::open().await;
@@ -215,8 +217,9 @@ async fn a_subscription_identifier_comes_with_what_is_retained_and_live() {
     assert!(client.take().await.properties.is_empty());
 }
 
-/// 5: [MQTT-2.2.1-6] [MQTT-3.10.4-1] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6] [MQTT-3.11.3-1] [MQTT-3.11.3-2]
-/// 3.1.1: [MQTT-2.3.1-7] [MQTT-3.10.4-1] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6]
+/// 5: [MQTT-2.2.1-6] [MQTT-3.10.4-1] [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-3.10.4-6]
+/// [MQTT-3.11.3-1] [MQTT-3.11.3-2] 3.1.1: [MQTT-2.3.1-7] [MQTT-3.10.4-1] [MQTT-3.10.4-4]
+/// [MQTT-3.10.4-5] [MQTT-3.10.4-6]
 #[tokio::test]
 async fn an_unsuback_has_the_id_and_a_code_for_each_filter() {
     let door = Door::open().await;

@@ -1,7 +1,9 @@
-//! `docs/mqtt-conformance.md` against the sources: no statement is missing or there twice, every test that is named exists, and the
-//! comment above a test names the statements that the table says it covers, and no others.
+//! `docs/mqtt-conformance.md` against the sources: no statement is missing or there twice, every
+//! test that is named exists, and the comment above a test names the statements that the table says
+//! it covers, and no others.
 //!
-//! It reads text. Each rule is shown a text that breaks it, so that none passes because it sees nothing.
+//! It reads text. Each rule is shown a text that breaks it, so that none passes because it sees
+//! nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,4 +1,5 @@
-//! What the tests of the fleet share: numbers from a seed, and a gateway of its real parts, without an uplink or HTTP.
+//! What the tests of the fleet share: numbers from a seed, and a gateway of its real parts, without
+//! an uplink or HTTP.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 

@@ -1,5 +1,6 @@
-//! Makes the stores of a release: two sealed segments and an active one, every kind of record, pending QoS 2 ids, a
-//! cursor in the first segment, and one event set aside. It stays as it is: what a later format adds, a later maker adds.
+//! Makes the stores of a release: two sealed segments and an active one, every kind of record,
+//! pending QoS 2 ids, a cursor in the first segment, and one event set aside. It stays as it is:
+//! what a later format adds, a later maker adds.
 
 use std::{path::Path, sync::Arc};
 

@@ -1,11 +1,13 @@
-//! The files of a store in one: each with its name, its length, and what lies between long runs of one byte.
+//! The files of a store in one: each with its name, its length, and what lies between long runs of
+//! one byte.
 //!
 //! ```text
 //!  | name_len | name | file_len | bytes_len | bytes | run | run_len | bytes_len | bytes | …   | name_len | …
 //!  | u16      |      | u64      | u32       |       | u8  | u32     | …until file_len is reached
 //! ```
-//! Little-endian. Database files are mostly runs of 0x00 and 0xFF, so this makes one of a hundred kilobytes some
-//! kilobytes, and needs no library to be read in ten years. It holds no folders and no rights.
+//! Little-endian. Database files are mostly runs of 0x00 and 0xFF, so this makes one of a hundred
+//! kilobytes some kilobytes, and needs no library to be read in ten years. It holds no folders and
+//! no rights.
 
 use std::path::Path;
 

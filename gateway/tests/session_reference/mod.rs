@@ -1,7 +1,8 @@
-//! What clients were promised, by a book that knows nothing of the gateway: their sessions, what these are owed, and wills.
+//! What clients were promised, by a book that knows nothing of the gateway: their sessions, what
+//! these are owed, and wills.
 //!
-//! Time is in milliseconds from the beginning. All steps are so long, and all ends so far from them, that what the test itself takes does
-//! not matter.
+//! Time is in milliseconds from the beginning. All steps are so long, and all ends so far from
+//! them, that what the test itself takes does not matter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,12 +46,13 @@ pub struct Times {
 pub struct Will {
     pub payload: String,
     pub delay_ms: u64,
-    /// When it is to be published, at the earliest and at the latest: a kill may have lost that its client had gone before. `None`
-    /// while its client is connected.
+    /// When it is to be published, at the earliest and at the latest: a kill may have lost that its
+    /// client had gone before. `None` while its client is connected.
     pub due_ms: Option<(u64, u64)>,
     /// The session's end is its delay's end.
     pub ends_with_session: bool,
-    /// A kill may have lost that its client had gone before: then it is known as one whose client was connected.
+    /// A kill may have lost that its client had gone before: then it is known as one whose client
+    /// was connected.
     pub is_unsure: bool,
 }
 

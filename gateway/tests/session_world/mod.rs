@@ -1,11 +1,13 @@
-//! A door with the real store behind it that stops, is killed and comes back, and a client of a few bytes by hand for each identity.
+//! A door with the real store behind it that stops, is killed and comes back, and a client of a few
+//! bytes by hand for each identity.
 //!
 //! ```text
 //!   Client ──TCP──▶ ingest::run ─▶ Store (its thread) ─▶ SimulatedDisk
 //!   World: stop, kill, start; the clock is ahead by as much as it says
 //! ```
-//! The disk is one in memory, as thousands of restarts would wear a real one. A kill is what SIGKILL is: nothing is written from then
-//! on, and no connection is told. The clock stands still but for [`World::pass`].
+//! The disk is one in memory, as thousands of restarts would wear a real one. A kill is what
+//! SIGKILL is: nothing is written from then on, and no connection is told. The clock stands still
+//! but for [`World::pass`].
 #![allow(dead_code, reason = "each file of tests uses its part of it")]
 
 use std::{
@@ -185,7 +187,8 @@ impl World {
         committer.join().unwrap();
     }
 
-    /// The bus has looked after what was over by now: a will that is due later than all of that is published, and another one after it.
+    /// The bus has looked after what was over by now: a will that is due later than all of that is
+    /// published, and another one after it.
     pub async fn ticked(&mut self) {
         for _ in 0..2 {
             let before = self.stored().len();

@@ -1,8 +1,8 @@
 //! The names of the files, and which of them a power cut leaves.
 //!
-//! A name is durable after a sync of the folder, whatever its file's bytes are. Before it, a cut leaves a seeded part of
-//! the creations, renames and removals: the first of them, as a journal does, or any of them. One that builds on
-//! another that did not survive does nothing.
+//! A name is durable after a sync of the folder, whatever its file's bytes are. Before it, a cut
+//! leaves a seeded part of the creations, renames and removals: the first of them, as a journal
+//! does, or any of them. One that builds on another that did not survive does nothing.
 
 use std::{collections::BTreeMap, io};
 

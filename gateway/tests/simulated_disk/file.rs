@@ -4,13 +4,15 @@
 //!  write ──▶ visible ──(a copy of each touched sector)──▶ unsynced ──sync──▶ durable
 //!                                                             └────cut: a seeded subset
 //! ```
-//! A sector reaches the disk whole, as it was after one of the writes that touched it; of several versions that
-//! survive a cut any one may be the last. A length survives or not whatever the data does: what is behind the length
-//! that survived is lost, what is before it and did not survive reads as it was, or as zeros where nothing was.
+//! A sector reaches the disk whole, as it was after one of the writes that touched it; of several
+//! versions that survive a cut any one may be the last. A length survives or not whatever the data
+//! does: what is behind the length that survived is lost, what is before it and did not survive
+//! reads as it was, or as zeros where nothing was.
 //!
-//! After a failed sync the sectors of that moment are `clean`: reads show them, a later sync passes them by (unless they
-//! are written again), and whether they are on the disk is decided when they are forgotten or the power is cut.
-//! Lengths are not data, and the next sync that works makes them durable.
+//! After a failed sync the sectors of that moment are `clean`: reads show them, a later sync passes
+//! them by (unless they are written again), and whether they are on the disk is decided when they
+//! are forgotten or the power is cut. Lengths are not data, and the next sync that works makes them
+//! durable.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -127,8 +129,8 @@ impl File {
         }
     }
 
-    /// Decides which sectors of a failed sync are on the disk; reads show the disk's from now on. Sectors written
-    /// after that sync stay as they are, as in a page cache.
+    /// Decides which sectors of a failed sync are on the disk; reads show the disk's from now on.
+    /// Sectors written after that sync stay as they are, as in a page cache.
     pub fn forget(&mut self, survival: Survival, random: &mut Random) {
         let dirty: BTreeSet<u64> = self
             .unsynced

@@ -1,19 +1,21 @@
-//! A disk that loses power on cue, fills up, fails at the Nth operation and rots; all of it follows from a seed.
+//! A disk that loses power on cue, fills up, fails at the Nth operation and rots; all of it follows
+//! from a seed.
 //!
 //! ```text
 //!  store ──▶ Folder (SimulatedDisk) ──▶ State: directory.rs  names:  durable, visible, unsynced
 //!  redb  ──▶ StorageBackend (Handle) ─┘        file.rs       bytes:  durable, visible, unsynced
 //!                                              schedule.rs   count, faults, the operation at which the power goes
 //! ```
-//! A power cut leaves of what was not synced a part that the seed chooses ([`Survival`]): a sector of 512 bytes is on the
-//! disk or not, in any order, a file's length and the names for themselves. What was synced stays, always. All handles of
-//! before answer errors.
+//! A power cut leaves of what was not synced a part that the seed chooses ([`Survival`]): a sector
+//! of 512 bytes is on the disk or not, in any order, a file's length and the names for themselves.
+//! What was synced stays, always. All handles of before answer errors.
 //!
 //! Operations are counted (not reads, lengths, names): a test runs a piece of work once, asks for
-//! [`SimulatedDisk::operations`], and then lets each of them fail in turn. The first operation from now has the number 1.
+//! [`SimulatedDisk::operations`], and then lets each of them fail in turn. The first operation from
+//! now has the number 1.
 //!
-//! It does not model: a sector that is half written, bytes of a file that was removed showing up in another, a sync that
-//! reports success and did nothing, locks.
+//! It does not model: a sector that is half written, bytes of a file that was removed showing up in
+//! another, a sync that reports success and did nothing, locks.
 
 #![allow(dead_code, reason = "each file of tests uses its part of it")]
 
@@ -68,19 +70,21 @@ impl SimulatedDisk {
 
     // Power.
 
-    /// The power goes and comes back, now. A cut that [`SimulatedDisk::cut_at`] has ahead stays ahead.
+    /// The power goes and comes back, now. A cut that [`SimulatedDisk::cut_at`] has ahead stays
+    /// ahead.
     pub fn cut_power(&self) {
         self.state.lock().cut();
     }
 
-    /// The power goes during the `n`-th operation from now: it and all later ones answer errors until
-    /// [`SimulatedDisk::power_on`].
+    /// The power goes during the `n`-th operation from now: it and all later ones answer errors
+    /// until [`SimulatedDisk::power_on`].
     pub fn cut_at(&self, n: u64) {
         let mut state = self.state.lock();
         state.schedule.cut_at = Some(state.schedule.number(n));
     }
 
-    /// The power comes back. It is cut before, also where [`SimulatedDisk::cut_at`] was not reached, which is forgotten.
+    /// The power comes back. It is cut before, also where [`SimulatedDisk::cut_at`] was not
+    /// reached, which is forgotten.
     pub fn power_on(&self) {
         let mut state = self.state.lock();
         state.schedule.cut_at = None;
@@ -91,8 +95,8 @@ impl SimulatedDisk {
         self.state.lock().powered
     }
 
-    /// How much survives the cuts from now on, and what [`Folder::forget_cached`] keeps; `None`: the seed chooses each
-    /// time.
+    /// How much survives the cuts from now on, and what [`Folder::forget_cached`] keeps; `None`:
+    /// the seed chooses each time.
     pub fn set_survival(&self, survival: Option<Survival>) {
         self.state.lock().survival = survival;
     }
@@ -151,7 +155,8 @@ impl SimulatedDisk {
         self.state.lock().used_bytes()
     }
 
-    // Looking in, and damage. They work without power, are not counted, and panic where there is no such file.
+    // Looking in, and damage. They work without power, are not counted, and panic where there is no
+    // such file.
 
     /// The names that are seen.
     pub fn names(&self) -> Vec<String> {
@@ -168,7 +173,8 @@ impl SimulatedDisk {
         self.with(name, |file| file.durable().bytes().to_vec())
     }
 
-    /// Puts a file on the disk, or another in its place: durable, and all names with it. Handles on the one before stay with it.
+    /// Puts a file on the disk, or another in its place: durable, and all names with it. Handles on
+    /// the one before stay with it.
     pub fn put(&self, name: &str, bytes: &[u8]) {
         self.state.lock().put(name, bytes.to_vec());
     }

@@ -66,7 +66,8 @@ impl Survival {
     }
 }
 
-/// Which of several survivors is the last to reach the disk: any of them, or the newest one where all survive.
+/// Which of several survivors is the last to reach the disk: any of them, or the newest one where
+/// all survive.
 #[derive(Debug, Clone, Copy)]
 pub struct Winner<T> {
     pub value: T,

@@ -14,7 +14,8 @@ pub enum Fault {
     Io,
     /// Nothing is done: ENOSPC.
     NoSpace,
-    /// Half of the bytes are written, a file is made that is not handed out; anything else is as [`Fault::Io`]. EIO.
+    /// Half of the bytes are written, a file is made that is not handed out; anything else is as
+    /// [`Fault::Io`]. EIO.
     ShortWrite,
 }
 

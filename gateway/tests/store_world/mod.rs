@@ -1,15 +1,19 @@
-//! A store on a simulated disk, whoever fills and empties it, and a book of what was promised to them.
+//! A store on a simulated disk, whoever fills and empties it, and a book of what was promised to
+//! them.
 //!
 //! ```text
 //!  World ─ append, send again ─▶ Store, Committer ─▶ SimulatedDisk
 //!    │ ◀─ acknowledged ─ read, release ─┘                 │ cut, faults, damage
 //!    └── Book: every record ever sent, what was acknowledged, given, delivered
 //! ```
-//! Everything follows from a seed: the store has no thread here, time is a number, and each step is made from outside.
-//! [`World::check`] reads all that the uplink has not delivered and holds it against the book:
+//! Everything follows from a seed: the store has no thread here, time is a number, and each step is
+//! made from outside. [`World::check`] reads all that the uplink has not delivered and holds it
+//! against the book:
 //!
-//! - every acknowledged record is there, was delivered, or was dropped with a gap record that counts it;
-//! - none is invented or altered, none of a device's is out of order, none that has a name is there twice;
+//! - every acknowledged record is there, was delivered, or was dropped with a gap record that
+//!   counts it;
+//! - none is invented or altered, none of a device's is out of order, none that has a name is there
+//!   twice;
 //! - an offset means the same record for ever, once a reader was given it;
 //! - there is no gap record without a reason.
 
@@ -113,7 +117,8 @@ impl World {
         self.life.as_mut().expect("the store is open")
     }
 
-    /// Ends as SIGKILL does: what was written is seen, and what was not synced may be lost at a power cut.
+    /// Ends as SIGKILL does: what was written is seen, and what was not synced may be lost at a
+    /// power cut.
     pub fn kill(&mut self) {
         if let Some(Life { reader, committer, store, .. }) = self.life.take() {
             store.cut_power();
@@ -195,7 +200,8 @@ impl World {
         }
     }
 
-    /// Begins to read the next block, and goes away for now, as an uplink does that has something else to do.
+    /// Begins to read the next block, and goes away for now, as an uplink does that has something
+    /// else to do.
     pub fn begin_to_read(&mut self) {
         let reader = &mut self.life.as_mut().expect("the store is open").reader;
         self.runtime.block_on(async {
@@ -207,7 +213,8 @@ impl World {
         });
     }
 
-    /// The next block for the uplink; `None` at the end of the log, and where the disk does not give it.
+    /// The next block for the uplink; `None` at the end of the log, and where the disk does not
+    /// give it.
     pub fn read(&mut self) -> Option<Arc<Block>> {
         let now = self.now();
         let disk = self.disk.clone();
@@ -222,7 +229,8 @@ impl World {
                     biased;
                     block = reader.next() => match block {
                         Ok(block) => return Some(block),
-                        // As an uplink does: a new connection, from where it stands; a disk that stays broken ends it.
+                        // As an uplink does: a new connection, from where it stands; a disk that
+                        // stays broken ends it.
                         Err(_) if failures < READ_FAILURES_MAX => {
                             failures += 1;
                             reader.seek(reader.position());

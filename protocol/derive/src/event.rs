@@ -1,7 +1,8 @@
-//! `EventType`: name, version, owner and description of a struct, and the unit and scale of each field.
+//! `EventType`: name, version, owner and description of a struct, and the unit and scale of each
+//! field.
 //!
-//! Limits: a name of 1 to 32 of `[a-z0-9_-]`, a version from 1; units are checked against `tidegate_protocol::units` by the
-//! code that comes out.
+//! Limits: a name of 1 to 32 of `[a-z0-9_-]`, a version from 1; units are checked against
+//! `tidegate_protocol::units` by the code that comes out.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};

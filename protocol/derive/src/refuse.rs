@@ -1,6 +1,7 @@
 //! What an event type must not be, found in its source, where an error can point at the very word.
 //!
-//! What it does not do: it sees names, not types. What hides behind another name is found when the definition is written.
+//! What it does not do: it sees names, not types. What hides behind another name is found when the
+//! definition is written.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;

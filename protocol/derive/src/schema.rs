@@ -1,7 +1,8 @@
 //! `Schema`: the structure of a struct or an enum, as postcard writes it.
 //!
-//! Purpose: postcard's own derive takes any type and any attribute of serde's, and its paths need a second dependency. This
-//! one refuses what would make structure and bytes differ, and its paths lead through `tidegate_protocol`.
+//! Purpose: postcard's own derive takes any type and any attribute of serde's, and its paths need a
+//! second dependency. This one refuses what would make structure and bytes differ, and its paths
+//! lead through `tidegate_protocol`.
 
 use proc_macro2::TokenStream;
 use quote::quote;

@@ -1,7 +1,7 @@
 //! Event types of the device itself: how it is, what it lost, what went wrong.
 //!
-//! Limits: the texts of [`Panic`] fit with it into a body; whoever writes one cuts them. What it does not do: the presence of a
-//! device is no event but a status ([`crate::Status`]).
+//! Limits: the texts of [`Panic`] fit with it into a body; whoever writes one cuts them. What it
+//! does not do: the presence of a device is no event but a status ([`crate::Status`]).
 
 use serde::{Deserialize, Serialize};
 

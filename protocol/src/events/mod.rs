@@ -1,5 +1,5 @@
-//! Event types that every device may use. A type is a struct of scaled integers: `value * 10^scale` is
-//! the quantity in its unit (units as in SenML, [`crate::units`]).
+//! Event types that every device may use. A type is a struct of scaled integers: `value * 10^scale`
+//! is the quantity in its unit (units as in SenML, [`crate::units`]).
 //!
 //! ```
 //! use tidegate_protocol::events::EventType;
@@ -22,11 +22,12 @@
 //! assert_eq!(Soil::FIELDS[1].unit, "S/m");
 //! ```
 //!
-//! A released type never changes: `(name, version)` means the same bytes for ever, and a change is a new
-//! version under the same name.
+//! A released type never changes: `(name, version)` means the same bytes for ever, and a change is
+//! a new version under the same name.
 //!
-//! Limits: those of a definition ([`crate::definition`]) and 960 bytes of body. What it does not do: no floats, `usize`,
-//! `char`, 128-bit integers or maps, whose bytes depend on the machine or have several spellings:
+//! Limits: those of a definition ([`crate::definition`]) and 960 bytes of body. What it does not
+//! do: no floats, `usize`, `char`, 128-bit integers or maps, whose bytes depend on the machine or
+//! have several spellings:
 //!
 //! ```compile_fail
 //! use tidegate_protocol::{Schema, events::EventType, Serialize};
@@ -93,7 +94,8 @@ use crate::definition::Kind;
 /// The kind index of [`Loss`] in every device's list.
 pub const LOSS_KIND: u8 = 0;
 
-/// A type of event: what its body's fields mean. Derived from a struct ([the module](self) shows how).
+/// A type of event: what its body's fields mean. Derived from a struct ([the module](self) shows
+/// how).
 pub trait EventType: Serialize {
     /// The type's name.
     const NAME: &'static str;

@@ -1,4 +1,5 @@
-//! Event types of the thing that a device is attached to: its power, movement, place, and whether it is open.
+//! Event types of the thing that a device is attached to: its power, movement, place, and whether
+//! it is open.
 //!
 //! Limits: the ranges of the integers, at each field. What it does not do: it judges no value.
 

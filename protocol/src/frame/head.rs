@@ -1,5 +1,5 @@
-//! The head of a frame: identity, time base and count, readable without the events. The gateway reads it
-//! for every frame and stores the rest unread.
+//! The head of a frame: identity, time base and count, readable without the events. The gateway
+//! reads it for every frame and stores the rest unread.
 //!
 //! ```text
 //!  byte 0        version << 4 | kind of frame (1: batch)
@@ -40,8 +40,8 @@ pub struct FrameHead {
 }
 
 impl FrameHead {
-    /// Reads the head of a whole frame. Returns it and its length in bytes. The events are not looked at,
-    /// except that there must be at least a byte for each.
+    /// Reads the head of a whole frame. Returns it and its length in bytes. The events are not
+    /// looked at, except that there must be at least a byte for each.
     ///
     /// # Errors
     /// [`FrameError`]: the bytes are no frame of this version.
@@ -103,9 +103,9 @@ pub(super) fn read_u32(frame: &[u8], at: usize) -> Result<(u32, usize), FrameErr
     Ok((u32::try_from(value).map_err(|_| FrameError::Varint)?, end))
 }
 
-/// Bytes are not a frame of this version. Reading it stops there: the events read before the error are as
-/// the device wrote them or the frame was altered on the way, so a careful reader drops them too. Keep the
-/// bytes and look at the device.
+/// Bytes are not a frame of this version. Reading it stops there: the events read before the error
+/// are as the device wrote them or the frame was altered on the way, so a careful reader drops them
+/// too. Keep the bytes and look at the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// Longer than any frame.

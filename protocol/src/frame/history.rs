@@ -1,5 +1,6 @@
-//! What both sides remember of the events already in the frame, and what they expect from it. Writer and
-//! reader note every event in the same way, so they always agree, and each frame begins with nothing.
+//! What both sides remember of the events already in the frame, and what they expect from it.
+//! Writer and reader note every event in the same way, so they always agree, and each frame begins
+//! with nothing.
 //!
 //! ```text
 //!  expected kind   the one that came after this event's kind the last time; else this kind again
@@ -7,8 +8,9 @@
 //!  expected body   the kind's last body
 //! ```
 //!
-//! Limits: [`DELTA_KINDS`] kinds with bodies to [`DELTA_BODY_BYTES_MAX`] bytes, 44 bytes each. A kind index
-//! beyond is never expected, has no body to differ from, and its time is expected at the last event's.
+//! Limits: [`DELTA_KINDS`] kinds with bodies to [`DELTA_BODY_BYTES_MAX`] bytes, 44 bytes each. A
+//! kind index beyond is never expected, has no body to differ from, and its time is expected at the
+//! last event's.
 
 use crate::limits::{DELTA_BODY_BYTES_MAX, DELTA_KINDS};
 
@@ -77,7 +79,8 @@ impl History {
         past.body.get(..usize::from(past.body_bytes))
     }
 
-    /// Remembers an event, and its body unless that is longer than [`DELTA_BODY_BYTES_MAX`] or not given.
+    /// Remembers an event, and its body unless that is longer than [`DELTA_BODY_BYTES_MAX`] or not
+    /// given.
     #[inline]
     pub(super) fn note(&mut self, kind: u8, offset_ms: u32, body: Option<&[u8]>) {
         if let Some(last) = self.last_kind.and_then(|last| self.kinds.get_mut(usize::from(last))) {

@@ -8,9 +8,9 @@
 //!  event, full:   | 1 T D kkkkk | time | body              |
 //! ```
 //!
-//! An event's time and body are written against what [`history`] expects of its kind, so a steady series
-//! costs one byte and one per field. No schema is needed for that: any body that is a row of LEB128
-//! numbers ([`difference`]) is taken as such, and any other is carried as it is.
+//! An event's time and body are written against what [`history`] expects of its kind, so a steady
+//! series costs one byte and one per field. No schema is needed for that: any body that is a row of
+//! LEB128 numbers ([`difference`]) is taken as such, and any other is carried as it is.
 //!
 //! Limits: [`crate::limits`]. Nothing in a frame depends on when it is sent.
 

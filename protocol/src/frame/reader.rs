@@ -1,9 +1,10 @@
 //! Reads a frame event by event, from borrowed bytes.
 //!
-//! Limits: about 400 bytes of state, no allocation, at most one step per byte of the frame whatever the
-//! bytes are. The end is strict: a byte too few or too many is an error.
+//! Limits: about 400 bytes of state, no allocation, at most one step per byte of the frame whatever
+//! the bytes are. The end is strict: a byte too few or too many is an error.
 //!
-//! What it does not do: it gives bodies as bytes; [`Event::decode`] is for a type known at compile time.
+//! What it does not do: it gives bodies as bytes; [`Event::decode`] is for a type known at compile
+//! time.
 
 use serde::Deserialize;
 
@@ -39,7 +40,8 @@ impl<'a> Event<'a> {
     }
 }
 
-/// A body is not what it was taken for: its kind's type is another one. The event itself is unharmed.
+/// A body is not what it was taken for: its kind's type is another one. The event itself is
+/// unharmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the event's body does not have the fields expected of its kind")]
 pub struct BodyError;
@@ -75,7 +77,8 @@ impl<'a> FrameReader<'a> {
     /// The next event; nothing after the last one.
     ///
     /// # Errors
-    /// [`FrameError`]: an event cannot be read, or bytes are left after the last one. It ends the reading.
+    /// [`FrameError`]: an event cannot be read, or bytes are left after the last one. It ends the
+    /// reading.
     pub fn next_event(&mut self) -> Option<Result<Event<'_>, FrameError>> {
         if self.over {
             return None;

@@ -1,8 +1,8 @@
-//! Writes a frame into the caller's buffer, event by event. The frame in the buffer is whole after every
-//! push, so sealing it costs nothing.
+//! Writes a frame into the caller's buffer, event by event. The frame in the buffer is whole after
+//! every push, so sealing it costs nothing.
 //!
-//! Limits: the first [`FRAME_BYTES_MAX`] bytes of the buffer are used; about 390 bytes of state beside it.
-//! A push that fails leaves the frame as it was (bytes behind its end may have changed).
+//! Limits: the first [`FRAME_BYTES_MAX`] bytes of the buffer are used; about 390 bytes of state
+//! beside it. A push that fails leaves the frame as it was (bytes behind its end may have changed).
 //!
 //! What it does not do: no clock, and no decision when a frame is full enough.
 
@@ -27,9 +27,10 @@ pub struct FrameWriter<'b> {
 }
 
 impl<'b> FrameWriter<'b> {
-    /// Begins a frame in `buffer`, whose events will be numbered from `first_seq` on. `schema_set` is the
-    /// fingerprint of the device's kinds: [`crate::schema_set`]. A buffer of [`FRAME_BYTES_MAX`] bytes
-    /// takes any event; a smaller one may find even its first event too large.
+    /// Begins a frame in `buffer`, whose events will be numbered from `first_seq` on. `schema_set`
+    /// is the fingerprint of the device's kinds: [`crate::schema_set`]. A buffer of
+    /// [`FRAME_BYTES_MAX`] bytes takes any event; a smaller one may find even its first event too
+    /// large.
     #[must_use]
     pub fn new(buffer: &'b mut [u8], boot: u32, first_seq: u32, schema_set: u32, urgent: bool) -> Self {
         let bytes = buffer.len().min(FRAME_BYTES_MAX);
@@ -69,7 +70,8 @@ impl<'b> FrameWriter<'b> {
             let body = postcard::to_slice(event, &mut small).map_err(|_| PushError::Unserializable)?;
             return self.push(uptime_ms, kind, body);
         }
-        // Too long for a difference, so its length and place are known: it is written there at once.
+        // Too long for a difference, so its length and place are known: it is written there at
+        // once.
         let next = self.place(uptime_ms, kind)?;
         let at = self.put_prefix(&next, kind, bytes).ok_or(PushError::Full)?;
         let place = self.buffer.get_mut(at..at + bytes).ok_or(PushError::Full)?;
@@ -116,8 +118,8 @@ impl<'b> FrameWriter<'b> {
         &self.buffer[..self.len]
     }
 
-    /// Seals the frame and gives the buffer back with the frame's length in bytes: for a buffer that holds
-    /// one frame after the other.
+    /// Seals the frame and gives the buffer back with the frame's length in bytes: for a buffer
+    /// that holds one frame after the other.
     #[must_use]
     pub fn into_buffer(self) -> (&'b mut [u8], usize) {
         (self.buffer, self.len)
@@ -159,7 +161,8 @@ impl<'b> FrameWriter<'b> {
         self.put_bytes(at, change)
     }
 
-    /// Writes what stands before a body carried as it is, and the frame's head before a first event.
+    /// Writes what stands before a body carried as it is, and the frame's head before a first
+    /// event.
     fn put_prefix(&mut self, next: &Next, kind: u8, body_bytes: usize) -> Option<usize> {
         let at = match self.len {
             0 => FrameHead { base_ms: next.base_ms, ..self.head }.write(self.buffer)?,
@@ -205,8 +208,8 @@ struct Next {
 /// An event was not added. The frame is as it was before the push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
-    /// The frame takes no such event any more: too few bytes left, 255 events, an uptime before the first
-    /// event's or more than 49 days after it. Seal it and push to a new one.
+    /// The frame takes no such event any more: too few bytes left, 255 events, an uptime before the
+    /// first event's or more than 49 days after it. Seal it and push to a new one.
     #[error("the frame is full: seal it and push to a new one")]
     Full,
     /// The kind index is [`KINDS_MAX`] or more. No frame takes it.
@@ -215,7 +218,8 @@ pub enum PushError {
         /// The index given.
         kind: u8,
     },
-    /// The body is longer than [`BODY_BYTES_MAX`]. No frame takes it: drop the event and count the loss.
+    /// The body is longer than [`BODY_BYTES_MAX`]. No frame takes it: drop the event and count the
+    /// loss.
     #[error("the body has {bytes} bytes, more than {BODY_BYTES_MAX}")]
     BodyTooLong {
         /// The body's length in bytes.
@@ -224,8 +228,8 @@ pub enum PushError {
     /// The boot has no numbers left. No frame of this boot takes an event: begin a new boot number.
     #[error("this boot has used all its event numbers")]
     SequenceOver,
-    /// The event has no postcard encoding (a sequence of unknown length, or a `Serialize` that fails or
-    /// changes its mind). No frame takes it.
+    /// The event has no postcard encoding (a sequence of unknown length, or a `Serialize` that
+    /// fails or changes its mind). No frame takes it.
     #[error("the event cannot be serialized")]
     Unserializable,
 }

@@ -1,7 +1,8 @@
-//! What several test files and the benchmark share: made-up sensors, and frames written and read whole.
+//! What several test files and the benchmark share: made-up sensors, and frames written and read
+//! whole.
 //!
-//! The sensors are deterministic: the same seed gives the same readings for ever, since golden vectors are
-//! made of them.
+//! The sensors are deterministic: the same seed gives the same readings for ever, since golden
+//! vectors are made of them.
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
 use tidegate_protocol::events::{Climate, EventType, Loss, Power};
@@ -62,8 +63,8 @@ pub fn body(event: &impl serde::Serialize) -> Vec<u8> {
     postcard::to_slice(event, &mut buffer).expect("64 bytes are enough").to_vec()
 }
 
-/// `count` readings, one a second from `start_ms` on, each late by up to `jitter_ms`: a room that warms
-/// slowly, and the noise of an ordinary sensor (0.02 Cel, 0.05 %RH, 2 Pa about the value).
+/// `count` readings, one a second from `start_ms` on, each late by up to `jitter_ms`: a room that
+/// warms slowly, and the noise of an ordinary sensor (0.02 Cel, 0.05 %RH, 2 Pa about the value).
 pub fn readings(seed: u64, start_ms: u64, count: u64, jitter_ms: u64) -> Vec<(u64, Climate)> {
     let mut noise = Noise(seed);
     (0..count)

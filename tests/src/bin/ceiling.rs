@@ -4,9 +4,10 @@
 //! door ──▶ buffer ──commit thread: one row, one sync──▶ watermark ──▶ PUBACK
 //!                                      └──▶ uplink, with a window
 //! ```
-//! A door, group commit, PUBACK from the watermark, and an uplink, for MQTT 3.1.1 with QoS 1 and nothing else: no
-//! validation, no reconnect, no restart. It stands in the table of the benchmarks so that the gateway's figures can be
-//! compared with what the machine and the design allow. It is no product, and any unexpected input ends it.
+//! A door, group commit, PUBACK from the watermark, and an uplink, for MQTT 3.1.1 with QoS 1 and
+//! nothing else: no validation, no reconnect, no restart. It stands in the table of the benchmarks
+//! so that the gateway's figures can be compared with what the machine and the design allow. It is
+//! no product, and any unexpected input ends it.
 //!
 //! `ceiling LISTEN UPSTREAM FILE`
 
@@ -36,8 +37,8 @@ const WINDOW: u64 = 10_000;
 const WRITE_BYTES: usize = 60 << 10;
 const READ_BYTES: usize = 16 << 10;
 
-/// What the connections have read and no commit has taken yet. An event in it is the body of its PUBLISH behind its
-/// length: bytes are written once, and read by the uplink as they are.
+/// What the connections have read and no commit has taken yet. An event in it is the body of its
+/// PUBLISH behind its length: bytes are written once, and read by the uplink as they are.
 #[derive(Default)]
 struct Intake {
     buffer: Mutex<(Vec<u8>, u64)>,
@@ -99,7 +100,8 @@ fn write_row(database: &Database, first: u64, row: &[u8]) -> Result<(), redb::Er
     Ok(transaction.commit()?)
 }
 
-/// Event number behind it, and its packet id: acknowledged once the watermark has reached the number.
+/// Event number behind it, and its packet id: acknowledged once the watermark has reached the
+/// number.
 type Pending = Arc<Mutex<VecDeque<(u64, u16)>>>;
 
 /// The reading half of a connection: one lock for all that one read held.

@@ -1,7 +1,8 @@
-//! A local tool on rumqttc, which does what it is told on its standard input and leaves with DISCONNECT at its end.
+//! A local tool on rumqttc, which does what it is told on its standard input and leaves with
+//! DISCONNECT at its end.
 //!
-//! `rumqttc_tool PORT VERSION NAME CLEAN WILL`: what it is told and what it says is as in `tests/clients/paho_tool.py`. It ends with
-//! the connection, and does not connect again.
+//! `rumqttc_tool PORT VERSION NAME CLEAN WILL`: what it is told and what it says is as in
+//! `tests/clients/paho_tool.py`. It ends with the connection, and does not connect again.
 
 use std::io::BufRead;
 
@@ -12,7 +13,8 @@ const REQUESTS: usize = 100;
 /// How long a session that is kept outlives its connection, in seconds.
 const EXPIRY_S: u32 = 3600;
 
-/// The same tool over each of rumqttc's halves, whose types have the same names and nothing in common.
+/// The same tool over each of rumqttc's halves, whose types have the same names and nothing in
+/// common.
 macro_rules! tool {
     ($version:ident, $($half:ident)::+) => {
         mod $version {

@@ -1,8 +1,9 @@
 //! MQTT 3.1.1 and 5 packets, as far as the tests' own clients and upstream need them.
 //!
-//! Limits: packets up to 256 MiB by the format; no authentication exchange, of the MQTT 5 properties
-//! only those that a scenario looks at. It is strict where a test relies on it (lengths, UTF-8) and no validator
-//! otherwise: what a server must refuse is written out as bytes in the scenarios.
+//! Limits: packets up to 256 MiB by the format; no authentication exchange, of the MQTT 5
+//! properties only those that a scenario looks at. It is strict where a test relies on it (lengths,
+//! UTF-8) and no validator otherwise: what a server must refuse is written out as bytes in the
+//! scenarios.
 //!
 //! Sections are those of the OASIS standards.
 
@@ -176,7 +177,8 @@ pub fn put_connect_as(out: &mut BytesMut, connect: &Connect<'_>, user: Option<(&
     put_packet(out, 0x10, &body);
 }
 
-/// Appends CONNECT of an MQTT 5 client whose session is kept for an hour, with a will of QoS 1 that waits for `delay_s` seconds.
+/// Appends CONNECT of an MQTT 5 client whose session is kept for an hour, with a will of QoS 1 that
+/// waits for `delay_s` seconds.
 pub fn put_connect_with_will(out: &mut BytesMut, client_id: &str, topic: &str, payload: &str, delay_s: u32) {
     let mut body = BytesMut::new();
     put_text(&mut body, "MQTT");
@@ -191,7 +193,8 @@ pub fn put_connect_with_will(out: &mut BytesMut, client_id: &str, topic: &str, p
     put_packet(out, 0x10, &body);
 }
 
-/// Appends CONNACK that accepts; `properties` are written on MQTT 5 only, as on the wire without their length.
+/// Appends CONNACK that accepts; `properties` are written on MQTT 5 only, as on the wire without
+/// their length.
 pub fn put_connack(out: &mut BytesMut, version: Version, session_present: bool, properties: &[u8]) {
     let mut body = BytesMut::new();
     body.put_slice(&[u8::from(session_present), 0]);

@@ -4,7 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Ack, Broken, Packet, Received, Version};
 
-/// The packet that `bytes` begins with, if it is whole: its first byte, where its body starts, where it ends.
+/// The packet that `bytes` begins with, if it is whole: its first byte, where its body starts,
+/// where it ends.
 #[must_use]
 pub fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let (mut size, mut shift, mut at) = (0_usize, 0, 1);
@@ -20,8 +21,8 @@ pub fn frame(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     (bytes.len() >= at + size).then(|| (bytes[0], at, at + size))
 }
 
-/// Takes the next packet off the front of `buffer`; `None` while it is not whole. A server passes the version of
-/// the CONNECT, which itself is read with either.
+/// Takes the next packet off the front of `buffer`; `None` while it is not whole. A server passes
+/// the version of the CONNECT, which itself is read with either.
 ///
 /// # Errors
 /// It is malformed; the buffer's state is lost.

@@ -1,7 +1,8 @@
 //! The firmware core on this machine, under tokio: the simulator.
 //!
-//! Purpose: one [`run_device`] is one device, the same code as on a microcontroller, with a simulated climate sensor. A
-//! thousand of them run in one process. A device with other sensors and event types is a [`Model`] and one [`run_model`].
+//! Purpose: one [`run_device`] is one device, the same code as on a microcontroller, with a
+//! simulated climate sensor. A thousand of them run in one process. A device with other sensors and
+//! event types is a [`Model`] and one [`run_model`].
 //!
 //! ```text
 //!  run_model ─▶ tidegate_firmware::device::run
@@ -12,10 +13,12 @@
 //!                  Ending, Watcher  here: a token, counters
 //! ```
 //!
-//! Limits: about 27 KB a device: [`FRAMES_MAX`] frames of [`FRAME_BYTES_MAX`] bytes, a birth of up to
-//! [`BIRTH_BYTES_MAX`] and the state around them. One thread for all devices of a process (thread.rs).
+//! Limits: about 27 KB a device: [`FRAMES_MAX`] frames of [`FRAME_BYTES_MAX`] bytes, a birth of up
+//! to [`BIRTH_BYTES_MAX`] and the state around them. One thread for all devices of a process
+//! (thread.rs).
 //!
-//! What it does not do: it keeps nothing on disk. Whoever runs a device again gives it the next boot number.
+//! What it does not do: it keeps nothing on disk. Whoever runs a device again gives it the next
+//! boot number.
 
 mod clock;
 mod tcp;
@@ -83,16 +86,19 @@ pub struct DeviceSettings {
     pub seed: u64,
     /// A reading every so many milliseconds.
     pub sample_every_ms: u32,
-    /// A frame is sealed at this many events; while earlier ones wait to be sent, only when it is full.
+    /// A frame is sealed at this many events; while earlier ones wait to be sent, only when it is
+    /// full.
     pub batch_events: u8,
-    /// A frame is sealed when its first event is this old, in milliseconds, with the same exception.
+    /// A frame is sealed when its first event is this old, in milliseconds, with the same
+    /// exception.
     pub batch_age_ms: u32,
     /// Frames unacknowledged at most, 1 to 16.
     pub window: u8,
 }
 
 impl DeviceSettings {
-    /// A device that connects without a user, reads every second, and seals a frame at ten events or a second.
+    /// A device that connects without a user, reads every second, and seals a frame at ten events
+    /// or a second.
     #[must_use]
     pub fn new(name: &str, gateway: &str, boot: u32) -> Self {
         DeviceSettings {
@@ -172,7 +178,8 @@ pub struct DeviceCounters {
     pub queued_events: AtomicU64,
 }
 
-/// Runs a simulated device with a climate sensor until it is drained or stopped: [`run_model`] of [`Climatic`].
+/// Runs a simulated device with a climate sensor until it is drained or stopped: [`run_model`] of
+/// [`Climatic`].
 pub async fn run_device(
     settings: DeviceSettings,
     counters: Arc<DeviceCounters>,
@@ -184,8 +191,9 @@ pub async fn run_device(
 
 /// Runs a device until it is drained or stopped.
 ///
-/// `quiesce`: stop sampling, and return when all is acknowledged. `shutdown`: return now; what is queued is lost, as
-/// by pulling the plug. A name that is no device name is logged, and the device does not run.
+/// `quiesce`: stop sampling, and return when all is acknowledged. `shutdown`: return now; what is
+/// queued is lost, as by pulling the plug. A name that is no device name is logged, and the device
+/// does not run.
 pub async fn run_model<M: Model>(
     settings: DeviceSettings,
     counters: Arc<DeviceCounters>,

@@ -1,7 +1,7 @@
 //! tokio's TCP as the core's connection.
 //!
-//! Limits: one resolved address at a time; buffers of [`READ_BYTES`] and [`WRITE_BYTES`], so that a frame is one segment
-//! and a packet's head not a system call per byte.
+//! Limits: one resolved address at a time; buffers of [`READ_BYTES`] and [`WRITE_BYTES`], so that a
+//! frame is one segment and a packet's head not a system call per byte.
 //!
 //! What it does not do: no TLS.
 

@@ -1,10 +1,11 @@
 //! The one thread on which all simulated devices of a process run.
 //!
-//! Purpose: the core is made for a single-threaded executor and its future cannot move between threads (`rust-mqtt`
-//! keeps a plain `dyn Fn`). So it is made and driven here, and [`drive`] is what can move.
+//! Purpose: the core is made for a single-threaded executor and its future cannot move between
+//! threads (`rust-mqtt` keeps a plain `dyn Fn`). So it is made and driven here, and [`drive`] is
+//! what can move.
 //!
-//! Limits: one thread, started with the first device and kept for the life of the process; [`STARTING_MAX`] devices that
-//! wait to be started, the next callers wait.
+//! Limits: one thread, started with the first device and kept for the life of the process;
+//! [`STARTING_MAX`] devices that wait to be started, the next callers wait.
 //!
 //! What it does not do: no clock of its own. A test with a paused clock does not pause the devices.
 
@@ -35,8 +36,8 @@ static STARTS: LazyLock<io::Result<mpsc::Sender<Start>>> = LazyLock::new(|| {
     Ok(starts)
 });
 
-/// Makes a future on the devices' thread and waits for its end there. When this is dropped, the other goes on:
-/// the caller sees to its end.
+/// Makes a future on the devices' thread and waits for its end there. When this is dropped, the
+/// other goes on: the caller sees to its end.
 pub(crate) async fn drive<F, Fut>(make: F)
 where
     F: FnOnce() -> Fut + Send + 'static,
@@ -55,7 +56,8 @@ where
         })
     });
     if starts.send(start).await.is_ok() {
-        // An error is a device that panicked: the runtime has reported it, and there is nothing to wait for.
+        // An error is a device that panicked: the runtime has reported it, and there is nothing to
+        // wait for.
         let _ = wait.await;
     }
 }

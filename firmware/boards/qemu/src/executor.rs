@@ -1,7 +1,7 @@
 //! A thread-mode executor that sleeps with WFI.
 //!
-//! Purpose: embassy's own for Cortex-M sleeps with WFE, which QEMU runs as a busy loop: a whole core of the host for each
-//! machine.
+//! Purpose: embassy's own for Cortex-M sleeps with WFE, which QEMU runs as a busy loop: a whole
+//! core of the host for each machine.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,8 @@ use embassy_executor::{Spawner, raw};
 
 static WORK: AtomicBool = AtomicBool::new(false);
 
-// SAFETY: the name and the signature are those that embassy-executor calls; nothing else defines it.
+// SAFETY: the name and the signature are those that embassy-executor calls; nothing else defines
+// it.
 #[unsafe(export_name = "__pender")]
 fn pender(_: *mut ()) {
     WORK.store(true, Ordering::Release);
@@ -21,7 +22,8 @@ pub fn run(executor: &'static raw::Executor, init: impl FnOnce(Spawner)) -> ! {
     loop {
         // SAFETY: this is the only caller, and it never calls from within a task.
         unsafe { executor.poll() };
-        // With interrupts masked WFI still ends on a pending one, so none is missed between the look and the sleep.
+        // With interrupts masked WFI still ends on a pending one, so none is missed between the
+        // look and the sleep.
         cortex_m::interrupt::disable();
         if !WORK.swap(false, Ordering::AcqRel) {
             cortex_m::asm::wfi();

@@ -1,6 +1,7 @@
 //! SMSC LAN9118 Ethernet as an embassy-net driver, by programmed I/O.
 //!
-//! Purpose: the board's network. Registers and FIFOs as in SMSC's datasheet "LAN9118", chapters 3 and 5.
+//! Purpose: the board's network. Registers and FIFOs as in SMSC's datasheet "LAN9118", chapters 3
+//! and 5.
 //!
 //! ```text
 //!  receive:   RX_FIFO_INF ─▶ RX_STATUS (length, errors) ─▶ RX_DATA, a word at a time ─▶ buffer ─▶ embassy-net
@@ -8,7 +9,8 @@
 //!  interrupt: masks itself and wakes the network's task, which asks for the next one
 //! ```
 //!
-//! Limits: frames of up to [`MTU`] bytes, one at a time each way. A frame with an error is dropped; TCP sends it again.
+//! Limits: frames of up to [`MTU`] bytes, one at a time each way. A frame with an error is dropped;
+//! TCP sends it again.
 //!
 //! What it does not do: no DMA, no link state (the emulated cable is always in).
 

@@ -1,14 +1,15 @@
 //! The firmware core on an emulated board: QEMU's `mps2-an386`, a Cortex-M4F with LAN9118 Ethernet.
 //!
-//! Purpose: the same binary that a microcontroller would run, against a real gateway, in a test. It also holds the figures
-//! for flash and RAM.
+//! Purpose: the same binary that a microcontroller would run, against a real gateway, in a test. It
+//! also holds the figures for flash and RAM.
 //!
 //! ```text
 //!  reset ─ console, clock ─▶ arguments (semihosting) ─▶ boot number (a file of the host)
 //!        └▶ Ethernet ─ DHCP ─▶ tidegate_firmware::device::run ─▶ exit code 0
 //! ```
 //!
-//! Limits: [`FRAMES_MAX`] frames of [`FRAME_BYTES_MAX`] bytes; the gateway is on the emulator's host.
+//! Limits: [`FRAMES_MAX`] frames of [`FRAME_BYTES_MAX`] bytes; the gateway is on the emulator's
+//! host.
 //!
 //! What it does not do: no watchdog, no storage but the boot number, a simulated sensor.
 #![no_std]
@@ -150,8 +151,8 @@ async fn net(mut runner: Runner<'static, Lan9118>) -> ! {
     runner.run().await
 }
 
-/// Keeps the emulator awake. QEMU 7.2 looks at a connection that its network has just opened only when something else
-/// wakes it, up to a second later; an interrupt of the guest's timer does.
+/// Keeps the emulator awake. QEMU 7.2 looks at a connection that its network has just opened only
+/// when something else wakes it, up to a second later; an interrupt of the guest's timer does.
 #[embassy_executor::task]
 async fn tick() -> ! {
     loop {
@@ -247,7 +248,8 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     fail(format_args!("{info}"))
 }
 
-// SAFETY: it does not return, and uses nothing that the fault may have left half-way but the console.
+// SAFETY: it does not return, and uses nothing that the fault may have left half-way but the
+// console.
 #[exception]
 unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
     fail(format_args!("hard fault at {:#010x}", frame.pc()))

@@ -14,7 +14,8 @@ pub struct Options<'l> {
     pub port: u16,
     /// `device=`: its name. Default `qemu-1`.
     pub device: DeviceName<'l>,
-    /// `password=`: of its user, which is called like the device. Default: none, and it connects without a user.
+    /// `password=`: of its user, which is called like the device. Default: none, and it connects
+    /// without a user.
     pub password: Option<&'l str>,
     /// `count=`: after so many events it stops sampling, delivers and exits. Default: never.
     pub count: u32,
@@ -26,7 +27,8 @@ pub struct Options<'l> {
     pub batch_age_ms: u32,
     /// `window=`: frames unacknowledged at most. Default 4.
     pub window: u8,
-    /// `bootfile=`: a file of the host that holds the boot number. Default: none, and every boot is number 1.
+    /// `bootfile=`: a file of the host that holds the boot number. Default: none, and every boot is
+    /// number 1.
     pub boot_file: Option<&'l str>,
 }
 
@@ -59,7 +61,8 @@ impl<'l> Options<'l> {
         })
     }
 
-    /// Differs from device to device and from boot to boot: the emulator has no source of entropy. FNV-1a, 64 bits.
+    /// Differs from device to device and from boot to boot: the emulator has no source of entropy.
+    /// FNV-1a, 64 bits.
     pub fn seed(&self, boot: u32) -> u64 {
         let name = self.device.as_str().bytes();
         name.chain(boot.to_le_bytes())

@@ -1,6 +1,7 @@
 //! Device registers: the only place that touches memory by its address.
 //!
-//! Limits: 32-bit registers of the peripherals named here, at the addresses of the MPS2 memory map (Arm DAI 0386).
+//! Limits: 32-bit registers of the peripherals named here, at the addresses of the MPS2 memory map
+//! (Arm DAI 0386).
 //!
 //! What it does not do: it does not know what a register means.
 
@@ -26,15 +27,16 @@ impl Registers {
     /// Reads the register at this offset, a multiple of 4.
     pub fn read(self, offset: usize) -> u32 {
         debug_assert!(offset < BLOCK_BYTES && offset.is_multiple_of(4));
-        // SAFETY: `base` is one of the blocks above, which are mapped and hold nothing of the program's memory;
-        // the offset is within the block and aligned.
+        // SAFETY: `base` is one of the blocks above, which are mapped and hold nothing of the
+        // program's memory; the offset is within the block and aligned.
         unsafe { ((self.base + offset) as *const u32).read_volatile() }
     }
 
     /// Writes the register at this offset, a multiple of 4.
     pub fn write(self, offset: usize, value: u32) {
         debug_assert!(offset < BLOCK_BYTES && offset.is_multiple_of(4));
-        // SAFETY: as for `read`; none of these peripherals writes to the program's memory by itself (no DMA).
+        // SAFETY: as for `read`; none of these peripherals writes to the program's memory by itself
+        // (no DMA).
         unsafe { ((self.base + offset) as *mut u32).write_volatile(value) }
     }
 }

@@ -1,7 +1,8 @@
-//! What the host gives by semihosting (Arm "Semihosting for AArch32 and AArch64"): the command line, files, the exit code.
+//! What the host gives by semihosting (Arm "Semihosting for AArch32 and AArch64"): the command
+//! line, files, the exit code.
 //!
-//! Purpose: on a real board the boot number is in flash; here a file of the host stands in for it and outlives a killed
-//! emulator.
+//! Purpose: on a real board the boot number is in flash; here a file of the host stands in for it
+//! and outlives a killed emulator.
 //!
 //! Limits: a command line of [`LINE_BYTES_MAX`] bytes, without blanks inside a word.
 
@@ -13,7 +14,8 @@ pub const LINE_BYTES_MAX: usize = 256;
 const OPEN_READ_BINARY: usize = 1;
 const OPEN_WRITE_BINARY: usize = 5;
 
-/// The command line: what stood behind `arg=`, with blanks between. Empty when there is none, or it is too long.
+/// The command line: what stood behind `arg=`, with blanks between. Empty when there is none, or it
+/// is too long.
 pub fn command_line(memory: &mut [u8; LINE_BYTES_MAX]) -> &str {
     #[repr(C)]
     struct Block {
@@ -21,7 +23,8 @@ pub fn command_line(memory: &mut [u8; LINE_BYTES_MAX]) -> &str {
         bytes: usize,
     }
     let mut block = Block { text: memory.as_mut_ptr(), bytes: memory.len() };
-    // SAFETY: the block is laid out as SYS_GET_CMDLINE asks, and points to memory of the length that it says.
+    // SAFETY: the block is laid out as SYS_GET_CMDLINE asks, and points to memory of the length
+    // that it says.
     let failed = unsafe { syscall(nr::GET_CMDLINE, &mut block) };
     let bytes = block.bytes.min(memory.len());
     if failed != 0 {
@@ -35,8 +38,8 @@ pub fn value<'l>(line: &'l str, key: &str) -> Option<&'l str> {
     line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
 }
 
-/// Reads the boot number in the file at `path`, adds one, writes it back, and returns it. A file that is not there
-/// counts as 0. `None`: it cannot be written.
+/// Reads the boot number in the file at `path`, adds one, writes it back, and returns it. A file
+/// that is not there counts as 0. `None`: it cannot be written.
 pub fn next_boot(path: &str) -> Option<u32> {
     let mut number = [0; 4];
     if let Some(file) = open(path, OPEN_READ_BINARY) {

@@ -1,7 +1,7 @@
 //! embassy-net's TCP as the core's connection.
 //!
-//! Limits: one connection; buffers of [`BUFFER_BYTES`] each way. A peer that acknowledges nothing for
-//! [`SILENT_MAX`] is gone.
+//! Limits: one connection; buffers of [`BUFFER_BYTES`] each way. A peer that acknowledges nothing
+//! for [`SILENT_MAX`] is gone.
 //!
 //! What it does not do: no name service, no TLS.
 

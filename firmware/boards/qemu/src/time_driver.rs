@@ -1,7 +1,7 @@
 //! embassy's time on the two CMSDK timers: timer 1 counts, timer 0 is the alarm.
 //!
-//! Limits: both count down at 25 MHz in 32 bits. The clock wraps every 171 s, which is counted; an alarm further off than
-//! that fires early and is set again.
+//! Limits: both count down at 25 MHz in 32 bits. The clock wraps every 171 s, which is counted; an
+//! alarm further off than that fires early and is set again.
 
 use core::cell::{Cell, RefCell};
 use core::task::Waker;
@@ -60,7 +60,8 @@ impl CmsdkTimers {
         let mut wraps = u64::from(self.wraps.borrow(cs).get());
         let mut left = CLOCK.read(VALUE);
         if CLOCK.read(INT) & 1 != 0 {
-            // It has wrapped, and its interrupt has not run yet. The first value may be from before.
+            // It has wrapped, and its interrupt has not run yet. The first value may be from
+            // before.
             wraps += 1;
             left = CLOCK.read(VALUE);
         }

@@ -26,7 +26,8 @@ unsafe impl InterruptNumber for Interrupt {
 
 /// Lets an interrupt through.
 pub fn enable(interrupt: Interrupt) {
-    // SAFETY: called once its driver is set up; no code relies on an interrupt being masked, only on critical sections.
+    // SAFETY: called once its driver is set up; no code relies on an interrupt being masked, only
+    // on critical sections.
     unsafe { NVIC::unmask(interrupt) }
 }
 
@@ -46,7 +47,8 @@ unsafe extern "C" {
 }
 
 /// The table, which cortex-m-rt places behind the core's exceptions.
-// SAFETY: section and name are the ones that cortex-m-rt's linker script asks for with its feature `device`.
+// SAFETY: section and name are the ones that cortex-m-rt's linker script asks for with its feature
+// `device`.
 #[unsafe(link_section = ".vector_table.interrupts")]
 #[unsafe(no_mangle)]
 pub static __INTERRUPTS: [Vector; LINES] = {

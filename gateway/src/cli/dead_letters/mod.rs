@@ -1,6 +1,7 @@
 //! `tidegate dead-letters`: what upstreams could not take, asked of a running gateway over HTTP.
 //!
-//! Everything goes page by page: neither this process nor the gateway holds more than a page at a time.
+//! Everything goes page by page: neither this process nor the gateway holds more than a page at a
+//! time.
 
 mod replay;
 
@@ -22,7 +23,8 @@ use crate::{
     printable,
 };
 
-/// How long an answer may take: to drop many letters takes many commits, each of some ten milliseconds on a card.
+/// How long an answer may take: to drop many letters takes many commits, each of some ten
+/// milliseconds on a card.
 const ANSWER_MAX: Duration = Duration::from_secs(300);
 /// Letters asked for at once.
 const PAGE_LETTERS: usize = 1000;

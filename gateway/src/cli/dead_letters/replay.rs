@@ -1,4 +1,5 @@
-//! `tidegate dead-letters replay`: sends dead letters again, one replay for each uplink that could not deliver them.
+//! `tidegate dead-letters replay`: sends dead letters again, one replay for each uplink that could
+//! not deliver them.
 
 use std::collections::BTreeMap;
 

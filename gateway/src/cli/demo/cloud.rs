@@ -4,8 +4,9 @@
 //! uplink ──▶ link (can be cut) ──▶ rumqttd ──▶ witness
 //! ```
 //!
-//! rumqttd keeps its log in memory and throws the oldest away when it is full, acknowledged or not: the log is made
-//! large enough for a demo of hours. It has no shutdown: its threads end with the process.
+//! rumqttd keeps its log in memory and throws the oldest away when it is full, acknowledged or not:
+//! the log is made large enough for a demo of hours. It has no shutdown: its threads end with the
+//! process.
 
 use std::{
     collections::HashMap,

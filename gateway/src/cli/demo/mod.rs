@@ -1,4 +1,5 @@
-//! `tidegate demo`: gateway, simulated devices and a stand-in cloud in one process, and a story in five acts.
+//! `tidegate demo`: gateway, simulated devices and a stand-in cloud in one process, and a story in
+//! five acts.
 //!
 //! ```text
 //! 20 devices ──▶ gateway ──▶ link ──▶ cloud ──▶ witness
@@ -7,8 +8,8 @@
 //!                 a folder of its own under the system's temporary one, removed at the end
 //! ```
 //!
-//! The verdict comes from the two ends: what the firmware was acknowledged, and what a subscriber of the
-//! cloud has seen. Nothing that the gateway says of itself goes into it.
+//! The verdict comes from the two ends: what the firmware was acknowledged, and what a subscriber
+//! of the cloud has seen. Nothing that the gateway says of itself goes into it.
 
 mod cloud;
 mod verdict;

@@ -42,12 +42,14 @@ impl Verdict {
         }
     }
 
-    /// Nothing is under way any more: the devices hold nothing, and all that they had is in the cloud.
+    /// Nothing is under way any more: the devices hold nothing, and all that they had is in the
+    /// cloud.
     pub(super) fn complete(&self) -> bool {
         self.devices.queued == 0 && self.lost() == 0
     }
 
-    /// Events that were acknowledged to a device and are not in the cloud, and payloads that were altered.
+    /// Events that were acknowledged to a device and are not in the cloud, and payloads that were
+    /// altered.
     pub(super) fn lost(&self) -> u64 {
         self.missing.iter().map(|(_, missing)| missing).sum::<u64>() + self.unreadable
     }

@@ -1,5 +1,5 @@
-//! The witness: a subscriber of the cloud that shares no code with the gateway's way out, and counts what
-//! arrived by the identity that the device gave it, `(device, boot, seq)`.
+//! The witness: a subscriber of the cloud that shares no code with the gateway's way out, and
+//! counts what arrived by the identity that the device gave it, `(device, boot, seq)`.
 
 use std::{
     collections::{HashMap, HashSet},

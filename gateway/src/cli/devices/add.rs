@@ -64,7 +64,8 @@ pub(super) fn run(add: &Arguments) -> Result<(), Failure> {
     };
     users::check_name(name.as_str())?;
     users::add(&file, user)?;
-    // Read after the user was added: it may be the first one, and a configuration without the file is none.
+    // Read after the user was added: it may be the first one, and a configuration without the file
+    // is none.
     let settings = add.place.config.as_deref().map(load).transpose();
     let topic = |leaf: Leaf| format!("tg/{name}/{}", leaf.level());
     let credentials = Credentials {

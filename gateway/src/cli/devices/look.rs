@@ -1,4 +1,5 @@
-//! `tidegate devices list` and `show`: what a running gateway knows of its devices, asked over HTTP.
+//! `tidegate devices list` and `show`: what a running gateway knows of its devices, asked over
+//! HTTP.
 
 use super::super::{
     Failure,

@@ -1,7 +1,8 @@
 //! Starts a replay and follows it to its end. Ctrl-C cancels it.
 //!
-//! The replay is the gateway's, not this process's: one that is killed leaves it running, to be seen at `/api/replay`. When the
-//! gateway goes away the replay has ended with it, and that is said.
+//! The replay is the gateway's, not this process's: one that is killed leaves it running, to be
+//! seen at `/api/replay`. When the gateway goes away the replay has ended with it, and that is
+//! said.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -78,7 +79,8 @@ fn gone(last: &Progress, why: &Failure) -> Failure {
     ))
 }
 
-/// Where progress is shown: a bar on a terminal, a line now and then elsewhere, nothing for scripts.
+/// Where progress is shown: a bar on a terminal, a line now and then elsewhere, nothing for
+/// scripts.
 struct Screen {
     terminal: bool,
     silent: bool,

@@ -1,12 +1,13 @@
-//! The types as an AsyncAPI 3.0 document: what devices publish, and what uplinks with `format = "json"` or `"cloudevents"` send.
+//! The types as an AsyncAPI 3.0 document: what devices publish, and what uplinks with `format =
+//! "json"` or `"cloudevents"` send.
 //!
 //! ```text
 //! channels    tg/{device}/e, b, s    bytes, as docs/wire-format.md has them
 //!             uplink                 a message for each type: the envelope, with the type's own JSON as its data
 //! ```
 //!
-//! The gateway is the application: it receives from devices and sends to upstreams. Where an uplink publishes is its own setting, so
-//! that channel has no address.
+//! The gateway is the application: it receives from devices and sends to upstreams. Where an uplink
+//! publishes is its own setting, so that channel has no address.
 
 use std::collections::BTreeMap;
 
@@ -82,7 +83,8 @@ pub(super) fn document(entries: &[Entry]) -> Value {
     })
 }
 
-/// A name for each entry that can stand in a reference: `climate.1`, with some of its hash where there are several.
+/// A name for each entry that can stand in a reference: `climate.1`, with some of its hash where
+/// there are several.
 fn names(entries: &[Entry]) -> Vec<String> {
     let plain = |entry: &Entry| format!("{}.{}", entry.name, entry.version);
     let mut counts = BTreeMap::new();
@@ -167,7 +169,8 @@ fn envelope() -> Value {
     })
 }
 
-/// The same as attributes of CloudEvents 1.0, for an uplink with `format = "cloudevents"`: user properties of MQTT 5.
+/// The same as attributes of CloudEvents 1.0, for an uplink with `format = "cloudevents"`: user
+/// properties of MQTT 5.
 fn cloudevents() -> Value {
     json!({
         "name": "cloudevents",

@@ -1,4 +1,5 @@
-//! `tidegate schemas export`: the types for other programs (AsyncAPI, JSON Schema) and for people (HTML).
+//! `tidegate schemas export`: the types for other programs (AsyncAPI, JSON Schema) and for people
+//! (HTML).
 
 use std::path::{Path, PathBuf};
 
@@ -73,7 +74,8 @@ fn whole(format: Format, entries: &[Entry]) -> String {
 
 const DRAFT: &str = "http://json-schema.org/draft-07/schema#";
 
-/// A schema by itself. Where a gateway knows several definitions of one name and version, the file has the hash in its name.
+/// A schema by itself. Where a gateway knows several definitions of one name and version, the file
+/// has the hash in its name.
 fn schema_file(entry: &Entry) -> (String, String) {
     let mut schema = json_schema::schema(entry);
     schema["$schema"] = DRAFT.into();

@@ -1,7 +1,7 @@
 //! `tidegate schemas lint`: is what a device is about to announce good?
 //!
-//! 0 without errors, 1 with errors (with `--deny-warnings` also with warnings), 65 for a file that is neither a birth message nor a
-//! list of types, 66 for one that is not there.
+//! 0 without errors, 1 with errors (with `--deny-warnings` also with warnings), 65 for a file that
+//! is neither a birth message nor a list of types, 66 for one that is not there.
 
 use std::path::{Path, PathBuf};
 

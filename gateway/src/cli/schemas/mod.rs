@@ -1,4 +1,5 @@
-//! `tidegate schemas`: what events mean: the kinds that this program brings, those of a file, or those a running gateway has met.
+//! `tidegate schemas`: what events mean: the kinds that this program brings, those of a file, or
+//! those a running gateway has met.
 //!
 //! ```text
 //! built in, --lock FILE, --birth FILE, --http ADDRESS ──▶ entries ──▶ list, show, diff, export       source.rs, export.rs

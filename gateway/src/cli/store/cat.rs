@@ -1,6 +1,7 @@
 //! `tidegate store cat`: records as lines of JSON, a page at a time.
 //!
-//! Lines go to standard output as they come; what cannot be read, and where to go on, to standard error.
+//! Lines go to standard output as they come; what cannot be read, and where to go on, to standard
+//! error.
 
 use clap::ValueEnum;
 

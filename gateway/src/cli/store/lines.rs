@@ -1,6 +1,7 @@
 //! Asking a running gateway for an answer of many lines, each read as it comes.
 //!
-//! Limits: a gateway has [`ask::ANSWER_MAX`](super::super::ask) to begin its answer; how long the lines take is up to the store.
+//! Limits: a gateway has [`ask::ANSWER_MAX`](super::super::ask) to begin its answer; how long the
+//! lines take is up to the store.
 
 use std::io::{BufRead, BufReader};
 

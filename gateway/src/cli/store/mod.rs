@@ -1,4 +1,5 @@
-//! `tidegate store`: looking into the store, through the running gateway or on the files of a stopped one.
+//! `tidegate store`: looking into the store, through the running gateway or on the files of a
+//! stopped one.
 
 mod cat;
 mod lines;

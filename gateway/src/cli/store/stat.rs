@@ -1,4 +1,5 @@
-//! `tidegate store stat`: how much the store holds, how far each uplink is, and how long the card lasts.
+//! `tidegate store stat`: how much the store holds, how far each uplink is, and how long the card
+//! lasts.
 
 use std::time::Duration;
 

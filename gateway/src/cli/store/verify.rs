@@ -19,7 +19,8 @@ const HEAD: &str =
 pub(super) struct Arguments {
     #[command(flatten)]
     place: Place,
-    /// For scripts: a line of JSON for each file as /api/store/verify gives it, the last one a summary
+    /// For scripts: a line of JSON for each file as /api/store/verify gives it, the last one a
+    /// summary
     #[arg(long)]
     json: bool,
 }

@@ -1,7 +1,9 @@
-//! `tidegate users`: who may connect. It writes the users file and asks no gateway: one that runs reads the file again.
+//! `tidegate users`: who may connect. It writes the users file and asks no gateway: one that runs
+//! reads the file again.
 //!
-//! A password comes from a prompt, from standard input, from a file or from the system's random numbers, never from the
-//! command line, which other users of the machine can see. What it does not do: show a password or a hash again.
+//! A password comes from a prompt, from standard input, from a file or from the system's random
+//! numbers, never from the command line, which other users of the machine can see. What it does not
+//! do: show a password or a hash again.
 
 mod secret;
 #[cfg(test)]
@@ -235,7 +237,8 @@ fn change(
     edit(file, |users| change(users).ok_or_else(|| no_such_user(name))).map_err(failed)
 }
 
-/// A password that was made here is the result: alone on standard output, for a script. All else is a remark.
+/// A password that was made here is the result: alone on standard output, for a script. All else is
+/// a remark.
 fn said(what: &str, password: Option<&str>) {
     match password {
         Some(password) => {

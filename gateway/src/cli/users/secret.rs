@@ -1,4 +1,5 @@
-//! Where a password comes from: a file, random numbers, a prompt without echo, or the first line of standard input.
+//! Where a password comes from: a file, random numbers, a prompt without echo, or the first line of
+//! standard input.
 
 use std::{
     fmt::Write as _,

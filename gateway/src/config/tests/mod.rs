@@ -65,7 +65,7 @@ fn what_is_typed_wrong_says_file_line_key_and_what_to_do() {
 }
 
 #[test]
-fn what_can_not_be_meant_says_file_line_key_and_what_to_do() {
+fn what_cannot_be_meant_says_file_line_key_and_what_to_do() {
     for (text, expected) in [
         (
             "[gateway]\nid = \"Barn 7\"\n".into(),

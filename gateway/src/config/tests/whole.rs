@@ -147,7 +147,7 @@ fn relative_paths_start_at_the_folder_of_the_file() {
 }
 
 #[test]
-fn a_file_that_can_not_be_read_says_why() {
+fn a_file_that_cannot_be_read_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("g.toml");
     let reason = |file: &Path| match load(file, &|_| None).unwrap_err() {

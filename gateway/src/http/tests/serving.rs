@@ -1,4 +1,5 @@
-//! Clients of the HTTP port that hold on, send slowly or do not read: each is cut off in time, and the others are answered.
+//! Clients of the HTTP port that hold on, send slowly or do not read: each is cut off in time, and
+//! the others are answered.
 
 use std::{net::SocketAddr, time::Duration};
 

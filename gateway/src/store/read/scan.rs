@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_that_can_not_be_read_is_passed_over_and_said() {
+    fn a_segment_that_cannot_be_read_is_passed_over_and_said() {
         let folder = tempfile::tempdir().unwrap();
         ninety_hours(folder.path()).close();
         let mut names: Vec<_> =

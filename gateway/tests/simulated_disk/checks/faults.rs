@@ -251,7 +251,8 @@ fn the_power_can_go_during_any_operation() {
             assert_eq!(disk.operations(), n, "what comes later is not asked for");
             disk.power_on();
             assert!(disk.has_power());
-            // Durable since the folder's sync, the fifth; renamed by the seventh, removed by the eighth.
+            // Durable since the folder's sync, the fifth; renamed by the seventh, removed by the
+            // eighth.
             if n == 6 {
                 assert_eq!(disk.names(), ["a"]);
             }

@@ -1,8 +1,10 @@
-//! What it costs to say what events mean: the same backlog of our devices' frames leaves as it came, as JSON and as CloudEvents.
+//! What it costs to say what events mean: the same backlog of our devices' frames leaves as it
+//! came, as JSON and as CloudEvents.
 //!
-//! The upstream is away while [`DEVICES`] devices, each back after a long outage of its own, deliver what they kept: a birth, and then
-//! frames of [`FRAME_EVENTS`] readings. Then the upstream comes. `raw` sends a message for each frame and looks at nothing, the others one for
-//! each event, decoded and with its time; so the first row is what the others pay for.
+//! The upstream is away while [`DEVICES`] devices, each back after a long outage of its own,
+//! deliver what they kept: a birth, and then frames of [`FRAME_EVENTS`] readings. Then the upstream
+//! comes. `raw` sends a message for each frame and looks at nothing, the others one for each event,
+//! decoded and with its time; so the first row is what the others pay for.
 
 use std::{
     error::Error,

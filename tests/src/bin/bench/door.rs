@@ -1,11 +1,13 @@
-//! What the door costs: the same load through four doors, from an open one to one that asks for certificates, of mosquitto
-//! and of Tidegate with the same settings.
+//! What the door costs: the same load through four doors, from an open one to one that asks for
+//! certificates, of mosquitto and of Tidegate with the same settings.
 //!
-//! Without bridge and uplink: only the way in is measured. Mosquitto has no subscriber, so it drops what it acknowledged;
-//! Tidegate has it on disk. Each client has a topic of its own, which the access rules allow it and nobody else. Before the load,
-//! every client connects once and then four times more, one after the other from two tasks: the first time a password costs
-//! Tidegate a hash with argon2id, and then none; mosquitto it costs one with PBKDF2 each time. Tidegate is given no limit on
-//! connections per second, and mosquitto `set_tcp_nodelay`, so that neither a limit nor a timer is taken for a cost.
+//! Without bridge and uplink: only the way in is measured. Mosquitto has no subscriber, so it drops
+//! what it acknowledged; Tidegate has it on disk. Each client has a topic of its own, which the
+//! access rules allow it and nobody else. Before the load, every client connects once and then four
+//! times more, one after the other from two tasks: the first time a password costs Tidegate a hash
+//! with argon2id, and then none; mosquitto it costs one with PBKDF2 each time. Tidegate is given no
+//! limit on connections per second, and mosquitto `set_tcp_nodelay`, so that neither a limit nor a
+//! timer is taken for a cost.
 
 use std::{
     error::Error,
@@ -167,7 +169,8 @@ fn measure<D: Dial>(dial: &D, running: &Running, measured: Duration) -> io::Resu
     })
 }
 
-/// Lets the clients in one after the other, each until its CONNACK, and says how many that were per second.
+/// Lets the clients in one after the other, each until its CONNACK, and says how many that were per
+/// second.
 fn connects_per_second<D: Dial>(dial: &D, connects: usize) -> io::Result<f64> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(CONNECTING_TASKS).enable_all().build()?;

@@ -1,12 +1,14 @@
-//! The benchmarks that compare: mosquitto, Tidegate and the ceiling, one after the other, under the same load, before
-//! the same upstream, on the same machine. Prints the tables of `docs/benchmarks.md`.
+//! The benchmarks that compare: mosquitto, Tidegate and the ceiling, one after the other, under the
+//! same load, before the same upstream, on the same machine. Prints the tables of
+//! `docs/benchmarks.md`.
 //!
-//! `bench [SECONDS] [EVENTS] [TABLE...]`: how long each load is measured (5), how many events the outage is to hold
-//! (10,000,000 for Tidegate, a tenth of it for mosquitto, which holds them in memory), and which tables: `speed`,
-//! `latency`, `outage`, `intake`, `described`, `door`, or else all of them.
+//! `bench [SECONDS] [EVENTS] [TABLE...]`: how long each load is measured (5), how many events the
+//! outage is to hold (10,000,000 for Tidegate, a tenth of it for mosquitto, which holds them in
+//! memory), and which tables: `speed`, `latency`, `outage`, `intake`, `described`, `door`, or else
+//! all of them.
 //!
-//! Ratios hold from machine to machine, absolute figures do not. Load and upstream take their share of the same cores;
-//! how much is in the last column.
+//! Ratios hold from machine to machine, absolute figures do not. Load and upstream take their share
+//! of the same cores; how much is in the last column.
 
 mod contestants;
 mod described;
@@ -70,7 +72,8 @@ const CPU_RATIO_MAX: f64 = 0.25;
 const READY_MAX: Duration = Duration::from_secs(1);
 const MEMORY_BYTES_MAX: u64 = 64 << 20;
 
-/// Full speed: what goes in, what goes out, what it costs. `false` says that the first load's ratios fall short.
+/// Full speed: what goes in, what goes out, what it costs. `false` says that the first load's
+/// ratios fall short.
 fn throughput(measured: Duration) -> Result<bool, Box<dyn Error>> {
     let (mut ratios, mut enough) = (String::new(), true);
     println!("### Full speed, QoS 1 in and out, {} B\n", load::PAYLOAD_BYTES);

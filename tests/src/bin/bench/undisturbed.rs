@@ -1,9 +1,11 @@
-//! Whether intake notices that a backlog drains: the same steady load with nothing to drain, and while one drains.
+//! Whether intake notices that a backlog drains: the same steady load with nothing to drain, and
+//! while one drains.
 //!
-//! The load is far below what the gateway can take in, for load, gateway and upstream share the machine: what is
-//! measured is whether the way out leaves the way in its turn. First the upstream takes [`UPSTREAM_RATE_MAX`], which
-//! leaves the machine some of its time, then whatever it is given: then the drain and the upstream each take a core, and
-//! a figure says as much about the kernel's scheduling of them as about the gateway's.
+//! The load is far below what the gateway can take in, for load, gateway and upstream share the
+//! machine: what is measured is whether the way out leaves the way in its turn. First the upstream
+//! takes [`UPSTREAM_RATE_MAX`], which leaves the machine some of its time, then whatever it is
+//! given: then the drain and the upstream each take a core, and a figure says as much about the
+//! kernel's scheduling of them as about the gateway's.
 
 use std::{error::Error, time::Duration};
 
@@ -19,14 +21,17 @@ use super::{
     drained,
 };
 
-/// The backlog holds so many times the events that an outage is to hold: draining it takes some seconds.
+/// The backlog holds so many times the events that an outage is to hold: draining it takes some
+/// seconds.
 const BACKLOGS: u64 = 3;
-/// Events per second of an upstream that is faster than any over a network, and not as fast as the drain.
+/// Events per second of an upstream that is faster than any over a network, and not as fast as the
+/// drain.
 const UPSTREAM_RATE_MAX: u64 = 1_000_000;
 /// What intake may lose while a backlog drains.
 const RATE_PART_MIN: f64 = 0.9;
 
-/// Prints the table. `false` says that intake gets less of its load while a backlog drains, or that anything is lost.
+/// Prints the table. `false` says that intake gets less of its load while a backlog drains, or that
+/// anything is lost.
 pub fn undisturbed(measured: Duration, events: u64) -> Result<bool, Box<dyn Error>> {
     println!("### Intake while a backlog drains: {} events/s, QoS 1\n", steady::RATE);
     println!("| | in, events/s | PUBACK p50, ms | p99, ms | p99.9, ms | out, k/s | CPU, cores | lost |");

@@ -1,11 +1,11 @@
-//! The store without its gateway: what a commit costs, beside a bare file and SQLite, and what a full store costs
-//! to open and to read. Prints tables of `docs/benchmarks.md`.
+//! The store without its gateway: what a commit costs, beside a bare file and SQLite, and what a
+//! full store costs to open and to read. Prints tables of `docs/benchmarks.md`.
 //!
-//! `commits [SECONDS] [EVENTS]`: how long each size of commit is measured for each (6), and how many events the store
-//! that is opened and read holds at least (10,000,000).
+//! `commits [SECONDS] [EVENTS]`: how long each size of commit is measured for each (6), and how
+//! many events the store that is opened and read holds at least (10,000,000).
 //!
-//! All of it lies in one folder on disk. Bytes written are what the kernel counts for this process. The three take turns,
-//! so that what else the machine does hits them alike.
+//! All of it lies in one folder on disk. Bytes written are what the kernel counts for this process.
+//! The three take turns, so that what else the machine does hits them alike.
 
 mod peers;
 mod restart;
@@ -96,7 +96,8 @@ fn written_bytes() -> u64 {
     meter::usage(std::process::id()).written_bytes
 }
 
-/// What the disk takes for the least that can be synced: median and 99th percentile, in milliseconds.
+/// What the disk takes for the least that can be synced: median and 99th percentile, in
+/// milliseconds.
 fn sync_latency(folder: &Path) -> std::io::Result<(f64, f64)> {
     let file = File::create(folder.join("sync"))?;
     file.write_all_at(&[0; SYNC_BYTES], 0)?;

@@ -1,7 +1,9 @@
-//! What makes events durable, each in the same folder and in this process: Tidegate's store, a bare file, SQLite.
+//! What makes events durable, each in the same folder and in this process: Tidegate's store, a bare
+//! file, SQLite.
 //!
-//! Each is given the same events, and returns from a commit when they would survive a power cut. None of them is
-//! tuned: the store and SQLite as they are used, the file as the least that a log can be.
+//! Each is given the same events, and returns from a commit when they would survive a power cut.
+//! None of them is tuned: the store and SQLite as they are used, the file as the least that a log
+//! can be.
 
 use std::{fs::File, io::Write as _, path::Path, time::Duration};
 
@@ -107,7 +109,8 @@ impl Peer for Tidegate {
     }
 }
 
-/// The same bytes appended to a file, and `fdatasync`. It cannot be read back after a torn write; it is the floor.
+/// The same bytes appended to a file, and `fdatasync`. It cannot be read back after a torn write;
+/// it is the floor.
 pub struct RawFile {
     file: File,
     bytes: Vec<u8>,

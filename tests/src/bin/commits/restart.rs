@@ -1,4 +1,5 @@
-//! A store of many events: how long it takes to open after a crash, and how fast they are read from the files.
+//! A store of many events: how long it takes to open after a crash, and how fast they are read from
+//! the files.
 
 use std::{hint::black_box, path::Path, time::Duration};
 
@@ -23,8 +24,8 @@ pub struct Filled {
     pub file_bytes: u64,
 }
 
-/// Stores at least so many events, and goes on until the last segment is as good as full: that is where opening takes
-/// longest. Then it crashes.
+/// Stores at least so many events, and goes on until the last segment is as good as full: that is
+/// where opening takes longest. Then it crashes.
 pub fn fill(folder: &Path, events_min: u64) -> Filled {
     let mut store = Tidegate::open(folder);
     let (mut events, mut begun_at, mut segments) = (0, 0, 1);
@@ -59,8 +60,9 @@ pub fn open_after_crashes(folder: &Path) -> Vec<Duration> {
     all
 }
 
-/// Reads and releases all there is, as an uplink does, from the files alone: the store was just opened. The cursor is
-/// not saved, so that all of it is there again the next time. Gives how many and how long, the median run.
+/// Reads and releases all there is, as an uplink does, from the files alone: the store was just
+/// opened. The cursor is not saved, so that all of it is there again the next time. Gives how many
+/// and how long, the median run.
 pub fn drain(folder: &Path) -> (u64, Duration) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
     let mut all: Vec<_> = (0..DRAINS)

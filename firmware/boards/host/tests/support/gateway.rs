@@ -1,5 +1,5 @@
-//! A gateway that does what a test says: the few packets of MQTT 5 that a device and it exchange, written out by hand so
-//! that nothing here shares code with what is tested.
+//! A gateway that does what a test says: the few packets of MQTT 5 that a device and it exchange,
+//! written out by hand so that nothing here shares code with what is tested.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -76,7 +76,8 @@ impl Gateway {
 }
 
 impl Peer {
-    /// The next frame; `None` when the device has ended the connection. What the device says of itself is acknowledged.
+    /// The next frame; `None` when the device has ended the connection. What the device says of
+    /// itself is acknowledged.
     pub async fn publish(&mut self) -> Option<Publish> {
         loop {
             let publish = self.any_publish().await?;
@@ -163,7 +164,8 @@ impl Peer {
 
 /// The payload of the will in a CONNECT's body.
 fn will_of(body: &[u8]) -> Vec<u8> {
-    // Behind the protocol's name, version, flags and keep-alive: properties and client identifier with their lengths.
+    // Behind the protocol's name, version, flags and keep-alive: properties and client identifier
+    // with their lengths.
     let mut at = 10 + 1 + usize::from(body[10]);
     let counted = |at: &mut usize| {
         let bytes = usize::from(u16::from_be_bytes([body[*at], body[*at + 1]]));

@@ -21,7 +21,8 @@ struct Served {
 }
 
 impl Served {
-    /// Six letters: 1, 3, 5 are frames of s3, 2, 4, 6 JSON of the client `barn`; received at 1 s, 2 s …
+    /// Six letters: 1, 3, 5 are frames of s3, 2, 4, 6 JSON of the client `barn`; received at 1 s, 2
+    /// s …
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = store::Settings {

@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_meant_says_what_may_be() {
+    fn what_cannot_be_meant_says_what_may_be() {
         assert_eq!(command().check(NOW_MS).unwrap(), NOW_MS + EXPIRY_DEFAULT_MS);
         let long = "x".repeat(ID_BYTES_MAX + 1);
         let (large, kind) = (vec![0; PAYLOAD_BYTES_MAX + 1], "x".repeat(CONTENT_TYPE_BYTES_MAX + 1));

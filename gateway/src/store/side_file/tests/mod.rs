@@ -81,8 +81,11 @@ fn checked(file: &SideFile) -> impl Fn(&Database) -> Result<u64, redb::Error> {
     move |db| check_rows(db).and_then(|()| number(db))
 }
 
+/// What is done to a file, in words and in deed.
+type Damage = (&'static str, fn(&Bench));
+
 /// What makes a whole file one that cannot be trusted.
-const DAMAGES: [(&str, fn(&Bench)); 5] = [
+const DAMAGES: [Damage; 5] = [
     ("empty", |bench| std::fs::write(bench.path(), b"").unwrap()),
     ("a photograph", |bench| std::fs::write(bench.path(), [7; 100_000]).unwrap()),
     ("cut short", |bench| {

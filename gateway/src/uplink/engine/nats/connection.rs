@@ -1,8 +1,8 @@
 //! A connection to a NATS server after its handshake: messages out, JetStream's answers in.
 //!
-//! It answers the server's pings by itself. An error of the server ends the connection: most of them
-//! do anyway, and one about the right to publish names no message, so that delivery has to find out
-//! which one it was.
+//! It answers the server's pings by itself. An error of the server ends the connection: most of
+//! them do anyway, and one about the right to publish names no message, so that delivery has to
+//! find out which one it was.
 
 use std::task::{Context, Poll};
 

@@ -1,14 +1,14 @@
 //! Whether there is a stream for what is to be sent: asked once on every connection. Pure.
 //!
-//! Without a stream nothing acknowledges, and where somebody else listens on the subjects the server
-//! does not even say so. So JetStream is asked before the first event goes out:
+//! Without a stream nothing acknowledges, and where somebody else listens on the subjects the
+//! server does not even say so. So JetStream is asked before the first event goes out:
 //!
 //! ```text
 //!  a stream is configured   $JS.API.STREAM.INFO.<stream>
 //!  none is                  $JS.API.STREAM.NAMES {"subject": what all topics of this uplink begin with}
 //! ```
-//! A user may lack the right to ask. Then the uplink goes on without: every acknowledgement names its
-//! stream, so nothing is taken for delivered that is not.
+//! A user may lack the right to ask. Then the uplink goes on without: every acknowledgement names
+//! its stream, so nothing is taken for delivered that is not.
 
 use serde::Deserialize;
 
@@ -50,7 +50,8 @@ struct Config {
     name: String,
 }
 
-/// The subject to ask on, and what to ask, about the stream of this name or else one that takes `subjects`.
+/// The subject to ask on, and what to ask, about the stream of this name or else one that takes
+/// `subjects`.
 #[must_use]
 pub fn question(stream: Option<&str>, subjects: &str) -> (String, String) {
     match stream {

@@ -1,9 +1,9 @@
 //! The subject under which an event goes to NATS. Pure.
 //!
-//! NATS separates the levels of a subject by `.` where MQTT has `/`, reserves some names for itself,
-//! and gives a meaning to characters that a topic may hold. Nothing is refused for that: what NATS
-//! cannot carry is percent-encoded, as in a URL, so that no two topics become one subject and every
-//! subject leads back to its topic.
+//! NATS separates the levels of a subject by `.` where MQTT has `/`, reserves some names for
+//! itself, and gives a meaning to characters that a topic may hold. Nothing is refused for that:
+//! what NATS cannot carry is percent-encoded, as in a URL, so that no two topics become one subject
+//! and every subject leads back to its topic.
 //!
 //! ```text
 //!  in the topic                                    in the subject
@@ -19,8 +19,8 @@
 //!
 //! Limits: a subject to [`SUBJECT_BYTES_MAX`]. It does not know which stream takes a subject.
 
-/// Longest subject, in bytes: with the rest of its line it stays below the 4 KiB that a server takes
-/// unless told otherwise (`max_control_line`).
+/// Longest subject, in bytes: with the rest of its line it stays below the 4 KiB that a server
+/// takes unless told otherwise (`max_control_line`).
 pub const SUBJECT_BYTES_MAX: usize = 3 * 1024;
 
 /// What stands for a level without characters.

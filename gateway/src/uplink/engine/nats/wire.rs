@@ -4,9 +4,9 @@
 //!  out: CONNECT · SUB · PING · PONG · HPUB (a message with headers and a subject for its answer)
 //!  in:  INFO · PING · PONG · +OK · -ERR · MSG · HMSG
 //! ```
-//! Each begins with a line of words that ends with CR LF; MSG, HMSG and HPUB name the length of what
-//! follows it. What comes is read in place: nothing is copied or allocated for an acknowledgement.
-//! Its source is the description of the client protocol at docs.nats.io.
+//! Each begins with a line of words that ends with CR LF; MSG, HMSG and HPUB name the length of
+//! what follows it. What comes is read in place: nothing is copied or allocated for an
+//! acknowledgement. Its source is the description of the client protocol at docs.nats.io.
 //!
 //! Limits: a line from the server to [`LINE_BYTES_MAX`], INFO and a whole message to
 //! [`IN_BYTES_MAX`]. It holds no state and reads no socket.
@@ -161,8 +161,8 @@ pub fn put_request(subject: &str, inbox: &[u8], token: &str, payload: &[u8], out
     }
 }
 
-/// Appends a header. All but printable ASCII is percent-encoded, with `"` and `%`, as CloudEvents asks
-/// for in headers: a device chooses its own name, and must not write headers with it.
+/// Appends a header. All but printable ASCII is percent-encoded, with `"` and `%`, as CloudEvents
+/// asks for in headers: a device chooses its own name, and must not write headers with it.
 pub fn put_header(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
@@ -203,7 +203,8 @@ impl Publish<'_> {
     }
 }
 
-/// Reads what stands at the start of `bytes`, and gives its length; `None` while it is not all there.
+/// Reads what stands at the start of `bytes`, and gives its length; `None` while it is not all
+/// there.
 ///
 /// # Errors
 /// [`WireError`]: nothing after this point can be read.
