@@ -195,6 +195,8 @@ impl Client {
         let config = json!({
             "deliver_subject": subject, "deliver_policy": "all", "ack_policy": "none",
             "replay_policy": "instant", "inactive_threshold": 60_000_000_000_u64,
+            // Else a server gives up a reader that is slower than its disk.
+            "flow_control": true, "idle_heartbeat": 5_000_000_000_u64,
         });
         let ask = json!({"stream_name": stream, "config": config});
         self.send_request(&format!("CONSUMER.CREATE.{stream}"), &ask);
@@ -205,6 +207,15 @@ impl Client {
                 let parsed: Value = serde_json::from_slice(&message.payload).expect("an answer is JSON");
                 assert!(parsed["error"].is_null(), "{parsed}");
                 answer = Some(parsed);
+                continue;
+            }
+            let stalled = message.header("Nats-Consumer-Stalled").unwrap_or_default();
+            if let Some(answer) = [reply.as_str(), stalled].into_iter().find(|to| to.starts_with("$JS.FC.")) {
+                self.write(format!("PUB {answer} 0\r\n\r\n").as_bytes());
+                continue;
+            }
+            if reply.is_empty() {
+                // A heartbeat.
                 continue;
             }
             // $JS.ACK.<stream>.<consumer>.<tries>.<stream sequence>.<consumer

@@ -36,7 +36,7 @@ mod message;
 mod outbound;
 mod outgoing;
 mod patience;
-mod publish;
+mod publish_will;
 mod refusals;
 mod replay;
 mod retained;
@@ -85,7 +85,7 @@ pub use subscription::{Options, Subscription};
 pub use system::Traffic;
 pub(crate) use task::run;
 pub(crate) use turn::COPIES_IN_A_TURN;
-pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPlace};
+pub use wills::{CONNECTED_BYTES_MAX as CONNECTED_WILLS_BYTES_MAX, Publication, WillPermit};
 
 use outbound::AllPending;
 use subscriptions::SubscriptionTree;
@@ -96,9 +96,9 @@ use crate::{
     telemetry::repeats::{Doublings, Repeats},
 };
 
-/// The store's ends that the broker needs.
+/// What the broker needs of the store.
 #[derive(Debug, Clone)]
-pub struct Ends {
+pub struct StoreHandles {
     /// The way in.
     pub intake: Intake,
     /// What local subscribers get comes from here.
@@ -107,9 +107,9 @@ pub struct Ends {
     pub pending_clients: Vec<Box<str>>,
 }
 
-impl From<&Store> for Ends {
+impl From<&Store> for StoreHandles {
     fn from(store: &Store) -> Self {
-        Ends { intake: store.intake(), view: store.view(), pending_clients: store.pending_clients() }
+        StoreHandles { intake: store.intake(), view: store.view(), pending_clients: store.pending_clients() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::{Broker, Ends};
+use super::{Broker, StoreHandles};
 use crate::{
     clock,
     store::{LOCAL_SUBSCRIBERS, View},
@@ -10,7 +10,7 @@ use crate::{
 
 /// Takes up what was kept, and gives the offset from which to follow the log: to be called before a
 /// client is let in, whose session might be among what was kept.
-pub(crate) async fn restore(broker: &Broker, ends: &Ends) -> u64 {
+pub(crate) async fn restore(broker: &Broker, ends: &StoreHandles) -> u64 {
     let position = load(broker, &ends.view).await;
     ends.view.hold(LOCAL_SUBSCRIBERS, position);
     broker.expire_sessions(clock::steady_ms());

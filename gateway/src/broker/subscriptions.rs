@@ -57,7 +57,7 @@ struct Group {
 }
 
 /// One copy.
-pub(super) struct Copy<'t> {
+pub(super) struct MessageCopy<'t> {
     pub mailbox: &'t Arc<Mailbox>,
     pub qos: u8,
     pub keeps_retain: bool,
@@ -164,7 +164,7 @@ impl SubscriptionTree {
     }
 
     /// The copies that go out, one for each client and identifier.
-    pub fn copies<'t>(&'t self, topic: &str, publisher: &str, qos: u8) -> Vec<Copy<'t>> {
+    pub fn copies<'t>(&'t self, topic: &str, publisher: &str, qos: u8) -> Vec<MessageCopy<'t>> {
         let mut copies = Vec::new();
         self.plain.for_each(topic, |subscriber| {
             if !subscriber.is_own(publisher) {
@@ -199,13 +199,18 @@ impl Subscriber {
     }
 
     /// Its copy of a message that was published with `qos`.
-    fn copy(&self, qos: u8) -> Copy<'_> {
+    fn copy(&self, qos: u8) -> MessageCopy<'_> {
         let Subscription { options, id } = self.subscription;
-        Copy { mailbox: &self.mailbox, qos: options.qos().min(qos), keeps_retain: options.keeps_retain(), id }
+        MessageCopy {
+            mailbox: &self.mailbox,
+            qos: options.qos().min(qos),
+            keeps_retain: options.keeps_retain(),
+            id,
+        }
     }
 }
 
-impl Copy<'_> {
+impl MessageCopy<'_> {
     /// Whether its session reads and is owed so much that whoever has more for it should wait.
     pub fn should_be_waited_for(&self, state: &mut State, message: &Message, limits: QueueLimits) -> bool {
         if state.is_slow {

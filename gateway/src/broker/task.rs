@@ -25,7 +25,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Broker, Ends, message::Message, patience::Patience, route::Routed, save::Save, turn::Turn};
+use super::{
+    Broker, StoreHandles, message::Message, patience::Patience, route::Routed, save::Save, turn::Turn,
+};
 use crate::{
     clock,
     store::{Block, Checkpointed, Intake, LOCAL_SUBSCRIBERS, ReadError, StoreError, View, Watermark},
@@ -53,8 +55,8 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LAST_COMMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Distributes what the log has from `position` on until `shutdown`, and saves then.
-pub(crate) async fn run(broker: Broker, ends: Ends, position: u64, shutdown: CancellationToken) {
-    let Ends { intake, view, .. } = ends;
+pub(crate) async fn run(broker: Broker, ends: StoreHandles, position: u64, shutdown: CancellationToken) {
+    let StoreHandles { intake, view, .. } = ends;
     let log = view.consume(LOCAL_SUBSCRIBERS, position);
     let mut task = FollowerTask {
         log,

@@ -35,7 +35,7 @@ pub const KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of the wills of clients that are connected, kept or not.
 pub const CONNECTED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The room that the will of a client takes while it is connected.
-pub type WillPlace = OwnedSemaphorePermit;
+pub type WillPermit = OwnedSemaphorePermit;
 
 /// How far a will is whose time has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub enum Publication {
 impl Broker {
     /// Room for a client's will, for as long as it is connected. `None` if there is none: the
     /// client cannot be let in.
-    pub fn place_will(&self, client: &str, will: &Will) -> Option<WillPlace> {
+    pub fn admit_will(&self, client: &str, will: &Will) -> Option<WillPermit> {
         let bytes = u32::try_from(size(client, will)).ok()?;
         let place = self.0.will_room.clone().try_acquire_many_owned(bytes).ok();
         if place.is_none()

@@ -34,6 +34,6 @@ pub use listener::{
 pub use settings::{BadSettings, Settings};
 
 pub use crate::{
-    broker::Ends,
+    broker::StoreHandles,
     routing::{Payload, Route},
 };

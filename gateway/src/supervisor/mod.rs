@@ -168,7 +168,7 @@ impl Gateway {
         Ports { doors, window }: Ports,
     ) -> Self {
         let (failure, _) = watch::channel(None);
-        let (ends, view, outbox) = (ingest::Ends::from(&store), store.view(), store.outbox());
+        let (ends, view, outbox) = (ingest::StoreHandles::from(&store), store.view(), store.outbox());
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
         let replays = Replays::new(view.clone(), settings.uplinks.clone(), knowledge.clone());
         let (uplinks, health) = uplinks::spawn(settings.uplinks, &store, &knowledge, &replays, &failure);

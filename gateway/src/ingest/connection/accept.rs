@@ -26,7 +26,7 @@ use crate::{
         audit::Action,
         refusal::{Reason, Refusal},
     },
-    broker::{Broker, Publication, Resumed, WillPlace},
+    broker::{Broker, Publication, Resumed, WillPermit},
     clock::{self, now},
     ingest::{
         connection::{report, socket::Wire},
@@ -137,11 +137,11 @@ impl<Io: Wire> Connection<Io> {
         }
         // Another may have come and gone since then.
         self.check_owner(&client, &admitted)?;
-        let will_place = match &connect.will {
-            Some(will) => Some(self.shared.broker.place_will(&client, will).ok_or(Fault::Busy)?),
+        let will_permit = match &connect.will {
+            Some(will) => Some(self.shared.broker.admit_will(&client, will).ok_or(Fault::Busy)?),
             None => None,
         };
-        self.open(connect, client, permissions, &admitted, (slot, will_place)).await?;
+        self.open(connect, client, permissions, &admitted, (slot, will_permit)).await?;
         self.admitted = Some(admitted);
         // What changed while it waited for its predecessor.
         self.review();
@@ -168,7 +168,7 @@ impl<Io: Wire> Connection<Io> {
         client: Arc<str>,
         permissions: Permissions,
         admitted: &Admitted,
-        slot: (SessionSlot, Option<WillPlace>),
+        slot: (SessionSlot, Option<WillPermit>),
     ) -> Result<(), Fault> {
         self.backpressure.attach(client.clone());
         let (identity, expiry_s) = (admitted.identity.clone(), connect.session_expiry_s);

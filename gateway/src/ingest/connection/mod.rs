@@ -45,7 +45,7 @@ use super::{
 };
 use crate::{
     access::{Admitted, Policy, origin::Origin},
-    broker::{Broker, WillPlace},
+    broker::{Broker, WillPermit},
     clock::{self, now},
     mqtt::fault::Fault,
     store::{Intake, Refusal, Watermark},
@@ -124,7 +124,7 @@ struct Connection<Io> {
     /// Memory was given back since then.
     is_small: bool,
     /// From accepting to the end, with room for the client's will.
-    slot: Option<(SessionSlot, Option<WillPlace>)>,
+    slot: Option<(SessionSlot, Option<WillPermit>)>,
     permit: Permit,
     /// Who the client is, from accepting on.
     admitted: Option<Admitted>,

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     access::origin::Origin,
-    broker::{self, Broker, Ends},
+    broker::{self, Broker, StoreHandles},
     clock::{self, now},
     reload::Reloadable,
     store::Intake,
@@ -153,7 +153,7 @@ async fn load(address: SocketAddr, protocol: Protocol, settings: TlsSettings) ->
 
 /// Serves all ports until `shutdown`, and returns when every connection has ended. The clients of
 /// all ports are one set: a client id is connected once.
-pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: CancellationToken) {
+pub async fn run(ports: Vec<Bound>, store: StoreHandles, settings: Settings, shutdown: CancellationToken) {
     let broker = Broker::new(settings.broker());
     run_with(ports, store, broker, settings, shutdown).await;
 }
@@ -161,7 +161,7 @@ pub async fn run(ports: Vec<Bound>, store: Ends, settings: Settings, shutdown: C
 /// The same with a broker that others use as well.
 pub async fn run_with(
     ports: Vec<Bound>,
-    store: Ends,
+    store: StoreHandles,
     broker: Broker,
     settings: Settings,
     shutdown: CancellationToken,

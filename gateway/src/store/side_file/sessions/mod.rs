@@ -10,11 +10,11 @@
 //! it, whenever the power goes. The file is made at the first start: without a position, what is
 //! retained first would be missing after a power cut.
 //!
-//! Limits: the bus bounds the sessions, their messages and the retained ones to [`held_bytes_max`];
-//! on the disk the file takes at most [`FILE_FACTOR`] times that, and it is copied into a new one
-//! when it holds much less. A file with more, of a version that did not bound it, is read as far as
-//! that goes. A damaged file gets another name and a new one is begun: subscribers lose their
-//! queues then, the log and the uplinks nothing.
+//! Limits: the broker bounds the sessions, their messages and the retained ones to
+//! [`held_bytes_max`]; on the disk the file takes at most [`FILE_FACTOR`] times that, and it is
+//! copied into a new one when it holds much less. A file with more, of a version that did not bound
+//! it, is read as far as that goes. A damaged file gets another name and a new one is begun:
+//! subscribers lose their queues then, the log and the uplinks nothing.
 //!
 //! Versions: in format 1 the times were of the wall clock. It is read, and what is saved first then
 //! says everything, in format 2.
@@ -78,7 +78,7 @@ pub const FILE_FACTOR: u64 = 8;
 pub const STORE_PART: u64 = 4;
 const BUDGET: Budget = Budget { store_part: STORE_PART * FILE_FACTOR, bytes_least: 0 };
 
-/// Bytes that the bus may hold of what is kept in the file of a store that has so much room.
+/// Bytes that the broker may hold of what is kept in the file of a store that has so much room.
 #[must_use]
 pub fn held_bytes_max(store_room_bytes: u64) -> u64 {
     BUDGET.bytes(u64::MAX, store_room_bytes)
