@@ -1,5 +1,5 @@
-//! Replies to commands, as the fleet finds them in the log: each is its own command's, however often
-//! the log is followed.
+//! Replies to commands, as the fleet finds them in the log: each is its own command's, however
+//! often the log is followed.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[expect(dead_code, reason = "the other tests use the rest")]
