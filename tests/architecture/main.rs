@@ -207,6 +207,8 @@ fn files_and_functions_are_short() {
     assert_eq!(too_long(&Source::new("a.rs", &format!("pub async fn f() {{\n{body}}}\n"))).len(), 1);
     let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "    fn t() {}\n".repeat(FILE_LINES_MAX));
     assert_eq!(too_long(&Source::new("a.rs", &tests)).len(), 0);
+    let elsewhere = format!("#[cfg(test)]\nmod tests;\n{long_file}");
+    assert_eq!(too_long(&Source::new("a.rs", &elsewhere)).len(), 1, "its tests are in a file of their own");
 }
 
 #[test]
@@ -421,8 +423,9 @@ fn is_test_file(path: &str) -> bool {
 /// The text up to the tests that end it.
 fn without_tests(text: &str) -> &str {
     let cut = text.match_indices("#[cfg(test)]\n").find(|(at, mark)| {
-        let rest = &text[at + mark.len()..];
-        rest.starts_with("mod ") || rest.starts_with("#[")
+        // Tests in a file of their own end nothing here.
+        let item = text[at + mark.len()..].lines().find(|line| !line.starts_with("#["));
+        item.is_some_and(|item| item.starts_with("mod ") && !item.ends_with(';'))
     });
     cut.map_or(text, |(at, _)| &text[..at])
 }
