@@ -71,8 +71,8 @@ impl Broker {
     }
 
     /// Passes on a message that is not stored: it is in the queues of those who take it when this
-    /// returns. Gives the copies that it has: whoever passes on [`COPIES_IN_A_TURN`] gives way to
-    /// others.
+    /// returns. Gives the copies that it has: whoever passes on
+    /// [`COPIES_IN_A_TURN`](super::COPIES_IN_A_TURN) gives way to others.
     pub fn route_transient(&self, message: Message) -> Routed {
         self.route(&Arc::new(message))
     }

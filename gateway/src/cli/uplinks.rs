@@ -9,7 +9,7 @@ use super::{
     Failure,
     ask::{ANSWER_MAX, Gateway},
     people,
-    store::{Place, failed, open, unopened},
+    store::{StoreLocation, failed, open, unopened},
 };
 use crate::{
     clock,
@@ -49,7 +49,7 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct ListArguments {
     #[command(flatten)]
-    place: Place,
+    place: StoreLocation,
     /// For scripts: JSON, one a line
     #[arg(long)]
     json: bool,
@@ -60,7 +60,7 @@ struct ForgetArguments {
     /// The uplink's name
     name: String,
     #[command(flatten)]
-    place: Place,
+    place: StoreLocation,
     /// For scripts: JSON as /api/uplinks/NAME/forget gives it
     #[arg(long)]
     json: bool,

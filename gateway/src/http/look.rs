@@ -1,10 +1,10 @@
 //! A look at the gateway as it is now, and the gauges that are set from it when they are asked for.
 
-use super::{Snapshot, Source, UplinkView};
+use super::{Snapshot, SnapshotSource, UplinkView};
 use crate::telemetry;
 
 /// Asks on a thread that may block, for the answer may take a read from the disk.
-pub(super) async fn look(source: Source) -> Snapshot {
+pub(super) async fn look(source: SnapshotSource) -> Snapshot {
     match tokio::task::spawn_blocking(move || source()).await {
         Ok(snapshot) => snapshot,
         Err(failed) => Snapshot {

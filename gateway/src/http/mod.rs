@@ -55,7 +55,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use command::{CommandItem, CommandList, CommandRequest};
 pub use letter::{LetterItem, LetterPage};
-pub use serving::Limits;
+pub use serving::HttpLimits;
 pub use snapshot::{Snapshot, StoreView, UplinkView, WearBudgetView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
 pub use uplinks::Forgotten;
@@ -85,25 +85,25 @@ pub struct Settings {
     /// A loopback address.
     pub address: SocketAddr,
     /// What its clients may cost.
-    pub limits: Limits,
+    pub limits: HttpLimits,
 }
 
 impl Settings {
     /// At `address`, with the limits that hold by default.
     #[must_use]
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, limits: Limits::default() }
+        Self { address, limits: HttpLimits::default() }
     }
 }
 
 /// The gateway as it is now: asked at every request.
-pub type Source = Arc<dyn Fn() -> Snapshot + Send + Sync>;
+pub type SnapshotSource = Arc<dyn Fn() -> Snapshot + Send + Sync>;
 
 /// What it looks at.
 #[derive(Clone)]
 pub struct Rooms {
     /// The gateway at a glance.
-    pub snapshot: Source,
+    pub snapshot: SnapshotSource,
     /// The store, for a closer look.
     pub store: View,
     /// Events that are sent again.
@@ -121,7 +121,7 @@ pub struct Rooms {
 pub struct Bound {
     listener: TcpListener,
     address: SocketAddr,
-    limits: Limits,
+    limits: HttpLimits,
 }
 
 impl Bound {

@@ -10,7 +10,7 @@
 //! are closed: a client that sends its request at once and reads its answer is never the one that
 //! has been waited for longest.
 //!
-//! Limits: [`Limits`]; a head of [`HEAD_BYTES_MAX`]. It knows no path: see `pages`.
+//! Limits: [`HttpLimits`]; a head of [`HEAD_BYTES_MAX`]. It knows no path: see `pages`.
 
 use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -69,7 +69,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What clients of the HTTP port may cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
+pub struct HttpLimits {
     /// Connections at a time. Not 0.
     pub connections_max: usize,
     /// Time for the head of a request.
@@ -80,7 +80,7 @@ pub struct Limits {
     pub write_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             connections_max: CONNECTIONS_MAX,
@@ -164,7 +164,7 @@ async fn connection(
     stream: TcpStream,
     router: Router,
     permit: Arc<Permit>,
-    limits: Limits,
+    limits: HttpLimits,
     shutdown: CancellationToken,
 ) {
     let pages = TowerToHyperService::new(router);

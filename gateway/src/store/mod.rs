@@ -87,9 +87,7 @@ pub use side_file::{
         DeadLetterPage, DeadLetters, Dropped, DroppedBy, Letter, NewLetter,
         PAGE_LETTERS_MAX as DEAD_LETTER_PAGE_MAX, Reason as LetterReason, ReasonCode,
     },
-    fleet::{
-        Change as FleetChange, DAMAGED_FILE as DAMAGED_FLEET_FILE, FILE as FLEET_FILE, Kept as KeptFleet,
-    },
+    fleet::{Change as FleetChange, DAMAGED_FILE as DAMAGED_FLEET_FILE, FILE as FLEET_FILE, KeptFleet},
     outbox::{
         Change, Command, CommandFilter, CommandState, DAMAGED_FILE as DAMAGED_COMMANDS_FILE,
         DEVICE_PENDING_MAX, ENDED_KEPT_MS, ENDED_MAX, EXPIRY_DEFAULT_MS, EXPIRY_MAX_MS, Full,
@@ -98,8 +96,8 @@ pub use side_file::{
         RESENT_AMONG_MAX, Reply, count_refused as count_refused_command, is_command_id,
     },
     sessions::{
-        Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE,
-        Kept as KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+        Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE, KeptSessions,
+        MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
     },
 };
 pub use status::{Backlog, Status};

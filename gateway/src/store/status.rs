@@ -7,7 +7,8 @@ use super::intake::pace::WearBudget;
 pub struct Backlog {
     /// The uplink's name.
     pub uplink: String,
-    /// It was named to [`Store::open`]; else its place is kept until it is forgotten.
+    /// It was named to [`Store::open`](crate::store::Store::open); else its place is kept until it
+    /// is forgotten.
     pub is_configured: bool,
     /// Events not yet acknowledged upstream.
     pub events: u64,
@@ -50,7 +51,7 @@ pub struct Status {
     pub failure: Option<String>,
     /// As much is stored as may be: events that are not urgent are refused.
     pub is_full: bool,
-    /// By uplink, in the order given to [`Store::open`], then those that are not configured any
-    /// more.
+    /// By uplink, in the order given to [`Store::open`](crate::store::Store::open), then those that
+    /// are not configured any more.
     pub backlogs: Vec<Backlog>,
 }

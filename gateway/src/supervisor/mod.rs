@@ -197,7 +197,7 @@ impl Gateway {
         let reload = Task::spawn("reload".into(), &failure, |stop| reload.run(stop));
         let EventContext { catalog, fleet } = knowledge;
         let http_address = window.address();
-        let snapshot: http::Source = {
+        let snapshot: http::SnapshotSource = {
             let state = state.clone();
             Arc::new(move || state.snapshot())
         };

@@ -6,7 +6,7 @@ use tidegate_protocol::{DeviceName, Leaf};
 
 use super::super::{
     Failure,
-    users::{self, Place},
+    users::{self, UsersLocation},
 };
 use crate::{
     access::{Acl, ClientIds, User, acl::Subject},
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    place: UsersLocation,
 }
 
 /// What to flash.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{super::Failure, Source, asyncapi, html, json_schema};
+use super::{super::Failure, TypeSource, asyncapi, html, json_schema};
 use crate::{catalog::Entry, printable};
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub(super) struct ExportArguments {
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     #[command(flatten)]
-    source: Source,
+    source: TypeSource,
     /// For scripts: name the files that were written as JSON
     #[arg(long, requires = "output")]
     json: bool,

@@ -14,7 +14,7 @@ mod lint;
 mod source;
 
 use serde::Serialize;
-use source::Source;
+use source::TypeSource;
 
 use super::Failure;
 use crate::{
@@ -53,7 +53,7 @@ enum Action {
 #[derive(Debug, clap::Args)]
 struct ListArguments {
     #[command(flatten)]
-    source: Source,
+    source: TypeSource,
     /// For scripts: JSON, in the form of config/catalog.lock.json
     #[arg(long)]
     json: bool,
@@ -64,7 +64,7 @@ struct ShowArguments {
     /// A name, NAME@VERSION, or the beginning of a hash
     which: String,
     #[command(flatten)]
-    source: Source,
+    source: TypeSource,
     /// For scripts: JSON, in the form of config/catalog.lock.json
     #[arg(long)]
     json: bool,
@@ -77,7 +77,7 @@ struct DiffArguments {
     /// The new one
     new: String,
     #[command(flatten)]
-    source: Source,
+    source: TypeSource,
     /// For scripts: JSON
     #[arg(long)]
     json: bool,

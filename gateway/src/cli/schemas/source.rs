@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// One source; without any, what every device may use.
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
-pub(super) struct Source {
+pub(super) struct TypeSource {
     /// A list of types, as config/catalog.lock.json
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub(super) struct Source {
     http: Option<String>,
 }
 
-impl Source {
+impl TypeSource {
     /// The types, those of a name together, oldest version first.
     pub(super) fn entries(&self) -> Result<Vec<Entry>, Failure> {
         let mut entries = self.read()?;

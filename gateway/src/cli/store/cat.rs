@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::{
     super::{Failure, when},
-    Place, failed, lines, open,
+    StoreLocation, failed, lines, open,
 };
 use crate::{
     clock,
@@ -31,7 +31,7 @@ const RECORD: &str = "{\"offset\":";
 A payload is \"payload\" where it is JSON, \"payload_text\" where it is other text, else \"payload_base64\".")]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    place: StoreLocation,
     /// From this offset on
     #[arg(long, value_name = "OFFSET", default_value_t = 0)]
     offset: u64,

@@ -35,7 +35,7 @@ enum Command {
 
 /// Where to look.
 #[derive(Debug, clap::Args)]
-pub(super) struct Place {
+pub(super) struct StoreLocation {
     /// The running gateway's [http] address
     #[arg(long, value_name = "ADDRESS", default_value = ask::HTTP_DEFAULT, conflicts_with = "files")]
     pub(super) http: String,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     super::{Failure, ask, people, when},
-    Place, failed, open,
+    StoreLocation, failed, open,
 };
 use crate::{
     clock,
@@ -24,7 +24,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    place: StoreLocation,
     /// For scripts: JSON as /api/store/stat gives it
     #[arg(long)]
     json: bool,

@@ -2,7 +2,7 @@
 
 use super::{
     super::{Failure, people},
-    Place, failed, lines, open,
+    StoreLocation, failed, lines, open,
 };
 use crate::{
     http::{VerifyLine, VerifyNote},
@@ -18,7 +18,7 @@ const HEAD: &str =
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
-    place: Place,
+    place: StoreLocation,
     /// For scripts: a line of JSON for each file as /api/store/verify gives it, the last one a
     /// summary
     #[arg(long)]

@@ -62,9 +62,9 @@ struct Add {
     #[arg(long, conflicts_with_all = ["random", "password_file"])]
     certificate_only: bool,
     #[command(flatten)]
-    password: secret::Source,
+    password: secret::PasswordSource,
     #[command(flatten)]
-    place: Place,
+    place: UsersLocation,
 }
 
 /// List the users; never a password or a hash
@@ -74,7 +74,7 @@ struct List {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    place: UsersLocation,
 }
 
 /// Remove a user: a gateway that runs ends its connection
@@ -83,7 +83,7 @@ struct Remove {
     /// Its name
     name: String,
     #[command(flatten)]
-    place: Place,
+    place: UsersLocation,
 }
 
 /// Set a user's password
@@ -92,15 +92,15 @@ struct Passwd {
     /// Its name
     name: String,
     #[command(flatten)]
-    password: secret::Source,
+    password: secret::PasswordSource,
     #[command(flatten)]
-    place: Place,
+    place: UsersLocation,
 }
 
 /// Where the users file is.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Place {
+pub(super) struct UsersLocation {
     /// The gateway's configuration, which names the users file
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -109,7 +109,7 @@ pub(super) struct Place {
     pub file: Option<PathBuf>,
 }
 
-impl Place {
+impl UsersLocation {
     pub(super) fn users_file(&self) -> Result<PathBuf, Failure> {
         if let Some(file) = &self.file {
             return Ok(file.clone());

@@ -16,7 +16,7 @@ const RANDOM_BYTES: usize = 16;
 
 /// Where the password comes from.
 #[derive(Debug, Default, clap::Args)]
-pub(super) struct Source {
+pub(super) struct PasswordSource {
     /// Make a password of 128 random bits, and show it once
     #[arg(long)]
     pub random: bool,
@@ -25,7 +25,7 @@ pub(super) struct Source {
     pub password_file: Option<PathBuf>,
 }
 
-impl Source {
+impl PasswordSource {
     /// The password for `name`, and its text if it has to be shown because it was made here.
     pub(super) fn read(&self, name: &str) -> Result<(Password, Option<String>), Failure> {
         if self.random {

@@ -11,19 +11,19 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::super::{Bound, Limits, Settings, bind, serving, turns};
+use super::super::{Bound, HttpLimits, Settings, bind, serving, turns};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const SHORT: Duration = Duration::from_millis(200);
 /// More than the kernel takes for a client that does not read.
 const LARGE: usize = 32 << 20;
 
-async fn bound(limits: Limits) -> Bound {
+async fn bound(limits: HttpLimits) -> Bound {
     bind(&Settings { limits, ..Settings::new("127.0.0.1:0".parse().unwrap()) }).await.unwrap()
 }
 
 /// `/healthz`, and `/large` that takes turns.
-async fn serve(limits: Limits) -> (SocketAddr, DropGuard) {
+async fn serve(limits: HttpLimits) -> (SocketAddr, DropGuard) {
     let large = turns::take(Router::new().route("/large", get(|| async { vec![b'x'; LARGE] })));
     let pages = Router::new()
         .route("/healthz", get(|| async { "ok\n" }).post(|body: String| async { body }))
@@ -60,7 +60,7 @@ fn is_open(stream: &TcpStream) -> bool {
 
 #[tokio::test]
 async fn beyond_the_limit_the_connection_that_waits_longest_is_closed_and_a_scraper_is_answered() {
-    let (address, _up) = serve(Limits { connections_max: 4, ..Limits::default() }).await;
+    let (address, _up) = serve(HttpLimits { connections_max: 4, ..HttpLimits::default() }).await;
     let mut idle = vec![];
     for _ in 0..30 {
         // Some of them have begun a request.
@@ -82,7 +82,7 @@ async fn beyond_the_limit_the_connection_that_waits_longest_is_closed_and_a_scra
 
 #[tokio::test]
 async fn a_head_and_a_body_that_do_not_come_to_an_end_are_given_up() {
-    let limits = Limits { head_timeout: SHORT, body_timeout: SHORT, ..Limits::default() };
+    let limits = HttpLimits { head_timeout: SHORT, body_timeout: SHORT, ..HttpLimits::default() };
     let (address, _up) = serve(limits).await;
     for head in ["", "GET /healthz HTTP/1.1\r\nHost:"] {
         assert!(!rest(send(address, head).await).await.contains("200"), "{head:?}");
@@ -101,7 +101,7 @@ async fn a_head_and_a_body_that_do_not_come_to_an_end_are_given_up() {
 
 #[tokio::test]
 async fn large_answers_take_turns_and_one_that_is_not_read_is_given_up() {
-    let limits = Limits { write_timeout: Duration::from_secs(2), ..Limits::default() };
+    let limits = HttpLimits { write_timeout: Duration::from_secs(2), ..HttpLimits::default() };
     let (address, _up) = serve(limits).await;
     let ask = "GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut deaf = vec![];
@@ -125,7 +125,7 @@ async fn large_answers_take_turns_and_one_that_is_not_read_is_given_up() {
 
 #[tokio::test]
 async fn a_stop_waits_for_no_idle_connection() {
-    let (bound, shutdown) = (bound(Limits::default()).await, CancellationToken::new());
+    let (bound, shutdown) = (bound(HttpLimits::default()).await, CancellationToken::new());
     let address = bound.address();
     let serving = tokio::spawn(serving::serve(bound, Router::new(), shutdown.clone()));
     let _silent = send(address, "").await;
@@ -137,7 +137,7 @@ async fn a_stop_waits_for_no_idle_connection() {
 
 #[tokio::test]
 async fn a_page_that_gave_its_own_name_our_address_is_refused_with_words() {
-    let (address, _up) = serve(Limits::default()).await;
+    let (address, _up) = serve(HttpLimits::default()).await;
     let ask = async |head: &str| {
         let text = format!("{head}Content-Length: 2\r\nConnection: close\r\n\r\n{{}}");
         rest(send(address, &text).await).await

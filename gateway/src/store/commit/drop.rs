@@ -20,7 +20,7 @@ use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        log::segments::{Place, SegmentError},
+        log::segments::{OpenSegment, SegmentError},
         record::{
             gap::{Gap, Reason, Tally},
             gaps::Gaps,
@@ -148,10 +148,10 @@ impl Committer {
     /// its file is full.
     fn with_urgent_of(
         &self,
-        before: Option<Place>,
+        before: Option<OpenSegment>,
         own: LogPosition,
     ) -> Result<(LogPosition, Vec<Arc<Block>>), SegmentError> {
-        let is_small = |place: &Place| {
+        let is_small = |place: &OpenSegment| {
             self.log.files.used_bytes(&segment::name_of(place.first)) < self.segment_bytes_max
         };
         let Some(place) = before.filter(is_small) else { return Ok((own, Vec::new())) };

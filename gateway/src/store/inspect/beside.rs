@@ -11,7 +11,7 @@
 
 use super::{
     report::{FileKind, FileReport, Verdict},
-    source::Source,
+    source::InspectedStore,
     state,
 };
 use crate::store::{
@@ -23,9 +23,9 @@ use crate::store::{
 
 /// A file that the gateway keeps beside the segments: what it is, how it is checked, and what is
 /// lost with it.
-type Kept = (&'static SideFile, FileKind, &'static str);
+type SideFileEntry = (&'static SideFile, FileKind, &'static str);
 
-const KEPT: [Kept; 4] = [
+const KEPT: [SideFileEntry; 4] = [
     (&dead_letters::SIDE_FILE, FileKind::State, "the dead letters that were in it"),
     (&outbox::SIDE_FILE, FileKind::Commands, "the commands that waited in it"),
     (&sessions::SIDE_FILE, FileKind::Sessions, "the sessions and retained messages that were in it"),
@@ -34,7 +34,7 @@ const KEPT: [Kept; 4] = [
 
 /// What is known where a file is looked at.
 pub struct Beside<'a> {
-    pub source: &'a Source,
+    pub source: &'a InspectedStore,
     /// All files of the folder.
     pub names: &'a [String],
     /// The store holds records, or did.

@@ -11,7 +11,7 @@ use super::{
     READ_BYTES_MAX,
     entry::Entry,
     report::Missing,
-    source::{Opened, Place, Source},
+    source::{InspectedStore, Opened, SegmentRange},
 };
 use crate::store::{
     error::StoreError,
@@ -57,7 +57,7 @@ pub enum CatItem<'a> {
 }
 
 pub fn cat(
-    source: &Source,
+    source: &InspectedStore,
     gateway_id: Option<&str>,
     filter: &CatFilter,
     limits: CatLimits,
@@ -100,7 +100,12 @@ struct Look<'a> {
 
 impl Look<'_> {
     /// Shows the records of a segment. Gives the offset to go on from, once the limits are reached.
-    fn segment(&mut self, opened: &Opened<'_>, place: Place, from: u64) -> Result<Option<u64>, StoreError> {
+    fn segment(
+        &mut self,
+        opened: &Opened<'_>,
+        place: SegmentRange,
+        from: u64,
+    ) -> Result<Option<u64>, StoreError> {
         if self.is_outside(opened, place, from)? {
             return Ok(None);
         }
@@ -145,7 +150,7 @@ impl Look<'_> {
 
     /// Whether no row of a segment from `from` on can have been received within the times asked
     /// for.
-    fn is_outside(&self, opened: &Opened<'_>, place: Place, from: u64) -> Result<bool, StoreError> {
+    fn is_outside(&self, opened: &Opened<'_>, place: SegmentRange, from: u64) -> Result<bool, StoreError> {
         let Some(times) = self.times.as_ref().filter(|_| !place.is_last) else { return Ok(false) };
         let (rows, last) = (opened.read(from, 1)?, opened.last()?);
         Ok(rows.first().zip(last).is_some_and(|(first, last)| times.pass_over(first, &last)))

@@ -47,7 +47,7 @@ use super::{
     read::view::View,
 };
 use crate::clock::Now;
-use source::Source;
+use source::InspectedStore;
 
 /// Bytes of rows that one read brings at about the most.
 const READ_BYTES_MAX: usize = 512 * 1024;
@@ -55,7 +55,7 @@ const READ_BYTES_MAX: usize = 512 * 1024;
 /// A look into a store.
 #[derive(Debug)]
 pub struct Inspector {
-    source: Source,
+    source: InspectedStore,
     /// What the gateway is called, where that is known: part of the events' ids.
     gateway_id: Option<String>,
     /// Bytes that the card is rated for.
@@ -75,7 +75,7 @@ impl Inspector {
         }
         let lock = lock::lock_to_read(folder)?;
         let files = Files::new(Arc::new(OsFolder::new(folder.to_owned())));
-        Self::new(Source::stopped(files, Some(lock))?)
+        Self::new(InspectedStore::stopped(files, Some(lock))?)
     }
 
     /// Looks at the store in `folder`, which nobody has open.
@@ -83,10 +83,10 @@ impl Inspector {
     /// # Errors
     /// As [`Inspector::of_files`].
     pub fn of_folder(folder: Arc<dyn Folder>) -> Result<Self, StoreError> {
-        Self::new(Source::stopped(Files::new(folder), None)?)
+        Self::new(InspectedStore::stopped(Files::new(folder), None)?)
     }
 
-    fn new(source: Source) -> Result<Self, StoreError> {
+    fn new(source: InspectedStore) -> Result<Self, StoreError> {
         Ok(Self { source, gateway_id: None, endurance_bytes: None })
     }
 
@@ -134,7 +134,7 @@ impl View {
     #[must_use]
     pub fn inspector(&self) -> Inspector {
         Inspector {
-            source: Source::Running(self.log.clone()),
+            source: InspectedStore::Running(self.log.clone()),
             gateway_id: self.gateway_id.as_deref().map(str::to_owned),
             endurance_bytes: self.endurance_bytes,
         }

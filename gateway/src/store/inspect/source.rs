@@ -22,7 +22,7 @@ use crate::{
 
 /// A store to look into.
 #[derive(Debug)]
-pub enum Source {
+pub enum InspectedStore {
     /// Open in this process.
     Running(Arc<Log>),
     /// Files that nobody writes.
@@ -42,7 +42,7 @@ pub struct Stopped {
 
 /// Where a segment lies in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct SegmentRange {
     /// Where it begins.
     pub first: u64,
     /// Where the next one begins, or the committed log ends; `None` where only its rows say so.
@@ -51,7 +51,7 @@ pub struct Place {
     pub is_last: bool,
 }
 
-impl Source {
+impl InspectedStore {
     /// The files of a store that nobody has open.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl Source {
     }
 
     /// Its segments, oldest first.
-    pub fn places(&self) -> Vec<Place> {
+    pub fn places(&self) -> Vec<SegmentRange> {
         let (firsts, end): (Vec<u64>, _) = match self {
             Self::Running(log) => {
                 let end = log.totals().offset;
@@ -126,7 +126,9 @@ impl Source {
         let ends = firsts.iter().skip(1).copied().map(Some).chain([end]).collect::<Vec<_>>();
         let places = firsts.iter().zip(&ends).enumerate();
         let is_last = |at| at + 1 == firsts.len();
-        places.map(|(at, (first, end))| Place { first: *first, end: *end, is_last: is_last(at) }).collect()
+        places
+            .map(|(at, (first, end))| SegmentRange { first: *first, end: *end, is_last: is_last(at) })
+            .collect()
     }
 
     /// Whether the segment that begins at `first` is still part of the store: a running gateway

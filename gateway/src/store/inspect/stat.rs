@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     report::Missing,
-    source::{Opened, Place, Source},
+    source::{InspectedStore, Opened, SegmentRange},
 };
 use crate::{
     clock::Now,
@@ -165,7 +165,7 @@ pub struct CardLife {
     pub is_early: bool,
 }
 
-pub fn stat(source: &Source, endurance_bytes: Option<u64>, now: Now) -> Result<Stat, StoreError> {
+pub fn stat(source: &InspectedStore, endurance_bytes: Option<u64>, now: Now) -> Result<Stat, StoreError> {
     source.check_open()?;
     let places = source.places();
     let segments: Vec<SegmentStat> = places.iter().map(|place| segment_stat(source, *place)).collect();
@@ -201,7 +201,7 @@ pub fn stat(source: &Source, endurance_bytes: Option<u64>, now: Now) -> Result<S
     })
 }
 
-fn segment_stat(source: &Source, place: Place) -> SegmentStat {
+fn segment_stat(source: &InspectedStore, place: SegmentRange) -> SegmentStat {
     let file = segment::name_of(place.first);
     let mut stat = SegmentStat {
         first: place.first,
@@ -223,7 +223,7 @@ fn segment_stat(source: &Source, place: Place) -> SegmentStat {
     stat
 }
 
-fn look(opened: &Opened<'_>, place: Place, stat: &mut SegmentStat) -> Result<(), StoreError> {
+fn look(opened: &Opened<'_>, place: SegmentRange, stat: &mut SegmentStat) -> Result<(), StoreError> {
     let head = opened.head()?;
     stat.part = head.part;
     let is_within = |block: &Block| place.end.is_none_or(|end| block.first() < end);
@@ -253,11 +253,11 @@ fn look(opened: &Opened<'_>, place: Place, stat: &mut SegmentStat) -> Result<(),
 }
 
 /// The end of the log as it is committed, or as far as the files can be read.
-fn end_of_log(source: &Source, places: &[Place]) -> LogPosition {
+fn end_of_log(source: &InspectedStore, places: &[SegmentRange]) -> LogPosition {
     if let Some(log) = source.running() {
         return log.totals();
     }
-    let end = |place: &Place| {
+    let end = |place: &SegmentRange| {
         let opened = source.open_quickly(place.first).ok()?;
         let last = opened.last().ok()?;
         let beginning = || {
@@ -270,7 +270,13 @@ fn end_of_log(source: &Source, places: &[Place]) -> LogPosition {
     places.iter().rev().find_map(end).unwrap_or_default()
 }
 
-fn uplink(source: &Source, places: &[Place], end: LogPosition, name: String, cursor: u64) -> UplinkStat {
+fn uplink(
+    source: &InspectedStore,
+    places: &[SegmentRange],
+    end: LogPosition,
+    name: String,
+    cursor: u64,
+) -> UplinkStat {
     let mark = if cursor >= end.offset { Some(end) } else { mark_of(source, places, cursor) };
     UplinkStat {
         name,
@@ -282,7 +288,7 @@ fn uplink(source: &Source, places: &[Place], end: LogPosition, name: String, cur
 }
 
 /// The point of the log at `offset`, or at the first record behind it.
-fn mark_of(source: &Source, places: &[Place], offset: u64) -> Option<LogPosition> {
+fn mark_of(source: &InspectedStore, places: &[SegmentRange], offset: u64) -> Option<LogPosition> {
     let at = places.partition_point(|place| place.first <= offset).saturating_sub(1);
     places[at.min(places.len())..].iter().find_map(|place| {
         let opened = source.open_quickly(place.first).ok()?;

@@ -17,7 +17,7 @@ use std::{collections::VecDeque, ops::Range};
 use super::{
     beside::Beside,
     report::{FileKind, FileReport, Verdict},
-    source::{Place, Source},
+    source::{InspectedStore, SegmentRange},
     state,
     walk::{Flaw, Walk},
 };
@@ -43,9 +43,9 @@ const REPAIRED: &str = "what can be read of it is kept, the file is set aside un
 /// The files of a store, each checked when it is asked for.
 #[derive(Debug)]
 pub struct Verify<'a> {
-    source: &'a Source,
+    source: &'a InspectedStore,
     names: Vec<String>,
-    places: VecDeque<Place>,
+    places: VecDeque<SegmentRange>,
     others: VecDeque<String>,
     ready: VecDeque<FileReport>,
     /// Where the next segment should begin; `None` where nobody can tell.
@@ -55,7 +55,7 @@ pub struct Verify<'a> {
 }
 
 impl<'a> Verify<'a> {
-    pub(super) fn new(source: &'a Source) -> Result<Self, StoreError> {
+    pub(super) fn new(source: &'a InspectedStore) -> Result<Self, StoreError> {
         source.check_open()?;
         // In this order: a file is there before its segment is known.
         let places = source.places();
@@ -85,7 +85,7 @@ impl<'a> Verify<'a> {
         Ok(verify)
     }
 
-    fn segment(&mut self, place: Place) -> Result<(), StoreError> {
+    fn segment(&mut self, place: SegmentRange) -> Result<(), StoreError> {
         if let Some(gap) = self.expected.filter(|end| *end < place.first).map(|end| end..place.first) {
             self.missing(gap);
         }
@@ -135,7 +135,7 @@ impl<'a> Verify<'a> {
     }
 
     /// Follows the rows of a segment, and finds what is wrong with them.
-    fn rows(&self, place: Place, report: &mut FileReport) -> Result<Walk, StoreError> {
+    fn rows(&self, place: SegmentRange, report: &mut FileReport) -> Result<Walk, StoreError> {
         let files = self.source.files();
         if !self.names.contains(&report.file) {
             let gone = std::io::ErrorKind::NotFound.into();
@@ -176,7 +176,7 @@ impl<'a> Verify<'a> {
     }
 
     /// A segment that cannot be read as a whole: what is the matter, and what of it cannot be read.
-    fn fault(&self, place: Place, error: &StoreError, report: &mut FileReport) {
+    fn fault(&self, place: SegmentRange, error: &StoreError, report: &mut FileReport) {
         let range = place.end.map(|end| place.first..end);
         if !error.is_damage() {
             report.find(Verdict::Unchecked, error.to_string(), range, "fix the cause and verify again");
@@ -193,7 +193,7 @@ impl<'a> Verify<'a> {
     }
 
     /// What can be had of a damaged segment, and which offsets cannot.
-    fn readable(&self, place: Place, report: &mut FileReport) -> (Walk, Vec<Range<u64>>) {
+    fn readable(&self, place: SegmentRange, report: &mut FileReport) -> (Walk, Vec<Range<u64>>) {
         let mut walk = Walk::new(LogPosition { offset: place.first, ..LogPosition::default() });
         let mut missing = Vec::new();
         let damaged = self.damaged(place);
@@ -221,7 +221,7 @@ impl<'a> Verify<'a> {
     }
 
     /// What is known of a damaged segment from those beside it.
-    fn damaged(&self, place: Place) -> Damaged {
+    fn damaged(&self, place: SegmentRange) -> Damaged {
         let places = self.source.places();
         let before = places.iter().find(|before| before.end == Some(place.first));
         let before = before.and_then(|before| self.source.open_quickly(before.first).ok()?.last().ok()?);
@@ -251,7 +251,7 @@ impl<'a> Verify<'a> {
         }
     }
 
-    fn tell_damaged(&self, place: Place, why: &str) {
+    fn tell_damaged(&self, place: SegmentRange, why: &str) {
         if let Some(log) = self.source.running() {
             log.report(Fault::Damaged { first: place.first, why: why.to_owned() });
         }
@@ -259,8 +259,8 @@ impl<'a> Verify<'a> {
 
     fn advice(&self) -> String {
         match self.source {
-            Source::Running(_) => format!("nothing: the gateway was told; {REPAIRED}"),
-            Source::Stopped(_) => format!("start the gateway: {REPAIRED}"),
+            InspectedStore::Running(_) => format!("nothing: the gateway was told; {REPAIRED}"),
+            InspectedStore::Stopped(_) => format!("start the gateway: {REPAIRED}"),
         }
     }
 }

@@ -51,7 +51,7 @@ struct Entry {
 
 /// A segment to read from.
 #[derive(Debug)]
-pub struct Place {
+pub struct OpenSegment {
     /// Where it begins.
     pub first: u64,
     /// Open.
@@ -103,7 +103,7 @@ impl Segments {
     ///
     /// # Errors
     /// [`SegmentError`]: it cannot be opened.
-    pub fn holding(&self, offset: u64) -> Result<Place, SegmentError> {
+    pub fn holding(&self, offset: u64) -> Result<OpenSegment, SegmentError> {
         let (first, end, open) = {
             let entries = self.entries.lock();
             let at = entries.partition_point(|entry| entry.first <= offset).saturating_sub(1);
@@ -112,7 +112,7 @@ impl Segments {
             (entry.first, end, entry.open.clone())
         };
         if let Some(segment) = open {
-            return Ok(Place { first, segment, end });
+            return Ok(OpenSegment { first, segment, end });
         }
         let opened = Segment::open_sealed(&self.files, first, Some(self.store));
         let segment = Arc::new(opened.map_err(|cause| SegmentError { first, cause })?);
@@ -122,7 +122,7 @@ impl Segments {
             (entry.open, entry.part) = (Some(segment.clone()), Some(part));
         }
         close_idle(&mut entries);
-        Ok(Place { first, segment, end })
+        Ok(OpenSegment { first, segment, end })
     }
 
     /// The segment that begins at `first` as it is or was written, if that file is still open.
@@ -249,12 +249,12 @@ impl Segments {
     ///
     /// # Errors
     /// [`SegmentError`]: one of them cannot be opened.
-    pub fn oldest_to_drop(&self) -> Result<Option<(Option<Place>, Place)>, SegmentError> {
+    pub fn oldest_to_drop(&self) -> Result<Option<(Option<OpenSegment>, OpenSegment)>, SegmentError> {
         let mut before = None;
         loop {
             let next = {
                 let entries = self.entries.lock();
-                let after = before.as_ref().map_or(0, |place: &Place| place.first + 1);
+                let after = before.as_ref().map_or(0, |place: &OpenSegment| place.first + 1);
                 // Behind the last one a write may wait for its place.
                 let others = entries.split_last().map_or(&[][..], |(_last, others)| others);
                 others.iter().find(|entry| entry.first >= after).map(|entry| entry.first)

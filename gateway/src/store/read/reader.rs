@@ -69,7 +69,7 @@ pub struct Reader {
     /// Given, and not wholly released, oldest first: as much as is in flight.
     held: VecDeque<Arc<Block>>,
     /// Where the first unreleased record lies.
-    place: Option<position::Place>,
+    place: Option<position::RecordLocation>,
 }
 
 impl Reader {
@@ -153,8 +153,9 @@ impl Reader {
         }
         mark = match self.held.front().filter(|block| block.first() <= offset) {
             Some(block) => {
-                let known =
-                    |place: &position::Place| place.block == block.first() && place.offset == mark.offset;
+                let known = |place: &position::RecordLocation| {
+                    place.block == block.first() && place.offset == mark.offset
+                };
                 let place = self.place.filter(known);
                 let (found, place) = position::walk(block, place.map(|place| (mark, place.at)), offset);
                 self.place = Some(place);

@@ -17,7 +17,7 @@ use crate::store::{
     error::StoreError,
     log::{
         Fault,
-        segments::{Place, SegmentError},
+        segments::{OpenSegment, SegmentError},
     },
     record::{
         ids::StoreIds,
@@ -137,7 +137,7 @@ impl View {
 
 /// The point after a sealed segment whose rows from `at` on all lie outside of `times`; `None` if
 /// one may lie inside.
-fn outside(place: &Place, at: u64, times: &Times) -> Result<Option<Point>, StoreError> {
+fn outside(place: &OpenSegment, at: u64, times: &Times) -> Result<Option<Point>, StoreError> {
     if place.end.is_none() {
         return Ok(None);
     }

@@ -13,7 +13,7 @@ use crate::{
         log::Log,
         side_file::{
             fleet,
-            sessions::{self, Change, Kept},
+            sessions::{self, Change, KeptSessions},
         },
     },
 };
@@ -43,7 +43,7 @@ impl View {
     ///
     /// # Errors
     /// [`StoreError`]: it cannot be read now. It is as it was.
-    pub fn load_sessions(&self, now: &Reading) -> Result<Option<Kept>, StoreError> {
+    pub fn load_sessions(&self, now: &Reading) -> Result<Option<KeptSessions>, StoreError> {
         self.log.sessions.load(now, self.session_bytes_max())
     }
 
@@ -67,7 +67,7 @@ impl View {
     ///
     /// # Errors
     /// [`StoreError`]: it cannot be read now. It is as it was.
-    pub fn load_fleet(&self) -> Result<Option<fleet::Kept>, StoreError> {
+    pub fn load_fleet(&self) -> Result<Option<fleet::KeptFleet>, StoreError> {
         self.log.fleet.load()
     }
 

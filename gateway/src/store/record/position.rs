@@ -18,7 +18,7 @@ pub struct LogPosition {
 
 /// Where a record lies in memory.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct RecordLocation {
     /// Its own offset.
     pub offset: u64,
     /// Offset of its block.
@@ -56,7 +56,7 @@ pub fn end_of(block: &Block) -> LogPosition {
 
 /// Walks in `block` to `offset`: from a mark and the byte where its record lies, or from the
 /// block's beginning.
-pub fn walk(block: &Block, from: Option<(LogPosition, usize)>, offset: u64) -> (LogPosition, Place) {
+pub fn walk(block: &Block, from: Option<(LogPosition, usize)>, offset: u64) -> (LogPosition, RecordLocation) {
     let (mut mark, at) = from.unwrap_or((begin_of(block), HEAD_BYTES));
     let mut records = block.records_at(mark.offset, at);
     while mark.offset < offset
@@ -66,7 +66,7 @@ pub fn walk(block: &Block, from: Option<(LogPosition, usize)>, offset: u64) -> (
         mark.events += u64::from(events);
         mark.bytes += size as u64;
     }
-    let place = Place { offset: mark.offset, block: block.first(), at: records.at() };
+    let place = RecordLocation { offset: mark.offset, block: block.first(), at: records.at() };
     mark.received_ms = records.next().map(|(_, record)| record.received_ms);
     (mark, place)
 }

@@ -88,7 +88,7 @@ pub enum Change {
 
 /// All that the file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Kept {
+pub struct KeptFleet {
     /// The log up to this offset is in it.
     pub position: u64,
     /// The log was followed from its first record on.
@@ -123,7 +123,7 @@ impl FleetFile {
     ///
     /// # Errors
     /// [`StoreError`]: it cannot be read now, or a newer version wrote it. It is as it was.
-    pub fn load(&self) -> Result<Option<Kept>, StoreError> {
+    pub fn load(&self) -> Result<Option<KeptFleet>, StoreError> {
         let kept = self.db.read(read)?;
         if let Some(kept) = &kept {
             self.db.tidy(kept.row_bytes());
@@ -168,7 +168,7 @@ impl FleetFile {
     }
 }
 
-impl Kept {
+impl KeptFleet {
     fn row_bytes(&self) -> u64 {
         let devices = self.devices.iter().map(|(_, bytes)| bytes.len());
         let boots = self.machine_boots.iter().map(|(_, bytes)| bytes.len());
@@ -255,13 +255,13 @@ fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn read(db: &Database) -> Result<Kept, redb::Error> {
+fn read(db: &Database) -> Result<KeptFleet, redb::Error> {
     let transaction = db.begin_read()?;
-    let mut kept = Kept {
+    let mut kept = KeptFleet {
         position: number(db, POSITION)?.unwrap_or_default(),
         has_past: number(db, HAS_PAST)?.unwrap_or_default() != 0,
         replies_from: number(db, REPLIES_FROM)?.unwrap_or_default(),
-        ..Kept::default()
+        ..KeptFleet::default()
     };
     for row in transaction.open_table(DEVICES)?.iter()? {
         let (name, bytes) = row?;

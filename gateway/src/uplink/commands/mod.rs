@@ -44,7 +44,7 @@ use super::{
     engine::mqtt::{
         self,
         answer::WireError,
-        connect::{Incoming, Limits, PersistentSession, connack, connect_with},
+        connect::{Incoming, PersistentSession, ServerLimits, connack, connect_with},
         send::{DISCONNECT, PINGREQ},
     },
     health::{Failures, Health},
@@ -153,12 +153,12 @@ struct Receiver {
 
 impl Receiver {
     /// Connects, shakes hands and asks for the commands, within the settings' time limit.
-    async fn connect(&self) -> Result<(TcpStream, Inbox, Limits), Broken> {
+    async fn connect(&self) -> Result<(TcpStream, Inbox, ServerLimits), Broken> {
         let limit = self.settings.connect_timeout;
         timeout(limit, self.shake_hands()).await.unwrap_or(Err(Broken::Timeout(limit)))
     }
 
-    async fn shake_hands(&self) -> Result<(TcpStream, Inbox, Limits), Broken> {
+    async fn shake_hands(&self) -> Result<(TcpStream, Inbox, ServerLimits), Broken> {
         let broker = &self.broker;
         let mut socket =
             TcpStream::connect((broker.host.as_str(), broker.port)).await.map_err(Broken::Connect)?;
@@ -189,7 +189,7 @@ impl Receiver {
         &mut self,
         mut socket: TcpStream,
         mut inbox: Inbox,
-        limits: Limits,
+        limits: ServerLimits,
         shutdown: &CancellationToken,
     ) -> Result<(), Broken> {
         let limit = self.settings.ack_timeout;

@@ -30,11 +30,11 @@ pub struct LettersFeed {
     /// The uplink that they belong to.
     of: String,
     /// By offset.
-    places: Vec<Place>,
+    places: Vec<QueuedLetter>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct QueuedLetter {
     offset: u64,
     id: u64,
     /// Bytes of the letters before it and of itself.
@@ -53,7 +53,7 @@ impl LettersFeed {
         while let Some(after) = next {
             let page = view.dead_letters(&filter, after, DEAD_LETTER_PAGE_MAX).map_err(read_error)?;
             let wanted = page.letters.iter().filter(|letter| ids.is_empty() || ids.contains(&letter.id));
-            places.extend(wanted.map(|letter| Place {
+            places.extend(wanted.map(|letter| QueuedLetter {
                 offset: letter.offset,
                 id: letter.id,
                 bytes_to: letter.record().size() as u64,

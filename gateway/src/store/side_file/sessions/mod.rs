@@ -34,7 +34,7 @@ use redb::{
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::rows::{
-    Change, Kept, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+    Change, KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
 };
 use self::times::Times;
 use super::{
@@ -107,7 +107,7 @@ impl SessionFile {
     ///
     /// # Errors
     /// [`StoreError`]: it cannot be read now, or a newer version wrote it. It is as it was.
-    pub fn load(&self, now: &Reading, owed_bytes_max: u64) -> Result<Option<Kept>, StoreError> {
+    pub fn load(&self, now: &Reading, owed_bytes_max: u64) -> Result<Option<KeptSessions>, StoreError> {
         let mut held = self.held.lock();
         let found = self.db.read(|db| read(db, owed_bytes_max))?;
         let Some((mut kept, held_bytes)) = found else {
@@ -197,11 +197,11 @@ fn check(db: &Database) -> Result<(), redb::Error> {
 }
 
 /// What is kept, and the bytes of all rows.
-fn read(db: &Database, owed_bytes_max: u64) -> Result<(Kept, u64), redb::Error> {
+fn read(db: &Database, owed_bytes_max: u64) -> Result<(KeptSessions, u64), redb::Error> {
     let transaction = db.begin_read()?;
     let position = number(db, POSITION)?.unwrap_or_default();
     let is_old = number(db, "format")?.is_some_and(|format| format < SIDE_FILE.format);
-    let mut kept = Kept { position, is_old, ..Kept::default() };
+    let mut kept = KeptSessions { position, is_old, ..KeptSessions::default() };
     let owed = transaction.open_table(OWED)?;
     let sessions = transaction.open_table(SESSIONS)?;
     let mut wanted = BTreeMap::<String, u64>::new();

@@ -135,7 +135,7 @@ pub type OwedRows = Vec<(u64, OwedRow)>;
 
 /// All that the file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Kept {
+pub struct KeptSessions {
     /// The log up to this offset was distributed.
     pub position: u64,
     /// It is in an older format: the first save has to say everything.

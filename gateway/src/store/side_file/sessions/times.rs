@@ -9,7 +9,7 @@
 //! In format 1 they were of the wall clock, milliseconds since 1970. Limits: a million machine
 //! boots, 278 years each.
 
-use super::rows::{Change, Kept, MessageRow, OwedRow, SessionRow};
+use super::rows::{Change, KeptSessions, MessageRow, OwedRow, SessionRow};
 use crate::clock::{Moment, Present};
 
 const AXIS_SHIFT: u32 = 44;
@@ -30,7 +30,7 @@ impl Times {
     }
 
     /// Turns all times of what was read into those of memory.
-    pub fn read(&self, kept: &mut Kept) {
+    pub fn read(&self, kept: &mut KeptSessions) {
         for (_, session, owed) in &mut kept.sessions {
             map_session(session, |ms| self.past(ms), |ms| self.due(ms));
             owed.iter_mut().for_each(|(_, row)| row.message.received_ms = self.past(row.message.received_ms));

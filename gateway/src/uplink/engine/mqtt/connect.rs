@@ -30,7 +30,7 @@ const CONNACK: u8 = 2;
 
 /// What the upstream allows on this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Publishes in flight. (Receive Maximum)
     pub receive_max: u16,
     /// Longest packet, in bytes. (Maximum Packet Size)
@@ -124,7 +124,7 @@ pub fn connect_with(settings: &Settings, kept: Option<PersistentSession>) -> Res
 ///
 /// # Errors
 /// [`WireError`]: there will be no connection.
-pub fn connack(bytes: &[u8], version: Version) -> Result<Option<(Limits, usize)>, WireError> {
+pub fn connack(bytes: &[u8], version: Version) -> Result<Option<(ServerLimits, usize)>, WireError> {
     let Some((kind, body, size)) = packet(bytes)? else { return Ok(None) };
     if kind >> 4 != CONNACK {
         return Err(WireError::NoConnack);
@@ -139,7 +139,7 @@ pub fn connack(bytes: &[u8], version: Version) -> Result<Option<(Limits, usize)>
             Reason(code).name()
         }));
     }
-    let mut limits = Limits {
+    let mut limits = ServerLimits {
         receive_max: u16::MAX,
         packet_bytes_max: OUT_BYTES_MAX,
         retain_available: true,
@@ -198,7 +198,7 @@ pub fn message(packet: &[u8], version: Version) -> Result<Incoming, WireError> {
     }
 }
 
-impl Limits {
+impl ServerLimits {
     fn take(&mut self, properties: &v5::ConnAckProperties) -> Result<(), WireError> {
         if properties.max_qos == Some(0) {
             return Err(WireError::NoQos1);
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn connack_gives_the_limits_and_the_refusals() {
-        let none = Limits {
+        let none = ServerLimits {
             receive_max: u16::MAX,
             packet_bytes_max: OUT_BYTES_MAX,
             retain_available: true,
@@ -252,9 +252,13 @@ mod tests {
         let refused = |why| Err(WireError::Refused(why));
         let (old, new) = (Version::V311, Version::V5);
         let all: &[u8] = &[0x20, 16, 0, 0, 13, 0x21, 0, 9, 0x27, 0, 0, 1, 0, 0x25, 0, 0x13, 0, 7];
-        let some =
-            Limits { receive_max: 9, packet_bytes_max: 256, retain_available: false, keep_alive_s: Some(7) };
-        type Case<'a> = (&'a [u8], Version, Result<Option<(Limits, usize)>, WireError>);
+        let some = ServerLimits {
+            receive_max: 9,
+            packet_bytes_max: 256,
+            retain_available: false,
+            keep_alive_s: Some(7),
+        };
+        type Case<'a> = (&'a [u8], Version, Result<Option<(ServerLimits, usize)>, WireError>);
         let cases: &[Case<'_>] = &[
             (&[], old, Ok(None)),
             (&[0x20, 2, 0], old, Ok(None)),

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     answer::{self, IN_BYTES_MAX, Inbound, WireError},
-    connect::{Limits, connack, connect},
+    connect::{ServerLimits, connack, connect},
     packet_ids::PacketIds,
     send::{DISCONNECT, PINGREQ, Properties, Publish},
     settings::{Settings, SettingsError, Version},
@@ -163,7 +163,7 @@ impl From<WireError> for Lost {
     }
 }
 
-fn capabilities(limits: &Limits, settings: &Settings) -> Capabilities {
+fn capabilities(limits: &ServerLimits, settings: &Settings) -> Capabilities {
     Capabilities {
         in_flight_max: NonZeroU16::new(limits.receive_max).unwrap_or(NonZeroU16::MIN),
         keep_alive: limits.keep_alive_s.map_or(settings.keep_alive, |s| Duration::from_secs(s.into())),

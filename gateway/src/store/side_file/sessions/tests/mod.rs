@@ -42,7 +42,7 @@ fn times_of_the_wall_clock_in_format_1_are_read_and_the_first_save_says_everythi
     timeline.begin(Journal::default(), &now, 0);
     let file = SessionFile::new(files, STORE, timeline);
     let now_ms = (STEADY_ORIGIN_MS + boot_ms) as u64;
-    let check = |kept: &Kept| {
+    let check = |kept: &KeptSessions| {
         let (_, session, owed) = &kept.sessions[0];
         assert_eq!(session.away_since_ms, Some(now_ms - HOUR_MS));
         assert_eq!(session.will.as_ref().unwrap().due_ms, now_ms + HOUR_MS);
