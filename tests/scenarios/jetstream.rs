@@ -10,7 +10,7 @@ use serde_json::json;
 use tidegate_tests::{
     chain::{DRAIN_LIMIT, RECOVERY_LIMIT},
     client::Client,
-    clock::wait_for,
+    clock::{now, wait_for},
     codec::{Ack, Connect, Packet, Publish, Version},
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
@@ -187,6 +187,34 @@ async fn without_a_stream_events_wait_and_go_out_once_there_is_one() {
     assert_eq!(gateway.metric("tidegate_backlog_events"), 100.0);
     create_stream(&server);
     judge(&gateway, &server, &ledgers).await;
+}
+
+/// How long a full stream is watched: several times as long as an event is suspected and tried.
+const FULL_FOR: Duration = Duration::from_secs(12);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stream_that_is_full_blames_no_event_though_it_answers_copies_of_what_it_has() {
+    let server = Nats::start();
+    let full = json!({"discard": "new", "max_msgs": 6, "duplicate_window": WINDOW_NS});
+    server.client().create_stream("EVENTS", &["up.>"], &full);
+    let gateway = Gateway::start(setup(&server, ""));
+    let devices = ["a", "b", "c"].map(|name| Device { count_max: 20, ..Device::new(name, Version::V5) });
+    Fleet::start(gateway.mqtt, devices).all(LIMIT).await;
+    wait_for("the stream to be full", LIMIT, || gateway.metric("tidegate_backlog_events") == 54.0).await;
+    let start = now();
+    while start.elapsed() < FULL_FOR {
+        assert_eq!(gateway.metric("tidegate_dead_letters"), 0.0, "{}", gateway.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(gateway.metric("tidegate_backlog_events"), 54.0);
+    server.client().update_stream("EVENTS", &["up.>"], &json!({"duplicate_window": WINDOW_NS}));
+    wait_drained(&gateway).await;
+    let messages = tokio::task::block_in_place(|| server.client().read_all("EVENTS"));
+    let ids: HashSet<_> = messages.iter().map(|message| message.header(MESSAGE_ID)).collect();
+    // The order is not looked at: a later event of a device may have shown that there is room
+    // again.
+    assert_eq!((ids.len(), messages.len()), (60, 60));
+    assert_eq!(gateway.metric("tidegate_dead_letters"), 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

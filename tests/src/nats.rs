@@ -163,11 +163,23 @@ impl Client {
     /// # Panics
     /// The server refuses it.
     pub fn create_stream(&mut self, name: &str, subjects: &[&str], settings: &Value) {
+        self.configure("CREATE", name, subjects, settings);
+    }
+
+    /// Changes a stream: what `settings` do not name has its default again.
+    ///
+    /// # Panics
+    /// The server refuses it.
+    pub fn update_stream(&mut self, name: &str, subjects: &[&str], settings: &Value) {
+        self.configure("UPDATE", name, subjects, settings);
+    }
+
+    fn configure(&mut self, what: &str, name: &str, subjects: &[&str], settings: &Value) {
         let mut config = json!({"name": name, "subjects": subjects, "storage": "file"});
         for (key, value) in settings.as_object().into_iter().flatten() {
             config[key] = value.clone();
         }
-        let answer = self.request(&format!("STREAM.CREATE.{name}"), &config).expect("JetStream is there");
+        let answer = self.request(&format!("STREAM.{what}.{name}"), &config).expect("JetStream is there");
         assert!(answer["error"].is_null(), "{answer}");
     }
 

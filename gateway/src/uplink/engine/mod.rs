@@ -161,6 +161,8 @@ pub struct TokenRange {
 pub enum Verdict {
     /// It has it, as durably as it keeps anything.
     Accepted,
+    /// It had it before, and dropped the copy. That says nothing of what it takes now.
+    Duplicate,
     /// It will never take it.
     Rejected(Refusal),
     /// It does not take it now: the same message may be taken later.

@@ -179,7 +179,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
     }
 
     /// Sends the control before the record at `head`, and waits for its acknowledgement. False on
-    /// shutdown; `None` if it cannot be sent in this format, so that it shows nothing.
+    /// shutdown; `None` if it shows nothing: it cannot be sent in this format, or the upstream knew
+    /// it and dropped the copy, which one that takes nothing does as well.
     async fn put_control(&mut self, head: u64, control: &Control) -> Result<Option<bool>, Broken> {
         let Some(record) = control.record() else { return Ok(None) };
         // A copy of what was taken before does not set back what the upstream has retained since
@@ -194,12 +195,16 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         };
         self.trial.control = Some(token);
         self.deadlines.set_alone(Some(record.size()));
+        self.trial.took_at = None;
         if !self.settle_all().await? {
             return Ok(Some(false));
         }
         self.trial.control = None;
         if is_whole && control.offset > head {
             self.shared.carried.add_acked(std::iter::once(control.offset));
+        }
+        if self.trial.took_at.is_none() {
+            return Ok(None);
         }
         self.shared.carried.keep(control.clone());
         Ok(Some(true))

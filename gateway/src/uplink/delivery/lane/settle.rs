@@ -41,7 +41,7 @@ pub struct PendingLetters {
 impl<S: Source, C: Connection> Lane<'_, S, C> {
     /// Reads all that came, then settles it in one go.
     pub(super) async fn take_answers(&mut self) -> Result<(), Broken> {
-        let (mut refused, mut ended, mut acks) = (Vec::new(), Ok(()), false);
+        let (mut refused, mut ended, mut acks, mut takes) = (Vec::new(), Ok(()), false, false);
         while ended.is_ok() {
             let answer = match self.connection.answer() {
                 Ok(Some(answer)) => answer,
@@ -52,8 +52,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
                 }
             };
             match answer {
-                Answer::Settled(tokens, Verdict::Accepted) => {
+                Answer::Settled(tokens, verdict @ (Verdict::Accepted | Verdict::Duplicate)) => {
                     acks = true;
+                    takes |= verdict == Verdict::Accepted;
                     self.accepted(tokens);
                 }
                 // Whatever a control is refused for, it was taken before.
@@ -77,7 +78,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         }
         if acks {
             self.trace.took = true;
-            self.trial.took(self.now);
+            if takes {
+                self.trial.took(self.now);
+            }
             fail_point!("uplink-after-ack", |_| std::process::abort());
         }
         self.release();

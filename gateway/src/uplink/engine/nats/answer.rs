@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  {"stream":"EVENTS","seq":7}                       accepted
-//!  {"stream":"EVENTS","seq":7,"duplicate":true}      accepted: the stream had it already
+//!  {"stream":"EVENTS","seq":7,"duplicate":true}      a duplicate: the stream had it already, and
+//!                                                    a full one says so as well
 //!  {"error":{"code":400,"err_code":10054,...},...}   rejected: too large for this stream
 //!  {"error":{...}}, any other                        again
 //!  status 503, nobody listens                        again: there is no stream, or no JetStream
@@ -60,6 +61,8 @@ struct Answer<'a> {
     #[serde(default)]
     seq: u64,
     #[serde(default)]
+    duplicate: bool,
+    #[serde(default)]
     error: Option<Error>,
 }
 
@@ -89,6 +92,7 @@ pub fn judge(status: Option<u16>, payload: &[u8], stream: Option<&str>) -> Verdi
     }
     match stream {
         Some(stream) if stream != answer.stream => Verdict::Retry(OTHER_STREAM),
+        _ if answer.duplicate => Verdict::Duplicate,
         _ => Verdict::Accepted,
     }
 }
@@ -117,7 +121,7 @@ mod tests {
         };
         for (payload, verdict) in [
             (r#"{"stream":"EVENTS","seq":1}"#, Verdict::Accepted),
-            (r#"{"stream":"EVENTS", "domain":"hub", "seq":9, "duplicate": true}"#, Verdict::Accepted),
+            (r#"{"stream":"EVENTS", "domain":"hub", "seq":9, "duplicate": true}"#, Verdict::Duplicate),
             (&error(10_054, "x"), never("message size exceeds maximum allowed", 10_054)),
             (&error(10_097, "x"), never("header size exceeds maximum allowed of 64k", 10_097)),
             (
