@@ -107,16 +107,12 @@ fn fleet(wall_ms: u64) -> State {
     let record = Record {
         kind: Kind::Frame,
         events: 1,
-        retain: false,
         qos: 1,
-        local: false,
-        device_level: None,
-        urgent: false,
         received_ms: wall_ms,
         client: "barn",
         topic: "tg/barn/e",
-        properties: &[],
         payload: writer.finish(),
+        ..Record::default()
     };
     let _ = state.apply(0, &record);
     state

@@ -12,7 +12,7 @@ use tidegate::{
     catalog::Catalog,
     clock,
     fleet::{self, Fleet},
-    store::{Batch, CommandState, Kind, NewCommand, NewId, Record, Settings, Store},
+    store::{Batch, CommandState, NewCommand, NewId, Record, Settings, Store},
 };
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -50,18 +50,13 @@ impl Life {
     async fn reply(&self, payload: &str) {
         let (intake, mut batch) = (self.store.intake(), Batch::default());
         batch.push(&Record {
-            kind: Kind::Opaque,
             events: 1,
-            retain: false,
             qos: 1,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms: clock::wall_ms(),
             client: DEVICE,
             topic: "tg/barn/r",
-            properties: &[],
             payload: payload.as_bytes(),
+            ..Record::default()
         });
         let ticket = intake.append(&mut batch).unwrap();
         let mut watermark = intake.watermark();

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate::store::{Batch, FLEET, Kind, LOCAL_SUBSCRIBERS, Record, Settings, Store};
+use tidegate::store::{Batch, FLEET, LOCAL_SUBSCRIBERS, Record, Settings, Store};
 use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -27,18 +27,13 @@ async fn fill(folder: &Path) {
     for _ in 0..RECORDS {
         let mut batch = Batch::default();
         batch.push(&Record {
-            kind: Kind::Opaque,
             events: 1,
-            retain: false,
             qos: 1,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms: 1,
             client: "c",
             topic: "t",
-            properties: &[],
             payload: &payload,
+            ..Record::default()
         });
         let ticket = intake.append(&mut batch).unwrap();
         let mut watermark = intake.watermark();

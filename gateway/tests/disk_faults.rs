@@ -423,16 +423,12 @@ fn set_aside(world: &mut World, rounds: u64) -> u64 {
     let record = Record {
         kind: RecordKind::Opaque,
         events: 1,
-        retain: false,
         qos: 1,
-        local: false,
-        device_level: None,
-        urgent: false,
         received_ms: 1,
         client: "barn",
         topic: "barn/door",
-        properties: &[],
         payload: &[7; 1024],
+        ..Record::default()
     };
     let reason = "the upstream refused it";
     let mut taken = 0;

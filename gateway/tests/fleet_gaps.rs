@@ -120,16 +120,12 @@ impl Life {
             batch.push(&Record {
                 kind: Kind::Frame,
                 events: payload[2],
-                retain: false,
                 qos: 1,
-                local: false,
-                device_level: None,
-                urgent: false,
                 received_ms: clock::wall_ms(),
                 client: "c",
                 topic,
-                properties: &[],
                 payload,
+                ..Record::default()
             });
         }
         let tickets = batch.tickets();

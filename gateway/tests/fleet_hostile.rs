@@ -159,16 +159,12 @@ proptest! {
             let record = Record {
                 kind,
                 events: 1,
-                retain: false,
                 qos: 1,
-                local: false,
-                device_level: None,
-                urgent: false,
                 received_ms: *received_ms as u64,
                 client: "d",
                 topic: &topic,
-                properties: &[],
                 payload: &payload,
+                ..Record::default()
             };
             state.apply(offset, &record);
             let totals = state.totals(&reading);

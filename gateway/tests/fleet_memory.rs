@@ -29,16 +29,12 @@ fn record<'a>(kind: Kind, topic: &'a str, payload: &'a [u8]) -> Record<'a> {
     Record {
         kind,
         events: 1,
-        retain: false,
         qos: 1,
-        local: false,
-        device_level: None,
-        urgent: false,
         received_ms: 1_795_000_000_000,
         client: "c",
         topic,
-        properties: &[],
         payload,
+        ..Record::default()
     }
 }
 

@@ -203,16 +203,12 @@ fn record<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
     Record {
         kind: Kind::Frame,
         events: 1,
-        retain: false,
         qos: 1,
-        local: false,
-        device_level: None,
-        urgent: false,
         received_ms: 1_000,
         client: "c",
         topic,
-        properties: &[],
         payload,
+        ..Record::default()
     }
 }
 

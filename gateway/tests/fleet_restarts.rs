@@ -148,20 +148,7 @@ impl Life {
 }
 
 fn record<'a>(topic: &'a str, kind: Kind, payload: &'a [u8], received_ms: u64) -> Record<'a> {
-    Record {
-        kind,
-        events: 1,
-        retain: false,
-        qos: 1,
-        local: false,
-        device_level: None,
-        urgent: false,
-        received_ms,
-        client: "c",
-        topic,
-        properties: &[],
-        payload,
-    }
+    Record { kind, events: 1, qos: 1, received_ms, client: "c", topic, payload, ..Record::default() }
 }
 
 /// A device that sends this and that.

@@ -225,16 +225,12 @@ fn follow(clock: &GatewayClock, sent: &[Sent]) -> (State, BTreeMap<(String, u32,
         let record = Record {
             kind: if is_frame { Kind::Frame } else { Kind::Opaque },
             events: 1,
-            retain: false,
             qos: 1,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms,
             client: "sim",
             topic,
-            properties: &[],
             payload,
+            ..Record::default()
         };
         state.apply(offset, &record);
         if is_frame {

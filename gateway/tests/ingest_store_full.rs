@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tidegate::{
     ingest::{self, ListenerSettings, Payload, Route, Settings},
-    store::{self, AppendError, Batch, Kind, Reader, Record, Store},
+    store::{self, AppendError, Batch, Reader, Record, Store},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -151,20 +151,7 @@ impl Client {
 }
 
 fn record(payload: &[u8]) -> Record<'_> {
-    Record {
-        kind: Kind::Opaque,
-        events: 1,
-        retain: false,
-        qos: 0,
-        local: false,
-        device_level: None,
-        urgent: false,
-        received_ms: 1,
-        client: "filler",
-        topic: "s",
-        properties: &[],
-        payload,
-    }
+    Record { events: 1, qos: 0, received_ms: 1, client: "filler", topic: "s", payload, ..Record::default() }
 }
 
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {

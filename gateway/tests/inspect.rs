@@ -57,16 +57,12 @@ fn fill(store: &Store, committer: &mut Committer, commits: u64) {
             batch.push(&Record {
                 kind,
                 events: 1,
-                retain: false,
                 qos: 0,
-                local: false,
-                device_level: None,
-                urgent: false,
                 received_ms: n / COMMIT_RECORDS * 1_000,
                 client: "hub",
                 topic: if n % 5 == 0 { "plain" } else { &topic },
-                properties: &[],
                 payload: &payload,
+                ..Record::default()
             });
         }
         store.intake().append(&mut batch).unwrap();

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tidegate::{
     clock::{self, Now},
     store::{
-        Backlog, Batch, Committer, ForgetError, Kind, OsFolder, Reader, Record, Settings, Store, StoreError,
+        Backlog, Batch, Committer, ForgetError, OsFolder, Reader, Record, Settings, Store, StoreError,
         UPLINKS_KEPT_MAX, WhenFull, forget_uplink_in,
     },
 };
@@ -48,18 +48,13 @@ impl Life {
         for _ in 0..count {
             let mut batch = Batch::default();
             batch.push(&Record {
-                kind: Kind::Opaque,
                 events: 1,
-                retain: false,
                 qos: 0,
-                local: false,
-                device_level: None,
-                urgent: false,
                 received_ms: self.now.wall_ms,
                 client: "c",
                 topic: "t",
-                properties: &[],
                 payload: &PAYLOAD,
+                ..Record::default()
             });
             self.store.intake().append(&mut batch).unwrap();
             self.step(Duration::from_secs(1));

@@ -11,7 +11,7 @@ use simulated_disk::SimulatedDisk;
 use tidegate::{
     clock,
     ingest::{self, ListenerSettings, Payload, Route, Settings, limits::UNRELEASED_PER_INFLIGHT},
-    store::{self, Batch, Kind, Record, Step, Store, WhenFull},
+    store::{self, Batch, Record, Step, Store, WhenFull},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -33,18 +33,13 @@ fn open(folder: &Path) -> Store {
 
 fn record<'a>(client: &'a str, payload: &'a [u8]) -> Record<'a> {
     Record {
-        kind: Kind::Opaque,
         events: 1,
-        retain: false,
         qos: 2,
-        local: false,
-        device_level: None,
-        urgent: false,
         received_ms: clock::wall_ms(),
         client,
         topic: "t",
-        properties: &[],
         payload,
+        ..Record::default()
     }
 }
 

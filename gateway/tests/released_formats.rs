@@ -210,16 +210,12 @@ impl Owned {
         Record {
             kind: self.kind,
             events: self.events,
-            retain: false,
             qos: 0,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms: self.received_ms,
             client: &self.client,
             topic: &self.topic,
-            properties: &[],
             payload: &self.payload,
+            ..Record::default()
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use tidegate::{
     clock::{self, Journal, Now, Reading},
     store::{
-        Batch, Committer, FleetChange, Kind, OsFolder, Record, Settings, Store, Times, View,
+        Batch, Committer, FleetChange, OsFolder, Record, Settings, Store, Times, View,
         inspect::{CatFilter, CatItem, CatLimits, Inspector},
     },
 };
@@ -69,18 +69,13 @@ impl House {
     fn receive(&mut self) {
         let mut batch = Batch::default();
         batch.push(&Record {
-            kind: Kind::Opaque,
             events: 1,
-            retain: false,
             qos: 1,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms: self.reading.wall_ms as u64,
             client: "c",
             topic: "t",
-            properties: &[],
             payload: &[b'x'; 100],
+            ..Record::default()
         });
         self.store.intake().append(&mut batch).unwrap();
         self.at += STEP;

@@ -11,7 +11,7 @@ use std::{
 
 use tidegate::{
     clock::{self, Journal, Now, Reading, journal::MachineBoot},
-    store::{Batch, Committer, FLEET, Kind, OsFolder, Reader, Record, Settings, Store},
+    store::{Batch, Committer, FLEET, OsFolder, Reader, Record, Settings, Store},
 };
 
 const UPLINK: &str = "cloud";
@@ -70,18 +70,13 @@ impl House {
     fn append(&mut self, number: u64) {
         let mut batch = Batch::default();
         batch.push(&Record {
-            kind: Kind::Opaque,
             events: 1,
-            retain: false,
             qos: 1,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms: self.reading().wall_ms as u64,
             client: "c",
             topic: "t",
-            properties: &[],
             payload: &[number as u8; 100],
+            ..Record::default()
         });
         self.store.intake().append(&mut batch).unwrap();
         self.step();

@@ -10,8 +10,8 @@ use simulated_disk::SimulatedDisk;
 use tidegate::{
     clock::{self, Now},
     store::{
-        Batch, Committer, Folder, Kind, Letter, MessageRow, OsFolder, OwedRow, ReasonCode, Record,
-        SESSIONS_FILE, SessionChange, SessionRow, Settings, Store, StoreError,
+        Batch, Committer, Folder, Letter, MessageRow, OsFolder, OwedRow, ReasonCode, Record, SESSIONS_FILE,
+        SessionChange, SessionRow, Settings, Store, StoreError,
         inspect::{FileKind, Inspector},
     },
 };
@@ -251,20 +251,7 @@ fn a_file_beside_the_log_takes_no_room_that_the_intake_needs() {
 }
 
 fn record<'a>() -> Record<'a> {
-    Record {
-        kind: Kind::Opaque,
-        events: 1,
-        retain: false,
-        qos: 1,
-        local: false,
-        device_level: None,
-        urgent: false,
-        received_ms: 1,
-        client: "",
-        topic: "",
-        properties: &[],
-        payload: &[],
-    }
+    Record { events: 1, qos: 1, received_ms: 1, client: "", topic: "", payload: &[], ..Record::default() }
 }
 
 #[test]

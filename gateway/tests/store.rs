@@ -23,20 +23,7 @@ fn open(folder: &Path) -> Store {
 }
 
 fn record<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
-    Record {
-        kind: Kind::Opaque,
-        events: 1,
-        retain: false,
-        qos: 0,
-        local: false,
-        device_level: None,
-        urgent: false,
-        received_ms: 1_000,
-        client: "c",
-        topic,
-        properties: &[],
-        payload,
-    }
+    Record { events: 1, qos: 0, received_ms: 1_000, client: "c", topic, payload, ..Record::default() }
 }
 
 /// Appends `texts` as records, and waits until they are durable.

@@ -169,16 +169,12 @@ mod tests {
         let record = |topic, kind, payload| Record {
             kind,
             events: 1,
-            retain: false,
             qos: 1,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms: 1_800_000_000_000,
             client: "barn",
             topic,
-            properties: &[],
             payload,
+            ..Record::default()
         };
         {
             let mut state = fleet.shared.state.lock();

@@ -113,20 +113,7 @@ fn push(batch: &mut Batch, records: &mut Vec<Value>, segment: u32, part: u32) {
 }
 
 fn plain<'a>(topic: &'a str, payload: &'a [u8]) -> Record<'a> {
-    Record {
-        kind: Kind::Opaque,
-        events: 1,
-        retain: false,
-        qos: 0,
-        local: false,
-        device_level: None,
-        urgent: false,
-        received_ms: FIRST_MS,
-        client: "plc-1",
-        topic,
-        properties: &[],
-        payload,
-    }
+    Record { events: 1, qos: 0, received_ms: FIRST_MS, client: "plc-1", topic, payload, ..Record::default() }
 }
 
 fn note(records: &mut Vec<Value>, record: &Record<'_>) {

@@ -90,16 +90,13 @@ impl Book {
         let record = Record {
             kind: if sent.kind == Kind::Frame { store::Kind::Frame } else { store::Kind::Opaque },
             events: sent.events,
-            retain: false,
             qos: 0,
-            local: false,
-            device_level: None,
             urgent: sent.urgent,
             received_ms,
             client: &client,
             topic: &sent.topic,
-            properties: &[],
             payload: &sent.payload,
+            ..Record::default()
         };
         match sent.kind {
             Kind::ExactlyOnce(packet_id) => batch.push_exactly_once(&record, packet_id),

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     clock::{Journal, Reading, Timeline, timeline::STEADY_ORIGIN_MS},
     mqtt::{connect::Will, publish::Qos},
-    store::{Kind, Settings as StoreSettings, Store},
+    store::{Settings as StoreSettings, Store},
 };
 
 const MINUTE_MS: i64 = 60_000;
@@ -118,18 +118,15 @@ impl Machine {
     fn publish(&self, topic: &str, retain: bool) {
         let properties = [&[crate::store::record::MESSAGE_EXPIRY][..], &MESSAGE_S.to_be_bytes()].concat();
         let record = Record {
-            kind: Kind::Opaque,
             events: 1,
             retain,
             qos: 1,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms: self.reading().wall_ms as u64,
             client: "publisher",
             topic,
             properties: &properties,
             payload: b"1",
+            ..Record::default()
         };
         let received_ms = self.timeline().received_ms(0, record.received_ms, &self.reading());
         self.house.broker.route(&Arc::new(Message::of(&record, received_ms)));

@@ -98,16 +98,13 @@ mod tests {
         Record {
             kind,
             events: 1,
-            retain: false,
             qos: 0,
-            local: false,
-            device_level: None,
             urgent: true,
             received_ms: 5,
             client: "hub",
             topic: "zigbee2mqtt/door",
-            properties: &[],
             payload,
+            ..Record::default()
         }
     }
 

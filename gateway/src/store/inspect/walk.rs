@@ -103,24 +103,19 @@ fn within(block: &Block) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::record::{Kind, Record, row::RowHead};
+    use crate::store::record::{Record, row::RowHead};
 
     fn block(first: u64, records: u32, change: impl FnOnce(&mut RowHead)) -> Block {
         let mut row = vec![0; HEAD_BYTES];
         for _ in 0..records {
             let record = Record {
-                kind: Kind::Opaque,
                 events: 2,
-                retain: false,
                 qos: 0,
-                local: false,
-                device_level: None,
-                urgent: false,
                 received_ms: 1,
                 client: "c",
                 topic: "t",
-                properties: &[],
                 payload: b"x",
+                ..Record::default()
             };
             record.write(&mut row);
         }

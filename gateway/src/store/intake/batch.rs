@@ -269,18 +269,14 @@ mod tests {
 
     fn record(topic: &str, urgent: bool) -> Record<'_> {
         Record {
-            kind: Kind::Opaque,
             events: 1,
-            retain: false,
             qos: 0,
-            local: false,
-            device_level: None,
             urgent,
             received_ms: 5,
             client: "c",
             topic,
-            properties: &[],
             payload: b"x",
+            ..Record::default()
         }
     }
 

@@ -295,7 +295,7 @@ impl Intake {
 mod tests {
     use super::share::{BESIDE_LARGE_BYTES, SHARE_BYTES_MAX, SMALL_BATCH_BYTES};
     use super::*;
-    use crate::store::record::{Kind, Record};
+    use crate::store::record::Record;
 
     fn batch(payload_bytes: usize) -> Batch {
         let mut batch = Batch::default();
@@ -305,18 +305,13 @@ mod tests {
 
     fn push(batch: &mut Batch, payload_bytes: usize) {
         batch.push(&Record {
-            kind: Kind::Opaque,
             events: 1,
-            retain: false,
             qos: 0,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms: 1,
             client: "c",
             topic: "t",
-            properties: &[],
             payload: &vec![0; payload_bytes],
+            ..Record::default()
         });
     }
 

@@ -156,7 +156,7 @@ mod tests {
     use std::{ops::Range, path::Path, time::Duration};
 
     use super::*;
-    use crate::store::{Batch, Kind, Record, Settings, Store, segment};
+    use crate::store::{Batch, Record, Settings, Store, segment};
 
     const ALL: Range<u64> = 0..u64::MAX;
     const HOUR_MS: u64 = 3_600_000;
@@ -174,18 +174,13 @@ mod tests {
         let payload = vec![b'x'; PAYLOAD_BYTES];
         let mut batch = Batch::default();
         batch.push(&Record {
-            kind: Kind::Opaque,
             events: 1,
-            retain: false,
             qos: 0,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms,
             client: "c",
             topic: "t",
-            properties: &[],
             payload: &payload,
+            ..Record::default()
         });
         let before = store.view().end().offset;
         store.intake().append(&mut batch).unwrap();

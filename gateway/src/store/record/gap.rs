@@ -162,20 +162,7 @@ mod tests {
 
     fn record<'a>(topic: &'a str, client: &'a str, events: u8) -> Record<'a> {
         let kind = Kind::Opaque;
-        Record {
-            kind,
-            events,
-            retain: false,
-            qos: 0,
-            local: false,
-            device_level: None,
-            urgent: false,
-            received_ms: 1,
-            client,
-            topic,
-            properties: &[],
-            payload: b"",
-        }
+        Record { kind, events, qos: 0, received_ms: 1, client, topic, payload: b"", ..Record::default() }
     }
 
     #[test]

@@ -58,7 +58,7 @@ const CONTENT_TYPE: u8 = 0x03;
 const USER_PROPERTY: u8 = 0x26;
 
 /// What a payload is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
     /// A Tidegate frame with a valid header: its identity is `(device, boot, first_seq ..)`.
@@ -66,6 +66,7 @@ pub enum Kind {
     /// A foreign device's payload, said to be JSON.
     Json = 1,
     /// A foreign device's payload, or a frame that could not be read: forwarded byte for byte.
+    #[default]
     Opaque = 2,
     /// A foreign device's payload, said to be text. In a row it is an opaque one with a flag.
     Text = 3,
@@ -93,8 +94,8 @@ impl Kind {
     }
 }
 
-/// One PUBLISH, borrowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// One PUBLISH, borrowed. The default is an empty one that holds no event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Record<'a> {
     /// What the payload is.
     pub kind: Kind,

@@ -249,24 +249,18 @@ impl<'a> Iterator for Records<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::record::Kind;
 
     fn row() -> (RowHead, Vec<u8>) {
         let mut row = vec![0; HEAD_BYTES];
         for topic in ["a", "b", "c"] {
             let record = Record {
-                kind: Kind::Opaque,
                 events: 1,
-                retain: false,
                 qos: 0,
-                local: false,
-                device_level: None,
-                urgent: false,
                 received_ms: 1_000,
                 client: "c",
                 topic,
-                properties: &[],
                 payload: b"x",
+                ..Record::default()
             };
             record.write(&mut row);
         }

@@ -200,20 +200,7 @@ mod tests {
     use super::*;
 
     fn record<'a>(kind: Kind, client: &'a str, topic: &'a str) -> Record<'a> {
-        Record {
-            kind,
-            events: 1,
-            retain: false,
-            qos: 0,
-            local: false,
-            device_level: None,
-            urgent: false,
-            received_ms: 50,
-            client,
-            topic,
-            properties: &[],
-            payload: &[],
-        }
+        Record { kind, events: 1, qos: 0, received_ms: 50, client, topic, payload: &[], ..Record::default() }
     }
 
     #[test]

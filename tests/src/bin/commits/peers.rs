@@ -31,18 +31,13 @@ pub trait Peer {
 /// The event that everybody stores.
 fn event() -> Record<'static> {
     Record {
-        kind: Kind::Opaque,
         events: 1,
-        retain: false,
         qos: 0,
-        local: false,
-        device_level: None,
-        urgent: false,
         received_ms: RECEIVED_MS,
         client: "client-1",
         topic: "bench/t",
-        properties: &[],
         payload: &[7; PAYLOAD_BYTES],
+        ..Record::default()
     }
 }
 

@@ -105,16 +105,14 @@ fn record(n: u64) -> Record<'static> {
     Record {
         kind: if frame { Kind::Frame } else { Kind::Json },
         events: 1,
-        retain: false,
         qos: 0,
-        local: false,
-        device_level: None,
         urgent: n == 6,
         received_ms: n * 1_000,
         client: "barn",
         topic: if frame { "tg/s3/e" } else { "zigbee2mqtt/door" },
         properties: &[1, 1],
         payload: if frame { &[0xFF, 0x01] } else { b"{\"contact\":true}" },
+        ..Record::default()
     }
 }
 

@@ -70,16 +70,12 @@ mod tests {
             record: Record {
                 kind,
                 events: 1,
-                retain: false,
                 qos: 0,
-                local: false,
-                device_level: None,
-                urgent: false,
                 received_ms: 5_000,
                 client: "client-4",
                 topic,
-                properties: &[],
                 payload: b"x",
+                ..Record::default()
             },
         };
         let frame = letter("tg/s3/e", Kind::Frame);

@@ -7,7 +7,7 @@ use super::*;
 use crate::store::{
     OsFolder,
     record::{
-        Kind, Record,
+        Record,
         gaps::Gaps,
         ids::StoreIds,
         pending::Pending,
@@ -28,18 +28,14 @@ fn row(at: &mut LogPosition, payloads: &[Vec<u8>]) -> (u64, Vec<u8>) {
     let mut row = vec![0; HEAD_BYTES];
     for payload in payloads {
         let record = Record {
-            kind: Kind::Opaque,
             events: 2,
-            retain: false,
             qos: 1,
-            local: false,
-            device_level: None,
-            urgent: false,
             received_ms: 1_000,
             client: "hub",
             topic: "a/topic",
             properties: &[0x01, 0x01],
             payload,
+            ..Record::default()
         };
         record.write(&mut row);
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::{file::OLD_FILE, *};
 use crate::store::{
     disk::folder::OsFolder,
-    record::{Kind, Record},
+    record::Record,
     side_file::tests::failing_disk::{Failing, Fault},
 };
 
@@ -58,18 +58,15 @@ impl Bench {
 
 fn record<'a>(client: &'a str, payload: &'a [u8]) -> Record<'a> {
     Record {
-        kind: Kind::Opaque,
         events: 2,
-        retain: false,
         qos: 0,
-        local: false,
-        device_level: None,
         urgent: true,
         received_ms: 5_000,
         client,
         topic: "plain/topic",
         properties: &[1, 1],
         payload,
+        ..Record::default()
     }
 }
 
