@@ -12,6 +12,7 @@ use super::{
     resolved::{Validator, at_most},
 };
 use crate::{
+    mqtt::Password,
     regular_file,
     uplink::{
         self,
@@ -29,6 +30,15 @@ const WAIT_FOR_BIRTH_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const PACKET_BYTES_MAX_LEAST: u64 = 1024;
 /// MQTT's own limit of a packet, in bytes: section 2.2.3 of 3.1.1, 2.1.4 of 5.
 const PACKET_BYTES_MAX_MOST: u64 = 268_435_455;
+
+/// What is the same for every engine: where to, and as whom.
+struct Client<'a> {
+    host: &'a str,
+    port: u16,
+    client_id: String,
+    user: Option<String>,
+    password: Option<Password>,
+}
 
 impl Validator<'_> {
     pub(super) fn uplinks(
@@ -95,32 +105,29 @@ impl Validator<'_> {
         raw: &raw::Uplink,
         url: Option<&UpstreamUrl>,
         name: &str,
-        client: String,
+        client_id: String,
         topic: &uplink::Template,
     ) -> uplink::Upstream {
+        let (host, port) = url.map_or(("", 0), |url| (url.host.as_str(), url.port));
+        let user = raw.user.as_ref().map(|user| user.get_ref().clone());
+        let password = self.password(raw, name).map(Password::new);
+        let client = Client { host, port, client_id, user, password };
         match url.map_or(Scheme::Mqtt, |url| url.scheme) {
-            Scheme::Mqtt => uplink::Upstream::Mqtt(self.broker(raw, url, name, client)),
-            Scheme::Nats => uplink::Upstream::Nats(self.jetstream(raw, url, name, client, topic)),
+            Scheme::Mqtt => uplink::Upstream::Mqtt(self.broker(raw, client)),
+            Scheme::Nats => uplink::Upstream::Nats(self.jetstream(raw, client, topic)),
         }
     }
 
-    fn broker(
-        &mut self,
-        raw: &raw::Uplink,
-        url: Option<&UpstreamUrl>,
-        name: &str,
-        client: String,
-    ) -> mqtt::Settings {
+    fn broker(&mut self, raw: &raw::Uplink, client: Client<'_>) -> mqtt::Settings {
         if let Some(nats) = &raw.nats {
             self.wrong(&nats.span(), "for nats:// alone; remove it");
         }
         let versions = [("5", mqtt::Version::V5), ("3.1.1", mqtt::Version::V311)];
-        let (host, port) = url.map_or(("", 0), |url| (url.host.as_str(), url.port));
         mqtt::Settings {
-            port,
-            password: self.password(raw, name).map(mqtt::Password::new),
+            port: client.port,
+            user: client.user,
+            password: client.password,
             version: self.one_of(raw.protocol.as_ref(), mqtt::Version::V5, "protocol", &versions),
-            user: raw.user.as_ref().map(|user| user.get_ref().clone()),
             packet_bytes_max: self.value(raw.max_packet_bytes.as_ref(), None, |text| {
                 let bytes = quantity::bytes(text)?;
                 let fits = (PACKET_BYTES_MAX_LEAST..=PACKET_BYTES_MAX_MOST).contains(&bytes);
@@ -128,29 +135,26 @@ impl Validator<'_> {
                     format!("\"{text}\" is not within 1 KiB and 268435455 bytes, MQTT's own limit")
                 })
             }),
-            ..mqtt::Settings::new(host, client)
+            ..mqtt::Settings::new(client.host, client.client_id)
         }
     }
 
     fn jetstream(
         &mut self,
         raw: &raw::Uplink,
-        url: Option<&UpstreamUrl>,
-        name: &str,
-        client: String,
+        client: Client<'_>,
         topic: &uplink::Template,
     ) -> nats::Settings {
         for of_mqtt in [&raw.protocol, &raw.commands, &raw.max_packet_bytes].into_iter().flatten() {
             self.wrong(&of_mqtt.span(), "for mqtt:// alone; remove it");
         }
-        let (host, port) = url.map_or(("", 0), |url| (url.host.as_str(), url.port));
         let stream = raw.nats.as_ref().and_then(|nats| nats.get_ref().stream.as_ref());
         nats::Settings {
-            port,
-            password: self.password(raw, name).map(nats::Password::new),
-            user: raw.user.as_ref().map(|user| user.get_ref().clone()),
+            port: client.port,
+            user: client.user,
+            password: client.password,
             stream: stream.map(|stream| stream.get_ref().clone()),
-            ..nats::Settings::new(host, client, topic)
+            ..nats::Settings::new(client.host, client.client_id, topic)
         }
     }
 

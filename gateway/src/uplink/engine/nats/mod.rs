@@ -27,4 +27,4 @@ mod subject;
 mod tests;
 mod wire;
 
-pub use self::settings::{Password, STREAM_BYTES_MAX, Settings, SettingsError};
+pub use self::settings::{STREAM_BYTES_MAX, Settings, SettingsError};

@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use super::stream;
-pub use crate::mqtt::Password;
-use crate::uplink::template::Template;
+use crate::{mqtt::Password, uplink::template::Template};
 
 /// Longest name of a stream, in bytes. (JSMaxNameLen of nats-server)
 pub const STREAM_BYTES_MAX: usize = 255;
