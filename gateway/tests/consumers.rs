@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tidegate::store::{Batch, FLEET, LOCAL_SUBSCRIBERS, Record, Settings, Store};
+use tidegate::store::{Batch, FLEET, LOCAL_SUBSCRIBERS, Record, Settings, Store, StoreError};
 use tokio::time::timeout;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -82,7 +82,7 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 #[tokio::test]
-async fn a_segment_that_a_consumer_misses_is_told_under_its_name_and_no_other() {
+async fn what_a_consumer_misses_or_cannot_save_is_told_under_its_name_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path()).await;
     // A file that cannot be opened now, and of which nobody can say that it is damaged.
@@ -101,6 +101,11 @@ async fn a_segment_that_a_consumer_misses_is_told_under_its_name_and_no_other() 
         assert!(consumer.follower.passed_over() > 0);
         let text = lines.text();
         assert!(text.contains(&format!("{name}: a segment that cannot be read is missed")), "{name}: {text}");
+        let path = folder.path().to_owned();
+        consumer.begin_save(move |_, _| Err(StoreError::Io { path, cause: io::ErrorKind::Other.into() }));
+        timeout(LIMIT, consumer.saves.ended()).await.unwrap().unwrap_err();
+        let text = lines.text();
+        assert!(text.contains(&format!("{name}: what is known cannot be saved")), "{name}: {text}");
         assert!(!text.contains(other), "{name}: {text}");
     }
     tokio::task::spawn_blocking(move || store.close()).await.unwrap();

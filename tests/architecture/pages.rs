@@ -71,8 +71,10 @@ fn is_path(text: &str) -> bool {
 /// Every page of the project, by its path from the top.
 pub fn read_all(top: &Path) -> Vec<(String, String)> {
     let mut pages = vec![];
-    for folder in ["", "docs", "docs/decisions", "docs/uplinks", "firmware", "gateway/tests/released"] {
-        let Ok(entries) = fs::read_dir(top.join(folder)) else { continue };
+    for folder in
+        ["", "docs", "docs/decisions", "docs/uplinks", "firmware", "gateway/tests/released", ".github"]
+    {
+        let entries = fs::read_dir(top.join(folder)).expect("a folder of pages");
         for entry in entries.filter_map(Result::ok) {
             let path = entry.path();
             if path.extension().is_some_and(|extension| extension == "md") {

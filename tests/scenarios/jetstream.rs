@@ -7,6 +7,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use serde_json::json;
+use tidegate_protocol::FrameWriter;
 use tidegate_tests::{
     chain::{DRAIN_LIMIT, RECOVERY_LIMIT},
     client::Client,
@@ -91,12 +92,12 @@ async fn events_arrive_in_the_stream_with_their_subjects_ids_and_headers_in_orde
     let subjects: Vec<_> = messages.iter().map(|message| message.subject.as_str()).collect();
     assert_eq!(subjects, ["up.hall%202.v1%2E5.%00.temp%2A", "up._INBOX.x"]);
     assert_eq!(&messages[0].payload[..], b"\x00\xff");
-    let id = messages[0].header(MESSAGE_ID).expect("a message has an id");
+    let id = messages[0].header("tidegate-id").expect("an event has an identity");
     assert!(id.starts_with("gate/"), "{id}");
-    assert_eq!(messages[0].header("tidegate-id"), Some(id));
+    assert_eq!(messages[0].header(MESSAGE_ID), Some(&*format!("tidegate-gate-cloud/{id}")));
     assert_eq!(messages[0].header("tidegate-device"), Some("press%207"));
     assert!(messages[0].header("tidegate-received").is_some());
-    assert_ne!(messages[1].header(MESSAGE_ID), Some(id));
+    assert_ne!(messages[1].header(MESSAGE_ID), messages[0].header(MESSAGE_ID));
 
     server.client().request("STREAM.PURGE.EVENTS", &json!("")).expect("JetStream is there");
     let devices = (0..4).map(|n| Device { count_max: 2_000, ..Device::new(&format!("d{n}"), Version::V5) });
@@ -187,6 +188,27 @@ async fn without_a_stream_events_wait_and_go_out_once_there_is_one() {
     assert_eq!(gateway.metric("tidegate_backlog_events"), 100.0);
     create_stream(&server);
     judge(&gateway, &server, &ledgers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_uplinks_into_one_stream_and_two_events_of_one_number_all_arrive() {
+    let server = Nats::start();
+    create_stream(&server);
+    let lake = format!("[[uplink]]\nname = \"lake\"\nurl = \"{}\"\ntopic = \"up/{{topic}}\"", server.url());
+    let gateway = Gateway::start(setup(&server, &lake));
+    let mut client = connect(&gateway, "press").await;
+    publish(&mut client, "reading", b"1", 1).await;
+    for (packet_id, body) in [(2, [1]), (3, [2])] {
+        let mut buffer = [0; 64];
+        let mut frame = FrameWriter::new(&mut buffer, 1, 7, 0xdead_beef, false);
+        frame.push(1000, 1, &body).expect("it fits");
+        publish(&mut client, "tg/press/e", frame.finish(), packet_id).await;
+    }
+    wait_for("both uplinks to deliver all", DRAIN_LIMIT, || {
+        gateway.metric("tidegate_delivered_events_total") == 6.0
+    })
+    .await;
+    assert_eq!(tokio::task::block_in_place(|| server.client().count("EVENTS")), 6);
 }
 
 /// How long a full stream is watched: several times as long as an event is suspected and tried.

@@ -110,16 +110,6 @@ impl Nats {
         child.wait().expect("it is our child");
     }
 
-    /// SIGTERM, and waits for the end.
-    ///
-    /// # Panics
-    /// It does not run.
-    pub fn stop(&mut self) {
-        let mut child = self.child.take().expect("nats-server runs");
-        program::signal(child.id(), "TERM");
-        child.wait().expect("it is our child");
-    }
-
     /// The address as the gateway's configuration names it.
     #[must_use]
     pub fn url(&self) -> String {
@@ -326,7 +316,7 @@ impl Message {
     #[must_use]
     pub fn received(&self) -> Received {
         let mut properties = BytesMut::new();
-        if let Some(id) = self.header(MESSAGE_ID) {
+        if let Some(id) = self.header(ID_PROPERTY) {
             // A user property: MQTT 5.0 section 2.2.2.2.
             properties.put_u8(0x26);
             for text in [ID_PROPERTY, id] {

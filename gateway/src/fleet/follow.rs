@@ -81,6 +81,7 @@ pub async fn run(fleet: Fleet, catalog: Catalog, outbox: Outbox, view: View, sto
         count_ticks: 0,
         asks: Asks::default(),
         asking: None,
+        noting: None,
     };
     task.fleet.shared.position.send_replace(task.log.position());
     task.run(&stop).await;
@@ -100,6 +101,8 @@ struct FollowerTask {
     count_ticks: u32,
     asks: Asks,
     asking: Option<JoinHandle<()>>,
+    /// Replies are being noted with their commands.
+    noting: Option<JoinHandle<()>>,
 }
 
 /// A save that is under way.
@@ -144,7 +147,16 @@ impl FollowerTask {
         // What waits for the position need not wait for a disk.
         self.fleet.shared.position.send_replace(self.log.position());
         if !replies.is_empty() {
-            reply::note(&self.outbox, replies).await;
+            self.replies_noted().await;
+            self.noting = Some(reply::note(&self.outbox, replies));
+        }
+    }
+
+    /// Waits until the replies that were found are noted.
+    async fn replies_noted(&mut self) {
+        if let Some(noting) = &mut self.noting {
+            let _ = noting.await;
+            self.noting = None;
         }
     }
 
@@ -208,9 +220,10 @@ impl FollowerTask {
         }
     }
 
-    /// Begins a save, unless one is under way.
+    /// Begins a save, unless one is under way, or replies are not yet noted that lie before it:
+    /// then the next tick begins it.
     fn save(&mut self) {
-        if self.saving.is_some() {
+        if self.saving.is_some() || self.noting.as_ref().is_some_and(|noting| !noting.is_finished()) {
             return;
         }
         self.ticks = 0;
@@ -239,6 +252,7 @@ impl FollowerTask {
 
     /// The last save.
     async fn finish(&mut self) {
+        self.replies_noted().await;
         if self.saving.is_some() {
             let result = self.log.saves.ended().await;
             self.saved(result);

@@ -139,9 +139,16 @@ impl StoreError {
             Self::Io { cause, .. } => is_damage(cause.kind()),
             Self::Disk { cause, .. } => match &**cause {
                 redb::Error::Io(cause) => is_damage(cause.kind()),
-                redb::Error::PreviousIo | redb::Error::DatabaseClosed | redb::Error::DatabaseAlreadyOpen => {
-                    false
-                }
+                // The process, or another one, is at fault.
+                redb::Error::PreviousIo
+                | redb::Error::DatabaseClosed
+                | redb::Error::DatabaseAlreadyOpen
+                | redb::Error::LockProtocolMismatch
+                | redb::Error::LockPoisoned(_)
+                | redb::Error::TransactionInProgress
+                | redb::Error::TransactionPoisoned
+                | redb::Error::Backend(_)
+                | redb::Error::Unsupported => false,
                 _ => true,
             },
             Self::Empty { .. } | Self::Unreadable { .. } | Self::Stray { .. } | Self::Row { .. } => true,

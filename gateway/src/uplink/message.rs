@@ -13,9 +13,7 @@
 //! Limits: the name and the value of a header have 65,535 bytes at most. The engine limits the
 //! length of a message.
 
-use std::ops::Range;
-
-use super::template::BadTopic;
+use super::{decimal::put_decimal, template::BadTopic};
 use crate::store::{LetterReason, ReasonCode};
 
 const HEADER: u8 = 0x26;
@@ -26,13 +24,9 @@ const LENGTH_BYTES: usize = 2;
 pub struct Message<'a> {
     /// Where it goes: what the uplink's template gives, levels between slashes, no wildcard.
     pub topic: &'a str,
-    /// Messages with the same key keep their order: the event's device. Empty where neither the
-    /// engine nor the template asks for it.
-    pub key: &'a str,
-    /// The identity of the event: every copy has the same. It is one of the headers, and empty
-    /// where the engine carries none.
-    pub id: &'a [u8],
-    /// What is said of the event beside its payload, the id included.
+    /// What tells copies from other messages, for an upstream that drops copies.
+    pub copy_id: CopyId<'a>,
+    /// What is said of the event beside its payload, its identity included.
     pub headers: Headers<'a>,
     /// What an MQTT 5 publisher said of it, as it came: for an engine that can pass it on.
     pub mqtt_properties: &'a [u8],
@@ -44,6 +38,21 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
     /// The upstream is to keep it as the state of its topic. Set only where the engine can do that.
     pub retain: bool,
+}
+
+/// What all copies of one message that this gateway sends have in common, and no other message has:
+/// where its record lies in the store, and which of the record's events it is.
+///
+/// It is not the event's identity: a device that uses a number twice makes two events of one
+/// identity, both of which were acknowledged and are to arrive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopyId<'a> {
+    /// Gateway and store.
+    pub store: &'a str,
+    /// The record's offset.
+    pub offset: u64,
+    /// The event's number, where the record holds several.
+    pub seq: Option<u32>,
 }
 
 /// Headers, in the layout above.
@@ -68,6 +77,18 @@ pub enum Unsendable {
     /// The engine has no way to say something of it.
     #[error("{0}")]
     Unfit(&'static str),
+}
+
+impl CopyId<'_> {
+    /// Appends it as text.
+    pub fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.store.as_bytes());
+        put_decimal(out, self.offset);
+        if let Some(seq) = self.seq {
+            out.push(b'/');
+            put_decimal(out, seq.into());
+        }
+    }
 }
 
 impl Unsendable {
@@ -112,20 +133,13 @@ impl<'a> Headers<'a> {
 }
 
 /// Appends a header of this name, behind `prefix`; `write` writes its value. Gives where that is.
-pub fn put_header(
-    out: &mut Vec<u8>,
-    prefix: &str,
-    name: &str,
-    write: impl FnOnce(&mut Vec<u8>),
-) -> Range<usize> {
+pub fn put_header(out: &mut Vec<u8>, prefix: &str, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
     out.push(HEADER);
     put_text(out, |out| {
         out.extend_from_slice(prefix.as_bytes());
         out.extend_from_slice(name.as_bytes());
     });
-    let start = out.len() + LENGTH_BYTES;
     put_text(out, write);
-    start..out.len()
 }
 
 /// Appends a text behind its length.
@@ -154,11 +168,21 @@ mod tests {
     #[test]
     fn headers_read_back_as_they_were_written() {
         let mut bytes = vec![];
-        let id = put_header(&mut bytes, "", "tidegate-id", |out| out.extend_from_slice(b"s3/1/2"));
+        put_header(&mut bytes, "", "tidegate-id", |out| out.extend_from_slice(b"s3/1/2"));
         put_header(&mut bytes, "ce_", "empty", |_| ());
         let read: Vec<_> = Headers::new(&bytes).iter().collect();
         assert_eq!(read, [("tidegate-id", &b"s3/1/2"[..]), ("ce_empty", b"")]);
-        assert_eq!(bytes[id], b"s3/1/2"[..]);
         assert_eq!(Headers::default().iter().count(), 0);
+    }
+
+    #[test]
+    fn copies_of_a_message_have_one_id_and_other_messages_another() {
+        let text = |store, offset, seq| {
+            let mut out = vec![];
+            CopyId { store, offset, seq }.put(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text("gate/0badcafe-", 4711, None), "gate/0badcafe-4711");
+        assert_eq!(text("gate/0badcafe-", 4711, Some(300)), "gate/0badcafe-4711/300");
     }
 }

@@ -27,6 +27,7 @@
 
 mod birth_retry;
 mod commands;
+mod decimal;
 mod delivery;
 pub mod engine;
 mod fleet_gate;

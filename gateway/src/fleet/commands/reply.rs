@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
+
 use crate::store::{Change, Command, CommandFilter, CommandState, Outbox, Record, StoreError};
 
 /// Commands of a device that are looked at for a reply that was noted already.
@@ -35,13 +37,15 @@ impl Reply {
     }
 }
 
-/// Whether there is a command at all that may be replied to. Reads memory only.
+/// Whether there is a command at all whose reply is not noted. Reads memory only.
 pub fn is_expected(outbox: &Outbox) -> bool {
-    !outbox.list(&CommandFilter::default(), 1).is_empty()
+    let others = CommandState::ALL.into_iter().filter(|state| *state != CommandState::Replied);
+    others.map(Some).any(|state| !outbox.list(&CommandFilter { device: None, state }, 1).is_empty())
 }
 
-/// Notes replies with their commands.
-pub async fn note(outbox: &Outbox, replies: Vec<Reply>) {
+/// Notes replies with their commands, on a thread of its own: it writes to the disk. A defect there
+/// is told by its panic, and the event is stored.
+pub fn note(outbox: &Outbox, replies: Vec<Reply>) -> JoinHandle<()> {
     let outbox = outbox.clone();
     let note = move || {
         for reply in &replies {
@@ -53,8 +57,7 @@ pub async fn note(outbox: &Outbox, replies: Vec<Reply>) {
             }
         }
     };
-    // A defect there is told by the panic itself, and the event is stored.
-    let _ = tokio::task::spawn_blocking(note).await;
+    tokio::task::spawn_blocking(note)
 }
 
 fn note_one(outbox: &Outbox, reply: &Reply) -> Result<(), StoreError> {

@@ -21,7 +21,7 @@ pub const LOCAL_SUBSCRIBERS: &str = "local subscribers";
 
 /// All holds.
 #[derive(Debug, Default)]
-pub struct Holds(Mutex<BTreeMap<Box<str>, Hold>>);
+pub struct Holds(Mutex<BTreeMap<&'static str, Hold>>);
 
 /// Up to where the log may be deleted although every uplink has it.
 #[derive(Debug, Clone, Copy)]
@@ -32,13 +32,8 @@ struct Hold {
 
 impl Holds {
     /// From now on nothing behind `offset` is deleted because it is delivered.
-    pub fn set(&self, consumer: &str, offset: u64) {
-        let mut holds = self.0.lock();
-        let hold = Hold { offset, is_in_the_way: false };
-        match holds.get_mut(consumer) {
-            Some(known) => *known = hold,
-            None => drop(holds.insert(consumer.into(), hold)),
-        }
+    pub fn set(&self, consumer: &'static str, offset: u64) {
+        self.0.lock().insert(consumer, Hold { offset, is_in_the_way: false });
     }
 
     /// Up to where what is delivered may be deleted.

@@ -72,12 +72,10 @@ impl Checkpointed {
         self.follower.position() - self.saves.saved_position
     }
 
-    /// Begins a save of what was made of the log up to here, unless one is under way. `save` is
+    /// Begins a save of what was made of the log up to here. None may be under way. `save` is
     /// given the position that belongs to it, may block, and returns once all is durable.
     pub fn begin_save(&mut self, save: impl FnOnce(&View, u64) -> Result<(), StoreError> + Send + 'static) {
-        if self.saves.under_way.is_some() {
-            return;
-        }
+        debug_assert!(self.saves.under_way.is_none(), "what its owner gathered would be lost");
         let (name, view, position) = (self.saves.name, self.saves.view.clone(), self.position());
         let done = tokio::task::spawn_blocking(move || {
             save(&view, position)?;
@@ -120,14 +118,19 @@ impl Saves {
 
     fn note_failed(&mut self, error: &StoreError, position: u64) {
         self.failures = self.failures.saturating_add(1);
-        let name = self.name;
-        if !matches!(error, StoreError::Closed) && self.failures.is_power_of_two() {
+        let (name, is_told) = (self.name, self.failures.is_power_of_two());
+        if matches!(error, StoreError::Closed) {
+            return;
+        }
+        if is_told {
             tracing::error!("{name}: what is known cannot be saved: {error}; trying on");
         }
         if self.is_hold_in_the_way() {
-            tracing::warn!(
-                "{name}: the store needs the room of what is not saved: should the gateway be killed now, what it deletes is lost here"
-            );
+            if is_told {
+                tracing::warn!(
+                    "{name}: the store needs the room of what is not saved: should the gateway be killed now, what it deletes is lost here"
+                );
+            }
             self.view.hold(name, position);
         }
     }

@@ -83,7 +83,7 @@ impl View {
 
     /// Keeps the store from deleting what is delivered from this offset on, for the consumer of
     /// this name.
-    pub fn hold(&self, consumer: &str, offset: u64) {
+    pub fn hold(&self, consumer: &'static str, offset: u64) {
         self.log.holds.set(consumer, offset);
     }
 

@@ -75,8 +75,8 @@ pub struct Capabilities {
     /// The upstream keeps the last message of a topic for whoever comes later, if
     /// [`Message::retain`] is set.
     pub retains: bool,
-    /// Messages carry headers. Where they do not, [`Message::id`] and [`Message::headers`] are
-    /// empty, and what a format says beside the payload has to be in it.
+    /// Messages carry headers. Where they do not, [`Message::headers`] is empty, and what a format
+    /// says beside the payload has to be in it.
     pub has_headers: bool,
     /// What stands before the name of a CloudEvents attribute where it is a header.
     pub attribute_prefix: &'static str,
@@ -89,7 +89,7 @@ pub trait Connection: Send {
     ///
     /// # Errors
     /// [`Unsendable`]: it never can.
-    fn check(&self, message: &Message<'_>) -> Result<(), Unsendable>;
+    fn check(&mut self, message: &Message<'_>) -> Result<(), Unsendable>;
 
     /// Appends `message` to what is to be written. `token` is above all before it. Delivery asked
     /// [`Connection::has_room`] first; one message more than there is room for has to be taken.

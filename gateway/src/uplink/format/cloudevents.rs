@@ -25,30 +25,20 @@
 //! Extension attributes are strings of digits where they are numbers: the type Integer has 32 bits.
 //! (CloudEvents 1.0.2, type system)
 
-use std::ops::Range;
-
 use super::{
-    decimal::put_decimal,
     facts::{Data, Facts},
     json,
     payload::media_type,
 };
+use crate::uplink::decimal::put_decimal;
 use crate::uplink::message::put_header;
 
 const SPEC_VERSION: &[u8] = b"1.0";
 const ID: &str = "id";
 
-/// Appends the headers of binary mode; `prefix` stands before the name of each attribute. Gives
-/// where the id lies.
-pub fn put_headers(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str, prefix: &str) -> Range<usize> {
-    let mut id = 0..0;
-    each_attribute(facts, gateway, |name, write| {
-        let value = put_header(out, prefix, name, write);
-        if name == ID {
-            id = value;
-        }
-    });
-    id
+/// Appends the headers of binary mode; `prefix` stands before the name of each attribute.
+pub fn put_headers(out: &mut Vec<u8>, facts: &Facts<'_>, gateway: &str, prefix: &str) {
+    each_attribute(facts, gateway, |name, write| put_header(out, prefix, name, write));
 }
 
 /// Whether the payload of binary mode is text, and its media type.

@@ -86,21 +86,23 @@ impl Decoded {
         offset: u64,
         record: &Record<'_>,
         can: &Capabilities,
-        check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
+        mut check: impl FnMut(&Message<'_>) -> Result<(), Unsendable>,
     ) -> (usize, Option<LetterReason>) {
-        self.prepared.clear();
+        self.prepared.begin(self.foreign_ids.at(offset), offset);
         let retain = record.retain && can.retains && self.style.replay.is_none();
         match record.kind {
-            Kind::Frame => self.prepare_frame(offset, record, can, check),
-            Kind::Json | Kind::Text | Kind::Opaque => self.prepare_whole(offset, record, retain, can, check),
+            Kind::Frame => self.prepare_frame(offset, record, can, &mut check),
+            Kind::Json | Kind::Text | Kind::Opaque => {
+                self.prepare_whole(offset, record, retain, can, &mut check)
+            }
         }
         self.prepared.finish()
     }
 
-    /// Message `index` of those that were prepared of `record`.
+    /// Message `index` of those that were prepared.
     #[must_use]
-    pub fn message<'m>(&'m self, index: usize, record: &Record<'m>) -> Message<'m> {
-        self.prepared.get(index, record.device())
+    pub fn message(&self, index: usize) -> Message<'_> {
+        self.prepared.get(index)
     }
 
     fn prepare_frame(
@@ -108,7 +110,7 @@ impl Decoded {
         offset: u64,
         record: &Record<'_>,
         can: &Capabilities,
-        check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
+        mut check: impl FnMut(&Message<'_>) -> Result<(), Unsendable>,
     ) {
         let (device, fleet) = (record.device(), &self.context.fleet);
         let mut reader = match FrameReader::new(record.payload) {
@@ -161,7 +163,7 @@ impl Decoded {
             };
             let topic = render(&self.template, &facts, &mut self.topic);
             let added =
-                topic.and_then(|topic| self.prepared.add(&self.style, topic, &facts, false, can, &check));
+                topic.and_then(|topic| self.prepared.add(&self.style, topic, &facts, false, can, &mut check));
             if let Err(why) = added {
                 let text = format!("event {}: {why}", event.id);
                 self.prepared.leave_out(LetterReason::new(why.code(), text));
@@ -177,7 +179,7 @@ impl Decoded {
         record: &Record<'_>,
         retain: bool,
         can: &Capabilities,
-        check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
+        check: impl FnOnce(&Message<'_>) -> Result<(), Unsendable>,
     ) {
         self.data.clear();
         let leaf = Topic::parse(record.topic).ok().map(|topic| topic.leaf);
@@ -227,8 +229,7 @@ impl Decoded {
             data,
         };
         let topic = render(&self.template, &facts, &mut self.topic);
-        let added =
-            topic.and_then(|topic| self.prepared.add(&self.style, topic, &facts, retain, can, &check));
+        let added = topic.and_then(|topic| self.prepared.add(&self.style, topic, &facts, retain, can, check));
         if let Err(why) = added {
             self.prepared.leave_out(why.into());
         }

@@ -7,7 +7,7 @@
 
 use tidegate_protocol::EventId;
 
-use super::decimal::put_decimal;
+use crate::uplink::decimal::put_decimal;
 use crate::{
     catalog::{self, Hash},
     fleet::Stamp,

@@ -12,10 +12,8 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{
-    decimal::put_decimal,
-    facts::{Data, Facts},
-};
+use super::facts::{Data, Facts};
+use crate::uplink::decimal::put_decimal;
 
 /// Appends the object.
 pub fn write(out: &mut Vec<u8>, facts: &Facts<'_>) {

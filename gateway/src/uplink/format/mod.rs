@@ -12,7 +12,6 @@
 
 mod cloudevents;
 mod context;
-mod decimal;
 mod decoded;
 mod facts;
 mod json;

@@ -16,7 +16,7 @@ use crate::{
     store::LetterReason,
     uplink::{
         engine::Capabilities,
-        message::{Headers, Message, Unsendable, put_header},
+        message::{CopyId, Headers, Message, Unsendable, put_header},
     },
 };
 
@@ -37,6 +37,9 @@ pub struct Style {
 /// The messages of one record.
 #[derive(Debug, Default)]
 pub struct Prepared {
+    /// Where the record lies: what comes before its offset, and that.
+    store: String,
+    offset: u64,
     topics: String,
     bytes: Vec<u8>,
     /// The media type of the payload, where one is a message's own.
@@ -49,7 +52,7 @@ pub struct Prepared {
 #[derive(Debug)]
 struct Parts {
     topic: Range<usize>,
-    id: Range<usize>,
+    seq: Option<u32>,
     headers: Range<usize>,
     payload: Range<usize>,
     content_type: Option<Range<usize>>,
@@ -58,8 +61,11 @@ struct Parts {
 }
 
 impl Prepared {
-    /// Makes room for the messages of the next record.
-    pub fn clear(&mut self) {
+    /// Makes room for the messages of the record at `offset` in the store of this name.
+    pub fn begin(&mut self, store: &str, offset: u64) {
+        self.store.clear();
+        self.store.push_str(store);
+        self.offset = offset;
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
         self.topics.clear();
@@ -91,11 +97,11 @@ impl Prepared {
         facts: &Facts<'_>,
         retain: bool,
         can: &Capabilities,
-        check: impl Fn(&Message<'_>) -> Result<(), Unsendable>,
+        check: impl FnOnce(&Message<'_>) -> Result<(), Unsendable>,
     ) -> Result<(), Unsendable> {
         let (start, topic_start) = (self.bytes.len(), self.topics.len());
         self.topics.push_str(topic);
-        let id = style.put_headers(&mut self.bytes, facts, can);
+        style.put_headers(&mut self.bytes, facts, can);
         let headers_end = self.bytes.len();
         style.put_payload(&mut self.bytes, facts, can);
         let (is_text, content_type) = style.content(facts, can);
@@ -106,14 +112,14 @@ impl Prepared {
         });
         let parts = Parts {
             topic: topic_start..self.topics.len(),
-            id,
+            seq: facts.number().map(|id| id.seq),
             headers: start..headers_end,
             payload: headers_end..self.bytes.len(),
             content_type,
             is_text,
             retain,
         };
-        check(&self.message(&parts, facts.device)).inspect_err(|_| {
+        check(&self.message(&parts)).inspect_err(|_| {
             self.bytes.truncate(start);
             self.topics.truncate(topic_start);
         })?;
@@ -126,16 +132,15 @@ impl Prepared {
         (self.messages.len(), self.problem.take())
     }
 
-    /// The message of this index, of an event of `device`.
-    pub fn get<'m>(&'m self, index: usize, device: &'m str) -> Message<'m> {
-        self.message(&self.messages[index], device)
+    /// The message of this index.
+    pub fn get(&self, index: usize) -> Message<'_> {
+        self.message(&self.messages[index])
     }
 
-    fn message<'m>(&'m self, parts: &Parts, device: &'m str) -> Message<'m> {
+    fn message<'m>(&'m self, parts: &Parts) -> Message<'m> {
         Message {
             topic: &self.topics[parts.topic.clone()],
-            key: device,
-            id: &self.bytes[parts.id.clone()],
+            copy_id: CopyId { store: &self.store, offset: self.offset, seq: parts.seq },
             headers: Headers::new(&self.bytes[parts.headers.clone()]),
             mqtt_properties: &[],
             content_type: parts.content_type.clone().map(|range| &self.content_types[range]),
@@ -147,10 +152,10 @@ impl Prepared {
 }
 
 impl Style {
-    /// Appends the headers, and gives where the id lies.
-    fn put_headers(&self, out: &mut Vec<u8>, facts: &Facts<'_>, can: &Capabilities) -> Range<usize> {
+    /// Appends the headers.
+    fn put_headers(&self, out: &mut Vec<u8>, facts: &Facts<'_>, can: &Capabilities) {
         match (can.has_headers, self.format) {
-            (false, _) => out.len()..out.len(),
+            (false, _) => {}
             (true, FormatName::CloudEvents) => {
                 cloudevents::put_headers(out, facts, &self.gateway, can.attribute_prefix)
             }

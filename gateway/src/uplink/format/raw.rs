@@ -15,21 +15,17 @@
 //! Limits: what the upstream allows. It decodes no payload beyond a frame's head, copies none, and
 //! allocates nothing per event once its two scratch buffers have grown.
 
-use std::ops::Range;
-
 use tidegate_protocol::FrameHead;
 
-use super::{
-    super::{
-        engine::Capabilities,
-        message::{Headers, Message, Unsendable, put_header},
-        settings::Settings,
-        template::{Names, Template},
-        timestamp,
-    },
-    decimal::put_decimal,
+use super::super::{
+    engine::Capabilities,
+    message::{CopyId, Headers, Message, Unsendable, put_header},
+    settings::Settings,
+    template::{Names, Template},
+    timestamp,
 };
 use crate::store::{Kind, Prefixes, Record, StoreIds};
+use crate::uplink::decimal::put_decimal;
 
 const ID: &str = "tidegate-id";
 const COUNT: &str = "tidegate-count";
@@ -85,15 +81,16 @@ impl Raw {
         can: &Capabilities,
     ) -> Result<Message<'m>, Unsendable> {
         let device = if can.has_headers || self.names_device { record.device() } else { "" };
-        let id = if can.has_headers { self.put_headers(offset, record, device) } else { 0..0 };
+        if can.has_headers {
+            self.put_headers(offset, record, device);
+        }
         let (headers, mqtt_properties) = match can.has_headers {
             true => (&self.headers[..], record.split_expiry().1),
             false => (&[][..], &[][..]),
         };
         Ok(Message {
             topic: self.template.render(&Names { topic: record.topic, device, kind: "" }, &mut self.topic)?,
-            key: device,
-            id: &headers[id],
+            copy_id: CopyId { store: self.foreign_ids.at(offset), offset, seq: None },
             headers: Headers::new(headers),
             mqtt_properties,
             content_type: None,
@@ -103,17 +100,17 @@ impl Raw {
         })
     }
 
-    /// Writes the headers of a record over the scratch buffer. Gives where its id lies.
-    fn put_headers(&mut self, offset: u64, record: &Record<'_>, device: &str) -> Range<usize> {
+    /// Writes the headers of a record over the scratch buffer.
+    fn put_headers(&mut self, offset: u64, record: &Record<'_>, device: &str) {
         let out = &mut self.headers;
         out.clear();
         let head = match record.kind {
             Kind::Frame => FrameHead::parse(record.payload).ok(),
             Kind::Json | Kind::Text | Kind::Opaque => None,
         };
-        let id = match head {
+        match head {
             Some((head, _)) => {
-                let id = put_header(out, "", ID, |out| {
+                put_header(out, "", ID, |out| {
                     out.extend_from_slice(device.as_bytes());
                     out.push(b'/');
                     put_decimal(out, head.boot.into());
@@ -121,16 +118,14 @@ impl Raw {
                     put_decimal(out, head.first_seq.into());
                 });
                 put_header(out, "", COUNT, |out| put_decimal(out, head.count.into()));
-                id
             }
             None => put_header(out, "", ID, |out| {
                 out.extend_from_slice(self.foreign_ids.at(offset).as_bytes());
                 put_decimal(out, offset);
             }),
-        };
+        }
         put_header(out, "", DEVICE, |out| out.extend_from_slice(device.as_bytes()));
         put_header(out, "", RECEIVED, |out| out.extend_from_slice(&timestamp::rfc3339(record.received_ms)));
         out.extend_from_slice(&self.mark);
-        id
     }
 }

@@ -44,7 +44,7 @@ use redb::{Database, ReadableDatabase};
 use self::tables::Tables;
 pub use self::{
     dropped::{DROPPED_DEVICES_MAX, Dropped, DroppedBy},
-    file::{DAMAGED_FILE, FILE, SIDE_FILE, identity},
+    file::{DAMAGED_FILE, FILE, OLD_FILE, SIDE_FILE, identity},
     filter::DeadLetterFilter,
     letter::{DeadLetter, Letter, NewLetter},
     look::{DeadLetterPage, PAGE_LETTERS_MAX},
@@ -118,7 +118,10 @@ impl DeadLetters {
             has_dropped: AtomicBool::new(false),
             is_damaged: AtomicBool::new(false),
         };
-        let opened = letters.open_in(&mut letters.file.lock(), letters.max_bytes_now());
+        let opened = {
+            let (mut file, max_bytes) = (letters.file.lock(), letters.max_bytes_now());
+            letters.open_in(&mut file, max_bytes).map(|()| letters.take_over(&mut file, max_bytes))
+        };
         match opened {
             Ok(()) => Ok(letters),
             Err(error @ StoreError::Format { .. }) => Err(error),
@@ -265,8 +268,7 @@ impl DeadLetters {
     /// Opens the file if it is shut, and drops what is more than `max_bytes`; makes one if there is
     /// none.
     fn open_in(&self, file: &mut Access<'_>, max_bytes: u64) -> Result<(), StoreError> {
-        let is_shut = file.is_shut();
-        if is_shut {
+        if file.is_shut() {
             old_name::rename(&self.files)?;
         }
         match file.open(|db| file::prepare(db, max_bytes))? {
@@ -283,13 +285,22 @@ impl DeadLetters {
         if !file.is_open() {
             self.note(&file.make(|transaction| file::fill(transaction, self.holds_events))?);
         }
-        if is_shut
-            && let Some((found, dropped)) = old_name::take_over(&self.files, self.store, file, max_bytes)?
-        {
-            self.note(&found);
-            self.note_dropped(dropped);
-        }
         Ok(())
+    }
+
+    /// Takes the letters of a file of the old name, once in a process: a file that cannot be taken
+    /// over, or not be removed, stays for the next start.
+    fn take_over(&self, file: &mut Access<'_>, max_bytes: u64) {
+        match old_name::take_over(&self.files, self.store, file, max_bytes) {
+            Ok(None) => {}
+            Ok(Some((found, dropped))) => {
+                self.note(&found);
+                self.note_dropped(dropped);
+            }
+            Err(error) => tracing::error!(
+                "an older version made {OLD_FILE} beside {FILE}, and its dead letters cannot be taken over: {error}; it is left as it is"
+            ),
+        }
     }
 
     fn note(&self, found: &tables::Found) {

@@ -13,7 +13,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
     /// Puts all messages of the record into the connection, or sets it aside. False on shutdown.
     pub(super) async fn put_parts(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         let Format::Decoded(decoded) = &mut *self.shared.format else { return Ok(true) };
-        let connection = &self.connection;
+        let connection = &mut self.connection;
         let (messages, problem) =
             decoded.prepare(offset, record, &self.can, |message| connection.check(message));
         if messages == 0 {
@@ -39,7 +39,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             }
             let token = self.window.push_part(offset, 1, index + 1 == messages, self.now).expect(ROOM);
             let Format::Decoded(decoded) = &*self.shared.format else { continue };
-            if let Err(why) = self.connection.send(token, &decoded.message(index, record)) {
+            if let Err(why) = self.connection.send(token, &decoded.message(index)) {
                 self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
             }
         }

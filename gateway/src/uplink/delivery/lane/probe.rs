@@ -226,7 +226,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
                 if messages == 0 {
                     return None;
                 }
-                connection.send(token, &decoded.message(0, record)).ok()?;
+                connection.send(token, &decoded.message(0)).ok()?;
                 Some(messages == 1 && problem.is_none())
             }
         }

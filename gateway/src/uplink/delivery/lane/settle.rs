@@ -77,7 +77,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             }
         }
         if acks {
-            self.trace.took = true;
+            self.trace.took |= takes;
             if takes {
                 self.trial.took(self.now);
             }

@@ -100,7 +100,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> BrokerConnection<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<Io> {
-    fn check(&self, message: &Message<'_>) -> Result<(), Unsendable> {
+    fn check(&mut self, message: &Message<'_>) -> Result<(), Unsendable> {
         self.publish(message, 1).map(drop)
     }
 

@@ -121,8 +121,9 @@ pub async fn shake_hands<Io: AsyncRead + AsyncWrite + Unpin + Send>(
         })),
         Some(Found::Unknown(why)) => Err(lost(ConnectError::Unknown(why))),
         Some(Found::Stream) | None => {
-            let stream = settings.stream.clone();
-            Ok(Connection::new(transport, Terms { inbox, stream, payload_bytes_max: info.max_payload }))
+            let (stream, uplink) = (settings.stream.clone(), settings.uplink.clone());
+            let terms = Terms { inbox, uplink, stream, payload_bytes_max: info.max_payload };
+            Ok(Connection::new(transport, terms))
         }
     }
 }

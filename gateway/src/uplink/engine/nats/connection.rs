@@ -54,6 +54,8 @@ pub struct Connection<Io> {
 pub struct Terms {
     /// What the subjects of answers begin with.
     pub inbox: String,
+    /// What the ids of messages begin with: of two uplinks into one stream, each has its own.
+    pub uplink: String,
     /// The only stream that is to take them, if one is configured.
     pub stream: Option<String>,
     /// Longest message that the server takes, headers included, in bytes.
@@ -64,6 +66,7 @@ pub struct Terms {
 #[derive(Debug, Default)]
 struct Scratch {
     subject: Vec<u8>,
+    id: Vec<u8>,
     headers: Vec<u8>,
 }
 
@@ -83,12 +86,17 @@ impl Terms {
         message: &Message<'m>,
         scratch: &'m mut Scratch,
     ) -> Result<Publish<'m>, Unsendable> {
-        let Scratch { subject, headers } = scratch;
+        let Scratch { subject, id, headers } = scratch;
         subject.clear();
         headers.clear();
         subject::put(message.topic.as_bytes(), subject).map_err(|_| {
             Unsendable::Unfit("its topic makes a subject of more than 3 KiB, which NATS does not take")
         })?;
+        id.clear();
+        id.extend_from_slice(self.uplink.as_bytes());
+        id.push(b'/');
+        message.copy_id.put(id);
+        wire::put_header(MESSAGE_ID, id, headers);
         put_headers(message, self.stream.as_deref(), headers);
         let inbox = self.inbox.as_bytes();
         let publish = Publish { subject, inbox, token, headers, payload: message.payload };
@@ -101,8 +109,9 @@ impl Terms {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin + Send> super::super::Connection for Connection<Io> {
-    fn check(&self, message: &Message<'_>) -> Result<(), Unsendable> {
-        self.terms.prepare(0, message, &mut Scratch::default()).map(drop)
+    fn check(&mut self, message: &Message<'_>) -> Result<(), Unsendable> {
+        let Self { terms, scratch, .. } = self;
+        terms.prepare(0, message, scratch).map(drop)
     }
 
     fn send(&mut self, token: u64, message: &Message<'_>) -> Result<(), Unsendable> {
@@ -167,7 +176,6 @@ impl Terms {
 
 /// Appends the headers of a message.
 fn put_headers(message: &Message<'_>, stream: Option<&str>, out: &mut Vec<u8>) {
-    wire::put_header(MESSAGE_ID, message.id, out);
     if let Some(stream) = stream {
         wire::put_header(EXPECTED_STREAM, stream.as_bytes(), out);
     }

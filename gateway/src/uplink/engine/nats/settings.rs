@@ -23,6 +23,8 @@ pub struct Settings {
     pub port: u16,
     /// The name that the server shows for this client.
     pub client_id: String,
+    /// What its messages' ids begin with. A replay's client has another name, and this one.
+    pub uplink: String,
     /// The user, if the server asks for one.
     pub user: Option<String>,
     /// The user's password.
@@ -55,6 +57,7 @@ impl Settings {
         Self {
             host: host.to_owned(),
             port: PORT_DEFAULT,
+            uplink: client_id.clone(),
             client_id,
             user: None,
             password: None,

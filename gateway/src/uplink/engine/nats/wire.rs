@@ -13,6 +13,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::uplink::decimal::put_decimal;
+
 /// Longest line from the server but INFO, in bytes.
 pub const LINE_BYTES_MAX: usize = 4 * 1024;
 /// Longest message or INFO from the server, in bytes: INFO names all servers of a cluster, and the
@@ -188,11 +190,11 @@ impl Publish<'_> {
         for part in [b"HPUB ", self.subject, b" ", self.inbox, b"."] {
             out.extend_from_slice(part);
         }
-        put_decimal(self.token, out);
+        put_decimal(out, self.token);
         out.push(b' ');
-        put_decimal(self.headers_bytes() as u64, out);
+        put_decimal(out, self.headers_bytes() as u64);
         out.push(b' ');
-        put_decimal(self.size(), out);
+        put_decimal(out, self.size());
         for part in [b"\r\n", HEADERS, b"\r\n", self.headers, b"\r\n", self.payload, b"\r\n"] {
             out.extend_from_slice(part);
         }
@@ -307,20 +309,6 @@ fn is_space(byte: u8) -> bool {
 
 fn max_payload_default() -> u64 {
     MAX_PAYLOAD_DEFAULT
-}
-
-fn put_decimal(mut value: u64, out: &mut Vec<u8>) {
-    let mut text = [0; 20];
-    let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&text[at..]);
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use super::{answer, connect::shake_hands, connection::Connection, settings::Settings, wire};
 use crate::uplink::{
     engine::{Answer, Connection as _, Lost, Refusal, TokenRange, Verdict, transport::Transport},
-    message::{Headers, Message, Unsendable, put_header},
+    message::{CopyId, Headers, Message, Unsendable, put_header},
     template::Template,
 };
 
@@ -94,7 +94,8 @@ async fn flush(connection: &mut Connection<DuplexStream>) {
 }
 
 fn message<'a>(topic: &'a str, headers: &'a [u8], payload: &'a [u8]) -> Message<'a> {
-    Message { topic, id: b"gate/s-7", headers: Headers::new(headers), payload, ..Message::default() }
+    let copy_id = CopyId { store: "gate/s-", offset: 7, seq: None };
+    Message { topic, copy_id, headers: Headers::new(headers), payload, ..Message::default() }
 }
 
 #[tokio::test]
@@ -155,7 +156,7 @@ async fn a_message_goes_out_with_its_id_and_the_answer_names_its_token() {
     let sent = Message { content_type: Some("text/csv"), ..message("up/a b", &headers, b"\0\r\n") };
     connection.send(41, &sent).unwrap();
     flush(&mut connection).await;
-    let block = "NATS/1.0\r\nNats-Msg-Id: gate/s-7\r\nNats-Expected-Stream: EVENTS\r\n\
+    let block = "NATS/1.0\r\nNats-Msg-Id: gate/gate/s-7\r\nNats-Expected-Stream: EVENTS\r\n\
                  tidegate-device: press%207\r\nContent-Type: text/csv\r\n\r\n";
     let (heads, whole) = (block.len(), block.len() + 3);
     let expected = format!("HPUB up.a%20b {inbox}.41 {heads} {whole}\r\n{block}\0\r\n\r\n");
