@@ -98,13 +98,14 @@ pub fn example(name: &str) -> PathBuf {
     build(name, &[&["--example", name], &AS_TESTED[..]].concat())
 }
 
-/// Builds the gateway, and keeps a copy under a name of its own: both builds have the same name in
-/// cargo's folder.
+/// Builds the gateway, and keeps it under a name of its own, which a later build does not take from
+/// under a test. A link and no copy: a process that another thread starts in the meantime would
+/// have the copy open for writing, and the kernel executes no such file.
 fn build_gateway(name: &str, arguments: &[&str]) -> PathBuf {
     let built = build("tidegate", &[&["--bin", "tidegate"], arguments].concat());
     let kept = scratch().join(name);
     let fresh = scratch().join(format!("{name}.{}", std::process::id()));
-    std::fs::copy(&built, &fresh).expect("the build can be copied");
+    std::fs::hard_link(&built, &fresh).expect("a link within the target folder");
     std::fs::rename(&fresh, &kept).expect("a rename within a folder");
     kept
 }
