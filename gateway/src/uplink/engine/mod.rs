@@ -20,6 +20,7 @@
 //!
 //! Nothing here is called through `dyn`: delivery is compiled for each engine.
 
+pub mod dial;
 pub mod mqtt;
 pub mod nats;
 pub mod transport;
@@ -34,6 +35,7 @@ use std::{
     time::Duration,
 };
 
+use self::dial::{Dialer, OpenError};
 use super::message::{Message, Unsendable};
 
 /// What an upstream is and how it is reached: the settings of one engine.
@@ -60,9 +62,13 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// out for another of its name. `suffix` goes behind the name.
     fn rename(&mut self, suffix: &str);
 
-    /// Connects, shakes hands and checks what can be checked before anything is sent. Delivery
-    /// limits the time. It is dropped where it stands when that is over.
-    fn connect(&self) -> impl Future<Output = Result<(Self::Connection, Capabilities), Lost>> + Send;
+    /// Has `dialer` make the way, shakes hands by [`Dialer::handshake`], and checks what can be
+    /// checked before anything is sent. Delivery limits the time. It is dropped where it stands when
+    /// that is over.
+    fn connect(
+        &self,
+        dialer: &mut Dialer,
+    ) -> impl Future<Output = Result<(Self::Connection, Capabilities), Lost>> + Send;
 }
 
 /// What the upstream allows on a connection, and what its engine can carry.
@@ -181,9 +187,9 @@ pub struct Refusal {
 /// Why there is no connection, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
-    /// No connection could be made.
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
+    /// There is no way to it, or it does not answer.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The upstream closed the connection.
     #[error("the upstream closed the connection")]
     Closed,
@@ -248,7 +254,7 @@ impl Lost {
         match self {
             Self::Closed | Self::Protocol(_) => true,
             Self::Disconnected { blames_message, .. } => *blames_message,
-            Self::Connect(_) | Self::Failed(_) => false,
+            Self::Open(_) | Self::Failed(_) => false,
         }
     }
 }

@@ -187,7 +187,7 @@ impl Handshake {
 /// A name for the subjects of answers that nobody guesses.
 fn inbox() -> Result<String, Lost> {
     let mut random = [0; INBOX_BYTES];
-    getrandom::fill(&mut random).map_err(|error| Lost::Connect(io::Error::other(error.to_string())))?;
+    getrandom::fill(&mut random).map_err(|error| Lost::Failed(io::Error::other(error.to_string())))?;
     Ok(random.iter().fold("_INBOX.".to_owned(), |name, byte| name + &format!("{byte:02x}")))
 }
 
