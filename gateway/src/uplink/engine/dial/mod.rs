@@ -35,7 +35,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use self::{
     error::OpenError,
-    settings::{Layers, PATH_BYTES_MAX, PROXY_LOGIN_BYTES_MAX, PROXY_PORT_DEFAULT, Proxy, Target},
+    settings::{Layers, PATH_BYTES_MOST, PROXY_LOGIN_BYTES_MOST, PROXY_PORT_DEFAULT, Proxy, Target},
     steps::{Done, Step},
     stream::{Stream, WebSocketEnd},
 };

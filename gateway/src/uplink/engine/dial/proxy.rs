@@ -12,7 +12,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::settings::{PROXY_LOGIN_BYTES_MAX, Proxy};
+use super::settings::{PROXY_LOGIN_BYTES_MOST, Proxy};
 use crate::{
     reload,
     websocket::{HeadError, read_head, status},
@@ -81,8 +81,8 @@ async fn password(proxy: &Proxy) -> Result<String, NoTunnel> {
     let name = file.display().to_string();
     let reading = spawn_blocking(move || reload::read(&file)).await.map_err(io::Error::other);
     let text = reading.flatten().and_then(|bytes| {
-        if bytes.len() > PROXY_LOGIN_BYTES_MAX {
-            return Err(io::Error::other(format!("it is longer than {PROXY_LOGIN_BYTES_MAX} bytes")));
+        if bytes.len() > PROXY_LOGIN_BYTES_MOST {
+            return Err(io::Error::other(format!("it is longer than {PROXY_LOGIN_BYTES_MOST} bytes")));
         }
         String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
     });

@@ -5,9 +5,9 @@ use std::{path::PathBuf, sync::Arc};
 use super::tls::Tls;
 
 /// Longest path of a WebSocket, in bytes.
-pub const PATH_BYTES_MAX: usize = 1024;
+pub const PATH_BYTES_MOST: usize = 1024;
 /// Longest user name or password for a proxy, in bytes.
-pub const PROXY_LOGIN_BYTES_MAX: usize = 1024;
+pub const PROXY_LOGIN_BYTES_MOST: usize = 1024;
 /// The port of a proxy that names none.
 pub const PROXY_PORT_DEFAULT: u16 = 3128;
 

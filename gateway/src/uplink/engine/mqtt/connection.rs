@@ -12,10 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     answer::{self, IN_BYTES_MAX, Inbound, WireError},
@@ -25,7 +22,11 @@ use super::{
     settings::{Settings, SettingsError, Version},
 };
 use crate::uplink::{
-    engine::{Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange, transport::Transport},
+    engine::{
+        Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange,
+        dial::{Dialer, Stream},
+        transport::Transport,
+    },
     message::{Message, Unsendable},
 };
 
@@ -39,7 +40,7 @@ pub struct BrokerConnection<Io> {
 }
 
 impl Engine for Settings {
-    type Connection = BrokerConnection<TcpStream>;
+    type Connection = BrokerConnection<Stream>;
     type Invalid = SettingsError;
 
     const SCHEME: &'static str = "mqtt";
@@ -56,9 +57,10 @@ impl Engine for Settings {
         self.client_id += suffix;
     }
 
-    async fn connect(&self) -> Result<(Self::Connection, Capabilities), Lost> {
-        let transport = Transport::open(&self.host, self.port, IN_BYTES_MAX).await?;
-        BrokerConnection::shake_hands(transport, self).await
+    async fn connect(&self, dialer: &mut Dialer) -> Result<(Self::Connection, Capabilities), Lost> {
+        let stream = dialer.open(&self.target()).await?;
+        let transport = Transport::new(stream, IN_BYTES_MAX);
+        dialer.handshake(BrokerConnection::shake_hands(transport, self)).await
     }
 }
 

@@ -8,13 +8,14 @@
 
 use std::{io, num::NonZeroU16};
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    super::{Capabilities, Engine, Lost, Refusal, transport::Transport},
+    super::{
+        Capabilities, Engine, Lost, Refusal,
+        dial::{Dialer, Stream, Target},
+        transport::Transport,
+    },
     connection::{Connection, Terms},
     settings::{Settings, SettingsError},
     stream::{self, Found},
@@ -57,7 +58,7 @@ enum ConnectError {
 }
 
 impl Engine for Settings {
-    type Connection = Connection<TcpStream>;
+    type Connection = Connection<Stream>;
     type Invalid = SettingsError;
 
     const SCHEME: &'static str = "nats";
@@ -74,9 +75,10 @@ impl Engine for Settings {
         self.client_id.push_str(suffix);
     }
 
-    async fn connect(&self) -> Result<(Self::Connection, Capabilities), Lost> {
-        let transport = Transport::open(&self.host, self.port, wire::IN_BYTES_MAX).await?;
-        let connection = shake_hands(transport, self).await?;
+    async fn connect(&self, dialer: &mut Dialer) -> Result<(Self::Connection, Capabilities), Lost> {
+        let target = Target { host: &self.host, port: self.port, layers: &self.layers };
+        let transport = Transport::new(dialer.open(&target).await?, wire::IN_BYTES_MAX);
+        let connection = dialer.handshake(shake_hands(transport, self)).await?;
         let capabilities = Capabilities {
             in_flight_max: NonZeroU16::MAX,
             keep_alive: self.keep_alive,

@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 pub use self::{
     failure::TlsFailure,
     files::{TlsCause, TlsError, TlsFile},
-    settings::{KeyPair, TlsSettings},
+    settings::{ALPN_BYTES_MOST, ALPN_MOST, KeyPair, TlsSettings},
 };
 use self::{files::Loaded, verify::Watching};
 use super::stream::Secure;
@@ -68,6 +68,12 @@ impl fmt::Display for Secured {
             None => Ok(()),
         }
     }
+}
+
+/// Whether a certificate can be for this name.
+#[must_use]
+pub fn is_server_name(name: &str) -> bool {
+    ServerName::try_from(name).is_ok()
 }
 
 impl Tls {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 /// So many protocols may be offered.
-pub const ALPN_MAX: usize = 8;
+pub const ALPN_MOST: usize = 8;
 /// Longest name of one, in bytes: RFC 7301 section 3.1.
-pub const ALPN_BYTES_MAX: usize = 255;
+pub const ALPN_BYTES_MOST: usize = 255;
 
 /// The files and names of an uplink with TLS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
