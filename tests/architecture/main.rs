@@ -26,6 +26,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mqtt", &[]),
     // Files that change under a running gateway.
     ("reload", &["clock", "telemetry", "regular_file"]),
+    // Certificates and keys in files, for both ends of TLS.
+    ("pki", &["reload"]),
+    // WebSocket as bytes, for both ends.
+    ("websocket", &[]),
     // Who may come in, and what they may do.
     ("access", &["mqtt", "reload", "clock", "telemetry", "printable", "regular_file"]),
     ("store", &["clock", "telemetry", "regular_file"]),
@@ -47,12 +51,17 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store",
             "catalog",
             "reload",
+            "pki",
+            "websocket",
             "clock",
             "telemetry",
             "printable",
         ],
     ),
-    ("uplink", &["mqtt", "store", "catalog", "fleet", "clock", "telemetry"]),
+    (
+        "uplink",
+        &["mqtt", "store", "catalog", "fleet", "reload", "pki", "websocket", "clock", "telemetry"],
+    ),
     // The read side of the rooms.
     ("http", &["store", "uplink", "catalog", "fleet", "clock", "telemetry", "printable"]),
     // Composes the rooms' settings types; no room imports it.
@@ -105,11 +114,12 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["http/"]),
     ("hyper", &["http/"]),
     ("hyper_util", &["http/"]),
-    ("rustls", &["ingest/listener/tls/"]),
+    ("rustls", &["ingest/listener/tls/", "uplink/engine/dial/tls/", "pki/"]),
+    ("rustls_native_certs", &["uplink/engine/dial/tls/"]),
     ("webpki", &["ingest/listener/tls/"]),
-    ("tokio_rustls", &["ingest/listener/tls/"]),
-    ("x509_cert", &["ingest/listener/tls/"]),
-    ("tungstenite", &["ingest/listener/websocket/"]),
+    ("tokio_rustls", &["ingest/listener/tls/", "uplink/engine/dial/"]),
+    ("x509_cert", &["ingest/listener/tls/", "pki/"]),
+    ("tungstenite", &["ingest/listener/websocket/", "websocket/"]),
     ("toml", &["config/", "access/"]),
     ("argon2", &["access/"]),
     ("blake2", &["access/"]),
