@@ -48,9 +48,10 @@ use super::{
             connect::{Incoming, PersistentSession, ServerLimits, connack, connect_with},
             send::{DISCONNECT, PINGREQ},
         },
+        upstream::Upstream,
     },
     health::{Failures, Health},
-    settings::{Settings, Upstream},
+    settings::Settings,
 };
 use crate::{
     clock,

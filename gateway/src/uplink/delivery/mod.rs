@@ -33,10 +33,10 @@ use self::{
     retry::Backoff,
 };
 use super::{
-    engine::{Engine, dial::Dialer},
+    engine::{Engine, dial::Dialer, upstream::with_engine},
     format::Format,
     health::{Failures, Tally},
-    settings::{Settings, with_engine},
+    settings::Settings,
     source::Source,
 };
 use crate::{

@@ -15,9 +15,10 @@ use super::{
         Capabilities, Engine, Lost, Refusal,
         dial::{Dialer, Stream, Target},
         transport::Transport,
+        url::Scheme,
     },
     connection::{Connection, Terms},
-    settings::{Settings, SettingsError},
+    settings::{PORT_DEFAULT, Settings, SettingsError},
     stream::{self, Found},
     wire::{self, Connect, Inbound, Info, WireError},
 };
@@ -61,10 +62,14 @@ impl Engine for Settings {
     type Connection = Connection<Stream>;
     type Invalid = SettingsError;
 
-    const SCHEME: &'static str = "nats";
+    const SCHEMES: &'static [Scheme] = &[("nats", PORT_DEFAULT)];
 
     fn check(&self) -> Result<(), SettingsError> {
         Self::check(self)
+    }
+
+    fn scheme(&self) -> &'static str {
+        "nats"
     }
 
     fn address(&self) -> (&str, u16) {
