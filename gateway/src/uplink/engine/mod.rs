@@ -38,7 +38,7 @@ use std::{
 };
 
 use self::{
-    dial::{Dialer, OpenError},
+    dial::{Dialer, Layers, OpenError},
     url::Scheme,
 };
 use super::message::{Message, Unsendable};
@@ -67,6 +67,9 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// Host and port, for the log and for those who look.
     fn address(&self) -> (&str, u16);
 
+    /// What lies between TCP and its protocol.
+    fn layers(&self) -> &Layers;
+
     /// Makes a second client beside the first: upstreams tell clients apart by name, and throw one
     /// out for another of its name. `suffix` goes behind the name.
     fn rename(&mut self, suffix: &str);
@@ -87,6 +90,8 @@ pub struct Client<'a> {
     pub host: &'a str,
     /// Its port.
     pub port: u16,
+    /// What lies between.
+    pub layers: Layers,
     /// The name by which the upstream knows this client.
     pub client_id: String,
     /// The user, if the upstream asks for one.

@@ -13,9 +13,6 @@ use crate::{
     keys::{Spanned, Text, Validator},
 };
 
-/// The path of a WebSocket, unless the URL has one: what brokers mostly listen on.
-pub const PATH_DEFAULT: &str = "/mqtt";
-
 /// `tls = { … }`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

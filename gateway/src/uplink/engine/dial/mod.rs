@@ -15,6 +15,7 @@
 
 mod addresses;
 mod error;
+pub mod keys;
 mod proxy;
 mod race;
 mod settings;
@@ -35,7 +36,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use self::{
     error::OpenError,
-    settings::{Layers, PATH_BYTES_MOST, PROXY_LOGIN_BYTES_MOST, PROXY_PORT_DEFAULT, Proxy, Target},
+    settings::{Layers, Proxy, Target},
     steps::{Done, Step},
     stream::{Stream, WebSocketEnd},
 };

@@ -24,7 +24,7 @@ use super::{
 use crate::uplink::{
     engine::{
         Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange,
-        dial::{Dialer, Stream},
+        dial::{Dialer, Layers, Stream},
         transport::Transport,
         url::Scheme,
     },
@@ -44,14 +44,28 @@ impl Engine for Settings {
     type Connection = BrokerConnection<Stream>;
     type Invalid = SettingsError;
 
-    const SCHEMES: &'static [Scheme] = &[("mqtt", PORT_DEFAULT)];
+    const SCHEMES: &'static [Scheme] = &[
+        Scheme::plain("mqtt", PORT_DEFAULT),
+        Scheme::plain("mqtts", 8883).in_tls(),
+        Scheme::plain("ws", 80).in_websocket(),
+        Scheme::plain("wss", 443).in_websocket().in_tls(),
+    ];
 
     fn check(&self) -> Result<(), SettingsError> {
         Self::check(self)
     }
 
     fn scheme(&self) -> &'static str {
-        "mqtt"
+        match (&self.layers.tls, &self.layers.websocket) {
+            (None, None) => "mqtt",
+            (Some(_), None) => "mqtts",
+            (None, Some(_)) => "ws",
+            (Some(_), Some(_)) => "wss",
+        }
+    }
+
+    fn layers(&self) -> &Layers {
+        &self.layers
     }
 
     fn address(&self) -> (&str, u16) {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     super::{
         Capabilities, Engine, Lost, Refusal,
-        dial::{Dialer, Stream, Target},
+        dial::{Dialer, Layers, Stream, Target},
         transport::Transport,
         url::Scheme,
     },
@@ -62,7 +62,7 @@ impl Engine for Settings {
     type Connection = Connection<Stream>;
     type Invalid = SettingsError;
 
-    const SCHEMES: &'static [Scheme] = &[("nats", PORT_DEFAULT)];
+    const SCHEMES: &'static [Scheme] = &[Scheme::plain("nats", PORT_DEFAULT)];
 
     fn check(&self) -> Result<(), SettingsError> {
         Self::check(self)
@@ -70,6 +70,10 @@ impl Engine for Settings {
 
     fn scheme(&self) -> &'static str {
         "nats"
+    }
+
+    fn layers(&self) -> &Layers {
+        &self.layers
     }
 
     fn address(&self) -> (&str, u16) {
