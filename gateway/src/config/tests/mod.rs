@@ -1,5 +1,6 @@
 //! What a configuration says, and what it says when it is wrong.
 
+mod layers;
 mod whole;
 
 use std::{fmt::Debug, time::Duration};
