@@ -106,6 +106,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "access",
             "mqtt",
             "store",
+            "uplink",
             "supervisor",
             "http",
             "catalog",

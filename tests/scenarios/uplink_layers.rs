@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tidegate_tests::{
     brokers::Mosquitto,
-    ca::Ca,
+    ca::{Ca, Pair},
     client::Client,
     clock::{now, wait_for},
     codec::{self, Ack, Connect, Packet, Publish, Version},
@@ -42,12 +42,17 @@ struct Cloud {
 impl Cloud {
     /// With these lines for the port with TLS.
     fn start(lines: &str) -> Self {
+        Self::start_with(lines, |ca| ca.server())
+    }
+
+    /// The same with this certificate.
+    fn start_with(lines: &str, certify: impl FnOnce(&Ca) -> Result<Pair, rcgen::Error>) -> Self {
         let folder = tempfile::Builder::new().prefix("cloud-").tempdir_in(program::scratch());
         let folder = folder.expect("the scratch folder is writable");
         let ca = Ca::new().expect("there are random numbers");
         let file = |name: &str| folder.path().join(name);
         ca.write(&file("ca.pem")).expect("the folder is writable");
-        let server = ca.server().expect("there are random numbers");
+        let server = certify(&ca).expect("there are random numbers");
         server.write(&file("server.pem"), &file("server.key")).expect("the folder is writable");
         std::fs::write(file("crl.pem"), ca.revoke(&[66]).expect("it is signed")).expect("it is writable");
         let tls = ports::free_address();
@@ -312,4 +317,73 @@ async fn a_node_that_never_answers_is_left_for_the_next_address_through_three_re
         })
         .await;
     }
+}
+
+/// What `tidegate uplinks test cloud` prints with a configuration of these keys, and its exit code.
+fn test_uplink(folder: &Path, keys: &str, arguments: &[&str]) -> (String, i32) {
+    let file = folder.join("test.toml");
+    let text = format!(
+        "[gateway]\nid = \"gate\"\n[[uplink]]\nname = \"cloud\"\ntopic = \"up/{{topic}}\"\nprotocol = \"3.1.1\"\n{keys}"
+    );
+    std::fs::write(&file, text).expect("the folder is writable");
+    let mut command = Command::new(program::gateway(Build::Shipped));
+    command.args(["uplinks", "test", "cloud", "--config"]).arg(file).args(arguments);
+    let output = command.output().expect("the program can be started");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (text, output.status.code().unwrap_or(-1))
+}
+
+#[test]
+fn each_certificate_that_is_wrong_is_named_in_one_line_by_uplinks_test() {
+    let url = |cloud: &Cloud, host: &str| format!("url = \"mqtts://{host}:{}\"\n", cloud.tls.port());
+    let wanting = "require_certificate true\ncrlfile {crl}\n";
+    let cloud = Cloud::start(wanting);
+    let (good, code) = test_uplink(
+        cloud.folder.path(),
+        &(url(&cloud, "localhost") + &cloud.keys(true)),
+        &["--publish", "probe/1"],
+    );
+    assert_eq!(code, 0, "{good}");
+    for words in [
+        &*format!("good   localhost is at {}", cloud.tls),
+        &format!("good   {} takes the connection", cloud.tls),
+        "the server's certificate is of \"CN=localhost\", signed by \"CN=Benchmark CA\", for localhost, good until ",
+        "good   the upstream accepts this client",
+        "good   a probe was published on \"probe/1\" and acknowledged",
+    ] {
+        assert!(good.contains(words), "{words}: {good}");
+    }
+    let demand = |cloud: &Cloud, keys: &str, words: &str| {
+        let (said, code) = test_uplink(cloud.folder.path(), keys, &[]);
+        let wrong: Vec<_> = said.lines().filter(|line| line.starts_with("WRONG  ")).collect();
+        assert!(wrong.len() == 1 && wrong[0].contains(words) && code == 69, "{words}: {code}, {said}");
+        eprintln!("{}", wrong[0]);
+    };
+    let other = Ca::new().expect("there are random numbers");
+    other.write(&cloud.file("other.pem")).expect("the folder is writable");
+    let wrong_ca = cloud.keys(true).replace("ca.pem", "other.pem");
+    demand(&cloud, &(url(&cloud, "localhost") + &wrong_ca), "is signed by \"CN=Benchmark CA\", which is not in ");
+    demand(&cloud, &(url(&cloud, "127.0.0.1") + &cloud.keys(true)), "is for localhost and not for 127.0.0.1");
+    demand(&cloud, &(url(&cloud, "localhost") + &cloud.keys(false)), "the server wants a client certificate");
+    cloud.give("gate", 66);
+    demand(&cloud, &(url(&cloud, "localhost") + &cloud.keys(true)), "our certificate of \"CN=gate\" is revoked");
+    let foreign = other.client("gate").expect("there are random numbers");
+    foreign.write(&cloud.file("f.pem"), &cloud.file("f.key")).expect("the folder is writable");
+    let keys = cloud.keys(true).replace("gate.pem", "f.pem").replace("gate.key", "f.key");
+    demand(&cloud, &(url(&cloud, "localhost") + &keys), "does not know the CA of our certificate of \"CN=gate\"");
+    // A key that is another's is the configuration's to tell.
+    let torn = cloud.keys(true).replace("gate.key", "f.key");
+    let (said, code) = test_uplink(cloud.folder.path(), &(url(&cloud, "localhost") + &torn), &[]);
+    assert!(code == 78 && said.contains("[[uplink]] tls.key: ") && said.contains("does not belong"), "{said}");
+    for ((from, to), words) in [
+        ((2020, 2021), "expired on 2021-01-01T00:00:00Z, and it is "),
+        ((2098, 2099), "is not valid before 2098-01-01T00:00:00Z, and it is "),
+    ] {
+        let cloud = Cloud::start_with("", |ca| ca.server_valid(from, to));
+        demand(&cloud, &(url(&cloud, "localhost") + &cloud.keys(false)), words);
+    }
+    // Steps below TLS.
+    let plain = format!("url = \"mqtts://{}\"\n", cloud.broker.address) + &cloud.keys(false);
+    demand(&cloud, &plain, "no TLS with ");
+    demand(&cloud, "url = \"mqtt://127.0.0.1:9\"\n", "cannot connect: 127.0.0.1:9: Connection refused");
 }

@@ -1,5 +1,5 @@
 //! A certificate authority for benchmarks and scenarios: P-256 keys, one server, clients that are
-//! called by their CN. Its certificates do not expire.
+//! called by their CN. Its certificates do not expire, but for those that are to.
 
 use std::{io, os::unix::fs::OpenOptionsExt as _, path::Path};
 
@@ -46,7 +46,16 @@ impl Ca {
     /// # Errors
     /// There are no random numbers.
     pub fn server(&self) -> Result<Pair, Error> {
-        self.sign("localhost", vec!["localhost".into()], ExtendedKeyUsagePurpose::ServerAuth, None)
+        self.sign("localhost", vec!["localhost".into()], ExtendedKeyUsagePurpose::ServerAuth, None, None)
+    }
+
+    /// The same, valid from the first day of one year to that of another.
+    ///
+    /// # Errors
+    /// There are no random numbers.
+    pub fn server_valid(&self, from: i32, to: i32) -> Result<Pair, Error> {
+        let hosts = vec!["localhost".into()];
+        self.sign("localhost", hosts, ExtendedKeyUsagePurpose::ServerAuth, None, Some((from, to)))
     }
 
     /// For a client.
@@ -54,7 +63,7 @@ impl Ca {
     /// # Errors
     /// There are no random numbers.
     pub fn client(&self, name: &str) -> Result<Pair, Error> {
-        self.sign(name, vec![], ExtendedKeyUsagePurpose::ClientAuth, None)
+        self.sign(name, vec![], ExtendedKeyUsagePurpose::ClientAuth, None, None)
     }
 
     /// For a client, with this serial number.
@@ -62,7 +71,7 @@ impl Ca {
     /// # Errors
     /// There are no random numbers.
     pub fn client_numbered(&self, name: &str, serial: u64) -> Result<Pair, Error> {
-        self.sign(name, vec![], ExtendedKeyUsagePurpose::ClientAuth, Some(serial))
+        self.sign(name, vec![], ExtendedKeyUsagePurpose::ClientAuth, Some(serial), None)
     }
 
     /// A list with these serial numbers, in PEM.
@@ -93,10 +102,14 @@ impl Ca {
         hosts: Vec<String>,
         usage: ExtendedKeyUsagePurpose,
         serial: Option<u64>,
+        years: Option<(i32, i32)>,
     ) -> Result<Pair, Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(hosts)?;
         params.serial_number = serial.map(SerialNumber::from);
+        if let Some((from, to)) = years {
+            (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
+        }
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages = vec![usage];
         let certificate = params.signed_by(&key, &self.issuer)?;
