@@ -164,10 +164,10 @@ async fn a_certificate_that_is_replaced_twice_while_events_flow_costs_no_event_a
     let url = format!("mqtts://localhost:{}", cloud.tls.port());
     let gateway = Gateway::start(setup(&url, &cloud.keys(true)));
     let recorder = record(cloud.broker.address).await;
-    let fleet = Fleet::start(gateway.mqtt, devices(u32::MAX).into_iter().map(|device| Device {
-        per_second: Some(200),
-        ..device
-    }));
+    let fleet = Fleet::start(
+        gateway.mqtt,
+        devices(u32::MAX).into_iter().map(|device| Device { per_second: Some(200), ..device }),
+    );
     for serial in [8, 9] {
         let connects = gateway.metric("tidegate_uplink_connects_total");
         cloud.give("gate", serial);
@@ -203,7 +203,8 @@ async fn events_go_to_mosquitto_over_websocket_with_and_without_tls() {
     let gateway = Gateway::start(setup(&url, &cloud.keys(false)));
     demand_events(&gateway, cloud.broker.address).await;
     let plain = ports::free_address();
-    let broker = Mosquitto::start_with(|_| format!("listener {} 127.0.0.1\nprotocol websockets\n", plain.port()));
+    let broker =
+        Mosquitto::start_with(|_| format!("listener {} 127.0.0.1\nprotocol websockets\n", plain.port()));
     let gateway = Gateway::start(setup(&format!("ws://{plain}"), ""));
     demand_events(&gateway, broker.address).await;
 }
@@ -231,7 +232,13 @@ impl Tinyproxy {
         let file = folder.path().join("tinyproxy.conf");
         std::fs::write(&file, text).expect("the folder is writable");
         let mut command = Command::new(tools::find("tinyproxy"));
-        command.arg("-d").arg("-c").arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .arg("-d")
+            .arg("-c")
+            .arg(file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let child = command.spawn().expect("tinyproxy can be started");
         tidegate_tests::clock::wait_blocking("tinyproxy to listen", LIMIT, || {
             std::net::TcpStream::connect(address).is_ok()
@@ -268,12 +275,15 @@ async fn events_go_through_a_real_proxy_and_what_it_refuses_is_told_in_words() {
     write_secret(&password, "wrong\n").expect("the folder is writable");
     let url = format!("mqtts://localhost:{}", cloud.tls.port());
     let gateway = Gateway::start(setup(&url, &(cloud.keys(true) + &proxy.keys(&password))));
-    let words = format!("cannot connect through the proxy {}: it does not accept the user \"gate\"", proxy.address);
+    let words =
+        format!("cannot connect through the proxy {}: it does not accept the user \"gate\"", proxy.address);
     wait_log(&gateway, &words).await;
     // The right one is read before the next connect.
     write_secret(&password, &format!("{}\n", LOGIN.1)).expect("the folder is writable");
     demand_events(&gateway, cloud.broker.address).await;
-    for (port, words) in [(cloud.broker.address.port(), "it forbids connections to localhost:"), (9, "it cannot reach ")] {
+    for (port, words) in
+        [(cloud.broker.address.port(), "it forbids connections to localhost:"), (9, "it cannot reach ")]
+    {
         let gateway = Gateway::start(setup(&format!("mqtt://localhost:{port}"), &proxy.keys(&password)));
         wait_log(&gateway, words).await;
     }
@@ -329,7 +339,8 @@ fn test_uplink(folder: &Path, keys: &str, arguments: &[&str]) -> (String, i32) {
     let mut command = Command::new(program::gateway(Build::Shipped));
     command.args(["uplinks", "test", "cloud", "--config"]).arg(file).args(arguments);
     let output = command.output().expect("the program can be started");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (text, output.status.code().unwrap_or(-1))
 }
 
@@ -362,19 +373,34 @@ fn each_certificate_that_is_wrong_is_named_in_one_line_by_uplinks_test() {
     let other = Ca::new().expect("there are random numbers");
     other.write(&cloud.file("other.pem")).expect("the folder is writable");
     let wrong_ca = cloud.keys(true).replace("ca.pem", "other.pem");
-    demand(&cloud, &(url(&cloud, "localhost") + &wrong_ca), "is signed by \"CN=Benchmark CA\", which is not in ");
+    demand(
+        &cloud,
+        &(url(&cloud, "localhost") + &wrong_ca),
+        "is signed by \"CN=Benchmark CA\", which is not in ",
+    );
     demand(&cloud, &(url(&cloud, "127.0.0.1") + &cloud.keys(true)), "is for localhost and not for 127.0.0.1");
     demand(&cloud, &(url(&cloud, "localhost") + &cloud.keys(false)), "the server wants a client certificate");
     cloud.give("gate", 66);
-    demand(&cloud, &(url(&cloud, "localhost") + &cloud.keys(true)), "our certificate of \"CN=gate\" is revoked");
+    demand(
+        &cloud,
+        &(url(&cloud, "localhost") + &cloud.keys(true)),
+        "our certificate of \"CN=gate\" is revoked",
+    );
     let foreign = other.client("gate").expect("there are random numbers");
     foreign.write(&cloud.file("f.pem"), &cloud.file("f.key")).expect("the folder is writable");
     let keys = cloud.keys(true).replace("gate.pem", "f.pem").replace("gate.key", "f.key");
-    demand(&cloud, &(url(&cloud, "localhost") + &keys), "does not know the CA of our certificate of \"CN=gate\"");
+    demand(
+        &cloud,
+        &(url(&cloud, "localhost") + &keys),
+        "does not know the CA of our certificate of \"CN=gate\"",
+    );
     // A key that is another's is the configuration's to tell.
     let torn = cloud.keys(true).replace("gate.key", "f.key");
     let (said, code) = test_uplink(cloud.folder.path(), &(url(&cloud, "localhost") + &torn), &[]);
-    assert!(code == 78 && said.contains("[[uplink]] tls.key: ") && said.contains("does not belong"), "{said}");
+    assert!(
+        code == 78 && said.contains("[[uplink]] tls.key: ") && said.contains("does not belong"),
+        "{said}"
+    );
     for ((from, to), words) in [
         ((2020, 2021), "expired on 2021-01-01T00:00:00Z, and it is "),
         ((2098, 2099), "is not valid before 2098-01-01T00:00:00Z, and it is "),

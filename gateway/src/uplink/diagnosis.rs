@@ -47,7 +47,9 @@ async fn look<E: Engine>(engine: E, settings: &Settings, topic: Option<&str>) ->
     let (mut connection, can) = match opened {
         Ok(Ok(opened)) => opened,
         Ok(Err(lost)) => return failed(found, explain(&lost, dialer.step())),
-        Err(_) => return failed(found, format!("no connection within {limit:?}: no answer {}", dialer.step())),
+        Err(_) => {
+            return failed(found, format!("no connection within {limit:?}: no answer {}", dialer.step()));
+        }
     };
     found.push(granted(&can));
     let published = match topic {
@@ -60,7 +62,9 @@ async fn look<E: Engine>(engine: E, settings: &Settings, topic: Option<&str>) ->
     // Whether the goodbye gets through makes no difference here.
     let _ = timeout(GOODBYE, connection.close()).await;
     match (published, topic) {
-        (Err(why), topic) => failed(found, format!("nothing can be published on {:?}: {why}", topic.unwrap_or_default())),
+        (Err(why), topic) => {
+            failed(found, format!("nothing can be published on {:?}: {why}", topic.unwrap_or_default()))
+        }
         (Ok(()), Some(topic)) => {
             found.push(format!("a probe was published on {topic:?} and acknowledged"));
             Diagnosis { found, failure: None }

@@ -86,13 +86,14 @@ fn judge(head: &[u8], key: &str) -> Result<(), Refused> {
     let (status, headers) = (response.status().as_u16(), response.headers());
     match status {
         101 => {}
-        300..400 => return Err(Refused::Redirected(text(headers, "Location"), status)),
+        300..=399 => return Err(Refused::Redirected(text(headers, "Location"), status)),
         401 | 403 | 407 => return Err(Refused::Login(status)),
         404 => return Err(Refused::NotFound),
         _ => return Err(Refused::Status(status)),
     }
     let has = |name: header::HeaderName, wanted: &str| {
-        let values = headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+        let values =
+            headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
         values.into_iter().any(|value| value.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
     };
     let accept = headers.get(header::SEC_WEBSOCKET_ACCEPT).map(|value| value.as_bytes().trim_ascii());
@@ -113,5 +114,10 @@ fn judge(head: &[u8], key: &str) -> Result<(), Refused> {
 /// A header's value, as far as it may be shown.
 fn text(headers: &HeaderMap, name: &str) -> String {
     let value = headers.get(name).map(|value| value.as_bytes()).unwrap_or_default();
-    value.iter().filter(|byte| byte.is_ascii_graphic()).take(SHOWN_CHARS).map(|byte| char::from(*byte)).collect()
+    value
+        .iter()
+        .filter(|byte| byte.is_ascii_graphic())
+        .take(SHOWN_CHARS)
+        .map(|byte| char::from(*byte))
+        .collect()
 }

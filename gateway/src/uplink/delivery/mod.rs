@@ -193,7 +193,8 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             Ok(Ok(opened)) => opened,
             Ok(Err(lost)) => return (Err(lost.into()), Trace::default()),
             Err(_) => {
-                let broken = Broken::ConnectTimeout(self.settings.connect_timeout, self.dialer.step().clone());
+                let broken =
+                    Broken::ConnectTimeout(self.settings.connect_timeout, self.dialer.step().clone());
                 return (Err(broken), Trace::default());
             }
         };

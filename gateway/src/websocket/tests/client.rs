@@ -108,7 +108,8 @@ async fn ask(answer: &str) -> (Result<(), Refused>, String) {
 
 #[tokio::test]
 async fn what_is_no_websocket_is_told_by_its_cause_and_a_redirection_is_not_followed() {
-    let switching = "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n";
+    let switching =
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n";
     let good = format!("{switching}Sec-WebSocket-Accept: {{accept}}\r\n");
     let (shaken, request) = ask(&format!("{good}Sec-WebSocket-Protocol: mqtt\r\n\r\n")).await;
     shaken.unwrap();
@@ -121,7 +122,10 @@ async fn what_is_no_websocket_is_told_by_its_cause_and_a_redirection_is_not_foll
         (format!("{switching}Sec-WebSocket-Accept: AAAA\r\n\r\n"), "switches to something else"),
         (format!("{switching}\r\n"), "switches to something else"),
         ("HTTP/1.1 301 Moved\r\nLocation: https://other.example/\u{1b}[1m\r\n\r\n".into(), "no good HTTP"),
-        ("HTTP/1.1 302 Found\r\nLocation: https://other.example/\r\n\r\n".into(), "redirects to \"https://other.example/\" (HTTP 302)"),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: https://other.example/\r\n\r\n".into(),
+            "redirects to \"https://other.example/\" (HTTP 302)",
+        ),
         ("HTTP/1.1 401 Unauthorized\r\n\r\n".into(), "wants a login in HTTP already (HTTP 401)"),
         ("HTTP/1.1 404 Not Found\r\n\r\n".into(), "nothing at this path"),
         ("HTTP/1.1 503 Busy\r\n\r\n".into(), "answers HTTP 503"),

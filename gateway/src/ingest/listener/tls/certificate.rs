@@ -18,8 +18,8 @@ use x509_cert::{
 };
 
 use super::signature::PublicKey;
-pub(super) use crate::pki::date;
 use crate::access::name::{BadName, check_name};
+pub(super) use crate::pki::date;
 
 /// Longest chain of certificates that a client may show, in bytes: it is kept as long as the client
 /// is connected. One of a device has about 600 bytes, and one with RSA keys and an intermediate

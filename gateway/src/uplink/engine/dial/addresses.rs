@@ -118,6 +118,9 @@ mod tests {
             addresses.failed(SocketAddr::new(a.ip(), port), now);
         }
         assert_eq!(addresses.failed.len(), ADDRESSES_MAX);
-        assert_eq!(addresses.order((0..100).map(|port| SocketAddr::new(c.ip(), port)), now).len(), ADDRESSES_MAX);
+        assert_eq!(
+            addresses.order((0..100).map(|port| SocketAddr::new(c.ip(), port)), now).len(),
+            ADDRESSES_MAX
+        );
     }
 }

@@ -49,7 +49,8 @@ impl Layers {
         websocket: Option<String>,
     ) -> Self {
         if let (Some(tls), false) = (keys.tls, has_tls) {
-            validator.wrong(&tls.span(), "the url has no TLS: write mqtts:// or wss:// there, or remove this");
+            validator
+                .wrong(&tls.span(), "the url has no TLS: write mqtts:// or wss:// there, or remove this");
         }
         if websocket.as_ref().is_some_and(|path| path.len() > PATH_BYTES_MOST) {
             validator.wrong(&url.span(), format!("the path is longer than {PATH_BYTES_MOST} bytes"));
@@ -80,7 +81,8 @@ fn tls(validator: &mut Validator<'_>, keys: Option<&Spanned<TlsKeys>>, uplink: &
     });
     let offered = raw.alpn.as_deref().unwrap_or_default();
     if let Some(one) = offered.get(ALPN_MOST) {
-        validator.wrong(&one.span(), format!("{} protocols are too many; {ALPN_MOST} at most", offered.len()));
+        validator
+            .wrong(&one.span(), format!("{} protocols are too many; {ALPN_MOST} at most", offered.len()));
     }
     for name in offered.iter().filter(|name| !(1..=ALPN_BYTES_MOST).contains(&name.get_ref().len())) {
         validator.wrong(&name.span(), format!("a protocol's name has 1 to {ALPN_BYTES_MOST} bytes"));
@@ -132,9 +134,9 @@ fn proxy(validator: &mut Validator<'_>, keys: LayerKeys<'_>) -> Option<Proxy> {
 /// Host and port of `http://host:port`.
 fn address(text: &str) -> Result<(String, u16), String> {
     let how = "write it like \"http://proxy.example:3128\"";
-    let rest = text.strip_prefix("http://").ok_or_else(|| {
-        format!("\"{text}\" is no address of an HTTP proxy; {how}")
-    })?;
+    let rest = text
+        .strip_prefix("http://")
+        .ok_or_else(|| format!("\"{text}\" is no address of an HTTP proxy; {how}"))?;
     if rest.contains('@') {
         return Err("no user or password in the address: name them by \"proxy_user\" and \
                     \"proxy_password_file\""
@@ -169,7 +171,9 @@ mod tests {
         ] {
             assert_eq!(address(text), Ok((host.to_owned(), port)), "{text}");
         }
-        for text in ["proxy:3128", "https://a", "socks5://a", "http://", "http://a:0", "http://u:p@a", "http://a/b"] {
+        for text in
+            ["proxy:3128", "https://a", "socks5://a", "http://", "http://a:0", "http://u:p@a", "http://a/b"]
+        {
             assert!(address(text).is_err(), "{text}");
         }
     }

@@ -34,13 +34,13 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use self::{addresses::Addresses, proxy::tunnel, race::race};
 pub use self::{
     error::OpenError,
     settings::{Layers, Proxy, Target},
     steps::{Done, Step},
     stream::{Stream, WebSocketEnd},
 };
-use self::{addresses::Addresses, proxy::tunnel, race::race};
 use crate::{clock, websocket};
 
 /// Makes one connection after the other for one client of an upstream.

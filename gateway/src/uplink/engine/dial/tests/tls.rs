@@ -64,11 +64,7 @@ async fn a_servers_certificate_that_is_not_good_is_told_by_its_cause_and_what_to
     let stranger = TlsSettings { server_name: Some("cloud.example".into()), ..settings.clone() };
     let good = ca.server("localhost", |_| ());
     let cases: [(Pair, &TlsSettings, &str); 6] = [
-        (
-            other.server("localhost", |_| ()),
-            &settings,
-            "is signed by \"CN=Other CA\", which is not in ",
-        ),
+        (other.server("localhost", |_| ()), &settings, "is signed by \"CN=Other CA\", which is not in "),
         (
             ca.server("elsewhere.example", |_| ()),
             &settings,
@@ -118,7 +114,11 @@ async fn what_a_server_makes_of_our_certificate_is_told_though_it_comes_after_th
     for kind in wanting.both() {
         let address = kind.serve().await;
         let failed = ask(address, &settings).await.err().unwrap_or_default();
-        assert!(failed.contains("set tls.cert and tls.key") || failed.contains("a client certificate in tls.cert"), "{failed}");
+        assert!(
+            failed.contains("set tls.cert and tls.key")
+                || failed.contains("a client certificate in tls.cert"),
+            "{failed}"
+        );
         show(&other.client("gate"));
         let failed = ask(address, &with).await.err().unwrap_or_default();
         let words = "the server does not know the CA of our certificate of \"CN=gate\", \"CN=Other CA\"";
@@ -241,5 +241,8 @@ async fn new_files_end_a_standing_connection_in_order_and_bad_ones_are_not_used(
     tls.load(wall_ms).unwrap();
     let end_ms = 4_102_531_200_000 - 86_400_000;
     let said = tls.warnings(end_ms);
-    assert!(said[0].starts_with("uplink cloud: the certificate ") && said[0].contains("expires in"), "{said:?}");
+    assert!(
+        said[0].starts_with("uplink cloud: the certificate ") && said[0].contains("expires in"),
+        "{said:?}"
+    );
 }

@@ -102,15 +102,27 @@ async fn a_tunnel_is_asked_for_by_name_with_a_login_that_is_read_anew_each_time(
     for (password, login) in [("one", "Z2F0ZTpvbmU="), ("two", "Z2F0ZTp0d28=")] {
         std::fs::write(&file, format!("{password}\n")).unwrap();
         dialer.echo(8883, &layers).await.unwrap();
-        assert!(asked.lock().contains(&format!("Proxy-Authorization: Basic {login}\r\n")), "{}", asked.lock());
+        assert!(
+            asked.lock().contains(&format!("Proxy-Authorization: Basic {login}\r\n")),
+            "{}",
+            asked.lock()
+        );
     }
 }
 
 #[tokio::test]
 async fn a_proxy_that_makes_no_tunnel_is_told_by_its_cause() {
     for (answer, user, words) in [
-        ("HTTP/1.1 407 Login\r\n\r\n", None, "it wants a login (HTTP 407): set proxy_user and proxy_password_file"),
-        ("HTTP/1.1 407 Login\r\n\r\n", Some("gate"), "it does not accept the user \"gate\" with this password"),
+        (
+            "HTTP/1.1 407 Login\r\n\r\n",
+            None,
+            "it wants a login (HTTP 407): set proxy_user and proxy_password_file",
+        ),
+        (
+            "HTTP/1.1 407 Login\r\n\r\n",
+            Some("gate"),
+            "it does not accept the user \"gate\" with this password",
+        ),
         ("HTTP/1.0 403 Filtered\r\n\r\n", None, "it forbids connections to localhost:8883 (HTTP 403)"),
         ("HTTP/1.1 502 Bad\r\n\r\n", None, "it cannot reach localhost:8883 (HTTP 502)"),
         ("HTTP/1.1 418 Tea\r\n\r\n", None, "it answers HTTP 418 to CONNECT"),

@@ -77,7 +77,9 @@ pub enum TlsFailure {
     #[error("the server says that our certificate of {0} is revoked: get a new one")]
     Revoked(String),
     /// The server's word about ours.
-    #[error("the server says that our certificate of {0} has expired or is not valid yet; it is good until {1}")]
+    #[error(
+        "the server says that our certificate of {0} has expired or is not valid yet; it is good until {1}"
+    )]
     OwnExpired(String, String),
     /// The server's word about ours.
     #[error(
@@ -225,7 +227,11 @@ mod tests {
             (A::CertificateRevoked, Some(&own), "our certificate of \"CN=gate\" is revoked: get a new one"),
             (A::UnknownCA, Some(&own), "does not know the CA of our certificate of \"CN=gate\", \"CN=ca\""),
             (A::CertificateExpired, Some(&own), "has expired or is not valid yet"),
-            (A::BadCertificate, Some(&own), "does not accept our certificate of \"CN=gate\" (bad_certificate)"),
+            (
+                A::BadCertificate,
+                Some(&own),
+                "does not accept our certificate of \"CN=gate\" (bad_certificate)",
+            ),
             (A::UnrecognisedName, None, "set tls.server_name"),
             (A::NoApplicationProtocol, None, "none of the protocols in tls.alpn"),
             (A::ProtocolVersion, None, "neither TLS 1.2 nor TLS 1.3"),

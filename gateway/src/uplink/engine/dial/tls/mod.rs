@@ -121,7 +121,13 @@ impl Tls {
             Err(error) => {
                 let roots = self.settings.roots();
                 let now_s = clock::wall_ms() / 1000;
-                return Err(TlsFailure::judge(&error, &watching.seen(), loaded.own.as_deref(), &roots, now_s));
+                return Err(TlsFailure::judge(
+                    &error,
+                    &watching.seen(),
+                    loaded.own.as_deref(),
+                    &roots,
+                    now_s,
+                ));
             }
         };
         let state = stream.get_ref().1;
