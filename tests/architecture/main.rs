@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Files that change under a running gateway.
     ("reload", &["clock", "telemetry", "regular_file"]),
     // Certificates and keys in files, for both ends of TLS.
-    ("pki", &["reload"]),
+    ("pki", &["reload", "printable"]),
     // WebSocket as bytes, for both ends.
     ("websocket", &[]),
     // Who may come in, and what they may do.

@@ -96,7 +96,8 @@ impl Cloud {
 
 fn setup(url: &str, keys: &str) -> Setup {
     let table = format!("[[uplink]]\nname = \"cloud\"\nurl = \"{url}\"\ntopic = \"up/{{topic}}\"\n{keys}\n");
-    Setup { uplinks: vec![], tables: table, ..Setup::new(Uplink::new("", Version::V5)) }
+    let build = Build::WithFailpoints;
+    Setup { build, uplinks: vec![], tables: table, ..Setup::new(Uplink::new("", Version::V5)) }
 }
 
 /// Records what a broker gets, from here on.
@@ -301,7 +302,6 @@ async fn a_node_that_never_answers_is_left_for_the_next_address_through_three_re
     let mut setup = setup("mqtt://cloud.example", "protocol = \"5\"\n");
     // In place of DNS: a name with a node that is down, one that hangs, and one that works.
     let names = format!("dial-names=return({},{silent_at},{})", ports::free_address(), broker.address);
-    setup.build = Build::WithFailpoints;
     setup.environment = vec![("FAILPOINTS".into(), names)];
     let begun = now();
     let gateway = Gateway::start(setup);
@@ -336,7 +336,7 @@ fn test_uplink(folder: &Path, keys: &str, arguments: &[&str]) -> (String, i32) {
         "[gateway]\nid = \"gate\"\n[[uplink]]\nname = \"cloud\"\ntopic = \"up/{{topic}}\"\nprotocol = \"3.1.1\"\n{keys}"
     );
     std::fs::write(&file, text).expect("the folder is writable");
-    let mut command = Command::new(program::gateway(Build::Shipped));
+    let mut command = Command::new(program::gateway(Build::WithFailpoints));
     command.args(["uplinks", "test", "cloud", "--config"]).arg(file).args(arguments);
     let output = command.output().expect("the program can be started");
     let text =

@@ -5,8 +5,8 @@
 //!                                └▶ summary.rs  what a certificate says, for people
 //!   expiry.rs  when the end of a certificate is warned of        fault.rs  what is wrong with a file
 //! ```
-//! It judges no chain and no signature: that is the TLS library's, for whoever uses it. Nothing of a
-//! key is in an error. Limits: files as in [`reload::read`](crate::reload::read).
+//! It judges no chain and no signature: that is the TLS library's, for whoever uses it. Nothing of
+//! a key is in an error. Limits: files as in [`reload::read`](crate::reload::read).
 
 mod expiry;
 mod fault;

@@ -2,8 +2,8 @@
 //!
 //! It connects as the uplink itself would, by the same name and the same files, says what each step
 //! found in the words of the log, and leaves. Nothing is read from the store. An upstream throws a
-//! client out for another of its name: a gateway that is connected loses its connection for a moment
-//! and makes it anew, and loses no event.
+//! client out for another of its name: a gateway that is connected loses its connection for a
+//! moment and makes it anew, and loses no event.
 
 use std::{future::poll_fn, time::Duration};
 

@@ -1,4 +1,5 @@
-//! Frames of the other end, taken apart where they lie: what is left of a read are the bytes of MQTT.
+//! Frames of the other end, taken apart where they lie: what is left of a read are the bytes of
+//! MQTT.
 //!
 //! ```text
 //!   as read:  | head | payload, masked | head | ping | head | pay
@@ -33,8 +34,8 @@ pub enum Role {
     Client,
 }
 
-/// What the other end may not send. Nothing behind it is looked at, and the connection is closed with
-/// [`Violation::code`].
+/// What the other end may not send. Nothing behind it is looked at, and the connection is closed
+/// with [`Violation::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     #[error("it sends text, and MQTT is in binary frames")]
@@ -220,7 +221,8 @@ impl Frames {
     }
 }
 
-/// Whether the other end may send a frame with this head of `head_bytes`: what it is for, and its mask.
+/// Whether the other end may send a frame with this head of `head_bytes`: what it is for, and its
+/// mask.
 fn judge(
     header: &FrameHeader,
     head_bytes: usize,

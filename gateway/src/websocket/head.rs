@@ -1,8 +1,8 @@
 //! The head of an HTTP response: what a WebSocket, and a tunnel through a proxy, begin with.
 //!
-//! It is read byte by byte, and nothing behind it is taken: what follows is another protocol's. So a
-//! head costs some hundred reads, once for each connection. Limits: [`HEAD_BYTES_MAX`]; the time is
-//! the caller's to limit.
+//! It is read byte by byte, and nothing behind it is taken: what follows is another protocol's. So
+//! a head costs some hundred reads, once for each connection. Limits: [`HEAD_BYTES_MAX`]; the time
+//! is the caller's to limit.
 
 use std::io;
 

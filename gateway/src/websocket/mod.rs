@@ -4,8 +4,8 @@
 //!   client.rs  the client's handshake ─▶ stream.rs  MQTT's bytes in both directions
 //!                                          └ frames.rs  taken apart where they lie
 //! ```
-//! Reading order: `stream`, `frames`, `client`, `head`. It knows no settings and no MQTT, has no time
-//! limits, and compresses nothing. Limits: those of the files.
+//! Reading order: `stream`, `frames`, `client`, `head`. It knows no settings and no MQTT, has no
+//! time limits, and compresses nothing. Limits: those of the files.
 
 mod client;
 mod frames;

@@ -12,8 +12,8 @@
 //! sends, and so copies it: `ahead` then holds a frame of [`MASKED_BYTES_MAX`], and a flush is what
 //! sends it.
 //!
-//! Limits: `ahead` holds a pong, a head and a close frame at most beside that. Only the last ping is
-//! answered, so pings do not pile up for one that does not read.
+//! Limits: `ahead` holds a pong, a head and a close frame at most beside that. Only the last ping
+//! is answered, so pings do not pile up for one that does not read.
 //!
 //! What ends the input reads as the end of the stream, and [`Stream::ended`] says why; the close
 //! frame that answers it goes out with the shutdown.

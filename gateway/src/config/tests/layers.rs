@@ -49,7 +49,7 @@ fn what_is_wrong_with_a_layer_is_said_at_its_key() {
         ),
         (
             "url = \"mqtts://a\"\ntls = { cart = \"gate.pem\" }\n",
-            "g.toml:6: [[uplink]] tls.cart: unknown key \"cart\"; did you mean \"cert\"?",
+            "g.toml:6: [[uplink]] tls.cart: unknown key \"cart\"; did you mean \"ca\"?",
         ),
         (
             "url = \"mqtt://a/b\"\n",

@@ -75,13 +75,13 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     fn rename(&mut self, suffix: &str);
 
     /// Has `dialer` make the way, shakes hands by [`Dialer::handshake`], and checks what can be
-    /// checked before anything is sent. Delivery limits the time. It is dropped where it stands when
-    /// that is over.
-    fn connect(
-        &self,
-        dialer: &mut Dialer,
-    ) -> impl Future<Output = Result<(Self::Connection, Capabilities), Lost>> + Send;
+    /// checked before anything is sent. Delivery limits the time. It is dropped where it stands
+    /// when that is over.
+    fn connect(&self, dialer: &mut Dialer) -> impl Future<Output = Opened<Self::Connection>> + Send;
 }
+
+/// A connection and what may be done with it, or why there is none.
+pub type Opened<C> = Result<(C, Capabilities), Lost>;
 
 /// What is the same for every engine: where to, and as whom.
 #[derive(Debug)]

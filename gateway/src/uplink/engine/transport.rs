@@ -156,8 +156,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         if self.unheard { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
-    /// Writes a part of the outbox. What TLS or a WebSocket keeps of it goes on its way with a flush,
-    /// which costs TCP nothing.
+    /// Writes a part of the outbox. What TLS or a WebSocket keeps of it goes on its way with a
+    /// flush, which costs TCP nothing.
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.io).poll_write(cx, &self.outbox[self.written..]))? {
             0 => self.unheard = true,

@@ -3,9 +3,10 @@
 //! ```text
 //!   found ─▶ one family after the other (RFC 8305 section 4) ─▶ those that failed lately go last
 //! ```
-//! An address counts as failed from the moment in which it takes a connection until the upstream has
-//! answered on it: so one that accepts and says nothing is passed over by the next attempt, whatever
-//! ended this one. Nothing is ever left out, so an upstream whose addresses all failed is tried on.
+//! An address counts as failed from the moment in which it takes a connection until the upstream
+//! has answered on it: so one that accepts and says nothing is passed over by the next attempt,
+//! whatever ended this one. Nothing is ever left out, so an upstream whose addresses all failed is
+//! tried on.
 //!
 //! Limits: [`ADDRESSES_MAX`], both of a name and remembered; a failure is remembered for
 //! [`REMEMBERED`].

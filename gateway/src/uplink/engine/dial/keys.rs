@@ -38,8 +38,8 @@ pub struct LayerKeys<'a> {
 }
 
 impl Layers {
-    /// What the keys say, for an uplink of this name whose URL, which stands there, asks for TLS and
-    /// for a WebSocket at this path, or does not.
+    /// What the keys say, for an uplink of this name whose URL, which stands there, asks for TLS
+    /// and for a WebSocket at this path, or does not.
     pub(in crate::uplink) fn read(
         validator: &mut Validator<'_>,
         keys: LayerKeys<'_>,

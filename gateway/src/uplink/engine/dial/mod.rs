@@ -5,9 +5,9 @@
 //!                   │ addresses.rs          if configured: CONNECT, TLS, WebSocket
 //!  Dialer::handshake:  the engine's own ─▶ the address has answered
 //! ```
-//! Reading order: `settings`, here, `addresses`, `race`, `proxy`, `tls/`, `stream`, `steps`, `error`.
-//! It knows no engine. A dialer belongs to one task, and keeps what is worth knowing from one
-//! connection to the next: which addresses failed lately. Names are looked up at every connect.
+//! Reading order: `settings`, here, `addresses`, `race`, `proxy`, `tls/`, `stream`, `steps`,
+//! `error`. It knows no engine. A dialer belongs to one task, and keeps what is worth knowing from
+//! one connection to the next: which addresses failed lately. Names are looked up at every connect.
 //!
 //! Limits: `limit` for the whole, which the caller holds; half of it for each step, so that a step
 //! that hangs is told by its name; half of it from the first answer on as well, where the name has
@@ -138,8 +138,8 @@ impl Dialer {
         Ok(shaken)
     }
 
-    /// Cancels `stop` when the connection's TLS files are replaced by others, so that it can be ended
-    /// in order and made anew, for as long as the answer lives; `None` if it has none.
+    /// Cancels `stop` when the connection's TLS files are replaced by others, so that it can be
+    /// ended in order and made anew, for as long as the answer lives; `None` if it has none.
     #[must_use]
     pub fn cancel_when_replaced(&self, stop: &CancellationToken) -> Option<AbortOnDropHandle<()>> {
         let (mut replaced, stop) = (self.replaced.clone()?, stop.clone());

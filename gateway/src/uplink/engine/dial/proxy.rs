@@ -1,8 +1,9 @@
 //! A tunnel through an HTTP proxy: CONNECT, RFC 9110 section 9.3.6.
 //!
-//! The proxy looks the upstream's name up, and sees the name and what is not encrypted. The password
-//! is read before every connect, so that a new one needs no restart; it is never logged. The
-//! environment (`http_proxy`, `no_proxy`) is not looked at: the configuration says where events go.
+//! The proxy looks the upstream's name up, and sees the name and what is not encrypted. The
+//! password is read before every connect, so that a new one needs no restart; it is never logged.
+//! The environment (`http_proxy`, `no_proxy`) is not looked at: the configuration says where events
+//! go.
 
 use std::io;
 

@@ -1,5 +1,5 @@
-//! The way to an upstream over real sockets of this machine: addresses in turn, proxies, and TLS with
-//! certificates of every kind.
+//! The way to an upstream over real sockets of this machine: addresses in turn, proxies, and TLS
+//! with certificates of every kind.
 
 mod certificates;
 mod tls;

@@ -1,4 +1,5 @@
-//! TLS with certificates of every kind: each that is wrong is told in one line that says what to do.
+//! TLS with certificates of every kind: each that is wrong is told in one line that says what to
+//! do.
 
 use std::{
     path::{Path, PathBuf},

@@ -4,10 +4,10 @@
 //!   files.rs  CAs, certificate and key ─▶ Tls ─┬─ handshake ─ verify.rs ─▶ a stream, or failure.rs in words
 //!   reload ─── changed, and good ─────────────▶└─ changes: who is connected by the old ones reconnects
 //! ```
-//! A file that changed is loaded by `reload`, once it is settled and good; the next connect uses it,
-//! and a standing connection ends in order and is made anew, so that a certificate is in use before
-//! the one it replaces ends. Bad files leave the old ones in use, and are told. Nothing is resumed:
-//! every connect proves the server anew. Limits: those of [`reload`](crate::reload).
+//! A file that changed is loaded by `reload`, once it is settled and good; the next connect uses
+//! it, and a standing connection ends in order and is made anew, so that a certificate is in use
+//! before the one it replaces ends. Bad files leave the old ones in use, and are told. Nothing is
+//! resumed: every connect proves the server anew. Limits: those of [`reload`](crate::reload).
 
 mod failure;
 mod files;
@@ -84,8 +84,8 @@ impl Tls {
         Self { owner, settings, loaded: Mutex::default(), changes: watch::Sender::new(0) }
     }
 
-    /// Reads and checks all files and keeps nothing. May block. Gives what is wrong, or going to be,
-    /// and is used all the same.
+    /// Reads and checks all files and keeps nothing. May block. Gives what is wrong, or going to
+    /// be, and is used all the same.
     ///
     /// # Errors
     /// [`TlsError`]: the first file that cannot be used.
@@ -99,8 +99,8 @@ impl Tls {
         self.changes.subscribe()
     }
 
-    /// Shakes hands over `stream` with `host`, or with `server_name` in its place. To be called with
-    /// a time limit; cancel-safe.
+    /// Shakes hands over `stream` with `host`, or with `server_name` in its place. To be called
+    /// with a time limit; cancel-safe.
     ///
     /// # Errors
     /// [`TlsFailure`]
