@@ -1,6 +1,6 @@
 //! `tidegate uplinks`: what waits for each uplink, an end to what waits for one that will not be
-//! back, and whether its upstream can be reached. Asked of the running gateway over HTTP, or done on
-//! the files of a stopped one; a test is made from here, by the configuration.
+//! back, and whether its upstream can be reached. Asked of the running gateway over HTTP, or done
+//! on the files of a stopped one; a test is made from here, by the configuration.
 
 use std::{
     path::{Path, PathBuf},

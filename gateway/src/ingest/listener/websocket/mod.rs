@@ -6,9 +6,9 @@
 //!                                      └ refused: an answer in words
 //!   stream ─▶ frames: where they lie, without a buffer of their own
 //! ```
-//! Reading order: here, `handshake`, then the room `websocket`. One time limit, `connect_timeout`, covers
-//! the HTTP request and CONNECT, and the connection's permit is the one it has until the close
-//! handshake is over.
+//! Reading order: here, `handshake`, then the room `websocket`. One time limit, `connect_timeout`,
+//! covers the HTTP request and CONNECT, and the connection's permit is the one it has until the
+//! close handshake is over.
 //!
 //! Limits: an idle connection has about 1 KB more than a plain one. A frame may be as long
 //! as it likes, for none is kept: the limits are those of the MQTT packets in it. A client that
