@@ -32,10 +32,10 @@ pub enum NoTunnel {
     #[error("{0}; is an HTTP proxy there?")]
     Head(#[from] HeadError),
     /// 407 without a login.
-    #[error("it wants a login (HTTP 407): set proxy_user and proxy_password_file")]
+    #[error("it wants a login: set proxy_user and proxy_password_file")]
     LoginWanted,
     /// 407 with one.
-    #[error("it does not accept the user {0:?} with this password (HTTP 407)")]
+    #[error("it does not accept the user {0:?} with this password")]
     LoginRefused(String),
     /// 403, 405.
     #[error("it forbids connections to {0} (HTTP {1}): allow them there, host and port")]
@@ -68,8 +68,9 @@ where
     let target = target.to_owned();
     match (status(&head), &proxy.user) {
         (Some(200..300), _) => Ok(()),
-        (Some(407), None) => Err(NoTunnel::LoginWanted),
-        (Some(407), Some(user)) => Err(NoTunnel::LoginRefused(user.clone())),
+        // What tinyproxy means by 401 is 407.
+        (Some(401 | 407), None) => Err(NoTunnel::LoginWanted),
+        (Some(401 | 407), Some(user)) => Err(NoTunnel::LoginRefused(user.clone())),
         (Some(status @ (403 | 405)), _) => Err(NoTunnel::Forbidden(target, status)),
         (Some(status @ (404 | 500..600)), _) => Err(NoTunnel::Unreachable(target, status)),
         (Some(status), _) => Err(NoTunnel::Status(status)),

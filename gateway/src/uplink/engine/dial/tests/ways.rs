@@ -113,11 +113,7 @@ async fn a_tunnel_is_asked_for_by_name_with_a_login_that_is_read_anew_each_time(
 #[tokio::test]
 async fn a_proxy_that_makes_no_tunnel_is_told_by_its_cause() {
     for (answer, user, words) in [
-        (
-            "HTTP/1.1 407 Login\r\n\r\n",
-            None,
-            "it wants a login (HTTP 407): set proxy_user and proxy_password_file",
-        ),
+        ("HTTP/1.1 407 Login\r\n\r\n", None, "it wants a login: set proxy_user and proxy_password_file"),
         (
             "HTTP/1.1 407 Login\r\n\r\n",
             Some("gate"),

@@ -29,6 +29,17 @@ pub enum TlsFailure {
         /// Where the CAs come from.
         roots: String,
     },
+    /// The server's, by another CA of the name of one that is believed.
+    #[error(
+        "the server's certificate is signed by another CA of the name of one in {roots}, \"{issuer}\": if it is the right \
+         server, put the certificate of its CA into tls.ca"
+    )]
+    OtherCa {
+        /// Who signed it.
+        issuer: String,
+        /// Where the CAs come from.
+        roots: String,
+    },
     /// The server's, for others.
     #[error(
         "the server's certificate is for {names} and not for {wanted}: name one of these in url, or, if it is the right \
@@ -163,6 +174,7 @@ impl TlsFailure {
                 let issuer = seen.top_issuer.clone().unwrap_or(server.issuer);
                 Self::UnknownCa { issuer, roots: roots.to_owned() }
             }
+            E::BadSignature => Self::OtherCa { issuer: server.issuer, roots: roots.to_owned() },
             E::NotValidForName | E::NotValidForNameContext { .. } => {
                 let wanted = match error {
                     E::NotValidForNameContext { expected, .. } => expected.to_str().into_owned(),
