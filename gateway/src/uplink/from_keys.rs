@@ -5,7 +5,7 @@ use std::{num::NonZeroU16, time::Duration};
 
 use super::{
     commands::CommandTopic,
-    engine::{Client, mqtt, upstream::Upstream},
+    engine::{Client, dial::Layers, mqtt, upstream::Upstream},
     format::FormatName,
     keys::Keys,
     settings::{Settings, WINDOW_DEFAULT},
@@ -36,6 +36,7 @@ impl Settings {
         let client = Client {
             host: "",
             port: 0,
+            layers: Layers::default(),
             client_id: format!("tidegate-{gateway_id}-{name}"),
             user: keys.user.as_ref().map(|user| user.get_ref().clone()),
             password: password(validator, keys, &name).map(Password::new),

@@ -17,6 +17,7 @@ impl Settings {
         let versions = [("5", Version::V5), ("3.1.1", Version::V311)];
         Self {
             port: client.port,
+            layers: client.layers,
             user: client.user,
             password: client.password,
             version: validator.one_of(keys.protocol.as_ref(), Version::V5, "protocol", &versions),
