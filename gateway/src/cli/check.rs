@@ -9,6 +9,7 @@ use crate::{
         ClientCert,
         listener::settings::{OPEN_TO_PAGES, transport},
     },
+    uplink::Credentials,
 };
 
 /// Check a configuration and say what it means
@@ -49,6 +50,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     for uplink in &settings.uplinks {
         say!("uplink    {} to {}", uplink.name, uplink.upstream.url());
+        say!("          {}", credentials(&uplink.upstream.credentials()));
         // What is wrong with the files was said already.
         let looked = uplink.upstream.tls().and_then(|tls| tls.check(clock::wall_ms()).ok());
         for warning in looked.into_iter().flatten() {
@@ -66,6 +68,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         say!("exposed   {why}");
     }
     Ok(())
+}
+
+/// As whom an uplink connects.
+fn credentials(credentials: &Credentials<'_>) -> String {
+    let client = format!("as client {}", credentials.client_id);
+    match (credentials.user, credentials.password) {
+        (None, _) => client,
+        (Some(user), None) => format!("{client}, user {user}, without a password"),
+        (Some(user), Some(password)) => format!("{client}, user {user}, {password}"),
+    }
 }
 
 /// What users cannot do for want of an access file, and the rule that lets them reach the routes.

@@ -25,6 +25,22 @@ impl Validator<'_> {
                     format!("\"{}\" is the name of another uplink; choose one of its own", name.get_ref()),
                 );
             }
+            let client = |uplink: &uplink::Settings| {
+                let (host, port) = uplink.upstream.address();
+                (host.to_owned(), port, uplink.upstream.credentials().client_id.to_owned())
+            };
+            let own = client(&uplinks[i]);
+            if let Some(other) = uplinks[..i].iter().find(|other| client(other) == own)
+                && other.name != *name.get_ref()
+            {
+                let ((host, port, id), other) = (own, &other.name);
+                self.wrong(
+                    &name.span(),
+                    format!(
+                        "uplink \"{other}\" is client \"{id}\" of {host}:{port} too, and each would throw the other out; give one of them a \"client_id\" of its own"
+                    ),
+                );
+            }
         }
         uplinks
     }

@@ -23,8 +23,11 @@ pub struct Keys {
     pub(super) wait_for_birth: Option<Text>,
     pub(super) window: Option<Spanned<i64>>,
     pub(super) max_packet_bytes: Option<Text>,
+    pub(super) client_id: Option<Text>,
     pub(super) user: Option<Text>,
     pub(super) password_file: Option<Text>,
+    pub(super) azure_key_file: Option<Text>,
+    pub(super) renew: Option<Text>,
     pub(super) tls: Option<Spanned<TlsKeys>>,
     pub(super) proxy: Option<Text>,
     pub(super) proxy_user: Option<Text>,
@@ -50,6 +53,7 @@ impl Keys {
             ("mqtt", text(&self.protocol)),
             ("mqtt", text(&self.commands)),
             ("mqtt", text(&self.max_packet_bytes)),
+            ("mqtt", text(&self.azure_key_file)),
             ("nats", self.nats.as_ref().map(Spanned::span)),
         ]
         .into_iter()

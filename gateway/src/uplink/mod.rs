@@ -36,6 +36,7 @@ mod fleet_gate;
 mod format;
 mod from_keys;
 mod health;
+mod identity;
 mod keys;
 mod message;
 mod replay;
@@ -54,6 +55,7 @@ pub use self::{
     birth_retry::retry_after_births,
     commands::{CommandTopic, CommandTopicError, receive},
     diagnosis::{Diagnosis, diagnose},
+    engine::Credentials,
     engine::upstream::Upstream,
     format::{EventContext, FormatName},
     health::{Health, HealthView},

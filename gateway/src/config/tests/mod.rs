@@ -267,8 +267,22 @@ fn what_cannot_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:6: [[uplink]] password_file: a password without a user; add \"user\"",
         ),
         (
-            uplink("user = \"u\"\n"),
-            "g.toml:6: [[uplink]] user: a user without a password; add \"password_file\" or set TIDEGATE_PASSWORD_C",
+            uplink("client_id = \"a\"\n[[uplink]]\nname = \"d\"\nurl = \"mqtt://b\"\nclient_id = \"a\"\n"),
+            "g.toml:8: [[uplink]] name: uplink \"c\" is client \"a\" of b:1883 too, and each would throw the other out; give one of them a \"client_id\" of its own",
+        ),
+        (
+            uplink("client_id = \"{device}\"\n"),
+            "g.toml:6: [[uplink]] client_id: \"{device}\" names {device}; known here: {gateway} and {uplink}",
+        ),
+        (
+            uplink("user = \"u\"\nrenew = \"5s\"\n"),
+            "g.toml:7: [[uplink]] renew: \"5s\" is too short; 10 s at least",
+        ),
+        (
+            id_and(
+                "[[uplink]]\nname = \"c\"\nurl = \"nats://a\"\nuser = \"u\"\nazure_key_file = \"/dev/null\"\n",
+            ),
+            "g.toml:7: [[uplink]] azure_key_file: for mqtt:// alone; remove it",
         ),
         (
             id_and("[limits]\nconnections = 0\n"),

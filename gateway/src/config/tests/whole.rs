@@ -1,7 +1,7 @@
 //! Whole files: defaults, every key, secrets, paths, limits.
 
 use super::*;
-use crate::uplink::engine::mqtt;
+use crate::mqtt::Password;
 
 #[test]
 fn all_that_is_wrong_is_said_at_once_in_the_order_of_the_file() {
@@ -93,11 +93,15 @@ fn a_password_comes_from_its_file_or_from_its_variable() {
     let uplink = format!("{ID}[[uplink]]\nname = \"the-cloud\"\nurl = \"mqtt://a\"\nuser = \"u\"\n");
     let variable =
         |name: &str| (name == "TIDEGATE_PASSWORD_THE_CLOUD").then(|| "from the environment".to_owned());
-    let password =
-        |text: &str| parse(text, &file, &variable).unwrap().uplinks[0].clone().broker().password.clone();
-    let expected = |text: &str| Some(mqtt::Password::new(text));
+    let password = |text: &str| {
+        let source = parse(text, &file, &variable).unwrap().uplinks[0].clone().broker().password.clone();
+        source.map(|source| source.read(0).unwrap().password)
+    };
+    let expected = |text: &str| Some(Password::new(text));
     assert!(password(&uplink) == expected("from the environment"));
     assert!(password(&format!("{uplink}password_file = \"p\"\n")) == expected("from a file"));
+    let unset = parse(&uplink, &file, &|_| None).unwrap();
+    assert!(unset.uplinks[0].clone().broker().password.is_none(), "a user may have none");
 
     let missing =
         parse(&format!("{uplink}password_file = \"q\"\n"), &file, &variable).unwrap_err().to_string();

@@ -55,7 +55,10 @@ use super::{
 };
 use crate::{
     clock,
-    mqtt::reason::{QUOTA_EXCEEDED, Reason},
+    mqtt::{
+        Password,
+        reason::{QUOTA_EXCEEDED, Reason},
+    },
     store::{Outbox, Put, PutError, RESENT_AMONG_MAX, StoreError, count_refused_command},
 };
 
@@ -122,12 +125,12 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
         let ended = match ended {
             Ok((socket, inbox, limits)) => {
                 let stop = shutdown.child_token();
-                let _watch = receiver.dialer.cancel_when_replaced(&stop);
+                let _watch = receiver.dialer.cancel_when_stale(&stop);
                 receiver.serve(socket, inbox, limits, &stop).await
             }
             Err(broken) => Err(broken),
         };
-        // Without an error it was told to end: for good, or to be made anew with other TLS files.
+        // Without an error it was told to end: for good, or to be made anew with other TLS files or another password.
         let Err(why) = ended else { continue };
         if std::mem::take(&mut receiver.progress) {
             backoff.reset();
@@ -167,8 +170,9 @@ impl Receiver {
         let limit = self.settings.connect_timeout;
         let Self { dialer, broker, topic, .. } = self;
         let connecting = async {
+            let password = dialer.password(broker.password.as_ref(), broker.renew).await?;
             let stream = dialer.open(&broker.target()).await?;
-            dialer.handshake(shake_hands(stream, broker, topic)).await
+            dialer.handshake(shake_hands(stream, broker, password.as_ref(), topic)).await
         };
         timeout(limit, connecting).await.unwrap_or(Err(Broken::Timeout(limit)))
     }
@@ -292,6 +296,7 @@ impl Receiver {
 async fn shake_hands(
     mut socket: Stream,
     broker: &mqtt::Settings,
+    password: Option<&Password>,
     topic: &CommandTopic,
 ) -> Result<(Stream, Inbox, ServerLimits), Broken> {
     let session = PersistentSession {
@@ -299,7 +304,7 @@ async fn shake_hands(
         receive_max: RECEIVE_MAX,
         packet_bytes_max: PACKET_BYTES_MAX as u32,
     };
-    let connect = connect_with(broker, Some(session))?;
+    let connect = connect_with(broker, password, Some(session))?;
     write_all(&mut socket, &connect).await.map_err(Broken::Link)?;
     let mut bytes = BytesMut::new();
     loop {

@@ -128,7 +128,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             Err(why) => Some(why),
             Ok(()) => {
                 self.tally.disconnected(clock::wall_ms(), None);
-                tracing::info!(uplink = %self.settings.name, "connecting anew, with the TLS files that were replaced");
+                tracing::info!(uplink = %self.settings.name, "connecting anew: its TLS files were replaced, or it is time to renew its password");
                 return Some(Duration::ZERO);
             }
         };
@@ -208,7 +208,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             );
         }
         let stop = shutdown.child_token();
-        let watch = self.dialer.cancel_when_replaced(&stop);
+        let watch = self.dialer.cancel_when_stale(&stop);
         let slowest_ack = self.slowest_ack;
         let lane = Lane::new(self.shared(&stop), connection, can, slowest_ack);
         let (ended, trace) = Box::pin(lane.run(plan)).await;

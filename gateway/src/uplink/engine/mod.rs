@@ -23,6 +23,7 @@
 pub mod dial;
 pub mod mqtt;
 pub mod nats;
+pub mod password;
 pub mod transport;
 pub mod upstream;
 pub mod url;
@@ -39,10 +40,10 @@ use std::{
 
 use self::{
     dial::{Dialer, Layers, OpenError},
+    password::PasswordSource,
     url::Scheme,
 };
 use super::message::{Message, Unsendable};
-use crate::mqtt::Password;
 
 /// What an upstream is and how it is reached: the settings of one engine.
 pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
@@ -67,6 +68,9 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// Host and port, for the log and for those who look.
     fn address(&self) -> (&str, u16);
 
+    /// As whom it connects.
+    fn credentials(&self) -> Credentials<'_>;
+
     /// What lies between TCP and its protocol.
     fn layers(&self) -> &Layers;
 
@@ -78,6 +82,17 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// checked before anything is sent. Delivery limits the time. It is dropped where it stands
     /// when that is over.
     fn connect(&self, dialer: &mut Dialer) -> impl Future<Output = Opened<Self::Connection>> + Send;
+}
+
+/// As whom a client connects.
+#[derive(Debug, Clone, Copy)]
+pub struct Credentials<'a> {
+    /// The name by which the upstream knows this client.
+    pub client_id: &'a str,
+    /// Its user, if it has one.
+    pub user: Option<&'a str>,
+    /// Where its password comes from, if it has one.
+    pub password: Option<&'a PasswordSource>,
 }
 
 /// A connection and what may be done with it, or why there is none.
@@ -96,8 +111,10 @@ pub struct Client<'a> {
     pub client_id: String,
     /// The user, if the upstream asks for one.
     pub user: Option<String>,
-    /// The user's password.
-    pub password: Option<Password>,
+    /// Where the password comes from.
+    pub password: Option<PasswordSource>,
+    /// How long a connection lasts, at the most, before it is made anew.
+    pub renew: Option<Duration>,
 }
 
 /// What the upstream allows on a connection, and what its engine can carry.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Client, Engine as _,
+    Client, Credentials, Engine as _,
     dial::{Layers, tls::Tls},
     mqtt, nats,
     url::{self, Scheme},
@@ -93,6 +93,12 @@ impl Upstream {
 
     fn layers(&self) -> &Layers {
         with_engine!(self, engine => engine.layers())
+    }
+
+    /// As whom its client connects.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials<'_> {
+        with_engine!(self, engine => engine.credentials())
     }
 
     /// Its host and port.

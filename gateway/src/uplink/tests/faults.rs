@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{
-    super::engine::mqtt::{Password, Version},
+    super::engine::{mqtt::Version, password::PasswordSource},
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
     *,
 };
+use crate::mqtt::Password;
 
 fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
@@ -225,7 +226,7 @@ async fn a_refused_connection_is_told_without_the_password() {
     let broker = Broker::start(&[0x20, 2, 0, 4], |_, _| Reply::Ack).await;
     let mut settings = settings(broker.port);
     settings.broker().user = Some("barn".to_owned());
-    settings.broker().password = Some(Password::new("hunter2"));
+    settings.broker().password = Some(PasswordSource::Fixed(Password::new("hunter2")));
     let uplink = Running::start(settings, Log::numbered(1));
     eventually(|| broker.connections() > 3, || format!("{:?}", broker.came())).await;
     let view = uplink.health.view();

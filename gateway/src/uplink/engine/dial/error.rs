@@ -16,6 +16,9 @@ pub enum OpenError {
         /// The resolver's reason.
         cause: io::Error,
     },
+    /// There is no password to connect with.
+    #[error("no password: {0}")]
+    Password(io::Error),
     /// No address takes a connection.
     #[error("cannot connect: {}", Tries(.0))]
     Connect(Vec<Failed>),

@@ -41,7 +41,8 @@ pub use self::{
     steps::{Done, Step},
     stream::{Stream, WebSocketEnd},
 };
-use crate::{clock, websocket};
+use super::password::PasswordSource;
+use crate::{clock, mqtt::Password, websocket};
 
 /// Makes one connection after the other for one client of an upstream.
 #[derive(Debug)]
@@ -58,6 +59,8 @@ pub struct Dialer {
     has_others: bool,
     /// Tells that the connection's TLS files were replaced.
     replaced: Option<watch::Receiver<u64>>,
+    /// After how long the connection is to be made anew.
+    renew_after: Option<Duration>,
     /// What names are at, in place of DNS.
     #[cfg(test)]
     names: Option<Vec<SocketAddr>>,
@@ -75,6 +78,7 @@ impl Dialer {
             address: None,
             has_others: false,
             replaced: None,
+            renew_after: None,
             #[cfg(test)]
             names: None,
         }
@@ -138,16 +142,32 @@ impl Dialer {
         Ok(shaken)
     }
 
-    /// Cancels `stop` when the connection's TLS files are replaced by others, so that it can be
-    /// ended in order and made anew, for as long as the answer lives; `None` if it has none.
+    /// Cancels `stop` when the connection is to be ended in order and made anew, for as long as the
+    /// answer lives: its TLS files are replaced by others, or its password ends.
     #[must_use]
-    pub fn cancel_when_replaced(&self, stop: &CancellationToken) -> Option<AbortOnDropHandle<()>> {
-        let (mut replaced, stop) = (self.replaced.clone()?, stop.clone());
-        Some(AbortOnDropHandle::new(tokio::spawn(async move {
-            if replaced.changed().await.is_ok() {
-                stop.cancel();
+    pub fn cancel_when_stale(&self, stop: &CancellationToken) -> AbortOnDropHandle<()> {
+        let (replaced, renew_after, stop) = (self.replaced.clone(), self.renew_after, stop.clone());
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(renew_after.unwrap_or_default()), if renew_after.is_some() => {}
+                () = changed(replaced) => {}
             }
-        })))
+            stop.cancel();
+        }))
+    }
+
+    /// The password for this connect, read anew, and from when on the connection is stale for it,
+    /// which is after `renew` if that was set.
+    pub async fn password(
+        &mut self,
+        source: Option<&PasswordSource>,
+        renew: Option<Duration>,
+    ) -> Result<Option<Password>, OpenError> {
+        self.renew_after = renew;
+        let Some(source) = source else { return Ok(None) };
+        let fresh = source.read_now().await.map_err(OpenError::Password)?;
+        self.renew_after = fresh.renew_after(renew);
+        Ok(Some(fresh.password))
     }
 
     /// Does a step within its share of the time.
@@ -237,4 +257,14 @@ impl Dialer {
         self.done.push(Done::Upgraded(path.clone()));
         Ok(Stream::WebSocket(Box::new(stream)))
     }
+}
+
+/// Waits for a change; for ever if there is nothing that may.
+async fn changed(replaced: Option<watch::Receiver<u64>>) {
+    if let Some(mut replaced) = replaced
+        && replaced.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }

@@ -20,7 +20,7 @@ use super::{
     settings::Settings,
 };
 use crate::mqtt::{
-    Version,
+    Password, Version,
     reason::{self, Reason},
 };
 
@@ -79,20 +79,24 @@ pub struct PersistentSession {
 ///
 /// # Errors
 /// [`WireError::Malformed`]: the settings were not checked.
-pub fn connect(settings: &Settings) -> Result<BytesMut, WireError> {
-    connect_with(settings, None)
+pub fn connect(settings: &Settings, password: Option<&Password>) -> Result<BytesMut, WireError> {
+    connect_with(settings, password, None)
 }
 
 /// The same with a session that outlives its connection, if one is to.
 ///
 /// # Errors
 /// [`WireError::Malformed`]: the settings were not checked.
-pub fn connect_with(settings: &Settings, kept: Option<PersistentSession>) -> Result<BytesMut, WireError> {
+pub fn connect_with(
+    settings: &Settings,
+    password: Option<&Password>,
+    kept: Option<PersistentSession>,
+) -> Result<BytesMut, WireError> {
     let mut out = BytesMut::new();
     let keep_alive = u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX);
     let client_id = settings.client_id.clone();
     let user = settings.user.clone().unwrap_or_default();
-    let password = settings.password.as_ref().map_or(&[][..], |password| password.expose());
+    let password = password.map_or(&[][..], Password::expose);
     let password = str::from_utf8(password).map_err(|_| WireError::Malformed)?.to_owned();
     let has_login = !user.is_empty() || !password.is_empty();
     match settings.version {
@@ -223,17 +227,16 @@ mod tests {
         let mut settings = Settings::new("localhost", "barn-7-cloud".to_owned());
         settings.version = version;
         settings.user = Some("user".to_owned());
-        settings.password = Some(crate::mqtt::Password::new("secret"));
         settings
     }
 
     #[test]
     fn connect_asks_for_no_session_and_carries_the_login() {
-        let mut bytes = connect(&settings(Version::V311)).unwrap();
+        let mut bytes = connect(&settings(Version::V311), Some(&Password::new("secret"))).unwrap();
         let v4::Packet::Connect(read) = v4::Packet::read(&mut bytes, 1000).unwrap() else { panic!() };
         assert!(read.clean_session && read.keep_alive == 30 && read.client_id == "barn-7-cloud");
         assert_eq!(read.login, Some(v4::Login::new("user", "secret")));
-        let mut bytes = connect(&settings(Version::V5)).unwrap();
+        let mut bytes = connect(&settings(Version::V5), Some(&Password::new("secret"))).unwrap();
         let v5::Packet::Connect(read, None, login) = v5::Packet::read(&mut bytes, None).unwrap() else {
             panic!()
         };

@@ -21,9 +21,10 @@ use super::{
     send::{DISCONNECT, PINGREQ, Properties, Publish},
     settings::{PORT_DEFAULT, Settings, SettingsError, Version},
 };
+use crate::mqtt::Password;
 use crate::uplink::{
     engine::{
-        Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange,
+        Answer, Capabilities, Connection, Credentials, Engine, Lost, Progress, TokenRange,
         dial::{Dialer, Layers, Stream},
         transport::Transport,
         url::Scheme,
@@ -64,6 +65,11 @@ impl Engine for Settings {
         }
     }
 
+    fn credentials(&self) -> Credentials<'_> {
+        let (user, password) = (self.user.as_deref(), self.password.as_ref());
+        Credentials { client_id: &self.client_id, user, password }
+    }
+
     fn layers(&self) -> &Layers {
         &self.layers
     }
@@ -77,9 +83,10 @@ impl Engine for Settings {
     }
 
     async fn connect(&self, dialer: &mut Dialer) -> Result<(Self::Connection, Capabilities), Lost> {
+        let password = dialer.password(self.password.as_ref(), self.renew).await?;
         let stream = dialer.open(&self.target()).await?;
         let transport = Transport::new(stream, IN_BYTES_MAX);
-        dialer.handshake(BrokerConnection::shake_hands(transport, self)).await
+        dialer.handshake(BrokerConnection::shake_hands(transport, self, password.as_ref())).await
     }
 }
 
@@ -87,8 +94,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> BrokerConnection<Io> {
     async fn shake_hands(
         mut transport: Transport<Io>,
         settings: &Settings,
+        password: Option<&Password>,
     ) -> Result<(Self, Capabilities), Lost> {
-        transport.outbox().extend_from_slice(&connect(settings)?);
+        transport.outbox().extend_from_slice(&connect(settings, password)?);
         loop {
             transport.moved().await?;
             if let Some((limits, size)) = connack(transport.inbox(), settings.version)? {
@@ -244,7 +252,7 @@ mod tests {
         let settings = Settings::new("localhost", "barn-7-cloud".to_owned());
         let peer = Closed([&[][..], &[0x20, 2], &[0, 0, 0x40, 2, 0, 1]].into());
         let (mut connection, _) =
-            BrokerConnection::shake_hands(Transport::new(peer, IN_BYTES_MAX), &settings).await.unwrap();
+            BrokerConnection::shake_hands(Transport::new(peer, IN_BYTES_MAX), &settings, None).await.unwrap();
         connection.send(0, &Message { topic: "a", ..Message::default() }).unwrap();
         let accepted = Answer::Settled(TokenRange::one(0), crate::uplink::engine::Verdict::Accepted);
         assert_eq!(connection.answer().unwrap(), Some(accepted));

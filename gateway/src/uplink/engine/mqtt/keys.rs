@@ -20,6 +20,7 @@ impl Settings {
             layers: client.layers,
             user: client.user,
             password: client.password,
+            renew: client.renew,
             version: validator.one_of(keys.protocol.as_ref(), Version::V5, "protocol", &versions),
             packet_bytes_max: validator.value(keys.max_packet_bytes.as_ref(), None, |text| {
                 let bytes = quantity::bytes(text)?;

@@ -16,6 +16,4 @@ mod reason;
 pub mod send;
 mod settings;
 
-pub use self::settings::{
-    ID_BYTES_MAX, KEEP_ALIVE_MAX, PASSWORD_BYTES_MAX, Password, Settings, SettingsError, Version,
-};
+pub use self::settings::{ID_BYTES_MAX, KEEP_ALIVE_MAX, Settings, SettingsError, Version};

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-pub use crate::mqtt::{Password, Version};
-use crate::uplink::engine::dial::{Layers, Target};
+pub use crate::mqtt::Version;
+use crate::uplink::engine::{
+    dial::{Layers, Target},
+    password::PasswordSource,
+};
 
 /// Longest client id or user name, in bytes.
 pub const ID_BYTES_MAX: usize = 1024;
-/// Longest password, in bytes.
-pub const PASSWORD_BYTES_MAX: usize = 16 * 1024;
 /// Longest keep-alive that CONNECT can carry. \[MQTT-3.1.2-23\]
 pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(65_535);
 /// The port of MQTT without TLS.
@@ -29,8 +30,10 @@ pub struct Settings {
     pub client_id: String,
     /// The user name, if the broker asks for one.
     pub user: Option<String>,
-    /// The password, if the broker asks for one.
-    pub password: Option<Password>,
+    /// Where the password comes from, if the broker asks for one.
+    pub password: Option<PasswordSource>,
+    /// How long a connection lasts, at the most, before it is made anew.
+    pub renew: Option<Duration>,
     /// Longest packet that the broker takes, in bytes, where it does not say so itself.
     pub packet_bytes_max: Option<u32>,
     /// A ping goes out after this long without anything sent; zero is never.
@@ -79,6 +82,7 @@ impl Settings {
             client_id,
             user: None,
             password: None,
+            renew: None,
             packet_bytes_max: None,
             keep_alive: Duration::from_secs(30),
         }
@@ -99,12 +103,9 @@ impl Settings {
             return Err(SettingsError::NoHost);
         }
         let user = self.user.as_deref().unwrap_or_default();
-        let password = self.password.as_ref().map_or(&[][..], Password::expose);
-        for (what, text, bytes_max) in [
-            ("client id", self.client_id.as_bytes(), ID_BYTES_MAX),
-            ("user", user.as_bytes(), ID_BYTES_MAX),
-            ("password", password, PASSWORD_BYTES_MAX),
-        ] {
+        for (what, text, bytes_max) in
+            [("client id", self.client_id.as_bytes(), ID_BYTES_MAX), ("user", user.as_bytes(), ID_BYTES_MAX)]
+        {
             if text.len() > bytes_max {
                 return Err(SettingsError::TooLong { what, bytes: text.len(), bytes_max });
             }
@@ -112,7 +113,7 @@ impl Settings {
                 return Err(SettingsError::Nul { what });
             }
         }
-        if self.version == Version::V311 && user.is_empty() && !password.is_empty() {
+        if self.version == Version::V311 && user.is_empty() && self.password.is_some() {
             return Err(SettingsError::PasswordWithoutUser);
         }
         if self.keep_alive > KEEP_ALIVE_MAX {
@@ -125,11 +126,12 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mqtt::Password;
 
     #[test]
     fn the_password_is_not_shown() {
         let mut settings = Settings::new("broker.example", "barn-7-cloud".to_owned());
-        settings.password = Some(Password::new("hunter2"));
+        settings.password = Some(PasswordSource::Fixed(Password::new("hunter2")));
         let shown = format!("{settings:?} {settings:#?}");
         assert!(shown.contains("hidden") && !shown.contains("hunter2"), "{shown}");
     }
@@ -147,7 +149,7 @@ mod tests {
         assert_eq!(change(|s| s.client_id.push('\0')), nul);
         let long = Err(SettingsError::TooLong { what: "user", bytes: 1025, bytes_max: 1024 });
         assert_eq!(change(|s| s.user = Some("u".repeat(1025))), long);
-        let lone = |s: &mut Settings| s.password = Some(Password::new("p"));
+        let lone = |s: &mut Settings| s.password = Some(PasswordSource::Fixed(Password::new("p")));
         assert_eq!(change(lone), Err(SettingsError::PasswordWithoutUser));
         let keep_alive = |s: &mut Settings| s.keep_alive = Duration::from_secs(65_536);
         assert_eq!(change(keep_alive), Err(SettingsError::KeepAliveTooLong));

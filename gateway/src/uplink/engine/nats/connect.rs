@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     super::{
-        Capabilities, Engine, Lost, Refusal,
+        Capabilities, Credentials, Engine, Lost, Refusal,
         dial::{Dialer, Layers, Stream, Target},
         transport::Transport,
         url::Scheme,
@@ -22,6 +22,7 @@ use super::{
     stream::{self, Found},
     wire::{self, Connect, Inbound, Info, WireError},
 };
+use crate::mqtt::Password;
 
 /// What the answer to the question about a stream is named.
 const QUESTION: &str = "stream";
@@ -72,6 +73,11 @@ impl Engine for Settings {
         "nats"
     }
 
+    fn credentials(&self) -> Credentials<'_> {
+        let (user, password) = (self.user.as_deref(), self.password.as_ref());
+        Credentials { client_id: &self.client_id, user, password }
+    }
+
     fn layers(&self) -> &Layers {
         &self.layers
     }
@@ -86,8 +92,9 @@ impl Engine for Settings {
 
     async fn connect(&self, dialer: &mut Dialer) -> Result<(Self::Connection, Capabilities), Lost> {
         let target = Target { host: &self.host, port: self.port, layers: &self.layers };
+        let password = dialer.password(self.password.as_ref(), self.renew).await?;
         let transport = Transport::new(dialer.open(&target).await?, wire::IN_BYTES_MAX);
-        let connection = dialer.handshake(shake_hands(transport, self)).await?;
+        let connection = dialer.handshake(shake_hands(transport, self, password.as_ref())).await?;
         let capabilities = Capabilities {
             in_flight_max: NonZeroU16::MAX,
             keep_alive: self.keep_alive,
@@ -103,6 +110,7 @@ impl Engine for Settings {
 pub async fn shake_hands<Io: AsyncRead + AsyncWrite + Unpin + Send>(
     mut transport: Transport<Io>,
     settings: &Settings,
+    password: Option<&Password>,
 ) -> Result<Connection<Io>, Lost> {
     let info = greeting(&mut transport).await?;
     if !info.headers {
@@ -112,7 +120,7 @@ pub async fn shake_hands<Io: AsyncRead + AsyncWrite + Unpin + Send>(
         return Err(lost(ConnectError::Tls));
     }
     let inbox = inbox()?;
-    let password = settings.password.as_ref().map(|password| String::from_utf8_lossy(password.expose()));
+    let password = password.map(|password| String::from_utf8_lossy(password.expose()));
     let out = transport.outbox();
     Connect::new(&settings.client_id, settings.user.as_deref(), password.as_deref()).write(out);
     wire::put_subscribe(inbox.as_bytes(), out);

@@ -29,6 +29,7 @@ impl Settings {
             layers: client.layers,
             user: client.user,
             password: client.password,
+            renew: client.renew,
             stream: validator.value(stream, None, |name| {
                 check_stream(name).map_err(|error| error.to_string())?;
                 Ok(Some(name.to_owned()))

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use super::stream;
-use crate::{
-    mqtt::Password,
-    uplink::{engine::dial::Layers, template::Template},
+use crate::uplink::{
+    engine::{dial::Layers, password::PasswordSource},
+    template::Template,
 };
 
 /// Longest name of a stream, in bytes. (JSMaxNameLen of nats-server)
@@ -32,8 +32,10 @@ pub struct Settings {
     pub uplink: String,
     /// The user, if the server asks for one.
     pub user: Option<String>,
-    /// The user's password.
-    pub password: Option<Password>,
+    /// Where the user's password comes from.
+    pub password: Option<PasswordSource>,
+    /// How long a connection lasts, at the most, before it is made anew.
+    pub renew: Option<Duration>,
     /// The stream that is to take the events: no other stream's acknowledgement counts. Without it,
     /// whichever takes their subjects.
     pub stream: Option<String>,
@@ -67,6 +69,7 @@ impl Settings {
             client_id,
             user: None,
             password: None,
+            renew: None,
             stream: None,
             keep_alive: Duration::from_secs(30),
             subjects: stream::filter(template),

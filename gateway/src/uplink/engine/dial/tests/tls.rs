@@ -219,7 +219,7 @@ async fn new_files_end_a_standing_connection_in_order_and_bad_ones_are_not_used(
     for turn in 0..2 {
         dialer.echo(address.port(), &layers).await.unwrap();
         let stop = CancellationToken::new();
-        let _watch = dialer.cancel_when_replaced(&stop).unwrap();
+        let _watch = dialer.cancel_when_stale(&stop);
         // The same once more, a torn pair, and one that has ended already.
         tls.load(wall_ms).unwrap();
         let torn: PathBuf = folder.path().join("torn.pem");
@@ -231,7 +231,7 @@ async fn new_files_end_a_standing_connection_in_order_and_bad_ones_are_not_used(
         tokio::task::yield_now().await;
         assert!(!stop.is_cancelled(), "turn {turn}");
         dialer.echo(address.port(), &layers).await.unwrap();
-        let _watch = dialer.cancel_when_replaced(&stop).unwrap();
+        let _watch = dialer.cancel_when_stale(&stop);
         ca.client("gate").write(&cert, &key);
         tls.load(wall_ms).unwrap();
         timeout(LIMIT, stop.cancelled()).await.unwrap();

@@ -58,7 +58,8 @@ async fn connect(
         server.say(&answer(&inbox)).await;
         (server, heard, inbox)
     };
-    let (connection, (server, heard, inbox)) = tokio::join!(shake_hands(transport(ours), &settings), serve);
+    let (connection, (server, heard, inbox)) =
+        tokio::join!(shake_hands(transport(ours), &settings, None), serve);
     assert!(heard.starts_with("CONNECT {") && inbox.len() > 30, "{heard}");
     (connection, server, inbox)
 }
@@ -135,7 +136,7 @@ async fn a_server_that_cannot_be_used_is_told_what_it_lacks() {
     ] {
         let (ours, theirs) = tokio::io::duplex(1 << 10);
         Server(theirs).say(info).await;
-        let lost = shake_hands(transport(ours), &settings(None)).await.unwrap_err();
+        let lost = shake_hands(transport(ours), &settings(None), None).await.unwrap_err();
         assert!(lost.to_string().contains(words), "{lost}");
     }
 }
