@@ -167,7 +167,11 @@ async fn a_certificate_that_is_replaced_twice_while_events_flow_costs_no_event_a
     let recorder = record(cloud.broker.address).await;
     let fleet = Fleet::start(
         gateway.mqtt,
-        devices(u32::MAX).into_iter().map(|device| Device { per_second: Some(200), ..device }),
+        devices(u32::MAX).into_iter().map(|device| Device {
+            per_second: Some(200),
+            pause: Some(Duration::from_millis(10)),
+            ..device
+        }),
     );
     for serial in [8, 9] {
         let connects = gateway.metric("tidegate_uplink_connects_total");
@@ -303,6 +307,7 @@ async fn a_node_that_never_answers_is_left_for_the_next_address_through_three_re
     // In place of DNS: a name with a node that is down, one that hangs, and one that works.
     let names = format!("dial-names=return({},{silent_at},{})", ports::free_address(), broker.address);
     setup.environment = vec![("FAILPOINTS".into(), names)];
+    let _built = program::gateway(Build::WithFailpoints);
     let begun = now();
     let gateway = Gateway::start(setup);
     let is_connected = || gateway.metric("tidegate_uplink_connected") == 1.0;
@@ -370,10 +375,14 @@ fn each_certificate_that_is_wrong_is_named_in_one_line_by_uplinks_test() {
         assert!(wrong.len() == 1 && wrong[0].contains(words) && code == 69, "{words}: {code}, {said}");
         eprintln!("{}", wrong[0]);
     };
-    let other = Ca::new().expect("there are random numbers");
+    let other = Ca::named("Other CA").expect("there are random numbers");
     other.write(&cloud.file("other.pem")).expect("the folder is writable");
     let wrong_ca = cloud.keys(true).replace("ca.pem", "other.pem");
-    demand(&cloud, &(url(&cloud, "localhost") + &wrong_ca), "is signed by another CA of the name of one in ");
+    demand(
+        &cloud,
+        &(url(&cloud, "localhost") + &wrong_ca),
+        "is signed by \"CN=Benchmark CA\", which is not in ",
+    );
     demand(&cloud, &(url(&cloud, "127.0.0.1") + &cloud.keys(true)), "is for localhost and not for 127.0.0.1");
     demand(&cloud, &(url(&cloud, "localhost") + &cloud.keys(false)), "the server wants a client certificate");
     cloud.give("gate", 66);

@@ -32,9 +32,17 @@ impl Ca {
     /// # Errors
     /// There are no random numbers.
     pub fn new() -> Result<Self, Error> {
+        Self::named("Benchmark CA")
+    }
+
+    /// A new one of this name.
+    ///
+    /// # Errors
+    /// There are no random numbers.
+    pub fn named(name: &str) -> Result<Self, Error> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Benchmark CA");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;

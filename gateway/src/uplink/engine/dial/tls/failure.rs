@@ -212,6 +212,7 @@ impl TlsFailure {
                 Self::OwnExpired(whose(own), date(own.not_after_s).to_string())
             }
             (A::UnknownCA, Some(own)) => Self::OwnUnknownCa(whose(own), own.issuer.clone()),
+            (A::DecryptError, Some(own)) => Self::OwnRefused(whose(own), "decrypt_error"),
             (A::BadCertificate, Some(own)) => Self::OwnRefused(whose(own), "bad_certificate"),
             (A::UnsupportedCertificate, Some(own)) => Self::OwnRefused(whose(own), "unsupported_certificate"),
             (A::CertificateUnknown, Some(own)) => Self::OwnRefused(whose(own), "certificate_unknown"),
