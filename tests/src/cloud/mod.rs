@@ -167,3 +167,6 @@ async fn converse(
     connection.output.clear();
     stream.flush().await
 }
+
+#[cfg(test)]
+mod tests;

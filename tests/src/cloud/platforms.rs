@@ -39,6 +39,12 @@ fn unlimited(name: &'static str) -> Limits {
     }
 }
 
+/// A broker without limits of its own.
+#[must_use]
+pub fn broker() -> Limits {
+    unlimited("broker")
+}
+
 /// AWS IoT Core: what is over the rate is discarded, what is not allowed closes without a word.
 #[must_use]
 pub fn aws_iot() -> Limits {
