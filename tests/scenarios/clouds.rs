@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tidegate_tests::{
-    chaos::{Link, Proxy, Trouble, flap},
+    chaos::{Fault, Link, Proxy, flap},
     clock::{now, unix_s, wait_for},
     cloud::{Breach, Seen, StandIn, limits::Limits, platforms, sas::SharedAccess},
     codec::Version,
@@ -24,12 +24,12 @@ const FLAP_MS: (u64, u64) = (1_000, 10_000);
 /// The gateway is killed after so long.
 const LIFE_MS: (u64, u64) = (6_000, 12_000);
 /// What flapping links do.
-const TROUBLES: [Trouble; 4] = [Trouble::Cut, Trouble::Reset, Trouble::HalfOpen, Trouble::LostAcks];
+const FAULTS: [Fault; 4] = [Fault::Cut, Fault::Reset, Fault::HalfOpen, Fault::LostAcks];
 
 /// The gateway's client id, by its own id and the uplink's name.
 const CLIENT_ID: &str = "gate-cloud";
 
-/// A platform, what of its manners today's gateway may break, and the load.
+/// A platform, what of its rules the gateway may break, and the load.
 struct Case {
     limits: Limits,
     uplink: Uplink,
@@ -114,7 +114,7 @@ async fn survive(case: Case) {
     let fleet = Fleet::start(gateway.mqtt, devices);
     let flapping = tokio::spawn({
         let (proxy, mut rng) = (proxy.clone(), Rng::new(rng.next_u64()));
-        async move { flap(&proxy, &mut rng, &TROUBLES, FLAP_MS, duration).await }
+        async move { flap(&proxy, &mut rng, &FAULTS, FLAP_MS, duration).await }
     });
     while !flapping.is_finished() {
         // The moment is what is random: nothing is waited for.
@@ -122,12 +122,12 @@ async fn survive(case: Case) {
         gateway.kill();
         gateway.restart();
     }
-    let troubles = flapping.await.expect("flapping does not panic");
+    let faults = flapping.await.expect("flapping does not panic");
     let ledgers = fleet.finish(DRAIN_LIMIT).await;
     let (proxy, cloud) = (&*proxy, &cloud);
     demand(&case, &ledgers, &gateway, cloud).await;
     eprintln!(
-        "{}: {troubles:?}, {} kills, {} connections cut, {} acknowledgements lost",
+        "{}: {faults:?}, {} kills, {} connections cut, {} acknowledgements lost",
         case.limits.name,
         gateway.starts() - 1,
         proxy.cut_connections(),

@@ -36,7 +36,7 @@ async fn demand(what: &str, limit: Duration, ledgers: &[Ledger], gateway: &Gatew
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledgements_that_take_40_seconds_are_waited_for() {
     let cloud = StandIn::start(platforms::broker()).await;
-    cloud.change_manners(|manners| manners.ack_after = Duration::from_secs(40));
+    cloud.change_behaviour(|behaviour| behaviour.ack_after = Duration::from_secs(40));
     let gateway = Gateway::start(Setup::new(Uplink::new(&cloud.url(), Version::V5)));
     let device = Device { count_max: 200, ..Device::new("d", Version::V5) };
     let ledgers = Fleet::start(gateway.mqtt, [device]).all(DEVICES_LIMIT).await;

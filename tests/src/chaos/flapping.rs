@@ -10,7 +10,7 @@ use crate::rng::Rng;
 
 /// What a link may do for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Trouble {
+pub enum Fault {
     /// [`Link::Cut`].
     Cut,
     /// [`Link::Reset`].
@@ -29,7 +29,7 @@ pub enum Trouble {
     CutEarly,
 }
 
-impl Trouble {
+impl Fault {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Cut,
@@ -62,28 +62,28 @@ impl Trouble {
 }
 
 /// Has `proxy` go up and down for `duration`, each for `low_ms` to `high_ms`, and leaves it open.
-/// Each of `troubles` comes in turn, in an order of chance; gives how often each did.
+/// Each of `faults` comes in turn, in an order of chance; gives how often each did.
 ///
 /// # Panics
-/// There are no troubles.
+/// There are no faults.
 pub async fn flap(
     proxy: &Proxy,
     rng: &mut Rng,
-    troubles: &[Trouble],
+    faults: &[Fault],
     (low_ms, high_ms): (u64, u64),
     duration: Duration,
-) -> BTreeMap<Trouble, u32> {
+) -> BTreeMap<Fault, u32> {
     let mut counts = BTreeMap::new();
     let mut left = duration;
     let mut round = vec![];
     while !left.is_zero() {
         if round.is_empty() {
-            round = troubles.to_vec();
+            round = faults.to_vec();
         }
-        assert!(!round.is_empty(), "there is some trouble");
-        let trouble = round.swap_remove(rng.between(0, round.len() as u64 - 1) as usize);
-        *counts.entry(trouble).or_default() += 1;
-        for rules in [Rules::default(), trouble.rules(rng)] {
+        assert!(!round.is_empty(), "there is some fault");
+        let fault = round.swap_remove(rng.between(0, round.len() as u64 - 1) as usize);
+        *counts.entry(fault).or_default() += 1;
+        for rules in [Rules::default(), fault.rules(rng)] {
             proxy.set_rules(rules);
             let step = Duration::from_millis(rng.between(low_ms, high_ms)).min(left);
             left -= step;

@@ -36,7 +36,7 @@ use tokio::{
 
 use self::acks::AckFilter;
 pub use self::{
-    flapping::{Trouble, flap},
+    flapping::{Fault, flap},
     rules::{Acks, Link, Rules, Way},
 };
 use crate::clock::now;

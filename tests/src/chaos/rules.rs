@@ -1,4 +1,4 @@
-//! What a link does to what passes it: one small type for each kind of trouble.
+//! What a link does to what passes it: one small type for each kind of fault.
 
 use std::{num::NonZeroU64, time::Duration};
 

@@ -155,10 +155,10 @@ async fn a_flapping_link_repeats_itself_from_its_seed_and_ends_open() {
     let mut counts = vec![];
     for _ in 0..2 {
         let mut rng = Rng::new(7);
-        counts.push(flap(&proxy, &mut rng, &Trouble::ALL, (1, 20), duration).await);
+        counts.push(flap(&proxy, &mut rng, &Fault::ALL, (1, 20), duration).await);
     }
     assert_eq!(counts[0], counts[1]);
-    assert!(counts[0].len() == Trouble::ALL.len(), "{counts:?}");
+    assert!(counts[0].len() == Fault::ALL.len(), "{counts:?}");
     let (mut near, mut far) = joined(&target, &proxy).await;
     near.write_all(b"a").await.unwrap();
     assert_eq!(far.read_u8().await.unwrap(), b'a');

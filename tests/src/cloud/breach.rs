@@ -1,4 +1,4 @@
-//! What a client did against a platform's manners, by name.
+//! What a client did against a platform's rules, by name.
 
 /// One kind of mistake. What follows is the platform's affair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -27,7 +27,7 @@ impl Bucket {
     }
 
     /// Takes a publish out, into debt if need be; gives how long the debt lasts.
-    pub fn owe(&mut self, rate: Rate, bytes: usize, now: Instant) -> Duration {
+    pub fn take_in_advance(&mut self, rate: Rate, bytes: usize, now: Instant) -> Duration {
         self.fill(rate, now);
         self.publishes -= 1.0;
         self.bytes -= bytes as f64;
@@ -71,8 +71,8 @@ mod tests {
         assert!(bucket.take(RATE, 900, start));
         assert!(!bucket.take(RATE, 200, start));
         let mut bucket = Bucket::default();
-        assert_eq!(bucket.owe(RATE, 1000, start), Duration::ZERO);
-        assert_eq!(bucket.owe(RATE, 500, start).as_millis(), 500);
-        assert_eq!(bucket.owe(RATE, 0, start + Duration::from_millis(500)).as_millis(), 0);
+        assert_eq!(bucket.take_in_advance(RATE, 1000, start), Duration::ZERO);
+        assert_eq!(bucket.take_in_advance(RATE, 500, start).as_millis(), 500);
+        assert_eq!(bucket.take_in_advance(RATE, 0, start + Duration::from_millis(500)).as_millis(), 0);
     }
 }

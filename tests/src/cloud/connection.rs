@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     breach::Breach,
     seen::Message,
-    session::{self, Session, Verdict, Welcome},
+    session::{self, ConnectVerdict, PublishVerdict, Session},
     shared::Shared,
 };
 use crate::codec::{self, Ack, Packet, Received, Version, WholeConnect};
@@ -148,20 +148,20 @@ impl<'a> Connection<'a> {
     fn connect(&mut self, connect: WholeConnect, time: Time) {
         let limits = &self.shared.limits;
         let (id, version) = (connect.client_id.clone(), connect.version);
-        let mut said = session::welcome(limits, &connect, time.unix_s);
-        if matches!(said, Welcome::Accepted { .. }) {
+        let mut said = session::judge_connect(limits, &connect, time.unix_s);
+        if matches!(said, ConnectVerdict::Accepted { .. }) {
             said = self.shared.admit(&connect, said, &self.taken_over, time.now);
         }
         let ends_unix_s = match said {
-            Welcome::Closed(breach) => return self.close_for(breach, &id),
-            Welcome::Refused((old, new), breach) => {
+            ConnectVerdict::Closed(breach) => return self.close_for(breach, &id),
+            ConnectVerdict::Refused((old, new), breach) => {
                 match version {
                     Version::V311 => self.output.extend_from_slice(&[0x20, 2, 0, old]),
                     Version::V5 => self.output.extend_from_slice(&[0x20, 3, 0, new, 0]),
                 }
                 return self.close_for(breach, &id);
             }
-            Welcome::Accepted { ends_unix_s } => ends_unix_s,
+            ConnectVerdict::Accepted { ends_unix_s } => ends_unix_s,
         };
         let (low, high) = (*limits.keep_alive_s.start(), *limits.keep_alive_s.end());
         let asked_s = connect.keep_alive_s;
@@ -200,20 +200,20 @@ impl<'a> Connection<'a> {
         let bytes = publish.topic.len() + publish.payload.len();
         let verdict =
             self.shared.with_bucket(&client.id, |bucket| client.session.judge(limits, bucket, &publish, now));
-        let taken = matches!(verdict, Verdict::Take | Verdict::TakeAndPause(_));
+        let taken = matches!(verdict, PublishVerdict::Take | PublishVerdict::TakeAndPause(_));
         let (packet_id, is_asked_for) = (publish.packet_id, publish.qos > 0);
         let (connection, client_id) = (client.number, client.id.clone());
         self.shared.record(Message { at: now, connection, client_id, publish, taken });
         if taken && is_asked_for {
-            let due = now + self.shared.manners().ack_after;
+            let due = now + self.shared.behaviour().ack_after;
             self.acks.push_back(PendingAck { due, packet_id, bytes });
         }
         match verdict {
-            Verdict::Take => {}
-            Verdict::TakeAndPause(wait) => self.paused_until = Some(now + wait),
-            Verdict::Discard(breach) => self.note(breach),
-            Verdict::Close(breach) => self.close(breach),
-            Verdict::Disconnect(reason, breach) => {
+            PublishVerdict::Take => {}
+            PublishVerdict::TakeAndPause(wait) => self.paused_until = Some(now + wait),
+            PublishVerdict::Discard(breach) => self.note(breach),
+            PublishVerdict::Close(breach) => self.close(breach),
+            PublishVerdict::Disconnect(reason, breach) => {
                 if self.client.as_ref().is_some_and(|client| client.version == Version::V5) {
                     self.output.extend_from_slice(&[0xE0, 1, reason]);
                 }
@@ -226,7 +226,7 @@ impl<'a> Connection<'a> {
         while let Some(ack) = self.acks.pop_front_if(|ack| ack.due <= now) {
             let Some(client) = &mut self.client else { return };
             client.session.acknowledged(ack.bytes);
-            if !self.shared.drops_ack() {
+            if !self.shared.loses_ack() {
                 codec::put_ack(&mut self.output, Ack::PubAck, ack.packet_id, 0);
             }
         }

@@ -53,10 +53,10 @@ pub struct Limits {
     pub ack_after: Duration,
 }
 
-/// Who may come in. Certificates are the door's.
+/// Who may come in. Certificates are judged by TLS.
 #[derive(Debug, Clone)]
 pub enum Identity {
-    /// Whoever the door lets in.
+    /// Whoever TLS lets in.
     Anyone,
     /// By this user name, without a password.
     Named(String),

@@ -2,11 +2,11 @@
 //! platforms' limits, and write down every message and every breach.
 //!
 //! ```text
-//!  mod.rs         sockets: a stand-in that runs, plain or behind a door of TLS
+//!  mod.rs         sockets: a stand-in that runs, plain or behind TLS
 //!  ├ platforms    aws_iot · azure_iot_hub · azure_event_grid · emqx_serverless · thingsboard
 //!  ├ connection   packets in, packets out, what is due
 //!  │ ├ session    pure: verdicts on CONNECT and PUBLISH
-//!  │ └ shared     clients, manners of the moment
+//!  │ └ shared     clients, behaviour of the moment
 //!  │   └ seen     messages for the oracle, breaches
 //!  └ pure: limits · bucket · breach · sas
 //! ```
@@ -16,13 +16,13 @@
 pub mod breach;
 mod bucket;
 mod connection;
-pub mod door;
 pub mod limits;
 pub mod platforms;
 pub mod sas;
 mod seen;
 mod session;
 mod shared;
+pub mod tls;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -40,13 +40,13 @@ use tokio::{
 pub use self::{
     breach::Breach,
     seen::{Message, PREFIX, Seen},
-    shared::Manners,
+    shared::Behaviour,
 };
 use self::{
     connection::{Connection, Time},
-    door::Door,
     limits::Limits,
     shared::Shared,
+    tls::ServerTls,
 };
 use crate::clock;
 
@@ -70,16 +70,16 @@ impl StandIn {
         Self::open(limits, None).await
     }
 
-    /// Starts one behind a door of TLS.
-    pub async fn start_behind(limits: Limits, door: Door) -> Self {
-        Self::open(limits, Some(door)).await
+    /// Starts one behind TLS.
+    pub async fn start_behind(limits: Limits, tls: ServerTls) -> Self {
+        Self::open(limits, Some(tls)).await
     }
 
-    async fn open(limits: Limits, door: Option<Door>) -> Self {
+    async fn open(limits: Limits, tls: Option<ServerTls>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("a bound listener has an address");
         let shared = Arc::new(Shared::new(limits));
-        let task = tokio::spawn(accept(listener, shared.clone(), door));
+        let task = tokio::spawn(accept(listener, shared.clone(), tls));
         Self { address, shared, task }
     }
 
@@ -89,9 +89,9 @@ impl StandIn {
         format!("mqtt://{}", self.address)
     }
 
-    /// Changes its manners: how long acknowledgements take, and which are not sent.
-    pub fn change_manners(&self, change: impl FnOnce(&mut Manners)) {
-        self.shared.change_manners(change);
+    /// Changes its behaviour: how long acknowledgements take, and which are not sent.
+    pub fn change_behaviour(&self, change: impl FnOnce(&mut Behaviour)) {
+        self.shared.change_behaviour(change);
     }
 
     /// Looks at what it has seen. It takes nothing in meanwhile.
@@ -106,19 +106,19 @@ impl Drop for StandIn {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, door: Option<Door>) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: Option<ServerTls>) {
     // Dropped with this task, and its connections with it.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let _ = stream.set_nodelay(true);
-        connections.spawn(let_in(stream, shared.clone(), door.clone()));
+        connections.spawn(let_in(stream, shared.clone(), tls.clone()));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn let_in(stream: TcpStream, shared: Arc<Shared>, door: Option<Door>) {
-    let Some(door) = door else { return serve(stream, &shared).await };
-    match timeout(HANDSHAKE_LIMIT, door.pass(stream)).await {
+async fn let_in(stream: TcpStream, shared: Arc<Shared>, tls: Option<ServerTls>) {
+    let Some(tls) = tls else { return serve(stream, &shared).await };
+    match timeout(HANDSHAKE_LIMIT, tls.pass(stream)).await {
         Ok(Ok(stream)) => serve(stream, &shared).await,
         Ok(Err((breach, why))) => shared.breach(breach, why),
         Err(_) => shared.breach(Breach::Handshake, "it does not come to an end".into()),

@@ -1,4 +1,4 @@
-//! What a stand-in has seen: every message, every connection, every breach of manners.
+//! What a stand-in has seen: every message, every connection, every breach of the rules.
 //!
 //! A message that arrived and was thrown away is sent again: for what must not be missing counts
 //! what was taken, for order and identity all that arrived.

@@ -23,7 +23,7 @@ const BAD_CLIENT_ID: (u8, u8) = (2, 0x85);
 
 /// What becomes of a CONNECT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Welcome {
+pub enum ConnectVerdict {
     /// CONNACK. The session ends at this second of the Unix era, if it does.
     Accepted {
         /// When, if it does.
@@ -37,7 +37,7 @@ pub enum Welcome {
 
 /// What becomes of a PUBLISH.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PublishVerdict {
     /// It is taken, and acknowledged.
     Take,
     /// The same, and nothing more is read from the client for so long.
@@ -52,46 +52,46 @@ pub enum Verdict {
 
 /// Who comes in, by what CONNECT says of it: all but what other connections have to do with it.
 #[must_use]
-pub fn welcome(limits: &Limits, connect: &WholeConnect, now_unix_s: u64) -> Welcome {
+pub fn judge_connect(limits: &Limits, connect: &WholeConnect, now_unix_s: u64) -> ConnectVerdict {
     if !limits.versions.contains(&connect.version) {
-        return Welcome::Closed(Breach::Version);
+        return ConnectVerdict::Closed(Breach::Version);
     }
     if connect.client_id.is_empty() || connect.client_id.len() > limits.client_id_bytes_max {
-        return Welcome::Refused(BAD_CLIENT_ID, Breach::ClientId);
+        return ConnectVerdict::Refused(BAD_CLIENT_ID, Breach::ClientId);
     }
     if connect.user_properties > 0 && !limits.connect_user_properties {
-        return Welcome::Closed(Breach::ConnectUserProperties);
+        return ConnectVerdict::Closed(Breach::ConnectUserProperties);
     }
     let user = connect.user.as_deref().unwrap_or_default();
     let given = connect.password.as_deref().unwrap_or_default();
     match &limits.identity {
         Identity::Anyone => {}
         Identity::Named(name) if name == user => {}
-        Identity::Named(_) => return Welcome::Refused(NOT_AUTHORIZED, Breach::Identity),
+        Identity::Named(_) => return ConnectVerdict::Refused(NOT_AUTHORIZED, Breach::Identity),
         Identity::Password { user: name, password } if name == user && password.as_bytes() == given => {}
-        Identity::Password { .. } => return Welcome::Refused(BAD_PASSWORD, Breach::Identity),
+        Identity::Password { .. } => return ConnectVerdict::Refused(BAD_PASSWORD, Breach::Identity),
         Identity::SharedAccess(access) => {
             if connect.client_id != access.device {
-                return Welcome::Refused(NOT_AUTHORIZED, Breach::ClientId);
+                return ConnectVerdict::Refused(NOT_AUTHORIZED, Breach::ClientId);
             }
             if user != access.user() {
-                return Welcome::Refused(NOT_AUTHORIZED, Breach::Identity);
+                return ConnectVerdict::Refused(NOT_AUTHORIZED, Breach::Identity);
             }
             let token = std::str::from_utf8(given).unwrap_or_default();
             return match access.check(token, now_unix_s) {
-                Ok(end) => Welcome::Accepted { ends_unix_s: Some(end) },
-                Err(super::sas::BadToken::Over) => Welcome::Refused(NOT_AUTHORIZED, Breach::TokenOver),
-                Err(_) => Welcome::Refused(NOT_AUTHORIZED, Breach::Identity),
+                Ok(end) => ConnectVerdict::Accepted { ends_unix_s: Some(end) },
+                Err(super::sas::BadToken::Over) => ConnectVerdict::Refused(NOT_AUTHORIZED, Breach::TokenOver),
+                Err(_) => ConnectVerdict::Refused(NOT_AUTHORIZED, Breach::Identity),
             };
         }
     }
-    Welcome::Accepted { ends_unix_s: None }
+    ConnectVerdict::Accepted { ends_unix_s: None }
 }
 
 /// What is refused to a client that would need one more session than there is.
 #[must_use]
-pub fn no_session() -> Welcome {
-    Welcome::Refused(UNAVAILABLE, Breach::Sessions)
+pub fn no_session() -> ConnectVerdict {
+    ConnectVerdict::Refused(UNAVAILABLE, Breach::Sessions)
 }
 
 /// The state of one connection.
@@ -137,24 +137,24 @@ impl Session {
         bucket: &mut Bucket,
         publish: &Received,
         now: Instant,
-    ) -> Verdict {
+    ) -> PublishVerdict {
         if let Some(breach) = unfit(limits, publish) {
-            return Verdict::Close(breach);
+            return PublishVerdict::Close(breach);
         }
         let bytes = publish.topic.len() + publish.payload.len();
         // Receive Maximum exceeded; MQTT 3.1.1 knows no such limit, and its platforms take no more.
         if self.unacked >= limits.unacked_max {
             return match self.version {
-                Version::V5 => Verdict::Disconnect(0x93, Breach::Unacked),
-                Version::V311 => Verdict::Discard(Breach::Unacked),
+                Version::V5 => PublishVerdict::Disconnect(0x93, Breach::Unacked),
+                Version::V311 => PublishVerdict::Discard(Breach::Unacked),
             };
         }
         // One publish alone is taken, whatever its size.
         if self.unacked > 0 && self.unacked_bytes + bytes > limits.unacked_bytes_max {
-            return Verdict::Disconnect(0x97, Breach::UnackedBytes);
+            return PublishVerdict::Disconnect(0x97, Breach::UnackedBytes);
         }
         let verdict = within_rate(limits, bucket, bytes, now);
-        if matches!(verdict, Verdict::Take | Verdict::TakeAndPause(_)) && publish.qos > 0 {
+        if matches!(verdict, PublishVerdict::Take | PublishVerdict::TakeAndPause(_)) && publish.qos > 0 {
             self.unacked += 1;
             self.unacked_bytes += bytes;
         }
@@ -182,16 +182,16 @@ fn unfit(limits: &Limits, publish: &Received) -> Option<Breach> {
     }
 }
 
-fn within_rate(limits: &Limits, bucket: &mut Bucket, bytes: usize, now: Instant) -> Verdict {
-    let Some(rate) = limits.rate else { return Verdict::Take };
+fn within_rate(limits: &Limits, bucket: &mut Bucket, bytes: usize, now: Instant) -> PublishVerdict {
+    let Some(rate) = limits.rate else { return PublishVerdict::Take };
     match rate.excess {
-        Excess::Pause => match bucket.owe(rate, bytes, now) {
-            Duration::ZERO => Verdict::Take,
-            wait => Verdict::TakeAndPause(wait),
+        Excess::Pause => match bucket.take_in_advance(rate, bytes, now) {
+            Duration::ZERO => PublishVerdict::Take,
+            wait => PublishVerdict::TakeAndPause(wait),
         },
-        _ if bucket.take(rate, bytes, now) => Verdict::Take,
-        Excess::Discard => Verdict::Discard(Breach::Rate),
-        Excess::Close => Verdict::Disconnect(0x97, Breach::Rate),
+        _ if bucket.take(rate, bytes, now) => PublishVerdict::Take,
+        Excess::Discard => PublishVerdict::Discard(Breach::Rate),
+        Excess::Close => PublishVerdict::Disconnect(0x97, Breach::Rate),
     }
 }
 
@@ -236,27 +236,27 @@ mod tests {
         let (aws, emqx) = (platforms::aws_iot(), platforms::emqx_serverless("u", "p"));
         let token = access.token(100);
         let (user, long) = (access.user(), "c".repeat(129));
-        let accepted = Welcome::Accepted { ends_unix_s: None };
+        let accepted = ConnectVerdict::Accepted { ends_unix_s: None };
         let v5 = |connect| WholeConnect { version: Version::V5, ..connect };
         let told = WholeConnect { user_properties: 1, ..v5(connect("c", "gate", "")) };
         let table = [
             (&aws, connect("c", "", ""), accepted),
-            (&aws, connect(&long, "", ""), Welcome::Refused(BAD_CLIENT_ID, Breach::ClientId)),
-            (&hub, connect("gate", &user, &token), Welcome::Accepted { ends_unix_s: Some(100) }),
-            (&hub, connect("c", &user, &token), Welcome::Refused(NOT_AUTHORIZED, Breach::ClientId)),
-            (&hub, connect("gate", &user, "x"), Welcome::Refused(NOT_AUTHORIZED, Breach::Identity)),
-            (&hub, v5(connect("gate", &user, &token)), Welcome::Closed(Breach::Version)),
+            (&aws, connect(&long, "", ""), ConnectVerdict::Refused(BAD_CLIENT_ID, Breach::ClientId)),
+            (&hub, connect("gate", &user, &token), ConnectVerdict::Accepted { ends_unix_s: Some(100) }),
+            (&hub, connect("c", &user, &token), ConnectVerdict::Refused(NOT_AUTHORIZED, Breach::ClientId)),
+            (&hub, connect("gate", &user, "x"), ConnectVerdict::Refused(NOT_AUTHORIZED, Breach::Identity)),
+            (&hub, v5(connect("gate", &user, &token)), ConnectVerdict::Closed(Breach::Version)),
             (&grid, v5(connect("c", "gate", "")), accepted),
-            (&grid, connect("c", "other", ""), Welcome::Refused(NOT_AUTHORIZED, Breach::Identity)),
-            (&grid, told, Welcome::Closed(Breach::ConnectUserProperties)),
+            (&grid, connect("c", "other", ""), ConnectVerdict::Refused(NOT_AUTHORIZED, Breach::Identity)),
+            (&grid, told, ConnectVerdict::Closed(Breach::ConnectUserProperties)),
             (&emqx, connect("c", "u", "p"), accepted),
-            (&emqx, connect("c", "u", "q"), Welcome::Refused(BAD_PASSWORD, Breach::Identity)),
+            (&emqx, connect("c", "u", "q"), ConnectVerdict::Refused(BAD_PASSWORD, Breach::Identity)),
         ];
         for (limits, connect, expected) in table {
-            assert_eq!(welcome(limits, &connect, 50), expected, "{}: {connect:?}", limits.name);
+            assert_eq!(judge_connect(limits, &connect, 50), expected, "{}: {connect:?}", limits.name);
         }
-        let late = welcome(&hub, &connect("gate", &user, &token), 100);
-        assert_eq!(late, Welcome::Refused(NOT_AUTHORIZED, Breach::TokenOver));
+        let late = judge_connect(&hub, &connect("gate", &user, &token), 100);
+        assert_eq!(late, ConnectVerdict::Refused(NOT_AUTHORIZED, Breach::TokenOver));
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
         for (limits, publish, breach) in table {
             let said =
                 Session::new(Version::V5).judge(limits, &mut Bucket::default(), &publish, clock::now());
-            assert_eq!(said, Verdict::Close(breach), "{}", limits.name);
+            assert_eq!(said, PublishVerdict::Close(breach), "{}", limits.name);
         }
     }
 
@@ -288,14 +288,14 @@ mod tests {
             let (mut session, mut bucket) = (Session::new(Version::V5), Bucket::default());
             for _ in 0..count {
                 let said = session.judge(limits, &mut bucket, &publish("v1/t", 10), now);
-                assert_eq!(said, Verdict::Take);
+                assert_eq!(said, PublishVerdict::Take);
                 session.acknowledged(14);
             }
             session.judge(limits, &mut bucket, &publish("v1/t", 10), now)
         };
-        assert_eq!(after(&platforms::aws_iot(), 100), Verdict::Discard(Breach::Rate));
-        assert_eq!(after(&platforms::thingsboard("t"), 100), Verdict::Disconnect(0x97, Breach::Rate));
-        let pause = Verdict::TakeAndPause(Duration::from_millis(100));
+        assert_eq!(after(&platforms::aws_iot(), 100), PublishVerdict::Discard(Breach::Rate));
+        assert_eq!(after(&platforms::thingsboard("t"), 100), PublishVerdict::Disconnect(0x97, Breach::Rate));
+        let pause = PublishVerdict::TakeAndPause(Duration::from_millis(100));
         assert_eq!(after(&platforms::emqx_serverless("u", "p"), 10), pause);
     }
 
@@ -304,19 +304,19 @@ mod tests {
         let now = clock::now();
         let (aws, grid) = (platforms::aws_iot(), platforms::azure_event_grid("gate"));
         for (version, expected) in [
-            (Version::V5, Verdict::Disconnect(0x93, Breach::Unacked)),
-            (Version::V311, Verdict::Discard(Breach::Unacked)),
+            (Version::V5, PublishVerdict::Disconnect(0x93, Breach::Unacked)),
+            (Version::V311, PublishVerdict::Discard(Breach::Unacked)),
         ] {
             let (mut session, mut bucket) = (Session::new(version), Bucket::default());
             for _ in 0..100 {
-                assert_eq!(session.judge(&aws, &mut bucket, &publish("t", 1), now), Verdict::Take);
+                assert_eq!(session.judge(&aws, &mut bucket, &publish("t", 1), now), PublishVerdict::Take);
             }
             assert_eq!(session.judge(&aws, &mut bucket, &publish("t", 1), now), expected);
         }
         let (mut session, mut bucket) = (Session::new(Version::V5), Bucket::default());
-        assert_eq!(session.judge(&grid, &mut bucket, &publish("t", 400 << 10), now), Verdict::Take);
+        assert_eq!(session.judge(&grid, &mut bucket, &publish("t", 400 << 10), now), PublishVerdict::Take);
         let more = session.judge(&grid, &mut bucket, &publish("t", 1), now);
-        assert_eq!(more, Verdict::Disconnect(0x97, Breach::UnackedBytes));
+        assert_eq!(more, PublishVerdict::Disconnect(0x97, Breach::UnackedBytes));
     }
 
     #[test]

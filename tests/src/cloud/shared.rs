@@ -1,4 +1,4 @@
-//! What the connections to a stand-in have in common: its limits, its manners of the moment, its
+//! What the connections to a stand-in have in common: its limits, its behaviour of the moment, its
 //! clients, and what it has seen.
 
 use std::{
@@ -15,17 +15,17 @@ use super::{
     bucket::Bucket,
     limits::Limits,
     seen::{Connected, Message, Seen},
-    session::{Welcome, no_session},
+    session::{ConnectVerdict, no_session},
 };
 use crate::codec::WholeConnect;
 
 /// What a test changes while the stand-in runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Manners {
+pub struct Behaviour {
     /// How long an acknowledgement takes.
     pub ack_after: Duration,
     /// Of so many acknowledgements one is not sent, though its message is taken.
-    pub drops_ack_in: Option<NonZeroU64>,
+    pub drop_ack_every: Option<NonZeroU64>,
 }
 
 /// See the head of this file.
@@ -33,7 +33,7 @@ pub struct Manners {
 pub struct Shared {
     /// The platform.
     pub limits: Limits,
-    manners: Mutex<Manners>,
+    behaviour: Mutex<Behaviour>,
     seen: Mutex<Seen>,
     clients: Mutex<HashMap<String, Known>>,
     acks: Mutex<u64>,
@@ -52,25 +52,25 @@ impl Shared {
     /// Of a platform that nobody has come to.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let manners = Manners { ack_after: limits.ack_after, drops_ack_in: None };
+        let behaviour = Behaviour { ack_after: limits.ack_after, drop_ack_every: None };
         Self {
             limits,
-            manners: Mutex::new(manners),
+            behaviour: Mutex::new(behaviour),
             seen: Mutex::default(),
             clients: Mutex::default(),
             acks: Mutex::default(),
         }
     }
 
-    /// The manners of the moment.
+    /// The behaviour of the moment.
     #[must_use]
-    pub fn manners(&self) -> Manners {
-        *self.manners.lock()
+    pub fn behaviour(&self) -> Behaviour {
+        *self.behaviour.lock()
     }
 
     /// Changes them.
-    pub fn change_manners(&self, change: impl FnOnce(&mut Manners)) {
-        change(&mut self.manners.lock());
+    pub fn change_behaviour(&self, change: impl FnOnce(&mut Behaviour)) {
+        change(&mut self.behaviour.lock());
     }
 
     /// Looks at what was seen.
@@ -100,10 +100,10 @@ impl Shared {
     pub fn admit(
         &self,
         connect: &WholeConnect,
-        welcome: Welcome,
+        verdict: ConnectVerdict,
         connection: &CancellationToken,
         now: Instant,
-    ) -> Welcome {
+    ) -> ConnectVerdict {
         let mut clients = self.clients.lock();
         let keeps_session = connect.session_expiry_s > 0;
         let known = clients.get(&connect.client_id);
@@ -111,7 +111,7 @@ impl Shared {
         if let Some(known) = known {
             let since = now.saturating_duration_since(known.connected_at);
             if since < self.limits.connect_spacing {
-                return Welcome::Closed(Breach::ConnectRate);
+                return ConnectVerdict::Closed(Breach::ConnectRate);
             }
             known.connection.cancel();
         }
@@ -122,7 +122,7 @@ impl Shared {
         let connection = connection.clone();
         let known = Known { bucket, connected_at: now, connection, keeps_session };
         clients.insert(connect.client_id.clone(), known);
-        welcome
+        verdict
     }
 
     /// Does something with what a client has left of its rate.
@@ -136,10 +136,10 @@ impl Shared {
 
     /// Whether the acknowledgement that would be sent now is not to be.
     #[must_use]
-    pub fn drops_ack(&self) -> bool {
+    pub fn loses_ack(&self) -> bool {
         let mut acks = self.acks.lock();
         *acks += 1;
-        let dropped = self.manners().drops_ack_in.is_some_and(|every| *acks % every == 0);
+        let dropped = self.behaviour().drop_ack_every.is_some_and(|every| *acks % every == 0);
         if dropped {
             self.seen.lock().dropped_acks += 1;
         }

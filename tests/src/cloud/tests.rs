@@ -37,7 +37,7 @@ fn put(client: &mut Client, packet_id: u16) {
 async fn a_message_is_acknowledged_after_its_time_and_written_down() {
     let cloud = StandIn::start(platforms::broker()).await;
     let delay = Duration::from_millis(300);
-    cloud.change_manners(|manners| manners.ack_after = delay);
+    cloud.change_behaviour(|behaviour| behaviour.ack_after = delay);
     let mut client = connect(&cloud, "c").await;
     let start = now();
     put(&mut client, 1);
@@ -53,7 +53,7 @@ async fn a_message_is_acknowledged_after_its_time_and_written_down() {
 #[tokio::test]
 async fn aws_discards_what_is_over_the_rate_and_the_connection_stays() {
     let cloud = StandIn::start(platforms::aws_iot()).await;
-    cloud.change_manners(|manners| manners.ack_after = Duration::ZERO);
+    cloud.change_behaviour(|behaviour| behaviour.ack_after = Duration::ZERO);
     let mut client = connect(&cloud, "c").await;
     for half in 0..2 {
         (1..=75).for_each(|n| put(&mut client, half * 75 + n));
@@ -115,10 +115,10 @@ async fn a_connection_takes_over_from_an_older_one_of_its_client_but_not_too_soo
 }
 
 #[tokio::test]
-async fn a_door_asks_for_its_name_a_protocol_and_a_certificate() {
+async fn a_server_with_tls_asks_for_its_name_a_protocol_and_a_certificate() {
     let (ca, host) = (Ca::new().unwrap(), "abc-ats.iot.example");
-    let door = Door::new(host, ca.server_called(host).unwrap().der(), Some(&ca)).unwrap();
-    let cloud = StandIn::start_behind(platforms::aws_iot(), door.with_protocol("x-amzn-mqtt-ca")).await;
+    let tls = ServerTls::new(host, ca.server_called(host).unwrap().der(), Some(&ca)).unwrap();
+    let cloud = StandIn::start_behind(platforms::aws_iot(), tls.with_protocol("x-amzn-mqtt-ca")).await;
     let other = "10.0.0.1";
     let table = [
         (host, Some("x-amzn-mqtt-ca"), true, None),

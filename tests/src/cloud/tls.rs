@@ -14,19 +14,19 @@ use crate::{ca::Ca, dial::Certified};
 
 /// What a client has to show.
 #[derive(Clone)]
-pub struct Door {
+pub struct ServerTls {
     host: String,
     protocol: Option<Vec<u8>>,
     acceptor: TlsAcceptor,
 }
 
-impl std::fmt::Debug for Door {
+impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Door").field("host", &self.host).finish_non_exhaustive()
+        f.debug_struct("ServerTls").field("host", &self.host).finish_non_exhaustive()
     }
 }
 
-impl Door {
+impl ServerTls {
     /// Of a server called `host`. Clients show a certificate of `clients`, if there is one.
     ///
     /// # Errors
