@@ -41,14 +41,17 @@ use super::{
         deadlines::{Deadlines, Due, InFlight, Patience},
         retry::{self, Backoff},
     },
-    engine::mqtt::{
-        self,
-        answer::WireError,
-        connect::{Incoming, PersistentSession, ServerLimits, connack, connect_with},
-        send::{DISCONNECT, PINGREQ},
+    engine::{
+        mqtt::{
+            self,
+            answer::WireError,
+            connect::{Incoming, PersistentSession, ServerLimits, connack, connect_with},
+            send::{DISCONNECT, PINGREQ},
+        },
+        upstream::Upstream,
     },
     health::{Failures, Health},
-    settings::{Settings, Upstream},
+    settings::Settings,
 };
 use crate::{
     clock,

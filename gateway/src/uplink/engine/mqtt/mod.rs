@@ -10,6 +10,7 @@
 pub mod answer;
 pub mod connect;
 mod connection;
+mod keys;
 mod packet_ids;
 mod reason;
 pub mod send;
