@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  mod.rs         sockets: a stand-in that runs, plain or behind TLS
-//!  ├ platforms    aws_iot · azure_iot_hub · azure_event_grid · emqx_serverless · thingsboard
+//!  ├ platforms    aws_iot · azure_iot_hub · azure_event_grid · emqx_serverless · …
 //!  ├ connection   packets in, packets out, what is due
 //!  │ ├ session    pure: verdicts on CONNECT and PUBLISH
 //!  │ └ shared     clients, behaviour of the moment

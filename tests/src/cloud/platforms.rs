@@ -112,6 +112,17 @@ pub fn emqx_serverless(user: &str, password: &str) -> Limits {
     }
 }
 
+/// HiveMQ Cloud: a user and a password, and nothing that a gateway comes near.
+#[must_use]
+pub fn hivemq_cloud(user: &str, password: &str) -> Limits {
+    Limits {
+        identity: Identity::Password { user: user.into(), password: password.into() },
+        payload_bytes_max: 5 << 20,
+        packet_bytes_max: 5 << 20,
+        ..unlimited("hivemq-cloud")
+    }
+}
+
 /// ThingsBoard, as far as a backlog meets it: who is too fast is closed without a word.
 #[must_use]
 pub fn thingsboard(access_token: &str) -> Limits {
