@@ -4,7 +4,7 @@
 //!
 //! How long links flap: `TEST_CLOUD_SECONDS`, 48 if it is not set.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use tidegate_tests::{
     chaos::{Fault, Link, Proxy, flap},
@@ -21,13 +21,15 @@ use tidegate_tests::{
 const DRAIN_LIMIT: Duration = Duration::from_secs(240);
 /// A link is up, and down, for so long at a time.
 const FLAP_MS: (u64, u64) = (1_000, 10_000);
+/// Of so many acknowledgements of a platform one is lost.
+const ACKS_PER_LOST: NonZeroU64 = NonZeroU64::new(150).expect("150 is not 0");
 /// The gateway is killed after so long.
 const LIFE_MS: (u64, u64) = (6_000, 12_000);
 /// What flapping links do.
 const FAULTS: [Fault; 4] = [Fault::Cut, Fault::Reset, Fault::HalfOpen, Fault::LostAcks];
 
 /// The gateway's client id, by its own id and the uplink's name.
-const CLIENT_ID: &str = "gate-cloud";
+const CLIENT_ID: &str = "tidegate-gate-cloud";
 
 /// A platform, what of its rules the gateway may break, and the load.
 struct Case {
@@ -112,6 +114,8 @@ async fn survive(case: Case) {
         ..Device::new(&format!("d{n}"), if n % 2 == 0 { Version::V311 } else { Version::V5 })
     });
     let fleet = Fleet::start(gateway.mqtt, devices);
+    // A link that flaps loses acknowledgements for a while; the platform loses a few all the time.
+    cloud.change_behaviour(|behaviour| behaviour.drop_ack_every = Some(ACKS_PER_LOST));
     let flapping = tokio::spawn({
         let (proxy, mut rng) = (proxy.clone(), Rng::new(rng.next_u64()));
         async move { flap(&proxy, &mut rng, &FAULTS, FLAP_MS, duration).await }
@@ -123,6 +127,7 @@ async fn survive(case: Case) {
         gateway.restart();
     }
     let faults = flapping.await.expect("flapping does not panic");
+    cloud.change_behaviour(|behaviour| behaviour.drop_ack_every = None);
     let ledgers = fleet.finish(DRAIN_LIMIT).await;
     let (proxy, cloud) = (&*proxy, &cloud);
     demand(&case, &ledgers, &gateway, cloud).await;
@@ -131,7 +136,7 @@ async fn survive(case: Case) {
         case.limits.name,
         gateway.starts() - 1,
         proxy.cut_connections(),
-        proxy.dropped_acks()
+        proxy.dropped_acks() + cloud.seen(|seen| seen.dropped_acks)
     );
     assert!(proxy.cut_connections() > 0, "the link was hardly ever down");
 }
