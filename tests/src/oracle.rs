@@ -46,7 +46,7 @@ pub fn payload(name: &str, count: u32) -> String {
 #[must_use]
 pub fn payload_of(name: &str, count: u32, bytes: usize) -> String {
     let head = format!("{name}:{count:010}:");
-    let body = format!("{head}{}:", ".".repeat(bytes - 9 - head.len()));
+    let body = format!("{head}{}:", ".".repeat(bytes.saturating_sub(9 + head.len())));
     let checksum = crc32fast::hash(body.as_bytes());
     format!("{body}{checksum:08x}")
 }
