@@ -1,5 +1,5 @@
-//! A certificate authority for the benchmarks and the stand-ins of clouds: P-256 keys, one server, clients that are called by
-//! their CN.
+//! A certificate authority for benchmarks and scenarios: P-256 keys, servers, clients that are
+//! called by their CN.
 //!
 //! It revokes nothing and its certificates do not expire.
 
