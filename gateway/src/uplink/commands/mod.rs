@@ -130,7 +130,8 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
             }
             Err(broken) => Err(broken),
         };
-        // Without an error it was told to end: for good, or to be made anew with other TLS files or another password.
+        // Without an error it was told to end: for good, or to be made anew with other TLS files or
+        // another password.
         let Err(why) = ended else { continue };
         if std::mem::take(&mut receiver.progress) {
             backoff.reset();
