@@ -1,4 +1,4 @@
-//! A certificate authority for benchmarks and scenarios: P-256 keys, one server, clients that are
+//! A certificate authority for benchmarks and scenarios: P-256 keys, servers, clients that are
 //! called by their CN. Its certificates do not expire, but for those that are to.
 
 use std::{io, os::unix::fs::OpenOptionsExt as _, path::Path};
@@ -54,10 +54,18 @@ impl Ca {
     /// # Errors
     /// There are no random numbers.
     pub fn server(&self) -> Result<Pair, Error> {
-        self.sign("localhost", vec!["localhost".into()], ExtendedKeyUsagePurpose::ServerAuth, None, None)
+        self.server_called("localhost")
     }
 
-    /// The same, valid from the first day of one year to that of another.
+    /// For a server of this name.
+    ///
+    /// # Errors
+    /// There are no random numbers, or the name is none.
+    pub fn server_called(&self, host: &str) -> Result<Pair, Error> {
+        self.sign(host, vec![host.into()], ExtendedKeyUsagePurpose::ServerAuth, None, None)
+    }
+
+    /// For a server called `localhost`, valid from the first day of one year to that of another.
     ///
     /// # Errors
     /// There are no random numbers.
