@@ -65,7 +65,7 @@ impl Ca {
         self.sign(host, vec![host.into()], ExtendedKeyUsagePurpose::ServerAuth, None, None)
     }
 
-    /// The same, valid from the first day of one year to that of another.
+    /// For a server called `localhost`, valid from the first day of one year to that of another.
     ///
     /// # Errors
     /// There are no random numbers.

@@ -51,7 +51,7 @@ async fn look<E: Engine>(engine: E, settings: &Settings, topic: Option<&str>) ->
             return failed(found, format!("no connection within {limit:?}: no answer {}", dialer.step()));
         }
     };
-    found.push(granted(&can));
+    found.push(granted(&can, connection.granted()));
     let published = match topic {
         Some(topic) => {
             let probing = timeout(settings.ack_timeout, publish(&mut connection, topic)).await;
@@ -84,13 +84,17 @@ fn explain(lost: &Lost, step: &Step) -> String {
 }
 
 /// What the upstream lets this client do.
-fn granted(can: &Capabilities) -> String {
+fn granted(can: &Capabilities, said: &str) -> String {
     let alive = match can.keep_alive.as_secs() {
         0 => "no sign of life".to_owned(),
         s => format!("a sign of life every {s} s"),
     };
     let retains = if can.retains { "retained messages" } else { "no retained messages" };
-    format!("the upstream accepts this client: {} messages in flight, {alive}, {retains}", can.in_flight_max)
+    let said = if said.is_empty() { String::new() } else { format!("; it says: {said}") };
+    format!(
+        "the upstream accepts this client: {} messages in flight, {alive}, {retains}{said}",
+        can.in_flight_max
+    )
 }
 
 async fn publish(connection: &mut impl Connection, topic: &str) -> Result<(), String> {

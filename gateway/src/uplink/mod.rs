@@ -23,8 +23,6 @@
 //!   letter with its reason, durably.
 //! - An outage costs no memory: between connections an uplink holds no event; on one, only the
 //!   blocks of what is in flight.
-//!
-//! It does not limit the rate of live traffic.
 
 mod birth_retry;
 mod commands;

@@ -3,10 +3,12 @@
 //! ```text
 //!  settings.rs ─▶ connect.rs CONNECT, CONNACK ─▶ connection.rs
 //!                                                 ├ packet_ids.rs packet ids and tokens
+//!                                                 ├ aliases.rs    topics that repeat
 //!                                                 ├ send.rs       PUBLISH, PINGREQ
 //!                                                 └ answer.rs     PUBACK, PINGRESP, DISCONNECT ─ reason.rs
 //! ```
 
+mod aliases;
 pub mod answer;
 pub mod connect;
 mod connection;
@@ -16,4 +18,4 @@ mod reason;
 pub mod send;
 mod settings;
 
-pub use self::settings::{ID_BYTES_MAX, KEEP_ALIVE_MAX, Settings, SettingsError, Version};
+pub use self::settings::{ID_BYTES_MAX, KEEP_ALIVE_MAX, Retain, Settings, SettingsError, Version};
