@@ -144,7 +144,6 @@ impl Dialer {
 
     /// Cancels `stop` when the connection is to be ended in order and made anew, for as long as the
     /// answer lives: its TLS files are replaced by others, or its password ends.
-    #[must_use]
     pub fn cancel_when_stale(&self, stop: &CancellationToken) -> AbortOnDropHandle<()> {
         let (replaced, renew_after, stop) = (self.replaced.clone(), self.renew_after, stop.clone());
         AbortOnDropHandle::new(tokio::spawn(async move {
