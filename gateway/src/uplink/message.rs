@@ -79,6 +79,17 @@ pub enum Unsendable {
     Unfit(&'static str),
 }
 
+impl Message<'_> {
+    /// Its length as limits in bytes count it: all that is said, without what a protocol says around
+    /// it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let content_type = self.content_type.map_or(0, str::len);
+        let around = self.headers.bytes().len() + self.mqtt_properties.len() + content_type;
+        self.topic.len() + around + self.payload.len()
+    }
+}
+
 impl CopyId<'_> {
     /// Appends it as text.
     pub fn put(self, out: &mut Vec<u8>) {

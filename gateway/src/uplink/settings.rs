@@ -5,7 +5,10 @@
 //! before anything is started. What an engine has to be told is in the engine's own settings; here
 //! it is listed.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{
+    num::{NonZeroU16, NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 use super::{
     commands::topic::CommandTopic,
@@ -40,6 +43,8 @@ pub struct Settings {
     pub commands: Option<CommandTopic>,
     /// Messages sent and not acknowledged, at most. An upstream may allow fewer.
     pub window: NonZeroU16,
+    /// How fast messages go, and how many bytes of them at once.
+    pub pace: PaceLimits,
     /// From the first look-up of the name to the end of the handshake, at most.
     pub connect_timeout: Duration,
     /// An event, or a ping, waits this long for its answer before the connection is given up.
@@ -71,6 +76,17 @@ macro_rules! with_engine {
     };
 }
 pub(super) use with_engine;
+
+/// What an uplink is told about its pace. What is not set has no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PaceLimits {
+    /// Messages in a second.
+    pub events_per_s: Option<NonZeroU32>,
+    /// Bytes of messages in a second.
+    pub bytes_per_s: Option<NonZeroU64>,
+    /// Bytes of messages that are sent and not acknowledged.
+    pub inflight_bytes: Option<NonZeroU64>,
+}
 
 /// Settings cannot work. Nothing was started with them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -146,6 +162,7 @@ impl Settings {
             topic: Template::default(),
             commands: None,
             window: WINDOW_DEFAULT,
+            pace: PaceLimits::default(),
             connect_timeout: Duration::from_secs(10),
             ack_timeout: Duration::from_secs(30),
             backoff_min: Duration::from_millis(500),

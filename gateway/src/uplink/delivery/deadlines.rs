@@ -12,6 +12,11 @@
 //! was seen, so that a slow upstream is not taken for one that a single event has stopped; and
 //! where that cannot be known, as none was seen, they grow while nothing shows whose fault it is.
 //!
+//! An upstream may be slower than the whole time allows. Where nothing at all was acknowledged
+//! within it, the next connection has twice the time, up to [`FRUITLESS_MAX`] times; and whatever
+//! was seen to be acknowledged in the end has twice that from then on. What was slow once is
+//! forgotten as time goes by.
+//!
 //! It reads no clock: `now` is an argument.
 
 use std::time::{Duration, Instant};
@@ -28,9 +33,22 @@ const ALONE_MAX: Duration = Duration::from_secs(5);
 const KNOWN_MAX: Duration = Duration::from_millis(1500);
 /// None of these is less than the slowest acknowledgement times this.
 const SLOWEST_FACTOR: u32 = 4;
+/// Something is missing among the acknowledgements once the head waits so long while events behind
+/// it are acknowledged. Some brokers acknowledge a little out of order.
+const GAP_MAX: Duration = Duration::from_millis(500);
 
-/// A link slower than this is not told from an upstream that has stopped.
-const LINK_BYTES_PER_S_MIN: u64 = 4 * 1024;
+/// The whole time is doubled so often at the most.
+const FRUITLESS_MAX: u32 = 3;
+/// And is never more than this, unless it is set longer.
+const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
+/// The slowest acknowledgement is taken for half as slow after so long without one like it.
+const FORGOTTEN_BY_HALF: Duration = Duration::from_secs(60);
+
+/// A link slower than this is not told from an upstream that has stopped: 16 kbit/s, less what
+/// others take of it.
+const LINK_BYTES_PER_S_MIN: u64 = 1024;
+/// What is sent alone has no more time than this for its way.
+const TRAVEL_MAX: Duration = Duration::from_secs(600);
 
 /// A ping goes out after this part of the keep-alive, so that it is there within it.
 const PING_AFTER: (u32, u32) = (3, 4);
@@ -38,10 +56,12 @@ const PING_AFTER: (u32, u32) = (3, 4);
 /// How long an acknowledgement is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// At most, whatever happens.
+    /// The whole time, where nothing shows that the upstream is slower.
     pub ack_timeout: Duration,
     /// The slowest acknowledgement that was seen lately.
     pub slowest_ack: Duration,
+    /// Connections on which nothing was acknowledged in time, one after the other.
+    pub fruitless: u32,
     /// How often the time that an event has without others to compare it with is doubled.
     pub doublings: u32,
     /// An event was proven lately that the upstream never acknowledges, though it acknowledges
@@ -58,21 +78,31 @@ impl Patience {
         Self {
             ack_timeout,
             slowest_ack: Duration::ZERO,
+            fruitless: 0,
             doublings: 0,
             knows_ignored: false,
             knows_silent: false,
         }
     }
 
+    /// At most, whatever happens.
+    #[must_use]
+    pub fn whole(&self) -> Duration {
+        let doubled = self.ack_timeout.saturating_mul(1 << self.fruitless.min(FRUITLESS_MAX));
+        let seen = self.slowest_ack.saturating_mul(2);
+        doubled.max(seen).min(self.ack_timeout.max(ACK_TIMEOUT_MAX))
+    }
+
     fn limit(&self, usual: Duration, is_known: bool) -> Duration {
         let least = self.slowest_ack.saturating_mul(SLOWEST_FACTOR);
-        (if is_known { KNOWN_MAX } else { usual }).max(least).min(self.ack_timeout)
+        (if is_known { KNOWN_MAX } else { usual }).max(least).min(self.whole())
     }
 
     /// The same where nothing shows that the upstream is not slow.
     fn growing(&self, usual: Duration, is_known: bool) -> Duration {
-        let factor = 1_u32.checked_shl(self.doublings).unwrap_or(u32::MAX);
-        self.limit(usual, is_known).saturating_mul(factor).min(self.ack_timeout)
+        let doublings = self.doublings.saturating_add(self.fruitless);
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        self.limit(usual, is_known).saturating_mul(factor).min(self.whole())
     }
 
     fn overtaken(&self) -> Duration {
@@ -92,6 +122,28 @@ impl Patience {
     }
 }
 
+/// What connections that went by have shown of the time that acknowledgements take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Experience {
+    /// The slowest acknowledgement that was seen lately.
+    pub slowest_ack: Duration,
+    /// Connections on which nothing was acknowledged in time, one after the other.
+    pub fruitless: u32,
+}
+
+impl Experience {
+    /// With a connection more, on which an event was acknowledged, or none in time, or neither.
+    #[must_use]
+    pub fn after(self, took: bool, was_fruitless: bool) -> Self {
+        let fruitless = match (took, was_fruitless) {
+            (true, _) => 0,
+            (false, true) => (self.fruitless + 1).min(FRUITLESS_MAX),
+            (false, false) => self.fruitless,
+        };
+        Self { fruitless, ..self }
+    }
+}
+
 /// The limits of one connection, and what they are measured from.
 #[derive(Debug)]
 pub struct Deadlines {
@@ -102,6 +154,10 @@ pub struct Deadlines {
     heard_at: Instant,
     /// Since when the head waits while something behind it is acknowledged.
     overtaken_at: Option<Instant>,
+    /// It was said that something is missing among the acknowledgements.
+    said_gap: bool,
+    /// When the slowest acknowledgement was seen, or last forgotten by half.
+    slowest_at: Instant,
     /// When the last of the pings was sent that are not all answered.
     pinged_at: Option<Instant>,
     /// Pings that are not answered.
@@ -132,6 +188,8 @@ pub enum Due {
     Ping,
     /// The acknowledgement of the head: the connection is given up.
     Ack(Duration),
+    /// Something is missing among the acknowledgements. Said once, until the head moves.
+    Gap,
     /// The same, while events behind the head were acknowledged.
     Overtaken(Duration),
     /// The same, while nothing was acknowledged and a ping behind the head was answered.
@@ -154,6 +212,8 @@ impl Deadlines {
             moved_at: now,
             heard_at: now,
             overtaken_at: None,
+            said_gap: false,
+            slowest_at: now,
             pinged_at: None,
             pings: 0,
             answered_ping_at: None,
@@ -188,11 +248,20 @@ impl Deadlines {
 
     /// The head moved; the oldest of what was released had waited for `ack`.
     pub fn released(&mut self, ack: Duration, now: Instant) {
+        // What waits behind others in a full link is not slow by itself.
+        let ack = ack.min(now.saturating_duration_since(self.moved_at));
         self.moved_at = now;
         self.overtaken_at = None;
+        self.said_gap = false;
         self.is_measured = true;
         self.patience.doublings = 0;
-        self.patience.slowest_ack = self.patience.slowest_ack.max(ack);
+        self.patience.fruitless = 0;
+        let slowest = &mut self.patience.slowest_ack;
+        if ack >= *slowest {
+            (*slowest, self.slowest_at) = (ack, now);
+        } else if now.saturating_duration_since(self.slowest_at) >= FORGOTTEN_BY_HALF {
+            (*slowest, self.slowest_at) = (ack.max(*slowest / 2), now);
+        }
     }
 
     /// The head, of so many bytes, is sent alone from now on; `None`: not any more.
@@ -205,6 +274,11 @@ impl Deadlines {
     #[must_use]
     pub fn slowest_ack(&self) -> Duration {
         self.patience.slowest_ack / if self.is_measured { 2 } else { 1 }
+    }
+
+    /// It was acted upon that something is missing among the acknowledgements.
+    pub fn said_gap(&mut self) {
+        self.said_gap = true;
     }
 
     /// A ping was sent.
@@ -233,6 +307,7 @@ impl Deadlines {
         let limits = [
             self.ack(in_flight),
             self.overtaken_limit(in_flight),
+            self.gap(in_flight),
             self.unanswered(in_flight),
             self.silence(in_flight),
             self.pong(),
@@ -248,6 +323,7 @@ impl Deadlines {
         match () {
             () if is_over(self.ack(in_flight)) => Due::Ack(self.ack_limit()),
             () if is_over(self.overtaken_limit(in_flight)) => Due::Overtaken(self.patience.overtaken()),
+            () if is_over(self.gap(in_flight)) => Due::Gap,
             () if is_over(self.unanswered(in_flight)) => Due::Unanswered(self.patience.unanswered()),
             () if is_over(self.silence(in_flight)) => Due::Silence(self.silence_limit()),
             () if is_over(self.pong()) => Due::Pong,
@@ -258,19 +334,26 @@ impl Deadlines {
 
     fn ack_limit(&self) -> Duration {
         match self.alone_bytes {
-            Some(_) => (self.patience.alone() + self.travel()).min(self.patience.ack_timeout),
-            None => self.patience.ack_timeout,
+            Some(_) => self.patience.alone() + self.travel(),
+            None => self.patience.whole(),
         }
     }
 
     fn silence_limit(&self) -> Duration {
-        (self.patience.silence() + self.travel()).min(self.patience.ack_timeout)
+        self.patience.silence() + self.travel()
     }
 
     /// What is sent alone may take so long on a slow link: what the system took of it is not there
     /// yet.
     fn travel(&self) -> Duration {
-        Duration::from_secs(self.alone_bytes.unwrap_or(0) as u64 / LINK_BYTES_PER_S_MIN)
+        let seconds = self.alone_bytes.unwrap_or(0) as u64 / LINK_BYTES_PER_S_MIN;
+        Duration::from_secs(seconds).min(TRAVEL_MAX)
+    }
+
+    fn gap(&self, in_flight: InFlight) -> Option<Instant> {
+        in_flight.head_sent_at?;
+        let since = self.overtaken_at.filter(|_| !self.said_gap)?.max(self.moved_at);
+        Some(since + self.patience.limit(GAP_MAX, false))
     }
 
     fn ack(&self, in_flight: InFlight) -> Option<Instant> {
@@ -304,7 +387,7 @@ impl Deadlines {
     }
 
     fn pong(&self) -> Option<Instant> {
-        Some(self.pinged_at?.max(self.moved_at) + self.patience.ack_timeout)
+        Some(self.pinged_at?.max(self.moved_at) + self.patience.whole())
     }
 
     fn ping(&self, in_flight: InFlight) -> Option<Instant> {
@@ -347,7 +430,7 @@ mod tests {
 
     /// As slow that no limit is shorter than the whole time.
     fn start_slow() -> (Deadlines, Instant) {
-        start_with(Patience { slowest_ack: s(20), ..patience() })
+        start_with(Patience { slowest_ack: s(15), ..patience() })
     }
 
     /// The upstream answers pings all the while.
@@ -405,6 +488,9 @@ mod tests {
             deadlines.heard(t0 + s(second));
             deadlines.overtaken(t0 + s(second));
         }
+        assert_eq!(deadlines.judge(sent, t0 + s(1) + GAP_MAX / 2), Due::Nothing, "a little out of order");
+        assert_eq!(deadlines.judge(sent, t0 + s(1) + GAP_MAX), Due::Gap);
+        deadlines.said_gap();
         assert_eq!(deadlines.judge(sent, t0 + s(4)), Due::Nothing);
         assert_eq!(deadlines.next(sent), Some(t0 + s(5)), "it counts from the first that overtook it");
         assert_eq!(deadlines.judge(sent, t0 + s(5)), Due::Overtaken(s(4)));
@@ -422,6 +508,7 @@ mod tests {
         assert_eq!(deadlines.judge(sent, t0 + s(11)), Due::Ping);
         assert_eq!(deadlines.judge(sent, t0 + s(12)), Due::Unanswered(s(10)));
         deadlines.overtaken(t0 + s(9));
+        deadlines.said_gap();
         assert_eq!(deadlines.judge(sent, t0 + s(12)), Due::Ping, "something behind it is acknowledged");
         deadlines.released(s(0), t0 + s(12));
         assert_eq!(deadlines.judge(sent, t0 + s(22)), Due::Ping, "no ping was answered since it moved");
@@ -471,7 +558,8 @@ mod tests {
         for (patience, overtaken, unanswered, silence, alone, why) in [
             (patience(), s(4), s(10), s(8), s(5), "at first"),
             (slow(3), s(12), s(12), s(12), s(12), "four times the slowest"),
-            (slow(20), s(30), s(30), s(30), s(30), "never more than the whole time"),
+            (slow(12), s(30), s(30), s(30), s(30), "never more than the whole time"),
+            (slow(40), s(80), s(80), s(80), s(80), "which is twice the slowest"),
             (known, KNOWN_MAX, KNOWN_MAX, s(8), KNOWN_MAX, "a known fault"),
             (known_silent, s(4), s(10), KNOWN_MAX, KNOWN_MAX, "each fault for itself"),
             (Patience { knows_ignored: true, ..slow(2) }, s(8), s(8), s(8), s(8), "a known fault, slowly"),
@@ -487,11 +575,49 @@ mod tests {
         deadlines.set_alone(Some(100));
         assert_eq!(deadlines.judge(sent, t0 + s(5)), Due::Ack(s(5)));
         deadlines.pinged(t0);
-        deadlines.set_alone(Some(16 * 1024));
+        deadlines.set_alone(Some(4 * 1024));
         assert_eq!(deadlines.judge(sent, t0 + s(8)), Due::Nothing, "a large event has time for its way");
         assert_eq!(deadlines.judge(sent, t0 + s(9)), Due::Ack(s(9)));
+        deadlines.set_alone(Some(200_000));
+        assert_eq!(deadlines.next(sent), Some(t0 + s(200)), "16 kbit/s, and no time-out is in its way");
         deadlines.set_alone(Some(usize::MAX / 2));
-        assert_eq!(deadlines.next(sent), Some(t0 + s(30)), "never more than the whole time");
+        assert_eq!(deadlines.next(sent), Some(t0 + s(5) + TRAVEL_MAX), "but not for ever");
+    }
+
+    #[test]
+    fn the_whole_time_doubles_after_fruitless_connections_and_shrinks_again() {
+        let mut experience = Experience::default();
+        let mut whole = Vec::new();
+        for (took, was_fruitless) in
+            [(false, true), (false, true), (false, false), (false, true), (false, true), (true, true)]
+        {
+            experience = experience.after(took, was_fruitless);
+            whole.push(Patience { fruitless: experience.fruitless, ..patience() }.whole());
+        }
+        assert_eq!(whole, [s(60), s(120), s(120), s(240), s(240), s(30)]);
+        let long = Patience { fruitless: 9, ..Patience::new(s(500)) };
+        assert_eq!(long.whole(), ACK_TIMEOUT_MAX);
+        assert_eq!(Patience::new(s(900)).whole(), s(900), "what is set is kept to");
+
+        let (mut deadlines, t0) = start_with(Patience { fruitless: 1, ..patience() });
+        let sent = InFlight { head_sent_at: Some(t0), pending: false };
+        answer_pings(&mut deadlines, t0 + s(10));
+        assert_eq!(deadlines.judge(sent, t0 + s(19)), Due::Ping, "and not yet the end of it");
+        deadlines.released(s(19), t0 + s(19));
+        assert_eq!(deadlines.patience.whole(), s(38), "twice what was seen");
+        for (at, slowest) in [(70, 19_000), (80, 9_500), (130, 9_500), (140, 4_750)] {
+            deadlines.released(s(1), t0 + s(at));
+            assert_eq!(deadlines.slowest_ack() * 2, Duration::from_millis(slowest), "after {at} s");
+        }
+    }
+
+    #[test]
+    fn what_waits_behind_others_in_a_full_link_is_not_slow() {
+        let (mut deadlines, t0) = start();
+        for second in 1..100 {
+            deadlines.released(s(second), t0 + s(second));
+        }
+        assert_eq!(deadlines.slowest_ack() * 2, s(1));
     }
 
     #[test]

@@ -31,7 +31,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             self.dead_letter(None, offset, record, why, 0).await?;
         }
         for index in 0..messages {
-            while !self.may_fill() {
+            let Format::Decoded(decoded) = &*self.shared.format else { continue };
+            let bytes = decoded.message(index).bytes();
+            while !self.may_fill(bytes) {
                 let event = self.wait(false).await?;
                 if !self.handle(event).await? {
                     return Ok(false);
@@ -39,8 +41,10 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             }
             let token = self.window.push_part(offset, 1, index + 1 == messages, self.now).expect(ROOM);
             let Format::Decoded(decoded) = &*self.shared.format else { continue };
-            if let Err(why) = self.connection.send(token, &decoded.message(index)) {
-                self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
+            match self.connection.send(token, &decoded.message(index)) {
+                Ok(()) if self.is_paced => self.note_sent(bytes),
+                Ok(()) => {}
+                Err(why) => self.dead_letter(Some(token), offset, record, why.into(), 0).await?,
             }
         }
         Ok(true)

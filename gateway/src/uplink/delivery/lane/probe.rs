@@ -66,6 +66,11 @@ impl Trial {
         self.refused.is_some()
     }
 
+    /// An event is under way alone, or before one that is to be.
+    pub fn is_under_way(&self) -> bool {
+        self.is_alone || self.control.is_some()
+    }
+
     /// The upstream acknowledged an event.
     pub fn took(&mut self, now: Instant) {
         self.took_at = Some(now);
@@ -173,6 +178,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         self.trial.is_alone = false;
         if !self.shared.carried.is_counted(offset) {
             self.shared.carried.set_unanswered(None);
+            // Alone it was taken: what was too much was how many there were.
+            self.shared.pace.confirm();
             self.shared.poison.causes_mut().refute(&Features::of(record));
         }
         Ok(true)
@@ -194,6 +201,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             return Ok(None);
         };
         self.trial.control = Some(token);
+        if self.is_paced {
+            self.note_sent(record.size());
+        }
         self.deadlines.set_alone(Some(record.size()));
         self.trial.took_at = None;
         if !self.settle_all().await? {
@@ -268,7 +278,10 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
     /// What the end of this connection says about the head, and what of it is carried to the next
     /// one.
     pub(super) fn testify(&mut self, broken: &Broken) {
-        self.trace.slowest_ack = self.deadlines.slowest_ack();
+        self.trace.experience = self.deadlines.experience(self.now);
+        let is_late = matches!(broken, Broken::Unanswered(_) | Broken::AckTimeout(_));
+        let is_of_one = self.trial.is_alone && self.trial.control.is_none();
+        self.trace.was_fruitless = is_late && !self.trace.took && !is_of_one;
         self.trace.was_alone = self.trial.is_alone;
         self.trace.ending = match self.fault(broken) {
             _ if self.trial.control.is_some() => Ending::ControlFailed,
@@ -280,7 +293,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         };
         let head = self.shared.source.released();
         let carried = &mut self.shared.carried;
-        if matches!(broken, Broken::Unanswered(_) | Broken::AckTimeout(_)) {
+        if is_late {
             carried.set_unanswered(self.window.back_offset());
         }
         carried.add_acked(self.window.acknowledged_records());

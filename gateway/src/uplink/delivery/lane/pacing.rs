@@ -1,0 +1,79 @@
+//! Holds a lane to the pace: what may be sent now, and what the upstream's answers say of it.
+//!
+//! ```text
+//!  missing among the acknowledgements · out of time · refused for its number ─▶ half the window, a rate
+//! ```
+//! Nothing here is done for an event while nothing limits the pace.
+
+use super::{super::broken::Broken, Instant, Lane};
+use crate::uplink::{
+    engine::{Connection, Lost},
+    source::Source,
+};
+
+impl<S: Source, C: Connection> Lane<'_, S, C> {
+    /// Whether a message of about so many bytes may go now.
+    pub(super) fn pace_allows(&self, bytes: usize) -> bool {
+        let limits = &self.shared.settings.pace;
+        let fits = limits.inflight_bytes.is_none_or(|most| {
+            // One that is longer than all that may be in flight goes alone.
+            self.window.waiting() == 0 || self.window.bytes() + bytes as u64 <= most.get()
+        });
+        fits && self.shared.pace.next_at().is_none_or(|at| at <= self.now)
+    }
+
+    /// When the pace lets the next message go, if that is what it waits for.
+    pub(super) fn paced_until(&self) -> Option<Instant> {
+        if !self.is_paced {
+            return None;
+        }
+        self.shared.pace.next_at().filter(|at| *at > self.now)
+    }
+
+    /// A message of so many bytes was sent, the last that was pushed.
+    pub(super) fn note_sent(&mut self, bytes: usize) {
+        self.window.sized(bytes);
+        self.shared.pace.sent(bytes, self.now);
+    }
+
+    /// So many messages were acknowledged.
+    pub(super) fn note_acked(&mut self, messages: u32) {
+        self.shared.pace.acked(messages, self.now);
+        self.set_paced();
+    }
+
+    /// The source has nothing more for now.
+    pub(super) fn note_starved(&mut self) {
+        self.shared.pace.starved(self.now);
+    }
+
+    /// Messages are missing among those that are acknowledged, or the like.
+    pub(super) fn too_much(&mut self) {
+        if self.shared.pace.too_much(self.window.opening()) {
+            self.window.halve();
+            self.set_paced();
+        }
+    }
+
+    /// What the end of the connection says about the pace, and what of it is carried to the next.
+    pub(super) fn conclude_pace(&mut self, broken: &Broken) {
+        match broken {
+            // What happens to a single event says nothing of how many are too many.
+            _ if self.trial.is_under_way() => {}
+            Broken::Overtaken(_) | Broken::Unanswered(_) | Broken::AckTimeout(_) => self.too_much(),
+            Broken::Silent(_) | Broken::PingTimeout(_) => self.window.halve(),
+            Broken::NotNow(refusal) | Broken::Lost(Lost::Disconnected { reason: refusal, .. })
+                if refusal.is_of_a_rate() =>
+            {
+                self.too_much();
+            }
+            _ => {}
+        }
+        self.shared.pace.opening = self.window.opening();
+    }
+
+    pub(super) fn set_paced(&mut self) {
+        self.is_paced =
+            !self.shared.pace.is_free() || self.shared.settings.pace.inflight_bytes.is_some();
+    }
+}
