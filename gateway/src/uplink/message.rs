@@ -30,6 +30,8 @@ pub struct Message<'a> {
     pub headers: Headers<'a>,
     /// What an MQTT 5 publisher said of it, as it came: for an engine that can pass it on.
     pub mqtt_properties: &'a [u8],
+    /// It need not be kept for longer, in seconds: for an engine that can say so.
+    pub expiry_s: Option<u32>,
     /// The media type of the payload, where the format knows it.
     pub content_type: Option<&'a str>,
     /// The format says that the payload is UTF-8 text.

@@ -10,37 +10,15 @@
 //! is acknowledged, while a ping behind it was answered; and a head that waits while the upstream
 //! says nothing at all and answers no ping. All keep well above the slowest acknowledgement that
 //! was seen, so that a slow upstream is not taken for one that a single event has stopped; and
-//! where that cannot be known, as none was seen, they grow while nothing shows whose fault it is.
-//!
-//! An upstream may be slower than the whole time allows. Where nothing at all was acknowledged
-//! within it, the next connection has twice the time, up to [`FRUITLESS_MAX`] times; and whatever
-//! was seen to be acknowledged in the end has twice that from then on. What was slow once is
-//! forgotten as time goes by.
+//! where that cannot be known, as none was seen, they grow while nothing shows whose fault it is:
+//! see [`patience`](super::patience).
 //!
 //! It reads no clock: `now` is an argument.
 
 use std::time::{Duration, Instant};
 
-/// The head may wait so long while events behind it are acknowledged.
-const OVERTAKEN_MAX: Duration = Duration::from_secs(4);
-/// The head may wait so long while nothing is acknowledged and a ping behind it was answered.
-const UNANSWERED_MAX: Duration = Duration::from_secs(10);
-/// The head may wait so long for an upstream that says nothing; a ping goes out after half of it.
-const SILENCE_MAX: Duration = Duration::from_secs(8);
-/// A head that is sent alone may wait so long.
-const ALONE_MAX: Duration = Duration::from_secs(5);
-/// All four, once the upstream is known to ignore an event in this way.
-const KNOWN_MAX: Duration = Duration::from_millis(1500);
-/// None of these is less than the slowest acknowledgement times this.
-const SLOWEST_FACTOR: u32 = 4;
-/// Something is missing among the acknowledgements once the head waits so long while events behind
-/// it are acknowledged. Some brokers acknowledge a little out of order.
-const GAP_MAX: Duration = Duration::from_millis(500);
+use super::patience::{Experience, Patience};
 
-/// The whole time is doubled so often at the most.
-const FRUITLESS_MAX: u32 = 3;
-/// And is never more than this, unless it is set longer.
-const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 /// The slowest acknowledgement is taken for half as slow after so long without one like it.
 const FORGOTTEN_BY_HALF: Duration = Duration::from_secs(60);
 
@@ -52,97 +30,6 @@ const TRAVEL_MAX: Duration = Duration::from_secs(600);
 
 /// A ping goes out after this part of the keep-alive, so that it is there within it.
 const PING_AFTER: (u32, u32) = (3, 4);
-
-/// How long an acknowledgement is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// The whole time, where nothing shows that the upstream is slower.
-    pub ack_timeout: Duration,
-    /// The slowest acknowledgement that was seen lately.
-    pub slowest_ack: Duration,
-    /// Connections on which nothing was acknowledged in time, one after the other.
-    pub fruitless: u32,
-    /// How often the time that an event has without others to compare it with is doubled.
-    pub doublings: u32,
-    /// An event was proven lately that the upstream never acknowledges, though it acknowledges
-    /// others.
-    pub knows_ignored: bool,
-    /// An event was proven lately upon which the upstream falls silent.
-    pub knows_silent: bool,
-}
-
-impl Patience {
-    /// Without any experience.
-    #[must_use]
-    pub fn new(ack_timeout: Duration) -> Self {
-        Self {
-            ack_timeout,
-            slowest_ack: Duration::ZERO,
-            fruitless: 0,
-            doublings: 0,
-            knows_ignored: false,
-            knows_silent: false,
-        }
-    }
-
-    /// At most, whatever happens.
-    #[must_use]
-    pub fn whole(&self) -> Duration {
-        let doubled = self.ack_timeout.saturating_mul(1 << self.fruitless.min(FRUITLESS_MAX));
-        let seen = self.slowest_ack.saturating_mul(2);
-        doubled.max(seen).min(self.ack_timeout.max(ACK_TIMEOUT_MAX))
-    }
-
-    fn limit(&self, usual: Duration, is_known: bool) -> Duration {
-        let least = self.slowest_ack.saturating_mul(SLOWEST_FACTOR);
-        (if is_known { KNOWN_MAX } else { usual }).max(least).min(self.whole())
-    }
-
-    /// The same where nothing shows that the upstream is not slow.
-    fn growing(&self, usual: Duration, is_known: bool) -> Duration {
-        let doublings = self.doublings.saturating_add(self.fruitless);
-        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-        self.limit(usual, is_known).saturating_mul(factor).min(self.whole())
-    }
-
-    fn overtaken(&self) -> Duration {
-        self.limit(OVERTAKEN_MAX, self.knows_ignored)
-    }
-
-    fn unanswered(&self) -> Duration {
-        self.growing(UNANSWERED_MAX, self.knows_ignored)
-    }
-
-    fn silence(&self) -> Duration {
-        self.limit(SILENCE_MAX, self.knows_silent)
-    }
-
-    fn alone(&self) -> Duration {
-        self.growing(ALONE_MAX, self.knows_ignored || self.knows_silent)
-    }
-}
-
-/// What connections that went by have shown of the time that acknowledgements take.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Experience {
-    /// The slowest acknowledgement that was seen lately.
-    pub slowest_ack: Duration,
-    /// Connections on which nothing was acknowledged in time, one after the other.
-    pub fruitless: u32,
-}
-
-impl Experience {
-    /// With a connection more, on which an event was acknowledged, or none in time, or neither.
-    #[must_use]
-    pub fn after(self, took: bool, was_fruitless: bool) -> Self {
-        let fruitless = match (took, was_fruitless) {
-            (true, _) => 0,
-            (false, true) => (self.fruitless + 1).min(FRUITLESS_MAX),
-            (false, false) => self.fruitless,
-        };
-        Self { fruitless, ..self }
-    }
-}
 
 /// The limits of one connection, and what they are measured from.
 #[derive(Debug)]
@@ -197,7 +84,7 @@ pub enum Due {
     /// A word from the upstream, which answers no ping either: the connection is given up.
     Silence(Duration),
     /// The answer to a ping: the connection is given up.
-    Pong,
+    Pong(Duration),
 }
 
 impl Deadlines {
@@ -269,11 +156,12 @@ impl Deadlines {
         self.alone_bytes = bytes;
     }
 
-    /// The slowest acknowledgement, as far as the next connection is to know it: what was slow once
-    /// is forgotten as connections that show it go by.
+    /// What the next connection is to know: what was slow once is forgotten as connections that show
+    /// it go by.
     #[must_use]
-    pub fn slowest_ack(&self) -> Duration {
-        self.patience.slowest_ack / if self.is_measured { 2 } else { 1 }
+    pub fn experience(&self) -> Experience {
+        let slowest_ack = self.patience.slowest_ack / if self.is_measured { 2 } else { 1 };
+        Experience { slowest_ack, fruitless: self.patience.fruitless }
     }
 
     /// It was acted upon that something is missing among the acknowledgements.
@@ -326,7 +214,7 @@ impl Deadlines {
             () if is_over(self.gap(in_flight)) => Due::Gap,
             () if is_over(self.unanswered(in_flight)) => Due::Unanswered(self.patience.unanswered()),
             () if is_over(self.silence(in_flight)) => Due::Silence(self.silence_limit()),
-            () if is_over(self.pong()) => Due::Pong,
+            () if is_over(self.pong()) => Due::Pong(self.patience.whole()),
             () if is_over(self.ping(in_flight)) => Due::Ping,
             () => Due::Nothing,
         }
@@ -353,7 +241,7 @@ impl Deadlines {
     fn gap(&self, in_flight: InFlight) -> Option<Instant> {
         in_flight.head_sent_at?;
         let since = self.overtaken_at.filter(|_| !self.said_gap)?.max(self.moved_at);
-        Some(since + self.patience.limit(GAP_MAX, false))
+        Some(since + self.patience.gap())
     }
 
     fn ack(&self, in_flight: InFlight) -> Option<Instant> {
@@ -408,7 +296,10 @@ impl Deadlines {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::patience::{ACK_TIMEOUT_MAX, GAP_MAX, KNOWN_MAX},
+        *,
+    };
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -449,7 +340,7 @@ mod tests {
         deadlines.pinged(t0 + s(45));
         deadlines.wrote(false, t0 + s(45));
         assert_eq!(deadlines.next(IDLE), Some(t0 + s(75)));
-        assert_eq!(deadlines.judge(IDLE, t0 + s(75)), Due::Pong);
+        assert_eq!(deadlines.judge(IDLE, t0 + s(75)), Due::Pong(s(30)));
         deadlines.answered();
         assert_eq!(deadlines.next(IDLE), Some(t0 + s(90)));
     }
@@ -607,7 +498,7 @@ mod tests {
         assert_eq!(deadlines.patience.whole(), s(38), "twice what was seen");
         for (at, slowest) in [(70, 19_000), (80, 9_500), (130, 9_500), (140, 4_750)] {
             deadlines.released(s(1), t0 + s(at));
-            assert_eq!(deadlines.slowest_ack() * 2, Duration::from_millis(slowest), "after {at} s");
+            assert_eq!(deadlines.experience().slowest_ack * 2, Duration::from_millis(slowest), "after {at} s");
         }
     }
 
@@ -617,7 +508,7 @@ mod tests {
         for second in 1..100 {
             deadlines.released(s(second), t0 + s(second));
         }
-        assert_eq!(deadlines.slowest_ack() * 2, s(1));
+        assert_eq!(deadlines.experience().slowest_ack * 2, s(1));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!  ├ lane/      one connection at work
 //!  ├ poison/    who is blamed for a connection that failed
 //!  ├ pace/      how fast and how much at once; pure
-//!  └ pure: window.rs · deadlines.rs · retry.rs · carried.rs
+//!  └ pure: window.rs · deadlines.rs · patience.rs · retry.rs · carried.rs
 //! ```
 
 mod broken;
@@ -18,6 +18,7 @@ pub mod carried;
 pub mod deadlines;
 mod lane;
 pub mod pace;
+pub mod patience;
 pub mod poison;
 pub mod retry;
 mod window;
@@ -30,9 +31,9 @@ use tokio_util::sync::CancellationToken;
 use self::{
     broken::Broken,
     carried::Carried,
-    deadlines::Experience,
     lane::{Lane, Shared, Trace},
     pace::Pace,
+    patience::Experience,
     poison::{Ending, Fault, Plan, PoisonCase, causes::Features},
     retry::Backoff,
 };
@@ -211,7 +212,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         if self.failures.connected() {
             let (host, port) = self.engine.address();
             tracing::info!(
-                uplink = %self.settings.name, %host, port,
+                uplink = %self.settings.name, %host, port, granted = connection.granted(),
                 "connected, going on from offset {head}"
             );
         }

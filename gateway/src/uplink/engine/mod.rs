@@ -118,6 +118,11 @@ pub trait Connection: Send {
     /// [`Lost`]: nothing after this point can be read. What was given before holds.
     fn answer(&mut self) -> Result<Option<Answer>, Lost>;
 
+    /// What the upstream said that it grants, for the log; empty if nothing.
+    fn granted(&self) -> &str {
+        ""
+    }
+
     /// Appends what the upstream answers once it has read all before it: an [`Answer::Pong`] for
     /// each.
     fn ping(&mut self);

@@ -41,9 +41,12 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             Due::Overtaken(limit) => return Err(Broken::Overtaken(limit)),
             Due::Unanswered(limit) => return Err(Broken::Unanswered(limit)),
             Due::Silence(limit) => return Err(Broken::Silent(limit)),
-            Due::Pong => return Err(Broken::PingTimeout(self.shared.settings.ack_timeout)),
+            Due::Pong(limit) => return Err(Broken::PingTimeout(limit)),
             Due::Ping => self.ping(),
-            Due::Gap => self.too_much(),
+            Due::Gap => {
+                self.deadlines.said_gap();
+                self.too_much();
+            }
             Due::Nothing => {}
         }
         Ok(())

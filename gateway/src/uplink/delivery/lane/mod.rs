@@ -43,8 +43,9 @@ use self::{probe::Trial, settle::PendingLetters};
 use super::{
     broken::Broken,
     carried::Carried,
-    deadlines::{Deadlines, Experience, Patience},
+    deadlines::Deadlines,
     pace::Pace,
+    patience::{Experience, Patience},
     poison::{Ending, Fault, Plan, PoisonCase},
     window::Window,
 };

@@ -278,7 +278,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
     /// What the end of this connection says about the head, and what of it is carried to the next
     /// one.
     pub(super) fn testify(&mut self, broken: &Broken) {
-        self.trace.experience = self.deadlines.experience(self.now);
+        self.trace.experience = self.deadlines.experience();
         let is_late = matches!(broken, Broken::Unanswered(_) | Broken::AckTimeout(_));
         let is_of_one = self.trial.is_alone && self.trial.control.is_none();
         self.trace.was_fruitless = is_late && !self.trace.took && !is_of_one;
