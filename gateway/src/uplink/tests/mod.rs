@@ -9,6 +9,7 @@ mod decoded;
 mod faults;
 mod formats;
 mod mosquitto;
+mod pace;
 mod poison;
 mod real_store;
 mod replay;

@@ -303,6 +303,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         let token = self.window.push(offset, record.events, self.now).expect(ROOM);
         let message = raw.message(offset, record, &self.can);
         let sent = message.and_then(|message| {
+            let message = message.aged(record.received_ms, clock::wall_ms);
             self.connection.send(token, &message)?;
             Ok(if self.is_paced { message.bytes() } else { 0 })
         });

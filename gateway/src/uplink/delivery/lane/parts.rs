@@ -5,6 +5,7 @@
 
 use super::{super::broken::Broken, Lane, ROOM};
 use crate::{
+    clock,
     store::Record,
     uplink::{engine::Connection, format::Format, source::Source},
 };
@@ -41,7 +42,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             }
             let token = self.window.push_part(offset, 1, index + 1 == messages, self.now).expect(ROOM);
             let Format::Decoded(decoded) = &*self.shared.format else { continue };
-            match self.connection.send(token, &decoded.message(index)) {
+            let message = decoded.message(index).aged(record.received_ms, clock::wall_ms);
+            match self.connection.send(token, &message) {
                 Ok(()) if self.is_paced => self.note_sent(bytes),
                 Ok(()) => {}
                 Err(why) => self.dead_letter(Some(token), offset, record, why.into(), 0).await?,

@@ -19,6 +19,7 @@ use super::{
     Duration, Instant, Lane, ROOM,
 };
 use crate::{
+    clock,
     store::Record,
     uplink::{
         engine::{Connection, Refusal},
@@ -227,7 +228,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         match &mut *self.shared.format {
             Format::Raw(raw) => {
                 let message = raw.message(offset, record, &self.can).ok()?;
-                connection.send(token, &message).ok()?;
+                connection.send(token, &message.aged(record.received_ms, clock::wall_ms)).ok()?;
                 Some(true)
             }
             Format::Decoded(decoded) => {
@@ -236,7 +237,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
                 if messages == 0 {
                     return None;
                 }
-                connection.send(token, &decoded.message(0)).ok()?;
+                let message = decoded.message(0).aged(record.received_ms, clock::wall_ms);
+                connection.send(token, &message).ok()?;
                 Some(messages == 1 && problem.is_none())
             }
         }
