@@ -14,7 +14,8 @@
 //! upstream (`engine`); [`broker`] serves local subscribers; [`fleet`] learns what there is to know
 //! of devices. [`mqtt`] is the protocol as bytes, for both ends.
 //!
-//! **Around it.** [`config`] reads the configuration, which composes the rooms' own settings;
+//! **Around it.** [`config`] reads the configuration, which composes the rooms' own settings, by
+//! [`keys`];
 //! [`supervisor`] wires the rooms, starts them and stops them in the order of the flow; [`http`]
 //! shows what they know; [`cli`] has one file per command. [`clock`] is the only place where a
 //! clock is read, [`telemetry`] has every metric's name, and [`printable`] says what may be shown
@@ -35,6 +36,7 @@ pub mod config;
 pub mod fleet;
 pub mod http;
 pub mod ingest;
+pub mod keys;
 pub mod mqtt;
 pub mod printable;
 pub mod regular_file;

@@ -21,6 +21,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("printable", &[]),
     // What has to be a file and may be something else.
     ("regular_file", &[]),
+    // How a value of the configuration is read.
+    ("keys", &[]),
     ("telemetry", &["clock", "printable"]),
     // MQTT as bytes, for both ends.
     ("mqtt", &[]),
@@ -52,11 +54,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "printable",
         ],
     ),
-    ("uplink", &["mqtt", "store", "catalog", "fleet", "clock", "telemetry"]),
+    ("uplink", &["keys", "mqtt", "store", "catalog", "fleet", "clock", "telemetry", "regular_file"]),
     // The read side of the rooms.
     ("http", &["store", "uplink", "catalog", "fleet", "clock", "telemetry", "printable"]),
     // Composes the rooms' settings types; no room imports it.
-    ("config", &["ingest", "access", "mqtt", "store", "uplink", "http", "clock", "regular_file"]),
+    ("config", &["keys", "ingest", "access", "mqtt", "store", "uplink", "http", "clock", "regular_file"]),
     (
         "supervisor",
         &[
@@ -110,7 +112,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["ingest/listener/tls/"]),
     ("x509_cert", &["ingest/listener/tls/"]),
     ("tungstenite", &["ingest/listener/websocket/"]),
-    ("toml", &["config/", "access/"]),
+    ("toml", &["config/", "keys/", "access/"]),
     ("argon2", &["access/"]),
     ("blake2", &["access/"]),
     ("sha2", &["catalog/"]),

@@ -3,13 +3,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::{
-    ConfigError,
-    raw::{self, Text},
-    read_raw,
-    resolved::Validator,
+use super::{ConfigError, raw, read_raw};
+use crate::{
+    access::{Access, Acl, Files, LoadError, Policy, Users},
+    keys::{Text, Validator},
 };
-use crate::access::{Access, Acl, Files, LoadError, Policy, Users};
 
 impl Validator<'_> {
     pub(super) fn access(&mut self, raw: &raw::Access) -> Arc<Access> {

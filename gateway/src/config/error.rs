@@ -3,15 +3,12 @@
 
 use std::{
     fmt,
-    ops::Range,
     path::{Path, PathBuf},
 };
 
 use toml::de::{DeTable, DeValue};
 
-/// Least likeness (0 to 1, by Jaro and Winkler) at which a known word is suggested for an unknown
-/// one.
-const LIKENESS_MIN: f64 = 0.75;
+use crate::keys::{Problem, unknown};
 
 /// The configuration cannot be used. Nothing was started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +41,7 @@ impl ConfigError {
 
     pub(super) fn wrong(file: &Path, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.at);
-        let lines = problems.iter().map(|problem| problem.line(file, text)).collect();
+        let lines = problems.iter().map(|problem| line(problem, file, text)).collect();
         Self::Wrong { lines }
     }
 }
@@ -57,46 +54,16 @@ impl fmt::Display for Lines<'_> {
     }
 }
 
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// Where, in bytes from the start of the text.
-    at: usize,
-    /// What is wrong; what to do.
-    message: String,
+/// From what the TOML reader found: syntax, an unknown or missing key, a wrong type.
+pub(super) fn from_toml(text: &str, error: &toml::de::Error) -> Problem {
+    let at = error.span().map_or(0, |span| span.start).min(text.len());
+    Problem { at, message: explain(error.message()) }
 }
 
-impl Problem {
-    pub(super) fn new(span: &Range<usize>, message: impl Into<String>) -> Self {
-        Self { at: span.start, message: message.into() }
-    }
-
-    /// From what the TOML reader found: syntax, an unknown or missing key, a wrong type.
-    pub(super) fn from_toml(text: &str, error: &toml::de::Error) -> Self {
-        let at = error.span().map_or(0, |span| span.start).min(text.len());
-        Self { at, message: explain(error.message()) }
-    }
-
-    fn line(&self, file: &Path, text: &str) -> String {
-        let line = text.as_bytes()[..self.at].iter().filter(|byte| **byte == b'\n').count() + 1;
-        let key = key_at(text, self.at).map(|key| format!("{key}: ")).unwrap_or_default();
-        format!("{}:{line}: {key}{}", file.display(), self.message)
-    }
-}
-
-/// The known word that `word` likely stands for.
-pub(super) fn suggestion<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let likeness = |known: &str| strsim::jaro_winkler(&word.to_lowercase(), known);
-    let best = known.iter().map(|k| (likeness(k), *k)).max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 >= LIKENESS_MIN).then_some(best.1)
-}
-
-/// `unknown thing "word"; did you mean "known"?`, or all that is known.
-pub(super) fn unknown(thing: &str, word: &str, known: &[&str]) -> String {
-    match suggestion(word, known) {
-        Some(known) => format!("unknown {thing} \"{word}\"; did you mean \"{known}\"?"),
-        None => format!("unknown {thing} \"{word}\"; known here: {}", known.join(", ")),
-    }
+fn line(problem: &Problem, file: &Path, text: &str) -> String {
+    let line = text.as_bytes()[..problem.at].iter().filter(|byte| **byte == b'\n').count() + 1;
+    let key = key_at(text, problem.at).map(|key| format!("{key}: ")).unwrap_or_default();
+    format!("{}:{line}: {key}{}", file.display(), problem.message)
 }
 
 /// Rewrites what serde says so that it says what to do. Whatever has another form is passed on as
@@ -169,18 +136,5 @@ mod tests {
             assert_eq!(key_at(text, text.find(needle).unwrap()).as_deref(), Some(key), "{needle}");
         }
         assert_eq!(key_at("", 0), None);
-    }
-
-    #[test]
-    fn only_a_likely_word_is_suggested() {
-        let known = ["segment_bytes", "retain", "linger_max"];
-        for (word, expected) in [
-            ("segment_byte", Some("segment_bytes")),
-            ("retian", Some("retain")),
-            ("lingermax", Some("linger_max")),
-            ("zebra", None),
-        ] {
-            assert_eq!(suggestion(word, &known), expected, "{word}");
-        }
     }
 }

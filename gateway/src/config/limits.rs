@@ -9,13 +9,10 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use toml::Spanned;
 
-use super::{
-    quantity,
-    raw::{self, Text},
-    resolved::Validator,
-};
+use super::raw;
 use crate::{
     ingest::{self, connection::large, limits as ingest_limits},
+    keys::{Text, Validator, quantity},
     mqtt::{limits::SMALL_PACKET_BYTES, topics},
 };
 

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 
 use toml::Spanned;
 
-use super::{LISTENERS_MAX, raw, resolved::Validator};
+use super::{LISTENERS_MAX, raw};
 use crate::{
     clock,
     ingest::{
         self, ClientCert, Protocol, TlsSettings,
         listener::tls::{RECORD_BYTES_LEAST, RECORD_BYTES_MOST, TlsFile},
     },
+    keys::{Text, Validator},
 };
 
 const LISTENER_ADDRESS_DEFAULT: SocketAddr =
@@ -90,7 +91,7 @@ impl Validator<'_> {
             );
             is_whole = false;
         }
-        let path = |text: &raw::Text| self.around.folder.join(text.get_ref());
+        let path = |text: &Text| self.around.folder.join(text.get_ref());
         let settings = TlsSettings {
             cert: path(&raw.cert),
             key: path(&raw.key),

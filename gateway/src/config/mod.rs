@@ -16,7 +16,6 @@ mod access;
 mod error;
 mod limits;
 mod listeners;
-mod quantity;
 mod raw;
 mod resolved;
 mod routes;
@@ -25,9 +24,10 @@ mod uplinks;
 use std::path::{Path, PathBuf};
 
 pub use access::users_file;
-pub use error::{ConfigError, Problem};
+pub use error::ConfigError;
 
-use crate::{http, ingest, regular_file, store, uplink};
+pub use crate::keys::NAME_BYTES_MAX;
+use crate::{http, ingest, keys::Surroundings, regular_file, store, uplink};
 
 /// Longest configuration file, in bytes.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -37,8 +37,6 @@ pub const UPLINKS_MAX: usize = 16;
 pub const LISTENERS_MAX: usize = 16;
 /// Most routes.
 pub const ROUTES_MAX: usize = 256;
-/// Longest gateway id or uplink name, in bytes of `[a-z0-9-]`.
-pub const NAME_BYTES_MAX: usize = 32;
 
 /// What each room is told.
 #[derive(Debug, Clone)]
@@ -82,7 +80,7 @@ fn read_raw(file: &Path) -> Result<(String, raw::File), ConfigError> {
 }
 
 fn as_raw(text: &str, file: &Path) -> Result<raw::File, ConfigError> {
-    toml::from_str(text).map_err(|e| ConfigError::wrong(file, text, vec![Problem::from_toml(text, &e)]))
+    toml::from_str(text).map_err(|e| ConfigError::wrong(file, text, vec![error::from_toml(text, &e)]))
 }
 
 /// Checks the text of a configuration; `file` stands in the errors, and relative paths start at its
@@ -98,7 +96,7 @@ pub fn parse(
     let wrong = |problems| ConfigError::wrong(file, text, problems);
     let raw = as_raw(text, file)?;
     let folder = file.parent().map(PathBuf::from).unwrap_or_default();
-    resolved::check(raw, &resolved::Surroundings { folder, variable }).map_err(wrong)
+    resolved::check(raw, &Surroundings { folder, variable }).map_err(wrong)
 }
 
 #[cfg(test)]

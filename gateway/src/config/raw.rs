@@ -4,8 +4,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-/// A value as text, with its place in the file.
-pub(super) type Text = Spanned<String>;
+use crate::{keys::Text, uplink};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,7 +21,7 @@ pub(super) struct File {
     #[serde(default)]
     pub route: Vec<Spanned<Route>>,
     #[serde(default)]
-    pub uplink: Vec<Spanned<Uplink>>,
+    pub uplink: Vec<Spanned<uplink::Keys>>,
     #[serde(default)]
     pub http: Http,
 }
@@ -105,30 +104,6 @@ pub(super) struct Route {
     pub payload: Option<Text>,
     pub device: Option<Text>,
     pub class: Option<Text>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Uplink {
-    pub name: Text,
-    pub url: Text,
-    pub protocol: Option<Text>,
-    pub topic: Option<Text>,
-    pub commands: Option<Text>,
-    pub format: Option<Text>,
-    pub values: Option<Text>,
-    pub wait_for_birth: Option<Text>,
-    pub window: Option<Spanned<i64>>,
-    pub max_packet_bytes: Option<Text>,
-    pub user: Option<Text>,
-    pub password_file: Option<Text>,
-    pub nats: Option<Spanned<Nats>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nats {
-    pub stream: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,17 +1,14 @@
 //! The configuration, resolved: each value judged, defaults filled in, secrets fetched. It collects
 //! all that is wrong, so that one look mends a file.
 
-use std::{net::SocketAddr, ops::Range, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use toml::Spanned;
-
-use super::{
-    NAME_BYTES_MAX, Settings,
-    error::{Problem, unknown},
-    quantity,
-    raw::{self, Text},
+use super::{Settings, raw};
+use crate::{
+    http, ingest,
+    keys::{Problem, Surroundings, Validator, quantity},
+    store,
 };
-use crate::{http, ingest, store};
 
 const DATA_DIR_DEFAULT: &str = "/var/lib/tidegate";
 const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
@@ -40,17 +37,9 @@ const DEAD_LETTERS_MAX_BYTES_MIN: u64 = 1 << 20;
 const HTTP_ADDRESS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
-/// What surrounds the file.
-pub(super) struct Surroundings<'a> {
-    /// Relative paths start here.
-    pub folder: PathBuf,
-    /// Looks up the environment.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
-}
-
 /// Judges all of it.
 pub(super) fn check(raw: raw::File, around: &Surroundings<'_>) -> Result<Settings, Vec<Problem>> {
-    let mut validator = Validator { problems: Vec::new(), password_files: Vec::new(), around };
+    let mut validator = Validator::new(around);
     let gateway_id = validator.name(&raw.gateway.id);
     let settings = Settings {
         store: validator.store(&raw.gateway, &raw.store),
@@ -67,12 +56,6 @@ pub(super) fn check(raw: raw::File, around: &Surroundings<'_>) -> Result<Setting
         password_files: validator.password_files,
     };
     if validator.problems.is_empty() { Ok(settings) } else { Err(validator.problems) }
-}
-
-pub(super) struct Validator<'a> {
-    problems: Vec<Problem>,
-    pub(super) password_files: Vec<PathBuf>,
-    pub(super) around: &'a Surroundings<'a>,
 }
 
 impl Validator<'_> {
@@ -106,8 +89,9 @@ impl Validator<'_> {
                 "when_full",
                 &when_full,
             ),
-            retain: self
-                .value(store.retain.as_ref(), RETAIN_DEFAULT, |text| at_most(text, RETAIN_MAX, "366 days")),
+            retain: self.value(store.retain.as_ref(), RETAIN_DEFAULT, |text| {
+                quantity::at_most(text, RETAIN_MAX, "366 days")
+            }),
             wear_budget_bytes_per_day: self.value(store.wear_budget.as_ref(), WEAR_BUDGET_DEFAULT, |text| {
                 let budget = quantity::bytes_per_day(text)?;
                 let fits = budget.is_none_or(|bytes| bytes >= WEAR_BUDGET_BYTES_PER_DAY_MIN);
@@ -115,7 +99,7 @@ impl Validator<'_> {
                     .ok_or_else(|| format!("\"{text}\" is too little to work with; at least \"100 MB/day\""))
             }),
             linger_max: self.value(store.linger_max.as_ref(), LINGER_MAX_DEFAULT, |text| {
-                at_most(text, LINGER_MAX_MAX, "10 s")
+                quantity::at_most(text, LINGER_MAX_MAX, "10 s")
             }),
             dead_letters_max_bytes: self.value(
                 store.dead_letters_max_bytes.as_ref(),
@@ -145,70 +129,4 @@ impl Validator<'_> {
         }
         http::Settings::new(address)
     }
-
-    pub(super) fn address(&mut self, raw: Option<&Text>, default: SocketAddr) -> SocketAddr {
-        self.value(raw, default, |text| {
-            text.parse().map_err(|_| {
-                format!("\"{text}\" is no address; write an IP address and a port, like \"{default}\"")
-            })
-        })
-    }
-
-    pub(super) fn name(&mut self, raw: &Text) -> String {
-        let name = raw.get_ref();
-        let fits = (1..=NAME_BYTES_MAX).contains(&name.len())
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !fits {
-            self.wrong(
-                &raw.span(),
-                format!("\"{name}\" is no name; use 1 to {NAME_BYTES_MAX} of a-z, 0-9 and -"),
-            );
-        }
-        name.clone()
-    }
-
-    pub(super) fn value<T>(
-        &mut self,
-        raw: Option<&Text>,
-        default: T,
-        read: impl Fn(&str) -> Result<T, String>,
-    ) -> T {
-        let Some(raw) = raw else { return default };
-        read(raw.get_ref()).unwrap_or_else(|reason| {
-            self.wrong(&raw.span(), reason);
-            default
-        })
-    }
-
-    pub(super) fn one_of<T: Copy>(
-        &mut self,
-        raw: Option<&Text>,
-        default: T,
-        thing: &str,
-        known: &[(&str, T)],
-    ) -> T {
-        self.value(raw, default, |text| {
-            let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
-            known
-                .iter()
-                .find(|(word, _)| *word == text)
-                .map(|(_, value)| *value)
-                .ok_or_else(|| unknown(thing, text, &words))
-        })
-    }
-
-    pub(super) fn count<T>(&mut self, items: &[Spanned<T>], most: usize, things: &str) {
-        if let Some(item) = items.get(most) {
-            self.wrong(&item.span(), format!("{} {things} are too many; {most} at most", items.len()));
-        }
-    }
-
-    pub(super) fn wrong(&mut self, span: &Range<usize>, message: impl Into<String>) {
-        self.problems.push(Problem::new(span, message));
-    }
-}
-
-pub(super) fn at_most(text: &str, most: Duration, most_text: &str) -> Result<Duration, String> {
-    let time = quantity::duration(text)?;
-    (time <= most).then_some(time).ok_or_else(|| format!("\"{text}\" is too long; {most_text} at most"))
 }

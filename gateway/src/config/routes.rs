@@ -8,8 +8,8 @@ use std::num::NonZeroU8;
 
 use toml::Spanned;
 
-use super::{ROUTES_MAX, raw, resolved::Validator};
-use crate::{ingest, mqtt, store::record::LAST_DEVICE_LEVEL};
+use super::{ROUTES_MAX, raw};
+use crate::{ingest, keys::Validator, mqtt, store::record::LAST_DEVICE_LEVEL};
 
 impl Validator<'_> {
     pub(super) fn routes(&mut self, raw: &[Spanned<raw::Route>]) -> Vec<ingest::Route> {

@@ -32,7 +32,9 @@ mod delivery;
 pub mod engine;
 mod fleet_gate;
 mod format;
+mod from_keys;
 mod health;
+mod keys;
 mod message;
 mod replay;
 mod settings;
@@ -49,13 +51,15 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     birth_retry::retry_after_births,
     commands::{CommandTopic, CommandTopicError, receive},
+    engine::upstream::Upstream,
     format::{EventContext, FormatName},
     health::{Health, HealthView},
+    keys::Keys,
     replay::{
         Counted, FOUND_MAX, Found, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused,
         Replays, Request, State, Stored, What,
     },
-    settings::{GATEWAY_ID_BYTES_MAX, Settings, SettingsError, Upstream, WINDOW_DEFAULT},
+    settings::{GATEWAY_ID_BYTES_MAX, Settings, SettingsError, WINDOW_DEFAULT},
     template::{TEMPLATE_BYTES_MAX, Template, TemplateError},
 };
 use self::{delivery::forward, fleet_gate::FleetGate, format::Format, health::Tally};

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     commands::topic::CommandTopic,
-    engine::{Engine as _, mqtt, nats},
+    engine::{mqtt, upstream::Upstream},
     format::name::FormatName,
     template::Template,
 };
@@ -57,26 +57,6 @@ pub struct Settings {
     pub gateway_id: String,
 }
 
-/// The engines: what an uplink may lead to.
-#[derive(Debug, Clone)]
-pub enum Upstream {
-    /// An MQTT broker.
-    Mqtt(mqtt::Settings),
-    /// NATS JetStream.
-    Nats(nats::Settings),
-}
-
-/// Does something with the settings of the engine that an [`Upstream`] is of, whichever it is.
-macro_rules! with_engine {
-    ($upstream:expr, $engine:ident => $body:expr) => {
-        match $upstream {
-            $crate::uplink::settings::Upstream::Mqtt($engine) => $body,
-            $crate::uplink::settings::Upstream::Nats($engine) => $body,
-        }
-    };
-}
-pub(super) use with_engine;
-
 /// What an uplink is told about its pace. What is not set has no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PaceLimits {
@@ -120,35 +100,6 @@ pub enum SettingsError {
     Backoff,
 }
 
-impl Upstream {
-    /// Where it is, as the configuration writes it.
-    #[must_use]
-    pub fn url(&self) -> String {
-        fn url<E: super::engine::Engine>(engine: &E) -> String {
-            let (host, port) = engine.address();
-            format!("{}://{host}:{port}", E::SCHEME)
-        }
-        with_engine!(self, engine => url(engine))
-    }
-
-    /// Its host and port.
-    #[must_use]
-    pub fn address(&self) -> (&str, u16) {
-        with_engine!(self, engine => engine.address())
-    }
-
-    /// Makes another client of it, see [`Engine::rename`](super::engine::Engine::rename).
-    pub(super) fn rename(&mut self, suffix: &str) {
-        with_engine!(self, engine => engine.rename(suffix));
-    }
-
-    fn check(&self) -> Result<(), SettingsError> {
-        with_engine!(self, engine => {
-            engine.check().map_err(|error| SettingsError::Engine(error.to_string()))
-        })
-    }
-}
-
 impl Settings {
     /// To this upstream, all else at its default.
     #[must_use]
@@ -183,7 +134,7 @@ impl Settings {
     /// # Errors
     /// [`SettingsError`] names the first thing that cannot work.
     pub fn check(&self) -> Result<(), SettingsError> {
-        self.upstream.check()?;
+        self.upstream.check().map_err(SettingsError::Engine)?;
         if self.gateway_id.len() > GATEWAY_ID_BYTES_MAX {
             return Err(SettingsError::GatewayTooLong { bytes: self.gateway_id.len() });
         }
@@ -249,12 +200,5 @@ mod tests {
         assert_eq!(change(|s| s.ack_timeout = Duration::ZERO), zero);
         let backoff = |s: &mut Settings| s.backoff_max = s.backoff_min / 2;
         assert_eq!(change(backoff), Err(SettingsError::Backoff));
-    }
-
-    #[test]
-    fn an_upstream_is_shown_as_the_configuration_writes_it() {
-        let settings = Settings::mqtt("cloud", "broker.example", "barn-7");
-        assert_eq!(settings.upstream.url(), "mqtt://broker.example:1883");
-        assert_eq!(settings.upstream.address(), ("broker.example", 1883));
     }
 }

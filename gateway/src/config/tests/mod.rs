@@ -235,7 +235,7 @@ fn what_cannot_be_meant_says_file_line_key_and_what_to_do() {
         ),
         (
             id_and("[[uplink]]\nname = \"c\"\nurl = \"nats://a\"\nnats = { stream = \"a.b\" }\n"),
-            "g.toml:5: [[uplink]] url: \"a.b\" is no name of a stream: 1 to 255 bytes without spaces and . * > / \\",
+            "g.toml:6: [[uplink]] nats.stream: \"a.b\" is no name of a stream: 1 to 255 bytes without spaces and . * > / \\",
         ),
         (
             uplink("window = 70000\n"),

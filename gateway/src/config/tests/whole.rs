@@ -47,7 +47,7 @@ fn the_shipped_file_lists_every_key() {
         ("[access]", keys::<raw::Access>()),
         ("[[listener]]", keys::<raw::Listener>()),
         ("[[route]]", keys::<raw::Route>()),
-        ("[[uplink]]", keys::<raw::Uplink>()),
+        ("[[uplink]]", keys::<uplink::Keys>()),
         ("[http]", keys::<raw::Http>()),
     ];
     assert_eq!(keys::<raw::File>().len(), sections.len());

@@ -42,14 +42,17 @@ use super::{
         patience::Patience,
         retry::{self, Backoff},
     },
-    engine::mqtt::{
-        self,
-        answer::WireError,
-        connect::{Incoming, PersistentSession, ServerLimits, connack, connect_with},
-        send::{DISCONNECT, PINGREQ},
+    engine::{
+        mqtt::{
+            self,
+            answer::WireError,
+            connect::{Incoming, PersistentSession, ServerLimits, connack, connect_with},
+            send::{DISCONNECT, PINGREQ},
+        },
+        upstream::Upstream,
     },
     health::{Failures, Health},
-    settings::{Settings, Upstream},
+    settings::Settings,
 };
 use crate::{
     clock,

@@ -39,9 +39,10 @@ use self::{
 };
 use super::{
     engine::Engine,
+    engine::upstream::with_engine,
     format::Format,
     health::{Failures, Tally},
-    settings::{Settings, with_engine},
+    settings::Settings,
     source::Source,
 };
 use crate::{

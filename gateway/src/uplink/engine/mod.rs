@@ -23,6 +23,8 @@
 pub mod mqtt;
 pub mod nats;
 pub mod transport;
+pub mod upstream;
+pub mod url;
 
 use std::{
     error::Error,
@@ -34,15 +36,17 @@ use std::{
     time::Duration,
 };
 
+use self::url::Scheme;
 use super::message::{Message, Unsendable};
+use crate::mqtt::Password;
 
 /// What an upstream is and how it is reached: the settings of one engine.
 pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// A connection after its handshake.
     type Connection: Connection;
 
-    /// The scheme of the engine's URLs, without `://`.
-    const SCHEME: &'static str;
+    /// The schemes of the engine's URLs. What is said of the engine names the first.
+    const SCHEMES: &'static [Scheme];
 
     /// Why settings cannot work.
     type Invalid: Error;
@@ -52,6 +56,9 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// # Errors
     /// [`Engine::Invalid`] names the first thing that cannot work.
     fn check(&self) -> Result<(), Self::Invalid>;
+
+    /// The scheme of its URL.
+    fn scheme(&self) -> &'static str;
 
     /// Host and port, for the log and for those who look.
     fn address(&self) -> (&str, u16);
@@ -63,6 +70,21 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// Connects, shakes hands and checks what can be checked before anything is sent. Delivery
     /// limits the time. It is dropped where it stands when that is over.
     fn connect(&self) -> impl Future<Output = Result<(Self::Connection, Capabilities), Lost>> + Send;
+}
+
+/// What is the same for every engine: where to, and as whom.
+#[derive(Debug)]
+pub struct Client<'a> {
+    /// The upstream's host name or address.
+    pub host: &'a str,
+    /// Its port.
+    pub port: u16,
+    /// The name by which the upstream knows this client.
+    pub client_id: String,
+    /// The user, if the upstream asks for one.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<Password>,
 }
 
 /// What the upstream allows on a connection, and what its engine can carry.

@@ -23,10 +23,13 @@ use super::{
     connect::{ServerLimits, connack, connect},
     packet_ids::PacketIds,
     send::{DISCONNECT, PINGREQ, Properties, Publish},
-    settings::{Retain, Settings, SettingsError, Version},
+    settings::{PORT_DEFAULT, Retain, Settings, SettingsError, Version},
 };
 use crate::uplink::{
-    engine::{Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange, transport::Transport},
+    engine::{
+        Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange, transport::Transport,
+        url::Scheme,
+    },
     message::{Message, Unsendable},
 };
 
@@ -45,10 +48,14 @@ impl Engine for Settings {
     type Connection = BrokerConnection<TcpStream>;
     type Invalid = SettingsError;
 
-    const SCHEME: &'static str = "mqtt";
+    const SCHEMES: &'static [Scheme] = &[("mqtt", PORT_DEFAULT)];
 
     fn check(&self) -> Result<(), SettingsError> {
         Self::check(self)
+    }
+
+    fn scheme(&self) -> &'static str {
+        "mqtt"
     }
 
     fn address(&self) -> (&str, u16) {

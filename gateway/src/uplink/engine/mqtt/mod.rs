@@ -12,6 +12,7 @@ mod aliases;
 pub mod answer;
 pub mod connect;
 mod connection;
+mod keys;
 mod packet_ids;
 mod reason;
 pub mod send;

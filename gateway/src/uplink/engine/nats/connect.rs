@@ -14,9 +14,9 @@ use tokio::{
 };
 
 use super::{
-    super::{Capabilities, Engine, Lost, Refusal, transport::Transport},
+    super::{Capabilities, Engine, Lost, Refusal, transport::Transport, url::Scheme},
     connection::{Connection, Terms},
-    settings::{Settings, SettingsError},
+    settings::{PORT_DEFAULT, Settings, SettingsError},
     stream::{self, Found},
     wire::{self, Connect, Inbound, Info, WireError},
 };
@@ -60,10 +60,14 @@ impl Engine for Settings {
     type Connection = Connection<TcpStream>;
     type Invalid = SettingsError;
 
-    const SCHEME: &'static str = "nats";
+    const SCHEMES: &'static [Scheme] = &[("nats", PORT_DEFAULT)];
 
     fn check(&self) -> Result<(), SettingsError> {
         Self::check(self)
+    }
+
+    fn scheme(&self) -> &'static str {
+        "nats"
     }
 
     fn address(&self) -> (&str, u16) {

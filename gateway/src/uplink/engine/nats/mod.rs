@@ -20,6 +20,7 @@
 mod answer;
 mod connect;
 mod connection;
+mod keys;
 mod settings;
 mod stream;
 mod subject;
@@ -27,4 +28,5 @@ mod subject;
 mod tests;
 mod wire;
 
+pub use self::keys::Keys;
 pub use self::settings::{STREAM_BYTES_MAX, Settings, SettingsError};

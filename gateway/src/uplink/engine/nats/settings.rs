@@ -75,15 +75,15 @@ impl Settings {
         if self.host.is_empty() {
             return Err(SettingsError::NoHost);
         }
-        let is_name = |name: &str| {
-            let is_bad = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
-            (1..=STREAM_BYTES_MAX).contains(&name.len()) && !name.contains(is_bad)
-        };
-        match &self.stream {
-            Some(name) if !is_name(name) => Err(SettingsError::Stream(name.clone())),
-            _ => Ok(()),
-        }
+        self.stream.as_deref().map_or(Ok(()), check_stream)
     }
+}
+
+/// Whether a stream can have this name.
+pub(super) fn check_stream(name: &str) -> Result<(), SettingsError> {
+    let is_bad = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
+    let is_name = (1..=STREAM_BYTES_MAX).contains(&name.len()) && !name.contains(is_bad);
+    is_name.then_some(()).ok_or_else(|| SettingsError::Stream(name.to_owned()))
 }
 
 #[cfg(test)]

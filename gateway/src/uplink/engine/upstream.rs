@@ -1,0 +1,110 @@
+//! The engines: a variant and a line of the table for each.
+
+use super::{
+    Client, Engine as _, mqtt, nats,
+    url::{self, Scheme},
+};
+use crate::{
+    keys::{Spanned, Validator},
+    uplink::{keys::Keys, template::Template},
+};
+
+/// The engines: what an uplink may lead to.
+#[derive(Debug, Clone)]
+pub enum Upstream {
+    /// An MQTT broker.
+    Mqtt(mqtt::Settings),
+    /// NATS JetStream.
+    Nats(nats::Settings),
+}
+
+/// Does something with the settings of the engine that an [`Upstream`] is of, whichever it is.
+macro_rules! with_engine {
+    ($upstream:expr, $engine:ident => $body:expr) => {
+        match $upstream {
+            $crate::uplink::engine::upstream::Upstream::Mqtt($engine) => $body,
+            $crate::uplink::engine::upstream::Upstream::Nats($engine) => $body,
+        }
+    };
+}
+pub(in crate::uplink) use with_engine;
+
+/// Reads what an engine is told.
+type Read = fn(&mut Validator<'_>, &Keys, Client<'_>, &Template) -> Upstream;
+
+/// The engines: their schemes, and how each reads its keys.
+const ENGINES: [(&[Scheme], Read); 2] = [
+    (mqtt::Settings::SCHEMES, |validator, keys, client, _| {
+        Upstream::Mqtt(mqtt::Settings::read(validator, keys, client))
+    }),
+    (nats::Settings::SCHEMES, |validator, keys, client, template| {
+        Upstream::Nats(nats::Settings::read(
+            validator,
+            keys.nats.as_ref().map(Spanned::get_ref),
+            client,
+            template,
+        ))
+    }),
+];
+
+impl Upstream {
+    /// Reads the URL and the keys of the engine that its scheme chooses; `client` gets the address.
+    ///
+    /// Without an address that can be read it is a broker without one.
+    pub(in crate::uplink) fn read(
+        validator: &mut Validator<'_>,
+        keys: &Keys,
+        client: Client<'_>,
+        template: &Template,
+    ) -> Self {
+        let schemes: Vec<Scheme> = ENGINES.iter().flat_map(|(schemes, _)| *schemes).copied().collect();
+        let url = validator.value(Some(&keys.url), None, |text| url::parse(text, &schemes).map(Some));
+        let Some(url) = url else { return Self::Mqtt(mqtt::Settings::read(validator, keys, client)) };
+        let of_scheme =
+            |(schemes, _): &&(&[Scheme], Read)| schemes.iter().any(|(name, _)| *name == url.scheme);
+        let (schemes, read) = ENGINES.iter().find(of_scheme).unwrap_or(&ENGINES[0]);
+        for (engine, span) in keys.of_one_engine() {
+            if schemes.iter().all(|(name, _)| *name != engine) {
+                validator.wrong(&span, format!("for {engine}:// alone; remove it"));
+            }
+        }
+        read(validator, keys, Client { host: &url.host, port: url.port, ..client }, template)
+    }
+
+    /// Where it is, as the configuration writes it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let (host, port) = self.address();
+        let scheme = with_engine!(self, engine => engine.scheme());
+        format!("{scheme}://{host}:{port}")
+    }
+
+    /// Its host and port.
+    #[must_use]
+    pub fn address(&self) -> (&str, u16) {
+        with_engine!(self, engine => engine.address())
+    }
+
+    /// Makes another client of it, see [`Engine::rename`](Engine::rename).
+    pub(in crate::uplink) fn rename(&mut self, suffix: &str) {
+        with_engine!(self, engine => engine.rename(suffix));
+    }
+
+    /// Checks what can be checked without an upstream, or says what cannot work.
+    pub(in crate::uplink) fn check(&self) -> Result<(), String> {
+        with_engine!(self, engine => engine.check().map_err(|error| error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_shown_as_the_configuration_writes_it() {
+        let broker = mqtt::Settings::new("broker.example", "barn-7-cloud".to_owned());
+        let upstream = Upstream::Mqtt(broker);
+        assert_eq!(upstream.url(), "mqtt://broker.example:1883");
+        assert_eq!(upstream.address(), ("broker.example", 1883));
+    }
+}

@@ -1,0 +1,126 @@
+//! An uplink's settings, read from its keys. Passwords are read from their files or from the
+//! environment.
+
+use std::{num::NonZeroU16, time::Duration};
+
+use super::{
+    commands::CommandTopic,
+    engine::{Client, mqtt, upstream::Upstream},
+    format::FormatName,
+    keys::Keys,
+    settings::{Settings, WINDOW_DEFAULT},
+    template::Template,
+};
+use crate::{
+    catalog::Values,
+    keys::{Spanned, Text, Validator, quantity},
+    mqtt::Password,
+    regular_file,
+};
+
+/// Longest password file that is read, in bytes: more than any password, so that one that is too
+/// long is told by its length.
+const PASSWORD_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Events whose device has not said what they are.
+const WAIT_FOR_BIRTH_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+const WAIT_FOR_BIRTH_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+impl Settings {
+    /// What the keys say. What cannot be read is noted, and its default stands in its place.
+    pub(crate) fn read(validator: &mut Validator<'_>, keys: &Keys, gateway_id: &str) -> Self {
+        let formats =
+            [("raw", FormatName::Raw), ("json", FormatName::Json), ("cloudevents", FormatName::CloudEvents)];
+        let values = [("scaled", Values::Scaled), ("raw", Values::Raw)];
+        let name = validator.name(&keys.name);
+        let topic = topic(validator, keys.topic.as_ref());
+        let client = Client {
+            host: "",
+            port: 0,
+            client_id: format!("tidegate-{gateway_id}-{name}"),
+            user: keys.user.as_ref().map(|user| user.get_ref().clone()),
+            password: password(validator, keys, &name).map(Password::new),
+        };
+        let upstream = Upstream::read(validator, keys, client, &topic.clone().bound_to(gateway_id));
+        let settings = Self {
+            format: validator.one_of(keys.format.as_ref(), FormatName::Raw, "format", &formats),
+            values: validator.one_of(keys.values.as_ref(), Values::Scaled, "values", &values),
+            wait_for_birth: validator.value(keys.wait_for_birth.as_ref(), WAIT_FOR_BIRTH_DEFAULT, |text| {
+                quantity::at_most(text, WAIT_FOR_BIRTH_MAX, "366 days")
+            }),
+            topic,
+            commands: validator.value(keys.commands.as_ref(), None, |text| {
+                CommandTopic::parse(text, gateway_id).map(Some).map_err(|error| error.to_string())
+            }),
+            window: window(validator, keys.window.as_ref()),
+            ..Self::new(&name, upstream, gateway_id)
+        };
+        // Of an address that cannot be read all was said.
+        if !settings.upstream.address().0.is_empty()
+            && let Err(error) = settings.check()
+        {
+            validator.wrong(&keys.url.span(), error.to_string());
+        }
+        settings
+    }
+}
+
+fn topic(validator: &mut Validator<'_>, raw: Option<&Text>) -> Template {
+    validator.value(raw, Template::default(), |text| Template::parse(text).map_err(|e| e.to_string()))
+}
+
+fn window(validator: &mut Validator<'_>, raw: Option<&Spanned<i64>>) -> NonZeroU16 {
+    let Some(raw) = raw else { return WINDOW_DEFAULT };
+    match u16::try_from(*raw.get_ref()).ok().and_then(NonZeroU16::new) {
+        Some(window) => window,
+        None => {
+            validator.wrong(
+                &raw.span(),
+                format!("{} is not within 1 and 65535, MQTT's packet ids", raw.get_ref()),
+            );
+            WINDOW_DEFAULT
+        }
+    }
+}
+
+/// The password of an uplink with a user: from its file, else from its variable.
+fn password(validator: &mut Validator<'_>, raw: &Keys, name: &str) -> Option<String> {
+    let Some(user) = &raw.user else {
+        if let Some(file) = &raw.password_file {
+            validator.wrong(&file.span(), "a password without a user; add \"user\"");
+        }
+        return None;
+    };
+    let Some(file) = &raw.password_file else {
+        let variable = format!("TIDEGATE_PASSWORD_{}", name.to_uppercase().replace('-', "_"));
+        let password = (validator.around.variable)(&variable);
+        if password.is_none() {
+            validator.wrong(
+                &user.span(),
+                format!("a user without a password; add \"password_file\" or set {variable}"),
+            );
+        }
+        return password;
+    };
+    let path = validator.around.folder.join(file.get_ref());
+    validator.password_files.push(path.clone());
+    let read = regular_file::read_text(&path, PASSWORD_FILE_BYTES_MAX);
+    match read.map(|text| text.trim_end_matches(['\r', '\n']).to_owned()) {
+        Ok(password) if (1..=mqtt::PASSWORD_BYTES_MAX).contains(&password.len()) => Some(password),
+        Ok(password) => {
+            validator.wrong(
+                &file.span(),
+                format!(
+                    "{} holds {} bytes; a password has 1 to {}",
+                    path.display(),
+                    password.len(),
+                    mqtt::PASSWORD_BYTES_MAX
+                ),
+            );
+            None
+        }
+        Err(error) => {
+            validator.wrong(&file.span(), format!("{} cannot be read: {error}", path.display()));
+            None
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! The keys of an uplink as they are typed, those of all engines.
+
+use std::ops::Range;
+
+use super::engine::nats;
+use crate::keys::{Spanned, Text};
+use serde::Deserialize;
+
+/// `[[uplink]]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    pub(crate) name: Text,
+    pub(crate) url: Text,
+    pub(super) protocol: Option<Text>,
+    pub(super) topic: Option<Text>,
+    pub(super) commands: Option<Text>,
+    pub(super) format: Option<Text>,
+    pub(super) values: Option<Text>,
+    pub(super) wait_for_birth: Option<Text>,
+    pub(super) window: Option<Spanned<i64>>,
+    pub(super) max_packet_bytes: Option<Text>,
+    pub(super) user: Option<Text>,
+    pub(super) password_file: Option<Text>,
+    pub(super) nats: Option<Spanned<nats::Keys>>,
+}
+
+impl Keys {
+    /// The keys that one engine alone knows: the first of its schemes, and where they stand.
+    pub(super) fn of_one_engine(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
+        let text = |text: &Option<Text>| text.as_ref().map(Spanned::span);
+        [
+            ("mqtt", text(&self.protocol)),
+            ("mqtt", text(&self.commands)),
+            ("mqtt", text(&self.max_packet_bytes)),
+            ("nats", self.nats.as_ref().map(Spanned::span)),
+        ]
+        .into_iter()
+        .filter_map(|(engine, span)| Some((engine, span?)))
+    }
+}
