@@ -20,6 +20,8 @@ use crate::catalog::Values;
 
 /// Messages in flight, unless told otherwise.
 pub const WINDOW_DEFAULT: NonZeroU16 = NonZeroU16::new(1000).expect("1000 is not 0");
+/// The time for an acknowledgement, unless told otherwise.
+pub const ACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Longest gateway id, in bytes.
 pub const GATEWAY_ID_BYTES_MAX: usize = 1024;
 
@@ -115,7 +117,7 @@ impl Settings {
             window: WINDOW_DEFAULT,
             pace: PaceLimits::default(),
             connect_timeout: Duration::from_secs(10),
-            ack_timeout: Duration::from_secs(30),
+            ack_timeout: ACK_TIMEOUT_DEFAULT,
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
             gateway_id: gateway_id.to_owned(),

@@ -8,6 +8,11 @@ pub use crate::mqtt::{Password, Version};
 pub const ID_BYTES_MAX: usize = 1024;
 /// Longest password, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 16 * 1024;
+/// A ping goes out after this long without anything sent, unless told otherwise.
+pub const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(30);
+/// Longest session expiry that CONNECT can carry: one second more is for ever. (MQTT 5.0 section
+/// 3.1.2.11.2)
+pub const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(u32::MAX as u64 - 1);
 /// Longest keep-alive that CONNECT can carry. \[MQTT-3.1.2-23\]
 pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(65_535);
 /// How long a broker keeps commands, unless told otherwise: as long as a command may wait.
@@ -93,7 +98,7 @@ impl Settings {
             password: None,
             packet_bytes_max: None,
             retain: Retain::AsPublished,
-            keep_alive: Duration::from_secs(30),
+            keep_alive: KEEP_ALIVE_DEFAULT,
             session_expiry: SESSION_EXPIRY_DEFAULT,
         }
     }
