@@ -3,6 +3,7 @@
 //! clock.
 
 pub mod journal;
+pub mod zone;
 pub mod timeline;
 
 use std::{

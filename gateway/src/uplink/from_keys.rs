@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     commands::CommandTopic,
+    delivery::hours::Hours,
     engine::{Client, mqtt, upstream::Upstream},
     format::FormatName,
     keys::Keys,
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::{
     catalog::Values,
+    clock::zone::Zone,
     keys::{Spanned, Text, Validator, quantity},
     mqtt::Password,
     regular_file,
@@ -58,6 +60,9 @@ impl Settings {
             }),
             window: window(validator, keys.window.as_ref()),
             pace: pace(validator, keys),
+            send: validator.value(keys.send.as_ref(), None, |text| {
+                Hours::parse(text, Zone::of_this_machine()).map(Some)
+            }),
             ack_timeout: validator.value(keys.ack_timeout.as_ref(), ACK_TIMEOUT_DEFAULT, |text| {
                 quantity::at_most(text, ACK_TIMEOUT_MAX, "10 minutes")
             }),

@@ -23,6 +23,7 @@ pub struct Keys {
     pub(super) bytes_per_second: Option<Text>,
     pub(super) inflight_bytes: Option<Text>,
     pub(super) ack_timeout: Option<Text>,
+    pub(super) send: Option<Text>,
     pub(super) max_packet_bytes: Option<Text>,
     pub(super) qos: Option<Spanned<i64>>,
     pub(super) retain: Option<Text>,

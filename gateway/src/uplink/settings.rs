@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     commands::topic::CommandTopic,
+    delivery::hours::Hours,
     engine::{mqtt, upstream::Upstream},
     format::name::FormatName,
     template::Template,
@@ -47,6 +48,8 @@ pub struct Settings {
     pub window: NonZeroU16,
     /// How fast messages go, and how many bytes of them at once.
     pub pace: PaceLimits,
+    /// The hours in which it sends what is not urgent, if not at any time.
+    pub send: Option<Hours>,
     /// From the first look-up of the name to the end of the handshake, at most.
     pub connect_timeout: Duration,
     /// An event, or a ping, waits this long for its answer before the connection is given up.
@@ -116,6 +119,7 @@ impl Settings {
             commands: None,
             window: WINDOW_DEFAULT,
             pace: PaceLimits::default(),
+            send: None,
             connect_timeout: Duration::from_secs(10),
             ack_timeout: ACK_TIMEOUT_DEFAULT,
             backoff_min: Duration::from_millis(500),

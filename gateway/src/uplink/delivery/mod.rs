@@ -10,12 +10,15 @@
 //!  ├ lane/      one connection at work
 //!  ├ poison/    who is blamed for a connection that failed
 //!  ├ pace/      how fast and how much at once; pure
+//!  ├ hold.rs    what waits for the uplink's hours ─ hours.rs
 //!  └ pure: window.rs · deadlines.rs · patience.rs · retry.rs · carried.rs
 //! ```
 
 mod broken;
 pub mod carried;
 pub mod deadlines;
+mod hold;
+pub mod hours;
 mod lane;
 pub mod pace;
 pub mod patience;
@@ -31,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     broken::Broken,
     carried::Carried,
+    hold::Hold,
     lane::{Lane, Shared, Trace},
     pace::Pace,
     patience::Experience,
@@ -97,12 +101,14 @@ async fn deliver<E: Engine, S: Source>(
         pace: Pace::new(&settings.pace),
         experience: Experience::default(),
         hurried: 0,
+        hold: Hold::default(),
         failures: Failures::new(),
         settings,
         source,
         format,
     };
-    while let Some(wait) = uplink.attempt(shutdown).await {
+    while uplink.wait_for_hours(shutdown).await {
+        let Some(wait) = uplink.attempt(shutdown).await else { break };
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
@@ -126,6 +132,7 @@ struct Uplink<'a, E, S> {
     experience: Experience,
     /// Attempts that were made sooner than the back-off says, since a connection was of use.
     hurried: u32,
+    hold: Hold,
     failures: Failures,
 }
 
@@ -134,6 +141,9 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
     /// if there is to be none.
     async fn attempt(&mut self, shutdown: &CancellationToken) -> Option<Duration> {
         let (ended, trace) = self.connect_and_forward(shutdown).await;
+        if trace.is_held && !shutdown.is_cancelled() {
+            return Some(Duration::ZERO);
+        }
         let why = match ended {
             _ if shutdown.is_cancelled() => None,
             Err(Broken::Store(ReadError::Closed)) => None,
@@ -272,6 +282,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             poison: &mut self.poison,
             carried: &mut self.carried,
             pace: &mut self.pace,
+            urgent_to: self.hold.urgent_to,
             shutdown,
         }
     }

@@ -84,6 +84,8 @@ pub struct Shared<'a, S> {
     pub(super) poison: &'a mut PoisonCase,
     pub(super) carried: &'a mut Carried,
     pub(super) pace: &'a mut Pace,
+    /// What lies before this offset is sent at any hour.
+    pub(super) urgent_to: u64,
     /// Asks the lane to end.
     pub shutdown: &'a CancellationToken,
 }
@@ -107,6 +109,8 @@ pub struct Trace {
     pub experience: Experience,
     /// Nothing was acknowledged within the time for it, though not only one event was waited for.
     pub was_fruitless: bool,
+    /// It ended because what is next waits for the uplink's hours.
+    pub is_held: bool,
     /// From its beginning to the last time that something was released or a ping was answered.
     pub of_use: Duration,
     /// Events that the upstream acknowledged.
@@ -137,6 +141,8 @@ pub struct Lane<'a, S: Source, C> {
     /// Something limits how fast messages go.
     is_paced: bool,
     began: Instant,
+    /// When to look again whether the uplink's hours are over.
+    look_at: Option<Instant>,
     trace: Trace,
     now: Instant,
     drain_until: Option<Instant>,
@@ -186,6 +192,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
             filling: true,
             is_paced: false,
             began: now,
+            look_at: None,
             trace: Trace { experience, ..Trace::default() },
             now,
             drain_until: None,
@@ -212,7 +219,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         self.plan(plan).await?;
         loop {
             let from = self.shared.source.position();
-            let Some(block) = self.next_block().await? else { return self.drain().await };
+            let Some(block) = self.next_block(from).await? else { return self.drain().await };
             let mut records = S::records_from(&block, from);
             if !self.send(&mut records).await? {
                 return self.drain().await;
@@ -220,9 +227,14 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         }
     }
 
-    /// The next block, once there is one and room to send it; `None` on shutdown.
-    async fn next_block(&mut self) -> Result<Option<Arc<S::Block>>, Broken> {
+    /// The next block, which holds what is at `from`, once there is one and room to send it; `None`
+    /// on shutdown, or if that is held.
+    async fn next_block(&mut self, from: u64) -> Result<Option<Arc<S::Block>>, Broken> {
         loop {
+            if self.is_held(from) {
+                self.trace.is_held = true;
+                return Ok(None);
+            }
             let want_block = self.may_fill(0);
             match self.wait(want_block).await? {
                 Event::Block(block) => {

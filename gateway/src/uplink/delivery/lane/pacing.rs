@@ -5,10 +5,16 @@
 //! ```
 //! Nothing here is done for an event while nothing limits the pace.
 
-use super::{super::broken::Broken, Instant, Lane};
-use crate::uplink::{
-    engine::{Connection, Lost},
-    source::Source,
+use super::{
+    super::{broken::Broken, hours::State},
+    Instant, Lane,
+};
+use crate::{
+    clock,
+    uplink::{
+        engine::{Connection, Lost},
+        source::Source,
+    },
 };
 
 impl<S: Source, C: Connection> Lane<'_, S, C> {
@@ -22,12 +28,12 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         fits && self.shared.pace.next_at().is_none_or(|at| at <= self.now)
     }
 
-    /// When the pace lets the next message go, if that is what it waits for.
+    /// When the pace lets the next message go, or the uplink's hours may end, if something waits for
+    /// that.
     pub(super) fn paced_until(&self) -> Option<Instant> {
-        if !self.is_paced {
-            return None;
-        }
-        self.shared.pace.next_at().filter(|at| *at > self.now)
+        let next = if self.is_paced { self.shared.pace.next_at() } else { None };
+        let all = [next, self.look_at].into_iter().flatten();
+        all.filter(|at| *at > self.now).min()
     }
 
     /// A message of so many bytes was sent, the last that was pushed.
@@ -70,6 +76,15 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             _ => {}
         }
         self.shared.pace.opening = self.window.opening();
+    }
+
+    /// Whether what lies at this offset waits for the uplink's hours.
+    pub(super) fn is_held(&mut self, offset: u64) -> bool {
+        let Some(hours) = self.shared.settings.send else { return false };
+        let state = hours.state(clock::wall_ms());
+        let (State::Open(look) | State::Closed(look)) = state;
+        self.look_at = Some(self.now + look);
+        matches!(state, State::Closed(_)) && offset >= self.shared.urgent_to
     }
 
     pub(super) fn set_paced(&mut self) {
