@@ -143,6 +143,7 @@ impl Deadlines {
         self.is_measured = true;
         self.patience.doublings = 0;
         self.patience.fruitless = 0;
+        self.patience.has_seen = true;
         let slowest = &mut self.patience.slowest_ack;
         if ack >= *slowest {
             (*slowest, self.slowest_at) = (ack, now);
@@ -161,7 +162,7 @@ impl Deadlines {
     #[must_use]
     pub fn experience(&self) -> Experience {
         let slowest_ack = self.patience.slowest_ack / if self.is_measured { 2 } else { 1 };
-        Experience { slowest_ack, fruitless: self.patience.fruitless }
+        Experience { slowest_ack, fruitless: self.patience.fruitless, has_seen: self.patience.has_seen }
     }
 
     /// It was acted upon that something is missing among the acknowledgements.
@@ -486,6 +487,9 @@ mod tests {
             whole.push(Patience { fruitless: experience.fruitless, ..patience() }.whole());
         }
         assert_eq!(whole, [s(60), s(120), s(120), s(240), s(240), s(30)]);
+        assert!(experience.has_seen);
+        let alone = |fruitless| Patience { fruitless, has_seen: false, ..patience() }.alone();
+        assert_eq!([0, 1, 2].map(alone), [s(5), s(20), s(80)], "nothing was ever acknowledged");
         let long = Patience { fruitless: 9, ..Patience::new(s(500)) };
         assert_eq!(long.whole(), ACK_TIMEOUT_MAX);
         assert_eq!(Patience::new(s(900)).whole(), s(900), "what is set is kept to");

@@ -142,6 +142,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
     async fn attempt(&mut self, shutdown: &CancellationToken) -> Option<Duration> {
         let (ended, trace) = self.connect_and_forward(shutdown).await;
         if trace.is_held && !shutdown.is_cancelled() {
+            self.tally.disconnected(clock::wall_ms(), None);
             return Some(Duration::ZERO);
         }
         let why = match ended {

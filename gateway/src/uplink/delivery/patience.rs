@@ -40,6 +40,8 @@ pub struct Patience {
     pub slowest_ack: Duration,
     /// Connections on which nothing was acknowledged in time, one after the other.
     pub fruitless: u32,
+    /// The upstream has acknowledged something at some time.
+    pub has_seen: bool,
     /// How often the time that an event has without others to compare it with is doubled.
     pub doublings: u32,
     /// An event was proven lately that the upstream never acknowledges, though it acknowledges
@@ -50,13 +52,14 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Without any experience.
+    /// Without any time that was seen.
     #[must_use]
     pub fn new(ack_timeout: Duration) -> Self {
         Self {
             ack_timeout,
             slowest_ack: Duration::ZERO,
             fruitless: 0,
+            has_seen: true,
             doublings: 0,
             knows_ignored: false,
             knows_silent: false,
@@ -78,7 +81,9 @@ impl Patience {
 
     /// The same where nothing shows that the upstream is not slow.
     fn growing(&self, usual: Duration, is_known: bool) -> Duration {
-        let doublings = self.doublings.saturating_add(self.fruitless);
+        // As long as nothing was ever acknowledged, that it is slow is the likeliest.
+        let twice = if self.has_seen { 1 } else { 2 };
+        let doublings = self.doublings.saturating_add(twice * self.fruitless);
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
         self.limit(usual, is_known).saturating_mul(factor).min(self.whole())
     }
@@ -118,6 +123,8 @@ impl Patience {
 /// What connections that went by have shown of the time that acknowledgements take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Experience {
+    /// The upstream has acknowledged something at some time.
+    pub has_seen: bool,
     /// The slowest acknowledgement that was seen lately.
     pub slowest_ack: Duration,
     /// Connections on which nothing was acknowledged in time, one after the other.
@@ -133,6 +140,6 @@ impl Experience {
             (false, true) => (self.fruitless + 1).min(FRUITLESS_MAX),
             (false, false) => self.fruitless,
         };
-        Self { fruitless, ..self }
+        Self { fruitless, has_seen: self.has_seen || took, ..self }
     }
 }

@@ -98,6 +98,22 @@ impl Window {
         self.was_full = true;
     }
 
+    /// Nothing was released for a while, and nothing is missing: whether it opens a little.
+    pub fn open_with_time(&mut self) -> bool {
+        self.opening.waited(self.limit.get())
+    }
+
+    /// It may open with time, before anything is released.
+    #[must_use]
+    pub fn opens_with_time(&self) -> bool {
+        self.opening.opens_with_time(self.limit.get())
+    }
+
+    /// The event that was suspected is sound.
+    pub fn trust(&mut self) {
+        self.opening = self.opening.trusted();
+    }
+
     /// It was too much: it holds half of it, and opens again slowly. What is in flight stays.
     pub fn halve(&mut self) {
         self.opening = self.opening.halved();

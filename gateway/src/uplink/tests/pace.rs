@@ -6,10 +6,14 @@ use std::{
 };
 
 use super::{
-    super::engine::mqtt::{Retain, Version},
+    super::{
+        delivery::hours::Hours,
+        engine::mqtt::{Retain, Version},
+    },
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
     *,
 };
+use crate::clock::zone::Zone;
 
 /// An upstream that takes so many in a second, and a second's worth at once.
 struct Bucket {
@@ -238,5 +242,41 @@ async fn a_message_expiry_is_passed_on_less_the_time_in_the_store_and_never_drop
         properties.starts_with(&[0x02, 0, 0, 0]).then(|| properties[4])
     };
     assert_eq!((expiry(0), expiry(1)), (Some(60), None), "{arrivals:?}");
+    uplink.stop().await;
+}
+
+/// Hours that begin in five minutes and last for ten, or began five minutes ago.
+fn hours(are_now: bool) -> Hours {
+    let minute = crate::clock::wall_ms() / 60_000 + if are_now { 24 * 60 - 5 } else { 5 };
+    let text = |minute: u64| format!("{:02}:{:02}", minute / 60 % 24, minute % 60);
+    Hours::parse(&format!("{}-{}", text(minute), text(minute + 10)), Zone::default()).unwrap()
+}
+
+#[tokio::test]
+async fn outside_its_hours_an_uplink_sends_urgent_events_and_what_lies_before_them() {
+    let broker = Broker::start(ACCEPTED_V311, |_, _| Reply::Ack).await;
+    let mut settings = settings(broker.port);
+    settings.send = Some(hours(false));
+    let log = Log::numbered(20);
+    let uplink = Running::start(settings.clone(), log.clone());
+    let says = || uplink.health.view().last_error.is_some_and(|why| why.starts_with("not within its hours"));
+    eventually(says, || format!("{:?}", uplink.health)).await;
+    assert_eq!((broker.connections(), log.released()), (0, 0));
+    // In the last block of several, with others of its block behind it.
+    log.push(Owned { urgent: true, ..Owned::new("site/alarm", b"20") });
+    uplink.released(21).await;
+    eventually(|| !uplink.health.view().connected, || format!("{:?}", uplink.health)).await;
+    (21..40).for_each(|n: u32| log.push(Owned::new("site", n.to_string().as_bytes())));
+    log.push(Owned { local: true, events: 0, urgent: true, ..Owned::new("site/local", b"40") });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let first: Vec<String> = (0..21).map(|n| n.to_string()).collect();
+    assert_eq!((broker.first_arrivals(), log.released()), (first, 21), "in their order, and no others");
+    assert_eq!(broker.connections(), 1);
+    uplink.stop().await;
+
+    settings.send = Some(hours(true));
+    let uplink = Running::start(settings, log.clone());
+    uplink.released(41).await;
+    assert_eq!(broker.arrivals().len(), 40);
     uplink.stop().await;
 }

@@ -141,6 +141,8 @@ pub struct Lane<'a, S: Source, C> {
     /// Something limits how fast messages go.
     is_paced: bool,
     began: Instant,
+    /// When the window last had no room, or opened.
+    full_at: Instant,
     /// When to look again whether the uplink's hours are over.
     look_at: Option<Instant>,
     trace: Trace,
@@ -169,6 +171,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
             ack_timeout: shared.settings.ack_timeout,
             slowest_ack: experience.slowest_ack,
             fruitless: experience.fruitless,
+            has_seen: experience.has_seen,
             doublings: shared.poison.doublings(),
             knows_ignored: causes.knows(Fault::Ignored, now),
             knows_silent: causes.knows(Fault::Silent, now),
@@ -192,6 +195,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
             filling: true,
             is_paced: false,
             began: now,
+            full_at: now,
             look_at: None,
             trace: Trace { experience, ..Trace::default() },
             now,
@@ -279,9 +283,10 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     /// Whether a message of about so many bytes may be sent now.
     #[inline]
     fn may_fill(&mut self, bytes: usize) -> bool {
-        if self.window.room() == 0 {
+        if self.filling && self.window.room() == 0 {
             self.filling = false;
             self.window.filled();
+            self.full_at = self.now;
         }
         self.filling
             && self.connection.has_room()
@@ -351,6 +356,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
 
     /// Does what an event asks for. False on shutdown.
     async fn handle(&mut self, event: Event<S::Block>) -> Result<bool, Broken> {
+        self.open_with_time();
         match event {
             Event::Moved(moved) => self.after_move(moved).await?,
             Event::Alarm => self.after_alarm()?,

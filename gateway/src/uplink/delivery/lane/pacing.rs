@@ -6,7 +6,7 @@
 //! Nothing here is done for an event while nothing limits the pace.
 
 use super::{
-    super::{broken::Broken, hours::State},
+    super::{broken::Broken, hours::State, pace::OPENS_AFTER},
     Instant, Lane,
 };
 use crate::{
@@ -28,11 +28,25 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         fits && self.shared.pace.next_at().is_none_or(|at| at <= self.now)
     }
 
+    /// When the window opens though nothing was acknowledged, if there is use for that.
+    pub(super) fn opens_at(&self) -> Option<Instant> {
+        let is_stuck = !self.filling && !self.window.is_overtaken() && !self.trial.is_under_way();
+        (is_stuck && self.window.opens_with_time()).then(|| self.full_at + OPENS_AFTER)
+    }
+
+    /// Opens the window, if its time has come.
+    pub(super) fn open_with_time(&mut self) {
+        if self.opens_at().is_some_and(|at| at <= self.now) && self.window.open_with_time() {
+            self.filling = true;
+            self.full_at = self.now;
+        }
+    }
+
     /// When the pace lets the next message go, or the uplink's hours may end, if something waits for
     /// that.
     pub(super) fn paced_until(&self) -> Option<Instant> {
         let next = if self.is_paced { self.shared.pace.next_at() } else { None };
-        let all = [next, self.look_at].into_iter().flatten();
+        let all = [next, self.look_at, self.opens_at()].into_iter().flatten();
         all.filter(|at| *at > self.now).min()
     }
 

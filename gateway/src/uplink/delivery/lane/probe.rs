@@ -181,6 +181,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             self.shared.carried.set_unanswered(None);
             // Alone it was taken: what was too much was how many there were.
             self.shared.pace.confirm();
+            if !self.shared.poison.causes().is_recent(self.now) {
+                self.window.trust();
+            }
             self.shared.poison.causes_mut().refute(&Features::of(record));
         }
         Ok(true)
@@ -282,7 +285,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
     pub(super) fn testify(&mut self, broken: &Broken) {
         self.trace.experience = self.deadlines.experience();
         let is_late = matches!(broken, Broken::Unanswered(_) | Broken::AckTimeout(_));
-        let is_of_one = self.trial.is_alone && self.trial.control.is_none();
+        // What happens to one event says nothing of the others, if others were ever taken.
+        let is_of_one =
+            self.trial.is_alone && self.trial.control.is_none() && self.trace.experience.has_seen;
         self.trace.was_fruitless = is_late && !self.trace.took && !is_of_one;
         self.trace.was_alone = self.trial.is_alone;
         self.trace.ending = match self.fault(broken) {

@@ -167,6 +167,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
 
     pub(super) fn release(&mut self) {
         if let Some(released) = self.window.advance() {
+            self.full_at = self.now;
             // A part of the head does not clear the rest of it of a suspicion.
             if released.next_offset > self.shared.source.released() {
                 while self.blocks.front().is_some_and(|block| S::end(block) <= released.next_offset) {

@@ -18,7 +18,7 @@ mod tests;
 
 use std::time::Instant;
 
-pub use self::opening::Opening;
+pub use self::opening::{OPENS_AFTER, Opening};
 use self::{
     bucket::Bucket,
     finder::{Finder, Found},

@@ -10,8 +10,14 @@
 //! ```
 //! A whole window at once would be discarded by an upstream that limits a rate, and come again. So
 //! a new uplink's window begins at [`START`](Opening::START) and doubles with each that is
-//! acknowledged. Where it was too much, it halves, and opens again slowly.
+//! acknowledged; and by as much for each quarter of a second in which nothing is, for an upstream
+//! whose acknowledgements take half a minute. Where it was too much, it halves, and opens again
+//! slowly.
 
+use std::time::Duration;
+
+/// A window that is full opens after so long without an acknowledgement.
+pub const OPENS_AFTER: Duration = Duration::from_millis(250);
 /// Messages that a window has room for at first.
 const FIRST: u16 = 16;
 /// The least that trouble leaves.
@@ -72,6 +78,27 @@ impl Opening {
         Self { is_wary: false, acked: 0, ..self }
     }
 
+    /// It may open with time, before anything is acknowledged.
+    #[must_use]
+    pub fn opens_with_time(self, limit: u16) -> bool {
+        !self.is_wary && self.open < self.fast_to.min(limit)
+    }
+
+    /// It was full for [`OPENS_AFTER`], and nothing was acknowledged or is missing. Whether it opens.
+    pub fn waited(&mut self, limit: u16) -> bool {
+        let opens = self.opens_with_time(limit);
+        if opens {
+            self.open = self.open.saturating_add(FIRST).min(self.fast_to).min(limit);
+        }
+        opens
+    }
+
+    /// After an event that was suspected turned out to be sound.
+    #[must_use]
+    pub fn trusted(self) -> Self {
+        Self { open: self.open.max(FIRST.min(self.fast_to)), is_wary: false, acked: 0, ..self }
+    }
+
     /// So many of a window that was full were acknowledged.
     pub fn acked(&mut self, messages: usize, limit: u16) {
         self.acked += messages;
@@ -107,6 +134,16 @@ mod tests {
         assert_eq!(widths(wide.halved(), 3), [31, 32, 33]);
         assert_eq!(widths(wide.wary(), 4), [5, 6, 7, 9], "one for four");
         assert_eq!(wide.halved().halved().halved().halved().halved().messages(), LEAST);
+    }
+
+    #[test]
+    fn a_window_opens_with_time_unless_it_is_wary_or_was_too_much() {
+        let mut opening = Opening::START;
+        let widths: Vec<u16> = (0..4).map(|_| { opening.waited(60); opening.open }).collect();
+        assert_eq!(widths, [32, 48, 60, 60]);
+        assert!(!opening.waited(60) && opening.waited(61));
+        assert!(!opening.wary().waited(100) && !opening.halved().waited(100));
+        assert_eq!(opening.wary().trusted(), Opening { open: FIRST, ..Opening::START });
     }
 
     #[test]

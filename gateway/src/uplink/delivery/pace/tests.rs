@@ -63,7 +63,7 @@ fn deliver(limits: &PaceLimits, per_s: f64, burst: f64, way: Duration, over: Ove
         let mut window = Window::new(limit, opening);
         let mut answers: VecDeque<(Instant, u64, bool)> = VecDeque::new();
         let (mut next, began) = (head, now);
-        let (mut overtaken_at, mut moved_at, mut refused_at) = (None, now, None);
+        let (mut overtaken_at, mut moved_at, mut refused_at, mut full_at) = (None, now, None, now);
         loop {
             while next < events
                 && refused_at.is_none()
@@ -84,6 +84,7 @@ fn deliver(limits: &PaceLimits, per_s: f64, burst: f64, way: Duration, over: Ove
                 next += 1;
                 if window.room() == 0 {
                     window.filled();
+                    full_at = now;
                 }
             }
             if next == events {
@@ -105,13 +106,17 @@ fn deliver(limits: &PaceLimits, per_s: f64, burst: f64, way: Duration, over: Ove
                 pace.acked(count, now);
             }
             if let Some(released) = window.advance() {
-                (head, moved_at, overtaken_at) = (released.next_offset, now, None);
+                (head, moved_at, overtaken_at, full_at) = (released.next_offset, now, None, now);
             }
             if count > 0 && window.is_overtaken() {
                 overtaken_at.get_or_insert(now);
             }
             if head == events {
                 break;
+            }
+            if overtaken_at.is_none() && window.room() == 0 && now - full_at >= OPENS_AFTER {
+                window.open_with_time();
+                full_at = now;
             }
             let since = |at: Option<Instant>, limit| at.is_some_and(|at| now - at >= limit);
             if since(overtaken_at, ms(500)) && pace.too_much(window.opening()) {
