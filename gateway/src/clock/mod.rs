@@ -3,8 +3,8 @@
 //! clock.
 
 pub mod journal;
-pub mod zone;
 pub mod timeline;
+pub mod zone;
 
 use std::{
     hash::{BuildHasher, RandomState},

@@ -247,7 +247,9 @@ mod tests {
     fn the_last_line_of_a_file_is_the_rule_and_what_cannot_be_read_is_utc() {
         let file = [&b"TZif2\0\0\n\0\0table\n"[..], BERLIN.as_bytes(), b"\n"].concat();
         assert_eq!(Zone::of_file(&file), Zone::parse(BERLIN));
-        for bytes in [&b""[..], b"TZif", b"TZif2\n\n", b"CET-1\n", b"TZif2\nCE-1\n", b"TZif2\nCET-1CEST,M13.1.0,1\n"] {
+        for bytes in
+            [&b""[..], b"TZif", b"TZif2\n\n", b"CET-1\n", b"TZif2\nCE-1\n", b"TZif2\nCET-1CEST,M13.1.0,1\n"]
+        {
             assert_eq!(Zone::of_file(bytes), None, "{bytes:?}");
         }
     }

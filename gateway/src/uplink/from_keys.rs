@@ -100,7 +100,9 @@ fn pace(validator: &mut Validator<'_>, keys: &Keys) -> PaceLimits {
     let mut size = |raw: Option<&Text>| {
         validator.value(raw, None, |text| {
             let bytes = NonZeroU64::new(quantity::bytes(text)?);
-            bytes.map(Some).ok_or_else(|| format!("\"{text}\" lets nothing through; take the key out for no limit"))
+            bytes
+                .map(Some)
+                .ok_or_else(|| format!("\"{text}\" lets nothing through; take the key out for no limit"))
         })
     };
     let (bytes_per_s, inflight_bytes) =
@@ -108,7 +110,8 @@ fn pace(validator: &mut Validator<'_>, keys: &Keys) -> PaceLimits {
     let events_per_s = keys.events_per_second.as_ref().and_then(|raw| {
         let number = u32::try_from(*raw.get_ref()).ok().and_then(NonZeroU32::new);
         if number.is_none() {
-            let what = format!("{} is not within 1 and {}; take the key out for no limit", raw.get_ref(), u32::MAX);
+            let what =
+                format!("{} is not within 1 and {}; take the key out for no limit", raw.get_ref(), u32::MAX);
             validator.wrong(&raw.span(), what);
         }
         number

@@ -276,7 +276,7 @@ impl Deadlines {
     }
 
     fn pong(&self) -> Option<Instant> {
-        Some(self.pinged_at?.max(self.moved_at) + self.patience.whole())
+        Some(self.pinged_at?.max(self.moved_at) + self.patience.whole() + self.travel())
     }
 
     fn ping(&self, in_flight: InFlight) -> Option<Instant> {
@@ -502,7 +502,11 @@ mod tests {
         assert_eq!(deadlines.patience.whole(), s(38), "twice what was seen");
         for (at, slowest) in [(70, 19_000), (80, 9_500), (130, 9_500), (140, 4_750)] {
             deadlines.released(s(1), t0 + s(at));
-            assert_eq!(deadlines.experience().slowest_ack * 2, Duration::from_millis(slowest), "after {at} s");
+            assert_eq!(
+                deadlines.experience().slowest_ack * 2,
+                Duration::from_millis(slowest),
+                "after {at} s"
+            );
         }
     }
 

@@ -42,7 +42,8 @@ impl Hours {
         let how = || format!("\"{text}\" are no hours; write them like \"02:00-05:00\", in local time");
         let minutes = |text: &str| {
             let (hour, minute) = text.trim().split_once(':')?;
-            let are_digits = [hour, minute].iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit()));
+            let are_digits =
+                [hour, minute].iter().all(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit()));
             let (hour, minute): (u32, u32) = (hour.parse().ok()?, minute.parse().ok()?);
             let is_time = minute < 60 && (hour < 24 || (hour, minute) == (24, 0));
             (are_digits && is_time).then_some(hour * 60 + minute)
@@ -50,7 +51,9 @@ impl Hours {
         let (from, to) = text.split_once('-').ok_or_else(how)?;
         let (from_min, to_min) = (minutes(from).ok_or_else(how)?, minutes(to).ok_or_else(how)?);
         if from_min % DAY_MIN == to_min % DAY_MIN {
-            return Err(format!("\"{text}\" are no hours or all of them; take the key out to send at any time"));
+            return Err(format!(
+                "\"{text}\" are no hours or all of them; take the key out to send at any time"
+            ));
         }
         Ok(Self { from_min, to_min, zone })
     }
@@ -108,7 +111,9 @@ mod tests {
 
     #[test]
     fn what_is_no_hours_is_refused() {
-        for text in ["", "2-5", "02:00", "2:00-05:00", "02:60-05:00", "25:00-05:00", "24:01-05:00", "+2:00-05:00"] {
+        for text in
+            ["", "2-5", "02:00", "2:00-05:00", "02:60-05:00", "25:00-05:00", "24:01-05:00", "+2:00-05:00"]
+        {
             assert!(Hours::parse(text, Zone::default()).unwrap_err().contains("are no hours"), "{text}");
         }
         assert!(Hours::parse("02:00-02:00", Zone::default()).unwrap_err().contains("all of them"));

@@ -42,8 +42,7 @@ use self::{
     retry::Backoff,
 };
 use super::{
-    engine::Engine,
-    engine::upstream::with_engine,
+    engine::{Connection as _, Engine, upstream::with_engine},
     format::Format,
     health::{Failures, Tally},
     settings::Settings,

@@ -122,7 +122,9 @@ mod tests {
             (20, 0, u64::MAX, true),
         ] {
             backoff.reset();
-            (0..failures).for_each(|_| drop(backoff.after_failure()));
+            for _ in 0..failures {
+                backoff.after_failure();
+            }
             let before = backoff.ceiling();
             let was = backoff.was_of_use(Duration::from_millis(ms), events);
             assert_eq!(was, is_much, "{failures} {ms} {events}");

@@ -296,9 +296,8 @@ mod tests {
         let mut window = Window::new(limit, Opening::START);
         let mut offsets = 0..;
         let mut round = |window: &mut Window, count: usize| {
-            let tokens: Vec<u64> = (0..count)
-                .map(|_| window.push(offsets.next().unwrap(), 1, now).unwrap())
-                .collect();
+            let tokens: Vec<u64> =
+                (0..count).map(|_| window.push(offsets.next().unwrap(), 1, now).unwrap()).collect();
             if window.room() == 0 {
                 window.filled();
             }

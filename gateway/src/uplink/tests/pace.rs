@@ -71,7 +71,7 @@ async fn the_rate_of_an_upstream_that_discards_or_refuses_what_is_over_it_is_fou
         let uplink = Running::start(by_default(broker.port), Log::numbered(EVENTS));
         let took = released_within(&uplink, EVENTS as u64, Duration::from_secs(45)).await;
         let sent = broker.arrivals().len();
-        assert!(sent <= EVENTS + EVENTS / 20, "{over:?}: {sent} sent in {took:?}");
+        assert!(sent <= EVENTS + EVENTS / 10, "{over:?}: {sent} sent in {took:?}");
         assert_eq!(uplink.log.aside(), [], "{over:?}: nobody is blamed");
         uplink.stop().await;
     }
@@ -163,7 +163,7 @@ async fn an_upstream_that_acknowledges_more_slowly_than_the_time_out_is_waited_f
 
 /// The topics of what came, as an upstream reads them that granted aliases.
 fn topics(broker: &Broker) -> Vec<String> {
-    let mut known = HashMap::new();
+    let mut known: HashMap<(usize, (u8, u8)), String> = HashMap::new();
     let read = |(connection, arrival): (usize, Arrival)| {
         let alias = arrival.properties.windows(3).find(|bytes| bytes[0] == 0x23).map(|b| (b[1], b[2]));
         match alias {

@@ -69,9 +69,17 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
 
     /// Messages are missing among those that are acknowledged, or the like.
     pub(super) fn too_much(&mut self) {
+        let before = self.shared.pace.found_per_s();
         if self.shared.pace.too_much(self.window.opening()) {
             self.window.halve();
             self.set_paced();
+        }
+        // It is said once, and not each time that it is measured again.
+        if let (None, Some(per_s)) = (before, self.shared.pace.found_per_s()) {
+            tracing::info!(
+                uplink = %self.shared.settings.name,
+                "the upstream takes no more at once: going on with {per_s:.1} messages a second; set events_per_second if you know its limit"
+            );
         }
     }
 
@@ -102,7 +110,6 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
     }
 
     pub(super) fn set_paced(&mut self) {
-        self.is_paced =
-            !self.shared.pace.is_free() || self.shared.settings.pace.inflight_bytes.is_some();
+        self.is_paced = !self.shared.pace.is_free() || self.shared.settings.pace.inflight_bytes.is_some();
     }
 }

@@ -286,8 +286,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         self.trace.experience = self.deadlines.experience();
         let is_late = matches!(broken, Broken::Unanswered(_) | Broken::AckTimeout(_));
         // What happens to one event says nothing of the others, if others were ever taken.
-        let is_of_one =
-            self.trial.is_alone && self.trial.control.is_none() && self.trace.experience.has_seen;
+        let is_of_one = self.trial.is_alone && self.trial.control.is_none() && self.trace.experience.has_seen;
         self.trace.was_fruitless = is_late && !self.trace.took && !is_of_one;
         self.trace.was_alone = self.trial.is_alone;
         self.trace.ending = match self.fault(broken) {

@@ -4,14 +4,16 @@
 //!  ──┬──┬──┬──┬──▶ time        each message stands for cost / rate of it
 //!    now      paid to          one may go while `paid to` is no more than a burst ahead of now
 //! ```
-//! Over any span no more than its time at the rate goes through, and one burst of 50 ms or one
-//! message beyond it, whichever is larger. Time that nothing used is not made up for.
+//! Over any span no more than its time at the rate goes through, and one burst or one message beyond
+//! it, whichever is larger. Time that nothing used is not made up for.
 
 use std::time::{Duration, Instant};
 
-/// How far ahead messages may go: timers are no finer than a millisecond, and a packet for each
-/// message would cost more than the message.
-const BURST: Duration = Duration::from_millis(50);
+/// How far ahead messages go of a rate that is set: timers are no finer than a millisecond, and a
+/// packet for each message would cost more than the message.
+pub const BURST: Duration = Duration::from_millis(50);
+/// The same of a rate that was found: little is known of how many may come at once.
+pub const BURST_FOUND: Duration = Duration::from_millis(5);
 /// One message stands for no more time than this.
 const COST_MAX: Duration = Duration::from_secs(3600);
 /// The slowest that a bucket runs, in units a second.
@@ -21,14 +23,15 @@ const PER_S_MIN: f64 = 0.001;
 #[derive(Debug, Clone, Copy)]
 pub struct Bucket {
     per_s: f64,
+    burst: Duration,
     paid_to: Option<Instant>,
 }
 
 impl Bucket {
-    /// So many units in a second, more than none.
+    /// So many units in a second, more than none, and so far ahead.
     #[must_use]
-    pub fn new(per_s: f64) -> Self {
-        Self { per_s: per_s.max(PER_S_MIN), paid_to: None }
+    pub fn new(per_s: f64, burst: Duration) -> Self {
+        Self { per_s: per_s.max(PER_S_MIN), burst, paid_to: None }
     }
 
     /// From now on at this rate. What was taken stays paid for at the old one.
@@ -39,7 +42,7 @@ impl Bucket {
     /// When the next message may go; in the past or `None` if at once.
     #[must_use]
     pub fn next_at(&self) -> Option<Instant> {
-        self.paid_to?.checked_sub(BURST)
+        self.paid_to?.checked_sub(self.burst)
     }
 
     /// A message of so many units goes now, whether or not it was its time.
@@ -62,7 +65,7 @@ mod tests {
     #[test]
     fn a_burst_is_fifty_milliseconds_worth_or_one_message() {
         for (per_s, burst) in [(1.0, 1), (10.0, 1), (90.0, 5), (1000.0, 51), (100_000.0, 5001)] {
-            let (mut bucket, now, mut sent) = (Bucket::new(per_s), crate::clock::monotonic(), 0);
+            let (mut bucket, now, mut sent) = (Bucket::new(per_s, BURST), crate::clock::monotonic(), 0);
             while is_open(&bucket, now) {
                 bucket.take(1.0, now);
                 sent += 1;
@@ -73,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_message_that_stands_for_more_than_an_hour_is_waited_for_an_hour() {
-        let (mut bucket, now) = (Bucket::new(0.0), crate::clock::monotonic());
+        let (mut bucket, now) = (Bucket::new(0.0, BURST), crate::clock::monotonic());
         bucket.take(1e300, now);
         assert_eq!(bucket.next_at(), Some(now + COST_MAX - BURST));
         assert!(is_open(&bucket, now + COST_MAX));
@@ -85,7 +88,7 @@ mod tests {
             per_s in 1_u32..5_000,
             steps in prop::collection::vec((0_u64..200, 1_u32..2_000), 1..200),
         ) {
-            let (mut bucket, t0) = (Bucket::new(per_s.into()), crate::clock::monotonic());
+            let (mut bucket, t0) = (Bucket::new(per_s.into(), BURST), crate::clock::monotonic());
             let (mut now, mut sent) = (t0, Vec::new());
             for (ms, units) in steps {
                 now += Duration::from_millis(ms);
@@ -107,7 +110,7 @@ mod tests {
 
         #[test]
         fn a_sender_that_always_has_something_gets_the_whole_rate(per_s in 1_u32..5_000, wake_ms in 1_u64..20) {
-            let (mut bucket, t0) = (Bucket::new(per_s.into()), crate::clock::monotonic());
+            let (mut bucket, t0) = (Bucket::new(per_s.into(), BURST), crate::clock::monotonic());
             let mut sent = 0_u32;
             for step in 0..10_000 / wake_ms {
                 let now = t0 + Duration::from_millis(step * wake_ms);

@@ -101,9 +101,9 @@ impl Finder {
         let is_limit = self.starved_at.is_none_or(|starved| starved + SPAN < acked.at);
         // What is measured while less is sent than is known to go through says nothing new.
         let known = paced.filter(|found| found.is_limit && !is_limit);
-        let least = known.or(paced).map_or(PER_S_MIN, |found| {
-            found.acked_per_s * if known.is_some() { 1.0 } else { FALL_MAX }
-        });
+        let least = known
+            .or(paced)
+            .map_or(PER_S_MIN, |found| found.acked_per_s * if known.is_some() { 1.0 } else { FALL_MAX });
         let acked_per_s = measured.max(least);
         self.found = (acked_per_s <= PER_S_MAX).then_some(Found {
             acked_per_s,

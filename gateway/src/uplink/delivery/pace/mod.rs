@@ -20,7 +20,7 @@ use std::time::Instant;
 
 pub use self::opening::{OPENS_AFTER, Opening};
 use self::{
-    bucket::Bucket,
+    bucket::{BURST, BURST_FOUND, Bucket},
     finder::{Finder, Found},
 };
 use crate::uplink::settings::PaceLimits;
@@ -46,8 +46,8 @@ impl Pace {
     #[must_use]
     pub fn new(limits: &PaceLimits) -> Self {
         Self {
-            events: limits.events_per_s.map(|per_s| Bucket::new(per_s.get().into())),
-            bytes: limits.bytes_per_s.map(|per_s| Bucket::new(per_s.get() as f64)),
+            events: limits.events_per_s.map(|per_s| Bucket::new(per_s.get().into(), BURST)),
+            bytes: limits.bytes_per_s.map(|per_s| Bucket::new(per_s.get() as f64, BURST)),
             found: None,
             finder: Finder::default(),
             opening: Opening::START,
@@ -135,7 +135,7 @@ impl Pace {
     fn follow(&mut self) {
         match (self.finder.per_s(), &mut self.found) {
             (Some(per_s), Some(bucket)) => bucket.set_rate(per_s),
-            (Some(per_s), none) => *none = Some(Bucket::new(per_s)),
+            (Some(per_s), none) => *none = Some(Bucket::new(per_s, BURST_FOUND)),
             (None, found) => *found = None,
         }
     }

@@ -139,7 +139,12 @@ mod tests {
     #[test]
     fn a_window_opens_with_time_unless_it_is_wary_or_was_too_much() {
         let mut opening = Opening::START;
-        let widths: Vec<u16> = (0..4).map(|_| { opening.waited(60); opening.open }).collect();
+        let widths: Vec<u16> = (0..4)
+            .map(|_| {
+                opening.waited(60);
+                opening.open
+            })
+            .collect();
         assert_eq!(widths, [32, 48, 60, 60]);
         assert!(!opening.waited(60) && opening.waited(61));
         assert!(!opening.wary().waited(100) && !opening.halved().waited(100));

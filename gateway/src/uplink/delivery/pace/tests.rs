@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    num::NonZeroU16,
+    num::{NonZeroU16, NonZeroU32},
     time::{Duration, Instant},
 };
 
@@ -122,8 +122,7 @@ fn deliver(limits: &PaceLimits, per_s: f64, burst: f64, way: Duration, over: Ove
             if since(overtaken_at, ms(500)) && pace.too_much(window.opening()) {
                 window.halve();
             }
-            let is_unanswered =
-                overtaken_at.is_none() && !window.is_empty() && now - moved_at > ms(10_000);
+            let is_unanswered = overtaken_at.is_none() && !window.is_empty() && now - moved_at > ms(10_000);
             if since(overtaken_at, ms(4_000)) || is_unanswered || since(refused_at, ms(100)) {
                 pace.too_much(window.opening());
                 break;
@@ -139,14 +138,66 @@ fn deliver(limits: &PaceLimits, per_s: f64, burst: f64, way: Duration, over: Ove
 }
 
 #[test]
-fn show() {
-    for over in [Over::Discards, Over::Refuses] {
-        for (per_s, burst, events) in [(100.0, 100.0, 5000), (100.0, 1.0, 5000), (100.0, 1000.0, 5000), (100.0, 200.0, 5000),(10.0, 10.0, 500),(10.0, 1.0, 500),(1000.0,1000.0,20000), (100.0,100.0,15000)] {
-            for way in [0, 1, 10, 50, 100] {
-                let o = deliver(&PaceLimits::default(), per_s, burst, ms(way), over, events);
-                println!("{over:?} {per_s}/{burst} way {way}: {:.1}s (floor {:.1}) twice {:.2}% connections {}", o.seconds,
-                  (events as f64 - burst)/per_s, (o.sent - events) as f64 * 100.0/ events as f64, o.connections);
-            }
+fn what_an_upstream_takes_in_a_second_is_found_and_kept_to() {
+    use Over::{Discards, Refuses};
+    // Events a second, how many at once, events; seconds and parts sent twice at the most.
+    for (over, per_s, burst, events, seconds, twice) in [
+        (Discards, 100.0, 100.0, 5_000, 75.0, 0.05),
+        (Refuses, 100.0, 100.0, 5_000, 60.0, 0.05),
+        (Discards, 10.0, 10.0, 500, 65.0, 0.1),
+        (Refuses, 10.0, 10.0, 500, 55.0, 0.02),
+        (Discards, 1_000.0, 1_000.0, 20_000, 45.0, 0.06),
+        (Refuses, 1_000.0, 1_000.0, 20_000, 30.0, 0.06),
+        // Servers that count otherwise: it takes longer, and goes on.
+        (Discards, 100.0, 200.0, 5_000, 75.0, 0.1),
+        (Discards, 100.0, 1_000.0, 5_000, 60.0, 0.3),
+        (Discards, 100.0, 1.0, 5_000, 150.0, 0.05),
+        (Refuses, 100.0, 1.0, 5_000, 150.0, 0.05),
+    ] {
+        for way_ms in [0, 1, 10, 50, 100] {
+            let outcome = deliver(&PaceLimits::default(), per_s, burst, ms(way_ms), over, events);
+            let again = (outcome.sent - events) as f64 / events as f64;
+            let what = format!("{over:?} over {per_s}/s, {burst} at once, {way_ms} ms away");
+            let Outcome { seconds: took, connections, .. } = outcome;
+            println!("{what}: {took:.1} s, {:.1} % twice, {connections} connections", again * 100.0);
+            assert!(took <= seconds && again <= twice, "{what}: {took:.1} s, {again:.3} twice");
         }
     }
+}
+
+#[test]
+fn what_is_set_below_the_limit_is_kept_to_and_nothing_is_sent_twice() {
+    let limits = PaceLimits { events_per_s: NonZeroU32::new(90), ..PaceLimits::default() };
+    let outcome = deliver(&limits, 100.0, 100.0, ms(10), Over::Discards, 5_000);
+    assert_eq!((outcome.sent, outcome.connections), (5_000, 1));
+    assert!((55.0..57.0).contains(&outcome.seconds), "{}", outcome.seconds);
+}
+
+#[test]
+fn where_there_is_no_limit_nothing_is_held_back() {
+    let outcome = deliver(&PaceLimits::default(), 1e9, 1e9, ms(10), Over::Discards, 200_000);
+    assert_eq!((outcome.sent, outcome.connections), (200_000, 1));
+    assert!(outcome.seconds < 5.0, "{}: a thousand for each way there and back", outcome.seconds);
+}
+
+#[test]
+fn what_a_proven_event_was_the_matter_of_is_undone_and_what_was_confirmed_is_not() {
+    let now = crate::clock::monotonic();
+    let mut pace = Pace::new(&PaceLimits::default());
+    let wide = Opening::WIDE;
+    for (is_confirmed, found) in [(false, None), (true, Some(85.0))] {
+        pace.connected();
+        pace.acked(100, now);
+        assert!(pace.too_much(wide) && !pace.too_much(wide), "once on a connection");
+        pace.opening = wide.halved();
+        assert_eq!(pace.found_per_s(), Some(85.0));
+        if is_confirmed {
+            pace.confirm();
+        }
+        pace.take_back();
+        assert_eq!((pace.found_per_s(), pace.opening == wide), (found, !is_confirmed));
+    }
+    pace.connected();
+    assert!(pace.too_much(wide), "nothing was acknowledged on this connection");
+    assert_eq!(pace.found_per_s(), Some(85.0), "so nothing is learnt of a rate");
 }

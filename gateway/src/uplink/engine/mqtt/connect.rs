@@ -292,8 +292,8 @@ mod tests {
         let refused = |why| Err(WireError::Refused(why));
         let (old, new) = (Version::V311, Version::V5);
         let all: &[u8] = &[
-            0x20, 24, 0, 0, 21, 0x21, 0, 9, 0x27, 0, 0, 1, 0, 0x25, 0, 0x13, 0, 7, 0x22, 0, 5, 0x12, 0, 2, b'i',
-            b'd',
+            0x20, 24, 0, 0, 21, 0x21, 0, 9, 0x27, 0, 0, 1, 0, 0x25, 0, 0x13, 0, 7, 0x22, 0, 5, 0x12, 0, 2,
+            b'i', b'd',
         ];
         let some = ServerLimits {
             receive_max: 9,

@@ -62,7 +62,9 @@ fn qos(validator: &mut Validator<'_>, raw: Option<&Spanned<i64>>) {
     let why = match raw.get_ref() {
         1 => return,
         0 => "0 acknowledges nothing, so that events could be lost without a word; leave it at 1",
-        2 => "2 is not spoken: every copy of an event has the same id, by which copies are told; leave it at 1",
+        2 => {
+            "2 is not spoken: every copy of an event has the same id, by which copies are told; leave it at 1"
+        }
         _ => "there is 1 alone",
     };
     validator.wrong(&raw.span(), why);
