@@ -482,14 +482,14 @@ mod tests {
     /// What a queue must do, in the simplest words: a list of frames.
     #[derive(Debug, Default)]
     struct Model {
-        held: Vec<Held>,
+        held: Vec<ModelFrame>,
         pushed: u32,
         sends: u32,
         next_id: u16,
     }
 
     #[derive(Debug, Clone, Copy)]
-    struct Held {
+    struct ModelFrame {
         seq: u32,
         urgent: bool,
         /// The identifier, and whether the connection it was sent on is gone.
@@ -510,7 +510,7 @@ mod tests {
                 };
                 Some(self.held.remove(at).seq)
             };
-            self.held.push(Held { seq, urgent, id: None, sent_as: 0 });
+            self.held.push(ModelFrame { seq, urgent, id: None, sent_as: 0 });
             lost
         }
 

@@ -1,4 +1,4 @@
-//! The door without its socket: `cargo bench -p tidegate --bench ingest`.
+//! A session without its socket: `cargo bench -p tidegate --bench ingest`.
 //!
 //! `session/…`: one read of 1,000 PUBLISH packets of 40 bytes is parsed, judged, made into records,
 //! and acknowledged: time per PUBLISH is the figure divided by 1,000.

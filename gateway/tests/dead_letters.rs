@@ -52,7 +52,7 @@ async fn set_next_aside(reader: &mut Reader, reason: &str) {
     let block = tokio::time::timeout(LIMIT, reader.next()).await.expect("a block within the limit").unwrap();
     for (offset, record) in block.records_from(from) {
         let letter = NewLetter::new(offset, &record, LetterReason::new(ReasonCode::Other, reason), 1);
-        reader.set_aside(Arc::new(vec![letter])).await.unwrap();
+        reader.add_dead_letters(Arc::new(vec![letter])).await.unwrap();
         reader.release(offset + 1);
     }
 }

@@ -367,7 +367,7 @@ fn world_that_dropped_letters() -> (World, u64) {
         record,
     };
     let letters: Vec<_> = block.records_from(0).map(letter).collect();
-    world.life().store.view().set_aside(&letters).unwrap();
+    world.life().store.view().add_dead_letters(&letters).unwrap();
     let kept = world.life().store.view().dead_letters(&DeadLetterFilter::default(), 0, 100).unwrap();
     let kept: u64 = kept.letters.iter().map(|letter| u64::from(letter.record().events)).sum();
     let events: u64 = letters.iter().map(|letter| u64::from(letter.record.events)).sum();
@@ -438,7 +438,7 @@ fn set_aside(world: &mut World, rounds: u64) -> u64 {
             |offset| Letter { uplink: UPLINK, offset, code, reason, set_aside_ms: 1, tries: 1, record };
         let offsets = round * LETTERS_AT_ONCE..(round + 1) * LETTERS_AT_ONCE;
         let letters: Vec<_> = offsets.map(letter).collect();
-        taken += world.life().store.view().set_aside(&letters).map_or(0, |()| LETTERS_AT_ONCE);
+        taken += world.life().store.view().add_dead_letters(&letters).map_or(0, |()| LETTERS_AT_ONCE);
         world.wait(1_000);
         world.step();
     }

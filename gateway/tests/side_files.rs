@@ -10,8 +10,8 @@ use simulated_disk::SimulatedDisk;
 use tidegate::{
     clock::{self, Now},
     store::{
-        Batch, Committer, Folder, Letter, MessageRow, OsFolder, OwedRow, ReasonCode, Record, SESSIONS_FILE,
-        SessionChange, SessionRow, Settings, Store, StoreError,
+        Batch, Committer, Folder, Letter, MessageRow, OsFolder, ReasonCode, Record, SESSIONS_FILE,
+        SessionChange, SessionRow, Settings, Store, StoreError, UnackedRow,
         inspect::{FileKind, Inspector},
     },
 };
@@ -31,7 +31,7 @@ fn session(client: &str) -> SessionChange {
 
 fn owed(client: &str, number: u64, bytes: usize) -> SessionChange {
     let message = MessageRow { topic: "t".into(), payload: vec![7; bytes].into(), ..MessageRow::default() };
-    SessionChange::Owed(client.into(), number, OwedRow { message, qos: 1, ..OwedRow::default() })
+    SessionChange::Unacked(client.into(), number, UnackedRow { message, qos: 1, ..UnackedRow::default() })
 }
 
 /// One session with so many messages of 64 KiB, and a small one.
@@ -125,7 +125,7 @@ fn dead_letters_that_are_gone_leave_a_small_file_at_once() {
         let record = Record { client: "c", topic: "t", payload: &payload, ..record() };
         let code = ReasonCode::Other;
         let letter = Letter { uplink: "u", offset, code, reason: "r", set_aside_ms: 1, tries: 1, record };
-        store.view().set_aside(&[letter]).unwrap();
+        store.view().add_dead_letters(&[letter]).unwrap();
     }
     assert!(files.used_bytes(FILE).unwrap() > 6 * MIB);
     assert_eq!(store.view().remove_dead_letters_numbered(&(1..100).collect::<Vec<_>>()).unwrap(), 99);
@@ -181,7 +181,7 @@ fn a_power_cut_at_any_step_of_the_renaming_leaves_the_dead_letters_under_one_of_
         for offset in [3, 4] {
             let (code, record) = (ReasonCode::Other, record());
             let letter = Letter { uplink: "u", offset, code, reason: "r", set_aside_ms: 1, tries: 1, record };
-            store.view().set_aside(&[letter]).unwrap();
+            store.view().add_dead_letters(&[letter]).unwrap();
         }
         committer.finish(clock::now());
         store.close();

@@ -380,7 +380,7 @@ async fn what_is_set_aside_is_counted_also_after_a_crash() {
     let block = next(&mut reader).await;
     let (offset, poison) = block.records_from(0).next().unwrap();
     let letter = NewLetter::new(offset, &poison, LetterReason::new(ReasonCode::TooLong, "too large"), 1);
-    reader.set_aside(Arc::new(vec![letter])).await.unwrap();
+    reader.add_dead_letters(Arc::new(vec![letter])).await.unwrap();
     reader.release(offset + 1);
     store.crash();
     assert_eq!(open(folder.path()).status().dead_letters, 1);

@@ -69,7 +69,7 @@ impl Chain {
             }
         }
         let verdict = oracle::judge(ledgers, &self.recorder.lock());
-        tell(&verdict);
+        print_verdict(&verdict);
         verdict.demand();
         verdict
     }
@@ -80,7 +80,7 @@ impl Chain {
         self.wait_drained().await;
         let recorder = self.recorder.lock();
         let verdict = oracle::judge_with_gaps(ledgers, &recorder, &self.gateway.setup.uplinks[0].name);
-        tell(&verdict);
+        print_verdict(&verdict);
         verdict.demand();
         verdict
     }
@@ -109,7 +109,7 @@ impl Chain {
     }
 }
 
-fn tell(verdict: &Verdict) {
+fn print_verdict(verdict: &Verdict) {
     let Verdict { acknowledged, arrived, copies, .. } = verdict;
     let lost: usize = verdict.lost.values().map(Vec::len).sum();
     eprintln!(

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// How often a crowd says how it is.
-const TELL_EVERY: Duration = Duration::from_millis(100);
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 /// Pauses before a client tries again, in milliseconds: the first, and the longest.
 const PAUSE_MS: u64 = 500;
 const PAUSE_MS_MAX: u64 = 4000;
@@ -146,7 +146,7 @@ pub fn run(arguments: &[String]) -> io::Result<()> {
         let tally = tally.clone();
         runtime.spawn(async move {
             loop {
-                sleep(TELL_EVERY).await;
+                sleep(REPORT_INTERVAL).await;
                 let Tally { connected, busy, failed, lost, acked } = &*tally;
                 let [connected, busy, failed, lost, acked] =
                     [connected, busy, failed, lost, acked].map(|count| count.load(Ordering::Relaxed));

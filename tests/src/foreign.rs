@@ -92,7 +92,7 @@ impl Tool {
         let mut tool = Self::resume(gateway, setup);
         if tool.setup.maker != Maker::Mosquitto {
             for filter in tool.setup.filters.clone() {
-                tool.tell(&format!("subscribe {} {filter}", tool.setup.qos));
+                tool.send_line(&format!("subscribe {} {filter}", tool.setup.qos));
                 let granted = tool.answer("granted ");
                 assert_eq!(granted, tool.setup.qos.to_string(), "for {filter}");
             }
@@ -152,7 +152,7 @@ impl Tool {
     /// None comes.
     pub fn publish(&mut self, qos: u8, retain: bool, topic: &str, text: &str) {
         if self.setup.maker != Maker::Mosquitto {
-            self.tell(&format!("publish {qos} {} {topic} {text}", u8::from(retain)));
+            self.send_line(&format!("publish {qos} {} {topic} {text}", u8::from(retain)));
             self.answer("published");
             return;
         }
@@ -170,7 +170,7 @@ impl Tool {
     pub fn unsubscribe(mut self, filter: &str) -> Self {
         self.setup.filters.retain(|kept| kept != filter);
         if self.setup.maker != Maker::Mosquitto {
-            self.tell(&format!("unsubscribe {filter}"));
+            self.send_line(&format!("unsubscribe {filter}"));
             self.answer("unsubscribed");
             return self;
         }
@@ -201,7 +201,7 @@ impl Tool {
         self.child.id()
     }
 
-    fn tell(&mut self, line: &str) {
+    fn send_line(&mut self, line: &str) {
         let told = writeln!(self.child.stdin.as_ref().expect("it is told until it leaves"), "{line}");
         told.expect("the tool listens");
     }

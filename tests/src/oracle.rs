@@ -236,15 +236,15 @@ pub fn judge(ledgers: &[Ledger], recorder: &Recorder) -> Verdict {
     for (name, counts) in &verdict.lost {
         let ledger = ledgers.iter().find(|ledger| ledger.name == *name);
         if ledger.is_some_and(|ledger| ledger.acknowledged() == counts.len()) {
-            said.tell(|| format!("lost: all of {name}"));
+            said.note(|| format!("lost: all of {name}"));
         } else {
             counts
                 .iter()
-                .for_each(|count| said.tell(|| format!("lost: {name} {count}, which was acknowledged")));
+                .for_each(|count| said.note(|| format!("lost: {name} {count}, which was acknowledged")));
         }
     }
     for gap in recorder.gaps() {
-        said.tell(|| format!("said to be missing: {gap:?}"));
+        said.note(|| format!("said to be missing: {gap:?}"));
     }
     verdict.violations = said.finish();
     verdict
@@ -257,12 +257,12 @@ pub fn judge_with_gaps(ledgers: &[Ledger], recorder: &Recorder, uplink: &str) ->
     let mut told: BTreeMap<&str, u64> = BTreeMap::new();
     for gap in recorder.gaps() {
         let Some(share) = gap.share(uplink) else {
-            said.tell(|| format!("a gap record that does not speak of {uplink}: {gap:?}"));
+            said.note(|| format!("a gap record that does not speak of {uplink}: {gap:?}"));
             continue;
         };
         let by_device = share.devices.values().sum::<u64>() + share.other_devices_events;
         if share.events != Some(by_device) || gap.events < share.events {
-            said.tell(|| format!("a gap record that does not add up: {gap:?}"));
+            said.note(|| format!("a gap record that does not add up: {gap:?}"));
         }
         share.devices.iter().for_each(|(name, events)| *told.entry(name).or_default() += events);
     }
@@ -270,11 +270,11 @@ pub fn judge_with_gaps(ledgers: &[Ledger], recorder: &Recorder, uplink: &str) ->
         let lost = verdict.lost.get(&ledger.name).map_or(0, Vec::len) as u64;
         let told = told.remove(ledger.name.as_str()).unwrap_or_default();
         if lost != told {
-            said.tell(|| format!("{}: {lost} events are missing, gap records say {told}", ledger.name));
+            said.note(|| format!("{}: {lost} events are missing, gap records say {told}", ledger.name));
         }
     }
     for (name, events) in told {
-        said.tell(|| {
+        said.note(|| {
             format!("gap records say that {events} events of {name} are missing; there is no such device")
         });
     }
@@ -283,10 +283,10 @@ pub fn judge_with_gaps(ledgers: &[Ledger], recorder: &Recorder, uplink: &str) ->
 }
 
 /// All but what is missing.
-fn weigh(ledgers: &[Ledger], recorder: &Recorder) -> (Verdict, Told) {
-    let mut said = Told::default();
+fn weigh(ledgers: &[Ledger], recorder: &Recorder) -> (Verdict, Complaints) {
+    let mut said = Complaints::default();
     for text in recorder.strange.iter().chain(ledgers.iter().flat_map(|ledger| &ledger.strange)) {
-        said.tell(|| text.clone());
+        said.note(|| text.clone());
     }
     let mut verdict = Verdict::default();
     let mut known = HashSet::new();
@@ -298,7 +298,7 @@ fn weigh(ledgers: &[Ledger], recorder: &Recorder) -> (Verdict, Told) {
     }
     for (name, device) in &recorder.devices {
         if !known.contains(device) {
-            said.tell(|| format!("invented: the device {name}"));
+            said.note(|| format!("invented: the device {name}"));
         }
     }
     judge_ids(recorder, &mut said);
@@ -310,7 +310,7 @@ fn judge_device(
     device: Option<u32>,
     recorder: &Recorder,
     verdict: &mut Verdict,
-    said: &mut Told,
+    said: &mut Complaints,
 ) {
     let name = &ledger.name;
     let mut ids: Vec<Vec<u64>> = vec![vec![]; ledger.sends.len()];
@@ -318,14 +318,14 @@ fn judge_device(
     for delivery in recorder.deliveries.iter().filter(|delivery| Some(delivery.device) == device) {
         let count = delivery.count;
         let Some(seen) = ids.get_mut(count as usize) else {
-            said.tell(|| format!("invented: {name} {count}, which was never sent"));
+            said.note(|| format!("invented: {name} {count}, which was never sent"));
             continue;
         };
         if seen.is_empty() {
             verdict.arrived += 1;
             // What was refused is sent again behind what was not.
             if ledger.refusals.is_empty() && highest.is_some_and(|highest| highest > count) {
-                said.tell(|| format!("out of order: {name} {count} after {highest:?}"));
+                said.note(|| format!("out of order: {name} {count} after {highest:?}"));
             }
             highest = highest.max(Some(count));
         } else {
@@ -338,7 +338,7 @@ fn judge_device(
     for (count, seen) in ids.iter().enumerate() {
         let allowed = if ledger.qos == 2 { 1 } else { usize::from(ledger.sends[count]) };
         if seen.len() > allowed {
-            said.tell(|| format!("{name} {count} was sent {allowed} times and got {} ids", seen.len()));
+            said.note(|| format!("{name} {count} was sent {allowed} times and got {} ids", seen.len()));
         }
         if seen.is_empty() && ledger.acked[count] {
             verdict.lost.entry(name.clone()).or_default().push(count as u32);
@@ -346,26 +346,26 @@ fn judge_device(
     }
 }
 
-fn judge_ids(recorder: &Recorder, said: &mut Told) {
+fn judge_ids(recorder: &Recorder, said: &mut Complaints) {
     let mut all: Vec<_> = recorder.deliveries.iter().filter(|d| d.id != 0).collect();
     all.sort_unstable_by_key(|d| (d.id, d.device, d.count));
     for pair in all.windows(2) {
         let (a, b) = (pair[0], pair[1]);
         if a.id == b.id && (a.device, a.count) != (b.device, b.count) {
-            said.tell(|| format!("two events share an id: {a:?}, {b:?}"));
+            said.note(|| format!("two events share an id: {a:?}, {b:?}"));
         }
     }
 }
 
 /// Violations, told up to a limit and counted beyond.
 #[derive(Default)]
-struct Told {
+struct Complaints {
     texts: Vec<String>,
     count: usize,
 }
 
-impl Told {
-    fn tell(&mut self, text: impl FnOnce() -> String) {
+impl Complaints {
+    fn note(&mut self, text: impl FnOnce() -> String) {
         self.count += 1;
         if self.count <= TOLD_MAX {
             self.texts.push(text());

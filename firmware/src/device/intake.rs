@@ -135,7 +135,7 @@ impl<'s, B: Board, const SLOTS: usize, const BYTES: usize> Intake<'s, B, SLOTS, 
         }
         self.ended |= self.ending.requested();
         self.seal_if_due();
-        self.tell_losses();
+        self.report_losses();
     }
 
     /// Whether the run is over: ended, and nothing is left to deliver.
@@ -157,7 +157,7 @@ impl<'s, B: Board, const SLOTS: usize, const BYTES: usize> Intake<'s, B, SLOTS, 
     pub(super) fn acked(&mut self, id: PacketId) {
         if let Some(gone) = self.queue.acked(id) {
             self.note(Progress::Acked { events: u32::from(gone.events) });
-            self.tell_losses();
+            self.report_losses();
         }
     }
 
@@ -255,7 +255,7 @@ impl<'s, B: Board, const SLOTS: usize, const BYTES: usize> Intake<'s, B, SLOTS, 
 
     /// Turns losses into events as long as there is room: telling of a loss must not cost further
     /// events.
-    fn tell_losses(&mut self) {
+    fn report_losses(&mut self) {
         while self.queue.has_room() && !self.numbers_used_up {
             // Out of the ledger first: sealing may lose a frame that would join this very run.
             let Some(loss) = self.ledger.take() else { return };

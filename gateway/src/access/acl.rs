@@ -75,14 +75,14 @@ pub struct Subject<'a> {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TypedFile {
+struct RawFile {
     #[serde(default)]
-    rule: Vec<Spanned<TypedRule>>,
+    rule: Vec<Spanned<RawRule>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TypedRule {
+struct RawRule {
     who: Option<Spanned<String>>,
     role: Option<Spanned<String>>,
     #[serde(default)]
@@ -116,14 +116,14 @@ impl Acl {
     /// # Errors
     /// [`LoadError::Wrong`]
     pub fn parse(text: &str, file: &Path) -> Result<Self, LoadError> {
-        let typed: TypedFile = toml::from_str(text).map_err(|e| LoadError::from_toml(file, text, &e))?;
+        let raw: RawFile = toml::from_str(text).map_err(|e| LoadError::from_toml(file, text, &e))?;
         let mut problems = Problems::default();
-        if let Some(rule) = typed.rule.get(RULES_MAX) {
+        if let Some(rule) = raw.rule.get(RULES_MAX) {
             problems.add(&rule.span(), format!("more than {RULES_MAX} rules; use * or roles"));
         }
         let mut patterns = 0;
         let mut rules = vec![];
-        for rule in &typed.rule {
+        for rule in &raw.rule {
             let fields = rule.get_ref();
             patterns += fields.publish.len() + fields.subscribe.len();
             if patterns > PATTERNS_MAX {
@@ -166,7 +166,7 @@ impl Who {
     }
 }
 
-fn who(rule: &Spanned<TypedRule>, problems: &mut Problems) -> Option<Who> {
+fn who(rule: &Spanned<RawRule>, problems: &mut Problems) -> Option<Who> {
     match (&rule.get_ref().who, &rule.get_ref().role) {
         (Some(who), None) if who.get_ref() == EVERYONE => Some(Who::Everyone),
         (Some(name), None) if name.get_ref() == ANONYMOUS => Some(Who::Name(ANONYMOUS.into())),
@@ -195,13 +195,13 @@ fn who(rule: &Spanned<TypedRule>, problems: &mut Problems) -> Option<Who> {
     }
 }
 
-fn checked(typed: &[Spanned<String>], problems: &mut Problems) -> Vec<Box<str>> {
+fn checked(raw: &[Spanned<String>], problems: &mut Problems) -> Vec<Box<str>> {
     let mut patterns = vec![];
-    for typed in typed {
-        match check_pattern(typed.get_ref()) {
-            Ok(()) => patterns.push(typed.get_ref().as_str().into()),
+    for pattern in raw {
+        match check_pattern(pattern.get_ref()) {
+            Ok(()) => patterns.push(pattern.get_ref().as_str().into()),
             Err(reason) => {
-                problems.add(&typed.span(), format!("\"{}\": {reason}", typed.get_ref().escape_debug()))
+                problems.add(&pattern.span(), format!("\"{}\": {reason}", pattern.get_ref().escape_debug()))
             }
         }
     }

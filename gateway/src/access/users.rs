@@ -81,14 +81,14 @@ pub struct Users(BTreeMap<Arc<str>, User>);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TypedFile {
+struct RawFile {
     #[serde(default)]
-    user: Vec<Spanned<TypedUser>>,
+    user: Vec<Spanned<RawUser>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TypedUser {
+struct RawUser {
     name: Spanned<String>,
     password: Option<Spanned<String>>,
     client_id: Option<Spanned<String>>,
@@ -127,13 +127,13 @@ impl Users {
     /// # Errors
     /// [`LoadError::Wrong`]
     pub fn parse(text: &str, file: &Path) -> Result<Self, LoadError> {
-        let typed: TypedFile = toml::from_str(text).map_err(|e| LoadError::from_toml(file, text, &e))?;
+        let raw: RawFile = toml::from_str(text).map_err(|e| LoadError::from_toml(file, text, &e))?;
         let mut problems = Problems::default();
-        if let Some(user) = typed.user.get(USERS_MAX) {
+        if let Some(user) = raw.user.get(USERS_MAX) {
             problems.add(&user.span(), format!("more than {USERS_MAX} users"));
         }
         let mut users = Users::default();
-        for user in typed.user.iter().take(USERS_MAX) {
+        for user in raw.user.iter().take(USERS_MAX) {
             let name = &user.get_ref().name;
             if let Some(user) = checked(user, &mut problems)
                 && !users.add(user)
@@ -212,8 +212,8 @@ impl Users {
     }
 }
 
-fn checked(typed: &Spanned<TypedUser>, problems: &mut Problems) -> Option<User> {
-    let fields = typed.get_ref();
+fn checked(raw: &Spanned<RawUser>, problems: &mut Problems) -> Option<User> {
+    let fields = raw.get_ref();
     let name = &fields.name;
     let mut is_good = true;
     let mut wrong = |span: std::ops::Range<usize>, message: String| {
@@ -227,7 +227,7 @@ fn checked(typed: &Spanned<TypedUser>, problems: &mut Problems) -> Option<User> 
         (None, true) => None,
         (None, false) => {
             wrong(
-                typed.span(),
+                raw.span(),
                 "a user without a password; set one with `tidegate users passwd`, or certificate_only = true"
                     .into(),
             );

@@ -81,7 +81,7 @@ struct FollowerTask {
     intake: Intake,
     watermark: watch::Receiver<Watermark>,
     /// Not routed yet.
-    mark: Option<Mark>,
+    mark: Option<LogPosition>,
     patience: Patience,
     log: Checkpointed,
     /// What is in the save that is under way.
@@ -92,7 +92,7 @@ struct FollowerTask {
 }
 
 /// How far the log was at a time, by tickets and by offsets.
-struct Mark {
+struct LogPosition {
     committed: u64,
     end: u64,
 }
@@ -193,7 +193,7 @@ impl FollowerTask {
         if self.mark.is_none() && in_log.is_waiting() {
             // In this order: what is durable below it lies before the end.
             let committed = self.watermark.borrow_and_update().committed;
-            let mark = Mark { committed, end: self.view.end().offset };
+            let mark = LogPosition { committed, end: self.view.end().offset };
             if mark.end <= position {
                 in_log.note_routed(committed);
             } else {

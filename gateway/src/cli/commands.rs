@@ -128,11 +128,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Action::List(list) => list_all(list),
         Action::Show(one) => {
             let gateway = one.at.gateway();
-            tell(&gateway, &gateway.get(&path(&one.device, &one.id))?, one.json)
+            print_answer(&gateway, &gateway.get(&path(&one.device, &one.id))?, one.json)
         }
         Action::Cancel(one) => {
             let gateway = one.at.gateway();
-            tell(&gateway, &gateway.delete(&path(&one.device, &one.id))?, one.json)
+            print_answer(&gateway, &gateway.delete(&path(&one.device, &one.id))?, one.json)
         }
     }
 }
@@ -152,7 +152,7 @@ fn send_one(arguments: &SendArguments) -> Result<(), Failure> {
         let until = clock::monotonic() + wait;
         answer = wait_for_end(&gateway, answer, until, wait)?;
     }
-    tell(&gateway, &answer, arguments.json_output)
+    print_answer(&gateway, &answer, arguments.json_output)
 }
 
 /// Asks until the device has answered, or never will.
@@ -241,7 +241,7 @@ fn list_all(arguments: &ListArguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tell(gateway: &Gateway, json: &str, as_json: bool) -> Result<(), Failure> {
+fn print_answer(gateway: &Gateway, json: &str, as_json: bool) -> Result<(), Failure> {
     if as_json {
         say!("{json}");
     } else {

@@ -97,7 +97,7 @@ pub use side_file::{
     },
     sessions::{
         Change as SessionChange, DAMAGED_FILE as DAMAGED_SESSIONS_FILE, FILE as SESSIONS_FILE, KeptSessions,
-        MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+        MessageRow, SessionRow, StandingWillRow, SubscriptionRow, UnackedRow, WillRow,
     },
 };
 pub use status::{Backlog, Status};

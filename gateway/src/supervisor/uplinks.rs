@@ -19,11 +19,11 @@ pub(super) fn spawn(
     failure: &Failure,
 ) -> (Vec<Task>, Vec<(String, Arc<uplink::Health>)>) {
     let (view, outbox) = (store.view(), store.outbox());
-    let awaited = {
+    let retry_after_births = {
         let (settings, replays, knowledge) = (settings.clone(), replays.clone(), knowledge.clone());
         |stop| uplink::retry_after_births(settings, view, replays, knowledge, stop)
     };
-    let mut tasks = vec![Task::spawn("what waits for births".into(), failure, awaited)];
+    let mut tasks = vec![Task::spawn("what waits for births".into(), failure, retry_after_births)];
     let mut health = Vec::new();
     for uplink in settings {
         let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");

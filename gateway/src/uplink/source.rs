@@ -82,7 +82,7 @@ impl Source for Reader {
         &self,
         letters: Arc<Vec<NewLetter>>,
     ) -> impl Future<Output = Result<(), ReadError>> + Send {
-        Reader::set_aside(self, letters)
+        Reader::add_dead_letters(self, letters)
     }
 
     fn ids(&self) -> &StoreIds {

@@ -5,32 +5,32 @@ use super::{
     client::{
         Client, Connect, DUP, Got, PUBACK, PUBCOMP, PUBREC, PUBREL, QOS1, QOS2, ack, acked, packet, publish,
     },
-    door::{BOTH, Door},
+    listener::{BOTH, Listener},
 };
 
 /// 5: [MQTT-4.3.2-4] [MQTT-4.3.2-5]
 /// 3.1.1: [MQTT-2.3.1-3] [MQTT-4.3.2-2]
 #[tokio::test]
 async fn qos_1_in_is_acknowledged_and_its_id_is_new_after_that() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         for flags in [QOS1, QOS1, QOS1 | DUP] {
             client.send(&publish(version, flags, "s/a", 9, &[], "x")).await;
             assert_eq!(client.packet().await, acked(PUBACK, 9));
         }
     }
-    assert_eq!(door.upstream(6).await.len(), 6);
+    assert_eq!(listener.upstream(6).await.len(), 6);
 }
 
 /// 5: [MQTT-2.2.1-5] [MQTT-4.3.3-8] [MQTT-4.3.3-10] [MQTT-4.3.3-11] [MQTT-4.3.3-12]
 /// 3.1.1: [MQTT-2.3.1-6] [MQTT-4.3.3-2]
 #[tokio::test]
 async fn qos_2_in_is_taken_once_until_it_is_released_and_its_id_is_new_after_that() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
-        let mut watcher = door.client(version, "watcher").await;
+        let mut client = listener.client(version, "c").await;
+        let mut watcher = listener.client(version, "watcher").await;
         watcher.subscribe("t/a", 2).await;
         for payload in ["first", "second"] {
             for flags in [QOS2, QOS2 | DUP, QOS2] {
@@ -51,20 +51,20 @@ async fn qos_2_in_is_taken_once_until_it_is_released_and_its_id_is_new_after_tha
 /// 3.1.1: [MQTT-2.3.1-3] [MQTT-4.3.3-2]
 #[tokio::test]
 async fn qos_2_in_is_taken_once_across_a_reconnect_and_a_takeover() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut watcher = door.client(version, "watcher").await;
+        let mut watcher = listener.client(version, "watcher").await;
         watcher.subscribe("t/a", 2).await;
         let id = format!("c{version}");
-        let mut client = door.resume(version, &id).await;
+        let mut client = listener.resume(version, &id).await;
         client.send(&publish(version, QOS2, "t/a", 9, &[], "once")).await;
         assert_eq!(client.packet().await, acked(PUBREC, 9));
-        let mut client = door.resume(version, &id).await;
+        let mut client = listener.resume(version, &id).await;
         assert!(client.session_present);
         client.send(&publish(version, QOS2 | DUP, "t/a", 9, &[], "once")).await;
         assert_eq!(client.packet().await, acked(PUBREC, 9));
         drop(client);
-        let mut client = door.resume(version, &id).await;
+        let mut client = listener.resume(version, &id).await;
         client.send(&ack(PUBREL, 9)).await;
         assert_eq!(client.packet().await, acked(PUBCOMP, 9));
         client.publish("t/a", 1, "fence").await;
@@ -75,9 +75,9 @@ async fn qos_2_in_is_taken_once_across_a_reconnect_and_a_takeover() {
 /// 5: [MQTT-3.6.2-1] [MQTT-3.7.2-1]
 #[tokio::test]
 async fn a_release_of_an_unknown_id_is_answered_with_its_id() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.send(&ack(PUBREL, 77)).await;
         assert_eq!(client.packet().await.body[..2], [0, 77]);
         client.send(&ack(PUBREC, 78)).await;
@@ -94,10 +94,10 @@ async fn a_release_of_an_unknown_id_is_answered_with_its_id() {
 /// 3.1.1: [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-3.6.1-1]
 #[tokio::test]
 async fn reserved_flags_of_an_acknowledgement_end_the_connection() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
         for first in [0x60, 0x6a, 0x63, 0x42, 0x51, 0x78] {
-            let mut client = door.client(version, "c").await;
+            let mut client = listener.client(version, "c").await;
             client.send(&packet(first, &[&[0, 1]])).await;
             client.ends_with(0x81).await;
         }
@@ -105,16 +105,16 @@ async fn reserved_flags_of_an_acknowledgement_end_the_connection() {
 }
 
 /// A kept session that subscribes to `t/#`, and somebody who publishes.
-async fn kept(door: &Door, version: u8, qos: u8) -> (Client, Client) {
-    let mut client = door.resume(version, &format!("c{version}{qos}")).await;
+async fn kept(listener: &Listener, version: u8, qos: u8) -> (Client, Client) {
+    let mut client = listener.resume(version, &format!("c{version}{qos}")).await;
     client.subscribe("t/#", qos).await;
-    (client, door.client(version, "p").await)
+    (client, listener.client(version, "p").await)
 }
 
-async fn again(door: &Door, client: Client, qos: u8) -> Client {
+async fn again(listener: &Listener, client: Client, qos: u8) -> Client {
     let version = client.version;
     drop(client);
-    let client = door.resume(version, &format!("c{version}{qos}")).await;
+    let client = listener.resume(version, &format!("c{version}{qos}")).await;
     assert!(client.session_present);
     client
 }
@@ -125,10 +125,10 @@ async fn again(door: &Door, client: Client, qos: u8) -> Client {
 /// [MQTT-4.3.2-1] [MQTT-4.3.3-1] [MQTT-4.4.0-1]
 #[tokio::test]
 async fn what_goes_out_has_an_id_of_its_own_and_is_not_sent_again_on_the_same_connection() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
         for qos in [1, 2] {
-            let (mut client, mut publisher) = kept(&door, version, qos).await;
+            let (mut client, mut publisher) = kept(&listener, version, qos).await;
             let mut ids = vec![];
             for n in 0..3 {
                 publisher.publish("t/a", 2, &n.to_string()).await;
@@ -142,7 +142,7 @@ async fn what_goes_out_has_an_id_of_its_own_and_is_not_sent_again_on_the_same_co
             let got = client.got().await;
             assert_eq!((got.payload.as_str(), got.id, got.dup), ("fence", 0, false));
             client.leave().await;
-            drop(door.client(version, &format!("c{version}{qos}")).await);
+            drop(listener.client(version, &format!("c{version}{qos}")).await);
         }
     }
 }
@@ -153,10 +153,10 @@ async fn what_goes_out_has_an_id_of_its_own_and_is_not_sent_again_on_the_same_co
 /// [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-4.6.0-2] [MQTT-4.6.0-3] [MQTT-4.6.0-4]
 #[tokio::test]
 async fn what_was_not_acknowledged_comes_again_with_its_id_dup_and_in_order() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
         for qos in [1, 2] {
-            let (mut client, mut publisher) = kept(&door, version, qos).await;
+            let (mut client, mut publisher) = kept(&listener, version, qos).await;
             let mut sent = vec![];
             for n in 0..4 {
                 publisher.publish("t/a", 2, &n.to_string()).await;
@@ -172,7 +172,7 @@ async fn what_was_not_acknowledged_comes_again_with_its_id_dup_and_in_order() {
                 client.send(&ack(PUBCOMP, second.id)).await;
             }
             client.ping().await;
-            let mut client = again(&door, client, qos).await;
+            let mut client = again(&listener, client, qos).await;
             publisher.publish("t/a", 1, "later").await;
             for wanted in sent {
                 assert_eq!(client.take().await, Got { dup: true, ..wanted });
@@ -189,13 +189,13 @@ async fn what_was_not_acknowledged_comes_again_with_its_id_dup_and_in_order() {
 async fn what_was_not_acknowledged_comes_again_after_a_restart() {
     for version in BOTH {
         for qos in [1, 2] {
-            let door = Door::open().await;
-            let (mut client, mut publisher) = kept(&door, version, qos).await;
+            let listener = Listener::open().await;
+            let (mut client, mut publisher) = kept(&listener, version, qos).await;
             publisher.publish("t/a", 2, "one").await;
             publisher.publish("t/a", 2, "two").await;
             let (one, two) = (client.got().await, client.got().await);
-            let door = door.restart().await;
-            let mut client = again(&door, client, qos).await;
+            let listener = listener.restart().await;
+            let mut client = again(&listener, client, qos).await;
             assert_eq!(client.take().await, Got { dup: true, ..one });
             assert_eq!(client.take().await, Got { dup: true, ..two });
         }
@@ -206,20 +206,20 @@ async fn what_was_not_acknowledged_comes_again_after_a_restart() {
 /// [MQTT-4.3.3-6] [MQTT-4.4.0-1] 3.1.1: [MQTT-2.3.1-6] [MQTT-4.3.3-1] [MQTT-4.4.0-1]
 #[tokio::test]
 async fn after_pubrec_the_release_comes_again_and_the_publish_does_not() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let (mut client, mut publisher) = kept(&door, version, 2).await;
+        let (mut client, mut publisher) = kept(&listener, version, 2).await;
         publisher.publish("t/a", 2, "x").await;
         let got = client.got().await;
         client.send(&ack(PUBREC, got.id)).await;
         assert_eq!(client.packet().await, acked(PUBREL, got.id));
         for _ in 0..2 {
-            client = again(&door, client, 2).await;
+            client = again(&listener, client, 2).await;
             assert_eq!(client.packet().await, acked(PUBREL, got.id));
         }
         client.send(&ack(PUBCOMP, got.id)).await;
         client.ping().await;
-        client = again(&door, client, 2).await;
+        client = again(&listener, client, 2).await;
         publisher.publish("t/a", 1, "fence").await;
         assert_eq!(client.take().await.payload, "fence");
     }
@@ -229,15 +229,15 @@ async fn after_pubrec_the_release_comes_again_and_the_publish_does_not() {
 /// [MQTT-4.4.0-2] 3.1.1: [MQTT-4.3.3-1]
 #[tokio::test]
 async fn a_message_that_the_client_refuses_is_done_with() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for qos in [1, 2] {
-        let (mut client, mut publisher) = kept(&door, 5, qos).await;
+        let (mut client, mut publisher) = kept(&listener, 5, qos).await;
         publisher.publish("t/a", 2, "refused").await;
         let got = client.got().await;
         let first = if qos == 1 { PUBACK } else { PUBREC };
         client.send(&packet(first, &[&got.id.to_be_bytes(), &[0x83]])).await;
         client.ping().await;
-        let mut client = again(&door, client, qos).await;
+        let mut client = again(&listener, client, qos).await;
         publisher.publish("t/a", 1, "fence").await;
         assert_eq!(client.take().await.payload, "fence", "neither PUBREL nor PUBLISH came");
     }
@@ -246,8 +246,8 @@ async fn a_message_that_the_client_refuses_is_done_with() {
 /// 5: [MQTT-4.3.3-7]
 #[tokio::test]
 async fn what_was_sent_is_finished_though_its_time_is_over() {
-    let door = Door::open().await;
-    let (mut client, mut publisher) = kept(&door, 5, 2).await;
+    let listener = Listener::open().await;
+    let (mut client, mut publisher) = kept(&listener, 5, 2).await;
     for payload in ["first", "second"] {
         publisher.publish_with("t/a", 2, false, &[2, 0, 0, 0, 1], payload).await;
     }
@@ -255,7 +255,7 @@ async fn what_was_sent_is_finished_though_its_time_is_over() {
     client.send(&ack(PUBREC, first.id)).await;
     assert_eq!(client.packet().await, acked(PUBREL, first.id));
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-    let mut client = again(&door, client, 2).await;
+    let mut client = again(&listener, client, 2).await;
     assert_eq!(client.packet().await, acked(PUBREL, first.id));
     client.send(&ack(PUBCOMP, first.id)).await;
     let got = client.take().await;
@@ -265,8 +265,8 @@ async fn what_was_sent_is_finished_though_its_time_is_over() {
 /// 5: [MQTT-4.3.3-13]
 #[tokio::test]
 async fn a_qos_2_publish_is_acknowledged_to_the_end_though_its_time_is_over() {
-    let door = Door::open().await;
-    let mut client = door.client(5, "c").await;
+    let listener = Listener::open().await;
+    let mut client = listener.client(5, "c").await;
     client.subscribe("t/a", 2).await;
     client.publish_with("t/a", 2, false, &[2, 0, 0, 0, 0], "over at once").await;
     client.publish("t/a", 2, "fence").await;
@@ -276,15 +276,15 @@ async fn a_qos_2_publish_is_acknowledged_to_the_end_though_its_time_is_over() {
 /// 5: [MQTT-3.3.4-9] [MQTT-4.9.0-1] [MQTT-4.9.0-2]
 #[tokio::test]
 async fn a_smaller_receive_maximum_holds_for_what_is_sent_again() {
-    let door = Door::open().await;
-    let (mut client, mut publisher) = kept(&door, 5, 1).await;
+    let listener = Listener::open().await;
+    let (mut client, mut publisher) = kept(&listener, 5, 1).await;
     let mut ids = vec![];
     for n in 0..3 {
         publisher.publish("t/a", 1, &n.to_string()).await;
         ids.push(client.got().await.id);
     }
     drop(client);
-    let mut client = door.connect(&Connect::new(5, "c51").kept().property(&[0x21, 0, 1])).await;
+    let mut client = listener.connect(&Connect::new(5, "c51").kept().property(&[0x21, 0, 1])).await;
     for id in ids {
         let got = client.got().await;
         assert_eq!((got.id, got.dup), (id, true));
@@ -297,11 +297,11 @@ async fn a_smaller_receive_maximum_holds_for_what_is_sent_again() {
 /// 3.1.1: [MQTT-2.3.1-4]
 #[tokio::test]
 async fn the_ids_of_both_directions_have_nothing_to_do_with_each_other() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.subscribe("t/a", 2).await;
-        door.client(version, "p").await.publish("t/a", 2, "out").await;
+        listener.client(version, "p").await.publish("t/a", 2, "out").await;
         let got = client.got().await;
         // The same id, the other way, and all steps interleaved.
         client.send(&publish(version, QOS2, "s/a", got.id, &[], "in")).await;
@@ -313,5 +313,5 @@ async fn the_ids_of_both_directions_have_nothing_to_do_with_each_other() {
         client.send(&ack(PUBCOMP, got.id)).await;
         client.ping().await;
     }
-    assert_eq!(door.upstream(2).await, ["in", "in"]);
+    assert_eq!(listener.upstream(2).await, ["in", "in"]);
 }

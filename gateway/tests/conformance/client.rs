@@ -62,7 +62,7 @@ impl Client {
         timeout(LIMIT, self.stream.write_all(bytes)).await.unwrap().unwrap();
     }
 
-    /// The next packet; `None` when the door closed.
+    /// The next packet; `None` when the listener closed.
     pub async fn next(&mut self) -> Option<Packet> {
         match self.held.pop_front() {
             Some(packet) => Some(packet),
@@ -89,7 +89,7 @@ impl Client {
     }
 
     pub async fn packet(&mut self) -> Packet {
-        self.next().await.expect("the door closed")
+        self.next().await.expect("the listener closed")
     }
 
     /// The next packet of a type, which is the packet's first four bits; others are held.
@@ -98,7 +98,7 @@ impl Client {
             return self.held.remove(at).unwrap();
         }
         loop {
-            let packet = self.read().await.expect("the door closed");
+            let packet = self.read().await.expect("the listener closed");
             if packet.first >> 4 == kind {
                 return packet;
             }
@@ -196,7 +196,7 @@ impl Client {
         assert!(self.wait(13).await.body.is_empty());
     }
 
-    /// The door closes; MQTT 5 says why before, MQTT 3.1.1 says nothing.
+    /// The listener closes; MQTT 5 says why before, MQTT 3.1.1 says nothing.
     pub async fn ends_with(&mut self, code: u8) {
         if self.version == 5 {
             let disconnect = self.packet().await;
@@ -205,7 +205,7 @@ impl Client {
         assert_eq!(self.next().await, None, "nothing after it");
     }
 
-    /// The door closes, whatever it says before.
+    /// The listener closes, whatever it says before.
     pub async fn closes(&mut self) {
         if self.version == 5 {
             let disconnect = self.packet().await;
@@ -215,14 +215,14 @@ impl Client {
         assert_eq!(self.next().await, None, "nothing after it");
     }
 
-    /// The connection ends without DISCONNECT, and the door has noticed.
+    /// The connection ends without DISCONNECT, and the listener has noticed.
     #[allow(dead_code, reason = "each file of tests uses its part of it")]
     pub async fn lose(mut self) {
         self.stream.shutdown().await.unwrap();
         while self.next().await.is_some() {}
     }
 
-    /// DISCONNECT, and the door's close.
+    /// DISCONNECT, and the listener's close.
     pub async fn leave(mut self) {
         self.send(&[0xe0, 0]).await;
         assert_eq!(self.read().await, None);

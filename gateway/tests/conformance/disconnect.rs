@@ -3,16 +3,16 @@
 
 use super::{
     client::{Connect, QOS1, packet, publish},
-    door::{BOTH, Door},
+    listener::{BOTH, Listener},
 };
 
 /// 5: [MQTT-3.1.2-20] [MQTT-3.12.4-1]
 /// 3.1.1: [MQTT-3.1.2-23] [MQTT-3.12.4-1]
 #[tokio::test]
 async fn a_ping_is_answered() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.send(&[0xc0, 0, 0xc0, 0]).await;
         for _ in 0..2 {
             let pong = client.packet().await;
@@ -26,7 +26,7 @@ async fn a_ping_is_answered() {
 /// [MQTT-4.8.0-1]
 #[tokio::test]
 async fn packets_that_a_client_may_not_send_end_the_connection() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
         let table: [(&[u8], u8); 13] = [
             (&[0x00, 0], 0x82),                         // no such type
@@ -44,7 +44,7 @@ async fn packets_that_a_client_may_not_send_end_the_connection() {
             (&[0x62, 1, 0], 0x81),                      // PUBREL that is cut short
         ];
         for (bytes, code) in table {
-            let mut client = door.client(version, "c").await;
+            let mut client = listener.client(version, "c").await;
             client.send(bytes).await;
             client.ends_with(code).await;
         }
@@ -54,24 +54,24 @@ async fn packets_that_a_client_may_not_send_end_the_connection() {
 /// 5: [MQTT-3.14.4-1] [MQTT-3.14.4-2]
 /// 3.1.1: [MQTT-3.14.4-1] [MQTT-3.14.4-2]
 #[tokio::test]
-async fn after_disconnect_the_door_closes_and_looks_at_nothing_more() {
-    let door = Door::open().await;
+async fn after_disconnect_the_gateway_closes_and_looks_at_nothing_more() {
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         let late = publish(version, QOS1, "s/a", 1, &[], "too late");
         client.send(&[&[0xe0, 0][..], &late].concat()).await;
         assert_eq!(client.next().await, None);
-        door.client(version, "good").await.publish("s/a", 1, "good").await;
+        listener.client(version, "good").await.publish("s/a", 1, "good").await;
     }
-    assert_eq!(door.upstream(2).await, ["good", "good"]);
+    assert_eq!(listener.upstream(2).await, ["good", "good"]);
 }
 
 /// 5: [MQTT-3.14.2-2] [MQTT-3.14.2-4] [MQTT-3.14.4-1] [MQTT-3.14.4-2]
 /// 3.1.1: [MQTT-3.14.4-1] [MQTT-3.14.4-2]
 #[tokio::test]
-async fn a_disconnect_from_the_door_has_a_reason_and_a_text_and_no_session_expiry() {
-    let door = Door::open().await;
-    let mut client = door.connect(&Connect::new(5, "c").expiry(60)).await;
+async fn a_disconnect_from_the_gateway_has_a_reason_and_a_text_and_no_session_expiry() {
+    let listener = Listener::open().await;
+    let mut client = listener.connect(&Connect::new(5, "c").expiry(60)).await;
     client.send(&[0x20, 0]).await;
     let disconnect = client.packet().await;
     let text_bytes = usize::from(u16::from_be_bytes([disconnect.body[3], disconnect.body[4]]));
@@ -83,8 +83,8 @@ async fn a_disconnect_from_the_door_has_a_reason_and_a_text_and_no_session_expir
 /// 5: [MQTT-3.1.2-24] [MQTT-3.14.2-3]
 #[tokio::test]
 async fn a_disconnect_is_without_words_where_the_client_takes_no_more() {
-    let door = Door::open().await;
-    let mut client = door.connect(&Connect::new(5, "c").property(&[0x27, 0, 0, 0, 30])).await;
+    let listener = Listener::open().await;
+    let mut client = listener.connect(&Connect::new(5, "c").property(&[0x27, 0, 0, 0, 30])).await;
     client.send(&[0x20, 0]).await;
     assert_eq!(client.packet().await.body, [0x82]);
     assert_eq!(client.next().await, None);
@@ -93,23 +93,23 @@ async fn a_disconnect_is_without_words_where_the_client_takes_no_more() {
 /// 5: [MQTT-4.1.0-2]
 #[tokio::test]
 async fn a_disconnect_may_change_the_session_expiry_but_not_from_none() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     let with = |seconds: u8| packet(0xe0, &[&[0, 5, 0x11, 0, 0, 0, seconds]]);
     // It ends at once.
-    let mut client = door.resume(5, "c").await;
+    let mut client = listener.resume(5, "c").await;
     client.subscribe("t/a", 1).await;
     client.send(&with(0)).await;
     assert_eq!(client.next().await, None);
-    assert!(!door.resume(5, "c").await.session_present);
+    assert!(!listener.resume(5, "c").await.session_present);
     // It stays for longer than CONNECT said.
-    let mut client = door.connect(&Connect::new(5, "d").expiry(1)).await;
+    let mut client = listener.connect(&Connect::new(5, "d").expiry(1)).await;
     client.subscribe("t/a", 1).await;
     client.send(&with(60)).await;
     assert_eq!(client.next().await, None);
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-    assert!(door.resume(5, "d").await.session_present);
+    assert!(listener.resume(5, "d").await.session_present);
     // There was none.
-    let mut client = door.client(5, "e").await;
+    let mut client = listener.client(5, "e").await;
     client.send(&with(60)).await;
     client.ends_with(0x82).await;
 }
@@ -118,8 +118,8 @@ async fn a_disconnect_may_change_the_session_expiry_but_not_from_none() {
 /// 3.1.1: [MQTT-1.5.3-2]
 #[tokio::test]
 async fn a_disconnect_that_is_none_ends_the_connection_as_well() {
-    let door = Door::open().await;
-    let mut client = door.client(4, "c").await;
+    let listener = Listener::open().await;
+    let mut client = listener.client(4, "c").await;
     client.send(&[0xe0, 1, 0]).await;
     client.ends_with(0x81).await;
     for (body, code) in [
@@ -129,7 +129,7 @@ async fn a_disconnect_that_is_none_ends_the_connection_as_well() {
         (&[0, 4, 0x1f, 0, 1, 0], 0x81),    // a reason with NUL
         (&[0, 1], 0x81),                   // properties that are cut short
     ] {
-        let mut client = door.client(5, "c").await;
+        let mut client = listener.client(5, "c").await;
         client.send(&packet(0xe0, &[body])).await;
         client.ends_with(code).await;
     }

@@ -4,17 +4,17 @@ use tidegate::ingest::Settings;
 
 use super::{
     client::{Connect, PUBACK, PUBREC, QOS1, QOS2, ack, acked, packet, publish, subscribe},
-    door::Door,
+    listener::Listener,
 };
 
 /// 5: [MQTT-3.3.4-9] [MQTT-3.3.4-10] [MQTT-4.9.0-1] [MQTT-4.9.0-2] [MQTT-4.9.0-3]
 #[tokio::test]
 async fn no_more_goes_out_than_the_clients_receive_maximum_and_all_else_does() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for (qos, max) in [(1, 1), (1, 3), (2, 2)] {
-        let mut client = door.connect(&Connect::new(5, "c").property(&[0x21, 0, max])).await;
+        let mut client = listener.connect(&Connect::new(5, "c").property(&[0x21, 0, max])).await;
         client.subscribe("t/a", qos).await;
-        let mut publisher = door.client(5, "p").await;
+        let mut publisher = listener.client(5, "p").await;
         for n in 0..6 {
             publisher.publish("t/a", 2, &n.to_string()).await;
         }
@@ -54,8 +54,8 @@ async fn no_more_goes_out_than_the_clients_receive_maximum_and_all_else_does() {
 /// 5: [MQTT-3.3.4-7]
 #[tokio::test]
 async fn a_client_that_sends_more_than_the_receive_maximum_is_disconnected() {
-    let door = Door::with(Settings { inflight_max: 3, ..Settings::default() }).await;
-    let mut client = door.client(5, "c").await;
+    let listener = Listener::with(Settings { inflight_max: 3, ..Settings::default() }).await;
+    let mut client = listener.client(5, "c").await;
     assert!(client.connack.windows(3).any(|bytes| bytes == [0x21, 0, 3]));
     // Received, and not released: they count.
     for id in 1..=3 {
@@ -70,11 +70,11 @@ async fn a_client_that_sends_more_than_the_receive_maximum_is_disconnected() {
 /// 5: [MQTT-3.1.2-25]
 #[tokio::test]
 async fn a_packet_that_the_client_does_not_take_is_as_if_it_had_been_sent() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for qos in 0..3 {
-        let mut client = door.connect(&Connect::new(5, "c").property(&[0x27, 0, 0, 0, 60])).await;
+        let mut client = listener.connect(&Connect::new(5, "c").property(&[0x27, 0, 0, 0, 60])).await;
         client.subscribe("t/a", qos).await;
-        let mut publisher = door.client(5, "p").await;
+        let mut publisher = listener.client(5, "p").await;
         publisher.publish("t/a", 2, "small").await;
         publisher.publish("t/a", 2, &"large".repeat(20)).await;
         publisher
@@ -89,11 +89,11 @@ async fn a_packet_that_the_client_does_not_take_is_as_if_it_had_been_sent() {
 /// 5: [MQTT-3.1.2-24]
 #[tokio::test]
 async fn a_packet_of_just_the_clients_maximum_is_sent() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     // Fixed header, topic, properties, payload.
     let whole = 2 + 5 + 1 + 40;
     for (max, comes) in [(whole, true), (whole - 1, false)] {
-        let mut client = door.connect(&Connect::new(5, "c").property(&[0x27, 0, 0, 0, max])).await;
+        let mut client = listener.connect(&Connect::new(5, "c").property(&[0x27, 0, 0, 0, max])).await;
         client.subscribe("t/a", 0).await;
         let payload = "x".repeat(40);
         client.publish("t/a", 1, &payload).await;
@@ -105,9 +105,9 @@ async fn a_packet_of_just_the_clients_maximum_is_sent() {
 /// 5: [MQTT-3.2.2-15]
 #[tokio::test]
 async fn a_client_that_sends_more_than_the_maximum_packet_size_is_disconnected() {
-    let door = Door::with(Settings { packet_bytes_max: 4096, ..Settings::default() }).await;
-    for version in super::door::BOTH {
-        let mut client = door.client(version, "c").await;
+    let listener = Listener::with(Settings { packet_bytes_max: 4096, ..Settings::default() }).await;
+    for version in super::listener::BOTH {
+        let mut client = listener.client(version, "c").await;
         if version == 5 {
             assert!(client.connack.windows(5).any(|bytes| bytes == [0x27, 0, 0, 16, 0]));
         }
@@ -126,8 +126,8 @@ async fn a_client_that_sends_more_than_the_maximum_packet_size_is_disconnected()
 /// 5: [MQTT-3.1.2-24] [MQTT-3.1.2-25]
 #[tokio::test]
 async fn an_answer_that_the_client_does_not_take_is_left_out() {
-    let door = Door::open().await;
-    let mut client = door.connect(&Connect::new(5, "c").property(&[0x27, 0, 0, 0, 24])).await;
+    let listener = Listener::open().await;
+    let mut client = listener.connect(&Connect::new(5, "c").property(&[0x27, 0, 0, 0, 24])).await;
     // An answer of 45 bytes, and the subscriptions stand.
     client.send(&subscribe(5, 1, &[], &[("t", 0); 40])).await;
     client.send(&[0xc0, 0]).await;

@@ -1,5 +1,5 @@
-//! What the specifications of MQTT 3.1.1 and 5 demand of a server, against the door over loopback,
-//! with the real store behind it.
+//! What the specifications of MQTT 3.1.1 and 5 demand of a server, against the listener over
+//! loopback, with the real store behind it.
 //!
 //! A file for each part of the specifications; `docs/mqtt-conformance.md` says which statement is
 //! covered by which test, and `table.rs` that this is so. The comment above a test names the
@@ -12,9 +12,9 @@ mod acks;
 mod client;
 mod connect;
 mod disconnect;
-mod door;
 mod flow;
 mod format;
+mod listener;
 mod publish;
 mod retained;
 mod session;

@@ -2,16 +2,16 @@
 
 use super::{
     client::{DUP, PUBACK, PUBREC, QOS1, QOS2, ack, acked, packet, publish, text},
-    door::{BOTH, Door},
+    listener::{BOTH, Listener},
 };
 
 /// 5: [MQTT-2.2.1-2] [MQTT-2.2.1-5] [MQTT-3.3.4-1]
 /// 3.1.1: [MQTT-2.3.1-5] [MQTT-2.3.1-6] [MQTT-3.3.4-1]
 #[tokio::test]
 async fn each_qos_has_its_answer() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.send(&publish(version, 0, "s/a", 0, &[], "none")).await;
         client.ping().await;
         client.send(&publish(version, QOS1, "s/a", 300, &[], "puback")).await;
@@ -25,10 +25,10 @@ async fn each_qos_has_its_answer() {
 /// 3.1.1: [MQTT-3.3.1-2] [MQTT-3.3.1-4]
 #[tokio::test]
 async fn flags_that_no_publish_has_end_the_connection() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
         for flags in [6, 6 | DUP, DUP] {
-            let mut client = door.client(version, "c").await;
+            let mut client = listener.client(version, "c").await;
             client.send(&publish(version, flags, "s/a", 1, &[], "")).await;
             client.ends_with(0x81).await;
         }
@@ -39,9 +39,9 @@ async fn flags_that_no_publish_has_end_the_connection() {
 /// 3.1.1: [MQTT-3.3.1-3]
 #[tokio::test]
 async fn a_dup_flag_is_not_passed_on() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.subscribe("t/a", 2).await;
         for (id, flags) in [(1, QOS1 | DUP), (2, QOS2 | DUP)] {
             client.send(&publish(version, flags, "t/a", id, &[], "x")).await;
@@ -56,21 +56,21 @@ async fn a_dup_flag_is_not_passed_on() {
 /// [MQTT-4.7.3-2] [MQTT-4.7.3-3]
 #[tokio::test]
 async fn a_topic_that_is_none_ends_the_connection() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     let long = "x".repeat(1025);
     for version in BOTH {
         for topic in ["t/+", "#", "t/a\0", &long] {
-            let mut client = door.client(version, "c").await;
+            let mut client = listener.client(version, "c").await;
             client.send(&publish(version, QOS1, topic, 1, &[], "")).await;
             client.ends_with(0x90).await;
         }
         for bytes in [&[0xff][..], &[0xed, 0xa0, 0x80], &[0xc0, 0x80]] {
             let topic = [&[0, bytes.len() as u8][..], bytes].concat();
-            let mut client = door.client(version, "c").await;
+            let mut client = listener.client(version, "c").await;
             client.send(&packet(0x30, &[&topic, &[0]])).await;
             client.ends_with(0x90).await;
         }
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.send(&publish(version, QOS1, "", 1, &[], "")).await;
         client.ends_with(0x82).await;
     }
@@ -80,14 +80,14 @@ async fn a_topic_that_is_none_ends_the_connection() {
 /// [MQTT-3.3.2-20]
 #[tokio::test]
 async fn properties_reach_every_subscriber_unaltered_and_in_order() {
-    let door = Door::open().await;
-    let mut publisher = door.client(5, "p").await;
-    let mut subscribers = [door.client(5, "a").await, door.client(5, "b").await];
+    let listener = Listener::open().await;
+    let mut publisher = listener.client(5, "p").await;
+    let mut subscribers = [listener.client(5, "a").await, listener.client(5, "b").await];
     for subscriber in &mut subscribers {
         subscriber.subscribe("t/+", 2).await;
         subscriber.subscribe("s/+", 2).await;
     }
-    let mut old = door.client(4, "old").await;
+    let mut old = listener.client(4, "old").await;
     old.subscribe("+/a", 2).await;
     let user = |name: &str, value: &str| [&[0x26][..], &text(name), &text(value)].concat();
     let properties = [
@@ -114,7 +114,7 @@ async fn properties_reach_every_subscriber_unaltered_and_in_order() {
 /// [MQTT-4.13.1-1] 3.1.1: [MQTT-1.5.3-2] [MQTT-4.8.0-1]
 #[tokio::test]
 async fn properties_that_publish_may_not_have_end_the_connection() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     let table: [(&[u8], u8); 9] = [
         (&[0x0b, 1], 0x82),                      // a subscription identifier
         (&[1, 2], 0x82),                         // payload format 2
@@ -127,7 +127,7 @@ async fn properties_that_publish_may_not_have_end_the_connection() {
         (&[0x26, 0, 0, 0, 2, 0xed, 0xa0], 0x81), // one that is no text
     ];
     for (properties, code) in table {
-        let mut client = door.client(5, "c").await;
+        let mut client = listener.client(5, "c").await;
         client.send(&publish(5, QOS1, "t/a", 1, properties, "")).await;
         client.ends_with(code).await;
     }
@@ -136,16 +136,16 @@ async fn properties_that_publish_may_not_have_end_the_connection() {
 /// 5: [MQTT-3.3.2-5] [MQTT-3.3.2-6]
 #[tokio::test]
 async fn a_message_is_told_what_is_left_of_its_time_and_is_not_sent_after_it() {
-    let door = Door::open().await;
-    let mut subscriber = door.resume(5, "c").await;
+    let listener = Listener::open().await;
+    let mut subscriber = listener.resume(5, "c").await;
     subscriber.subscribe("t/a", 1).await;
     subscriber.leave().await;
-    let mut publisher = door.client(5, "p").await;
+    let mut publisher = listener.client(5, "p").await;
     publisher.publish_with("t/a", 1, false, &[2, 0, 0, 0, 1], "short").await;
     publisher.publish_with("t/a", 1, false, &[2, 0, 0, 0, 100], "long").await;
     publisher.publish_with("t/a", 1, false, &[], "for ever").await;
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
-    let mut subscriber = door.resume(5, "c").await;
+    let mut subscriber = listener.resume(5, "c").await;
     let got = subscriber.take().await;
     assert_eq!((got.payload.as_str(), &got.properties[..4]), ("long", &[2, 0, 0, 0][..]));
     assert!((80..100).contains(&got.properties[4]), "{}", got.properties[4]);
@@ -156,10 +156,10 @@ async fn a_message_is_told_what_is_left_of_its_time_and_is_not_sent_after_it() {
 /// 5: [MQTT-3.3.2-7] [MQTT-3.3.2-12]
 #[tokio::test]
 async fn a_topic_alias_stands_for_its_topic_on_its_connection_alone() {
-    let door = Door::open().await;
-    let mut watcher = door.client(5, "watcher").await;
+    let listener = Listener::open().await;
+    let mut watcher = listener.client(5, "watcher").await;
     watcher.subscribe("t/+", 1).await;
-    let mut client = door.resume(5, "c").await;
+    let mut client = listener.resume(5, "c").await;
     let alias = |n: u8| [0x23, 0, n];
     for n in 1..=16 {
         client.publish_with(&format!("t/{n}"), 1, false, &alias(n), "named").await;
@@ -175,7 +175,7 @@ async fn a_topic_alias_stands_for_its_topic_on_its_connection_alone() {
     assert_eq!(watcher.take().await.topic, "t/other");
     assert_eq!(watcher.take().await.topic, "t/other");
     client.leave().await;
-    let mut client = door.resume(5, "c").await;
+    let mut client = listener.resume(5, "c").await;
     client.send(&publish(5, QOS1, "", 1, &alias(1), "")).await;
     client.ends_with(0x82).await;
 }
@@ -183,9 +183,9 @@ async fn a_topic_alias_stands_for_its_topic_on_its_connection_alone() {
 /// 5: [MQTT-3.2.2-17] [MQTT-3.3.2-8] [MQTT-3.3.2-9]
 #[tokio::test]
 async fn a_topic_alias_of_0_or_above_the_maximum_ends_the_connection() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for alias in [[0x23, 0, 0], [0x23, 0, 17], [0x23, 1, 1]] {
-        let mut client = door.client(5, "c").await;
+        let mut client = listener.client(5, "c").await;
         client.send(&publish(5, QOS1, "t/a", 1, &alias, "")).await;
         client.ends_with(0x94).await;
     }
@@ -194,11 +194,11 @@ async fn a_topic_alias_of_0_or_above_the_maximum_ends_the_connection() {
 /// 5: [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-11]
 #[tokio::test]
 async fn no_topic_alias_goes_out() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     // With and without leave to.
     for properties in [&[][..], &[0x22, 0, 10]] {
         let connect = super::client::Connect::new(5, "c").property(properties);
-        let mut client = door.connect(&connect).await;
+        let mut client = listener.connect(&connect).await;
         client.subscribe("t/a", 0).await;
         for _ in 0..3 {
             client.publish_with("t/a", 1, false, &[0x23, 0, 1], "x").await;
@@ -212,9 +212,9 @@ async fn no_topic_alias_goes_out() {
 /// 3.1.1: [MQTT-3.3.5-1]
 #[tokio::test]
 async fn subscriptions_that_overlap_give_a_copy_for_each_identifier_with_the_greatest_qos_that_it_has() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         let id = |n: u8| if version == 5 { vec![0x0b, n] } else { vec![] };
         for (id, filter, qos) in [(id(1), "t/#", 0), (id(2), "t/+", 2), (id(2), "+/a", 1)] {
             client.subscribe_with(&id, filter, qos).await;
@@ -239,8 +239,8 @@ async fn subscriptions_that_overlap_give_a_copy_for_each_identifier_with_the_gre
 /// 5: [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-20]
 #[tokio::test]
 async fn an_answer_finds_its_way_by_response_topic_and_correlation_data() {
-    let door = Door::open().await;
-    let (mut asks, mut answers) = (door.client(5, "asks").await, door.client(5, "answers").await);
+    let listener = Listener::open().await;
+    let (mut asks, mut answers) = (listener.client(5, "asks").await, listener.client(5, "answers").await);
     asks.subscribe("answers/asks", 1).await;
     answers.subscribe("questions", 1).await;
     let question = [&[8][..], &text("answers/asks"), &[9, 0, 2, 0, 7]].concat();
@@ -256,19 +256,19 @@ async fn an_answer_finds_its_way_by_response_topic_and_correlation_data() {
 /// 3.1.1: [MQTT-2.3.1-1] [MQTT-2.3.1-2]
 #[tokio::test]
 async fn a_packet_id_of_0_or_none_ends_the_connection() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.send(&publish(version, QOS1, "t/a", 0, &[], "")).await;
         client.ends_with(0x82).await;
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.send(&packet(0x32, &[&text("t/a")])).await;
         client.ends_with(0x81).await;
         // An acknowledgement without one as well.
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.send(&packet(PUBACK, &[&[]])).await;
         client.ends_with(0x81).await;
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.send(&ack(PUBREC, 0)).await;
         client.ends_with(0x82).await;
     }

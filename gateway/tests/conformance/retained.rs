@@ -2,22 +2,22 @@
 
 use super::{
     client::{Client, Got, QOS1, RETAIN, publish},
-    door::{BOTH, Door},
+    listener::{BOTH, Listener},
 };
 
 /// What a new subscriber to `t/#` gets before a message that is published after it subscribed.
-async fn retained(door: &Door, version: u8) -> Vec<(String, String, u8)> {
-    door.settled().await;
-    let mut client = door.client(version, "late").await;
+async fn retained(listener: &Listener, version: u8) -> Vec<(String, String, u8)> {
+    listener.settled().await;
+    let mut client = listener.client(version, "late").await;
     client.subscribe("t/#", 2).await;
-    let found = until_fence(door, &mut client).await;
+    let found = until_fence(listener, &mut client).await;
     assert!(found.iter().all(|got| got.retain));
     found.into_iter().map(|got| (got.topic, got.payload, got.qos)).collect()
 }
 
-async fn until_fence(door: &Door, client: &mut Client) -> Vec<Got> {
+async fn until_fence(listener: &Listener, client: &mut Client) -> Vec<Got> {
     client.subscribe("fence", 0).await;
-    door.client(5, "fence").await.publish("fence", 1, "").await;
+    listener.client(5, "fence").await.publish("fence", 1, "").await;
     let mut found = vec![];
     loop {
         match client.take().await {
@@ -36,15 +36,19 @@ fn one(topic: &str, payload: &str, qos: u8) -> Vec<(String, String, u8)> {
 #[tokio::test]
 async fn the_last_retained_message_of_a_topic_is_kept_with_its_qos() {
     for version in BOTH {
-        let door = Door::open().await;
-        let mut client = door.client(version, "c").await;
+        let listener = Listener::open().await;
+        let mut client = listener.client(version, "c").await;
         client.retain("t/a", 1, "first").await;
-        assert_eq!(retained(&door, version).await, one("t/a", "first", 1));
+        assert_eq!(retained(&listener, version).await, one("t/a", "first", 1));
         client.retain("t/a", 2, "second").await;
-        assert_eq!(retained(&door, version).await, one("t/a", "second", 2));
+        assert_eq!(retained(&listener, version).await, one("t/a", "second", 2));
         client.publish("t/a", 1, "not retained").await;
         client.publish("t/a", 1, "").await;
-        assert_eq!(retained(&door, version).await, one("t/a", "second", 2), "neither replaced nor removed");
+        assert_eq!(
+            retained(&listener, version).await,
+            one("t/a", "second", 2),
+            "neither replaced nor removed"
+        );
         // One with QoS 0 does not overtake one that waits for the disk.
         let both = [
             publish(version, QOS1 | RETAIN, "t/a", 1000, &[], "older"),
@@ -52,7 +56,7 @@ async fn the_last_retained_message_of_a_topic_is_kept_with_its_qos() {
         ];
         client.send(&both.concat()).await;
         client.wait(4).await;
-        assert_eq!(retained(&door, version).await, one("t/a", "last", 0));
+        assert_eq!(retained(&listener, version).await, one("t/a", "last", 0));
     }
 }
 
@@ -61,8 +65,8 @@ async fn the_last_retained_message_of_a_topic_is_kept_with_its_qos() {
 #[tokio::test]
 async fn an_empty_retained_message_is_delivered_and_takes_the_kept_one_away() {
     for version in BOTH {
-        let door = Door::open().await;
-        let mut client = door.client(version, "c").await;
+        let listener = Listener::open().await;
+        let mut client = listener.client(version, "c").await;
         client.subscribe("t/#", 1).await;
         for qos in 0..3 {
             client.retain("t/a", 1, "kept").await;
@@ -70,7 +74,7 @@ async fn an_empty_retained_message_is_delivered_and_takes_the_kept_one_away() {
             client.retain("t/a", qos, "").await;
             let got = client.take().await;
             assert_eq!((got.payload.as_str(), got.retain), ("", false));
-            assert_eq!(retained(&door, version).await, []);
+            assert_eq!(retained(&listener, version).await, []);
         }
     }
 }
@@ -78,23 +82,23 @@ async fn an_empty_retained_message_is_delivered_and_takes_the_kept_one_away() {
 /// 3.1.1: [MQTT-3.1.2-7]
 #[tokio::test]
 async fn retained_messages_outlive_the_session_and_the_process() {
-    let door = Door::open().await;
-    let mut client = door.client(4, "c").await;
+    let listener = Listener::open().await;
+    let mut client = listener.client(4, "c").await;
     client.retain("t/a", 1, "kept").await;
     client.leave().await;
-    assert_eq!(retained(&door, 4).await, one("t/a", "kept", 1));
-    let door = door.restart().await;
-    assert_eq!(retained(&door, 5).await, one("t/a", "kept", 1));
+    assert_eq!(retained(&listener, 4).await, one("t/a", "kept", 1));
+    let listener = listener.restart().await;
+    assert_eq!(retained(&listener, 5).await, one("t/a", "kept", 1));
 }
 
 /// 5: [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
 /// 3.1.1: [MQTT-3.3.1-6]
 #[tokio::test]
 async fn retain_handling_says_when_retained_messages_are_sent() {
-    let door = Door::open().await;
-    door.client(5, "p").await.retain("t/a", 1, "kept").await;
-    door.settled().await;
-    let mut client = door.client(5, "c").await;
+    let listener = Listener::open().await;
+    listener.client(5, "p").await.retain("t/a", 1, "kept").await;
+    listener.settled().await;
+    let mut client = listener.client(5, "c").await;
     for (filter, handling, wanted) in [
         ("t/a", 0, 1),
         ("t/a", 0, 1),
@@ -106,7 +110,7 @@ async fn retain_handling_says_when_retained_messages_are_sent() {
         ("$share/g/t/a", 0, 0),
     ] {
         client.subscribe(filter, 1 | handling << 4).await;
-        let found = until_fence(&door, &mut client).await;
+        let found = until_fence(&listener, &mut client).await;
         assert_eq!(found.len(), wanted, "{filter} {handling}");
         assert!(found.iter().all(|got| got.retain && got.payload == "kept"));
     }
@@ -116,14 +120,14 @@ async fn retain_handling_says_when_retained_messages_are_sent() {
 /// 3.1.1: [MQTT-3.3.1-9]
 #[tokio::test]
 async fn the_retain_flag_is_forwarded_only_to_who_asks_for_it() {
-    let door = Door::open().await;
-    let mut plain = door.client(5, "plain").await;
-    let mut as_published = door.client(5, "as published").await;
-    let mut old = door.client(4, "old").await;
+    let listener = Listener::open().await;
+    let mut plain = listener.client(5, "plain").await;
+    let mut as_published = listener.client(5, "as published").await;
+    let mut old = listener.client(4, "old").await;
     plain.subscribe("t/a", 1).await;
     as_published.subscribe("t/a", 1 | 8).await;
     old.subscribe("t/a", 1).await;
-    let mut publisher = door.client(5, "p").await;
+    let mut publisher = listener.client(5, "p").await;
     for retain in [true, false] {
         publisher.publish_with("t/a", 1, retain, &[], "x").await;
         assert!(!plain.take().await.retain);
@@ -137,11 +141,11 @@ async fn the_retain_flag_is_forwarded_only_to_who_asks_for_it() {
 #[tokio::test]
 async fn a_message_that_finds_no_room_still_replaces_the_one_before() {
     let settings = tidegate::ingest::Settings { retained_bytes_max: 600, ..Default::default() };
-    let door = Door::with(settings).await;
-    let mut client = door.client(5, "c").await;
+    let listener = Listener::with(settings).await;
+    let mut client = listener.client(5, "c").await;
     client.retain("t/a", 1, "small").await;
     client.retain("t/a", 1, &"large".repeat(200)).await;
-    assert_eq!(retained(&door, 5).await, [], "what is not the last any more is not sent");
+    assert_eq!(retained(&listener, 5).await, [], "what is not the last any more is not sent");
 }
 
 /// 5: [MQTT-3.3.1-9]
@@ -149,18 +153,18 @@ async fn a_message_that_finds_no_room_still_replaces_the_one_before() {
 #[tokio::test]
 async fn all_that_is_retained_is_sent_however_short_the_queue() {
     let settings = tidegate::ingest::Settings { queued_messages_max: 4, ..Default::default() };
-    let door = Door::with(settings).await;
-    let mut publisher = door.client(5, "p").await;
+    let listener = Listener::with(settings).await;
+    let mut publisher = listener.client(5, "p").await;
     let mut wanted = vec![];
     for n in 0..30 {
         let topic = format!("t/{n:02}");
         publisher.retain(&topic, 2, "kept").await;
         wanted.push(topic);
     }
-    door.settled().await;
+    listener.settled().await;
     for version in BOTH {
         for qos in 0..3 {
-            let mut client = door.resume(version, &format!("c{version}{qos}")).await;
+            let mut client = listener.resume(version, &format!("c{version}{qos}")).await;
             client.subscribe("t/#", qos).await;
             let mut found = vec![];
             for _ in 0..30 {
@@ -181,12 +185,12 @@ async fn all_that_is_retained_is_sent_however_short_the_queue() {
 /// 5: [MQTT-3.8.3-3]
 #[tokio::test]
 async fn what_a_client_retained_itself_is_not_local_either() {
-    let door = Door::open().await;
-    let mut client = door.client(5, "c").await;
+    let listener = Listener::open().await;
+    let mut client = listener.client(5, "c").await;
     client.retain("t/own", 1, "own").await;
-    door.client(5, "other").await.retain("t/other", 1, "other's").await;
-    door.settled().await;
+    listener.client(5, "other").await.retain("t/other", 1, "other's").await;
+    listener.settled().await;
     client.subscribe("t/#", 1 | 4).await;
-    let found = until_fence(&door, &mut client).await;
+    let found = until_fence(&listener, &mut client).await;
     assert_eq!(found.into_iter().map(|got| got.topic).collect::<Vec<_>>(), ["t/other"]);
 }

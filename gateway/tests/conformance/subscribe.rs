@@ -2,7 +2,7 @@
 
 use super::{
     client::{PUBACK, PUBREC, ack, acked, packet, subscribe, text, unsubscribe},
-    door::{BOTH, Door},
+    listener::{BOTH, Listener},
 };
 
 /// 5: [MQTT-2.2.1-6] [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-3.8.4-5] [MQTT-3.8.4-6] [MQTT-3.8.4-7]
@@ -10,9 +10,9 @@ use super::{
 /// [MQTT-3.8.4-5] [MQTT-3.9.3-1] [MQTT-3.9.3-2]
 #[tokio::test]
 async fn a_suback_has_the_id_and_a_code_for_each_filter_in_their_order() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         let filters = [("a", 2), ("a/#/b", 0), ("b", 0), ("c+", 1), ("d", 1)];
         client.send(&subscribe(version, 0x1234, &[], &filters)).await;
         let wanted: &[u8] = if version == 5 {
@@ -35,7 +35,7 @@ async fn a_suback_has_the_id_and_a_code_for_each_filter_in_their_order() {
 /// [MQTT-3.10.3-2] [MQTT-4.7.3-2]
 #[tokio::test]
 async fn what_no_subscribe_or_unsubscribe_may_be_ends_the_connection() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
         let none: &[u8] = if version == 5 { &[0] } else { &[] };
         let with = |first: u8, id: u8, rest: &[u8]| packet(first, &[&[0, id], none, rest]);
@@ -58,12 +58,12 @@ async fn what_no_subscribe_or_unsubscribe_may_be_ends_the_connection() {
             with(0x82, 1, &[&text("a")[..], &[3]].concat()), // QoS 3
         ];
         for bytes in table {
-            let mut client = door.client(version, "c").await;
+            let mut client = listener.client(version, "c").await;
             client.send(&bytes).await;
             client.closes().await;
         }
         for options in [0x40, 0x80, 0x30] {
-            let mut client = door.client(version, "c").await;
+            let mut client = listener.client(version, "c").await;
             client.send(&subscribe(version, 1, &[], &[("a", options)])).await;
             client.closes().await;
         }
@@ -74,7 +74,7 @@ async fn what_no_subscribe_or_unsubscribe_may_be_ends_the_connection() {
 /// 3.1.1: [MQTT-3.8.3-4] [MQTT-4.8.0-1]
 #[tokio::test]
 async fn options_and_properties_that_version_5_does_not_allow_end_the_connection() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     let table: [(&[u8], &str, u8); 5] = [
         (&[0x0b, 0], "a", 0),             // a subscription identifier of 0
         (&[0x0b, 1, 0x0b, 2], "a", 0),    // two of them
@@ -83,13 +83,13 @@ async fn options_and_properties_that_version_5_does_not_allow_end_the_connection
         (&[], "$share/g/a", 4),           // no local on a shared subscription
     ];
     for (properties, filter, options) in table {
-        let mut client = door.client(5, "c").await;
+        let mut client = listener.client(5, "c").await;
         client.send(&subscribe(5, 1, properties, &[(filter, options)])).await;
         client.closes().await;
     }
     // MQTT 3.1.1 has no options but the QoS.
     for options in [4, 8, 0x10] {
-        let mut client = door.client(4, "c").await;
+        let mut client = listener.client(4, "c").await;
         client.send(&subscribe(4, 1, &[], &[("a", options)])).await;
         client.closes().await;
     }
@@ -98,11 +98,11 @@ async fn options_and_properties_that_version_5_does_not_allow_end_the_connection
 /// 5: [MQTT-3.8.3-3]
 #[tokio::test]
 async fn what_a_client_published_itself_is_not_local_if_it_says_so() {
-    let door = Door::open().await;
-    let mut client = door.client(5, "c").await;
+    let listener = Listener::open().await;
+    let mut client = listener.client(5, "c").await;
     client.subscribe("t/a", 1 | 4).await;
     client.subscribe("t/b", 1).await;
-    let mut other = door.client(5, "other").await;
+    let mut other = listener.client(5, "other").await;
     for qos in 0..3 {
         client.publish("t/a", qos, "its own").await;
         other.publish("t/a", 1, "another's").await;
@@ -115,12 +115,12 @@ async fn what_a_client_published_itself_is_not_local_if_it_says_so() {
 /// 3.1.1: [MQTT-3.8.4-3]
 #[tokio::test]
 async fn a_subscription_to_the_same_filter_takes_the_place_of_the_one_before() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut publisher = door.client(version, "p").await;
+        let mut publisher = listener.client(version, "p").await;
         publisher.retain("t/a", 1, "kept").await;
-        door.settled().await;
-        let mut client = door.client(version, "c").await;
+        listener.settled().await;
+        let mut client = listener.client(version, "c").await;
         let id = |n: u8| if version == 5 { vec![0x0b, n] } else { vec![] };
         client.subscribe_with(&id(1), "t/a", 1).await;
         assert_eq!(client.take().await.payload, "kept");
@@ -133,7 +133,7 @@ async fn a_subscription_to_the_same_filter_takes_the_place_of_the_one_before() {
         assert_eq!((got.payload.as_str(), got.qos, got.properties), ("once", 0, id(2)));
         assert_eq!(client.take().await.payload, "fence");
         publisher.retain("t/a", 1, "").await;
-        door.settled().await;
+        listener.settled().await;
     }
 }
 
@@ -143,10 +143,10 @@ async fn a_subscription_to_the_same_filter_takes_the_place_of_the_one_before() {
 async fn many_at_once_are_all_answered() {
     // As many as Home Assistant has.
     const SUBSCRIBES: u16 = 1104;
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
         // Each waits for the disk, as the session is kept.
-        let mut client = door.resume(version, &format!("c{version}")).await;
+        let mut client = listener.resume(version, &format!("c{version}")).await;
         let all = (1..=SUBSCRIBES).flat_map(|n| subscribe(version, n, &[], &[(&n.to_string(), 1)]));
         client.send(&all.collect::<Vec<u8>>()).await;
         for n in 1..=SUBSCRIBES {
@@ -164,10 +164,10 @@ async fn many_at_once_are_all_answered() {
 #[tokio::test]
 async fn nothing_is_lost_while_a_subscription_is_replaced() {
     const MESSAGES: usize = 200;
-    let door = Door::open().await;
-    let mut client = door.client(5, "c").await;
+    let listener = Listener::open().await;
+    let mut client = listener.client(5, "c").await;
     client.subscribe("t/a", 1).await;
-    let mut publisher = door.client(5, "p").await;
+    let mut publisher = listener.client(5, "p").await;
     let publishing = tokio::spawn(async move {
         for n in 0..MESSAGES {
             publisher.publish("t/a", 1, &n.to_string()).await;
@@ -185,9 +185,9 @@ async fn nothing_is_lost_while_a_subscription_is_replaced() {
 /// 3.1.1: [MQTT-3.8.4-6]
 #[tokio::test]
 async fn a_message_comes_with_the_lesser_qos() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         for granted in 0..3 {
             assert_eq!(client.subscribe("t/a", granted).await, granted);
             for published in 0..3 {
@@ -201,10 +201,10 @@ async fn a_message_comes_with_the_lesser_qos() {
 /// 5: [MQTT-3.3.4-3] [MQTT-3.3.4-4]
 #[tokio::test]
 async fn a_subscription_identifier_comes_with_what_is_retained_and_live() {
-    let door = Door::open().await;
-    let mut client = door.client(5, "c").await;
+    let listener = Listener::open().await;
+    let mut client = listener.client(5, "c").await;
     client.retain("t/a", 1, "kept").await;
-    door.settled().await;
+    listener.settled().await;
     // 300, in two bytes.
     client.subscribe_with(&[0x0b, 0xac, 2], "t/+", 1).await;
     client.publish("t/b", 1, "live").await;
@@ -222,9 +222,9 @@ async fn a_subscription_identifier_comes_with_what_is_retained_and_live() {
 /// [MQTT-3.10.4-5] [MQTT-3.10.4-6]
 #[tokio::test]
 async fn an_unsuback_has_the_id_and_a_code_for_each_filter() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         client.subscribe("t/a", 1).await;
         client.subscribe("t/+", 1).await;
         client.send(&unsubscribe(version, 0x1234, &["t/a", "T/a", "t/a", "t/#"])).await;
@@ -240,11 +240,11 @@ async fn an_unsuback_has_the_id_and_a_code_for_each_filter() {
 /// 3.1.1: [MQTT-3.10.4-2] [MQTT-3.10.4-3]
 #[tokio::test]
 async fn after_an_unsubscribe_nothing_new_comes_and_what_was_begun_is_finished() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
         for qos in [1, 2] {
-            let mut client = door.client(version, "c").await;
-            let mut publisher = door.client(version, "p").await;
+            let mut client = listener.client(version, "c").await;
+            let mut publisher = listener.client(version, "p").await;
             client.subscribe("t/a", qos).await;
             client.subscribe("t/b", qos).await;
             publisher.publish("t/a", 2, "begun").await;
@@ -268,20 +268,20 @@ async fn after_an_unsubscribe_nothing_new_comes_and_what_was_begun_is_finished()
 /// 3.1.1: [MQTT-3.10.4-1]
 #[tokio::test]
 async fn an_unsubscribe_holds_after_a_reconnect_and_a_restart() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut client = door.resume(version, &format!("c{version}")).await;
+        let mut client = listener.resume(version, &format!("c{version}")).await;
         client.subscribe("t/a", 1).await;
         client.subscribe("t/b", 1).await;
         client.unsubscribe("t/a").await;
         client.leave().await;
     }
-    let door = door.restart().await;
-    let mut publisher = door.client(5, "p").await;
+    let listener = listener.restart().await;
+    let mut publisher = listener.client(5, "p").await;
     publisher.publish("t/a", 1, "too late").await;
     publisher.publish("t/b", 1, "fence").await;
     for version in BOTH {
-        let mut client = door.resume(version, &format!("c{version}")).await;
+        let mut client = listener.resume(version, &format!("c{version}")).await;
         assert_eq!(client.take().await.payload, "fence");
     }
 }

@@ -1,12 +1,12 @@
 //! Topic names and topic filters: section 4.7.
 
-use super::door::{BOTH, Door};
+use super::listener::{BOTH, Listener};
 
 /// 5: [MQTT-3.3.2-3] [MQTT-4.7.2-1] [MQTT-4.7.3-4]
 /// 3.1.1: [MQTT-3.3.2-3] [MQTT-3.8.3-2] [MQTT-4.7.2-1] [MQTT-4.7.3-4]
 #[tokio::test]
 async fn a_filter_takes_the_topics_it_says_and_no_others() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     let topics = [
         "t",
         "t/",
@@ -37,10 +37,10 @@ async fn a_filter_takes_the_topics_it_says_and_no_others() {
         ("t/a", &["t/a"]),
     ];
     // Somebody takes those with `$`, so that they are distributed at all.
-    let mut other = door.client(5, "other").await;
+    let mut other = listener.client(5, "other").await;
     other.subscribe("$t/#", 0).await;
     for (filter, wanted) in table {
-        let mut client = door.client(5, "c").await;
+        let mut client = listener.client(5, "c").await;
         client.subscribe(filter, 1).await;
         client.subscribe("fence", 0x21).await;
         for topic in topics {
@@ -64,11 +64,11 @@ async fn a_filter_takes_the_topics_it_says_and_no_others() {
 /// 3.1.1: [MQTT-3.8.4-5] [MQTT-4.7.1-2] [MQTT-4.7.1-3] [MQTT-4.7.3-1] [MQTT-4.7.3-3]
 #[tokio::test]
 async fn a_filter_that_is_none_is_refused_and_the_others_are_not() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     let long = "x".repeat(1025);
     for version in BOTH {
         let failed = if version == 5 { 0x8f } else { 0x80 };
-        let mut client = door.client(version, "c").await;
+        let mut client = listener.client(version, "c").await;
         for filter in ["", "a#", "a/#/b", "#/a", "a+", "+a", "a/b+/c", &long] {
             assert_eq!(client.subscribe(filter, 0).await, failed, "{filter}");
         }

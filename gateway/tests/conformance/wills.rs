@@ -2,25 +2,25 @@
 
 use super::{
     client::{Connect, Will},
-    door::{BOTH, Door},
+    listener::{BOTH, Listener},
 };
 
 /// 5: [MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-9] [MQTT-3.1.2-14] [MQTT-3.1.2-15]
 /// 3.1.1: [MQTT-3.1.2-8] [MQTT-3.1.2-9] [MQTT-3.1.2-16] [MQTT-3.1.2-17]
 #[tokio::test]
 async fn a_will_is_published_as_it_was_left_when_the_connection_breaks() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
         for qos in 0..3 {
-            let mut watcher = door.client(version, "watcher").await;
+            let mut watcher = listener.client(version, "watcher").await;
             watcher.subscribe(&format!("w/{version}{qos}/+"), 2).await;
             for retain in [false, true] {
                 let topic = format!("w/{version}{qos}/{retain}");
                 let will = Will { qos, retain, ..Will::new(&topic, "gone") };
-                drop(door.connect(&Connect::new(version, "c").will(will)).await);
+                drop(listener.connect(&Connect::new(version, "c").will(will)).await);
                 let got = watcher.take().await;
                 assert_eq!((got.topic, got.payload.as_str(), got.qos), (topic.clone(), "gone", qos));
-                let mut late = door.client(version, "late").await;
+                let mut late = listener.client(version, "late").await;
                 late.subscribe(&topic, 2).await;
                 late.subscribe("fence", 1).await;
                 watcher.publish("fence", 1, "fence").await;
@@ -37,8 +37,8 @@ async fn a_will_is_published_as_it_was_left_when_the_connection_breaks() {
 /// 5: [MQTT-3.1.3-10]
 #[tokio::test]
 async fn a_will_comes_with_its_properties_in_their_order() {
-    let door = Door::open().await;
-    let mut watcher = door.client(5, "watcher").await;
+    let listener = Listener::open().await;
+    let mut watcher = listener.client(5, "watcher").await;
     watcher.subscribe("w", 1).await;
     let pairs = [
         &[0x26, 0, 1, b'k', 0, 1, b'1'][..],
@@ -47,7 +47,7 @@ async fn a_will_comes_with_its_properties_in_their_order() {
     ];
     let format = [&[1, 1, 3, 0, 1, b't', 8, 0, 1, b'r', 9, 0, 1, 0xff][..], &pairs.concat()].concat();
     let will = Will { properties: format.clone(), ..Will::new("w", "gone") };
-    drop(door.connect(&Connect::new(5, "c").will(will)).await);
+    drop(listener.connect(&Connect::new(5, "c").will(will)).await);
     assert_eq!(watcher.take().await.properties, format);
 }
 
@@ -55,17 +55,17 @@ async fn a_will_comes_with_its_properties_in_their_order() {
 /// 3.1.1: [MQTT-3.1.2-10] [MQTT-3.1.2-12] [MQTT-3.14.4-3]
 #[tokio::test]
 async fn a_client_that_takes_its_leave_takes_its_will_along() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut watcher = door.client(version, "watcher").await;
+        let mut watcher = listener.client(version, "watcher").await;
         watcher.subscribe("w", 1).await;
-        door.connect(&Connect::new(version, "c").will(Will::new("w", "gone"))).await.leave().await;
+        listener.connect(&Connect::new(version, "c").will(Will::new("w", "gone"))).await.leave().await;
         // Without a will there is none to be published.
-        drop(door.client(version, "without").await);
-        drop(door.connect(&Connect::new(version, "c").will(Will::new("w", "lost"))).await);
+        drop(listener.client(version, "without").await);
+        drop(listener.connect(&Connect::new(version, "c").will(Will::new("w", "lost"))).await);
         assert_eq!(watcher.take().await.payload, "lost");
         // It was published once, and is no more.
-        drop(door.client(version, "c").await);
+        drop(listener.client(version, "c").await);
         watcher.publish("w", 1, "fence").await;
         assert_eq!(watcher.take().await.payload, "fence");
     }
@@ -75,10 +75,10 @@ async fn a_client_that_takes_its_leave_takes_its_will_along() {
 /// 3.1.1: [MQTT-3.14.4-3]
 #[tokio::test]
 async fn a_disconnect_with_will_publishes_it() {
-    let door = Door::open().await;
-    let mut watcher = door.client(5, "watcher").await;
+    let listener = Listener::open().await;
+    let mut watcher = listener.client(5, "watcher").await;
     watcher.subscribe("w", 1).await;
-    let mut client = door.connect(&Connect::new(5, "c").will(Will::new("w", "gone"))).await;
+    let mut client = listener.connect(&Connect::new(5, "c").will(Will::new("w", "gone"))).await;
     client.send(&[0xe0, 1, 4]).await;
     assert_eq!(watcher.take().await.payload, "gone");
 }
@@ -87,16 +87,16 @@ async fn a_disconnect_with_will_publishes_it() {
 /// 3.1.1: [MQTT-3.1.2-8] [MQTT-3.1.2-24]
 #[tokio::test]
 async fn a_client_that_breaks_the_rules_or_falls_silent_has_its_will_published() {
-    let door = Door::open().await;
+    let listener = Listener::open().await;
     for version in BOTH {
-        let mut watcher = door.client(version, "watcher").await;
+        let mut watcher = listener.client(version, "watcher").await;
         watcher.subscribe("w", 1).await;
         let will =
             |payload| Connect { keep_alive_s: 1, ..Connect::new(version, "c").will(Will::new("w", payload)) };
-        let mut client = door.connect(&will("broke the rules")).await;
+        let mut client = listener.connect(&will("broke the rules")).await;
         client.send(&[0x20, 0]).await;
         assert_eq!(watcher.take().await.payload, "broke the rules");
-        let silent = door.connect(&will("silent")).await;
+        let silent = listener.connect(&will("silent")).await;
         assert_eq!(watcher.take().await.payload, "silent");
         drop(silent);
     }
@@ -111,45 +111,45 @@ fn delayed(seconds: u8, payload: &str) -> Will {
 /// 3.1.1: [MQTT-3.1.2-8]
 #[tokio::test]
 async fn a_will_waits_for_its_delay_and_not_longer_than_the_session() {
-    let door = Door::open().await;
-    let mut watcher = door.client(5, "watcher").await;
+    let listener = Listener::open().await;
+    let mut watcher = listener.client(5, "watcher").await;
     watcher.subscribe("w", 1).await;
     let begin = tokio::time::Instant::now();
-    drop(door.connect(&Connect::new(5, "a").expiry(60).will(delayed(1, "after a second"))).await);
+    drop(listener.connect(&Connect::new(5, "a").expiry(60).will(delayed(1, "after a second"))).await);
     assert_eq!(watcher.take().await.payload, "after a second");
     assert!(begin.elapsed().as_millis() >= 1000);
     // The session ends first.
-    drop(door.connect(&Connect::new(5, "b").expiry(1).will(delayed(200, "with the session"))).await);
+    drop(listener.connect(&Connect::new(5, "b").expiry(1).will(delayed(200, "with the session"))).await);
     assert_eq!(watcher.take().await.payload, "with the session");
-    drop(door.connect(&Connect::new(5, "c").expiry(60).will(delayed(200, "by a clean start"))).await);
-    door.client(5, "c").await;
+    drop(listener.connect(&Connect::new(5, "c").expiry(60).will(delayed(200, "by a clean start"))).await);
+    listener.client(5, "c").await;
     assert_eq!(watcher.take().await.payload, "by a clean start");
 }
 
 /// 5: [MQTT-3.1.3-9]
 #[tokio::test]
 async fn a_client_that_is_back_in_time_has_no_will_published() {
-    let door = Door::open().await;
-    let mut watcher = door.client(5, "watcher").await;
+    let listener = Listener::open().await;
+    let mut watcher = listener.client(5, "watcher").await;
     watcher.subscribe("w", 1).await;
-    drop(door.connect(&Connect::new(5, "c").expiry(60).will(delayed(1, "too soon"))).await);
-    let back = door.resume(5, "c").await;
+    drop(listener.connect(&Connect::new(5, "c").expiry(60).will(delayed(1, "too soon"))).await);
+    let back = listener.resume(5, "c").await;
     assert!(back.session_present);
     // Another one, left later, is due after it.
-    drop(door.connect(&Connect::new(5, "fence").expiry(60).will(delayed(2, "fence"))).await);
+    drop(listener.connect(&Connect::new(5, "fence").expiry(60).will(delayed(2, "fence"))).await);
     assert_eq!(watcher.take().await.payload, "fence");
 }
 
 /// 5: [MQTT-3.3.2-6]
 #[tokio::test]
 async fn a_will_that_waited_still_ends_when_its_message_expiry_says() {
-    let door = Door::open().await;
-    let mut watcher = door.client(5, "watcher").await;
+    let listener = Listener::open().await;
+    let mut watcher = listener.client(5, "watcher").await;
     watcher.subscribe("w", 1).await;
     let expiry = [2, 0, 0, 0, 100];
     let properties = [&[0x18, 0, 0, 0, 1][..], &expiry].concat();
     let will = Will { properties, ..Will::new("w", "gone") };
-    drop(door.connect(&Connect::new(5, "c").expiry(60).will(will)).await);
+    drop(listener.connect(&Connect::new(5, "c").expiry(60).will(will)).await);
     assert_eq!(watcher.take().await.properties, expiry);
 }
 
@@ -157,13 +157,13 @@ async fn a_will_that_waited_still_ends_when_its_message_expiry_says() {
 /// 3.1.1: [MQTT-3.1.2-8]
 #[tokio::test]
 async fn a_will_that_waits_survives_a_restart() {
-    let door = Door::open().await;
-    let mut watcher = door.resume(5, "watcher").await;
+    let listener = Listener::open().await;
+    let mut watcher = listener.resume(5, "watcher").await;
     watcher.subscribe("w", 1).await;
-    let mut client = door.connect(&Connect::new(5, "c").expiry(60).will(delayed(2, "gone"))).await;
+    let mut client = listener.connect(&Connect::new(5, "c").expiry(60).will(delayed(2, "gone"))).await;
     client.send(&[0xe0, 1, 4]).await;
     assert_eq!(client.next().await, None);
-    let door = door.restart().await;
-    let mut watcher = door.resume(5, "watcher").await;
+    let listener = listener.restart().await;
+    let mut watcher = listener.resume(5, "watcher").await;
     assert_eq!(watcher.take().await.payload, "gone");
 }

@@ -69,7 +69,7 @@ async fn fill(store: &Store) -> Vec<Value> {
                         LetterReason::new(ReasonCode::TooLong, "too large"),
                         1,
                     );
-                    reader.set_aside(Arc::new(vec![letter])).await.unwrap();
+                    reader.add_dead_letters(Arc::new(vec![letter])).await.unwrap();
                 }
             }
             // Before the segment is sealed: the next one begins with it.

@@ -24,7 +24,7 @@ pub use self::pending::AllPending;
 use self::pending::{Account, Load, Pending};
 pub use self::write::{Peer, Written};
 use super::message::Message;
-use crate::store::{OwedRow, SessionChange};
+use crate::store::{SessionChange, UnackedRow};
 
 /// What one session is owed.
 #[derive(Debug, Default)]
@@ -108,7 +108,7 @@ impl Outbound {
 
     /// As the file says.
     #[must_use]
-    pub fn restored(rows: Vec<(u64, OwedRow)>, all: &Arc<AllPending>) -> Self {
+    pub fn restored(rows: Vec<(u64, UnackedRow)>, all: &Arc<AllPending>) -> Self {
         let mut outbound = Self::new(true, all);
         for (number, row) in rows {
             let pending = Pending {
@@ -271,11 +271,11 @@ impl Outbound {
             entry.kept = Keep::Saving;
             entry.pending.in_file = true;
             let row = entry.pending.row(entry.packet_id, entry.step == Step::Release);
-            changes.push(SessionChange::Owed(client.to_owned(), entry.pending.number, row));
+            changes.push(SessionChange::Unacked(client.to_owned(), entry.pending.number, row));
         }
         for pending in self.queue.iter_mut().filter(|pending| !pending.in_file && pending.qos > 0) {
             pending.in_file = true;
-            changes.push(SessionChange::Owed(client.to_owned(), pending.number, pending.row(0, false)));
+            changes.push(SessionChange::Unacked(client.to_owned(), pending.number, pending.row(0, false)));
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::super::{message::Message, outgoing::Delivery};
-use crate::store::OwedRow;
+use crate::store::UnackedRow;
 
 /// What an entry of the queue or in flight weighs beside its message, in bytes: twice itself, as
 /// the memory of a queue grows.
@@ -140,8 +140,8 @@ impl Pending {
         }
     }
 
-    pub fn row(&self, packet_id: u16, released: bool) -> OwedRow {
-        OwedRow {
+    pub fn row(&self, packet_id: u16, released: bool) -> UnackedRow {
+        UnackedRow {
             message: self.message.row(),
             qos: self.qos,
             retain: self.retain,

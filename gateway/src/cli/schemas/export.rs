@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &ExportArguments) -> Result<(), Failure> {
         let file = folder.join(name);
         std::fs::write(&file, text).map_err(|cause| Failure::Io(format!("{}: {cause}", file.display())))?;
     }
-    tell(folder, &files, arguments.json);
+    print_report(folder, &files, arguments.json);
     Ok(())
 }
 
@@ -89,7 +89,7 @@ pub(super) fn pretty(value: &Value) -> String {
     printable::page(&serde_json::to_string_pretty(value).unwrap_or_default()).into_owned() + "\n"
 }
 
-fn tell(folder: &Path, files: &[(String, String)], json: bool) {
+fn print_report(folder: &Path, files: &[(String, String)], json: bool) {
     let names: Vec<_> = files.iter().map(|(name, _)| folder.join(name)).collect();
     if json {
         // A path that is not UTF-8 has no JSON, and was written all the same.

@@ -106,7 +106,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
                         say!("{}", serde_json::to_string(&entry).unwrap_or_default());
                     }
                     CatItem::Unreadable { offsets, why } => {
-                        tell(&CatNote::Unreadable { offsets, why }, &mut unreadable);
+                        print_note(&CatNote::Unreadable { offsets, why }, &mut unreadable);
                     }
                 })
                 .map_err(failed)?
@@ -142,7 +142,7 @@ fn pages(
             match serde_json::from_str(line).map_err(|cause| lines::foreign(address, &cause))? {
                 CatNote::Next(offset) => next = Some(offset),
                 CatNote::Error(why) => return Err(lines::broken(address, &why)),
-                note @ CatNote::Unreadable { .. } => tell(&note, unreadable),
+                note @ CatNote::Unreadable { .. } => print_note(&note, unreadable),
             }
             Ok(())
         })?;
@@ -171,7 +171,7 @@ fn path(filter: &CatFilter, kind: Option<KindName>, limit: u64) -> String {
     format!("/api/store/cat?{}", query.finish())
 }
 
-fn tell(note: &CatNote, unreadable: &mut u64) {
+fn print_note(note: &CatNote, unreadable: &mut u64) {
     if let CatNote::Unreadable { offsets, why } = note {
         *unreadable += 1;
         remark!("records from {} on cannot be read: {}", offsets.from, printable::line(why));

@@ -28,14 +28,14 @@ impl Session {
 
     /// Ends the session with `fault`, and tells the client if its version can be told.
     pub fn fail(&mut self, now: Now, fault: Fault) {
-        let tell = match self.phase {
+        let disconnect = match self.phase {
             Phase::Open | Phase::Draining if self.version == Version::V5 => {
                 disconnect::because(fault, self.packet_bytes_max)
             }
             Phase::Open | Phase::Draining | Phase::Fresh | Phase::Deciding(_) => None,
             Phase::Ended(_) => return,
         };
-        if let Some(disconnect) = tell {
+        if let Some(disconnect) = disconnect {
             self.emit(&disconnect);
         }
         self.phase = Phase::Ended(End::Fault(fault));

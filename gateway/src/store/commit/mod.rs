@@ -272,14 +272,14 @@ impl Committer {
         let evicted = pending.evict(room::pending_bytes_max(segment_bytes));
         drop(pending);
         self.seen.keep_within(room::seen_frames_max(segment_bytes));
-        self.tell_evicted(&evicted);
+        self.report_evicted(&evicted);
         changed.extend(evicted.into_iter().map(|(client, _)| client));
         (blocks, changed)
     }
 
     /// Counts the QoS 2 ids that are forgotten, and says so the first time and whenever there are
     /// twice as many.
-    fn tell_evicted(&mut self, evicted: &pending::Evicted) {
+    fn report_evicted(&mut self, evicted: &pending::Evicted) {
         let ids: u64 = evicted.iter().map(|(_, ids)| *ids as u64).sum();
         let Some((client, _)) = evicted.last() else { return };
         let before = self.evicted_ids;

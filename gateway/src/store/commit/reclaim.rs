@@ -217,7 +217,7 @@ impl Committer {
         let segment_bytes = segment_bytes_max(self.settings.segment_bytes, self.room().max_bytes);
         let is_cut = self.seen.keep_within(seen_frames_max(segment_bytes));
         let evicted = self.intake.pending().evict(pending_bytes_max(segment_bytes));
-        self.tell_evicted(&evicted);
+        self.report_evicted(&evicted);
         is_cut || !evicted.is_empty()
     }
 

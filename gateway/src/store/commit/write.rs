@@ -298,7 +298,7 @@ impl Committer {
         }
         if let Some((gaps, records)) = write.gaps {
             self.log.set_gaps(gaps);
-            self.log.meter.lost(records.iter().map(tell).sum());
+            self.log.meter.lost(records.iter().map(report).sum());
         }
         self.log.extend(write.blocks, self.end);
         if let Some(letters) = write.letters {
@@ -311,7 +311,7 @@ impl Committer {
 }
 
 /// Says in log and metrics what is missing, and gives how many events some uplink will not get.
-fn tell(gap: &Gap) -> u64 {
+fn report(gap: &Gap) -> u64 {
     let lost = gap.uplinks.iter().filter_map(|lost| lost.events).max().unwrap_or_default();
     let is_unknown = gap.uplinks.iter().any(|lost| lost.events.is_none());
     let undelivered = if is_unknown { "unknown".to_owned() } else { lost.to_string() };

@@ -171,7 +171,7 @@ impl<'a> Verify<'a> {
             }
             Ok(())
         })?;
-        unknown.into_iter().for_each(|gap| self.tell_missing(gap));
+        unknown.into_iter().for_each(|gap| self.report_missing(gap));
         Ok(walk)
     }
 
@@ -182,7 +182,7 @@ impl<'a> Verify<'a> {
             report.find(Verdict::Unchecked, error.to_string(), range, "fix the cause and verify again");
             return;
         }
-        self.tell_damaged(place, &error.to_string());
+        self.report_damaged(place, &error.to_string());
         report.find(Verdict::Damaged, error.to_string(), range, self.advice());
         let (readable, missing) = self.readable(place, report);
         (report.end, report.records, report.events) = (place.end, readable.records, readable.events);
@@ -241,17 +241,17 @@ impl<'a> Verify<'a> {
         let mut report = FileReport::new(segment::name_of(gap.start), FileKind::Missing, 0);
         (report.first, report.end) = (Some(gap.start), Some(gap.end));
         let unknown = find_missing(&self.source.gaps(), &gap, &mut report, &self.advice());
-        unknown.into_iter().for_each(|gap| self.tell_missing(gap));
+        unknown.into_iter().for_each(|gap| self.report_missing(gap));
         self.ready.push_back(report);
     }
 
-    fn tell_missing(&self, gap: Range<u64>) {
+    fn report_missing(&self, gap: Range<u64>) {
         if let Some(log) = self.source.running() {
             log.report(Fault::Missing { range: gap });
         }
     }
 
-    fn tell_damaged(&self, place: SegmentRange, why: &str) {
+    fn report_damaged(&self, place: SegmentRange, why: &str) {
         if let Some(log) = self.source.running() {
             log.report(Fault::Damaged { first: place.first, why: why.to_owned() });
         }

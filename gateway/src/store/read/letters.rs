@@ -14,7 +14,7 @@ impl View {
     ///
     /// # Errors
     /// [`StoreError`]: none of them is kept.
-    pub fn set_aside(&self, letters: &[Letter<'_>]) -> Result<(), StoreError> {
+    pub fn add_dead_letters(&self, letters: &[Letter<'_>]) -> Result<(), StoreError> {
         self.log.dead_letters.put(letters)
     }
 

@@ -179,7 +179,7 @@ impl Reader {
     ///
     /// # Errors
     /// They could not be made durable: do not release their records.
-    pub async fn set_aside(&self, letters: Arc<Vec<NewLetter>>) -> Result<(), ReadError> {
+    pub async fn add_dead_letters(&self, letters: Arc<Vec<NewLetter>>) -> Result<(), ReadError> {
         let (log, cursor) = (self.log.clone(), self.cursor);
         let put = move || {
             let (uplink, now_ms) = (log.cursors[cursor].uplink.as_str(), clock::wall_ms());

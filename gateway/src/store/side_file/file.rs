@@ -282,7 +282,7 @@ impl SideFile {
     ///
     /// # Errors
     /// [`StoreError`]: it is where it was.
-    pub fn set_aside(&self, files: &Files) -> Result<(), StoreError> {
+    pub fn rename_aside(&self, files: &Files) -> Result<(), StoreError> {
         files.rename(self.name, self.damaged_name)
     }
 }

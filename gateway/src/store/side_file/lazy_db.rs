@@ -204,7 +204,7 @@ impl Access<'_> {
                 Ok(Opened::Whole(found))
             }
             Err(error) if error.is_damage() && if_damaged == IfDamaged::SetAside => {
-                file.set_aside(files)?;
+                file.rename_aside(files)?;
                 tracing::error!(
                     file = %files.path_of(file.damaged_name).display(),
                     "damaged, it gets another name, and {} are begun anew: {error}", file.what

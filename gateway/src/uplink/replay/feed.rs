@@ -123,7 +123,7 @@ impl Feed for LogFeed {
 
     fn put_dead_letters(&self, letters: &[NewLetter], now_ms: u64) -> Result<(), ReadError> {
         let letters: Vec<_> = letters.iter().map(|letter| letter.letter(&self.uplink, now_ms)).collect();
-        self.view.set_aside(&letters).map_err(read_error)
+        self.view.add_dead_letters(&letters).map_err(read_error)
     }
 
     fn controls(&self, offset: u64) -> Vec<Control> {

@@ -114,7 +114,7 @@ impl Feed for LettersFeed {
             }
         }
         let letters: Vec<_> = letters.iter().map(|letter| letter.letter(&self.of, now_ms)).collect();
-        self.view.set_aside(&letters).map_err(read_error)
+        self.view.add_dead_letters(&letters).map_err(read_error)
     }
 
     fn controls(&self, offset: u64) -> Vec<Control> {

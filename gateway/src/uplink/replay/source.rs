@@ -53,8 +53,8 @@ pub struct ReplaySource<F> {
     /// Which of those became dead letters.
     refused: Mutex<BTreeSet<u64>>,
     /// Released and acknowledged, and the feed was not told.
-    untold: Vec<u64>,
-    telling: Option<JoinHandle<Result<usize, ReadError>>>,
+    unreported: Vec<u64>,
+    reporting: Option<JoinHandle<Result<usize, ReadError>>>,
     /// What lies before this was counted.
     counted_to: u64,
     complete: bool,
@@ -85,8 +85,8 @@ impl<F: Feed> ReplaySource<F> {
             ready: VecDeque::new(),
             held: VecDeque::new(),
             refused: Mutex::default(),
-            untold: Vec::new(),
-            telling: None,
+            unreported: Vec::new(),
+            reporting: None,
             counted_to: begin,
             complete: false,
             done,
@@ -110,7 +110,7 @@ impl<F: Feed> ReplaySource<F> {
     /// # Errors
     /// [`ReadError`]: the feed keeps what it was not told.
     pub async fn finish(&mut self) -> Result<bool, ReadError> {
-        self.tell().await?;
+        self.report().await?;
         Ok(self.complete)
     }
 
@@ -147,17 +147,17 @@ impl<F: Feed> ReplaySource<F> {
     }
 
     /// Tells the feed what was acknowledged. Cancel-safe.
-    async fn tell(&mut self) -> Result<(), ReadError> {
-        while !self.untold.is_empty() {
-            let (feed, untold) = (&self.feed, &self.untold);
-            let telling = self.telling.get_or_insert_with(|| {
-                let (feed, offsets) = (feed.clone(), untold.clone());
+    async fn report(&mut self) -> Result<(), ReadError> {
+        while !self.unreported.is_empty() {
+            let (feed, unreported) = (&self.feed, &self.unreported);
+            let reporting = self.reporting.get_or_insert_with(|| {
+                let (feed, offsets) = (feed.clone(), unreported.clone());
                 tokio::task::spawn_blocking(move || feed.acknowledged(&offsets).map(|()| offsets.len()))
             });
-            let told = telling.await;
-            self.telling = None;
-            let told = told.map_err(|_| ReadError::Closed)??;
-            self.untold.drain(..told);
+            let reported = reporting.await;
+            self.reporting = None;
+            let reported = reported.map_err(|_| ReadError::Closed)??;
+            self.unreported.drain(..reported);
         }
         Ok(())
     }
@@ -197,7 +197,7 @@ impl<F: Feed> Source for ReplaySource<F> {
 
     async fn next(&mut self) -> Result<Arc<Picked>, ReadError> {
         loop {
-            self.tell().await?;
+            self.report().await?;
             if self.ready.is_empty() && self.ended {
                 if self.held.is_empty() {
                     self.complete = true;
@@ -236,7 +236,7 @@ impl<F: Feed> Source for ReplaySource<F> {
         while let Some(settled) = self.held.pop_front_if(|held| *held < offset) {
             let refused = self.refused.get_mut().remove(&settled);
             if F::WANTS_ACKS && !refused {
-                self.untold.push(settled);
+                self.unreported.push(settled);
             }
         }
         self.released = offset;

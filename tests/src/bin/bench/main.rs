@@ -4,15 +4,15 @@
 //!
 //! `bench [SECONDS] [EVENTS] [TABLE...]`: how long each load is measured (5), how many events the
 //! outage is to hold (10,000,000 for Tidegate, a tenth of it for mosquitto, which holds them in
-//! memory), and which tables: `speed`, `latency`, `outage`, `intake`, `described`, `door`, or else
-//! all of them.
+//! memory), and which tables: `speed`, `latency`, `outage`, `intake`, `described`, `listener`, or
+//! else all of them.
 //!
 //! Ratios hold from machine to machine, absolute figures do not. Load and upstream take their share
 //! of the same cores; how much is in the last column.
 
 mod contestants;
 mod described;
-mod door;
+mod listener;
 mod undisturbed;
 
 use std::{error::Error, time::Duration};
@@ -60,8 +60,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     if wanted("described") {
         enough &= described::described(events / DESCRIBED_PART)?;
     }
-    if wanted("door") {
-        door::doors(measured)?;
+    if wanted("listener") {
+        listener::listeners(measured)?;
     }
     if enough { Ok(()) } else { Err("a figure falls short of the least that is asked for: see above".into()) }
 }

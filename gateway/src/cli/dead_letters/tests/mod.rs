@@ -96,7 +96,7 @@ async fn fill(store: &Store) {
     for n in 1..=6 {
         let reason = if n < 4 { "its packet is too large" } else { "the upstream refused it" };
         let letter = NewLetter::new(n, &record(n), LetterReason::new(ReasonCode::Other, reason), 1);
-        reader.set_aside(Arc::new(vec![letter])).await.unwrap();
+        reader.add_dead_letters(Arc::new(vec![letter])).await.unwrap();
     }
 }
 

@@ -23,8 +23,8 @@
 //!
 //! It changes nothing.
 
+mod assign;
 mod file;
-mod place;
 #[cfg(test)]
 mod tests;
 
@@ -57,7 +57,7 @@ pub struct Salvage {
     /// What it says of itself, where that can be read.
     pub head: Option<Head>,
     /// Records that are whole, and nothing says which they are.
-    pub unplaced_records: u64,
+    pub unassigned_records: u64,
     /// The search ended at a limit: there may be more.
     pub is_cut: bool,
     file: Option<File>,
@@ -71,7 +71,8 @@ impl Salvage {
     /// # Errors
     /// [`StoreError`]: the disk does not answer. A file that is not there, or none, holds nothing.
     pub fn look(files: &Files, damaged: &Damaged) -> Result<Self, StoreError> {
-        let nothing = |head| Self { head, unplaced_records: 0, is_cut: false, file: None, rows: Vec::new() };
+        let nothing =
+            |head| Self { head, unassigned_records: 0, is_cut: false, file: None, rows: Vec::new() };
         let mut file = match File::open(files, &segment::name_of(damaged.first)) {
             Ok(file) => file,
             Err(error) if error.is_damage() => return Ok(nothing(None)),
@@ -95,17 +96,17 @@ impl Salvage {
             bytes: head.bytes_before,
             received_ms: None,
         });
-        let segment = place::Segment {
+        let segment = assign::Segment {
             offsets: damaged.first..damaged.end.unwrap_or(u64::MAX),
             begins_at: own.or(damaged.before),
             ends_at: damaged.behind,
         };
-        let placed = place::place(found, &segment);
-        if head.is_none() && !placed.is_anchored {
+        let assigned = assign::assign(found, &segment);
+        if head.is_none() && !assigned.is_anchored {
             return Ok(Self { is_cut, ..nothing(None) });
         }
-        let (rows, unplaced_records) = (placed.rows, placed.unplaced_records);
-        Ok(Self { head, unplaced_records, is_cut, file: Some(file), rows })
+        let (rows, unassigned_records) = (assigned.rows, assigned.unassigned_records);
+        Ok(Self { head, unassigned_records, is_cut, file: Some(file), rows })
     }
 
     /// Whether nothing was found.
@@ -132,7 +133,7 @@ impl Salvage {
     /// What the search cannot say, in words; `None` where there is nothing.
     #[must_use]
     pub fn doubts(&self) -> Option<String> {
-        match (self.unplaced_records, self.is_cut) {
+        match (self.unassigned_records, self.is_cut) {
             (0, false) => None,
             (0, true) => Some("the search ended at its limit, there may be more".to_owned()),
             (n, _) => {

@@ -274,7 +274,7 @@ impl Outbox {
         };
         *book = found.clone();
         *self.shared.shown.write() = found;
-        self.tell();
+        self.report();
         Ok(())
     }
 
@@ -290,10 +290,10 @@ impl Outbox {
             shown.copy(*number, book);
         }
         drop(shown);
-        self.tell();
+        self.report();
     }
 
-    fn tell(&self) {
+    fn report(&self) {
         metrics::gauge!(telemetry::COMMANDS_PENDING).set(self.pending_count() as f64);
         self.shared.changed.send_modify(|generation| *generation += 1);
     }

@@ -34,7 +34,7 @@ use redb::{
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::rows::{
-    Change, KeptSessions, MessageRow, OwedRow, SessionRow, StandingWillRow, SubscriptionRow, WillRow,
+    Change, KeptSessions, MessageRow, SessionRow, StandingWillRow, SubscriptionRow, UnackedRow, WillRow,
 };
 use self::times::Times;
 use super::{
@@ -65,7 +65,7 @@ pub const SIDE_FILE: SideFile = SideFile {
 };
 
 const SESSIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
-const OWED: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("owed");
+const UNACKED: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("owed");
 const WILLS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("wills");
 const RETAINED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("retained");
 const POSITION: &str = "position";
@@ -163,7 +163,7 @@ impl SessionFile {
 /// Makes the tables of a new file.
 fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(SESSIONS)?;
-    transaction.open_table(OWED)?;
+    transaction.open_table(UNACKED)?;
     transaction.open_table(WILLS)?;
     transaction.open_table(RETAINED)?;
     Ok(())
@@ -171,7 +171,7 @@ fn make_tables(transaction: &WriteTransaction) -> Result<(), redb::Error> {
 
 fn copy_tables(old: &ReadTransaction, new: &WriteTransaction) -> Result<(), redb::Error> {
     copy_table(old, new, SESSIONS)?;
-    copy_table(old, new, OWED)?;
+    copy_table(old, new, UNACKED)?;
     copy_table(old, new, WILLS)?;
     copy_table(old, new, RETAINED)
 }
@@ -182,8 +182,8 @@ fn check(db: &Database) -> Result<(), redb::Error> {
     for entry in transaction.open_table(SESSIONS)?.iter()? {
         decode::<SessionRow>(entry?.1.value())?;
     }
-    for entry in transaction.open_table(OWED)?.iter()? {
-        decode::<OwedRow>(entry?.1.value())?;
+    for entry in transaction.open_table(UNACKED)?.iter()? {
+        decode::<UnackedRow>(entry?.1.value())?;
     }
     if number(db, "format")?.is_some_and(|format| format >= SIDE_FILE.format) {
         for entry in transaction.open_table(WILLS)?.iter()? {
@@ -202,7 +202,7 @@ fn read(db: &Database, owed_bytes_max: u64) -> Result<(KeptSessions, u64), redb:
     let position = number(db, POSITION)?.unwrap_or_default();
     let is_old = number(db, "format")?.is_some_and(|format| format < SIDE_FILE.format);
     let mut kept = KeptSessions { position, is_old, ..KeptSessions::default() };
-    let owed = transaction.open_table(OWED)?;
+    let owed = transaction.open_table(UNACKED)?;
     let sessions = transaction.open_table(SESSIONS)?;
     let mut wanted = BTreeMap::<String, u64>::new();
     for entry in owed.iter()? {
@@ -269,7 +269,7 @@ fn make(transaction: &WriteTransaction, change: &Change, held: &mut Option<u64>)
     match change {
         Change::Clear => {
             transaction.open_table(SESSIONS)?.retain(|_, _| false)?;
-            transaction.open_table(OWED)?.retain(|_, _| false)?;
+            transaction.open_table(UNACKED)?.retain(|_, _| false)?;
             transaction.open_table(WILLS)?.retain(|_, _| false)?;
             transaction.open_table(RETAINED)?.retain(|_, _| false)?;
             transaction.open_table(META)?.insert("format", SIDE_FILE.format)?;
@@ -283,18 +283,19 @@ fn make(transaction: &WriteTransaction, change: &Change, held: &mut Option<u64>)
         Change::SessionGone(client) => {
             gone = old(transaction.open_table(SESSIONS)?.remove(client.as_str())?);
             let all = (client.as_str(), 0)..=(client.as_str(), u64::MAX);
-            transaction.open_table(OWED)?.retain_in(all, |_, row| {
+            transaction.open_table(UNACKED)?.retain_in(all, |_, row| {
                 gone += row_bytes(row.len());
                 false
             })?;
         }
-        Change::Owed(client, number, row) => {
+        Change::Unacked(client, number, row) => {
             let row = encode(row)?;
             come = row_bytes(row.len());
-            gone = old(transaction.open_table(OWED)?.insert((client.as_str(), *number), row.as_slice())?);
+            gone =
+                old(transaction.open_table(UNACKED)?.insert((client.as_str(), *number), row.as_slice())?);
         }
         Change::Settled(client, number) => {
-            gone = old(transaction.open_table(OWED)?.remove((client.as_str(), *number))?);
+            gone = old(transaction.open_table(UNACKED)?.remove((client.as_str(), *number))?);
         }
         Change::Will(client, Some(row)) => {
             let row = encode(row)?;

@@ -96,7 +96,7 @@ mod shared {
 
 /// A message that a session is owed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct OwedRow {
+pub struct UnackedRow {
     /// The message.
     pub message: MessageRow,
     /// The QoS of this delivery.
@@ -121,7 +121,7 @@ pub enum Change {
     /// A session and all that it is owed are gone.
     SessionGone(String),
     /// A message that a session is owed, under the session's own number for it.
-    Owed(String, u64, OwedRow),
+    Unacked(String, u64, UnackedRow),
     /// It is owed no more.
     Settled(String, u64),
     /// The will of a client; `None` if there is none any more.
@@ -131,7 +131,7 @@ pub enum Change {
 }
 
 /// What a session is owed, by its number.
-pub type OwedRows = Vec<(u64, OwedRow)>;
+pub type UnackedRows = Vec<(u64, UnackedRow)>;
 
 /// All that the file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -141,7 +141,7 @@ pub struct KeptSessions {
     /// It is in an older format: the first save has to say everything.
     pub is_old: bool,
     /// Sessions by client id, each with what it is owed, oldest first.
-    pub sessions: Vec<(String, SessionRow, OwedRows)>,
+    pub sessions: Vec<(String, SessionRow, UnackedRows)>,
     /// Wills, by client id.
     pub wills: Vec<(String, StandingWillRow)>,
     /// Retained messages.

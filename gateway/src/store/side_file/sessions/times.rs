@@ -9,7 +9,7 @@
 //! In format 1 they were of the wall clock, milliseconds since 1970. Limits: a million machine
 //! boots, 278 years each.
 
-use super::rows::{Change, KeptSessions, MessageRow, OwedRow, SessionRow};
+use super::rows::{Change, KeptSessions, MessageRow, SessionRow, UnackedRow};
 use crate::clock::{Moment, Present};
 
 const AXIS_SHIFT: u32 = 44;
@@ -47,7 +47,7 @@ impl Times {
         let write = |ms| pack(self.present.moment(ms));
         match &mut change {
             Change::Session(_, row) => map_session(row, write, write),
-            Change::Owed(_, _, OwedRow { message, .. }) | Change::Retained(_, Some(message)) => {
+            Change::Unacked(_, _, UnackedRow { message, .. }) | Change::Retained(_, Some(message)) => {
                 message.received_ms = write(message.received_ms);
             }
             Change::Will(_, Some(row)) => {

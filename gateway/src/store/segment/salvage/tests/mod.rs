@@ -141,7 +141,7 @@ fn a_file_one_byte_short_or_long_or_flipped_or_zeroed_in_its_head_gives_all_its_
         let (found, salvage) = salvaged(&files, &known);
         let missing: Vec<_> = rows.keys().filter(|offset| !found.contains_key(offset)).collect();
         assert!(found == rows, "{what}: {} of {} rows, without {missing:?}", found.len(), rows.len());
-        assert_eq!((salvage.doubts(), salvage.unplaced_records), (None, 0), "{what}");
+        assert_eq!((salvage.doubts(), salvage.unassigned_records), (None, 0), "{what}");
     }
 }
 
@@ -166,7 +166,7 @@ fn a_page_that_is_overwritten_wherever_it_lies_costs_the_rows_in_it_alone() {
         }
         let lost = rows.len() - found.len();
         (lost_most, harmful) = (lost_most.max(lost), harmful + usize::from(lost > 0));
-        assert_eq!(salvage.unplaced_records, 0, "page {page}");
+        assert_eq!(salvage.unassigned_records, 0, "page {page}");
     }
     assert!(harmful > 10 && lost_most < 60, "{harmful} pages hold rows, {lost_most} rows at the most");
 }
@@ -223,7 +223,7 @@ fn a_row_that_somebody_published_is_none() {
     bytes[0] ^= 1;
     std::fs::write(path(folder.path()), &bytes).unwrap();
     let (found, salvage) = salvaged(&files, &damaged(FIRST + 100));
-    assert_eq!((found.len(), &found[&FIRST], salvage.unplaced_records), (1, &published, 0));
+    assert_eq!((found.len(), &found[&FIRST], salvage.unassigned_records), (1, &published, 0));
 }
 
 #[test]

@@ -24,10 +24,10 @@ fn times_of_the_wall_clock_in_format_1_are_read_and_the_first_save_says_everythi
         will: Some(WillRow { due_ms: NOW_MS + HOUR_MS, message: message.clone() }),
         ..SessionRow::default()
     };
-    let owed = OwedRow { message: message.clone(), ..OwedRow::default() };
+    let owed = UnackedRow { message: message.clone(), ..UnackedRow::default() };
     let changes = [
         Change::Session("a".into(), session),
-        Change::Owed("a".into(), 1, owed),
+        Change::Unacked("a".into(), 1, owed),
         Change::Retained("r".into(), Some(message)),
     ];
     let old = SideFile { format: 1, ..SIDE_FILE };
@@ -56,7 +56,7 @@ fn times_of_the_wall_clock_in_format_1_are_read_and_the_first_save_says_everythi
     let changes = [
         Change::Clear,
         Change::Session(client.clone(), session),
-        Change::Owed(client, 1, owed[0].1.clone()),
+        Change::Unacked(client, 1, owed[0].1.clone()),
         Change::Retained("r".into(), Some(kept.retained[0].clone())),
     ];
     file.save(changes.to_vec(), 5).unwrap();
@@ -78,9 +78,9 @@ fn what_sessions_are_owed_is_shared_out_only_where_all_of_it_is_more_than_the_li
     let file = SessionFile::new(files, STORE, timeline);
     let session = |name: String| Change::Session(name, SessionRow::default());
     let message = MessageRow { payload: vec![7; 4096].into(), ..MessageRow::default() };
-    let owed = OwedRow { message, ..OwedRow::default() };
+    let owed = UnackedRow { message, ..UnackedRow::default() };
     let mut changes = vec![session("full".into())];
-    changes.extend((0..MESSAGES).map(|number| Change::Owed("full".into(), number, owed.clone())));
+    changes.extend((0..MESSAGES).map(|number| Change::Unacked("full".into(), number, owed.clone())));
     changes.extend((0..EMPTY_SESSIONS).map(|number| session(format!("empty-{number}"))));
     file.save(changes, 5).unwrap();
     let load = |limit_bytes| {

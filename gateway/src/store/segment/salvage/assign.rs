@@ -24,18 +24,18 @@ pub struct Segment {
 
 /// The rows in their places.
 #[derive(Debug, Default)]
-pub struct Placed {
+pub struct Assigned {
     /// In their order, each with its offset.
     pub rows: Vec<(u64, Found)>,
     /// A run follows on the records before the segment, or on those behind it: the rows are of the
     /// same log.
     pub is_anchored: bool,
     /// Records of rows that have no place.
-    pub unplaced_records: u64,
+    pub unassigned_records: u64,
 }
 
 /// Gives the rows their offsets.
-pub fn place(mut found: Vec<Found>, segment: &Segment) -> Placed {
+pub fn assign(mut found: Vec<Found>, segment: &Segment) -> Assigned {
     // The database leaves copies of rows behind: those of one place are the same row, and a key is
     // what a copy may have lost.
     found.sort_unstable_by_key(|row| (row.bytes_before, row.key.is_none()));
@@ -47,27 +47,27 @@ pub fn place(mut found: Vec<Found>, segment: &Segment) -> Placed {
         }
         follows
     });
-    let (mut placed, mut at) = (Placed::default(), segment.offsets.start);
+    let (mut assigned, mut at) = (Assigned::default(), segment.offsets.start);
     for run in found.chunk_by(|row, next| row.bytes_before + row.records_bytes() == next.bytes_before) {
         let anchor = anchor(run, segment);
-        placed.is_anchored |= anchor.is_some_and(|(_, bytes)| bytes > 0);
+        assigned.is_anchored |= anchor.is_some_and(|(_, bytes)| bytes > 0);
         let offset = anchor.map(|(offset, _)| offset).or_else(|| by_keys(run));
         let has_place = |offset: &u64| *offset >= at && offset.checked_add(records(run)).is_some();
         let Some(mut offset) = offset.filter(has_place) else {
-            placed.unplaced_records += records(run);
+            assigned.unassigned_records += records(run);
             continue;
         };
         for row in run {
             let end = offset + u64::from(row.records);
             // What lies behind the segment's end is of a commit that failed, and was written anew.
             if end <= segment.offsets.end {
-                placed.rows.push((offset, row.clone()));
+                assigned.rows.push((offset, row.clone()));
                 at = end;
             }
             offset = end;
         }
     }
-    placed
+    assigned
 }
 
 fn records(run: &[Found]) -> u64 {
@@ -111,43 +111,43 @@ mod tests {
 
     /// The offsets of the rows that have a place, whether they are known to be this log's, and how
     /// many records have none.
-    fn placed(
+    fn assigned(
         rows: Vec<Found>,
         begins_at: Option<LogPosition>,
         ends_at: Option<LogPosition>,
     ) -> (Vec<u64>, bool, u64) {
-        let placed = place(rows, &Segment { offsets: 100..200, begins_at, ends_at });
-        let offsets = placed.rows.iter().map(|(offset, _)| *offset).collect();
-        (offsets, placed.is_anchored, placed.unplaced_records)
+        let assigned = assign(rows, &Segment { offsets: 100..200, begins_at, ends_at });
+        let offsets = assigned.rows.iter().map(|(offset, _)| *offset).collect();
+        (offsets, assigned.is_anchored, assigned.unassigned_records)
     }
 
     #[test]
     fn a_run_has_its_offsets_from_the_beginning_the_end_or_the_keys_of_most() {
         let three = || vec![row(1020, 3, None), row(1000, 2, None), row(1050, 1, None)];
-        assert_eq!(placed(three(), mark(100, 1000), None), (vec![100, 102, 105], true, 0));
-        assert_eq!(placed(three(), None, mark(200, 1060)), (vec![194, 196, 199], true, 0));
-        assert_eq!(placed(three(), mark(100, 900), mark(200, 1070)), (vec![], false, 6));
+        assert_eq!(assigned(three(), mark(100, 1000), None), (vec![100, 102, 105], true, 0));
+        assert_eq!(assigned(three(), None, mark(200, 1060)), (vec![194, 196, 199], true, 0));
+        assert_eq!(assigned(three(), mark(100, 900), mark(200, 1070)), (vec![], false, 6));
         let keyed = vec![row(1000, 2, Some(150)), row(1020, 3, Some(152)), row(1050, 1, Some(9))];
-        assert_eq!(placed(keyed, None, None), (vec![150, 152, 155], false, 0));
+        assert_eq!(assigned(keyed, None, None), (vec![150, 152, 155], false, 0));
     }
 
     #[test]
     fn what_is_between_two_holes_goes_by_its_keys_or_is_left_out() {
         let rows = |key| vec![row(1000, 1, None), row(1100, 2, key), row(1500, 4, None)];
         let marks = (mark(100, 1000), mark(200, 1540));
-        assert_eq!(placed(rows(Some(110)), marks.0, marks.1), (vec![100, 110, 196], true, 0));
-        assert_eq!(placed(rows(None), marks.0, marks.1), (vec![100, 196], true, 2));
+        assert_eq!(assigned(rows(Some(110)), marks.0, marks.1), (vec![100, 110, 196], true, 0));
+        assert_eq!(assigned(rows(None), marks.0, marks.1), (vec![100, 196], true, 2));
         // Keys that cannot be: before what is there already, and at the end of all numbers.
         for key in [100, u64::MAX] {
-            assert_eq!(placed(rows(Some(key)), marks.0, marks.1), (vec![100, 196], true, 2), "{key}");
+            assert_eq!(assigned(rows(Some(key)), marks.0, marks.1), (vec![100, 196], true, 2), "{key}");
         }
     }
 
     #[test]
     fn copies_are_one_row_and_what_lies_behind_the_end_is_not_there() {
         let copies = vec![row(1000, 1, None), row(1000, 1, Some(120)), row(1000, 1, None)];
-        assert_eq!(placed(copies, None, None), (vec![120], false, 0));
+        assert_eq!(assigned(copies, None, None), (vec![120], false, 0));
         let behind = vec![row(1000, 5, Some(195)), row(1050, 5, Some(200))];
-        assert_eq!(placed(behind, None, None), (vec![195], false, 0));
+        assert_eq!(assigned(behind, None, None), (vec![195], false, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! What the door costs: the same load through four doors, from an open one to one that asks for
+//! What a listener costs: the same load through four of them, from an open one to one that asks for
 //! certificates, of mosquitto and of Tidegate with the same settings.
 //!
 //! Without bridge and uplink: only the way in is measured. Mosquitto has no subscriber, so it drops
@@ -46,18 +46,19 @@ const CONNECTS_AGAIN: usize = 200;
 /// DISCONNECT.
 const GOODBYE: [u8; 2] = [0xE0, 0];
 
-/// Which door.
+/// Which listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
+enum Listener {
     Open,
     Users,
     TlsUsers,
     TlsCertificates,
 }
 
-const DOORS: [Door; 4] = [Door::Open, Door::Users, Door::TlsUsers, Door::TlsCertificates];
+const LISTENERS: [Listener; 4] =
+    [Listener::Open, Listener::Users, Listener::TlsUsers, Listener::TlsCertificates];
 
-impl Door {
+impl Listener {
     fn name(self) -> &'static str {
         match self {
             Self::Open => "plain, anonymous",
@@ -81,33 +82,33 @@ impl Door {
 }
 
 /// Prints the table.
-pub fn doors(measured: Duration) -> Result<(), Box<dyn Error>> {
+pub fn listeners(measured: Duration) -> Result<(), Box<dyn Error>> {
     let files = Files::make()?;
     let mut ratios = String::new();
     println!(
-        "### The door: {CLIENTS} x {WINDOW}, QoS 1, {} B, no bridge and no uplink\n",
+        "### The listener: {CLIENTS} x {WINDOW}, QoS 1, {} B, no bridge and no uplink\n",
         load::PAYLOAD_BYTES
     );
     println!(
-        "| door | | acknowledged, k/s | CPU per event, µs | memory, MiB: then / at most | connects/s: first / again \
+        "| listener | | acknowledged, k/s | CPU per event, µs | memory, MiB: then / at most | connects/s: first / again \
          | load's CPU, µs |"
     );
     println!("|---|---|---|---|---|---|---|");
-    for door in DOORS {
+    for listener in LISTENERS {
         let mut peer = None;
         for (contestant, name) in [
             (Contestant::Mosquitto, "mosquitto (memory only)"),
             (Contestant::Tidegate, "**Tidegate** (durable)"),
         ] {
-            let running = files.start(contestant, door);
-            let figures = files.measure(door, &running, measured)?;
-            figures.print(door.name(), name);
+            let running = files.start(contestant, listener);
+            let figures = files.measure(listener, &running, measured)?;
+            figures.print(listener.name(), name);
             let Figures { rate: peer_rate, cpu: peer_cpu, again: peer_again, .. } =
                 *peer.get_or_insert(figures);
             if contestant == Contestant::Tidegate {
                 ratios += &format!(
                     "{}: {:.1} times its rate at {:.2} of its CPU, {:.1} times its connects. ",
-                    door.name(),
+                    listener.name(),
                     figures.rate / peer_rate,
                     figures.cpu / peer_cpu,
                     figures.again / peer_again,
@@ -136,10 +137,10 @@ struct Figures {
 }
 
 impl Figures {
-    fn print(&self, door: &str, name: &str) {
+    fn print(&self, listener: &str, name: &str) {
         let Self { rate, cpu, memory_bytes, memory_peak_bytes, first, again, own_cpu } = self;
         println!(
-            "| {door} | {name} | {:.0} | {cpu:.2} | {} / {} | {first:.0} / {again:.0} | {own_cpu:.2} |",
+            "| {listener} | {name} | {:.0} | {cpu:.2} | {} / {} | {first:.0} / {again:.0} | {own_cpu:.2} |",
             rate / 1000.0,
             memory_bytes >> 20,
             memory_peak_bytes >> 20,
@@ -196,12 +197,12 @@ fn connects_per_second<D: Dial>(dial: &D, connects: usize) -> io::Result<f64> {
     Ok(connects as f64 / begun.elapsed().as_secs_f64())
 }
 
-/// Makes sure that the door is no open one: a client without credentials must not come in.
+/// Makes sure that the listener is no open one: a client without credentials must not come in.
 fn refuses<D: Dial>(stranger: &D) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(dial::connect(stranger, 0)) {
         Ok(_) => {
-            Err("a client without credentials was let in: what would be measured is another door".into())
+            Err("a client without credentials was let in: what would be measured is another listener".into())
         }
         Err(_) => Ok(()),
     }
@@ -218,7 +219,7 @@ impl Files {
     fn make() -> Result<Self, Box<dyn Error>> {
         let ca = Ca::new()?;
         let clients = (0..CLIENTS).map(|client| ca.client(&dial::name(client))).collect::<Result<_, _>>()?;
-        let folder = tempfile::Builder::new().prefix("door-").tempdir_in(program::scratch())?;
+        let folder = tempfile::Builder::new().prefix("listener-").tempdir_in(program::scratch())?;
         let files = Self { folder, ca, clients };
         files.ca.write(&files.path("ca.pem"))?;
         files.ca.server()?.write(&files.path("server.pem"), &files.path("server.key"))?;
@@ -235,12 +236,12 @@ impl Files {
         self.folder.path().join(name)
     }
 
-    fn start(&self, contestant: Contestant, door: Door) -> Running {
+    fn start(&self, contestant: Contestant, listener: Listener) -> Running {
         if contestant == Contestant::Mosquitto {
-            return Running::Mosquitto(Mosquitto::start_with(|_| self.mosquitto(door)));
+            return Running::Mosquitto(Mosquitto::start_with(|_| self.mosquitto(listener)));
         }
         let nowhere = Uplink::new("mqtt://127.0.0.1:9", Version::V311);
-        let (access, listener) = self.tidegate(door);
+        let (access, listener) = self.tidegate(listener);
         Running::Tidegate(Box::new(Gateway::start(Setup {
             uplinks: vec![],
             // However long it is measured, the store is never full.
@@ -252,32 +253,37 @@ impl Files {
         })))
     }
 
-    fn measure(&self, door: Door, running: &Running, measured: Duration) -> Result<Figures, Box<dyn Error>> {
+    fn measure(
+        &self,
+        listener: Listener,
+        running: &Running,
+        measured: Duration,
+    ) -> Result<Figures, Box<dyn Error>> {
         let stranger = Plain::new(running.address(), Login::Nobody);
-        let plain = Plain::new(running.address(), door.login());
-        if !door.is_tls() {
-            if door != Door::Open {
+        let plain = Plain::new(running.address(), listener.login());
+        if !listener.is_tls() {
+            if listener != Listener::Open {
                 refuses(&stranger)?;
             }
             return Ok(measure(&plain, running, measured)?);
         }
-        let own = if door == Door::TlsCertificates { &self.clients[..] } else { &[] };
+        let own = if listener == Listener::TlsCertificates { &self.clients[..] } else { &[] };
         refuses(&Tls::new(stranger, &self.ca.der(), vec![])?)?;
         let tls = Tls::new(plain, &self.ca.der(), own.iter().map(Pair::der).collect())?;
         Ok(measure(&tls, running, measured)?)
     }
 
     /// Lines of mosquitto's configuration.
-    fn mosquitto(&self, door: Door) -> String {
+    fn mosquitto(&self, listener: Listener) -> String {
         let path = |name: &str| self.path(name).display().to_string();
         let mut lines = "persistence false\nset_tcp_nodelay true\n".to_owned();
-        if door != Door::Open {
+        if listener != Listener::Open {
             lines += &format!("allow_anonymous false\nacl_file {}\n", path("acl"));
         }
-        if door.login() == Login::Password {
+        if listener.login() == Login::Password {
             lines += &format!("password_file {}\n", path("users"));
         }
-        if door.is_tls() {
+        if listener.is_tls() {
             lines += &format!(
                 "tls_version tlsv1.3\ncafile {}\ncertfile {}\nkeyfile {}\n",
                 path("ca.pem"),
@@ -285,31 +291,31 @@ impl Files {
                 path("server.key")
             );
         }
-        if door == Door::TlsCertificates {
+        if listener == Listener::TlsCertificates {
             lines += "require_certificate true\nuse_identity_as_username true\n";
         }
         lines
     }
 
     /// Lines of Tidegate's `[access]` and `[[listener]]`.
-    fn tidegate(&self, door: Door) -> (String, String) {
+    fn tidegate(&self, listener: Listener) -> (String, String) {
         let mut access = String::new();
-        if door != Door::Open {
+        if listener != Listener::Open {
             access += &format!("acl = {:?}\n", self.path("acl.toml"));
         }
-        if door.login() == Login::Password {
+        if listener.login() == Login::Password {
             access += &format!("users = {:?}\n", self.path("users.toml"));
         }
-        let mut listener = format!("anonymous = {}\n", door == Door::Open);
-        if door.is_tls() {
-            let ca = match door {
-                Door::TlsCertificates => format!(", client_ca = {:?}", self.path("ca.pem")),
+        let mut lines = format!("anonymous = {}\n", listener == Listener::Open);
+        if listener.is_tls() {
+            let ca = match listener {
+                Listener::TlsCertificates => format!(", client_ca = {:?}", self.path("ca.pem")),
                 _ => String::new(),
             };
             let (cert, key) = (self.path("server.pem"), self.path("server.key"));
-            listener += &format!("tls = {{ cert = {cert:?}, key = {key:?}{ca} }}\n");
+            lines += &format!("tls = {{ cert = {cert:?}, key = {key:?}{ca} }}\n");
         }
-        (access, listener)
+        (access, lines)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The door on a free port with the real store behind it, and clients that are let in.
+//! The listener on a free port with the real store behind it, and clients that are let in.
 
 use std::{path::Path, time::Duration};
 
@@ -16,8 +16,8 @@ pub const UPLINK: &str = "cloud";
 /// The protocol levels of both versions.
 pub const BOTH: [u8; 2] = [4, 5];
 
-/// A door, and the folder of its store.
-pub struct Door {
+/// A listener, and the folder of its store.
+pub struct Listener {
     pub port: u16,
     pub store: Store,
     shutdown: CancellationToken,
@@ -26,7 +26,7 @@ pub struct Door {
     folder: Option<tempfile::TempDir>,
 }
 
-impl Door {
+impl Listener {
     pub async fn open() -> Self {
         Self::with(Settings::default()).await
     }
@@ -34,9 +34,9 @@ impl Door {
     /// With `s/#` stored for upstream, and whatever else `settings` say.
     pub async fn with(settings: Settings) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut door = Self::at(folder.path(), settings).await;
-        door.folder = Some(folder);
-        door
+        let mut listener = Self::at(folder.path(), settings).await;
+        listener.folder = Some(folder);
+        listener
     }
 
     async fn at(folder: &Path, settings: Settings) -> Self {
@@ -48,7 +48,7 @@ impl Door {
         let port = bound.local_addr().port();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(ingest::run(vec![bound], (&store).into(), settings, shutdown.clone()));
-        Door { port, store, shutdown, task, folder: None }
+        Listener { port, store, shutdown, task, folder: None }
     }
 
     /// Stops and starts again with what the disk has.
@@ -56,9 +56,9 @@ impl Door {
         self.shutdown.cancel();
         timeout(LIMIT, &mut self.task).await.unwrap().unwrap();
         self.store.crash();
-        let mut door = Self::at(self.folder.as_ref().unwrap().path(), Settings::default()).await;
-        door.folder = self.folder.take();
-        door
+        let mut listener = Self::at(self.folder.as_ref().unwrap().path(), Settings::default()).await;
+        listener.folder = self.folder.take();
+        listener
     }
 
     /// A client without a session before or after, keep-alive 60 s.
