@@ -102,8 +102,8 @@ impl Message<'_> {
         Self { expiry_s: Some(left_s), ..self }
     }
 
-    /// Its length as limits in bytes count it: all that is said, without what a protocol says around
-    /// it.
+    /// Its length as limits in bytes count it: all that is said, without what a protocol says
+    /// around it.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let content_type = self.content_type.map_or(0, str::len);

@@ -157,8 +157,8 @@ impl Deadlines {
         self.alone_bytes = bytes;
     }
 
-    /// What the next connection is to know: what was slow once is forgotten as connections that show
-    /// it go by.
+    /// What the next connection is to know: what was slow once is forgotten as connections that
+    /// show it go by.
     #[must_use]
     pub fn experience(&self) -> Experience {
         let slowest_ack = self.patience.slowest_ack / if self.is_measured { 2 } else { 1 };

@@ -4,8 +4,8 @@
 //!  send = "02:00-05:00"     ────┤02:00▒▒▒▒▒▒▒05:00├────────────────────▶ local time
 //!  send = "22:00-06:00"     ▒▒▒▒▒▒06:00├──────────────────┤22:00▒▒▒▒▒▒▒▒
 //! ```
-//! While the wall clock was never set nobody knows the hour, and it sends: events must not wait for a
-//! clock that may never be right.
+//! While the wall clock was never set nobody knows the hour, and it sends: events must not wait for
+//! a clock that may never be right.
 
 use std::time::Duration;
 

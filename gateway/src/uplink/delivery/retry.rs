@@ -51,8 +51,8 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// A connection was of use for so long, and took so many events. The next failure waits little if
-    /// that is not little itself. Whether it is not.
+    /// A connection was of use for so long, and took so many events. The next failure waits little
+    /// if that is not little itself. Whether it is not.
     pub fn was_of_use(&mut self, time: Duration, events: u64) -> bool {
         let taken = USE_PER_EVENT.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX));
         let is_much = time.saturating_add(taken) >= self.ceiling();

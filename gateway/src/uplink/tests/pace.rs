@@ -99,7 +99,8 @@ async fn events_and_bytes_in_a_second_are_what_is_set_without_bursts() {
         let arrived = arrived.lock().unwrap().clone();
         let took = *arrived.last().unwrap() - arrived[0];
         assert!((2.9..6.0).contains(&took.as_secs_f64()), "600 in {took:?}");
-        // Any 30 of them take at least the time of 30 but for a burst; a loaded machine delays some.
+        // Any 30 of them take at least the time of 30 but for a burst; a loaded machine delays
+        // some.
         let quick = arrived.windows(30).filter(|times| times[29] - times[0] < Duration::from_millis(50));
         assert!(quick.count() < 60, "{per_s}/s");
         assert_eq!(broker.arrivals().len(), 600);

@@ -1,4 +1,5 @@
-//! What a lane does when time has passed: pings, and the end of a connection whose answers are late.
+//! What a lane does when time has passed: pings, and the end of a connection whose answers are
+//! late.
 //!
 //! One timer serves all limits. It decides nothing: see [`deadlines`](super::super::deadlines) and
 //! [`pace`](super::super::pace).

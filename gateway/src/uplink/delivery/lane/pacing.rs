@@ -42,8 +42,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         }
     }
 
-    /// When the pace lets the next message go, or the uplink's hours may end, if something waits for
-    /// that.
+    /// When the pace lets the next message go, or the uplink's hours may end, if something waits
+    /// for that.
     pub(super) fn paced_until(&self) -> Option<Instant> {
         let next = if self.is_paced { self.shared.pace.next_at() } else { None };
         let all = [next, self.look_at, self.opens_at()].into_iter().flatten();

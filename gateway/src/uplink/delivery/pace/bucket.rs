@@ -4,8 +4,8 @@
 //!  ──┬──┬──┬──┬──▶ time        each message stands for cost / rate of it
 //!    now      paid to          one may go while `paid to` is no more than a burst ahead of now
 //! ```
-//! Over any span no more than its time at the rate goes through, and one burst or one message beyond
-//! it, whichever is larger. Time that nothing used is not made up for.
+//! Over any span no more than its time at the rate goes through, and one burst or one message
+//! beyond it, whichever is larger. Time that nothing used is not made up for.
 
 use std::time::{Duration, Instant};
 

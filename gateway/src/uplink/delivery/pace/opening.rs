@@ -84,7 +84,8 @@ impl Opening {
         !self.is_wary && self.open < self.fast_to.min(limit)
     }
 
-    /// It was full for [`OPENS_AFTER`], and nothing was acknowledged or is missing. Whether it opens.
+    /// It was full for [`OPENS_AFTER`], and nothing was acknowledged or is missing. Whether it
+    /// opens.
     pub fn waited(&mut self, limit: u16) -> bool {
         let opens = self.opens_with_time(limit);
         if opens {

@@ -148,8 +148,8 @@ fn what_an_upstream_takes_in_a_second_is_found_and_kept_to() {
         (Refuses, 10.0, 10.0, 500, 55.0, 0.02),
         (Discards, 1_000.0, 1_000.0, 20_000, 45.0, 0.06),
         (Refuses, 1_000.0, 1_000.0, 20_000, 30.0, 0.06),
-        // Servers that allow several seconds' worth at once, or nothing: it takes longer, or more goes
-        // twice, and it goes on.
+        // Servers that allow several seconds' worth at once, or nothing: it takes longer, or more
+        // goes twice, and it goes on.
         (Discards, 100.0, 200.0, 5_000, 75.0, 0.1),
         (Discards, 100.0, 1_000.0, 5_000, 60.0, 0.3),
         (Discards, 100.0, 1.0, 5_000, 400.0, 0.05),
