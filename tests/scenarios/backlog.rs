@@ -8,12 +8,12 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tidegate_tests::{
+    chaos::{Link, Proxy},
     clock::wait_for,
     codec::Version,
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
     oracle::{self, Recorder},
-    proxy::{Link, Proxy},
     upstream::Upstream,
 };
 

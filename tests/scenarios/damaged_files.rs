@@ -17,13 +17,13 @@ use std::{
 use tempfile::TempDir;
 use tidegate_tests::{
     chain::{Chain, DRAIN_LIMIT},
+    chaos::Link,
     clock::wait_for,
     codec::Version,
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
     oracle::{self, Ledger},
     ports, program,
-    proxy::Link,
 };
 
 const DEVICE: &str = "press-1";

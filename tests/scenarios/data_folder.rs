@@ -8,11 +8,11 @@ use std::{
 
 use tidegate_tests::{
     chain::{Chain, DRAIN_LIMIT, RECOVERY_LIMIT},
+    chaos::Link,
     clock::{holds_for, wait_for},
     codec::Version,
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup},
-    proxy::Link,
 };
 
 /// Promised: from the folder's end to `/readyz` saying so, with and without traffic. A commit that

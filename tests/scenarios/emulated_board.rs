@@ -15,11 +15,11 @@ use std::{
 
 use parking_lot::Mutex;
 use tidegate_tests::{
+    chaos::{Link, Proxy},
     clock::{wait_blocking, wait_for},
     codec::{Received, Version},
     gateway::{Gateway, Setup, Uplink},
     program,
-    proxy::{Link, Proxy},
     upstream::{Inbox, Upstream},
 };
 

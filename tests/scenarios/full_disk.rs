@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tidegate_tests::{
     chain::{Chain, DRAIN_LIMIT},
+    chaos::Link,
     clock::{holds_for, wait_for},
     codec::Version,
     fleet::{Device, Fleet},
     meter,
-    proxy::Link,
     tmpfs::Tmpfs,
 };
 

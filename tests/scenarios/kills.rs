@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tidegate_tests::{
     chain::{Chain, DRAIN_LIMIT, RECOVERY_LIMIT},
+    chaos::Link,
     clock::wait_for,
     codec::Version,
     fleet::{Device, Fleet},
     paho::Paho,
     program::Build,
-    proxy::Link,
     rng::Rng,
 };
 
@@ -41,7 +41,7 @@ async fn random_kills_under_full_load_lose_nothing_that_was_acknowledged() {
         // The moment is what is random: nothing is waited for.
         tokio::time::sleep(Duration::from_millis(rng.between(0, LIFE_MS_MAX))).await;
         if rng.chance(30) {
-            chain.proxy.set(if rng.chance(50) { Link::Silent } else { Link::Cut });
+            chain.proxy.set(if rng.chance(50) { Link::HalfOpen } else { Link::Cut });
         }
         chain.gateway.kill();
         chain.gateway.restart();

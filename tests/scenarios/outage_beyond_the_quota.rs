@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tidegate_tests::{
     chain::{Chain, DRAIN_LIMIT},
+    chaos::Link,
     clock::{holds_for, wait_for},
     codec::Version,
     fleet::{Device, Fleet},
     gateway::Setup,
     meter::FolderPeak,
     oracle,
-    proxy::Link,
 };
 
 const QUOTA_BYTES: u64 = 16 << 20;

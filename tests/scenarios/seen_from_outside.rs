@@ -9,13 +9,13 @@ use std::{
 
 use parking_lot::Mutex;
 use tidegate_tests::{
+    chaos::{Link, Proxy},
     clock::wait_for,
     codec::Version,
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
     oracle::Recorder,
     program::{self, Build},
-    proxy::{Link, Proxy},
     tools,
     upstream::Upstream,
 };

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tidegate_tests::{
     chain::Chain,
+    chaos::Link,
     clock::wait_for,
     codec::Version,
     fleet::{Device, Fleet},
-    proxy::Link,
     strace::Strace,
 };
 

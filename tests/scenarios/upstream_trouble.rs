@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tidegate_tests::{
+    chaos::{Link, Proxy},
     client::Client,
     clock::wait_for,
     codec::{Ack, Connect, Packet, Publish, Received, Version},
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
     oracle::{self, Recorder},
-    proxy::{Link, Proxy},
     rng::Rng,
     upstream::{Cloud, Inbox, Reply, Upstream},
 };

@@ -1,5 +1,5 @@
-//! A certificate authority for the benchmarks: P-256 keys, one server, clients that are called by
-//! their CN.
+//! A certificate authority for benchmarks and scenarios: P-256 keys, servers, clients that are
+//! called by their CN.
 //!
 //! It revokes nothing and its certificates do not expire.
 
@@ -47,7 +47,15 @@ impl Ca {
     /// # Errors
     /// There are no random numbers.
     pub fn server(&self) -> Result<Pair, Error> {
-        self.sign("localhost", vec!["localhost".into()], ExtendedKeyUsagePurpose::ServerAuth)
+        self.server_called("localhost")
+    }
+
+    /// For a server of this name.
+    ///
+    /// # Errors
+    /// There are no random numbers, or the name is none.
+    pub fn server_called(&self, host: &str) -> Result<Pair, Error> {
+        self.sign(host, vec![host.into()], ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// For a client.

@@ -6,12 +6,12 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 
 use crate::{
+    chaos::Proxy,
     clock::{now, wait_for},
     codec::Version,
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
     oracle::{self, Ledger, Recorder, Verdict},
-    proxy::Proxy,
     upstream::Upstream,
 };
 

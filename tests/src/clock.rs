@@ -15,6 +15,20 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Seconds of the Unix era, by the wall clock.
+///
+/// # Panics
+/// The clock is set to before 1970.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tokens end by the wall clock; this is the one place to read it"
+)]
+pub fn unix_s() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("the clock is set").as_secs()
+}
+
 /// Nanoseconds since the first call in this process: fits into a payload, and is the same for all
 /// threads.
 #[must_use]

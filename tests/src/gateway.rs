@@ -40,6 +40,8 @@ pub struct Uplink {
     pub window: u32,
     /// How events are written.
     pub format: String,
+    /// More lines of its table.
+    pub lines: String,
 }
 
 impl Uplink {
@@ -53,6 +55,7 @@ impl Uplink {
             topic: "up/{topic}".into(),
             window: 1000,
             format: "raw".into(),
+            lines: String::new(),
         }
     }
 }
@@ -127,10 +130,10 @@ impl Setup {
         for (filter, payload) in &self.routes {
             line(format!("[[route]]\nfilter = {filter:?}\npayload = {payload:?}\n\n"));
         }
-        for Uplink { name, url, version, topic, window, format } in &self.uplinks {
+        for Uplink { name, url, version, topic, window, format, lines } in &self.uplinks {
             let protocol = if *version == Version::V5 { "5" } else { "3.1.1" };
             line(format!("[[uplink]]\nname = {name:?}\nurl = {url:?}\ntopic = {topic:?}\n"));
-            line(format!("format = {format:?}\nwindow = {window}\nprotocol = \"{protocol}\"\n\n"));
+            line(format!("format = {format:?}\nwindow = {window}\nprotocol = \"{protocol}\"\n{lines}\n\n"));
         }
         text
     }

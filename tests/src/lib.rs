@@ -5,7 +5,7 @@
 //! and its oracle are its own, so that a mistake there cannot hide itself here.
 //!
 //! ```text
-//! fleet (devices) ──▶ gateway (process) ──▶ proxy (cut, heal) ──▶ upstream (stub, mosquitto, rumqttd)
+//! fleet (devices) ──▶ gateway (process) ──▶ proxy (chaos) ──▶ upstream (stub, cloud, mosquitto, rumqttd)
 //!      │ ledger: sent, acknowledged                                   │ deliveries, in order
 //!      └───────────────────────────▶ oracle ◀─────────────────────────┘
 //! ```
@@ -13,8 +13,10 @@
 pub mod brokers;
 pub mod ca;
 pub mod chain;
+pub mod chaos;
 pub mod client;
 pub mod clock;
+pub mod cloud;
 pub mod codec;
 pub mod crowd;
 pub mod dial;
@@ -31,7 +33,6 @@ pub mod oracle;
 pub mod paho;
 pub mod ports;
 pub mod program;
-pub mod proxy;
 pub mod rng;
 pub mod steady;
 pub mod strace;

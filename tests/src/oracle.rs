@@ -45,8 +45,8 @@ pub fn payload(name: &str, count: u32) -> String {
 /// The same, of another size.
 #[must_use]
 pub fn payload_of(name: &str, count: u32, bytes: usize) -> String {
-    let body = format!("{name}:{count:010}:");
-    let body = format!("{body:.<width$}:", width = bytes - 9);
+    let head = format!("{name}:{count:010}:");
+    let body = format!("{head}{}:", ".".repeat(bytes.saturating_sub(9 + head.len())));
     let checksum = crc32fast::hash(body.as_bytes());
     format!("{body}{checksum:08x}")
 }

@@ -7,10 +7,12 @@
 //!
 //! Sections are those of the OASIS standards.
 
+mod connect;
 mod read;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+pub use connect::{WholeConnect, read_whole_connect};
 pub use read::{frame, take_packet};
 
 /// The protocol version as CONNECT names it (MQTT 5.0 section 3.1.2.2).
@@ -404,6 +406,18 @@ mod tests {
             assert!(out.ends_with(b"\0\x01c\0\x01u\0\x01p"), "{out:?}");
             assert_eq!(take_packet(&mut out, version), Ok(Some(expected)));
         }
+    }
+
+    #[test]
+    fn a_publish_with_an_alias_and_an_expiry_tells_both() {
+        // QoS 1, no topic, id 1; Message Expiry Interval 60, Topic Alias 7.
+        let bytes = b"\x32\x0E\0\0\0\x01\x08\x02\0\0\0\x3C\x23\0\x07x";
+        let Ok(Some(Packet::Publish(read))) = read(bytes, Version::V5) else { panic!() };
+        assert_eq!(
+            (read.topic_alias(), read.expiry_s(), read.user_property("id")),
+            (Some(7), Some(60), None)
+        );
+        assert_eq!(&read.payload[..], b"x");
     }
 
     #[test]

@@ -133,20 +133,20 @@ fn skip_properties(body: &mut Bytes, version: Version) -> Option<()> {
     Some(())
 }
 
-fn take(from: &mut Bytes, size: usize) -> Option<Bytes> {
+pub(super) fn take(from: &mut Bytes, size: usize) -> Option<Bytes> {
     (from.len() >= size).then(|| from.split_to(size))
 }
 
-fn take_prefixed(from: &mut Bytes) -> Option<Bytes> {
+pub(super) fn take_prefixed(from: &mut Bytes) -> Option<Bytes> {
     let size = take(from, 2)?.get_u16();
     take(from, size.into())
 }
 
-fn take_text(from: &mut Bytes) -> Option<String> {
+pub(super) fn take_text(from: &mut Bytes) -> Option<String> {
     String::from_utf8(take_prefixed(from)?.to_vec()).ok()
 }
 
-fn take_length(from: &mut Bytes) -> Option<usize> {
+pub(super) fn take_length(from: &mut Bytes) -> Option<usize> {
     let mut size = 0;
     for shift in [0, 7, 14, 21] {
         let byte = take(from, 1)?[0];
@@ -169,20 +169,53 @@ impl Received {
     /// All user properties, in order; `None` if the properties are not well formed.
     #[must_use]
     pub fn user_properties(&self) -> Option<Vec<(String, String)>> {
+        let user = |property| match property {
+            Property::User(name, value) => Some((name, value)),
+            _ => None,
+        };
+        Some(self.properties()?.into_iter().filter_map(user).collect())
+    }
+
+    /// The number that stands for its topic, if it has one (MQTT 5.0 section 3.3.2.3.4).
+    #[must_use]
+    pub fn topic_alias(&self) -> Option<u16> {
+        self.properties()?.into_iter().find_map(|property| match property {
+            Property::TopicAlias(alias) => Some(alias),
+            _ => None,
+        })
+    }
+
+    /// How long it may still be delivered, in seconds, if it says so (MQTT 5.0 section 3.3.2.3.3).
+    #[must_use]
+    pub fn expiry_s(&self) -> Option<u32> {
+        self.properties()?.into_iter().find_map(|property| match property {
+            Property::Expiry(seconds) => Some(seconds),
+            _ => None,
+        })
+    }
+
+    /// The properties of PUBLISH: MQTT 5.0 section 3.3.2.3.
+    fn properties(&self) -> Option<Vec<Property>> {
         let mut rest = self.properties.clone();
         let mut found = vec![];
         while rest.has_remaining() {
-            // The property identifiers of PUBLISH: MQTT 5.0 section 3.3.2.3.
             match rest.get_u8() {
                 0x01 => drop(take(&mut rest, 1)?),
-                0x02 => drop(take(&mut rest, 4)?),
-                0x23 => drop(take(&mut rest, 2)?),
+                0x02 => found.push(Property::Expiry(take(&mut rest, 4)?.get_u32())),
+                0x23 => found.push(Property::TopicAlias(take(&mut rest, 2)?.get_u16())),
                 0x0B => drop(take_length(&mut rest)?),
                 0x03 | 0x08 | 0x09 => drop(take_prefixed(&mut rest)?),
-                0x26 => found.push((take_text(&mut rest)?, take_text(&mut rest)?)),
+                0x26 => found.push(Property::User(take_text(&mut rest)?, take_text(&mut rest)?)),
                 _ => return None,
             }
         }
         Some(found)
     }
+}
+
+/// The properties of a PUBLISH that somebody asks for.
+enum Property {
+    User(String, String),
+    TopicAlias(u16),
+    Expiry(u32),
 }
