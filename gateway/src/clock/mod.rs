@@ -4,6 +4,7 @@
 
 pub mod journal;
 pub mod timeline;
+pub mod zone;
 
 use std::{
     hash::{BuildHasher, RandomState},

@@ -1,18 +1,23 @@
 //! An uplink's settings, read from its keys. Passwords are read from their files or from the
 //! environment.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{
+    num::{NonZeroU16, NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 use super::{
     commands::CommandTopic,
+    delivery::hours::Hours,
     engine::{Client, mqtt, upstream::Upstream},
     format::FormatName,
     keys::Keys,
-    settings::{Settings, WINDOW_DEFAULT},
+    settings::{ACK_TIMEOUT_DEFAULT, PaceLimits, Settings, WINDOW_DEFAULT},
     template::Template,
 };
 use crate::{
     catalog::Values,
+    clock::zone::Zone,
     keys::{Spanned, Text, Validator, quantity},
     mqtt::Password,
     regular_file,
@@ -24,6 +29,8 @@ const PASSWORD_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Events whose device has not said what they are.
 const WAIT_FOR_BIRTH_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 const WAIT_FOR_BIRTH_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// The longest time for an acknowledgement.
+const ACK_TIMEOUT_MAX: Duration = Duration::from_secs(600);
 
 impl Settings {
     /// What the keys say. What cannot be read is noted, and its default stands in its place.
@@ -52,6 +59,13 @@ impl Settings {
                 CommandTopic::parse(text, gateway_id).map(Some).map_err(|error| error.to_string())
             }),
             window: window(validator, keys.window.as_ref()),
+            pace: pace(validator, keys),
+            send: validator.value(keys.send.as_ref(), None, |text| {
+                Hours::parse(text, Zone::of_this_machine()).map(Some)
+            }),
+            ack_timeout: validator.value(keys.ack_timeout.as_ref(), ACK_TIMEOUT_DEFAULT, |text| {
+                quantity::at_most(text, ACK_TIMEOUT_MAX, "10 minutes")
+            }),
             ..Self::new(&name, upstream, gateway_id)
         };
         // Of an address that cannot be read all was said.
@@ -80,6 +94,29 @@ fn window(validator: &mut Validator<'_>, raw: Option<&Spanned<i64>>) -> NonZeroU
             WINDOW_DEFAULT
         }
     }
+}
+
+fn pace(validator: &mut Validator<'_>, keys: &Keys) -> PaceLimits {
+    let mut size = |raw: Option<&Text>| {
+        validator.value(raw, None, |text| {
+            let bytes = NonZeroU64::new(quantity::bytes(text)?);
+            bytes
+                .map(Some)
+                .ok_or_else(|| format!("\"{text}\" lets nothing through; take the key out for no limit"))
+        })
+    };
+    let (bytes_per_s, inflight_bytes) =
+        (size(keys.bytes_per_second.as_ref()), size(keys.inflight_bytes.as_ref()));
+    let events_per_s = keys.events_per_second.as_ref().and_then(|raw| {
+        let number = u32::try_from(*raw.get_ref()).ok().and_then(NonZeroU32::new);
+        if number.is_none() {
+            let what =
+                format!("{} is not within 1 and {}; take the key out for no limit", raw.get_ref(), u32::MAX);
+            validator.wrong(&raw.span(), what);
+        }
+        number
+    });
+    PaceLimits { events_per_s, bytes_per_s, inflight_bytes }
 }
 
 /// The password of an uplink with a user: from its file, else from its variable.

@@ -14,7 +14,10 @@
 //! length of a message.
 
 use super::{decimal::put_decimal, template::BadTopic};
-use crate::store::{LetterReason, ReasonCode};
+use crate::{
+    clock::journal::WALL_SET_MS_MIN,
+    store::{LetterReason, ReasonCode},
+};
 
 const HEADER: u8 = 0x26;
 const LENGTH_BYTES: usize = 2;
@@ -30,6 +33,8 @@ pub struct Message<'a> {
     pub headers: Headers<'a>,
     /// What an MQTT 5 publisher said of it, as it came: for an engine that can pass it on.
     pub mqtt_properties: &'a [u8],
+    /// It need not be kept for longer, in seconds: for an engine that can say so.
+    pub expiry_s: Option<u32>,
     /// The media type of the payload, where the format knows it.
     pub content_type: Option<&'a str>,
     /// The format says that the payload is UTF-8 text.
@@ -77,6 +82,34 @@ pub enum Unsendable {
     /// The engine has no way to say something of it.
     #[error("{0}")]
     Unfit(&'static str),
+}
+
+impl Message<'_> {
+    /// The same, of a record that was received at `received_ms`, at `now_ms`: of the time that its
+    /// publisher gave it, what is left.
+    ///
+    /// It never expires on its way here, for it was acknowledged: an upstream that is told of a
+    /// second hands it to whoever listens, and keeps it for nobody else. Where a clock was not set,
+    /// nobody knows how old it is, and it has its whole time.
+    #[must_use]
+    #[inline]
+    pub fn aged(self, received_ms: u64, now_ms: impl FnOnce() -> u64) -> Self {
+        let Some(expiry_s) = self.expiry_s else { return self };
+        let now_ms = now_ms();
+        let are_set = received_ms.min(now_ms) >= WALL_SET_MS_MIN as u64;
+        let age_s = if are_set { now_ms.saturating_sub(received_ms) / 1000 } else { 0 };
+        let left_s = expiry_s.saturating_sub(u32::try_from(age_s).unwrap_or(u32::MAX)).max(1);
+        Self { expiry_s: Some(left_s), ..self }
+    }
+
+    /// Its length as limits in bytes count it: all that is said, without what a protocol says
+    /// around it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let content_type = self.content_type.map_or(0, str::len);
+        let around = self.headers.bytes().len() + self.mqtt_properties.len() + content_type;
+        self.topic.len() + around + self.payload.len()
+    }
 }
 
 impl CopyId<'_> {
@@ -173,6 +206,27 @@ mod tests {
         let read: Vec<_> = Headers::new(&bytes).iter().collect();
         assert_eq!(read, [("tidegate-id", &b"s3/1/2"[..]), ("ce_empty", b"")]);
         assert_eq!(Headers::default().iter().count(), 0);
+    }
+
+    #[test]
+    fn of_the_time_that_a_publisher_gave_what_is_left_is_passed_on() {
+        let left = |expiry_s, received_ms, now_ms| {
+            let message = Message { expiry_s, ..Message::default() };
+            message.aged(received_ms, || now_ms).expiry_s
+        };
+        let set_ms = WALL_SET_MS_MIN as u64;
+        for (expiry_s, received_ms, now_ms, expected) in [
+            (None, set_ms, set_ms, None),
+            (Some(60), set_ms, set_ms + 9_999, Some(51)),
+            (Some(60), set_ms, set_ms + 60_000, Some(1)),
+            (Some(60), set_ms, u64::MAX, Some(1)),
+            (Some(u32::MAX), set_ms, set_ms + 5_000, Some(u32::MAX - 5)),
+            (Some(60), set_ms + 9_000, set_ms, Some(60)),
+            (Some(60), 5, set_ms + 9_000, Some(60)),
+            (Some(60), set_ms, 5, Some(60)),
+        ] {
+            assert_eq!(left(expiry_s, received_ms, now_ms), expected, "{expiry_s:?} {received_ms} {now_ms}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@
 //! - An outage costs no memory: between connections an uplink holds no event; on one, only the
 //!   blocks of what is in flight.
 //!
-//! It does not limit the rate of live traffic or speak TLS.
+//! It does not speak TLS.
 
 mod birth_retry;
 mod commands;

@@ -5,10 +5,14 @@
 //! before anything is started. What an engine has to be told is in the engine's own settings; here
 //! it is listed.
 
-use std::{num::NonZeroU16, time::Duration};
+use std::{
+    num::{NonZeroU16, NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 use super::{
     commands::topic::CommandTopic,
+    delivery::hours::Hours,
     engine::{mqtt, upstream::Upstream},
     format::name::FormatName,
     template::Template,
@@ -17,6 +21,8 @@ use crate::catalog::Values;
 
 /// Messages in flight, unless told otherwise.
 pub const WINDOW_DEFAULT: NonZeroU16 = NonZeroU16::new(1000).expect("1000 is not 0");
+/// The time for an acknowledgement, unless told otherwise.
+pub const ACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Longest gateway id, in bytes.
 pub const GATEWAY_ID_BYTES_MAX: usize = 1024;
 
@@ -40,6 +46,10 @@ pub struct Settings {
     pub commands: Option<CommandTopic>,
     /// Messages sent and not acknowledged, at most. An upstream may allow fewer.
     pub window: NonZeroU16,
+    /// How fast messages go, and how many bytes of them at once.
+    pub pace: PaceLimits,
+    /// The hours in which it sends what is not urgent, if not at any time.
+    pub send: Option<Hours>,
     /// From the first look-up of the name to the end of the handshake, at most.
     pub connect_timeout: Duration,
     /// An event, or a ping, waits this long for its answer before the connection is given up.
@@ -50,6 +60,17 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// This gateway's id, part of the identity of events that have none of their own.
     pub gateway_id: String,
+}
+
+/// What an uplink is told about its pace. What is not set has no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PaceLimits {
+    /// Messages in a second.
+    pub events_per_s: Option<NonZeroU32>,
+    /// Bytes of messages in a second.
+    pub bytes_per_s: Option<NonZeroU64>,
+    /// Bytes of messages that are sent and not acknowledged.
+    pub inflight_bytes: Option<NonZeroU64>,
 }
 
 /// Settings cannot work. Nothing was started with them.
@@ -97,8 +118,10 @@ impl Settings {
             topic: Template::default(),
             commands: None,
             window: WINDOW_DEFAULT,
+            pace: PaceLimits::default(),
+            send: None,
             connect_timeout: Duration::from_secs(10),
-            ack_timeout: Duration::from_secs(30),
+            ack_timeout: ACK_TIMEOUT_DEFAULT,
             backoff_min: Duration::from_millis(500),
             backoff_max: Duration::from_secs(60),
             gateway_id: gateway_id.to_owned(),

@@ -38,7 +38,8 @@ use self::{
 };
 use super::{
     delivery::{
-        deadlines::{Deadlines, Due, InFlight, Patience},
+        deadlines::{Deadlines, Due, InFlight},
+        patience::Patience,
         retry::{self, Backoff},
     },
     engine::{
@@ -63,9 +64,6 @@ use crate::{
 /// back for copies.
 const RECEIVE_MAX: u16 = 20;
 const _: () = assert!(RECEIVE_MAX as usize <= RESENT_AMONG_MAX);
-/// How long the upstream keeps the session without a connection, in seconds: as long as a command
-/// may wait.
-const SESSION_EXPIRY_S: u32 = 30 * 24 * 3600;
 /// How long the last packet may take to leave.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// On this connection nothing is in flight that time limits ask about.
@@ -167,7 +165,8 @@ impl Receiver {
             TcpStream::connect((broker.host.as_str(), broker.port)).await.map_err(Broken::Connect)?;
         socket.set_nodelay(true).map_err(Broken::Connect)?;
         let session = PersistentSession {
-            expiry_s: SESSION_EXPIRY_S,
+            // All ones is for ever. (MQTT 5.0 section 3.1.2.11.2)
+            expiry_s: u32::try_from(broker.session_expiry.as_secs()).unwrap_or(u32::MAX),
             receive_max: RECEIVE_MAX,
             packet_bytes_max: PACKET_BYTES_MAX as u32,
         };

@@ -10,87 +10,26 @@
 //! is acknowledged, while a ping behind it was answered; and a head that waits while the upstream
 //! says nothing at all and answers no ping. All keep well above the slowest acknowledgement that
 //! was seen, so that a slow upstream is not taken for one that a single event has stopped; and
-//! where that cannot be known, as none was seen, they grow while nothing shows whose fault it is.
+//! where that cannot be known, as none was seen, they grow while nothing shows whose fault it is:
+//! see [`patience`](super::patience).
 //!
 //! It reads no clock: `now` is an argument.
 
 use std::time::{Duration, Instant};
 
-/// The head may wait so long while events behind it are acknowledged.
-const OVERTAKEN_MAX: Duration = Duration::from_secs(4);
-/// The head may wait so long while nothing is acknowledged and a ping behind it was answered.
-const UNANSWERED_MAX: Duration = Duration::from_secs(10);
-/// The head may wait so long for an upstream that says nothing; a ping goes out after half of it.
-const SILENCE_MAX: Duration = Duration::from_secs(8);
-/// A head that is sent alone may wait so long.
-const ALONE_MAX: Duration = Duration::from_secs(5);
-/// All four, once the upstream is known to ignore an event in this way.
-const KNOWN_MAX: Duration = Duration::from_millis(1500);
-/// None of these is less than the slowest acknowledgement times this.
-const SLOWEST_FACTOR: u32 = 4;
+use super::patience::{Experience, Patience};
 
-/// A link slower than this is not told from an upstream that has stopped.
-const LINK_BYTES_PER_S_MIN: u64 = 4 * 1024;
+/// The slowest acknowledgement is taken for half as slow after so long without one like it.
+const FORGOTTEN_BY_HALF: Duration = Duration::from_secs(60);
+
+/// A link slower than this is not told from an upstream that has stopped: 16 kbit/s, less what
+/// others take of it.
+const LINK_BYTES_PER_S_MIN: u64 = 1024;
+/// What is sent alone has no more time than this for its way.
+const TRAVEL_MAX: Duration = Duration::from_secs(600);
 
 /// A ping goes out after this part of the keep-alive, so that it is there within it.
 const PING_AFTER: (u32, u32) = (3, 4);
-
-/// How long an acknowledgement is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// At most, whatever happens.
-    pub ack_timeout: Duration,
-    /// The slowest acknowledgement that was seen lately.
-    pub slowest_ack: Duration,
-    /// How often the time that an event has without others to compare it with is doubled.
-    pub doublings: u32,
-    /// An event was proven lately that the upstream never acknowledges, though it acknowledges
-    /// others.
-    pub knows_ignored: bool,
-    /// An event was proven lately upon which the upstream falls silent.
-    pub knows_silent: bool,
-}
-
-impl Patience {
-    /// Without any experience.
-    #[must_use]
-    pub fn new(ack_timeout: Duration) -> Self {
-        Self {
-            ack_timeout,
-            slowest_ack: Duration::ZERO,
-            doublings: 0,
-            knows_ignored: false,
-            knows_silent: false,
-        }
-    }
-
-    fn limit(&self, usual: Duration, is_known: bool) -> Duration {
-        let least = self.slowest_ack.saturating_mul(SLOWEST_FACTOR);
-        (if is_known { KNOWN_MAX } else { usual }).max(least).min(self.ack_timeout)
-    }
-
-    /// The same where nothing shows that the upstream is not slow.
-    fn growing(&self, usual: Duration, is_known: bool) -> Duration {
-        let factor = 1_u32.checked_shl(self.doublings).unwrap_or(u32::MAX);
-        self.limit(usual, is_known).saturating_mul(factor).min(self.ack_timeout)
-    }
-
-    fn overtaken(&self) -> Duration {
-        self.limit(OVERTAKEN_MAX, self.knows_ignored)
-    }
-
-    fn unanswered(&self) -> Duration {
-        self.growing(UNANSWERED_MAX, self.knows_ignored)
-    }
-
-    fn silence(&self) -> Duration {
-        self.limit(SILENCE_MAX, self.knows_silent)
-    }
-
-    fn alone(&self) -> Duration {
-        self.growing(ALONE_MAX, self.knows_ignored || self.knows_silent)
-    }
-}
 
 /// The limits of one connection, and what they are measured from.
 #[derive(Debug)]
@@ -102,6 +41,10 @@ pub struct Deadlines {
     heard_at: Instant,
     /// Since when the head waits while something behind it is acknowledged.
     overtaken_at: Option<Instant>,
+    /// It was said that something is missing among the acknowledgements.
+    said_gap: bool,
+    /// When the slowest acknowledgement was seen, or last forgotten by half.
+    slowest_at: Instant,
     /// When the last of the pings was sent that are not all answered.
     pinged_at: Option<Instant>,
     /// Pings that are not answered.
@@ -132,6 +75,8 @@ pub enum Due {
     Ping,
     /// The acknowledgement of the head: the connection is given up.
     Ack(Duration),
+    /// Something is missing among the acknowledgements. Said once, until the head moves.
+    Gap,
     /// The same, while events behind the head were acknowledged.
     Overtaken(Duration),
     /// The same, while nothing was acknowledged and a ping behind the head was answered.
@@ -139,7 +84,7 @@ pub enum Due {
     /// A word from the upstream, which answers no ping either: the connection is given up.
     Silence(Duration),
     /// The answer to a ping: the connection is given up.
-    Pong,
+    Pong(Duration),
 }
 
 impl Deadlines {
@@ -154,6 +99,8 @@ impl Deadlines {
             moved_at: now,
             heard_at: now,
             overtaken_at: None,
+            said_gap: false,
+            slowest_at: now,
             pinged_at: None,
             pings: 0,
             answered_ping_at: None,
@@ -188,11 +135,21 @@ impl Deadlines {
 
     /// The head moved; the oldest of what was released had waited for `ack`.
     pub fn released(&mut self, ack: Duration, now: Instant) {
+        // What waits behind others in a full link is not slow by itself.
+        let ack = ack.min(now.saturating_duration_since(self.moved_at));
         self.moved_at = now;
         self.overtaken_at = None;
+        self.said_gap = false;
         self.is_measured = true;
         self.patience.doublings = 0;
-        self.patience.slowest_ack = self.patience.slowest_ack.max(ack);
+        self.patience.fruitless = 0;
+        self.patience.has_seen = true;
+        let slowest = &mut self.patience.slowest_ack;
+        if ack >= *slowest {
+            (*slowest, self.slowest_at) = (ack, now);
+        } else if now.saturating_duration_since(self.slowest_at) >= FORGOTTEN_BY_HALF {
+            (*slowest, self.slowest_at) = (ack.max(*slowest / 2), now);
+        }
     }
 
     /// The head, of so many bytes, is sent alone from now on; `None`: not any more.
@@ -200,11 +157,17 @@ impl Deadlines {
         self.alone_bytes = bytes;
     }
 
-    /// The slowest acknowledgement, as far as the next connection is to know it: what was slow once
-    /// is forgotten as connections that show it go by.
+    /// What the next connection is to know: what was slow once is forgotten as connections that
+    /// show it go by.
     #[must_use]
-    pub fn slowest_ack(&self) -> Duration {
-        self.patience.slowest_ack / if self.is_measured { 2 } else { 1 }
+    pub fn experience(&self) -> Experience {
+        let slowest_ack = self.patience.slowest_ack / if self.is_measured { 2 } else { 1 };
+        Experience { slowest_ack, fruitless: self.patience.fruitless, has_seen: self.patience.has_seen }
+    }
+
+    /// It was acted upon that something is missing among the acknowledgements.
+    pub fn said_gap(&mut self) {
+        self.said_gap = true;
     }
 
     /// A ping was sent.
@@ -233,6 +196,7 @@ impl Deadlines {
         let limits = [
             self.ack(in_flight),
             self.overtaken_limit(in_flight),
+            self.gap(in_flight),
             self.unanswered(in_flight),
             self.silence(in_flight),
             self.pong(),
@@ -248,9 +212,10 @@ impl Deadlines {
         match () {
             () if is_over(self.ack(in_flight)) => Due::Ack(self.ack_limit()),
             () if is_over(self.overtaken_limit(in_flight)) => Due::Overtaken(self.patience.overtaken()),
+            () if is_over(self.gap(in_flight)) => Due::Gap,
             () if is_over(self.unanswered(in_flight)) => Due::Unanswered(self.patience.unanswered()),
             () if is_over(self.silence(in_flight)) => Due::Silence(self.silence_limit()),
-            () if is_over(self.pong()) => Due::Pong,
+            () if is_over(self.pong()) => Due::Pong(self.patience.whole()),
             () if is_over(self.ping(in_flight)) => Due::Ping,
             () => Due::Nothing,
         }
@@ -258,19 +223,26 @@ impl Deadlines {
 
     fn ack_limit(&self) -> Duration {
         match self.alone_bytes {
-            Some(_) => (self.patience.alone() + self.travel()).min(self.patience.ack_timeout),
-            None => self.patience.ack_timeout,
+            Some(_) => self.patience.alone() + self.travel(),
+            None => self.patience.whole(),
         }
     }
 
     fn silence_limit(&self) -> Duration {
-        (self.patience.silence() + self.travel()).min(self.patience.ack_timeout)
+        self.patience.silence() + self.travel()
     }
 
     /// What is sent alone may take so long on a slow link: what the system took of it is not there
     /// yet.
     fn travel(&self) -> Duration {
-        Duration::from_secs(self.alone_bytes.unwrap_or(0) as u64 / LINK_BYTES_PER_S_MIN)
+        let seconds = self.alone_bytes.unwrap_or(0) as u64 / LINK_BYTES_PER_S_MIN;
+        Duration::from_secs(seconds).min(TRAVEL_MAX)
+    }
+
+    fn gap(&self, in_flight: InFlight) -> Option<Instant> {
+        in_flight.head_sent_at?;
+        let since = self.overtaken_at.filter(|_| !self.said_gap)?.max(self.moved_at);
+        Some(since + self.patience.gap())
     }
 
     fn ack(&self, in_flight: InFlight) -> Option<Instant> {
@@ -304,7 +276,7 @@ impl Deadlines {
     }
 
     fn pong(&self) -> Option<Instant> {
-        Some(self.pinged_at?.max(self.moved_at) + self.patience.ack_timeout)
+        Some(self.pinged_at?.max(self.moved_at) + self.patience.whole() + self.travel())
     }
 
     fn ping(&self, in_flight: InFlight) -> Option<Instant> {
@@ -325,7 +297,10 @@ impl Deadlines {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::patience::{ACK_TIMEOUT_MAX, GAP_MAX, KNOWN_MAX},
+        *,
+    };
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -347,7 +322,7 @@ mod tests {
 
     /// As slow that no limit is shorter than the whole time.
     fn start_slow() -> (Deadlines, Instant) {
-        start_with(Patience { slowest_ack: s(20), ..patience() })
+        start_with(Patience { slowest_ack: s(15), ..patience() })
     }
 
     /// The upstream answers pings all the while.
@@ -366,7 +341,7 @@ mod tests {
         deadlines.pinged(t0 + s(45));
         deadlines.wrote(false, t0 + s(45));
         assert_eq!(deadlines.next(IDLE), Some(t0 + s(75)));
-        assert_eq!(deadlines.judge(IDLE, t0 + s(75)), Due::Pong);
+        assert_eq!(deadlines.judge(IDLE, t0 + s(75)), Due::Pong(s(30)));
         deadlines.answered();
         assert_eq!(deadlines.next(IDLE), Some(t0 + s(90)));
     }
@@ -405,6 +380,9 @@ mod tests {
             deadlines.heard(t0 + s(second));
             deadlines.overtaken(t0 + s(second));
         }
+        assert_eq!(deadlines.judge(sent, t0 + s(1) + GAP_MAX / 2), Due::Nothing, "a little out of order");
+        assert_eq!(deadlines.judge(sent, t0 + s(1) + GAP_MAX), Due::Gap);
+        deadlines.said_gap();
         assert_eq!(deadlines.judge(sent, t0 + s(4)), Due::Nothing);
         assert_eq!(deadlines.next(sent), Some(t0 + s(5)), "it counts from the first that overtook it");
         assert_eq!(deadlines.judge(sent, t0 + s(5)), Due::Overtaken(s(4)));
@@ -422,6 +400,7 @@ mod tests {
         assert_eq!(deadlines.judge(sent, t0 + s(11)), Due::Ping);
         assert_eq!(deadlines.judge(sent, t0 + s(12)), Due::Unanswered(s(10)));
         deadlines.overtaken(t0 + s(9));
+        deadlines.said_gap();
         assert_eq!(deadlines.judge(sent, t0 + s(12)), Due::Ping, "something behind it is acknowledged");
         deadlines.released(s(0), t0 + s(12));
         assert_eq!(deadlines.judge(sent, t0 + s(22)), Due::Ping, "no ping was answered since it moved");
@@ -471,7 +450,8 @@ mod tests {
         for (patience, overtaken, unanswered, silence, alone, why) in [
             (patience(), s(4), s(10), s(8), s(5), "at first"),
             (slow(3), s(12), s(12), s(12), s(12), "four times the slowest"),
-            (slow(20), s(30), s(30), s(30), s(30), "never more than the whole time"),
+            (slow(12), s(30), s(30), s(30), s(30), "never more than the whole time"),
+            (slow(40), s(80), s(80), s(80), s(80), "which is twice the slowest"),
             (known, KNOWN_MAX, KNOWN_MAX, s(8), KNOWN_MAX, "a known fault"),
             (known_silent, s(4), s(10), KNOWN_MAX, KNOWN_MAX, "each fault for itself"),
             (Patience { knows_ignored: true, ..slow(2) }, s(8), s(8), s(8), s(8), "a known fault, slowly"),
@@ -487,11 +467,56 @@ mod tests {
         deadlines.set_alone(Some(100));
         assert_eq!(deadlines.judge(sent, t0 + s(5)), Due::Ack(s(5)));
         deadlines.pinged(t0);
-        deadlines.set_alone(Some(16 * 1024));
+        deadlines.set_alone(Some(4 * 1024));
         assert_eq!(deadlines.judge(sent, t0 + s(8)), Due::Nothing, "a large event has time for its way");
         assert_eq!(deadlines.judge(sent, t0 + s(9)), Due::Ack(s(9)));
+        deadlines.set_alone(Some(200_000));
+        assert_eq!(deadlines.next(sent), Some(t0 + s(200)), "16 kbit/s, and no time-out is in its way");
         deadlines.set_alone(Some(usize::MAX / 2));
-        assert_eq!(deadlines.next(sent), Some(t0 + s(30)), "never more than the whole time");
+        assert_eq!(deadlines.next(sent), Some(t0 + s(5) + TRAVEL_MAX), "but not for ever");
+    }
+
+    #[test]
+    fn the_whole_time_doubles_after_fruitless_connections_and_shrinks_again() {
+        let mut experience = Experience::default();
+        let mut whole = Vec::new();
+        for (took, was_fruitless) in
+            [(false, true), (false, true), (false, false), (false, true), (false, true), (true, true)]
+        {
+            experience = experience.after(took, was_fruitless);
+            whole.push(Patience { fruitless: experience.fruitless, ..patience() }.whole());
+        }
+        assert_eq!(whole, [s(60), s(120), s(120), s(240), s(240), s(30)]);
+        assert!(experience.has_seen);
+        let alone = |fruitless| Patience { fruitless, has_seen: false, ..patience() }.alone();
+        assert_eq!([0, 1, 2].map(alone), [s(5), s(20), s(80)], "nothing was ever acknowledged");
+        let long = Patience { fruitless: 9, ..Patience::new(s(500)) };
+        assert_eq!(long.whole(), ACK_TIMEOUT_MAX);
+        assert_eq!(Patience::new(s(900)).whole(), s(900), "what is set is kept to");
+
+        let (mut deadlines, t0) = start_with(Patience { fruitless: 1, ..patience() });
+        let sent = InFlight { head_sent_at: Some(t0), pending: false };
+        answer_pings(&mut deadlines, t0 + s(10));
+        assert_eq!(deadlines.judge(sent, t0 + s(19)), Due::Ping, "and not yet the end of it");
+        deadlines.released(s(19), t0 + s(19));
+        assert_eq!(deadlines.patience.whole(), s(38), "twice what was seen");
+        for (at, slowest) in [(70, 19_000), (80, 9_500), (130, 9_500), (140, 4_750)] {
+            deadlines.released(s(1), t0 + s(at));
+            assert_eq!(
+                deadlines.experience().slowest_ack * 2,
+                Duration::from_millis(slowest),
+                "after {at} s"
+            );
+        }
+    }
+
+    #[test]
+    fn what_waits_behind_others_in_a_full_link_is_not_slow() {
+        let (mut deadlines, t0) = start();
+        for second in 1..100 {
+            deadlines.released(s(second), t0 + s(second));
+        }
+        assert_eq!(deadlines.experience().slowest_ack * 2, s(1));
     }
 
     #[test]

@@ -9,13 +9,19 @@
 //!  mod.rs       what survives a connection; the plan and the wait before the next one
 //!  ├ lane/      one connection at work
 //!  ├ poison/    who is blamed for a connection that failed
-//!  └ pure: window.rs · deadlines.rs · retry.rs · carried.rs
+//!  ├ pace/      how fast and how much at once; pure
+//!  ├ hold.rs    what waits for the uplink's hours ─ hours.rs
+//!  └ pure: window.rs · deadlines.rs · patience.rs · retry.rs · carried.rs
 //! ```
 
 mod broken;
 pub mod carried;
 pub mod deadlines;
+mod hold;
+pub mod hours;
 mod lane;
+pub mod pace;
+pub mod patience;
 pub mod poison;
 pub mod retry;
 mod window;
@@ -28,13 +34,15 @@ use tokio_util::sync::CancellationToken;
 use self::{
     broken::Broken,
     carried::Carried,
+    hold::Hold,
     lane::{Lane, Shared, Trace},
+    pace::Pace,
+    patience::Experience,
     poison::{Ending, Fault, Plan, PoisonCase, causes::Features},
     retry::Backoff,
 };
 use super::{
-    engine::Engine,
-    engine::upstream::with_engine,
+    engine::{Connection as _, Engine, upstream::with_engine},
     format::Format,
     health::{Failures, Tally},
     settings::Settings,
@@ -57,6 +65,9 @@ const LONE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// in peace.
 const CONTROLS_SOON: u32 = 16;
 const CONTROL_WAIT_MAX: Duration = Duration::from_secs(1);
+/// So many attempts in a row are made sooner than the back-off says; then none is before a
+/// connection was of use.
+const HURRIED_MAX: u32 = 32;
 
 /// Forwards what `source` gives, and gives it back when there is to be no more connection.
 pub async fn forward<S: Source>(
@@ -86,13 +97,17 @@ async fn deliver<E: Engine, S: Source>(
         tally,
         poison: PoisonCase::default(),
         carried: Carried::default(),
-        slowest_ack: Duration::ZERO,
+        pace: Pace::new(&settings.pace),
+        experience: Experience::default(),
+        hurried: 0,
+        hold: Hold::default(),
         failures: Failures::new(),
         settings,
         source,
         format,
     };
-    while let Some(wait) = uplink.attempt(shutdown).await {
+    while uplink.wait_for_hours(shutdown).await {
+        let Some(wait) = uplink.attempt(shutdown).await else { break };
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
@@ -111,8 +126,12 @@ struct Uplink<'a, E, S> {
     backoff: Backoff,
     poison: PoisonCase,
     carried: Carried,
-    /// The slowest acknowledgement that was seen lately.
-    slowest_ack: Duration,
+    pace: Pace,
+    /// What is known of the time that acknowledgements take.
+    experience: Experience,
+    /// Attempts that were made sooner than the back-off says, since a connection was of use.
+    hurried: u32,
+    hold: Hold,
     failures: Failures,
 }
 
@@ -121,6 +140,10 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
     /// if there is to be none.
     async fn attempt(&mut self, shutdown: &CancellationToken) -> Option<Duration> {
         let (ended, trace) = self.connect_and_forward(shutdown).await;
+        if trace.is_held && !shutdown.is_cancelled() {
+            self.tally.disconnected(clock::wall_ms(), None);
+            return Some(Duration::ZERO);
+        }
         let why = match ended {
             _ if shutdown.is_cancelled() => None,
             Err(Broken::Store(ReadError::Closed)) => None,
@@ -148,22 +171,26 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
     fn wait_after(&mut self, trace: Trace) -> Duration {
         // The answer to a ping behind an event that is sent alone is not yet a sign that events go
         // through.
-        if trace.released || (trace.answered && !trace.was_alone) {
-            self.backoff.reset();
+        let went_on = trace.released || (trace.answered && !trace.was_alone);
+        if went_on && self.backoff.was_of_use(trace.of_use, trace.delivered_events) {
+            self.hurried = 0;
             // What a single event does is told when that becomes a dead letter.
             if trace.ending == Ending::Other {
                 self.failures.clear();
             }
         }
         let wait = self.backoff.after_failure();
-        match self.poison.plan(self.source.released(), clock::monotonic()) {
+        let sooner = match self.poison.plan(self.source.released(), clock::monotonic()) {
             Plan::DeadLetter { .. } if trace.sent => Duration::ZERO,
-            Plan::Alone { is_second: true } => wait.max(SECOND_WAIT_MIN),
+            Plan::Alone { is_second: true } => return wait.max(SECOND_WAIT_MIN),
             Plan::Alone { .. } | Plan::Probe { .. } if trace.took => wait.min(PROBE_WAIT_MAX),
             Plan::Probe { controls_failed: 0..CONTROLS_SOON } if trace.sent => wait.min(CONTROL_WAIT_MAX),
             Plan::Probe { .. } if matches!(trace.ending, Ending::Failed { .. }) => wait.min(LONE_WAIT_MAX),
-            _ => wait,
-        }
+            _ => return wait,
+        };
+        // What is suspected again and again, and was never at fault, is the upstream's manner.
+        self.hurried = self.hurried.saturating_add(1);
+        if self.hurried > HURRIED_MAX { wait } else { sooner }
     }
 
     async fn connect_and_forward(&mut self, shutdown: &CancellationToken) -> (Result<(), Broken>, Trace) {
@@ -173,6 +200,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
                 return (Err(broken), Trace::default());
             }
             self.backoff.reset();
+            self.hurried = 0;
             plan = Plan::Stream;
         }
         let head = self.source.released();
@@ -195,14 +223,14 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         if self.failures.connected() {
             let (host, port) = self.engine.address();
             tracing::info!(
-                uplink = %self.settings.name, %host, port,
+                uplink = %self.settings.name, %host, port, granted = connection.granted(),
                 "connected, going on from offset {head}"
             );
         }
-        let slowest_ack = self.slowest_ack;
-        let lane = Lane::new(self.shared(shutdown), connection, can, slowest_ack);
+        let experience = self.experience;
+        let lane = Lane::new(self.shared(shutdown), connection, can, experience);
         let (ended, trace) = Box::pin(lane.run(plan)).await;
-        self.slowest_ack = trace.slowest_ack;
+        self.experience = trace.experience.after(trace.took, trace.was_fruitless);
         let doublings = self.poison.doublings();
         self.poison.ended(self.source.released(), trace.ending, clock::monotonic());
         self.tell_of_standstill(doublings);
@@ -236,6 +264,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let letter = NewLetter::new(offset, &record, fault.into(), tries);
         lane::put_dead_letters(&mut self.shared(shutdown), vec![letter]).await?;
         self.source.release(offset + 1);
+        self.pace.take_back();
         if fault == Fault::Ignored {
             // Bad events often lie side by side: the next one goes out alone.
             self.carried.set_unanswered(Some(offset + 1));
@@ -252,6 +281,8 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             tally: &self.tally,
             poison: &mut self.poison,
             carried: &mut self.carried,
+            pace: &mut self.pace,
+            urgent_to: self.hold.urgent_to,
             shutdown,
         }
     }

@@ -4,6 +4,10 @@
 //! nothing to the ceiling, so that gateways that lost the same upstream do not come back in the
 //! same moment.
 //!
+//! A connection that was of little use is no sign that the upstream does its work again: one that
+//! takes an event and cuts would be asked without a pause for ever. It has to be of use for as long
+//! as the ceiling has become, and what it took counts as time.
+//!
 //! It reads no clock and sleeps nowhere. The randomness is seeded by the caller and is not for
 //! secrets.
 
@@ -11,6 +15,10 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     time::Duration,
 };
+
+/// An event that was taken counts for so much time of use: where a connection brings few, the waits
+/// cost no more than to be at 50 a second on the average.
+const USE_PER_EVENT: Duration = Duration::from_millis(10);
 
 /// The waits between attempts.
 #[derive(Debug)]
@@ -41,6 +49,17 @@ impl Backoff {
     /// The upstream does its work again: the next failure waits little.
     pub fn reset(&mut self) {
         self.failures = 0;
+    }
+
+    /// A connection was of use for so long, and took so many events. The next failure waits little
+    /// if that is not little itself. Whether it is not.
+    pub fn was_of_use(&mut self, time: Duration, events: u64) -> bool {
+        let taken = USE_PER_EVENT.saturating_mul(u32::try_from(events).unwrap_or(u32::MAX));
+        let is_much = time.saturating_add(taken) >= self.ceiling();
+        if is_much {
+            self.reset();
+        }
+        is_much
     }
 
     /// The longest that the next wait can be.
@@ -86,6 +105,39 @@ mod tests {
         assert_eq!(backoff.ceiling(), MAX);
         backoff.reset();
         assert_eq!(backoff.ceiling(), MIN);
+    }
+
+    #[test]
+    fn a_connection_of_little_use_does_not_shorten_the_waits() {
+        let mut backoff = Backoff::new(MIN, MAX, 1);
+        for (failures, ms, events, is_much) in [
+            (0, 0, 1, false),
+            (0, 99, 0, false),
+            (0, 100, 0, true),
+            (0, 0, 10, true),
+            (5, 3_100, 0, false),
+            (5, 3_200, 0, true),
+            (5, 1_200, 200, true),
+            (20, 59_000, 99, false),
+            (20, 0, u64::MAX, true),
+        ] {
+            backoff.reset();
+            for _ in 0..failures {
+                backoff.after_failure();
+            }
+            let before = backoff.ceiling();
+            let was = backoff.was_of_use(Duration::from_millis(ms), events);
+            assert_eq!(was, is_much, "{failures} {ms} {events}");
+            assert_eq!(backoff.ceiling(), if is_much { MIN } else { before });
+        }
+        // A broker that takes an event on each connection and cuts.
+        backoff.reset();
+        let mut waited = Duration::ZERO;
+        for _ in 0..200 {
+            backoff.was_of_use(Duration::from_millis(5), 1);
+            waited += backoff.after_failure();
+        }
+        assert!(waited > Duration::from_secs(3600), "{waited:?} for 200 connections");
     }
 
     #[test]

@@ -14,15 +14,11 @@
 
 use std::{collections::VecDeque, num::NonZeroU16, ops::Range, time::Instant};
 
+use super::pace::Opening;
 use crate::uplink::engine::TokenRange;
 
 /// The longest window, in messages.
 pub const LIMIT_MAX: u16 = u16::MAX;
-
-/// Entries that a narrow window has room for at first.
-const NARROW: u16 = 4;
-/// A narrow window opens by one for so many entries that are released.
-const OPENS_AFTER: usize = 4;
 
 /// What is in flight on one connection.
 #[derive(Debug)]
@@ -31,12 +27,14 @@ pub struct Window {
     /// Token of the front entry, or of the next one if there is none.
     front: u64,
     limit: NonZeroU16,
-    /// Entries that it may hold for now: fewer than `limit` only after [`Window::narrow`].
-    open: u16,
-    /// Entries that were released since it opened.
-    released: usize,
+    /// How many entries it may hold for now.
+    opening: Opening,
+    /// It was full: there is use for a wider one.
+    was_full: bool,
     /// Entries that wait no more.
     settled: usize,
+    /// Bytes of those that wait, as far as they were told.
+    bytes: u64,
 }
 
 /// A contiguous prefix that left the window.
@@ -54,6 +52,8 @@ pub struct Released {
 struct Entry {
     offset: u64,
     sent_at: Instant,
+    /// How long its message is, if that counts.
+    bytes: u32,
     events: u8,
     /// Nothing more of its record follows.
     is_last: bool,
@@ -70,27 +70,53 @@ enum State {
 impl Window {
     /// An empty window for a new connection.
     #[must_use]
-    pub fn new(limit: NonZeroU16) -> Self {
-        Self { entries: VecDeque::new(), front: 0, limit, open: limit.get(), released: 0, settled: 0 }
-    }
-
-    /// The same, narrow at first: it opens as entries are released. So an upstream that was just
-    /// stopped by one event is not sent a whole window of copies again and again.
-    #[must_use]
-    pub fn narrow(self) -> Self {
-        Self { open: NARROW.min(self.limit.get()), ..self }
+    pub fn new(limit: NonZeroU16, opening: Opening) -> Self {
+        let opening = opening.at_most(limit.get());
+        Self { entries: VecDeque::new(), front: 0, limit, opening, was_full: false, settled: 0, bytes: 0 }
     }
 
     /// Entries that may still be pushed.
     #[must_use]
     pub fn room(&self) -> usize {
-        usize::from(self.open).saturating_sub(self.entries.len())
+        self.open().saturating_sub(self.entries.len())
     }
 
     /// Entries it may hold for now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.open.into()
+        self.opening.messages().into()
+    }
+
+    /// How wide it is open, for the next connection.
+    #[must_use]
+    pub fn opening(&self) -> Opening {
+        self.opening.carried()
+    }
+
+    /// There is no room, and there is more to send: it opens as entries are released.
+    pub fn filled(&mut self) {
+        self.was_full = true;
+    }
+
+    /// Nothing was released for a while, and nothing is missing: whether it opens a little.
+    pub fn open_with_time(&mut self) -> bool {
+        self.opening.waited(self.limit.get())
+    }
+
+    /// It may open with time, before anything is released.
+    #[must_use]
+    pub fn opens_with_time(&self) -> bool {
+        self.opening.opens_with_time(self.limit.get())
+    }
+
+    /// The event that was suspected is sound.
+    pub fn trust(&mut self) {
+        self.opening = self.opening.trusted();
+    }
+
+    /// It was too much: it holds half of it, and opens again slowly. What is in flight stays.
+    pub fn halve(&mut self) {
+        self.opening = self.opening.halved();
     }
 
     /// The offset of the front. Only after [`Window::advance`], which leaves one there that waits.
@@ -148,8 +174,22 @@ impl Window {
             return None;
         }
         let token = self.front + self.entries.len() as u64;
-        self.entries.push_back(Entry { offset, sent_at: now, events, is_last, state: State::Sent });
+        self.entries.push_back(Entry { offset, sent_at: now, bytes: 0, events, is_last, state: State::Sent });
         Some(token)
+    }
+
+    /// The message that was pushed last has so many bytes.
+    pub fn sized(&mut self, bytes: usize) {
+        if let Some(entry) = self.entries.back_mut() {
+            entry.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+            self.bytes += u64::from(entry.bytes);
+        }
+    }
+
+    /// Bytes of the messages that wait, of those whose size was told.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The upstream acknowledged `token`. Says whether that was waiting for it.
@@ -191,11 +231,9 @@ impl Window {
         }
         self.front += taken as u64;
         self.settled -= taken;
-        if self.open < self.limit.get() {
-            self.released += taken;
-            let opens = u16::try_from(self.released / OPENS_AFTER).unwrap_or(u16::MAX);
-            self.open = self.open.saturating_add(opens).min(self.limit.get());
-            self.released %= OPENS_AFTER;
+        if self.was_full && self.opening.messages() < self.limit.get() {
+            self.opening.acked(taken, self.limit.get());
+            self.was_full = !self.entries.is_empty();
         }
         Some(Released { next_offset: next_offset?, delivered_events, oldest_sent_at })
     }
@@ -211,6 +249,7 @@ impl Window {
         match entry {
             Some(entry) if entry.state == State::Sent => {
                 entry.state = state;
+                self.bytes -= u64::from(entry.bytes);
                 self.settled += 1;
                 true
             }
@@ -236,7 +275,7 @@ mod tests {
     }
 
     fn window(limit: u16) -> Window {
-        Window::new(NonZeroU16::new(limit).unwrap())
+        Window::new(NonZeroU16::new(limit).unwrap(), Opening::WIDE)
     }
 
     #[test]
@@ -252,13 +291,40 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_window_opens_as_events_are_released() {
-        let (now, mut window) = (start(), window(6).narrow());
-        for (offset, room) in (0..).zip([4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6]) {
-            assert_eq!(window.room(), room);
-            let token = window.push(offset, 1, now).unwrap();
-            assert!(window.acknowledge(token) && window.advance().is_some());
-        }
+    fn a_window_opens_while_there_is_use_for_it_and_halves_when_it_was_too_much() {
+        let (now, limit) = (start(), NonZeroU16::new(40).unwrap());
+        let mut window = Window::new(limit, Opening::START);
+        let mut offsets = 0..;
+        let mut round = |window: &mut Window, count: usize| {
+            let tokens: Vec<u64> =
+                (0..count).map(|_| window.push(offsets.next().unwrap(), 1, now).unwrap()).collect();
+            if window.room() == 0 {
+                window.filled();
+            }
+            assert!(tokens.into_iter().all(|token| window.acknowledge(token)));
+            assert!(window.advance().is_some());
+            window.open()
+        };
+        assert_eq!(round(&mut window, 15), 16, "it was not full");
+        assert_eq!(round(&mut window, 16), 32);
+        assert_eq!(round(&mut window, 32), 40);
+        window.halve();
+        assert_eq!((window.open(), round(&mut window, 20), round(&mut window, 21)), (20, 21, 22));
+    }
+
+    #[test]
+    fn bytes_in_flight_are_those_of_messages_that_wait() {
+        let (now, mut window) = (start(), window(10));
+        let tokens: Vec<u64> = (0..3)
+            .map(|n| {
+                let token = window.push(n, 1, now).unwrap();
+                window.sized(100 << n);
+                token
+            })
+            .collect();
+        assert_eq!(window.bytes(), 700);
+        assert!(window.acknowledge(tokens[1]) && window.give_up(tokens[0]));
+        assert_eq!(window.bytes(), 400);
     }
 
     #[test]

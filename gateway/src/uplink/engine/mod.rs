@@ -140,6 +140,11 @@ pub trait Connection: Send {
     /// [`Lost`]: nothing after this point can be read. What was given before holds.
     fn answer(&mut self) -> Result<Option<Answer>, Lost>;
 
+    /// What the upstream said that it grants, for the log; empty if nothing.
+    fn granted(&self) -> &str {
+        ""
+    }
+
     /// Appends what the upstream answers once it has read all before it: an [`Answer::Pong`] for
     /// each.
     fn ping(&mut self);
@@ -198,6 +203,8 @@ pub struct Refusal {
     code: u16,
     /// The protocol writes its codes in hexadecimal digits.
     is_hex: bool,
+    /// It was too much at once, and not what it was.
+    is_of_a_rate: bool,
 }
 
 /// Why there is no connection, or no longer.
@@ -243,13 +250,25 @@ impl Refusal {
     /// A refusal of a protocol that writes its codes in decimal digits; 0 is no code.
     #[must_use]
     pub const fn new(name: &'static str, code: u16) -> Self {
-        Self { name, code, is_hex: false }
+        Self { name, code, is_hex: false, is_of_a_rate: false }
     }
 
     /// A refusal of a protocol that writes its codes in hexadecimal digits.
     #[must_use]
     pub const fn hex(name: &'static str, code: u16) -> Self {
-        Self { name, code, is_hex: true }
+        Self { name, code, is_hex: true, is_of_a_rate: false }
+    }
+
+    /// The same, if it means that too much came at once.
+    #[must_use]
+    pub const fn of_a_rate(self, is_of_a_rate: bool) -> Self {
+        Self { is_of_a_rate, ..self }
+    }
+
+    /// It was too much at once, and not what it was: less at once may be taken.
+    #[must_use]
+    pub const fn is_of_a_rate(self) -> bool {
+        self.is_of_a_rate
     }
 }
 

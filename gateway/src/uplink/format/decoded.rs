@@ -88,7 +88,9 @@ impl Decoded {
         can: &Capabilities,
         mut check: impl FnMut(&Message<'_>) -> Result<(), Unsendable>,
     ) -> (usize, Option<LetterReason>) {
-        self.prepared.begin(self.foreign_ids.at(offset), offset);
+        // A replay is asked for, whatever the publisher wished then.
+        let expiry_s = record.split_expiry().0.filter(|_| self.style.replay.is_none());
+        self.prepared.begin(self.foreign_ids.at(offset), offset, expiry_s);
         let retain = record.retain && can.retains && self.style.replay.is_none();
         match record.kind {
             Kind::Frame => self.prepare_frame(offset, record, can, &mut check),

@@ -40,6 +40,8 @@ pub struct Prepared {
     /// Where the record lies: what comes before its offset, and that.
     store: String,
     offset: u64,
+    /// How long the publisher wishes that it be kept.
+    expiry_s: Option<u32>,
     topics: String,
     bytes: Vec<u8>,
     /// The media type of the payload, where one is a message's own.
@@ -61,8 +63,10 @@ struct Parts {
 }
 
 impl Prepared {
-    /// Makes room for the messages of the record at `offset` in the store of this name.
-    pub fn begin(&mut self, store: &str, offset: u64) {
+    /// Makes room for the messages of the record at `offset` in the store of this name, which need
+    /// not be kept for longer than `expiry_s`.
+    pub fn begin(&mut self, store: &str, offset: u64, expiry_s: Option<u32>) {
+        self.expiry_s = expiry_s;
         self.store.clear();
         self.store.push_str(store);
         self.offset = offset;
@@ -143,6 +147,7 @@ impl Prepared {
             copy_id: CopyId { store: &self.store, offset: self.offset, seq: parts.seq },
             headers: Headers::new(&self.bytes[parts.headers.clone()]),
             mqtt_properties: &[],
+            expiry_s: self.expiry_s,
             content_type: parts.content_type.clone().map(|range| &self.content_types[range]),
             is_text: parts.is_text,
             payload: &self.bytes[parts.payload.clone()],

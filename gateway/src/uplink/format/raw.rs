@@ -84,15 +84,17 @@ impl Raw {
         if can.has_headers {
             self.put_headers(offset, record, device);
         }
-        let (headers, mqtt_properties) = match can.has_headers {
-            true => (&self.headers[..], record.split_expiry().1),
-            false => (&[][..], &[][..]),
+        let (headers, (expiry_s, mqtt_properties)) = match can.has_headers {
+            true => (&self.headers[..], record.split_expiry()),
+            false => (&[][..], (None, &[][..])),
         };
         Ok(Message {
             topic: self.template.render(&Names { topic: record.topic, device, kind: "" }, &mut self.topic)?,
             copy_id: CopyId { store: self.foreign_ids.at(offset), offset, seq: None },
             headers: Headers::new(headers),
             mqtt_properties,
+            // A replay is asked for, whatever the publisher wished then.
+            expiry_s: expiry_s.filter(|_| self.mark.is_empty()),
             content_type: None,
             is_text: false,
             payload: record.payload,

@@ -271,6 +271,8 @@ impl Job {
             let format = Format::new(&settings, source.ids(), context).marked(&self.id);
             let tally = Tally::replay(&settings.name, &self.health);
             settings.upstream.rename(&format!("-replay-{}", self.id));
+            // Whoever asks for a replay does not wait for the night.
+            settings.send = None;
             settings.name += &format!(" (replay {})", self.id);
             source = Box::pin(forward(settings, source, format, tally, &self.stop)).await;
         }

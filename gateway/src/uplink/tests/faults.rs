@@ -173,7 +173,8 @@ async fn a_silent_upstream_is_left_and_never_blamed_on_an_event() {
     uplink.released(30).await;
     assert_eq!(uplink.log.aside(), []);
     assert!(broker.connections() >= 10);
-    assert_eq!(uplink.health.view().last_error.unwrap(), "no acknowledgement within 200ms");
+    // 200 ms at first, and twice as much after each that was fruitless.
+    assert_eq!(uplink.health.view().last_error.unwrap(), "no acknowledgement within 1.6s");
     uplink.stop().await;
 }
 

@@ -9,6 +9,7 @@ mod decoded;
 mod faults;
 mod formats;
 mod mosquitto;
+mod pace;
 mod poison;
 mod real_store;
 mod replay;
@@ -48,6 +49,7 @@ pub struct Owned {
     pub properties: Vec<u8>,
     pub payload: Vec<u8>,
     pub local: bool,
+    pub urgent: bool,
     pub device_level: Option<NonZeroU8>,
 }
 
@@ -58,6 +60,7 @@ impl Owned {
             events: 1,
             retain: false,
             local: false,
+            urgent: false,
             device_level: None,
             client: "client".to_owned(),
             topic: topic.to_owned(),
@@ -74,7 +77,7 @@ impl Owned {
             qos: 1,
             local: self.local,
             device_level: self.device_level,
-            urgent: false,
+            urgent: self.urgent,
             received_ms: 1_700_000_000_123,
             client: &self.client,
             topic: &self.topic,

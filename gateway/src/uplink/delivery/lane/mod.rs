@@ -19,7 +19,9 @@
 //! Limits: the window, the connection's buffers and the time limits of the settings; a drain of
 //! [`DRAIN`]. It does not connect, wait between attempts or judge how it ended.
 
+mod alarm;
 mod controls;
+mod pacing;
 mod parts;
 mod probe;
 mod settle;
@@ -41,7 +43,9 @@ use self::{probe::Trial, settle::PendingLetters};
 use super::{
     broken::Broken,
     carried::Carried,
-    deadlines::{Deadlines, Due, InFlight, Patience},
+    deadlines::Deadlines,
+    pace::Pace,
+    patience::{Experience, Patience},
     poison::{Ending, Fault, Plan, PoisonCase},
     window::Window,
 };
@@ -79,6 +83,9 @@ pub struct Shared<'a, S> {
     pub(super) tally: &'a Tally<'a>,
     pub(super) poison: &'a mut PoisonCase,
     pub(super) carried: &'a mut Carried,
+    pub(super) pace: &'a mut Pace,
+    /// What lies before this offset is sent at any hour.
+    pub(super) urgent_to: u64,
     /// Asks the lane to end.
     pub shutdown: &'a CancellationToken,
 }
@@ -98,8 +105,16 @@ pub struct Trace {
     pub was_alone: bool,
     /// What it says about the event that was the head by then.
     pub ending: Ending,
-    /// The slowest acknowledgement that was seen lately.
-    pub slowest_ack: Duration,
+    /// What it knows of the time that acknowledgements take.
+    pub experience: Experience,
+    /// Nothing was acknowledged within the time for it, though not only one event was waited for.
+    pub was_fruitless: bool,
+    /// It ended because what is next waits for the uplink's hours.
+    pub is_held: bool,
+    /// From its beginning to the last time that something was released or a ping was answered.
+    pub of_use: Duration,
+    /// Events that the upstream acknowledged.
+    pub delivered_events: u64,
 }
 
 /// One connection at work.
@@ -123,6 +138,13 @@ pub struct Lane<'a, S: Source, C> {
     is_careful: bool,
     /// False from a full window until enough of it is free.
     filling: bool,
+    /// Something limits how fast messages go.
+    is_paced: bool,
+    began: Instant,
+    /// When the window last had no room, or opened.
+    full_at: Instant,
+    /// When to look again whether the uplink's hours are over.
+    look_at: Option<Instant>,
     trace: Trace,
     now: Instant,
     drain_until: Option<Instant>,
@@ -140,26 +162,28 @@ enum Event<B> {
 }
 
 impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
-    /// A lane over a fresh connection; the source stands at its released offset.
-    ///
-    /// `slowest_ack` is the slowest acknowledgement that was seen lately.
-    pub fn new(shared: Shared<'a, S>, connection: C, can: Capabilities, slowest_ack: Duration) -> Self {
+    /// A lane over a fresh connection; the source stands at its released offset. `experience` is
+    /// that of the connections before.
+    pub fn new(shared: Shared<'a, S>, connection: C, can: Capabilities, experience: Experience) -> Self {
         let now = clock::monotonic();
         let causes = shared.poison.causes();
         let patience = Patience {
             ack_timeout: shared.settings.ack_timeout,
-            slowest_ack,
+            slowest_ack: experience.slowest_ack,
+            fruitless: experience.fruitless,
+            has_seen: experience.has_seen,
             doublings: shared.poison.doublings(),
             knows_ignored: causes.knows(Fault::Ignored, now),
             knows_silent: causes.knows(Fault::Silent, now),
         };
-        let window = Window::new(shared.settings.window.min(can.in_flight_max));
+        shared.pace.connected();
         // Where an event was the matter not long ago, the next one may come soon.
-        let window = if shared.poison.is_wary(now) { window.narrow() } else { window };
-        Self {
+        let opening = shared.pace.opening;
+        let opening = if shared.poison.is_wary(now) { opening.wary() } else { opening };
+        let mut lane = Self {
             connection,
             can,
-            window,
+            window: Window::new(shared.settings.window.min(can.in_flight_max), opening),
             blocks: VecDeque::new(),
             settled_block: None,
             began_at: shared.source.released(),
@@ -169,20 +193,27 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
             trial: Trial::default(),
             is_careful: false,
             filling: true,
-            trace: Trace::default(),
+            is_paced: false,
+            began: now,
+            full_at: now,
+            look_at: None,
+            trace: Trace { experience, ..Trace::default() },
             now,
             drain_until: None,
             alarm: Box::pin(tokio::time::sleep_until((now + IDLE).into())),
             alarm_at: now + IDLE,
             warned_of_stray: false,
             shared,
-        }
+        };
+        lane.set_paced();
+        lane
     }
 
     /// Forwards until the shutdown (`Ok`) or the end of the connection.
     pub async fn run(mut self, plan: Plan) -> (Result<(), Broken>, Trace) {
         let ended = self.forward(plan).await;
         if let Err(broken) = &ended {
+            self.conclude_pace(broken);
             self.testify(broken);
         }
         (ended, self.trace)
@@ -192,7 +223,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         self.plan(plan).await?;
         loop {
             let from = self.shared.source.position();
-            let Some(block) = self.next_block().await? else { return self.drain().await };
+            let Some(block) = self.next_block(from).await? else { return self.drain().await };
             let mut records = S::records_from(&block, from);
             if !self.send(&mut records).await? {
                 return self.drain().await;
@@ -200,16 +231,24 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         }
     }
 
-    /// The next block, once there is one and room to send it; `None` on shutdown.
-    async fn next_block(&mut self) -> Result<Option<Arc<S::Block>>, Broken> {
+    /// The next block, which holds what is at `from`, once there is one and room to send it; `None`
+    /// on shutdown, or if that is held.
+    async fn next_block(&mut self, from: u64) -> Result<Option<Arc<S::Block>>, Broken> {
         loop {
-            let want_block = self.may_fill();
+            if self.is_held(from) {
+                self.trace.is_held = true;
+                return Ok(None);
+            }
+            let want_block = self.may_fill(0);
             match self.wait(want_block).await? {
                 Event::Block(block) => {
                     self.blocks.push_back(block.clone());
                     return Ok(Some(block));
                 }
                 event => {
+                    if want_block {
+                        self.note_starved();
+                    }
                     if !self.handle(event).await? {
                         return Ok(None);
                     }
@@ -225,7 +264,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     ) -> Result<bool, Broken> {
         let mut next = records.next();
         loop {
-            while let Some((offset, record)) = next.filter(|_| self.may_fill()) {
+            while let Some((offset, record)) = next.filter(|(_, record)| self.may_fill(record.size())) {
                 if !self.put(offset, &record).await? {
                     return Ok(false);
                 }
@@ -241,12 +280,18 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         }
     }
 
+    /// Whether a message of about so many bytes may be sent now.
     #[inline]
-    fn may_fill(&mut self) -> bool {
-        if self.window.room() == 0 {
+    fn may_fill(&mut self, bytes: usize) -> bool {
+        if self.filling && self.window.room() == 0 {
             self.filling = false;
+            self.window.filled();
+            self.full_at = self.now;
         }
-        self.filling && self.connection.has_room() && !self.trial.is_refused()
+        self.filling
+            && self.connection.has_room()
+            && !self.trial.is_refused()
+            && (!self.is_paced || self.pace_allows(bytes))
     }
 
     /// Puts the record into the connection, unless it is for local subscribers alone; what cannot
@@ -274,8 +319,15 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         };
         let token = self.window.push(offset, record.events, self.now).expect(ROOM);
         let message = raw.message(offset, record, &self.can);
-        if let Err(why) = message.and_then(|message| self.connection.send(token, &message)) {
-            self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
+        let sent = message.and_then(|message| {
+            let message = message.aged(record.received_ms, clock::wall_ms);
+            self.connection.send(token, &message)?;
+            Ok(if self.is_paced { message.bytes() } else { 0 })
+        });
+        match sent {
+            Ok(bytes) if self.is_paced => self.note_sent(bytes),
+            Ok(_) => {}
+            Err(why) => self.dead_letter(Some(token), offset, record, why.into(), 0).await?,
         }
         Ok(true)
     }
@@ -304,6 +356,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
 
     /// Does what an event asks for. False on shutdown.
     async fn handle(&mut self, event: Event<S::Block>) -> Result<bool, Broken> {
+        self.open_with_time();
         match event {
             Event::Moved(moved) => self.after_move(moved).await?,
             Event::Alarm => self.after_alarm()?,
@@ -335,41 +388,6 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         // If the goodbye does not get through, the upstream sees a closed connection, which is as
         // good.
         let _ = tokio::time::timeout(GOODBYE, self.connection.close()).await;
-        Ok(())
-    }
-
-    fn ping(&mut self) {
-        self.connection.ping();
-        self.deadlines.pinged(self.now);
-    }
-
-    fn in_flight(&self) -> InFlight {
-        InFlight { head_sent_at: self.window.front_sent_at(), pending: self.connection.has_unwritten() }
-    }
-
-    /// Sets the alarm if something is due before it goes. One that goes too early costs a wake-up,
-    /// and is never moved back.
-    fn arm(&mut self) {
-        let due = self.deadlines.next(self.in_flight()).into_iter();
-        let due = due.chain(self.drain_until).chain(self.trial.until()).min();
-        let due = due.unwrap_or(self.now + IDLE);
-        if due < self.alarm_at || self.alarm.is_elapsed() {
-            self.alarm_at = due;
-            self.alarm.as_mut().reset(due.into());
-        }
-    }
-
-    fn after_alarm(&mut self) -> Result<(), Broken> {
-        self.judge_refusal()?;
-        match self.deadlines.judge(self.in_flight(), self.now) {
-            Due::Ack(limit) => return Err(Broken::AckTimeout(limit)),
-            Due::Overtaken(limit) => return Err(Broken::Overtaken(limit)),
-            Due::Unanswered(limit) => return Err(Broken::Unanswered(limit)),
-            Due::Silence(limit) => return Err(Broken::Silent(limit)),
-            Due::Pong => return Err(Broken::PingTimeout(self.shared.settings.ack_timeout)),
-            Due::Ping => self.ping(),
-            Due::Nothing => {}
-        }
         Ok(())
     }
 }

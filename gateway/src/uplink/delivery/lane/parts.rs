@@ -5,6 +5,7 @@
 
 use super::{super::broken::Broken, Lane, ROOM};
 use crate::{
+    clock,
     store::Record,
     uplink::{engine::Connection, format::Format, source::Source},
 };
@@ -31,7 +32,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             self.dead_letter(None, offset, record, why, 0).await?;
         }
         for index in 0..messages {
-            while !self.may_fill() {
+            let Format::Decoded(decoded) = &*self.shared.format else { continue };
+            let bytes = decoded.message(index).bytes();
+            while !self.may_fill(bytes) {
                 let event = self.wait(false).await?;
                 if !self.handle(event).await? {
                     return Ok(false);
@@ -39,8 +42,11 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             }
             let token = self.window.push_part(offset, 1, index + 1 == messages, self.now).expect(ROOM);
             let Format::Decoded(decoded) = &*self.shared.format else { continue };
-            if let Err(why) = self.connection.send(token, &decoded.message(index)) {
-                self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
+            let message = decoded.message(index).aged(record.received_ms, clock::wall_ms);
+            match self.connection.send(token, &message) {
+                Ok(()) if self.is_paced => self.note_sent(bytes),
+                Ok(()) => {}
+                Err(why) => self.dead_letter(Some(token), offset, record, why.into(), 0).await?,
             }
         }
         Ok(true)

@@ -19,6 +19,7 @@ use super::{
     Duration, Instant, Lane, ROOM,
 };
 use crate::{
+    clock,
     store::Record,
     uplink::{
         engine::{Connection, Refusal},
@@ -64,6 +65,11 @@ impl Trial {
     /// Nothing more is to be sent: the lane ends soon.
     pub fn is_refused(&self) -> bool {
         self.refused.is_some()
+    }
+
+    /// An event is under way alone, or before one that is to be.
+    pub fn is_under_way(&self) -> bool {
+        self.is_alone || self.control.is_some()
     }
 
     /// The upstream acknowledged an event.
@@ -173,6 +179,11 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         self.trial.is_alone = false;
         if !self.shared.carried.is_counted(offset) {
             self.shared.carried.set_unanswered(None);
+            // Alone it was taken: what was too much was how many there were.
+            self.shared.pace.confirm();
+            if !self.shared.poison.causes().is_recent(self.now) {
+                self.window.trust();
+            }
             self.shared.poison.causes_mut().refute(&Features::of(record));
         }
         Ok(true)
@@ -194,6 +205,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             return Ok(None);
         };
         self.trial.control = Some(token);
+        if self.is_paced {
+            self.note_sent(record.size());
+        }
         self.deadlines.set_alone(Some(record.size()));
         self.trial.took_at = None;
         if !self.settle_all().await? {
@@ -217,7 +231,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         match &mut *self.shared.format {
             Format::Raw(raw) => {
                 let message = raw.message(offset, record, &self.can).ok()?;
-                connection.send(token, &message).ok()?;
+                connection.send(token, &message.aged(record.received_ms, clock::wall_ms)).ok()?;
                 Some(true)
             }
             Format::Decoded(decoded) => {
@@ -226,7 +240,8 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
                 if messages == 0 {
                     return None;
                 }
-                connection.send(token, &decoded.message(0)).ok()?;
+                let message = decoded.message(0).aged(record.received_ms, clock::wall_ms);
+                connection.send(token, &message).ok()?;
                 Some(messages == 1 && problem.is_none())
             }
         }
@@ -268,7 +283,11 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
     /// What the end of this connection says about the head, and what of it is carried to the next
     /// one.
     pub(super) fn testify(&mut self, broken: &Broken) {
-        self.trace.slowest_ack = self.deadlines.slowest_ack();
+        self.trace.experience = self.deadlines.experience();
+        let is_late = matches!(broken, Broken::Unanswered(_) | Broken::AckTimeout(_));
+        // What happens to one event says nothing of the others, if others were ever taken.
+        let is_of_one = self.trial.is_alone && self.trial.control.is_none() && self.trace.experience.has_seen;
+        self.trace.was_fruitless = is_late && !self.trace.took && !is_of_one;
         self.trace.was_alone = self.trial.is_alone;
         self.trace.ending = match self.fault(broken) {
             _ if self.trial.control.is_some() => Ending::ControlFailed,
@@ -280,7 +299,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         };
         let head = self.shared.source.released();
         let carried = &mut self.shared.carried;
-        if matches!(broken, Broken::Unanswered(_) | Broken::AckTimeout(_)) {
+        if is_late {
             carried.set_unanswered(self.window.back_offset());
         }
         carried.add_acked(self.window.acknowledged_records());

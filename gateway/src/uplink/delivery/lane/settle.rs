@@ -41,7 +41,8 @@ pub struct PendingLetters {
 impl<S: Source, C: Connection> Lane<'_, S, C> {
     /// Reads all that came, then settles it in one go.
     pub(super) async fn take_answers(&mut self) -> Result<(), Broken> {
-        let (mut refused, mut ended, mut acks, mut takes) = (Vec::new(), Ok(()), false, false);
+        let (mut refused, mut ended, mut takes) = (Vec::new(), Ok(()), false);
+        let (mut acks, mut acked) = (false, 0);
         while ended.is_ok() {
             let answer = match self.connection.answer() {
                 Ok(Some(answer)) => answer,
@@ -55,7 +56,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
                 Answer::Settled(tokens, verdict @ (Verdict::Accepted | Verdict::Duplicate)) => {
                     acks = true;
                     takes |= verdict == Verdict::Accepted;
-                    self.accepted(tokens);
+                    acked += self.accepted(tokens);
                 }
                 // Whatever a control is refused for, it was taken before.
                 Answer::Settled(tokens, Verdict::Rejected(refusal) | Verdict::Retry(refusal))
@@ -72,6 +73,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
                 Answer::Pong => {
                     self.deadlines.answered();
                     self.trace.answered = true;
+                    self.trace.of_use = self.now - self.began;
                 }
                 Answer::Stray(name) => self.note_stray(name),
             }
@@ -81,6 +83,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             if takes {
                 self.trial.took(self.now);
             }
+            self.note_acked(acked);
             fail_point!("uplink-after-ack", |_| std::process::abort());
         }
         self.release();
@@ -97,15 +100,17 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         ended.and_then(|()| self.judge_refusal())
     }
 
+    /// Gives how many messages of the range had waited for it.
     #[inline]
-    fn accepted(&mut self, tokens: TokenRange) {
-        let mut is_known = false;
+    fn accepted(&mut self, tokens: TokenRange) -> u32 {
+        let mut acked = 0;
         for token in self.window.held(tokens) {
-            is_known |= self.window.acknowledge(token);
+            acked += u32::from(self.window.acknowledge(token));
         }
-        if !is_known {
+        if acked == 0 {
             self.note_stray(tokens.first);
         }
+        acked
     }
 
     /// Sets aside what the upstream said that it will never take.
@@ -162,6 +167,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
 
     pub(super) fn release(&mut self) {
         if let Some(released) = self.window.advance() {
+            self.full_at = self.now;
             // A part of the head does not clear the rest of it of a suspicion.
             if released.next_offset > self.shared.source.released() {
                 while self.blocks.front().is_some_and(|block| S::end(block) <= released.next_offset) {
@@ -171,8 +177,10 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
                 self.shared.source.release(released.next_offset);
                 fail_point!("uplink-after-release", |_| std::process::abort());
                 self.trace.released = true;
+                self.trace.of_use = self.now - self.began;
             }
             let waited = self.now.duration_since(released.oldest_sent_at);
+            self.trace.delivered_events += released.delivered_events;
             if released.delivered_events > 0 {
                 self.shared.tally.delivered(released.delivered_events, waited.as_secs_f64());
             }

@@ -8,6 +8,8 @@
 //! Limits: a packet in to [`IN_BYTES_MAX`], a PUBLISH to what its caller allows. It holds no state
 //! and reads no socket.
 
+use std::fmt;
+
 use bytes::{Bytes, BytesMut};
 use rumqttc::{
     mqttbytes::{self, v4},
@@ -29,7 +31,7 @@ const NAMED: &str = "id";
 const CONNACK: u8 = 2;
 
 /// What the upstream allows on this connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerLimits {
     /// Publishes in flight. (Receive Maximum)
     pub receive_max: u16,
@@ -39,6 +41,10 @@ pub struct ServerLimits {
     pub retain_available: bool,
     /// The keep-alive to use instead of ours, in seconds. (Server Keep Alive)
     pub keep_alive_s: Option<u16>,
+    /// Topics that may have a number. (Topic Alias Maximum)
+    pub topic_aliases: u16,
+    /// The client id that it gave, where none was sent. (Assigned Client Identifier)
+    pub assigned_id: Option<String>,
 }
 
 /// One PUBLISH that the upstream sent.
@@ -139,12 +145,7 @@ pub fn connack(bytes: &[u8], version: Version) -> Result<Option<(ServerLimits, u
             Reason(code).name()
         }));
     }
-    let mut limits = ServerLimits {
-        receive_max: u16::MAX,
-        packet_bytes_max: OUT_BYTES_MAX,
-        retain_available: true,
-        keep_alive_s: None,
-    };
+    let mut limits = ServerLimits::default();
     let mut copy = BytesMut::from(&bytes[..size]);
     match version {
         Version::V311 => {
@@ -198,6 +199,47 @@ pub fn message(packet: &[u8], version: Version) -> Result<Incoming, WireError> {
     }
 }
 
+impl Default for ServerLimits {
+    /// Those of an upstream that says nothing of them.
+    fn default() -> Self {
+        Self {
+            receive_max: u16::MAX,
+            packet_bytes_max: OUT_BYTES_MAX,
+            retain_available: true,
+            keep_alive_s: None,
+            topic_aliases: 0,
+            assigned_id: None,
+        }
+    }
+}
+
+impl fmt::Display for ServerLimits {
+    /// What it said of them, if anything.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usual = Self::default();
+        let mut said = Vec::new();
+        if self.receive_max != usual.receive_max {
+            said.push(format!("{} in flight", self.receive_max));
+        }
+        if self.packet_bytes_max != usual.packet_bytes_max {
+            said.push(format!("packets of {} bytes", self.packet_bytes_max));
+        }
+        if !self.retain_available {
+            said.push("nothing retained".to_owned());
+        }
+        if let Some(seconds) = self.keep_alive_s {
+            said.push(format!("a keep-alive of {seconds} s"));
+        }
+        if self.topic_aliases > 0 {
+            said.push(format!("{} topic aliases", self.topic_aliases));
+        }
+        if let Some(id) = &self.assigned_id {
+            said.push(format!("the client id {id:?}"));
+        }
+        f.write_str(&said.join(", "))
+    }
+}
+
 impl ServerLimits {
     fn take(&mut self, properties: &v5::ConnAckProperties) -> Result<(), WireError> {
         if properties.max_qos == Some(0) {
@@ -211,6 +253,8 @@ impl ServerLimits {
         self.packet_bytes_max = properties.max_packet_size.unwrap_or(OUT_BYTES_MAX).min(OUT_BYTES_MAX);
         self.retain_available = properties.retain_available != Some(0);
         self.keep_alive_s = properties.server_keep_alive;
+        self.topic_aliases = properties.topic_alias_max.unwrap_or(0);
+        self.assigned_id.clone_from(&properties.assigned_client_identifier);
         Ok(())
     }
 }
@@ -243,31 +287,35 @@ mod tests {
 
     #[test]
     fn connack_gives_the_limits_and_the_refusals() {
-        let none = ServerLimits {
-            receive_max: u16::MAX,
-            packet_bytes_max: OUT_BYTES_MAX,
-            retain_available: true,
-            keep_alive_s: None,
-        };
+        let none = ServerLimits::default();
+        assert_eq!(none.to_string(), "");
         let refused = |why| Err(WireError::Refused(why));
         let (old, new) = (Version::V311, Version::V5);
-        let all: &[u8] = &[0x20, 16, 0, 0, 13, 0x21, 0, 9, 0x27, 0, 0, 1, 0, 0x25, 0, 0x13, 0, 7];
+        let all: &[u8] = &[
+            0x20, 24, 0, 0, 21, 0x21, 0, 9, 0x27, 0, 0, 1, 0, 0x25, 0, 0x13, 0, 7, 0x22, 0, 5, 0x12, 0, 2,
+            b'i', b'd',
+        ];
         let some = ServerLimits {
             receive_max: 9,
             packet_bytes_max: 256,
             retain_available: false,
             keep_alive_s: Some(7),
+            topic_aliases: 5,
+            assigned_id: Some("id".to_owned()),
         };
+        let said = "9 in flight, packets of 256 bytes, nothing retained, a keep-alive of 7 s, 5 topic aliases, \
+                    the client id \"id\"";
+        assert_eq!(some.to_string(), said);
         type Case<'a> = (&'a [u8], Version, Result<Option<(ServerLimits, usize)>, WireError>);
         let cases: &[Case<'_>] = &[
             (&[], old, Ok(None)),
             (&[0x20, 2, 0], old, Ok(None)),
-            (&[0x20, 2, 0, 0, 0x40], old, Ok(Some((none, 4)))),
+            (&[0x20, 2, 0, 0, 0x40], old, Ok(Some((none.clone(), 4)))),
             (&[0x20, 2, 0, 5], old, refused("not authorized")),
             (&[0x20, 2, 0, 1], new, refused("unacceptable protocol version")),
             (&[0x20, 3, 0, 0x87, 0], new, refused("not authorized")),
             (&[0x20, 3, 0, 0, 0], new, Ok(Some((none, 5)))),
-            (all, new, Ok(Some((some, 18)))),
+            (all, new, Ok(Some((some, 26)))),
             (&[0x20, 5, 0, 0, 2, 0x24, 0], new, Err(WireError::NoQos1)),
             (&[0x20, 6, 0, 0, 3, 0x21, 0, 0], new, Err(WireError::Malformed)),
             (&[0xD0, 0], old, Err(WireError::NoConnack)),

@@ -18,11 +18,12 @@ use tokio::{
 };
 
 use super::{
+    aliases::{Aliases, Naming},
     answer::{self, IN_BYTES_MAX, Inbound, WireError},
     connect::{ServerLimits, connack, connect},
     packet_ids::PacketIds,
     send::{DISCONNECT, PINGREQ, Properties, Publish},
-    settings::{PORT_DEFAULT, Settings, SettingsError, Version},
+    settings::{PORT_DEFAULT, Retain, Settings, SettingsError, Version},
 };
 use crate::uplink::{
     engine::{
@@ -39,6 +40,8 @@ pub struct BrokerConnection<Io> {
     version: Version,
     packet_bytes_max: u32,
     ids: PacketIds,
+    aliases: Aliases,
+    granted: String,
 }
 
 impl Engine for Settings {
@@ -81,25 +84,38 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> BrokerConnection<Io> {
                 transport.take(size);
                 let packet_bytes_max =
                     limits.packet_bytes_max.min(settings.packet_bytes_max.unwrap_or(u32::MAX));
-                let connection =
-                    Self { transport, version: settings.version, packet_bytes_max, ids: PacketIds::new() };
+                let connection = Self {
+                    transport,
+                    version: settings.version,
+                    packet_bytes_max,
+                    ids: PacketIds::new(),
+                    aliases: Aliases::new(limits.topic_aliases),
+                    granted: limits.to_string(),
+                };
                 return Ok((connection, capabilities(&limits, settings)));
             }
         }
     }
 
     #[inline]
-    fn publish<'m>(&self, message: &Message<'m>, id: u16) -> Result<Publish<'m>, Unsendable> {
+    fn publish<'m>(&self, message: &Message<'m>, id: u16, naming: Naming) -> Result<Publish<'m>, Unsendable> {
+        let (topic, alias) = match naming {
+            Naming::Topic => (message.topic, None),
+            Naming::Both(alias) => (message.topic, Some(alias)),
+            Naming::Alias(alias) => ("", Some(alias)),
+        };
         let properties = match self.version {
             Version::V311 => None,
             Version::V5 => Some(Properties {
                 is_text: message.is_text,
                 content_type: message.content_type,
+                alias,
+                expiry_s: message.expiry_s,
                 user: message.headers.bytes(),
                 others: message.mqtt_properties,
             }),
         };
-        let (topic, retain, payload) = (message.topic.as_bytes(), message.retain, message.payload);
+        let (topic, retain, payload) = (topic.as_bytes(), message.retain, message.payload);
         let publish = Publish { topic, id, retain, properties, payload };
         let (bytes, bytes_max) = (publish.size(), self.packet_bytes_max);
         if bytes > u64::from(bytes_max) { Err(Unsendable::TooLong { bytes, bytes_max }) } else { Ok(publish) }
@@ -108,13 +124,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> BrokerConnection<Io> {
 
 impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<Io> {
     fn check(&mut self, message: &Message<'_>) -> Result<(), Unsendable> {
-        self.publish(message, 1).map(drop)
+        self.publish(message, 1, Naming::Topic).map(drop)
     }
 
     #[inline]
     fn send(&mut self, token: u64, message: &Message<'_>) -> Result<(), Unsendable> {
         let id = self.ids.id(token);
-        self.publish(message, id)?.write(self.transport.outbox());
+        let naming = self.aliases.naming(message.topic.as_bytes());
+        self.publish(message, id, naming)?.write(self.transport.outbox());
+        self.aliases.sent(naming, message.topic.as_bytes());
         self.ids.sent(token, id);
         Ok(())
     }
@@ -152,6 +170,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<
         Ok(None)
     }
 
+    fn granted(&self) -> &str {
+        &self.granted
+    }
+
     fn ping(&mut self) {
         self.transport.outbox().extend_from_slice(&PINGREQ);
     }
@@ -174,7 +196,7 @@ fn capabilities(limits: &ServerLimits, settings: &Settings) -> Capabilities {
     Capabilities {
         in_flight_max: NonZeroU16::new(limits.receive_max).unwrap_or(NonZeroU16::MIN),
         keep_alive: limits.keep_alive_s.map_or(settings.keep_alive, |s| Duration::from_secs(s.into())),
-        retains: limits.retain_available,
+        retains: limits.retain_available && settings.retain == Retain::AsPublished,
         has_headers: settings.version == Version::V5,
         // The binding for MQTT has none. (CloudEvents 1.0.2, MQTT binding, section 3.1.3)
         attribute_prefix: "",

@@ -1,8 +1,12 @@
 //! The keys of an MQTT broker: how they are read.
 
-use super::settings::{Settings, Version};
+use std::time::Duration;
+
+use super::settings::{
+    KEEP_ALIVE_DEFAULT, KEEP_ALIVE_MAX, Retain, SESSION_EXPIRY_DEFAULT, SESSION_EXPIRY_MAX, Settings, Version,
+};
 use crate::{
-    keys::{Validator, quantity},
+    keys::{Spanned, Text, Validator, quantity},
     uplink::{engine::Client, keys::Keys},
 };
 
@@ -15,6 +19,8 @@ impl Settings {
     /// What the keys say.
     pub(in crate::uplink) fn read(validator: &mut Validator<'_>, keys: &Keys, client: Client<'_>) -> Self {
         let versions = [("5", Version::V5), ("3.1.1", Version::V311)];
+        let retain = [("as-published", Retain::AsPublished), ("never", Retain::Never)];
+        qos(validator, keys.qos.as_ref());
         Self {
             port: client.port,
             user: client.user,
@@ -27,7 +33,39 @@ impl Settings {
                     format!("\"{text}\" is not within 1 KiB and 268435455 bytes, MQTT's own limit")
                 })
             }),
+            retain: validator.one_of(keys.retain.as_ref(), Retain::AsPublished, "retain", &retain),
+            keep_alive: seconds(validator, keys.keep_alive.as_ref(), KEEP_ALIVE_DEFAULT, KEEP_ALIVE_MAX),
+            session_expiry: seconds(
+                validator,
+                keys.session_expiry.as_ref(),
+                SESSION_EXPIRY_DEFAULT,
+                SESSION_EXPIRY_MAX,
+            ),
             ..Self::new(client.host, client.client_id)
         }
     }
+}
+
+/// MQTT counts these times in seconds.
+fn seconds(validator: &mut Validator<'_>, raw: Option<&Text>, default: Duration, most: Duration) -> Duration {
+    validator.value(raw, default, |text| {
+        let time = quantity::at_most(text, most, &format!("{} s", most.as_secs()))?;
+        let is_whole = time.subsec_nanos() == 0;
+        is_whole.then_some(time).ok_or_else(|| format!("\"{text}\" is not a number of whole seconds"))
+    })
+}
+
+/// Events go out with QoS 1 and no other: see
+/// `docs/decisions/2026-11-30-events-go-out-with-qos-1.md`.
+fn qos(validator: &mut Validator<'_>, raw: Option<&Spanned<i64>>) {
+    let Some(raw) = raw else { return };
+    let why = match raw.get_ref() {
+        1 => return,
+        0 => "0 acknowledges nothing, so that events could be lost without a word; leave it at 1",
+        2 => {
+            "2 is not spoken: every copy of an event has the same id, by which copies are told; leave it at 1"
+        }
+        _ => "there is 1 alone",
+    };
+    validator.wrong(&raw.span(), why);
 }

@@ -3,10 +3,12 @@
 //! ```text
 //!  settings.rs ─▶ connect.rs CONNECT, CONNACK ─▶ connection.rs
 //!                                                 ├ packet_ids.rs packet ids and tokens
+//!                                                 ├ aliases.rs    topics that repeat
 //!                                                 ├ send.rs       PUBLISH, PINGREQ
 //!                                                 └ answer.rs     PUBACK, PINGRESP, DISCONNECT ─ reason.rs
 //! ```
 
+mod aliases;
 pub mod answer;
 pub mod connect;
 mod connection;
@@ -17,5 +19,5 @@ pub mod send;
 mod settings;
 
 pub use self::settings::{
-    ID_BYTES_MAX, KEEP_ALIVE_MAX, PASSWORD_BYTES_MAX, Password, Settings, SettingsError, Version,
+    ID_BYTES_MAX, KEEP_ALIVE_MAX, PASSWORD_BYTES_MAX, Password, Retain, Settings, SettingsError, Version,
 };

@@ -35,7 +35,9 @@ impl Reason {
 
 impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
-        Self::hex(reason.name(), reason.0.into())
+        // Receive Maximum exceeded, message rate too high, quota exceeded.
+        let is_of_a_rate = matches!(reason.0, 0x93 | 0x96 | 0x97);
+        Self::hex(reason.name(), reason.0.into()).of_a_rate(is_of_a_rate)
     }
 }
 

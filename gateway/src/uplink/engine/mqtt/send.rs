@@ -17,11 +17,15 @@ pub const DISCONNECT: [u8; 2] = [0xE0, 0];
 /// Payload Format Indicator: the payload is UTF-8 text. (MQTT 5.0 section 3.3.2.3.2)
 const TEXT_PAYLOAD: [u8; 2] = [0x01, 1];
 const CONTENT_TYPE: u8 = 0x03;
+const MESSAGE_EXPIRY: u8 = 0x02;
+const TOPIC_ALIAS: u8 = 0x23;
+const TOPIC_ALIAS_BYTES: usize = 3;
+const MESSAGE_EXPIRY_BYTES: usize = 5;
 
 /// One PUBLISH to write.
 #[derive(Debug, Clone, Copy)]
 pub struct Publish<'a> {
-    /// The topic, checked.
+    /// The topic, checked; empty where its alias is known.
     pub topic: &'a [u8],
     /// The packet id, not 0.
     pub id: u16,
@@ -40,6 +44,10 @@ pub struct Properties<'a> {
     pub is_text: bool,
     /// The media type of the payload. (Content Type)
     pub content_type: Option<&'a str>,
+    /// What the topic is called from now on, or was before. (Topic Alias)
+    pub alias: Option<u16>,
+    /// The upstream need not keep it for longer, in seconds. (Message Expiry Interval)
+    pub expiry_s: Option<u32>,
     /// User properties, as they are written.
     pub user: &'a [u8],
     /// Any others, as they are written.
@@ -86,7 +94,9 @@ impl Properties<'_> {
     fn bytes(&self) -> usize {
         let text = if self.is_text { TEXT_PAYLOAD.len() } else { 0 };
         let content_type = self.content_type.map_or(0, |name| 1 + 2 + name.len());
-        text + content_type + self.user.len() + self.others.len()
+        let alias = self.alias.map_or(0, |_| TOPIC_ALIAS_BYTES);
+        let expiry = self.expiry_s.map_or(0, |_| MESSAGE_EXPIRY_BYTES);
+        text + content_type + alias + expiry + self.user.len() + self.others.len()
     }
 
     #[inline]
@@ -97,6 +107,14 @@ impl Properties<'_> {
         if let Some(name) = self.content_type {
             out.push(CONTENT_TYPE);
             put_text(out, |out| out.extend_from_slice(name.as_bytes()));
+        }
+        if let Some(alias) = self.alias {
+            out.push(TOPIC_ALIAS);
+            out.extend_from_slice(&alias.to_be_bytes());
+        }
+        if let Some(seconds) = self.expiry_s {
+            out.push(MESSAGE_EXPIRY);
+            out.extend_from_slice(&seconds.to_be_bytes());
         }
         out.extend_from_slice(self.user);
         out.extend_from_slice(self.others);
@@ -142,7 +160,9 @@ mod tests {
                 is_text: true,
                 content_type: Some("text/csv"),
                 user: &[0x26, 0, 1, b'k', 0, 1, b'v'],
-                others: &[0x02, 0, 0, 0, 9],
+                alias: Some(7),
+                expiry_s: Some(9),
+                others: &[0x08, 0, 1, b'r'],
             });
             out.clear();
             publish.write(&mut out);
@@ -155,7 +175,8 @@ mod tests {
             prop_assert_eq!(properties.user_properties, vec![("k".to_owned(), "v".to_owned())]);
             prop_assert_eq!(properties.payload_format_indicator, Some(1));
             prop_assert_eq!(properties.content_type.as_deref(), Some("text/csv"));
-            prop_assert_eq!(properties.message_expiry_interval, Some(9));
+            prop_assert_eq!((properties.message_expiry_interval, properties.topic_alias), (Some(9), Some(7)));
+            prop_assert_eq!(properties.response_topic.as_deref(), Some("r"));
         }
     }
 }

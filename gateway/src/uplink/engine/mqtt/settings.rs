@@ -8,10 +8,27 @@ pub use crate::mqtt::{Password, Version};
 pub const ID_BYTES_MAX: usize = 1024;
 /// Longest password, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 16 * 1024;
+/// A ping goes out after this long without anything sent, unless told otherwise.
+pub const KEEP_ALIVE_DEFAULT: Duration = Duration::from_secs(30);
+/// Longest session expiry that CONNECT can carry: one second more is for ever. (MQTT 5.0 section
+/// 3.1.2.11.2)
+pub const SESSION_EXPIRY_MAX: Duration = Duration::from_secs(u32::MAX as u64 - 1);
 /// Longest keep-alive that CONNECT can carry. \[MQTT-3.1.2-23\]
 pub const KEEP_ALIVE_MAX: Duration = Duration::from_secs(65_535);
+/// How long a broker keeps commands, unless told otherwise: as long as a command may wait.
+pub const SESSION_EXPIRY_DEFAULT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The port of MQTT without TLS.
 pub const PORT_DEFAULT: u16 = 1883;
+
+/// What becomes of a publisher's wish that the broker keep an event as the state of its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Retain {
+    /// It is passed on.
+    #[default]
+    AsPublished,
+    /// It is not: for brokers that refuse such events.
+    Never,
+}
 
 /// One broker.
 #[derive(Debug, Clone)]
@@ -30,8 +47,12 @@ pub struct Settings {
     pub password: Option<Password>,
     /// Longest packet that the broker takes, in bytes, where it does not say so itself.
     pub packet_bytes_max: Option<u32>,
+    /// Whether events are to be retained there.
+    pub retain: Retain,
     /// A ping goes out after this long without anything sent; zero is never.
     pub keep_alive: Duration,
+    /// How long the broker is to keep commands that come while there is no connection.
+    pub session_expiry: Duration,
 }
 
 /// Settings cannot work. Nothing was started with them.
@@ -76,7 +97,9 @@ impl Settings {
             user: None,
             password: None,
             packet_bytes_max: None,
-            keep_alive: Duration::from_secs(30),
+            retain: Retain::AsPublished,
+            keep_alive: KEEP_ALIVE_DEFAULT,
+            session_expiry: SESSION_EXPIRY_DEFAULT,
         }
     }
 
