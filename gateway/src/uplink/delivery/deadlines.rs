@@ -51,6 +51,9 @@ pub struct Deadlines {
     pings: u32,
     /// When the last of the pings was sent, the last time that all were answered.
     answered_ping_at: Option<Instant>,
+    /// What was sent before that ping has as long as the ping took, from its answer on: on a slow
+    /// link an acknowledgement may come right behind it.
+    answer_spreads_until: Instant,
     /// The head moved on this connection.
     is_measured: bool,
     /// Bytes of what is sent alone.
@@ -104,6 +107,7 @@ impl Deadlines {
             pinged_at: None,
             pings: 0,
             answered_ping_at: None,
+            answer_spreads_until: now,
             is_measured: false,
             alone_bytes: None,
         }
@@ -177,10 +181,13 @@ impl Deadlines {
     }
 
     /// A ping was answered.
-    pub fn answered(&mut self) {
+    pub fn answered(&mut self, now: Instant) {
         self.pings = self.pings.saturating_sub(1);
-        if self.pings == 0 {
-            self.answered_ping_at = self.pinged_at.take().or(self.answered_ping_at);
+        if self.pings == 0
+            && let Some(sent_at) = self.pinged_at.take()
+        {
+            self.answered_ping_at = Some(sent_at);
+            self.answer_spreads_until = now + now.saturating_duration_since(sent_at);
         }
     }
 
@@ -262,7 +269,8 @@ impl Deadlines {
 
     fn unanswered(&self, in_flight: InFlight) -> Option<Instant> {
         let since = self.unanswered_since(in_flight)?;
-        (self.answered_ping_at? >= since).then(|| since + self.patience.unanswered())
+        let limit = (since + self.patience.unanswered()).max(self.answer_spreads_until);
+        (self.answered_ping_at? >= since).then_some(limit)
     }
 
     /// Since when the head waits and nothing came.
@@ -329,7 +337,7 @@ mod tests {
     fn answer_pings(deadlines: &mut Deadlines, now: Instant) {
         deadlines.pinged(now);
         deadlines.heard(now);
-        deadlines.answered();
+        deadlines.answered(now);
     }
 
     #[test]
@@ -342,7 +350,7 @@ mod tests {
         deadlines.wrote(false, t0 + s(45));
         assert_eq!(deadlines.next(IDLE), Some(t0 + s(75)));
         assert_eq!(deadlines.judge(IDLE, t0 + s(75)), Due::Pong(s(30)));
-        deadlines.answered();
+        deadlines.answered(t0 + s(46));
         assert_eq!(deadlines.next(IDLE), Some(t0 + s(90)));
     }
 
@@ -411,6 +419,18 @@ mod tests {
         answer_pings(&mut deadlines, t0 + s(1));
         assert_eq!(deadlines.next(sent), Some(t0 + KNOWN_MAX));
         assert_eq!(deadlines.judge(sent, t0 + KNOWN_MAX), Due::Unanswered(KNOWN_MAX));
+    }
+
+    #[test]
+    fn an_acknowledgement_may_come_behind_the_answer_to_a_ping_that_a_slow_link_held_up() {
+        let (mut deadlines, t0) = start();
+        let sent = InFlight { head_sent_at: Some(t0), pending: false };
+        deadlines.set_alone(Some(200 << 10));
+        deadlines.pinged(t0 + s(5));
+        deadlines.heard(t0 + s(105));
+        deadlines.answered(t0 + s(105));
+        assert_eq!(deadlines.judge(sent, t0 + s(105)), Due::Nothing);
+        assert_eq!(deadlines.judge(sent, t0 + s(205)), Due::Unanswered(s(10)));
     }
 
     #[test]
@@ -524,9 +544,9 @@ mod tests {
         let (mut deadlines, t0) = start();
         deadlines.pinged(t0);
         deadlines.pinged(t0 + s(1));
-        deadlines.answered();
+        deadlines.answered(t0 + s(2));
         assert!(deadlines.awaits_pong());
-        deadlines.answered();
+        deadlines.answered(t0 + s(2));
         assert!(!deadlines.awaits_pong());
     }
 
