@@ -51,8 +51,8 @@ pub struct Deadlines {
     pings: u32,
     /// When the last of the pings was sent, the last time that all were answered.
     answered_ping_at: Option<Instant>,
-    /// What was sent before that ping has as long as the ping took, from its answer on: on a slow
-    /// link an acknowledgement may come right behind it.
+    /// The head has as long as the slowest ping took, from its answer on: on a slow link its
+    /// acknowledgement may come right behind that.
     answer_spreads_until: Instant,
     /// The head moved on this connection.
     is_measured: bool,
@@ -142,6 +142,7 @@ impl Deadlines {
         // What waits behind others in a full link is not slow by itself.
         let ack = ack.min(now.saturating_duration_since(self.moved_at));
         self.moved_at = now;
+        self.answer_spreads_until = now;
         self.overtaken_at = None;
         self.said_gap = false;
         self.is_measured = true;
@@ -187,7 +188,8 @@ impl Deadlines {
             && let Some(sent_at) = self.pinged_at.take()
         {
             self.answered_ping_at = Some(sent_at);
-            self.answer_spreads_until = now + now.saturating_duration_since(sent_at);
+            let until = now + now.saturating_duration_since(sent_at);
+            self.answer_spreads_until = self.answer_spreads_until.max(until);
         }
     }
 
@@ -429,7 +431,12 @@ mod tests {
         deadlines.pinged(t0 + s(5));
         deadlines.heard(t0 + s(105));
         deadlines.answered(t0 + s(105));
+        assert_eq!(deadlines.judge(sent, t0 + s(105)), Due::Ping, "the next one");
+        answer_pings(&mut deadlines, t0 + s(105));
+        deadlines.wrote(false, t0 + s(105));
         assert_eq!(deadlines.judge(sent, t0 + s(105)), Due::Nothing);
+        deadlines.wrote(false, t0 + s(204));
+        assert_eq!(deadlines.judge(sent, t0 + s(204)), Due::Nothing);
         assert_eq!(deadlines.judge(sent, t0 + s(205)), Due::Unanswered(s(10)));
     }
 
