@@ -427,7 +427,7 @@ mod tests {
     fn an_acknowledgement_may_come_behind_the_answer_to_a_ping_that_a_slow_link_held_up() {
         let (mut deadlines, t0) = start();
         let sent = InFlight { head_sent_at: Some(t0), pending: false };
-        deadlines.set_alone(Some(200 << 10));
+        deadlines.set_alone(Some(300 << 10));
         deadlines.pinged(t0 + s(5));
         deadlines.heard(t0 + s(105));
         deadlines.answered(t0 + s(105));
