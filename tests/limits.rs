@@ -11,8 +11,19 @@ use std::{
 };
 
 /// Rooms whose state somebody outside can make grow.
-const ROOMS: [&str; 10] =
-    ["mqtt", "access", "ingest", "broker", "http", "store", "uplink", "fleet", "catalog", "reload"];
+const ROOMS: [&str; 11] = [
+    "mqtt",
+    "websocket",
+    "access",
+    "ingest",
+    "broker",
+    "http",
+    "store",
+    "uplink",
+    "fleet",
+    "catalog",
+    "reload",
+];
 /// Types of what counts.
 const COUNTS: [&str; 5] = ["usize", "u64", "u32", "u16", "u8"];
 /// Keys outside of `[limits]` that bound what outsiders make grow.

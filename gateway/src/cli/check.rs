@@ -48,8 +48,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         say!("{line}");
     }
     for uplink in &settings.uplinks {
-        let (host, port) = uplink.upstream.address();
-        say!("uplink    {} to {host}:{port}", uplink.name);
+        say!("uplink    {} to {}", uplink.name, uplink.upstream.url());
+        // What is wrong with the files was said already.
+        let looked = uplink.upstream.tls().and_then(|tls| tls.check(clock::wall_ms()).ok());
+        for warning in looked.into_iter().flatten() {
+            say!("          {warning}");
+        }
     }
     if settings.uplinks.is_empty() {
         say!("uplink    none: events are stored and go nowhere");

@@ -1,7 +1,11 @@
-//! `tidegate uplinks`: what waits for each uplink, and an end to what waits for one that will not
-//! be back. Asked of the running gateway over HTTP, or done on the files of a stopped one.
+//! `tidegate uplinks`: what waits for each uplink, an end to what waits for one that will not be
+//! back, and whether its upstream can be reached. Asked of the running gateway over HTTP, or done
+//! on the files of a stopped one; a test is made from here, by the configuration.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,30 +13,36 @@ use super::{
     Failure,
     ask::{ANSWER_MAX, Gateway},
     people,
+    process::runtime,
     store::{StoreLocation, failed, open, unopened},
 };
 use crate::{
-    clock,
+    clock, config,
     http::{Forgotten, UplinkView},
     printable,
     store::{ForgetError, forget_uplink_in, inspect::UplinkStat},
+    uplink,
 };
 
 /// A gateway answers once the store has saved it, which may take ten seconds.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(30);
 const HEADING: &str = "uplink                            configured   backlog events         bytes    oldest";
 
-/// See what waits for each uplink, and forget one that is not configured any more
+/// See what waits for each uplink, test one, and forget one that is not configured any more
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tidegate uplinks list
+  tidegate uplinks test cloud --config /etc/tidegate/gateway.toml   can it be reached, and what is wrong?
   tidegate uplinks forget old-cloud
   tidegate uplinks forget old-cloud --files /var/lib/tidegate   of a stopped gateway
 
 When an uplink is taken out of the configuration, or renamed, what waits for it is kept, and takes up room: once it is
 configured again, it goes on where it was. Forgotten, it is gone, and what waited for it alone is deleted.
 
-Exit codes: 64 there is no such uplink, or it is configured, 66 there is no store, 69 no gateway answers, or one holds the files.")]
+A test connects as the uplink does, by its client id: a gateway that is connected makes its connection anew, and loses nothing.
+
+Exit codes: 64 there is no such uplink, or it is configured, 66 there is no store, 69 no gateway answers, or one holds the files,
+or the upstream cannot be reached, 78 configuration.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     action: Action,
@@ -42,6 +52,8 @@ pub(super) struct Arguments {
 enum Action {
     /// List them: those of the configuration, then those that are kept
     List(ListArguments),
+    /// Connect to one, step by step, and say what is wrong
+    Test(TestArguments),
     /// Give up what waits for one that is not configured
     Forget(ForgetArguments),
 }
@@ -53,6 +65,18 @@ struct ListArguments {
     /// For scripts: JSON, one a line
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct TestArguments {
+    /// The uplink's name
+    name: String,
+    /// The configuration
+    #[arg(long)]
+    config: PathBuf,
+    /// Publish a probe on this topic, and wait until it is acknowledged
+    #[arg(long, value_name = "TOPIC")]
+    publish: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +104,7 @@ struct Item {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.action {
         Action::List(list) => list_all(list),
+        Action::Test(test) => test_one(test),
         Action::Forget(forget) => forget_one(forget),
     }
 }
@@ -105,6 +130,26 @@ fn list_all(arguments: &ListArguments) -> Result<(), Failure> {
         say!("none");
     }
     Ok(())
+}
+
+fn test_one(arguments: &TestArguments) -> Result<(), Failure> {
+    let settings = config::load(&arguments.config, &|name| std::env::var(name).ok())?;
+    let name = &arguments.name;
+    let Some(uplink) = settings.uplinks.iter().find(|uplink| uplink.name == *name) else {
+        let known: Vec<_> = settings.uplinks.iter().map(|uplink| uplink.name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(Failure::Usage(format!("the configuration has no uplink {name:?}; it has: {known}")));
+    };
+    say!("{name} to {}", uplink.upstream.url());
+    let diagnosis = runtime()?.block_on(uplink::diagnose(uplink, arguments.publish.as_deref()));
+    diagnosis.found.iter().for_each(|line| say!("good   {}", printable::line(line)));
+    match diagnosis.failure {
+        Some(why) => {
+            say!("WRONG  {}", printable::line(&why));
+            Err(Failure::Unavailable(format!("{name} cannot be reached")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn forget_one(arguments: &ForgetArguments) -> Result<(), Failure> {

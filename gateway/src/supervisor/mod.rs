@@ -171,8 +171,9 @@ impl Gateway {
         let (ends, view, outbox) = (ingest::StoreHandles::from(&store), store.view(), store.outbox());
         let view = view.of_gateway(&settings.gateway_id, settings.endurance_bytes);
         let replays = Replays::new(view.clone(), settings.uplinks.clone(), knowledge.clone());
-        let (uplinks, health) = uplinks::spawn(settings.uplinks, &store, &knowledge, &replays, &failure);
         let reload = Reload::default();
+        settings.uplinks.iter().filter_map(|uplink| uplink.upstream.tls()).for_each(|tls| reload.add(tls));
+        let (uplinks, health) = uplinks::spawn(settings.uplinks, &store, &knowledge, &replays, &failure);
         doors.iter().filter_map(ingest::Bound::reloadable).for_each(|item| reload.add(item));
         reload.add(settings.ingest.access.clone());
         let state = Arc::new(GatewayState {

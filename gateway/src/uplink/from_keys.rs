@@ -9,7 +9,7 @@ use std::{
 use super::{
     commands::CommandTopic,
     delivery::hours::Hours,
-    engine::{Client, mqtt, upstream::Upstream},
+    engine::{Client, dial::Layers, mqtt, upstream::Upstream},
     format::FormatName,
     keys::Keys,
     settings::{ACK_TIMEOUT_DEFAULT, PaceLimits, Settings, WINDOW_DEFAULT},
@@ -43,6 +43,7 @@ impl Settings {
         let client = Client {
             host: "",
             port: 0,
+            layers: Layers::default(),
             client_id: format!("tidegate-{gateway_id}-{name}"),
             user: keys.user.as_ref().map(|user| user.get_ref().clone()),
             password: password(validator, keys, &name).map(Password::new),

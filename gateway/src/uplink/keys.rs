@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use super::engine::nats;
+use super::engine::{
+    dial::keys::{LayerKeys, TlsKeys},
+    nats,
+};
 use crate::keys::{Spanned, Text};
 use serde::Deserialize;
 
@@ -31,10 +34,24 @@ pub struct Keys {
     pub(super) session_expiry: Option<Text>,
     pub(super) user: Option<Text>,
     pub(super) password_file: Option<Text>,
+    pub(super) tls: Option<Spanned<TlsKeys>>,
+    pub(super) proxy: Option<Text>,
+    pub(super) proxy_user: Option<Text>,
+    pub(super) proxy_password_file: Option<Text>,
     pub(super) nats: Option<Spanned<nats::Keys>>,
 }
 
 impl Keys {
+    /// The keys of what lies below an engine's protocol.
+    pub(super) fn layers(&self) -> LayerKeys<'_> {
+        LayerKeys {
+            tls: self.tls.as_ref(),
+            proxy: self.proxy.as_ref(),
+            proxy_user: self.proxy_user.as_ref(),
+            proxy_password_file: self.proxy_password_file.as_ref(),
+        }
+    }
+
     /// The keys that one engine alone knows: the first of its schemes, and where they stand.
     pub(super) fn of_one_engine(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
         let text = |text: &Option<Text>| text.as_ref().map(Spanned::span);

@@ -10,6 +10,7 @@
 //!  ├ format/        how an event is written ─ template.rs the topic ─ timestamp.rs the time
 //!  ├ source.rs      where events come from ─ fleet_gate.rs once the fleet knows them
 //!  ├ replay/        the same with what is to be sent again, beside live traffic
+//!  ├ diagnosis.rs   whether an upstream can be reached, step by step
 //!  ├ birth_retry.rs what waits for a birth, sent when it comes
 //!  └ commands/      commands to devices, from the upstream into the outbox, on a connection of their own
 //! ```
@@ -22,13 +23,12 @@
 //!   letter with its reason, durably.
 //! - An outage costs no memory: between connections an uplink holds no event; on one, only the
 //!   blocks of what is in flight.
-//!
-//! It does not speak TLS.
 
 mod birth_retry;
 mod commands;
 mod decimal;
 mod delivery;
+mod diagnosis;
 pub mod engine;
 mod fleet_gate;
 mod format;
@@ -51,6 +51,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     birth_retry::retry_after_births,
     commands::{CommandTopic, CommandTopicError, receive},
+    diagnosis::{Diagnosis, diagnose},
     engine::upstream::Upstream,
     format::{EventContext, FormatName},
     health::{Health, HealthView},

@@ -1,5 +1,6 @@
 //! What a configuration says, and what it says when it is wrong.
 
+mod layers;
 mod whole;
 
 use std::{fmt::Debug, time::Duration};
@@ -210,12 +211,8 @@ fn what_cannot_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:5: [[route]] device: no topic of \"a/+\" has a level 3; it has 2, counted from 1",
         ),
         (
-            id_and("[[uplink]]\nname = \"c\"\nurl = \"mqtts://a\"\n"),
-            "g.toml:5: [[uplink]] url: this version does not know \"mqtts://\"; it knows: mqtt, nats",
-        ),
-        (
             id_and("[[uplink]]\nname = \"c\"\nurl = \"kafka://a\"\n"),
-            "g.toml:5: [[uplink]] url: this version does not know \"kafka://\"; it knows: mqtt, nats",
+            "g.toml:5: [[uplink]] url: this version does not know \"kafka://\"; it knows: mqtt, mqtts, ws, wss, nats",
         ),
         (
             id_and("[[uplink]]\nname = \"c\"\nurl = \"mqtt://u:p@a\"\n"),

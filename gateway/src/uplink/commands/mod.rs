@@ -26,7 +26,6 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -43,6 +42,7 @@ use super::{
         retry::{self, Backoff},
     },
     engine::{
+        dial::{Dialer, OpenError, Stream},
         mqtt::{
             self,
             answer::WireError,
@@ -74,8 +74,8 @@ const FAR: Duration = Duration::from_secs(3600);
 /// Why there is no connection for commands, or no longer. What was not acknowledged comes again.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("the upstream closed the connection")]
@@ -102,6 +102,7 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
     broker.client_id += "-commands";
     let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, retry::seed());
     let mut receiver = Receiver {
+        dialer: Dialer::new(settings.connect_timeout),
         settings,
         broker,
         topic,
@@ -117,10 +118,15 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
             ended = receiver.connect() => ended,
         };
         let ended = match ended {
-            Ok((socket, inbox, limits)) => receiver.serve(socket, inbox, limits, &shutdown).await,
+            Ok((socket, inbox, limits)) => {
+                let stop = shutdown.child_token();
+                let _watch = receiver.dialer.cancel_when_replaced(&stop);
+                receiver.serve(socket, inbox, limits, &stop).await
+            }
             Err(broken) => Err(broken),
         };
-        let Err(why) = ended else { break };
+        // Without an error it was told to end: for good, or to be made anew with other TLS files.
+        let Err(why) = ended else { continue };
         if std::mem::take(&mut receiver.progress) {
             backoff.reset();
             receiver.failures.clear();
@@ -141,6 +147,7 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
 /// What survives a connection.
 struct Receiver {
     settings: Settings,
+    dialer: Dialer,
     broker: mqtt::Settings,
     topic: CommandTopic,
     outbox: Outbox,
@@ -154,42 +161,20 @@ struct Receiver {
 
 impl Receiver {
     /// Connects, shakes hands and asks for the commands, within the settings' time limit.
-    async fn connect(&self) -> Result<(TcpStream, Inbox, ServerLimits), Broken> {
+    async fn connect(&mut self) -> Result<(Stream, Inbox, ServerLimits), Broken> {
         let limit = self.settings.connect_timeout;
-        timeout(limit, self.shake_hands()).await.unwrap_or(Err(Broken::Timeout(limit)))
-    }
-
-    async fn shake_hands(&self) -> Result<(TcpStream, Inbox, ServerLimits), Broken> {
-        let broker = &self.broker;
-        let mut socket =
-            TcpStream::connect((broker.host.as_str(), broker.port)).await.map_err(Broken::Connect)?;
-        socket.set_nodelay(true).map_err(Broken::Connect)?;
-        let session = PersistentSession {
-            // All ones is for ever. (MQTT 5.0 section 3.1.2.11.2)
-            expiry_s: u32::try_from(broker.session_expiry.as_secs()).unwrap_or(u32::MAX),
-            receive_max: RECEIVE_MAX,
-            packet_bytes_max: PACKET_BYTES_MAX as u32,
+        let Self { dialer, broker, topic, .. } = self;
+        let connecting = async {
+            let stream = dialer.open(&broker.target()).await?;
+            dialer.handshake(shake_hands(stream, broker, topic)).await
         };
-        let connect = connect_with(broker, Some(session))?;
-        socket.write_all(&connect).await.map_err(Broken::Link)?;
-        let mut bytes = BytesMut::new();
-        loop {
-            if let Some((limits, size)) = connack(&bytes, broker.version)? {
-                let inbox = Inbox::new(broker.version, bytes.split_off(size));
-                let asked = subscribe(&self.topic.filter(), broker.version);
-                socket.write_all(&asked).await.map_err(Broken::Link)?;
-                return Ok((socket, inbox, limits));
-            }
-            if socket.read_buf(&mut bytes).await.map_err(Broken::Link)? == 0 {
-                return Err(Broken::Closed);
-            }
-        }
+        timeout(limit, connecting).await.unwrap_or(Err(Broken::Timeout(limit)))
     }
 
     /// Takes what comes until the shutdown (`Ok`) or the end of the connection.
     async fn serve(
         &mut self,
-        mut socket: TcpStream,
+        mut socket: Stream,
         mut inbox: Inbox,
         limits: ServerLimits,
         shutdown: &CancellationToken,
@@ -217,7 +202,7 @@ impl Receiver {
                 () = shutdown.cancelled() => {
                     // If the goodbye does not get through, the upstream sees a closed connection,
                     // which is as good.
-                    let _ = timeout(GOODBYE, socket.write_all(&DISCONNECT)).await;
+                    let _ = timeout(GOODBYE, write_all(&mut socket, &DISCONNECT)).await;
                     return Ok(());
                 }
                 read = socket.read_buf(inbox.space()) => {
@@ -301,9 +286,43 @@ impl Receiver {
     }
 }
 
-async fn write(socket: &mut TcpStream, bytes: &[u8], limit: Duration) -> Result<(), Broken> {
-    timeout(limit, socket.write_all(bytes))
+/// Shakes hands over a fresh connection, and asks for the commands.
+async fn shake_hands(
+    mut socket: Stream,
+    broker: &mqtt::Settings,
+    topic: &CommandTopic,
+) -> Result<(Stream, Inbox, ServerLimits), Broken> {
+    let session = PersistentSession {
+        // All ones is for ever. (MQTT 5.0 section 3.1.2.11.2)
+        expiry_s: u32::try_from(broker.session_expiry.as_secs()).unwrap_or(u32::MAX),
+        receive_max: RECEIVE_MAX,
+        packet_bytes_max: PACKET_BYTES_MAX as u32,
+    };
+    let connect = connect_with(broker, Some(session))?;
+    write_all(&mut socket, &connect).await.map_err(Broken::Link)?;
+    let mut bytes = BytesMut::new();
+    loop {
+        if let Some((limits, size)) = connack(&bytes, broker.version)? {
+            let inbox = Inbox::new(broker.version, bytes.split_off(size));
+            let asked = subscribe(&topic.filter(), broker.version);
+            write_all(&mut socket, &asked).await.map_err(Broken::Link)?;
+            return Ok((socket, inbox, limits));
+        }
+        if socket.read_buf(&mut bytes).await.map_err(Broken::Link)? == 0 {
+            return Err(Broken::Closed);
+        }
+    }
+}
+
+async fn write(socket: &mut Stream, bytes: &[u8], limit: Duration) -> Result<(), Broken> {
+    timeout(limit, write_all(socket, bytes))
         .await
         .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
         .map_err(Broken::Link)
+}
+
+/// Writes, and has what TLS or a WebSocket keeps go on its way.
+async fn write_all(socket: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    socket.write_all(bytes).await?;
+    socket.flush().await
 }

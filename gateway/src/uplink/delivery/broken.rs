@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     store::ReadError,
-    uplink::engine::{Lost, Refusal},
+    uplink::engine::{Lost, Refusal, dial::Step},
 };
 
 /// Why there is no connection, or no longer. What was in flight is to be sent again from the
@@ -15,8 +15,8 @@ pub enum Broken {
     #[error(transparent)]
     Lost(#[from] Lost),
     /// The connection was not made in time.
-    #[error("no connection within {0:?}")]
-    ConnectTimeout(Duration),
+    #[error("no connection within {0:?}: no answer {1}")]
+    ConnectTimeout(Duration, Step),
     /// An event was not acknowledged in time.
     #[error("no acknowledgement within {0:?}")]
     AckTimeout(Duration),

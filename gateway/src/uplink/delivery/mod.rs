@@ -42,7 +42,7 @@ use self::{
     retry::Backoff,
 };
 use super::{
-    engine::{Connection as _, Engine, upstream::with_engine},
+    engine::{Connection as _, Engine, dial::Dialer, upstream::with_engine},
     format::Format,
     health::{Failures, Tally},
     settings::Settings,
@@ -102,6 +102,7 @@ async fn deliver<E: Engine, S: Source>(
         hurried: 0,
         hold: Hold::default(),
         failures: Failures::new(),
+        dialer: Dialer::new(settings.connect_timeout),
         settings,
         source,
         format,
@@ -119,6 +120,7 @@ async fn deliver<E: Engine, S: Source>(
 /// What survives a connection.
 struct Uplink<'a, E, S> {
     engine: E,
+    dialer: Dialer,
     settings: Settings,
     source: S,
     format: Format,
@@ -148,7 +150,11 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             _ if shutdown.is_cancelled() => None,
             Err(Broken::Store(ReadError::Closed)) => None,
             Err(why) => Some(why),
-            Ok(()) => None,
+            Ok(()) => {
+                self.tally.disconnected(clock::wall_ms(), None);
+                tracing::info!(uplink = %self.settings.name, "connecting anew, with the TLS files that were replaced");
+                return Some(Duration::ZERO);
+            }
         };
         let Some(why) = why else {
             self.tally.disconnected(clock::wall_ms(), None);
@@ -159,8 +165,9 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let wait = self.wait_after(trace);
         if self.failures.add() {
             let (host, port) = self.engine.address();
+            let address = self.dialer.address().map(tracing::field::display);
             tracing::warn!(
-                uplink = %self.settings.name, %host, port,
+                uplink = %self.settings.name, %host, port, address,
                 "{why}; trying again in {wait:?}, and then at intervals to {:?}", self.settings.backoff_max
             );
         }
@@ -209,27 +216,32 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let opened = tokio::select! {
             biased;
             () = shutdown.cancelled() => return (Ok(()), Trace::default()),
-            opened = timeout(self.settings.connect_timeout, self.engine.connect()) => opened,
+            opened = timeout(self.settings.connect_timeout, self.engine.connect(&mut self.dialer)) => opened,
         };
         let (connection, can) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(lost)) => return (Err(lost.into()), Trace::default()),
             Err(_) => {
-                let broken = Broken::ConnectTimeout(self.settings.connect_timeout);
+                let broken =
+                    Broken::ConnectTimeout(self.settings.connect_timeout, self.dialer.step().clone());
                 return (Err(broken), Trace::default());
             }
         };
         self.tally.connected(clock::wall_ms());
         if self.failures.connected() {
             let (host, port) = self.engine.address();
+            let address = self.dialer.address().map(tracing::field::display);
             tracing::info!(
-                uplink = %self.settings.name, %host, port, granted = connection.granted(),
+                uplink = %self.settings.name, %host, port, address, granted = connection.granted(),
                 "connected, going on from offset {head}"
             );
         }
+        let stop = shutdown.child_token();
+        let watch = self.dialer.cancel_when_replaced(&stop);
         let experience = self.experience;
-        let lane = Lane::new(self.shared(shutdown), connection, can, experience);
+        let lane = Lane::new(self.shared(&stop), connection, can, experience);
         let (ended, trace) = Box::pin(lane.run(plan)).await;
+        drop(watch);
         self.experience = trace.experience.after(trace.took, trace.was_fruitless);
         let doublings = self.poison.doublings();
         self.poison.ended(self.source.released(), trace.ending, clock::monotonic());

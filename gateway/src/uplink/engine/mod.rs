@@ -20,6 +20,7 @@
 //!
 //! Nothing here is called through `dyn`: delivery is compiled for each engine.
 
+pub mod dial;
 pub mod mqtt;
 pub mod nats;
 pub mod transport;
@@ -36,7 +37,10 @@ use std::{
     time::Duration,
 };
 
-use self::url::Scheme;
+use self::{
+    dial::{Dialer, Layers, OpenError},
+    url::Scheme,
+};
 use super::message::{Message, Unsendable};
 use crate::mqtt::Password;
 
@@ -63,14 +67,21 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// Host and port, for the log and for those who look.
     fn address(&self) -> (&str, u16);
 
+    /// What lies between TCP and its protocol.
+    fn layers(&self) -> &Layers;
+
     /// Makes a second client beside the first: upstreams tell clients apart by name, and throw one
     /// out for another of its name. `suffix` goes behind the name.
     fn rename(&mut self, suffix: &str);
 
-    /// Connects, shakes hands and checks what can be checked before anything is sent. Delivery
-    /// limits the time. It is dropped where it stands when that is over.
-    fn connect(&self) -> impl Future<Output = Result<(Self::Connection, Capabilities), Lost>> + Send;
+    /// Has `dialer` make the way, shakes hands by [`Dialer::handshake`], and checks what can be
+    /// checked before anything is sent. Delivery limits the time. It is dropped where it stands
+    /// when that is over.
+    fn connect(&self, dialer: &mut Dialer) -> impl Future<Output = Opened<Self::Connection>> + Send;
 }
+
+/// A connection and what may be done with it, or why there is none.
+pub type Opened<C> = Result<(C, Capabilities), Lost>;
 
 /// What is the same for every engine: where to, and as whom.
 #[derive(Debug)]
@@ -79,6 +90,8 @@ pub struct Client<'a> {
     pub host: &'a str,
     /// Its port.
     pub port: u16,
+    /// What lies between.
+    pub layers: Layers,
     /// The name by which the upstream knows this client.
     pub client_id: String,
     /// The user, if the upstream asks for one.
@@ -210,9 +223,9 @@ pub struct Refusal {
 /// Why there is no connection, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
-    /// No connection could be made.
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
+    /// There is no way to it, or it does not answer.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The upstream closed the connection.
     #[error("the upstream closed the connection")]
     Closed,
@@ -289,7 +302,7 @@ impl Lost {
         match self {
             Self::Closed | Self::Protocol(_) => true,
             Self::Disconnected { blames_message, .. } => *blames_message,
-            Self::Connect(_) | Self::Failed(_) => false,
+            Self::Open(_) | Self::Failed(_) => false,
         }
     }
 }

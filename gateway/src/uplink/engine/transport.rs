@@ -1,4 +1,4 @@
-//! One connection's socket and its two buffers, for any engine over TCP.
+//! One connection's stream and its two buffers, for any engine over a stream of bytes.
 //!
 //! ```text
 //!  packets  ─▶ outbox ─▶ ┌────────┐
@@ -16,12 +16,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::{Lost, Progress};
+use super::{Lost, Progress, dial::WebSocketEnd};
 
 /// Bytes that are gathered for one write.
 pub const OUTBOX_BYTES: usize = 64 * 1024;
@@ -39,21 +36,10 @@ pub struct Transport<Io> {
     filled: std::ops::Range<usize>,
     outbox: Vec<u8>,
     written: usize,
+    /// What was written may lie in the stream still.
+    unflushed: bool,
     /// The peer takes no more: what it said before is still to be read.
     unheard: bool,
-}
-
-impl Transport<TcpStream> {
-    /// Connects to this host, for packets in to `in_bytes_max`.
-    ///
-    /// # Errors
-    /// [`Lost::Connect`]
-    pub async fn open(host: &str, port: u16, in_bytes_max: usize) -> Result<Self, Lost> {
-        let socket = TcpStream::connect((host, port)).await.map_err(Lost::Connect)?;
-        // The outbox gathers; waiting for more in the kernel would only add latency.
-        socket.set_nodelay(true).map_err(Lost::Connect)?;
-        Ok(Self::new(socket, in_bytes_max))
-    }
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
@@ -67,6 +53,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             filled: 0..0,
             outbox: Vec::new(),
             written: 0,
+            unflushed: false,
             unheard: false,
         }
     }
@@ -78,7 +65,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
 
     /// Something is not yet written.
     pub fn has_unwritten(&self) -> bool {
-        self.written < self.outbox.len()
+        self.unflushed || self.written < self.outbox.len()
     }
 
     /// Whether more may be appended before the next write.
@@ -154,31 +141,50 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         if !self.has_unwritten() || self.unheard {
             return Poll::Pending;
         }
-        match ready!(Pin::new(&mut self.io).poll_write(cx, &self.outbox[self.written..])) {
-            Ok(0) => self.unheard = true,
-            Ok(bytes) => self.written += bytes,
-            Err(error) => match ended(error) {
-                // What the peer said before it closed is read first: then the read says that it is
-                // closed.
-                Lost::Closed => self.unheard = true,
-                broken => return Poll::Ready(Err(broken)),
-            },
+        let wrote = if self.written < self.outbox.len() {
+            self.poll_outbox(cx)
+        } else {
+            Pin::new(&mut self.io).poll_flush(cx).map_ok(|()| self.unflushed = false)
+        };
+        match ready!(wrote).map_err(ended) {
+            Ok(()) => {}
+            // What the peer said before it closed is read first: then the read says that it is
+            // closed.
+            Err(Lost::Closed) => self.unheard = true,
+            Err(broken) => return Poll::Ready(Err(broken)),
         }
-        if self.unheard {
-            return Poll::Pending;
+        if self.unheard { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Writes a part of the outbox. What TLS or a WebSocket keeps of it goes on its way with a
+    /// flush, which costs TCP nothing.
+    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.io).poll_write(cx, &self.outbox[self.written..]))? {
+            0 => self.unheard = true,
+            bytes => {
+                self.written += bytes;
+                self.unflushed = true;
+            }
         }
-        if !self.has_unwritten() {
+        if self.written == self.outbox.len() {
             self.outbox.clear();
             self.outbox.shrink_to(OUTBOX_KEPT_BYTES);
             self.written = 0;
+            if let Poll::Ready(flushed) = Pin::new(&mut self.io).poll_flush(cx) {
+                flushed?;
+                self.unflushed = false;
+            }
         }
         Poll::Ready(Ok(()))
     }
 }
 
-/// Tells a peer that closed from a connection that failed.
+/// Tells a peer that closed, in words or without, from a connection that failed.
 fn ended(error: io::Error) -> Lost {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    if error.get_ref().is_some_and(|inner| inner.is::<WebSocketEnd>()) {
+        return error.into_inner().map_or(Lost::Closed, Lost::Protocol);
+    }
     match error.kind() {
         BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Lost::Closed,
         _ => Lost::Failed(error),

@@ -1,7 +1,11 @@
 //! The engines: a variant and a line of the table for each.
 
+use std::sync::Arc;
+
 use super::{
-    Client, Engine as _, mqtt, nats,
+    Client, Engine as _,
+    dial::{Layers, tls::Tls},
+    mqtt, nats,
     url::{self, Scheme},
 };
 use crate::{
@@ -60,15 +64,16 @@ impl Upstream {
         let schemes: Vec<Scheme> = ENGINES.iter().flat_map(|(schemes, _)| *schemes).copied().collect();
         let url = validator.value(Some(&keys.url), None, |text| url::parse(text, &schemes).map(Some));
         let Some(url) = url else { return Self::Mqtt(mqtt::Settings::read(validator, keys, client)) };
-        let of_scheme =
-            |(schemes, _): &&(&[Scheme], Read)| schemes.iter().any(|(name, _)| *name == url.scheme);
+        let of_scheme = |(schemes, _): &&(&[Scheme], Read)| schemes.contains(&url.scheme);
         let (schemes, read) = ENGINES.iter().find(of_scheme).unwrap_or(&ENGINES[0]);
         for (engine, span) in keys.of_one_engine() {
-            if schemes.iter().all(|(name, _)| *name != engine) {
+            if schemes.iter().all(|scheme| scheme.name != engine) {
                 validator.wrong(&span, format!("for {engine}:// alone; remove it"));
             }
         }
-        read(validator, keys, Client { host: &url.host, port: url.port, ..client }, template)
+        let (uplink, has_tls) = (keys.name.get_ref(), url.scheme.has_tls);
+        let layers = Layers::read(validator, keys.layers(), uplink, &keys.url, has_tls, url.path);
+        read(validator, keys, Client { host: &url.host, port: url.port, layers, ..client }, template)
     }
 
     /// Where it is, as the configuration writes it.
@@ -76,7 +81,18 @@ impl Upstream {
     pub fn url(&self) -> String {
         let (host, port) = self.address();
         let scheme = with_engine!(self, engine => engine.scheme());
-        format!("{scheme}://{host}:{port}")
+        let path = self.layers().websocket.as_deref().unwrap_or_default();
+        format!("{scheme}://{host}:{port}{path}")
+    }
+
+    /// Its TLS, if it has any: what is loaded from files.
+    #[must_use]
+    pub fn tls(&self) -> Option<Arc<Tls>> {
+        self.layers().tls.clone()
+    }
+
+    fn layers(&self) -> &Layers {
+        with_engine!(self, engine => engine.layers())
     }
 
     /// Its host and port.
@@ -103,6 +119,9 @@ mod tests {
     #[test]
     fn an_upstream_is_shown_as_the_configuration_writes_it() {
         let broker = mqtt::Settings::new("broker.example", "barn-7-cloud".to_owned());
+        let mut shown = broker.clone();
+        shown.layers.websocket = Some("/mqtt".to_owned());
+        assert_eq!(Upstream::Mqtt(shown).url(), "ws://broker.example:1883/mqtt");
         let upstream = Upstream::Mqtt(broker);
         assert_eq!(upstream.url(), "mqtt://broker.example:1883");
         assert_eq!(upstream.address(), ("broker.example", 1883));

@@ -45,7 +45,7 @@ impl Contestant {
     /// Starts it in front of `upstream`.
     pub fn start(self, upstream: SocketAddr) -> Running {
         match self {
-            Self::Mosquitto => Running::Mosquitto(Mosquitto::start_with(|_| bridge(upstream))),
+            Self::Mosquitto => Running::Mosquitto(Mosquitto::start_with(|_| bridge(&upstream.to_string()))),
             Self::Tidegate => {
                 let uplink = Uplink {
                     window: UPLINK_WINDOW,
@@ -59,7 +59,7 @@ impl Contestant {
 }
 
 /// Lines that make mosquitto a bridge: QoS 1, everything out, with a window as wide as the others'.
-fn bridge(upstream: SocketAddr) -> String {
+pub fn bridge(upstream: &str) -> String {
     format!(
         "max_inflight_messages {UPLINK_WINDOW}\npersistence false\nconnection up\naddress {upstream}\n\
          bridge_protocol_version mqttv311\ntry_private false\nnotifications false\ncleansession false\n\

@@ -4,8 +4,8 @@
 //!
 //! `bench [SECONDS] [EVENTS] [TABLE...]`: how long each load is measured (5), how many events the
 //! outage is to hold (10,000,000 for Tidegate, a tenth of it for mosquitto, which holds them in
-//! memory), and which tables: `speed`, `latency`, `outage`, `intake`, `described`, `listener`, or
-//! else all of them.
+//! memory), and which tables: `speed`, `latency`, `outage`, `intake`, `described`, `listener`,
+//! `tls`, or else all of them.
 //!
 //! Ratios hold from machine to machine, absolute figures do not. Load and upstream take their share
 //! of the same cores; how much is in the last column.
@@ -13,6 +13,7 @@
 mod contestants;
 mod described;
 mod listener;
+mod tls;
 mod undisturbed;
 
 use std::{error::Error, time::Duration};
@@ -62,6 +63,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if wanted("listener") {
         listener::listeners(measured)?;
+    }
+    if wanted("tls") {
+        enough &= tls::tls(measured)?;
     }
     if enough { Ok(()) } else { Err("a figure falls short of the least that is asked for: see above".into()) }
 }

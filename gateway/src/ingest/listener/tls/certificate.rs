@@ -5,7 +5,7 @@
 //! none, the first DNS name. It is judged by the rule of all names ([`check_name`]), here and
 //! nowhere else in another way: an identity becomes part of topics and of log lines.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use x509_cert::{
     Certificate, TbsCertificate,
@@ -19,6 +19,7 @@ use x509_cert::{
 
 use super::signature::PublicKey;
 use crate::access::name::{BadName, check_name};
+pub(super) use crate::pki::date;
 
 /// Longest chain of certificates that a client may show, in bytes: it is kept as long as the client
 /// is connected. One of a device has about 600 bytes, and one with RSA keys and an intermediate
@@ -111,11 +112,6 @@ pub(super) fn may_sign_lists(der: &[u8]) -> bool {
     let Ok(certificate) = Certificate::from_der(der) else { return false };
     let usage = extension::<KeyUsage>(certificate.tbs_certificate());
     usage.is_ok_and(|usage| usage.is_none_or(|usage| usage.crl_sign()))
-}
-
-/// A time for people.
-pub(super) fn date(s: u64) -> impl std::fmt::Display {
-    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_secs(s))
 }
 
 fn dns_name(tbs: &TbsCertificate) -> Result<Option<String>, NoIdentity> {

@@ -25,11 +25,13 @@ use super::{
     certificate,
     error::{TlsCause, TlsError, TlsFile},
     lists::List,
-    pem::{certificates, sections},
     settings::{ClientCert, TlsSettings},
     trust::Trust,
 };
-use crate::reload;
+use crate::{
+    pki::{FileFault, certificates, sections},
+    reload,
+};
 
 const WANTED_LIST: &str = "list of revoked certificates (X509 CRL)";
 
@@ -86,8 +88,8 @@ pub(super) fn clients(
 fn cas(file: &Path) -> Result<Vec<Ca>, TlsError> {
     let error = |cause| TlsError { file: TlsFile::ClientCa, path: file.into(), cause };
     let mut cas = Vec::new();
-    for der in certificates(file).map_err(error)? {
-        let facts = certificate::facts(&der).map_err(|e| error(TlsCause::Der("certificate", e)))?;
+    for der in certificates(file).map_err(|fault| error(fault.into()))? {
+        let facts = certificate::facts(&der).map_err(|e| error(FileFault::Der("certificate", e).into()))?;
         // What is trusted may sign, whatever it says of itself: a device's certificate here could
         // make more of them.
         if !facts.is_ca {
@@ -102,11 +104,12 @@ fn cas(file: &Path) -> Result<Vec<Ca>, TlsError> {
 
 fn read_lists(file: &Path, cas: &[Ca], provider: &CryptoProvider) -> Result<Lists, TlsError> {
     let error = |cause| TlsError { file: TlsFile::Crl, path: file.into(), cause };
-    let bytes = reload::read(file).map_err(|e| error(TlsCause::Unreadable(e)))?;
-    let ders = sections(&bytes, WANTED_LIST, CertificateRevocationListDer::from_pem).map_err(error)?;
+    let bytes = reload::read(file).map_err(|e| error(FileFault::Unreadable(e).into()))?;
+    let ders = sections(&bytes, WANTED_LIST, CertificateRevocationListDer::from_pem)
+        .map_err(|fault| error(fault.into()))?;
     let mut lists = Lists::default();
     for der in ders {
-        let read = certificate::list(&der).map_err(|e| error(TlsCause::Der(WANTED_LIST, e)))?;
+        let read = certificate::list(&der).map_err(|e| error(FileFault::Der(WANTED_LIST, e).into()))?;
         let owned = OwnedCertRevocationList::from_der(&der);
         let owned = owned.map_err(|e| error(TlsCause::Rejected(e.to_string())))?;
         let list = List::new(CertRevocationList::Owned(owned), der);

@@ -1,8 +1,9 @@
 //! What is wrong with a TLS file, and what to do. Nothing of a key is in an error.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use super::settings::TlsSettings;
+use crate::pki::FileFault;
 
 /// Which of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,23 +33,9 @@ pub struct TlsError {
 /// What is wrong with a file, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsCause {
-    /// The system's reason.
-    #[error("the file cannot be read: {0}")]
-    Unreadable(io::Error),
-    /// Something else than was wanted.
-    #[error("the file holds {found} and no {wanted}; a PEM file with a {wanted} is needed here")]
-    Kind {
-        /// In words.
-        wanted: &'static str,
-        /// In words.
-        found: String,
-    },
-    /// Broken PEM. Nothing of it is repeated: it may be a key.
-    #[error("the file is damaged: between its BEGIN and END lines is no base64 text; make it anew")]
-    Pem,
-    /// Broken DER.
-    #[error("its {0} cannot be read: {1}; make it anew")]
-    Der(&'static str, String),
+    /// The file itself.
+    #[error(transparent)]
+    File(#[from] FileFault),
     /// Clients would refuse it, and the one before it is good.
     #[error("the certificate expired on {0}; renew it, see \"TLS\" in docs/operating.md")]
     Expired(String),
@@ -57,12 +44,6 @@ pub enum TlsCause {
         "the certificate is not for servers: its extended key usage lacks serverAuth; make one that has it"
     )]
     Usage,
-    /// It would have to be typed at every start.
-    #[error("the key is encrypted; decrypt it by `openssl pkey -in KEY -out NEW`, and chmod 600 NEW")]
-    Encrypted,
-    /// It is no secret any more.
-    #[error("everybody on this machine may read the key (mode {0:04o}); chmod 600 it")]
-    Open(u32),
     /// They do not belong together.
     #[error("the key does not belong to the certificate in {}; name the key that it was made with", .0.display())]
     Mismatch(PathBuf),

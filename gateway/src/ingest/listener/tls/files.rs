@@ -13,12 +13,12 @@
 //! starting. Sessions are resumed on listeners without client certificates only: the library would
 //! not ask again whether a certificate is still good.
 
-use std::{fs::Metadata, os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rustls::{
     ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _},
+    pki_types::{CertificateDer, UnixTime},
     server::{NoServerSessionStorage, ServerSessionMemoryCache},
     version::{TLS12, TLS13},
 };
@@ -29,19 +29,14 @@ use super::{
     error::{TlsCause, TlsError, TlsFile},
     failure::Failure,
     live::Chain,
-    pem::{certificates, sections},
     settings::{ClientCert, TlsSettings},
 };
-use crate::reload;
+use crate::pki::{FileFault, PrivateKey, certificates, private_key};
 
 /// Sessions that can be resumed, per listener: about 1 KB each.
 const RESUMABLE_MAX: usize = 1024;
 /// What a TLS record begins with: RFC 8446 section 5.1.
 const RECORD_HEAD_BYTES: usize = 5;
-/// Read by others than owner and group.
-const MODE_OTHERS_READ: u32 = 0o004;
-/// Read by the group.
-const MODE_GROUP_READ: u32 = 0o040;
 
 /// What is used until the next load.
 pub(super) struct Loaded {
@@ -57,7 +52,8 @@ pub(super) struct Loaded {
 pub(super) fn load(settings: &TlsSettings, alpn: &[u8], wall_ms: u64) -> Result<Loaded, TlsError> {
     let now_s = wall_ms / 1000;
     let (chain, own) = own(&settings.cert)?;
-    let (key, is_key_shared) = key(&settings.key)?;
+    let key = private_key(&settings.key).map_err(|fault| settings.error(TlsFile::Key, fault.into()))?;
+    let PrivateKey { der: key, is_shared: is_key_shared } = key;
     let provider = Arc::new(ring::default_provider());
     let clients = match &settings.client_ca {
         Some(file) if settings.client_cert != ClientCert::None => {
@@ -114,32 +110,10 @@ impl Loaded {
 
 fn own(file: &Path) -> Result<(Vec<CertificateDer<'static>>, Facts), TlsError> {
     let error = |cause| TlsError { file: TlsFile::Cert, path: file.into(), cause };
-    let chain = certificates(file).map_err(error)?;
-    let facts = certificate::facts(&chain[0]).map_err(|e| error(TlsCause::Der("certificate", e)))?;
+    let chain = certificates(file).map_err(|fault| error(fault.into()))?;
+    let facts = certificate::facts(&chain[0]).map_err(|e| error(FileFault::Der("certificate", e).into()))?;
     if !facts.is_for_servers {
         return Err(error(TlsCause::Usage));
     }
     Ok((chain, facts))
-}
-
-fn key(file: &Path) -> Result<(PrivateKeyDer<'static>, bool), TlsError> {
-    let error = |cause| TlsError { file: TlsFile::Key, path: file.into(), cause };
-    let metadata = std::fs::metadata(file).map_err(|e| error(TlsCause::Unreadable(e)))?;
-    if metadata.mode() & MODE_OTHERS_READ != 0 {
-        return Err(error(TlsCause::Open(metadata.mode() & 0o7777)));
-    }
-    let bytes = reload::read(file).map_err(|e| error(TlsCause::Unreadable(e)))?;
-    let keys = sections(&bytes, "private key", PrivateKeyDer::from_pem);
-    let keys = keys.map_err(|cause| {
-        let is_encrypted = bytes.windows(9).any(|word| word == b"ENCRYPTED");
-        error(if is_encrypted { TlsCause::Encrypted } else { cause })
-    })?;
-    let first = keys.into_iter().next().expect("invariant: sections gives one at least");
-    Ok((first, is_shared(&metadata)))
-}
-
-/// Root gives a service its key by a group, and so does systemd; of a key of the service's own the
-/// group is no part.
-fn is_shared(key: &Metadata) -> bool {
-    key.mode() & MODE_GROUP_READ != 0 && key.uid() != 0
 }

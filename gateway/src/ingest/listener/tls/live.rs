@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Notify;
 
-use super::{certificate, expiry::expiry, failure::Failure};
-use crate::{ingest::registry::DisconnectHandle, mqtt::fault::Fault};
+use super::{certificate, failure::Failure};
+use crate::{ingest::registry::DisconnectHandle, mqtt::fault::Fault, pki::expiry};
 
 /// How often the clock on the wall is looked at.
 const CLOCK_LOOK_INTERVAL: Duration = Duration::from_secs(5);

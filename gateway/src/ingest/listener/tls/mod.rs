@@ -7,9 +7,9 @@
 //!   reload ──▶ load ──▶ the next handshakes; connections whose chain is no longer good are ended
 //!   time ────▶ a certificate or CA ends ──▶ likewise
 //! ```
-//! Reading order: `settings`, here, `files` with `pem` and `error`, `clients`, `trust`, `lists`,
-//! `authority`, `live`, `certificate`, `signature`, `distrust`, `failure`, `warnings` with
-//! `expiry`. A connection lives as long as a handshake with its chain would be let through: its
+//! Reading order: `settings`, here, `files` with `error` and the room `pki`, `clients`, `trust`,
+//! `lists`, `authority`, `live`, `certificate`, `signature`, `distrust`, `failure`, `warnings`. A
+//! connection lives as long as a handshake with its chain would be let through: its
 //! certificate and those up to the CA are neither expired nor revoked, and the CA is in client_ca
 //! and valid. Handshakes under way go on with what was loaded when they began, and are judged again
 //! afterwards if something else was loaded meanwhile. A load whose lists would leave it unknown
@@ -26,12 +26,10 @@ mod certificate;
 mod clients;
 mod distrust;
 mod error;
-mod expiry;
 mod failure;
 mod files;
 mod lists;
 mod live;
-mod pem;
 mod settings;
 mod signature;
 mod trust;

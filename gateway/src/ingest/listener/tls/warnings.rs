@@ -1,7 +1,8 @@
 //! What an operator should know of files that are used all the same: what has expired or soon will,
 //! and lists without a use.
 
-use super::{certificate::date, expiry::expiry, files::Loaded, settings::TlsSettings};
+use super::{certificate::date, files::Loaded, settings::TlsSettings};
+use crate::pki::{early, expiry};
 
 /// What is wrong with the files in use, or will be before long.
 pub(super) fn warnings(settings: &TlsSettings, loaded: &Loaded, wall_ms: u64) -> Vec<String> {
@@ -40,10 +41,4 @@ pub(super) fn notes(loaded: &Loaded) -> impl Iterator<Item = String> {
              beside theirs, and whether this CA signed it is seen then"
         )
     })
-}
-
-fn early(what: &str, not_before_s: u64, now_s: u64) -> Option<String> {
-    let from = date(not_before_s);
-    (not_before_s > now_s)
-        .then(|| format!("{what} is not valid before {from}: is this machine's clock right?"))
 }

@@ -6,9 +6,9 @@
 //!                                      └ refused: an answer in words
 //!   stream ─▶ frames: where they lie, without a buffer of their own
 //! ```
-//! Reading order: here, `handshake`, `stream`, `frames`. One time limit, `connect_timeout`, covers
-//! the HTTP request and CONNECT, and the connection's permit is the one it has until the close
-//! handshake is over.
+//! Reading order: here, `handshake`, then the room `websocket`. One time limit, `connect_timeout`,
+//! covers the HTTP request and CONNECT, and the connection's permit is the one it has until the
+//! close handshake is over.
 //!
 //! Limits: an idle connection has about 1 KB more than a plain one. A frame may be as long
 //! as it likes, for none is kept: the limits are those of the MQTT packets in it. A client that
@@ -16,9 +16,7 @@
 //! counted. It judges no path and no Origin: any page that a browser shows may try to connect, and
 //! gets in as far as access lets it. It compresses nothing.
 
-mod frames;
 mod handshake;
-mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -42,10 +40,15 @@ use crate::{
     },
     mqtt::fault::Fault,
     store::Intake,
+    websocket::{End, Stream},
 };
-use frames::End;
 use handshake::{Refusal, shake};
-use stream::Stream;
+
+impl<Io: Wire> Wire for Stream<Io> {
+    fn acknowledge(&self) {
+        self.below().acknowledge();
+    }
+}
 
 /// Serves one client from the first byte of its request to its end.
 pub(super) async fn serve<Io: Wire>(
@@ -72,7 +75,7 @@ pub(super) async fn serve<Io: Wire>(
             return refuse(io, refusal).await;
         }
     };
-    let mut stream = Stream::new(io, early);
+    let mut stream = Stream::server(io, early);
     let permit = connection::serve(
         &mut stream,
         origin.clone(),
@@ -111,6 +114,6 @@ async fn close<Io: AsyncRead + AsyncWrite + Unpin>(mut stream: Stream<Io>) {
     if stream.ended() != Some(End::Lost)
         && matches!(timeout(CLOSE_TIMEOUT, stream.shutdown()).await, Ok(Ok(())))
     {
-        let _ = timeout(LINGER, linger(stream.below())).await;
+        let _ = timeout(LINGER, linger(stream.below_mut())).await;
     }
 }

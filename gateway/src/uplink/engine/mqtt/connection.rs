@@ -12,10 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     aliases::{Aliases, Naming},
@@ -27,7 +24,9 @@ use super::{
 };
 use crate::uplink::{
     engine::{
-        Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange, transport::Transport,
+        Answer, Capabilities, Connection, Engine, Lost, Progress, TokenRange,
+        dial::{Dialer, Layers, Stream},
+        transport::Transport,
         url::Scheme,
     },
     message::{Message, Unsendable},
@@ -45,17 +44,31 @@ pub struct BrokerConnection<Io> {
 }
 
 impl Engine for Settings {
-    type Connection = BrokerConnection<TcpStream>;
+    type Connection = BrokerConnection<Stream>;
     type Invalid = SettingsError;
 
-    const SCHEMES: &'static [Scheme] = &[("mqtt", PORT_DEFAULT)];
+    const SCHEMES: &'static [Scheme] = &[
+        Scheme::plain("mqtt", PORT_DEFAULT),
+        Scheme::plain("mqtts", 8883).in_tls(),
+        Scheme::plain("ws", 80).in_websocket(),
+        Scheme::plain("wss", 443).in_websocket().in_tls(),
+    ];
 
     fn check(&self) -> Result<(), SettingsError> {
         Self::check(self)
     }
 
     fn scheme(&self) -> &'static str {
-        "mqtt"
+        match (&self.layers.tls, &self.layers.websocket) {
+            (None, None) => "mqtt",
+            (Some(_), None) => "mqtts",
+            (None, Some(_)) => "ws",
+            (Some(_), Some(_)) => "wss",
+        }
+    }
+
+    fn layers(&self) -> &Layers {
+        &self.layers
     }
 
     fn address(&self) -> (&str, u16) {
@@ -66,9 +79,10 @@ impl Engine for Settings {
         self.client_id += suffix;
     }
 
-    async fn connect(&self) -> Result<(Self::Connection, Capabilities), Lost> {
-        let transport = Transport::open(&self.host, self.port, IN_BYTES_MAX).await?;
-        BrokerConnection::shake_hands(transport, self).await
+    async fn connect(&self, dialer: &mut Dialer) -> Result<(Self::Connection, Capabilities), Lost> {
+        let stream = dialer.open(&self.target()).await?;
+        let transport = Transport::new(stream, IN_BYTES_MAX);
+        dialer.handshake(BrokerConnection::shake_hands(transport, self)).await
     }
 }
 

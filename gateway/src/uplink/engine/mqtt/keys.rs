@@ -23,6 +23,7 @@ impl Settings {
         qos(validator, keys.qos.as_ref());
         Self {
             port: client.port,
+            layers: client.layers,
             user: client.user,
             password: client.password,
             version: validator.one_of(keys.protocol.as_ref(), Version::V5, "protocol", &versions),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 pub use crate::mqtt::{Password, Version};
+use crate::uplink::engine::dial::{Layers, Target};
 
 /// Longest client id or user name, in bytes.
 pub const ID_BYTES_MAX: usize = 1024;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub host: String,
     /// The broker's port.
     pub port: u16,
+    /// What lies between TCP and MQTT.
+    pub layers: Layers,
     /// The protocol to speak.
     pub version: Version,
     /// The MQTT client id. Two clients with the same one throw each other out.
@@ -92,6 +95,7 @@ impl Settings {
         Self {
             host: host.to_owned(),
             port: PORT_DEFAULT,
+            layers: Layers::default(),
             version: Version::V311,
             client_id,
             user: None,
@@ -101,6 +105,12 @@ impl Settings {
             keep_alive: KEEP_ALIVE_DEFAULT,
             session_expiry: SESSION_EXPIRY_DEFAULT,
         }
+    }
+
+    /// Where the broker is, and through what.
+    #[must_use]
+    pub fn target(&self) -> Target<'_> {
+        Target { host: &self.host, port: self.port, layers: &self.layers }
     }
 
     /// Checks what can be checked without a broker.

@@ -8,13 +8,15 @@
 
 use std::{io, num::NonZeroU16};
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    super::{Capabilities, Engine, Lost, Refusal, transport::Transport, url::Scheme},
+    super::{
+        Capabilities, Engine, Lost, Refusal,
+        dial::{Dialer, Layers, Stream, Target},
+        transport::Transport,
+        url::Scheme,
+    },
     connection::{Connection, Terms},
     settings::{PORT_DEFAULT, Settings, SettingsError},
     stream::{self, Found},
@@ -57,10 +59,10 @@ enum ConnectError {
 }
 
 impl Engine for Settings {
-    type Connection = Connection<TcpStream>;
+    type Connection = Connection<Stream>;
     type Invalid = SettingsError;
 
-    const SCHEMES: &'static [Scheme] = &[("nats", PORT_DEFAULT)];
+    const SCHEMES: &'static [Scheme] = &[Scheme::plain("nats", PORT_DEFAULT)];
 
     fn check(&self) -> Result<(), SettingsError> {
         Self::check(self)
@@ -68,6 +70,10 @@ impl Engine for Settings {
 
     fn scheme(&self) -> &'static str {
         "nats"
+    }
+
+    fn layers(&self) -> &Layers {
+        &self.layers
     }
 
     fn address(&self) -> (&str, u16) {
@@ -78,9 +84,10 @@ impl Engine for Settings {
         self.client_id.push_str(suffix);
     }
 
-    async fn connect(&self) -> Result<(Self::Connection, Capabilities), Lost> {
-        let transport = Transport::open(&self.host, self.port, wire::IN_BYTES_MAX).await?;
-        let connection = shake_hands(transport, self).await?;
+    async fn connect(&self, dialer: &mut Dialer) -> Result<(Self::Connection, Capabilities), Lost> {
+        let target = Target { host: &self.host, port: self.port, layers: &self.layers };
+        let transport = Transport::new(dialer.open(&target).await?, wire::IN_BYTES_MAX);
+        let connection = dialer.handshake(shake_hands(transport, self)).await?;
         let capabilities = Capabilities {
             in_flight_max: NonZeroU16::MAX,
             keep_alive: self.keep_alive,
@@ -191,7 +198,7 @@ impl Handshake {
 /// A name for the subjects of answers that nobody guesses.
 fn inbox() -> Result<String, Lost> {
     let mut random = [0; INBOX_BYTES];
-    getrandom::fill(&mut random).map_err(|error| Lost::Connect(io::Error::other(error.to_string())))?;
+    getrandom::fill(&mut random).map_err(|error| Lost::Failed(io::Error::other(error.to_string())))?;
     Ok(random.iter().fold("_INBOX.".to_owned(), |name, byte| name + &format!("{byte:02x}")))
 }
 

@@ -26,6 +26,7 @@ impl Settings {
         let stream = own.and_then(|keys| keys.stream.as_ref());
         Self {
             port: client.port,
+            layers: client.layers,
             user: client.user,
             password: client.password,
             stream: validator.value(stream, None, |name| {

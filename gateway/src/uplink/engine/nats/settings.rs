@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use super::stream;
-use crate::{mqtt::Password, uplink::template::Template};
+use crate::{
+    mqtt::Password,
+    uplink::{engine::dial::Layers, template::Template},
+};
 
 /// Longest name of a stream, in bytes. (JSMaxNameLen of nats-server)
 pub const STREAM_BYTES_MAX: usize = 255;
@@ -21,6 +24,8 @@ pub struct Settings {
     pub host: String,
     /// The server's port.
     pub port: u16,
+    /// What lies between TCP and NATS.
+    pub layers: Layers,
     /// The name that the server shows for this client.
     pub client_id: String,
     /// What its messages' ids begin with. A replay's client has another name, and this one.
@@ -57,6 +62,7 @@ impl Settings {
         Self {
             host: host.to_owned(),
             port: PORT_DEFAULT,
+            layers: Layers::default(),
             uplink: client_id.clone(),
             client_id,
             user: None,

@@ -1,13 +1,15 @@
 //! When the end of a certificate is warned of, and in which words. Pure.
 
-use super::certificate::date;
+use super::summary::date;
 
 /// From this many days before the end of a certificate on, it is warned of.
 const EXPIRY_WARNING_DAYS: u64 = 30;
 const DAY_S: u64 = 24 * 3600;
 
+/// What is to be said of the end of a certificate, if it is near or over.
+///
 /// The number of days is part of the words, so that they are new, and logged, every day.
-pub(super) fn expiry(what: &str, not_after_s: u64, now_s: u64) -> Option<String> {
+pub fn expiry(what: &str, not_after_s: u64, now_s: u64) -> Option<String> {
     let on = date(not_after_s);
     match not_after_s.checked_sub(now_s).map(|left_s| left_s / DAY_S) {
         None => Some(format!("{what} expired on {on}: renew it")),
@@ -16,6 +18,13 @@ pub(super) fn expiry(what: &str, not_after_s: u64, now_s: u64) -> Option<String>
         }
         Some(_) => None,
     }
+}
+
+/// What is to be said of a certificate that is not good yet.
+pub fn early(what: &str, not_before_s: u64, now_s: u64) -> Option<String> {
+    let from = date(not_before_s);
+    (not_before_s > now_s)
+        .then(|| format!("{what} is not valid before {from}: is this machine's clock right?"))
 }
 
 #[cfg(test)]

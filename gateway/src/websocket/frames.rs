@@ -1,4 +1,5 @@
-//! Frames of a client, taken apart where they lie: what is left of a read are the bytes of MQTT.
+//! Frames of the other end, taken apart where they lie: what is left of a read are the bytes of
+//! MQTT.
 //!
 //! ```text
 //!   as read:  | head | payload, masked | head | ping | head | pay
@@ -20,18 +21,29 @@ use tungstenite::protocol::frame::{
 /// Longest head of a frame, in bytes: section 5.2.
 const HEAD_BYTES_MAX: usize = 14;
 /// Longest payload of a control frame, in bytes: section 5.5.
-pub(super) const CONTROL_BYTES_MAX: usize = 125;
+pub const CONTROL_BYTES_MAX: usize = 125;
 /// The most significant bit of a length has to be 0: section 5.2.
 const FRAME_BYTES_MOST: u64 = i64::MAX as u64;
 
-/// What a client may not send. Nothing behind it is looked at, and the connection is closed with
-/// [`Violation::code`].
+/// Which end this is: a client masks all that it sends, and a server nothing. (Section 5.1)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It was connected to.
+    Server,
+    /// It connected.
+    Client,
+}
+
+/// What the other end may not send. Nothing behind it is looked at, and the connection is closed
+/// with [`Violation::code`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Violation {
+pub enum Violation {
     #[error("it sends text, and MQTT is in binary frames")]
     Text,
     #[error("a frame is not masked")]
     Unmasked,
+    #[error("a frame is masked, and a server masks none")]
+    Masked,
     #[error("a frame has reserved bits set: it uses an extension that was not agreed on")]
     Reserved,
     #[error("a frame is of no known kind")]
@@ -63,6 +75,7 @@ impl Violation {
         match self {
             Violation::Text => "text",
             Violation::Unmasked => "unmasked",
+            Violation::Masked => "masked",
             Violation::Reserved => "reserved_bits",
             Violation::Opcode => "opcode",
             Violation::Length => "frame_length",
@@ -76,12 +89,12 @@ impl Violation {
 
 /// Why nothing more is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub enum End {
     /// The other end closed the connection below, or that broke.
     Lost,
     /// A close frame, with its code if it has one.
     Closed(Option<CloseCode>),
-    /// The client broke the rules.
+    /// The other end broke the rules.
     Violation(Violation),
 }
 
@@ -104,9 +117,10 @@ struct Frame {
     mask: [u8; 4],
 }
 
-/// What a client's frames are taken apart with.
-#[derive(Debug, Default)]
-pub(super) struct Frames {
+/// What frames are taken apart with.
+#[derive(Debug)]
+pub struct Frames {
+    role: Role,
     head: [u8; HEAD_BYTES_MAX],
     /// How much of a head has come.
     head_bytes: usize,
@@ -120,6 +134,19 @@ pub(super) struct Frames {
 }
 
 impl Frames {
+    /// For this end, before anything was read.
+    pub fn new(role: Role) -> Self {
+        Frames {
+            role,
+            head: [0; HEAD_BYTES_MAX],
+            head_bytes: 0,
+            frame: None,
+            in_message: false,
+            control: Vec::new(),
+            ping: None,
+        }
+    }
+
     /// Takes what was read, and leaves MQTT's bytes at its start. Gives how many these are, and
     /// what ended the input.
     pub fn take(&mut self, bytes: &mut [u8]) -> (usize, Option<End>) {
@@ -137,7 +164,9 @@ impl Frames {
             };
             let here = usize::try_from(frame.left).unwrap_or(usize::MAX).min(bytes.len() - at);
             let payload = at..at + here;
-            unmask(&mut bytes[payload.clone()], &mut frame.mask);
+            if self.role == Role::Server {
+                apply_mask(&mut bytes[payload.clone()], &mut frame.mask);
+            }
             frame.left -= here as u64;
             at += here;
             match frame.kind {
@@ -182,7 +211,7 @@ impl Frames {
             return Ok(have);
         };
         let head_bytes = cursor.position() as usize;
-        let (kind, mask) = judge(&header, head_bytes, length, self.in_message)?;
+        let (kind, mask) = judge(&header, head_bytes, length, self.in_message, self.role)?;
         if kind == Kind::Data {
             self.in_message = !header.is_final;
         }
@@ -192,17 +221,24 @@ impl Frames {
     }
 }
 
-/// Whether a client may send a frame with this head of `head_bytes`: what it is for, and its mask.
+/// Whether the other end may send a frame with this head of `head_bytes`: what it is for, and its
+/// mask.
 fn judge(
     header: &FrameHeader,
     head_bytes: usize,
     length: u64,
     in_message: bool,
+    role: Role,
 ) -> Result<(Kind, [u8; 4]), Violation> {
     if header.rsv1 || header.rsv2 || header.rsv3 {
         return Err(Violation::Reserved);
     }
-    let mask = header.mask.ok_or(Violation::Unmasked)?;
+    let mask = match (role, header.mask) {
+        (Role::Server, Some(mask)) => mask,
+        (Role::Server, None) => return Err(Violation::Unmasked),
+        (Role::Client, Some(_)) => return Err(Violation::Masked),
+        (Role::Client, None) => [0; 4],
+    };
     // With as few bytes as hold it: section 5.2.
     if length > FRAME_BYTES_MOST || head_bytes != header.len(length) {
         return Err(Violation::Length);
@@ -237,8 +273,8 @@ fn judge_close(payload: &[u8]) -> Result<Option<CloseCode>, Violation> {
     Ok(Some(code))
 }
 
-/// Takes the mask off, and turns it to where the next byte is: section 5.3.
-fn unmask(bytes: &mut [u8], mask: &mut [u8; 4]) {
+/// Takes the mask off or puts it on, and turns it to where the next byte is: section 5.3.
+pub fn apply_mask(bytes: &mut [u8], mask: &mut [u8; 4]) {
     let (fours, rest) = bytes.as_chunks_mut::<4>();
     for four in fours {
         *four = (u32::from_ne_bytes(*four) ^ u32::from_ne_bytes(*mask)).to_ne_bytes();

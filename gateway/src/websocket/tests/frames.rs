@@ -4,12 +4,12 @@
 use tungstenite::protocol::frame::coding::CloseCode;
 
 use super::*;
-use crate::ingest::listener::websocket::frames::*;
+use crate::websocket::frames::*;
 
 /// What is left of one read, and what ended it.
 fn take(bytes: &[u8]) -> (Vec<u8>, Option<End>) {
     let mut bytes = bytes.to_vec();
-    let (kept, end) = Frames::default().take(&mut bytes);
+    let (kept, end) = Frames::new(Role::Server).take(&mut bytes);
     bytes.truncate(kept);
     (bytes, end)
 }
@@ -27,7 +27,7 @@ fn payloads_are_left_one_behind_the_other_and_heads_are_gone() {
     ]
     .concat();
     let mut bytes = read.clone();
-    let mut frames = Frames::default();
+    let mut frames = Frames::new(Role::Server);
     let (kept, end) = frames.take(&mut bytes);
     assert_eq!(bytes[..kept], [&b"one two "[..], &[b'3'; 70_000]].concat());
     assert_eq!(end, None);
@@ -88,7 +88,7 @@ fn a_close_frame_ends_the_input_with_its_code() {
 #[test]
 fn a_frame_of_any_length_that_may_be_goes_on_as_it_comes() {
     let mut bytes = [&[FIN | BINARY, 0xff][..], &(i64::MAX as u64).to_be_bytes(), &[0; 4], &[7; 99]].concat();
-    let mut frames = Frames::default();
+    let mut frames = Frames::new(Role::Server);
     assert_eq!(frames.take(&mut bytes), (99, None));
     assert_eq!(bytes[..99], [7; 99]);
     for _ in 0..1000 {

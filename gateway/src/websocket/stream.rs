@@ -6,11 +6,14 @@
 //!                                          └ ping ─▶ pong ─┐
 //!   socket ◀────────────────── ahead: pong, head, close ◀──┴── payload, not copied ◀─ connection
 //! ```
-//! It has no buffer for payload: a read fills the reader's, and a frame that is sent is a head
-//! before what the writer offers. Hence a demand on the writer: bytes that were offered once are
-//! offered again until they are taken, and more only behind them, as a connection's output is.
-//! Limits: `ahead` holds a pong, a head and a close frame at most. Only the last ping is answered,
-//! so pings do not pile up for a client that does not read.
+//! A read fills the reader's buffer, and a server's frame is a head before what the writer offers.
+//! Hence a demand on the writer: bytes that were offered once are offered again until they are
+//! taken, and more only behind them, as a connection's output is. A client has to mask what it
+//! sends, and so copies it: `ahead` then holds a frame of [`MASKED_BYTES_MAX`], and a flush is what
+//! sends it.
+//!
+//! Limits: `ahead` holds a pong, a head and a close frame at most beside that. Only the last ping
+//! is answered, so pings do not pile up for one that does not read.
 //!
 //! What ends the input reads as the end of the stream, and [`Stream::ended`] says why; the close
 //! frame that answers it goes out with the shutdown.
@@ -27,16 +30,19 @@ use tungstenite::protocol::frame::{
     coding::{CloseCode, Control, Data, OpCode},
 };
 
-use super::frames::{End, Frames};
-use crate::ingest::connection::socket::Wire;
+use super::frames::{End, Frames, Role, apply_mask};
 
 /// Reads without payload in a row, after which whatever else the connection waits for is looked at.
 const READS_AT_ONCE: usize = 16;
 
+/// Longest payload of a frame that a client sends, in bytes: it is copied.
+const MASKED_BYTES_MAX: usize = 64 * 1024;
+
 /// A connection whose handshake is done.
 #[derive(Debug)]
-pub(super) struct Stream<Io> {
+pub struct Stream<Io> {
     io: Io,
+    role: Role,
     frames: Frames,
     /// What came with the handshake, behind its head.
     early: Vec<u8>,
@@ -45,18 +51,28 @@ pub(super) struct Stream<Io> {
     ahead: Vec<u8>,
     /// Bytes of the frame under way that are not written.
     frame_left: usize,
-    /// A pong was written and not flushed.
+    /// Something was written, or is ahead, and was not flushed.
     unflushed: bool,
     /// No frame follows any more.
     is_closing: bool,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Stream<Io> {
-    /// Over `io`, from which `early` was read already.
-    pub fn new(io: Io, early: Vec<u8>) -> Self {
+    /// The server's end of `io`, from which `early` was read already.
+    pub fn server(io: Io, early: Vec<u8>) -> Self {
+        Self::new(io, Role::Server, early)
+    }
+
+    /// The client's end of `io`.
+    pub fn client(io: Io) -> Self {
+        Self::new(io, Role::Client, Vec::new())
+    }
+
+    fn new(io: Io, role: Role, early: Vec<u8>) -> Self {
         Stream {
             io,
-            frames: Frames::default(),
+            role,
+            frames: Frames::new(role),
             early,
             ended: None,
             ahead: Vec::new(),
@@ -72,13 +88,35 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream<Io> {
     }
 
     /// What it stands on.
-    pub fn below(&mut self) -> &mut Io {
+    pub fn below(&self) -> &Io {
+        &self.io
+    }
+
+    /// What it stands on.
+    pub fn below_mut(&mut self) -> &mut Io {
         &mut self.io
     }
 
-    fn put(&mut self, opcode: OpCode, payload_bytes: usize) -> io::Result<()> {
-        let header = FrameHeader { opcode, ..FrameHeader::default() };
-        header.format(payload_bytes as u64, &mut self.ahead).map_err(io::Error::other)
+    /// Puts a head ahead, and gives the mask of what follows it.
+    fn put_head(&mut self, opcode: OpCode, payload_bytes: usize) -> io::Result<Option<[u8; 4]>> {
+        let mask = match self.role {
+            Role::Server => None,
+            Role::Client => Some(new_mask()?),
+        };
+        let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
+        header.format(payload_bytes as u64, &mut self.ahead).map_err(io::Error::other)?;
+        Ok(mask)
+    }
+
+    /// Puts a whole frame ahead.
+    fn put_frame(&mut self, opcode: OpCode, payload: &[u8]) -> io::Result<()> {
+        let mask = self.put_head(opcode, payload.len())?;
+        let start = self.ahead.len();
+        self.ahead.extend_from_slice(payload);
+        if let Some(mut mask) = mask {
+            apply_mask(&mut self.ahead[start..], &mut mask);
+        }
+        Ok(())
     }
 
     /// Puts a pong ahead, if one is due and no frame is under way.
@@ -87,8 +125,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream<Io> {
             && !self.is_closing
             && let Some(payload) = self.frames.take_ping()
         {
-            self.put(OpCode::Control(Control::Pong), payload.len())?;
-            self.ahead.extend_from_slice(&payload);
+            self.put_frame(OpCode::Control(Control::Pong), &payload)?;
         }
         Ok(())
     }
@@ -141,11 +178,18 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream<Io> {
         buffer.set_filled(start + kept);
         Poll::Ready(Ok(kept))
     }
-}
 
-impl<Io: Wire> Wire for Stream<Io> {
-    fn acknowledge(&self) {
-        self.io.acknowledge();
+    /// A client's write: what the socket does not take at once goes out with the flush.
+    fn poll_masked(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_ahead(context))?;
+        self.put_pong()?;
+        let payload = &bytes[..bytes.len().min(MASKED_BYTES_MAX)];
+        self.put_frame(OpCode::Data(Data::Binary), payload)?;
+        self.unflushed = true;
+        if let Poll::Ready(Err(error)) = self.poll_ahead(context) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(payload.len()))
     }
 }
 
@@ -184,9 +228,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<Io> {
         if stream.is_closing {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
+        if stream.role == Role::Client {
+            return stream.poll_masked(context, bytes);
+        }
         if stream.frame_left == 0 {
             stream.put_pong()?;
-            stream.put(OpCode::Data(Data::Binary), bytes.len())?;
+            stream.put_head(OpCode::Data(Data::Binary), bytes.len())?;
             stream.frame_left = bytes.len();
         }
         let payload = &bytes[..stream.frame_left.min(bytes.len())];
@@ -231,10 +278,17 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<Io> {
             };
             let code = code.map(|code| u16::from(code).to_be_bytes());
             let code = code.as_ref().map_or(&[][..], |code| &code[..]);
-            stream.put(OpCode::Control(Control::Close), code.len())?;
-            stream.ahead.extend_from_slice(code);
+            stream.put_frame(OpCode::Control(Control::Close), code)?;
         }
         ready!(stream.poll_ahead(context))?;
         Pin::new(&mut stream.io).poll_shutdown(context)
     }
+}
+
+/// What nobody can foresee, so that no payload can be made to look like something else on its way:
+/// section 5.3.
+fn new_mask() -> io::Result<[u8; 4]> {
+    let mut mask = [0; 4];
+    getrandom::fill(&mut mask).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(mask)
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::ingest::listener::websocket::{frames::*, stream::Stream};
+use crate::websocket::{frames::*, stream::Stream};
 
 /// One frame of a client that cuts its bytes as it likes.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ fn cut(cuts: &[(Cut, [u8; 4])]) -> (Vec<u8>, Vec<u8>, Vec<Vec<u8>>) {
 }
 
 /// Polls until it is done: the script is asked again, and not waited for.
-fn drive<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+pub fn drive<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..1_000_000 {
         if let Poll::Ready(value) = poll(&mut context) {
@@ -92,13 +92,13 @@ proptest! {
         let (wire, bytes, pings) = cut(&cuts);
         let (early, later) = wire.split_at(early.min(wire.len()));
         let io = Script { takes: takes.into(), ..Script::reading(later, &came) };
-        let mut stream = Stream::new(io, early.to_vec());
+        let mut stream = Stream::server(io, early.to_vec());
         prop_assert_eq!(read_all(&mut stream, &wanted), bytes);
         prop_assert_eq!(stream.ended(), Some(End::Lost));
         drive(|context| Pin::new(&mut stream).poll_flush(context)).unwrap();
         // Pings are answered in their order, and those that a later one has overtaken are not.
         let mut asked = pings.iter();
-        for (first, payload) in server_frames(&stream.below().written) {
+        for (first, payload) in server_frames(&stream.below_mut().written) {
             prop_assert_eq!(first, FIN | PONG);
             prop_assert!(asked.any(|ping| *ping == payload));
         }
@@ -111,12 +111,12 @@ proptest! {
         pings in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..10), 20),
     ) {
         let io = Script { takes: takes.into(), ..Script::default() };
-        let mut stream = Stream::new(io, vec![]);
+        let mut stream = Stream::server(io, vec![]);
         let mut written = vec![];
         for ((bytes, is_pinged), ping) in writes.into_iter().zip(pings) {
             if is_pinged {
                 // It reads beside its writing, as a connection does.
-                stream.below().reads.push_back([frame(FIN | PING, &ping), frame(FIN | BINARY, b"in")].concat());
+                stream.below_mut().reads.push_back([frame(FIN | PING, &ping), frame(FIN | BINARY, b"in")].concat());
                 let mut memory = [0; 10];
                 let mut buffer = ReadBuf::new(&mut memory);
                 drive(|context| Pin::new(&mut stream).poll_read(context, &mut buffer)).unwrap();
@@ -129,7 +129,7 @@ proptest! {
             }
         }
         drive(|context| Pin::new(&mut stream).poll_shutdown(context)).unwrap();
-        let mut frames = server_frames(&stream.below().written);
+        let mut frames = server_frames(&stream.below_mut().written);
         prop_assert_eq!(frames.pop(), Some((FIN | CLOSE, 1000u16.to_be_bytes().to_vec())));
         frames.retain(|(first, _)| *first != FIN | PONG);
         prop_assert!(frames.iter().all(|(first, _)| *first == FIN | BINARY));
@@ -147,39 +147,39 @@ async fn every_end_has_its_close_frame() {
         (frame(FIN | CLOSE, b""), b""),
         (frame(FIN | BINARY, b"only lost"), &1000u16.to_be_bytes()),
     ] {
-        let mut stream = Stream::new(Script::reading(&last, &[1]), vec![]);
+        let mut stream = Stream::server(Script::reading(&last, &[1]), vec![]);
         let mut read = vec![];
         stream.read_to_end(&mut read).await.unwrap();
         stream.shutdown().await.unwrap();
         stream.shutdown().await.unwrap();
         assert!(stream.write(b"too late").await.is_err());
-        assert_eq!(server_frames(&stream.below().written), [(FIN | CLOSE, code.to_vec())]);
-        assert!(stream.below().is_shut);
+        assert_eq!(server_frames(&stream.below_mut().written), [(FIN | CLOSE, code.to_vec())]);
+        assert!(stream.below_mut().is_shut);
     }
 }
 
 #[test]
 fn a_frame_that_is_broken_off_is_not_followed_by_a_close_frame_that_would_be_its_payload() {
-    let mut stream = Stream::new(Script { takes: [5].into(), ..Script::default() }, vec![]);
+    let mut stream = Stream::server(Script { takes: [5].into(), ..Script::default() }, vec![]);
     let wrote = drive(|context| Pin::new(&mut stream).poll_write(context, b"0123456789")).unwrap();
     assert_eq!(wrote, 3, "behind a head of two bytes");
     drive(|context| Pin::new(&mut stream).poll_shutdown(context)).unwrap();
-    assert_eq!(stream.below().written, b"\x82\x0a012");
+    assert_eq!(stream.below_mut().written, b"\x82\x0a012");
 }
 
 #[test]
 fn pings_of_a_client_that_does_not_read_do_not_pile_up() {
     let pings: Vec<_> = (0..10_000u32).flat_map(|count| frame(FIN | PING, &count.to_be_bytes())).collect();
     let io = Script { takes: vec![0; 1_000_000].into(), ..Script::reading(&pings, &[64]) };
-    let mut stream = Stream::new(io, vec![]);
+    let mut stream = Stream::server(io, vec![]);
     assert_eq!(read_all(&mut stream, &[64]), b"");
-    stream.below().takes.clear();
+    stream.below_mut().takes.clear();
     drive(|context| {
         ready!(Pin::new(&mut stream).poll_write(context, b"x"))?;
         Pin::new(&mut stream).poll_flush(context)
     })
     .unwrap();
-    let frames = server_frames(&stream.below().written);
+    let frames = server_frames(&stream.below_mut().written);
     assert!(frames.len() <= 3, "the first, the last and what was written: {}", frames.len());
     assert_eq!(frames[frames.len() - 2].1, 9_999u32.to_be_bytes());
 }
