@@ -41,9 +41,9 @@ async fn acknowledgements_that_take_40_seconds_are_waited_for() {
     let cloud = StandIn::start(platforms::broker()).await;
     cloud.change_behaviour(|behaviour| behaviour.ack_after = Duration::from_secs(40));
     let gateway = Gateway::start(Setup::new(Uplink::new(&cloud.url(), Version::V5)));
-    let device = Device { count_max: 12, ..Device::new("d", Version::V5) };
+    let device = Device { count_max: 4, ..Device::new("d", Version::V5) };
     let ledgers = Fleet::start(gateway.mqtt, [device]).all(DEVICES_LIMIT).await;
-    demand("12 events", &ledgers, &gateway, &cloud).await;
+    demand("4 events", &ledgers, &gateway, &cloud).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
