@@ -190,3 +190,60 @@ fn ended(error: io::Error) -> Lost {
         _ => Lost::Failed(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream that keeps what is written until it is flushed, as TLS does when the socket is full.
+    #[derive(Debug, Default)]
+    struct Keeping {
+        kept: Vec<u8>,
+        sent: Vec<u8>,
+        /// Flushes that the socket has no room for.
+        full_for: u32,
+    }
+
+    impl AsyncRead for Keeping {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Keeping {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.kept.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.full_for > 0 {
+                self.full_for -= 1;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let kept = std::mem::take(&mut self.kept);
+            self.sent.extend(kept);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_keeps_counts_as_unwritten_until_it_is_flushed() {
+        let mut transport = Transport::new(Keeping { full_for: 2, ..Keeping::default() }, 16);
+        transport.outbox().extend_from_slice(b"event");
+        assert_eq!(transport.moved().await.unwrap(), Progress { read: false, written: true });
+        assert!(transport.has_unwritten() && transport.io.sent.is_empty());
+        assert_eq!(transport.moved().await.unwrap(), Progress { read: false, written: true });
+        assert!(!transport.has_unwritten() && transport.io.kept.is_empty());
+        assert_eq!(transport.io.sent, b"event");
+    }
+}
