@@ -435,6 +435,7 @@ mod tests {
         answer_pings(&mut deadlines, t0 + s(105));
         deadlines.wrote(false, t0 + s(105));
         assert_eq!(deadlines.judge(sent, t0 + s(105)), Due::Nothing);
+        answer_pings(&mut deadlines, t0 + s(204));
         deadlines.wrote(false, t0 + s(204));
         assert_eq!(deadlines.judge(sent, t0 + s(204)), Due::Nothing);
         assert_eq!(deadlines.judge(sent, t0 + s(205)), Due::Unanswered(s(10)));
