@@ -195,7 +195,8 @@ fn ended(error: io::Error) -> Lost {
 mod tests {
     use super::*;
 
-    /// A stream that keeps what is written until it is flushed, as TLS does with a full socket.
+    /// A stream that keeps what is written until it is flushed, as TLS does when the socket is
+    /// full.
     #[derive(Debug, Default)]
     struct Keeping {
         kept: Vec<u8>,
