@@ -40,7 +40,9 @@ async fn acknowledgements_that_take_40_seconds_are_waited_for() {
     let gateway = Gateway::start(Setup::new(Uplink::new(&cloud.url(), Version::V5)));
     let device = Device { count_max: 200, ..Device::new("d", Version::V5) };
     let ledgers = Fleet::start(gateway.mqtt, [device]).all(DEVICES_LIMIT).await;
-    demand("200 events", Duration::from_secs(150), &ledgers, &gateway, &cloud).await;
+    // Longer than the time-outs of three connections, and three acknowledgements behind each other:
+    // of an event that was taken before, of the first, and of the rest.
+    demand("200 events", Duration::from_secs(240), &ledgers, &gateway, &cloud).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

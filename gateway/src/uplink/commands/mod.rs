@@ -191,7 +191,7 @@ impl Receiver {
         loop {
             while let Some(came) = inbox.next()? {
                 if came == Came::Pong {
-                    deadlines.answered();
+                    deadlines.answered(IDLE, clock::monotonic());
                 }
                 if let Some(answer) = self.take(came).await? {
                     write(&mut socket, &answer, limit).await?;

@@ -51,6 +51,8 @@ pub struct Deadlines {
     pings: u32,
     /// When the last of the pings was sent, the last time that all were answered.
     answered_ping_at: Option<Instant>,
+    /// When the first answer came to a ping behind the head.
+    ponged_at: Instant,
     /// The head moved on this connection.
     is_measured: bool,
     /// Bytes of what is sent alone.
@@ -104,6 +106,7 @@ impl Deadlines {
             pinged_at: None,
             pings: 0,
             answered_ping_at: None,
+            ponged_at: now,
             is_measured: false,
             alone_bytes: None,
         }
@@ -177,9 +180,13 @@ impl Deadlines {
     }
 
     /// A ping was answered.
-    pub fn answered(&mut self) {
+    pub fn answered(&mut self, in_flight: InFlight, now: Instant) {
         self.pings = self.pings.saturating_sub(1);
         if self.pings == 0 {
+            let is_behind = |at: Instant| self.unanswered_since(in_flight).is_some_and(|since| at >= since);
+            if !self.answered_ping_at.is_some_and(is_behind) {
+                self.ponged_at = now;
+            }
             self.answered_ping_at = self.pinged_at.take().or(self.answered_ping_at);
         }
     }
@@ -262,7 +269,9 @@ impl Deadlines {
 
     fn unanswered(&self, in_flight: InFlight) -> Option<Instant> {
         let since = self.unanswered_since(in_flight)?;
-        (self.answered_ping_at? >= since).then(|| since + self.patience.unanswered())
+        // Until the answer came the head may have been on its way, through a slow link.
+        let limit = self.patience.unanswered();
+        (self.answered_ping_at? >= since).then(|| (since + limit).max(self.ponged_at + limit / 2))
     }
 
     /// Since when the head waits and nothing came.
@@ -329,7 +338,7 @@ mod tests {
     fn answer_pings(deadlines: &mut Deadlines, now: Instant) {
         deadlines.pinged(now);
         deadlines.heard(now);
-        deadlines.answered();
+        deadlines.answered(IDLE, now);
     }
 
     #[test]
@@ -342,7 +351,7 @@ mod tests {
         deadlines.wrote(false, t0 + s(45));
         assert_eq!(deadlines.next(IDLE), Some(t0 + s(75)));
         assert_eq!(deadlines.judge(IDLE, t0 + s(75)), Due::Pong(s(30)));
-        deadlines.answered();
+        deadlines.answered(IDLE, t0 + s(75));
         assert_eq!(deadlines.next(IDLE), Some(t0 + s(90)));
     }
 
@@ -408,7 +417,7 @@ mod tests {
         let (mut deadlines, t0) = start_with(Patience { knows_ignored: true, ..patience() });
         let sent = InFlight { head_sent_at: Some(t0), pending: false };
         assert_eq!(deadlines.next(sent), Some(t0 + KNOWN_MAX / 2), "the ping");
-        answer_pings(&mut deadlines, t0 + s(1));
+        answer_pings(&mut deadlines, t0 + KNOWN_MAX / 2);
         assert_eq!(deadlines.next(sent), Some(t0 + KNOWN_MAX));
         assert_eq!(deadlines.judge(sent, t0 + KNOWN_MAX), Due::Unanswered(KNOWN_MAX));
     }
@@ -472,6 +481,19 @@ mod tests {
         assert_eq!(deadlines.judge(sent, t0 + s(9)), Due::Ack(s(9)));
         deadlines.set_alone(Some(200_000));
         assert_eq!(deadlines.next(sent), Some(t0 + s(200)), "16 kbit/s, and no time-out is in its way");
+        // The ping behind it is answered as soon as it is there, and it a little later.
+        let (mut slow, t0) = start();
+        let sent = InFlight { head_sent_at: Some(t0), pending: false };
+        slow.set_alone(Some(200_000));
+        slow.pinged(t0);
+        slow.heard(t0 + s(100));
+        slow.answered(sent, t0 + s(100));
+        assert_eq!(slow.judge(sent, t0 + s(104)), Due::Ping);
+        // Others that are answered behind it change nothing.
+        slow.pinged(t0 + s(104));
+        slow.heard(t0 + s(104));
+        slow.answered(sent, t0 + s(104));
+        assert_eq!(slow.judge(sent, t0 + s(105)), Due::Unanswered(s(10)));
         deadlines.set_alone(Some(usize::MAX / 2));
         assert_eq!(deadlines.next(sent), Some(t0 + s(5) + TRAVEL_MAX), "but not for ever");
     }
@@ -524,9 +546,9 @@ mod tests {
         let (mut deadlines, t0) = start();
         deadlines.pinged(t0);
         deadlines.pinged(t0 + s(1));
-        deadlines.answered();
+        deadlines.answered(IDLE, t0 + s(1));
         assert!(deadlines.awaits_pong());
-        deadlines.answered();
+        deadlines.answered(IDLE, t0 + s(1));
         assert!(!deadlines.awaits_pong());
     }
 

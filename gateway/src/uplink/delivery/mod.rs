@@ -185,10 +185,14 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             if trace.ending == Ending::Other {
                 self.failures.clear();
             }
+        } else if went_on && self.hurried < HURRIED_MAX {
+            // Little came of it, but that may be what a bad event leaves of a connection.
+            self.hurried += 1;
+            self.backoff.reset();
         }
         let wait = self.backoff.after_failure();
         let sooner = match self.poison.plan(self.source.released(), clock::monotonic()) {
-            Plan::DeadLetter { .. } if trace.sent => Duration::ZERO,
+            Plan::DeadLetter { .. } if trace.sent => return Duration::ZERO,
             Plan::Alone { is_second: true } => return wait.max(SECOND_WAIT_MIN),
             Plan::Alone { .. } | Plan::Probe { .. } if trace.took => wait.min(PROBE_WAIT_MAX),
             Plan::Probe { controls_failed: 0..CONTROLS_SOON } if trace.sent => wait.min(CONTROL_WAIT_MAX),

@@ -17,8 +17,8 @@ use std::{
 };
 
 /// An event that was taken counts for so much time of use: where a connection brings few, the waits
-/// cost no more than to be at 50 a second on the average.
-const USE_PER_EVENT: Duration = Duration::from_millis(10);
+/// for the next add up to no more than that for each of them.
+const USE_PER_EVENT: Duration = Duration::from_millis(100);
 
 /// The waits between attempts.
 #[derive(Debug)]
@@ -109,16 +109,17 @@ mod tests {
 
     #[test]
     fn a_connection_of_little_use_does_not_shorten_the_waits() {
-        let mut backoff = Backoff::new(MIN, MAX, 1);
+        let min = Duration::from_millis(500);
+        let mut backoff = Backoff::new(min, MAX, 1);
         for (failures, ms, events, is_much) in [
             (0, 0, 1, false),
-            (0, 99, 0, false),
-            (0, 100, 0, true),
-            (0, 0, 10, true),
-            (5, 3_100, 0, false),
-            (5, 3_200, 0, true),
-            (5, 1_200, 200, true),
-            (20, 59_000, 99, false),
+            (0, 499, 0, false),
+            (0, 500, 0, true),
+            (0, 0, 5, true),
+            (5, 15_900, 0, false),
+            (5, 16_000, 0, true),
+            (5, 6_000, 100, true),
+            (20, 59_000, 9, false),
             (20, 0, u64::MAX, true),
         ] {
             backoff.reset();
@@ -128,7 +129,7 @@ mod tests {
             let before = backoff.ceiling();
             let was = backoff.was_of_use(Duration::from_millis(ms), events);
             assert_eq!(was, is_much, "{failures} {ms} {events}");
-            assert_eq!(backoff.ceiling(), if is_much { MIN } else { before });
+            assert_eq!(backoff.ceiling(), if is_much { min } else { before });
         }
         // A broker that takes an event on each connection and cuts.
         backoff.reset();

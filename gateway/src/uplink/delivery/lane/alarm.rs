@@ -19,7 +19,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         self.deadlines.pinged(self.now);
     }
 
-    fn in_flight(&self) -> InFlight {
+    pub(super) fn in_flight(&self) -> InFlight {
         InFlight { head_sent_at: self.window.front_sent_at(), pending: self.connection.has_unwritten() }
     }
 

@@ -147,6 +147,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             }
             self.deadlines.set_alone(None);
         }
+        let is_suspected = plan.is_some();
         let controls_failed = match plan {
             Some(Plan::Probe { controls_failed }) => Some(controls_failed),
             Some(_) => None,
@@ -179,8 +180,10 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         self.trial.is_alone = false;
         if !self.shared.carried.is_counted(offset) {
             self.shared.carried.set_unanswered(None);
-            // Alone it was taken: what was too much was how many there were.
-            self.shared.pace.confirm();
+            if is_suspected {
+                // Alone it was taken: what was too much was how many there were.
+                self.shared.pace.confirm();
+            }
             if !self.shared.poison.causes().is_recent(self.now) {
                 self.window.trust();
             }

@@ -71,7 +71,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
                     self.window.held(tokens).for_each(|token| self.note_refusal(token, refusal));
                 }
                 Answer::Pong => {
-                    self.deadlines.answered();
+                    self.deadlines.answered(self.in_flight(), self.now);
                     self.trace.answered = true;
                     self.trace.of_use = self.now - self.began;
                 }
