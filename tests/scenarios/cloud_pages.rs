@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 use tidegate_tests::{
     ca::Ca,
     client::Client,
-    clock::{unix_s, wait_for},
+    clock::wait_for,
     cloud::{Seen, StandIn, limits::Limits, platforms, sas::SharedAccess, tls::ServerTls},
     codec::{Ack, Connect, Packet, Publish, Version},
     gateway::{Gateway, Setup, Uplink},
@@ -17,8 +17,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Events of each page.
 const EVENTS: u16 = 20;
 
-/// A page: its name, its platform, whether that wants a certificate, and the password that goes
-/// into the file that the page names.
+/// A page: its name, its platform, whether that wants a certificate, and the password or key that
+/// goes into the file that the page names.
 struct Page {
     name: &'static str,
     limits: Limits,
@@ -48,7 +48,8 @@ fn write_files(page: &Page, block: &str, folder: &Path, ca: &Ca) {
         let pair = ca.client("barn-7").expect("random numbers");
         pair.write(&folder.join(cert), &folder.join(key)).expect("the folder is writable");
     }
-    if let (Some(name), Some(password)) = (value(block, "password_file"), &page.password) {
+    let secret = value(block, "password_file").or_else(|| value(block, "azure_key_file"));
+    if let (Some(name), Some(password)) = (secret, &page.password) {
         use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
         let mut options = std::fs::OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(folder.join(name));
@@ -124,8 +125,8 @@ async fn publish(gateway: &Gateway) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_configuration_of_each_page_brings_events_to_its_platform() {
-    let access = SharedAccess::new("myhub.azure-devices.net", "tidegate-barn-7-hub");
-    let token = access.token(unix_s() + 24 * 3600);
+    let access = SharedAccess::new("myhub.azure-devices.net", "barn-7");
+    let key = access.key_base64();
     let page = |name, limits, wants_certificate, password: Option<&str>| Page {
         name,
         limits,
@@ -134,7 +135,9 @@ async fn the_configuration_of_each_page_brings_events_to_its_platform() {
     };
     let pages = [
         page("aws-iot", platforms::aws_iot(), true, None),
-        page("azure-iot-hub", platforms::azure_iot_hub(access), false, Some(&token)),
+        page("azure-iot-hub", platforms::azure_iot_hub(access), false, Some(&key)),
+        page("azure-event-grid", platforms::azure_event_grid("barn-7"), true, None),
+        page("thingsboard", platforms::thingsboard("A1_TEST_TOKEN"), false, None),
         page("hivemq-cloud", platforms::hivemq_cloud("barn-7", "secret"), false, Some("secret")),
         page("emqx-serverless", platforms::emqx_serverless("barn-7", "secret"), false, Some("secret")),
     ];

@@ -72,7 +72,9 @@ fn password(
     validator.password_files.push(path.clone());
     let source = match &keys.azure_key_file {
         Some(_) => {
-            let resource = format!("{}/devices/{client_id}", host_of(keys.url.get_ref()));
+            let named = keys.tls.as_ref().and_then(|tls| tls.get_ref().server_name());
+            let hub = named.unwrap_or_else(|| host_of(keys.url.get_ref()));
+            let resource = format!("{hub}/devices/{client_id}");
             PasswordSource::AzureKey { file: path, resource }
         }
         None => PasswordSource::File(path),

@@ -24,6 +24,13 @@ pub struct TlsKeys {
     alpn: Option<Vec<Text>>,
 }
 
+impl TlsKeys {
+    /// The name that the server goes by, where that is not the host.
+    pub(in crate::uplink) fn server_name(&self) -> Option<&str> {
+        self.server_name.as_ref().map(|name| name.get_ref().as_str())
+    }
+}
+
 /// What an uplink's keys say of its layers.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LayerKeys<'a> {
