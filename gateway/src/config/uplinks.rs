@@ -25,23 +25,23 @@ impl Validator<'_> {
                     format!("\"{}\" is the name of another uplink; choose one of its own", name.get_ref()),
                 );
             }
-            let client = |uplink: &uplink::Settings| {
-                let (host, port) = uplink.upstream.address();
-                (host.to_owned(), port, uplink.upstream.credentials().client_id.to_owned())
-            };
-            let own = client(&uplinks[i]);
-            if let Some(other) = uplinks[..i].iter().find(|other| client(other) == own)
-                && other.name != *name.get_ref()
-            {
-                let ((host, port, id), other) = (own, &other.name);
-                self.wrong(
-                    &name.span(),
-                    format!(
-                        "uplink \"{other}\" is client \"{id}\" of {host}:{port} too, and each would throw the other out; give one of them a \"client_id\" of its own"
-                    ),
+            let taken = uplinks[..i].iter().filter(|other| other.name != *name.get_ref());
+            let shared = taken.flat_map(|other| Some((other, shared_client(other, &uplinks[i])?))).next();
+            if let Some((other, id)) = shared {
+                let ((host, port), other) = (uplinks[i].upstream.address(), &other.name);
+                let what = format!(
+                    "uplink \"{other}\" is client \"{id}\" of {host}:{port} too, and each would throw the other out; give one of them a \"client_id\" of its own"
                 );
+                self.wrong(&name.span(), what);
             }
         }
         uplinks
     }
+}
+
+/// A client id by which both connect to one upstream, if there is one.
+fn shared_client(one: &uplink::Settings, other: &uplink::Settings) -> Option<String> {
+    let is_there = one.upstream.address() == other.upstream.address();
+    let ids = one.client_ids();
+    other.client_ids().into_iter().find(|id| is_there && ids.contains(id))
 }

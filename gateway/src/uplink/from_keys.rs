@@ -53,7 +53,9 @@ impl Settings {
                 Hours::parse(text, Zone::of_this_machine()).map(Some)
             }),
             ack_timeout: validator.value(keys.ack_timeout.as_ref(), ACK_TIMEOUT_DEFAULT, |text| {
-                quantity::at_most(text, ACK_TIMEOUT_MAX, "10 minutes")
+                let time = quantity::at_most(text, ACK_TIMEOUT_MAX, "10 minutes")?;
+                let never = || format!("\"{text}\" would never be kept; take the key out for 30 s");
+                (!time.is_zero()).then_some(time).ok_or_else(never)
             }),
             ..Self::new(&name, upstream, gateway_id)
         };

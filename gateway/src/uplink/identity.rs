@@ -31,7 +31,12 @@ pub(super) fn read<'a>(
 ) -> Client<'a> {
     let names = [("gateway", gateway), ("uplink", uplink)];
     let mut expanded = |raw: Option<&Text>| {
-        raw.map(|raw| validator.value(Some(raw), String::new(), |text| expand(text, &names)))
+        raw.map(|raw| {
+            validator.value(Some(raw), String::new(), |text| match text {
+                "" => Err("empty; name it, or take the key out".to_owned()),
+                text => expand(text, &names),
+            })
+        })
     };
     let client_id = expanded(keys.client_id.as_ref());
     let user = expanded(keys.user.as_ref());
@@ -58,6 +63,7 @@ fn password(
     let file = keys.password_file.as_ref().or(keys.azure_key_file.as_ref());
     if let (Some(_), Some(key)) = (&keys.password_file, &keys.azure_key_file) {
         validator.wrong(&key.span(), "\"password_file\" has the password; name one of the two");
+        return None;
     }
     if let (None, Some(file)) = (&keys.user, file) {
         validator.wrong(&file.span(), "a password without a user; add \"user\"");

@@ -23,6 +23,8 @@ use crate::catalog::Values;
 pub const WINDOW_DEFAULT: NonZeroU16 = NonZeroU16::new(1000).expect("1000 is not 0");
 /// The time for an acknowledgement, unless told otherwise.
 pub const ACK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// What stands behind the client id of the connection for commands.
+pub const OF_COMMANDS: &str = "-commands";
 /// Longest gateway id, in bytes.
 pub const GATEWAY_ID_BYTES_MAX: usize = 1024;
 
@@ -133,6 +135,14 @@ impl Settings {
     pub fn mqtt(name: &str, host: &str, gateway_id: &str) -> Self {
         let broker = mqtt::Settings::new(host, format!("{gateway_id}-{name}"));
         Self::new(name, Upstream::Mqtt(broker), gateway_id)
+    }
+
+    /// The client ids by which it connects for as long as it runs.
+    #[must_use]
+    pub fn client_ids(&self) -> Vec<String> {
+        let own = self.upstream.credentials().client_id;
+        let commands = self.commands.as_ref().map(|_| format!("{own}{OF_COMMANDS}"));
+        std::iter::once(own.to_owned()).chain(commands).collect()
     }
 
     /// Checks what can be checked without an upstream.

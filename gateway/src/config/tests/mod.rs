@@ -271,6 +271,17 @@ fn what_cannot_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:8: [[uplink]] name: uplink \"c\" is client \"a\" of a:1883 too, and each would throw the other out; give one of them a \"client_id\" of its own",
         ),
         (
+            id_and(
+                "[[uplink]]\nname = \"c\"\nurl = \"mqtt://a\"\ncommands = \"c/{device}\"\n[[uplink]]\nname = \"c-commands\"\nurl = \"mqtt://a\"\n",
+            ),
+            "g.toml:8: [[uplink]] name: uplink \"c\" is client \"tidegate-barn-7-c-commands\" of a:1883 too, and each would throw the other out; give one of them a \"client_id\" of its own",
+        ),
+        (uplink("user = \"\"\n"), "g.toml:6: [[uplink]] user: empty; name it, or take the key out"),
+        (
+            uplink("ack_timeout = \"0s\"\n"),
+            "g.toml:6: [[uplink]] ack_timeout: \"0s\" would never be kept; take the key out for 30 s",
+        ),
+        (
             uplink("client_id = \"{device}\"\n"),
             "g.toml:6: [[uplink]] client_id: \"{device}\" names {device}; known here: {gateway} and {uplink}",
         ),

@@ -52,7 +52,7 @@ use super::{
         upstream::Upstream,
     },
     health::{Failures, Health},
-    settings::Settings,
+    settings::{OF_COMMANDS, Settings},
 };
 use crate::{
     clock,
@@ -102,7 +102,7 @@ enum Broken {
 pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, shutdown: CancellationToken) {
     let Some(topic) = settings.commands.clone() else { return shutdown.cancelled().await };
     let Upstream::Mqtt(mut broker) = settings.upstream.clone() else { return shutdown.cancelled().await };
-    broker.client_id += "-commands";
+    broker.client_id += OF_COMMANDS;
     let mut backoff = Backoff::new(settings.backoff_min, settings.backoff_max, retry::seed());
     let mut receiver = Receiver {
         dialer: Dialer::new(settings.connect_timeout),
@@ -139,7 +139,7 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
         receiver.health.set_commands(Some(why.to_string()));
         if receiver.failures.add() {
             let uplink = &receiver.settings.name;
-            tracing::warn!(%uplink, "no commands from the upstream: {why}; trying again in {wait:?}, events go on");
+            tracing::warn!(%uplink, "no commands from the upstream: {why}; trying again {}, events go on", retry::when(wait));
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -218,6 +218,8 @@ impl Receiver {
                 () = tokio::time::sleep_until(due.into()) => match deadlines.judge(IDLE, clock::monotonic()) {
                     Due::Ping => {
                         write(&mut socket, &PINGREQ, limit).await?;
+                        // The next one is due after a keep-alive without anything written.
+                        deadlines.wrote(false, clock::monotonic());
                         deadlines.pinged(clock::monotonic());
                     }
                     Due::Nothing => {}

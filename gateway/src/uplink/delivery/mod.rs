@@ -168,7 +168,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             let address = self.dialer.address().map(tracing::field::display);
             tracing::warn!(
                 uplink = %self.settings.name, %host, port, address,
-                "{why}; trying again in {wait:?}, and then at intervals to {:?}", self.settings.backoff_max
+                "{why}; trying again {}, and then at intervals to {:?}", retry::when(wait), self.settings.backoff_max
             );
         }
         Some(wait)

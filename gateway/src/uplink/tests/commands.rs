@@ -23,7 +23,10 @@ use super::{
     mosquitto::Mosquitto,
     settings,
 };
-use crate::store::{Change, CommandFilter, Outbox, Settings as StoreSettings, Store};
+use crate::{
+    clock,
+    store::{Change, CommandFilter, Outbox, Settings as StoreSettings, Store},
+};
 
 /// A receiver at work over a real outbox.
 struct Receiving {
@@ -34,7 +37,12 @@ struct Receiving {
 
 impl Receiving {
     fn start(port: u16, version: Version, outbox: Outbox) -> Self {
+        Self::start_with(port, version, outbox, Duration::from_secs(30))
+    }
+
+    fn start_with(port: u16, version: Version, outbox: Outbox, keep_alive: Duration) -> Self {
         let mut settings = settings(port);
+        settings.broker().keep_alive = keep_alive;
         settings.broker().version = version;
         settings.commands = Some(CommandTopic::parse("sites/{gateway}/{device}/c", "barn-7").unwrap());
         settings.check().unwrap();
@@ -201,6 +209,27 @@ async fn without_room_a_command_is_not_acknowledged_and_is_taken_once_there_is()
     upstream.send(true, id, "stall-3", &large).await;
     assert_eq!(upstream.packet().await, [0x40, 2, 0, id as u8]);
     eventually(|| receiving.health.view().commands_error.is_none(), || "it is well again".into()).await;
+    receiving.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_without_commands_pings_once_in_a_keep_alive() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder, 1 << 40);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, keep_alive) = (listener.local_addr().unwrap().port(), Duration::from_secs(1));
+    let receiving = Receiving::start_with(port, Version::V5, store.outbox(), keep_alive);
+    let mut upstream = Upstream::accept(&listener, Version::V5, 1).await;
+    let begun = clock::monotonic();
+    for _ in 0..4 {
+        let mut ping = [0; 2];
+        let read = tokio::time::timeout(PATIENCE, upstream.socket.read_exact(&mut ping)).await;
+        read.expect("it pings").unwrap();
+        assert_eq!(ping, PINGREQ);
+        upstream.socket.write_all(&[0xD0, 0]).await.unwrap();
+    }
+    let took = begun.elapsed();
+    assert!(took >= keep_alive * 2, "four pings within {took:?}");
     receiving.stop().await;
 }
 
