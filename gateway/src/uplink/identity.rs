@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use super::{
-    engine::{Client, dial::Layers, password::PasswordSource},
+    engine::{
+        Client,
+        dial::Layers,
+        password::{PasswordSource, RENEW_MIN},
+    },
     keys::Keys,
 };
 use crate::{
-    clock,
     keys::{Text, Validator, quantity},
     mqtt::Password,
 };
@@ -17,9 +20,6 @@ use crate::{
 const CLIENT_ID_DEFAULT: &str = "tidegate-{gateway}-{uplink}";
 /// What a client id and a user may name.
 const KNOWN: &str = "{gateway} and {uplink}";
-/// The shortest time between two connections for the sake of a password: less is a mistake, and
-/// clouds that limit connects would refuse it.
-const RENEW_MIN: Duration = Duration::from_secs(10);
 const RENEW_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// What the keys of this uplink say.
@@ -40,33 +40,40 @@ pub(super) fn read<'a>(
     };
     let client_id = expanded(keys.client_id.as_ref());
     let user = expanded(keys.user.as_ref());
-    let client_id = client_id.unwrap_or_else(|| {
-        expand(CLIENT_ID_DEFAULT, &names).expect("invariant: the default names what there is")
-    });
+    let by_default = expand(CLIENT_ID_DEFAULT, &names).expect("invariant: the default names what there is");
+    let client_id = client_id.unwrap_or_else(|| by_default.clone());
     let renew = validator.value(keys.renew.as_ref(), None, |text| {
         let time = quantity::at_most(text, RENEW_MAX, "366 days")?;
         (time >= RENEW_MIN)
             .then_some(Some(time))
             .ok_or_else(|| format!("\"{text}\" is too short; 10 s at least"))
     });
-    let password = password(validator, keys, &client_id, uplink);
-    Client { host: "", port: 0, layers: Layers::default(), client_id, user, password, renew }
+    let password = password(validator, keys, uplink);
+    Client {
+        host: "",
+        port: 0,
+        layers: Layers::default(),
+        client_id,
+        uplink: by_default,
+        user,
+        password,
+        renew,
+    }
 }
 
-/// The password: from a key, else from its file, else from its variable, if there is one.
-fn password(
-    validator: &mut Validator<'_>,
-    keys: &Keys,
-    client_id: &str,
-    uplink: &str,
-) -> Option<PasswordSource> {
-    let file = keys.password_file.as_ref().or(keys.azure_key_file.as_ref());
+/// The password: from its file, else from its variable, if there is one. What an engine makes of a
+/// key is its own.
+fn password(validator: &mut Validator<'_>, keys: &Keys, uplink: &str) -> Option<PasswordSource> {
     if let (Some(_), Some(key)) = (&keys.password_file, &keys.azure_key_file) {
         validator.wrong(&key.span(), "\"password_file\" has the password; name one of the two");
         return None;
     }
+    let file = keys.password_file.as_ref().or(keys.azure_key_file.as_ref());
     if let (None, Some(file)) = (&keys.user, file) {
         validator.wrong(&file.span(), "a password without a user; add \"user\"");
+        return None;
+    }
+    if keys.azure_key_file.is_some() {
         return None;
     }
     let Some(file) = file else {
@@ -75,26 +82,7 @@ fn password(
         return password.map(|password| PasswordSource::Fixed(Password::new(password)));
     };
     let path = validator.around.folder.join(file.get_ref());
-    validator.password_files.push(path.clone());
-    let source = match &keys.azure_key_file {
-        Some(_) => {
-            let named = keys.tls.as_ref().and_then(|tls| tls.get_ref().server_name());
-            let hub = named.unwrap_or_else(|| host_of(keys.url.get_ref()));
-            let resource = format!("{hub}/devices/{client_id}");
-            PasswordSource::AzureKey { file: path, resource }
-        }
-        None => PasswordSource::File(path),
-    };
-    if let Err(error) = source.read(clock::wall_ms()) {
-        validator.wrong(&file.span(), error.to_string());
-    }
-    Some(source)
-}
-
-/// The host in a URL. Of one that cannot be read, more is said elsewhere.
-fn host_of(url: &str) -> &str {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', ':']).next().unwrap_or(rest)
+    Some(PasswordSource::File(path).checked(validator, file))
 }
 
 /// `text` with what stands for each name in braces.
@@ -132,13 +120,6 @@ mod tests {
             ("{gateway", None),
         ] {
             assert_eq!(expand(text, &names).ok().as_deref(), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn an_azure_resource_has_the_host_alone() {
-        for (url, host) in [("mqtts://hub.example:8883", "hub.example"), ("wss://h/path", "h"), ("h", "h")] {
-            assert_eq!(host_of(url), host);
         }
     }
 }

@@ -173,6 +173,12 @@ impl Deadlines {
         self.said_gap = true;
     }
 
+    /// That was so, and the head has not moved since.
+    #[must_use]
+    pub fn has_said_gap(&self) -> bool {
+        self.said_gap
+    }
+
     /// A ping was sent.
     pub fn pinged(&mut self, now: Instant) {
         self.pinged_at = Some(now);

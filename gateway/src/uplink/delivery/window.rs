@@ -33,6 +33,8 @@ pub struct Window {
     was_full: bool,
     /// Entries that wait no more.
     settled: usize,
+    /// Entries that the upstream answered.
+    answered: usize,
     /// Bytes of those that wait, as far as they were told.
     bytes: u64,
 }
@@ -57,6 +59,8 @@ struct Entry {
     events: u8,
     /// Nothing more of its record follows.
     is_last: bool,
+    /// The upstream answered it on this connection.
+    is_answered: bool,
     state: State,
 }
 
@@ -71,8 +75,16 @@ impl Window {
     /// An empty window for a new connection.
     #[must_use]
     pub fn new(limit: NonZeroU16, opening: Opening) -> Self {
-        let opening = opening.at_most(limit.get());
-        Self { entries: VecDeque::new(), front: 0, limit, opening, was_full: false, settled: 0, bytes: 0 }
+        Self {
+            entries: VecDeque::new(),
+            front: 0,
+            limit,
+            opening,
+            was_full: false,
+            settled: 0,
+            answered: 0,
+            bytes: 0,
+        }
     }
 
     /// Entries that may still be pushed.
@@ -84,7 +96,7 @@ impl Window {
     /// Entries it may hold for now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.opening.messages().into()
+        self.opening.messages().min(self.limit.get()).into()
     }
 
     /// How wide it is open, for the next connection.
@@ -116,7 +128,12 @@ impl Window {
 
     /// It was too much: it holds half of it, and opens again slowly. What is in flight stays.
     pub fn halve(&mut self) {
-        self.opening = self.opening.halved();
+        self.opening = self.opening.at_most(self.limit.get()).halved();
+    }
+
+    /// What was taken for too much was not: it is as wide as it was before.
+    pub fn reopen(&mut self, opening: Opening) {
+        self.opening = opening;
     }
 
     /// The offset of the front. Only after [`Window::advance`], which leaves one there that waits.
@@ -137,10 +154,11 @@ impl Window {
         self.entries.len() - self.settled
     }
 
-    /// The front waits and something behind it does not. Only after [`Window::advance`].
+    /// The front waits, and the upstream answered something behind it. Only after
+    /// [`Window::advance`].
     #[must_use]
     pub fn is_overtaken(&self) -> bool {
-        self.settled > 0
+        self.answered > 0
     }
 
     /// The offsets of records all of whose entries are acknowledged. Only after
@@ -174,8 +192,18 @@ impl Window {
             return None;
         }
         let token = self.front + self.entries.len() as u64;
-        self.entries.push_back(Entry { offset, sent_at: now, bytes: 0, events, is_last, state: State::Sent });
+        let state = State::Sent;
+        let entry = Entry { offset, sent_at: now, bytes: 0, events, is_last, is_answered: false, state };
+        self.entries.push_back(entry);
         Some(token)
+    }
+
+    /// Takes in the record at `offset`, above all before it, of which nothing is sent:
+    /// `was_acknowledged` on an earlier connection, or not for the upstream. Says whether there was
+    /// room.
+    pub fn skip(&mut self, offset: u64, events: u8, was_acknowledged: bool, now: Instant) -> bool {
+        let state = if was_acknowledged { State::Acked } else { State::Undelivered };
+        self.push(offset, events, now).is_some_and(|token| self.settle(token, state))
     }
 
     /// The message that was pushed last has so many bytes.
@@ -194,11 +222,21 @@ impl Window {
 
     /// The upstream acknowledged `token`. Says whether that was waiting for it.
     pub fn acknowledge(&mut self, token: u64) -> bool {
+        self.note_answered(token);
         self.settle(token, State::Acked)
     }
 
-    /// The record of `token` is not to be delivered: it is a dead letter, durably, or not for the
-    /// upstream. Says whether that was waiting.
+    /// The upstream answered `token`, whatever becomes of it.
+    pub fn note_answered(&mut self, token: u64) {
+        let entry = self.index(token).and_then(|index| self.entries.get_mut(index));
+        if let Some(entry) = entry.filter(|entry| !entry.is_answered) {
+            entry.is_answered = true;
+            self.answered += 1;
+        }
+    }
+
+    /// The record of `token` is not to be delivered: it is a dead letter, durably, or nothing of
+    /// it can be sent. Says whether that was waiting.
     pub fn give_up(&mut self, token: u64) -> bool {
         self.settle(token, State::Undelivered)
     }
@@ -223,6 +261,7 @@ impl Window {
         let (mut taken, mut delivered_events, mut next_offset) = (0, 0, None);
         while let Some(entry) = self.entries.front().filter(|entry| entry.state != State::Sent) {
             taken += 1;
+            self.answered -= usize::from(entry.is_answered);
             next_offset = Some(entry.offset + u64::from(entry.is_last));
             if entry.state == State::Acked {
                 delivered_events += u64::from(entry.events);
@@ -310,6 +349,37 @@ mod tests {
         assert_eq!(round(&mut window, 32), 40);
         window.halve();
         assert_eq!((window.open(), round(&mut window, 20), round(&mut window, 21)), (20, 21, 22));
+    }
+
+    #[test]
+    fn a_window_never_opens_beyond_its_limit_and_a_limit_does_not_narrow_the_next_one() {
+        let now = start();
+        let mut window = window(2);
+        window.halve();
+        assert_eq!(window.open(), 2, "trouble leaves four, of which there are two");
+        window.trust();
+        assert_eq!(window.open(), 2, "trust opens to sixteen");
+        assert!((0..2).all(|offset| window.push(offset, 1, now).is_some()));
+        assert_eq!(window.push(2, 1, now), None);
+        let wide = Window::new(NonZeroU16::new(2).unwrap(), Opening::WIDE).opening();
+        assert_eq!(Window::new(NonZeroU16::new(500).unwrap(), wide).open(), 500);
+    }
+
+    #[test]
+    fn what_was_not_sent_overtakes_nothing() {
+        let (now, mut window) = (start(), window(10));
+        let head = window.push(0, 1, now).unwrap();
+        assert!(window.skip(1, 1, false, now) && window.skip(2, 1, true, now));
+        let unsendable = window.push(3, 1, now).unwrap();
+        assert!(window.give_up(unsendable));
+        assert_eq!(window.advance(), None);
+        assert!(!window.is_overtaken());
+        assert_eq!(window.acknowledged_records().collect::<Vec<_>>(), [2]);
+        let refused = window.push(4, 1, now).unwrap();
+        window.note_answered(refused);
+        assert!(window.give_up(refused) && window.is_overtaken());
+        assert!(window.acknowledge(head));
+        assert_eq!((window.advance().unwrap().delivered_events, window.is_overtaken()), (2, false));
     }
 
     #[test]

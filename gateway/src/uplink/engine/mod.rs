@@ -109,6 +109,8 @@ pub struct Client<'a> {
     pub layers: Layers,
     /// The name by which the upstream knows this client.
     pub client_id: String,
+    /// What is this uplink's and no other's, whatever its client is called.
+    pub uplink: String,
     /// The user, if the upstream asks for one.
     pub user: Option<String>,
     /// Where the password comes from.

@@ -17,7 +17,12 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-use crate::{clock, mqtt::Password, regular_file};
+use crate::{
+    clock,
+    keys::{Text, Validator},
+    mqtt::Password,
+    regular_file,
+};
 
 /// Longest password file that is read, in bytes: more than any password, so that one that is too
 /// long is told by its length.
@@ -28,6 +33,9 @@ pub const PASSWORD_BYTES_MAX: usize = 16 * 1024;
 const SIGNATURE_LIFE: Duration = Duration::from_secs(3600);
 /// A connection is renewed when this part of its password's life is over.
 const RENEWED_AFTER: f64 = 0.8;
+/// The shortest time between two connections for the sake of a password: less is a mistake, and
+/// clouds that limit connects would refuse it.
+pub const RENEW_MIN: Duration = Duration::from_secs(10);
 /// What an access signature of Azure begins with.
 const SIGNATURE: &str = "SharedAccessSignature ";
 
@@ -124,6 +132,16 @@ impl PasswordSource {
         read.await.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
+    /// The same source, read once for whoever checks the keys: why it gives no password is noted at
+    /// the key that names its file.
+    pub(in crate::uplink) fn checked(self, validator: &mut Validator<'_>, key: &Text) -> Self {
+        validator.password_files.extend(self.file().map(Path::to_owned));
+        if let Err(error) = self.read(clock::wall_ms()) {
+            validator.wrong(&key.span(), error.to_string());
+        }
+        self
+    }
+
     /// Its file, if it has one.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
@@ -152,8 +170,9 @@ impl FreshPassword {
     /// before its life is over in any case.
     #[must_use]
     pub fn renew_after(&self, renew: Option<Duration>) -> Option<Duration> {
-        // What is over already, by a clock that may be wrong, is the upstream's to judge.
-        let life = self.life.filter(|life| !life.is_zero()).map(|life| life.mul_f64(RENEWED_AFTER));
+        // One that is over, or soon is, and that nobody has replaced: connecting anew brings no
+        // other, and whether it still lets in is the upstream's to judge.
+        let life = self.life.map(|life| life.mul_f64(RENEWED_AFTER)).filter(|after| *after >= RENEW_MIN);
         renew.into_iter().chain(life).min()
     }
 }
@@ -246,6 +265,9 @@ mod tests {
             (None, minutes(50), minutes(50)),
             (None, None, None),
             (minutes(0), None, None),
+            (Some(Duration::from_secs(20)), None, Some(Duration::from_secs(16))),
+            // Nobody has replaced it.
+            (Some(Duration::from_secs(4)), None, None),
         ] {
             assert_eq!(fresh(life).renew_after(renew), after, "{life:?} {renew:?}");
         }

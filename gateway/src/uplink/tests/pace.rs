@@ -281,3 +281,41 @@ async fn outside_its_hours_an_uplink_sends_urgent_events_and_what_lies_before_th
     assert_eq!(broker.arrivals().len(), 40);
     uplink.stop().await;
 }
+
+#[tokio::test]
+async fn hours_hold_within_a_block_and_what_is_in_flight_then_is_waited_for() {
+    // For longer than a shutdown waits.
+    let slow = |_, came: &Came| match came {
+        Came::Publish(_) => Reply::AckMeanwhile(Duration::from_secs(4)),
+        _ => Reply::Ack,
+    };
+    let broker = Broker::start(ACCEPTED_V311, slow).await;
+    let mut settings = settings(broker.port);
+    settings.send = Some(hours(false));
+    settings.ack_timeout = Duration::from_secs(30);
+    let log = Log { block_records: 100, ..Log::default() };
+    for n in 0..40 {
+        log.push(Owned { urgent: n == 20, ..Owned::new("site", n.to_string().as_bytes()) });
+    }
+    let uplink = Running::start(settings, log);
+    uplink.released(21).await;
+    eventually(|| !uplink.health.view().connected, || format!("{:?}", uplink.health)).await;
+    assert_eq!((broker.arrivals().len(), broker.connections()), (21, 1), "nothing else, and nothing twice");
+    uplink.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_out_of_order_is_not_sent_again_after_an_orderly_end() {
+    let ignores_the_first = |connection, came: &Came| match came {
+        Came::Publish(arrival) if connection == 0 && arrival.payload == b"0" => Reply::Silence,
+        _ => Reply::Ack,
+    };
+    let broker = Broker::start(ACCEPTED_V311, ignores_the_first).await;
+    let mut settings = settings(broker.port);
+    settings.ack_timeout = Duration::from_secs(30);
+    settings.broker().renew = Some(Duration::from_millis(500));
+    let uplink = Running::start(settings, Log::numbered(10));
+    uplink.released(10).await;
+    assert_eq!(broker.arrivals().len(), 11, "the one that was not acknowledged goes twice");
+    uplink.stop().await;
+}

@@ -143,8 +143,9 @@ pub struct Lane<'a, S: Source, C> {
     began: Instant,
     /// When the window last had no room, or opened.
     full_at: Instant,
-    /// When to look again whether the uplink's hours are over.
+    /// When to look again whether the uplink's hours are over, and whether they were.
     look_at: Option<Instant>,
+    is_closed: bool,
     trace: Trace,
     now: Instant,
     drain_until: Option<Instant>,
@@ -197,6 +198,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
             began: now,
             full_at: now,
             look_at: None,
+            is_closed: false,
             trace: Trace { experience, ..Trace::default() },
             now,
             drain_until: None,
@@ -214,6 +216,9 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         let ended = self.forward(plan).await;
         if let Err(broken) = &ended {
             self.conclude_pace(broken);
+        }
+        self.carry_on();
+        if let Err(broken) = &ended {
             self.testify(broken);
         }
         (ended, self.trace)
@@ -236,7 +241,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     async fn next_block(&mut self, from: u64) -> Result<Option<Arc<S::Block>>, Broken> {
         loop {
             if self.is_held(from) {
-                self.trace.is_held = true;
+                self.settle_held().await?;
                 return Ok(None);
             }
             let want_block = self.may_fill(0);
@@ -265,6 +270,10 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         let mut next = records.next();
         loop {
             while let Some((offset, record)) = next.filter(|(_, record)| self.may_fill(record.size())) {
+                if self.is_held(offset) {
+                    self.settle_held().await?;
+                    return Ok(false);
+                }
                 if !self.put(offset, &record).await? {
                     return Ok(false);
                 }
@@ -299,9 +308,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     #[inline]
     async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         if record.local {
-            let token = self.window.push(offset, record.events, self.now).expect(ROOM);
-            self.window.give_up(token);
-            self.release();
+            self.skip(offset, record, false);
             return Ok(true);
         }
         if self.is_careful

@@ -83,7 +83,21 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         }
     }
 
-    /// What the end of the connection says about the pace, and what of it is carried to the next.
+    /// What was missing among those that are acknowledged came in the end: it was no limit.
+    pub(super) fn note_healed(&mut self) {
+        let before = self.shared.pace.found_per_s();
+        let Some(opening) = self.shared.pace.recovered() else { return };
+        self.window.reopen(opening);
+        self.set_paced();
+        if before.is_some() && self.shared.pace.found_per_s().is_none() {
+            tracing::info!(
+                uplink = %self.shared.settings.name,
+                "what was missing was acknowledged late: going on as fast as the upstream takes it"
+            );
+        }
+    }
+
+    /// What the failure of the connection says about the pace.
     pub(super) fn conclude_pace(&mut self, broken: &Broken) {
         match broken {
             // What happens to a single event says nothing of how many are too many.
@@ -97,16 +111,25 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             }
             _ => {}
         }
-        self.shared.pace.opening = self.window.opening();
     }
 
     /// Whether what lies at this offset waits for the uplink's hours.
     pub(super) fn is_held(&mut self, offset: u64) -> bool {
         let Some(hours) = self.shared.settings.send else { return false };
-        let state = hours.state(clock::wall_ms());
-        let (State::Open(look) | State::Closed(look)) = state;
-        self.look_at = Some(self.now + look);
-        matches!(state, State::Closed(_)) && offset >= self.shared.urgent_to
+        if self.look_at.is_none_or(|at| at <= self.now) {
+            let state = hours.state(clock::wall_ms());
+            let (State::Open(look) | State::Closed(look)) = state;
+            self.look_at = Some(self.now + look);
+            self.is_closed = matches!(state, State::Closed(_));
+        }
+        self.is_closed && offset >= self.shared.urgent_to
+    }
+
+    /// The uplink's hours are over: what is in flight has the time that it has at any other hour.
+    pub(super) async fn settle_held(&mut self) -> Result<(), Broken> {
+        self.settle_all().await?;
+        self.trace.is_held = true;
+        Ok(())
     }
 
     pub(super) fn set_paced(&mut self) {

@@ -108,12 +108,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         record: &Record<'_>,
     ) -> Result<Option<bool>, Broken> {
         if self.shared.carried.is_acked(offset) {
-            let token = self.window.push(offset, record.events, self.now).expect(ROOM);
-            self.window.acknowledge(token);
-            self.release();
-            if self.window.is_overtaken() {
-                self.deadlines.overtaken(self.now);
-            }
+            self.skip(offset, record, true);
             return Ok(Some(true));
         }
         let plan = self.trial.plan.take();
@@ -251,7 +246,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
     }
 
     /// Waits until nothing is in flight. False on shutdown.
-    async fn settle_all(&mut self) -> Result<bool, Broken> {
+    pub(super) async fn settle_all(&mut self) -> Result<bool, Broken> {
         while !self.window.is_empty() {
             let event = self.wait(false).await?;
             if !self.handle(event).await? {
@@ -283,10 +278,16 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         }
     }
 
-    /// What the end of this connection says about the head, and what of it is carried to the next
-    /// one.
-    pub(super) fn testify(&mut self, broken: &Broken) {
+    /// What the next connection is to know of this one, however it ended.
+    pub(super) fn carry_on(&mut self) {
         self.trace.experience = self.deadlines.experience();
+        self.shared.carried.add_acked(self.window.acknowledged_records());
+        self.shared.pace.opening = self.window.opening();
+    }
+
+    /// What the failure of this connection says about the head, and what of it is carried to the
+    /// next one.
+    pub(super) fn testify(&mut self, broken: &Broken) {
         let is_late = matches!(broken, Broken::Unanswered(_) | Broken::AckTimeout(_));
         // What happens to one event says nothing of the others, if others were ever taken.
         let is_of_one = self.trial.is_alone && self.trial.control.is_none() && self.trace.experience.has_seen;
@@ -305,7 +306,6 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         if is_late {
             carried.set_unanswered(self.window.back_offset());
         }
-        carried.add_acked(self.window.acknowledged_records());
         for block in self.settled_block.iter().chain(self.blocks.front()) {
             let taken = S::records_from(block, self.began_at).filter(|(offset, record)| {
                 let is_acked = *offset < head || carried.is_acked(*offset);

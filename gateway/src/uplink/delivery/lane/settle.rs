@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use fail::fail_point;
 
-use super::{super::broken::Broken, Lane, REFILL_DIVISOR, Shared};
+use super::{super::broken::Broken, Lane, REFILL_DIVISOR, ROOM, Shared};
 use crate::{
     store::{LetterReason, NewLetter, ReasonCode, Record},
     uplink::{
@@ -87,14 +87,12 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             fail_point!("uplink-after-ack", |_| std::process::abort());
         }
         self.release();
-        let is_answered = acks || !refused.is_empty();
         for (token, refusal) in refused {
             self.refused(token, refusal).await?;
         }
         self.flush_letters().await?;
         self.deadlines.heard(self.now);
-        // Records that need no answer are settled as well, and overtake nothing.
-        if is_answered && self.window.is_overtaken() {
+        if self.window.is_overtaken() {
             self.deadlines.overtaken(self.now);
         }
         ended.and_then(|()| self.judge_refusal())
@@ -119,6 +117,7 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             self.note_stray(token);
             return Ok(());
         };
+        self.window.note_answered(token);
         let why = LetterReason::new(ReasonCode::Refused, format!("the upstream refused it: {refusal}"));
         let block = self.blocks.iter().find(|block| offset < S::end(block)).cloned();
         let record = block.as_deref().and_then(|block| S::records_from(block, offset).next());
@@ -165,6 +164,12 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
         Ok(true)
     }
 
+    /// Takes in a record of which nothing is sent, and which overtakes nothing.
+    pub(super) fn skip(&mut self, offset: u64, record: &Record<'_>, was_acknowledged: bool) {
+        assert!(self.window.skip(offset, record.events, was_acknowledged, self.now), "{ROOM}");
+        self.release();
+    }
+
     pub(super) fn release(&mut self) {
         if let Some(released) = self.window.advance() {
             self.full_at = self.now;
@@ -183,6 +188,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             self.trace.delivered_events += released.delivered_events;
             if released.delivered_events > 0 {
                 self.shared.tally.delivered(released.delivered_events, waited.as_secs_f64());
+            }
+            if self.deadlines.has_said_gap() {
+                self.note_healed();
             }
             self.deadlines.released(waited, self.now);
         }

@@ -38,8 +38,13 @@ pub struct Pace {
     was_too_much: bool,
     /// What was known before that was last concluded from something that may yet turn out to be an
     /// event's fault.
-    before: Option<(Option<Found>, Opening)>,
+    before: Option<Known>,
+    /// What was known before the conclusion of this connection, and whether `before` is of it too.
+    latest: Option<(Known, bool)>,
 }
+
+/// What is known of the pace.
+type Known = (Option<Found>, Opening);
 
 impl Pace {
     /// Of an uplink that has not sent anything.
@@ -53,6 +58,7 @@ impl Pace {
             opening: Opening::START,
             was_too_much: false,
             before: None,
+            latest: None,
         }
     }
 
@@ -87,7 +93,7 @@ impl Pace {
 
     /// A new connection.
     pub fn connected(&mut self) {
-        self.was_too_much = false;
+        (self.was_too_much, self.latest) = (false, None);
         self.finder.connected();
         self.follow();
     }
@@ -111,11 +117,26 @@ impl Pace {
     pub fn too_much(&mut self, opening: Opening) -> bool {
         let is_first = !std::mem::replace(&mut self.was_too_much, true);
         if is_first {
-            self.before.get_or_insert((self.finder.found(), opening));
+            let known = (self.finder.found(), opening);
+            self.latest = Some((known, self.before.is_none()));
+            self.before.get_or_insert(known);
             self.finder.too_much();
             self.follow();
         }
         is_first
+    }
+
+    /// What was missing on this connection was acknowledged after all: nothing was too much. How
+    /// wide the window was before, if it was taken for that.
+    pub fn recovered(&mut self) -> Option<Opening> {
+        let ((found, opening), is_before) = self.latest.take()?;
+        if is_before {
+            self.before = None;
+        }
+        self.was_too_much = false;
+        self.finder.set_found(found);
+        self.follow();
+        Some(opening)
     }
 
     /// What was taken for too much was not a single event's fault: that was taken alone.

@@ -70,10 +70,10 @@ fn deliver(limits: &PaceLimits, per_s: f64, burst: f64, way: Duration, over: Ove
                 && window.room() > 0
                 && pace.next_at().is_none_or(|at| at <= now)
             {
-                let token = window.push(next, 1, now).unwrap();
                 if acked.contains(&next) {
-                    window.acknowledge(token);
+                    assert!(window.skip(next, 1, true, now));
                 } else {
+                    let token = window.push(next, 1, now).unwrap();
                     pace.sent(100, now);
                     sent += 1;
                     let takes = upstream.takes(now + way);
@@ -108,7 +108,7 @@ fn deliver(limits: &PaceLimits, per_s: f64, burst: f64, way: Duration, over: Ove
             if let Some(released) = window.advance() {
                 (head, moved_at, overtaken_at, full_at) = (released.next_offset, now, None, now);
             }
-            if count > 0 && window.is_overtaken() {
+            if window.is_overtaken() {
                 overtaken_at.get_or_insert(now);
             }
             if head == events {
@@ -179,6 +179,29 @@ fn where_there_is_no_limit_nothing_is_held_back() {
     let outcome = deliver(&PaceLimits::default(), 1e9, 1e9, ms(10), Over::Discards, 200_000);
     assert_eq!((outcome.sent, outcome.connections), (200_000, 1));
     assert!(outcome.seconds < 5.0, "{}: a thousand for each way there and back", outcome.seconds);
+}
+
+#[test]
+fn a_gap_that_heals_limits_no_rate_and_undoes_its_own_conclusion_alone() {
+    let now = crate::clock::monotonic();
+    let mut pace = Pace::new(&PaceLimits::default());
+    let wide = Opening::WIDE;
+    pace.connected();
+    pace.acked(100, now);
+    assert_eq!(pace.recovered(), None, "there was none");
+    assert!(pace.too_much(wide));
+    assert_eq!((pace.found_per_s(), pace.is_free()), (Some(85.0), false));
+    assert_eq!(pace.recovered(), Some(wide));
+    assert_eq!((pace.found_per_s(), pace.is_free()), (None, true));
+    assert!(pace.too_much(wide), "another one counts");
+    pace.connected();
+    assert_eq!(pace.recovered(), None, "what ended a connection did not heal");
+    pace.acked(40, now);
+    assert!(pace.too_much(wide.halved()));
+    assert_eq!(pace.recovered(), Some(wide.halved()));
+    assert_eq!(pace.found_per_s(), Some(85.0), "what was known before");
+    pace.take_back();
+    assert_eq!((pace.found_per_s(), pace.opening), (None, wide), "that was an event's fault");
 }
 
 #[test]

@@ -152,8 +152,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<
     #[inline]
     fn send(&mut self, token: u64, message: &Message<'_>) -> Result<(), Unsendable> {
         let id = self.ids.id(token);
-        let naming = self.aliases.naming(message.topic.as_bytes());
-        self.publish(message, id, naming)?.write(self.transport.outbox());
+        let mut naming = self.aliases.naming(message.topic.as_bytes());
+        let mut publish = self.publish(message, id, naming);
+        if publish.is_err() && matches!(naming, Naming::Both(_)) {
+            // An alias saves bytes later on; no event becomes too long for it.
+            naming = Naming::Topic;
+            publish = self.publish(message, id, naming);
+        }
+        publish?.write(self.transport.outbox());
         self.aliases.sent(naming, message.topic.as_bytes());
         self.ids.sent(token, id);
         Ok(())
@@ -267,6 +273,28 @@ mod tests {
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
+    }
+
+    /// What a broker that takes packets of so many bytes, and one alias, is sent first.
+    async fn connected(packet_bytes_max: u8) -> BrokerConnection<Closed> {
+        let settings =
+            Settings { version: Version::V5, ..Settings::new("localhost", "barn-7-cloud".to_owned()) };
+        let properties = [0x27, 0, 0, 0, packet_bytes_max, 0x22, 0, 1];
+        let connack = [&[0x20, 3 + properties.len() as u8, 0, 0, properties.len() as u8][..], &properties];
+        let peer = Closed([&[][..], Box::leak(connack.concat().into_boxed_slice())].into());
+        BrokerConnection::shake_hands(Transport::new(peer, IN_BYTES_MAX), &settings, None).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn an_alias_makes_no_event_too_long() {
+        let message = Message { topic: "site/1", payload: &[0; 50], ..Message::default() };
+        let whole = connected(255).await.publish(&message, 1, Naming::Topic).unwrap().size();
+        let mut connection = connected(whole as u8).await;
+        for token in 0..3 {
+            assert_eq!(connection.send(token, &message), Ok(()), "message {token}");
+        }
+        let longer = Message { payload: &[0; 51], ..message };
+        assert!(connection.send(3, &longer).is_err());
     }
 
     #[tokio::test]

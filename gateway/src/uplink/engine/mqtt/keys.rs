@@ -7,7 +7,10 @@ use super::settings::{
 };
 use crate::{
     keys::{Spanned, Text, Validator, quantity},
-    uplink::{engine::Client, keys::Keys},
+    uplink::{
+        engine::{Client, password::PasswordSource},
+        keys::Keys,
+    },
 };
 
 /// Least limit of an upstream's packets: the shortest that a real broker sets is 10 KiB.
@@ -21,11 +24,12 @@ impl Settings {
         let versions = [("5", Version::V5), ("3.1.1", Version::V311)];
         let retain = [("as-published", Retain::AsPublished), ("never", Retain::Never)];
         qos(validator, keys.qos.as_ref());
+        let password = azure_key(validator, keys, &client).or(client.password);
         Self {
             port: client.port,
             layers: client.layers,
             user: client.user,
-            password: client.password,
+            password,
             renew: client.renew,
             version: validator.one_of(keys.protocol.as_ref(), Version::V5, "protocol", &versions),
             packet_bytes_max: validator.value(keys.max_packet_bytes.as_ref(), None, |text| {
@@ -46,6 +50,16 @@ impl Settings {
             ..Self::new(client.host, client.client_id)
         }
     }
+}
+
+/// Signatures that let this device in to the hub by its key.
+fn azure_key(validator: &mut Validator<'_>, keys: &Keys, client: &Client<'_>) -> Option<PasswordSource> {
+    let key =
+        keys.azure_key_file.as_ref().filter(|_| client.user.is_some() && keys.password_file.is_none())?;
+    let named = keys.tls.as_ref().and_then(|tls| tls.get_ref().server_name());
+    let resource = format!("{}/devices/{}", named.unwrap_or(client.host), client.client_id);
+    let file = validator.around.folder.join(key.get_ref());
+    Some(PasswordSource::AzureKey { file, resource }.checked(validator, key))
 }
 
 /// MQTT counts these times in seconds.

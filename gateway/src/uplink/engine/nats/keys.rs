@@ -27,6 +27,7 @@ impl Settings {
         Self {
             port: client.port,
             layers: client.layers,
+            uplink: client.uplink,
             user: client.user,
             password: client.password,
             renew: client.renew,

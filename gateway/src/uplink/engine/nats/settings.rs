@@ -28,7 +28,8 @@ pub struct Settings {
     pub layers: Layers,
     /// The name that the server shows for this client.
     pub client_id: String,
-    /// What its messages' ids begin with. A replay's client has another name, and this one.
+    /// What its messages' ids begin with: the same after a change of its name, and for a replay's
+    /// client.
     pub uplink: String,
     /// The user, if the server asks for one.
     pub user: Option<String>,
