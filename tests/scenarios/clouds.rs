@@ -256,10 +256,11 @@ async fn a_backlog_finds_the_rate_over_which_aws_iot_core_discards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backlog_goes_to_aws_iot_core_at_the_pace_that_is_set_and_hardly_any_goes_twice() {
+async fn a_backlog_goes_to_aws_iot_core_with_its_platform_alone_and_hardly_any_goes_twice() {
     let limit = Duration::from_secs(60);
     let mut case = Case::aws_iot();
-    case.uplink.lines = "events_per_second = 95\nbytes_per_second = \"500 KiB\"".into();
+    case.uplink.window = 100;
+    case.uplink.lines = "platform = \"aws-iot\"".into();
     let (took, twice) = drain(case, 5000, limit).await;
     assert!(took <= limit && twice <= 0.01, "{took:?}, {twice}");
 }
@@ -269,4 +270,13 @@ async fn a_backlog_goes_to_emqx_serverless_at_the_rate_that_it_takes() {
     let limit = Duration::from_secs(60);
     let (took, twice) = drain(Case::emqx_serverless(), 500, limit).await;
     assert!(took <= limit && twice <= 0.1, "{took:?}, {twice}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_goes_to_emqx_serverless_with_its_platform_alone_and_nothing_goes_twice() {
+    let limit = Duration::from_secs(60);
+    let mut case = Case::emqx_serverless();
+    case.uplink.lines += "\nplatform = \"emqx-serverless\"";
+    let (took, twice) = drain(case, 500, limit).await;
+    assert!(took <= limit && twice == 0.0, "{took:?}, {twice}");
 }

@@ -13,6 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tidegate_tests::{
+    black_hole::BlackHole,
     brokers::Mosquitto,
     ca::{Ca, Pair},
     client::Client,
@@ -304,8 +305,11 @@ async fn a_node_that_never_answers_is_left_for_the_next_address_through_three_re
     let silent = std::net::TcpListener::bind("127.0.0.2:0").expect("loopback has more than one address");
     let silent_at = silent.local_addr().expect("it is bound");
     let mut setup = setup("mqtt://cloud.example", "protocol = \"5\"\n");
-    // In place of DNS: a name with a node that is down, one that hangs, and one that works.
-    let names = format!("dial-names=return({},{silent_at},{})", ports::free_address(), broker.address);
+    let hole = BlackHole::on_ipv6();
+    // In place of DNS: a name with an address that leads nowhere, a node that is down, one that
+    // hangs, and one that works.
+    let down = ports::free_address();
+    let names = format!("dial-names=return({},{down},{silent_at},{})", hole.address, broker.address);
     setup.environment = vec![("FAILPOINTS".into(), names)];
     let _built = program::gateway(Build::WithFailpoints);
     let begun = now();

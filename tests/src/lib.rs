@@ -10,6 +10,7 @@
 //!      └───────────────────────────▶ oracle ◀─────────────────────────┘
 //! ```
 
+pub mod black_hole;
 pub mod brokers;
 pub mod ca;
 pub mod chain;

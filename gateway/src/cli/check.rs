@@ -9,7 +9,7 @@ use crate::{
         ClientCert,
         listener::settings::{OPEN_TO_PAGES, transport},
     },
-    uplink::Credentials,
+    uplink::{self, Credentials},
 };
 
 /// Check a configuration and say what it means
@@ -51,6 +51,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     for uplink in &settings.uplinks {
         say!("uplink    {} to {}", uplink.name, uplink.upstream.url());
         say!("          {}", credentials(&uplink.upstream.credentials()));
+        if let Some(pace) = pace(uplink) {
+            say!("          {pace}");
+        }
         // What is wrong with the files was said already.
         let looked = uplink.upstream.tls().and_then(|tls| tls.check(clock::wall_ms()).ok());
         for warning in looked.into_iter().flatten() {
@@ -68,6 +71,23 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         say!("exposed   {why}");
     }
     Ok(())
+}
+
+/// How fast and how much at once an uplink may send, if that was set or its platform is known.
+fn pace(uplink: &uplink::Settings) -> Option<String> {
+    let (pace, title) = (&uplink.pace, uplink.platform.title());
+    let limits = [
+        pace.events_per_s.map(|events| format!("{events} events a second")),
+        pace.bytes_per_s.map(|bytes| format!("{bytes} bytes a second")),
+        Some(format!("{} messages in flight", uplink.window)),
+        pace.inflight_bytes.map(|bytes| format!("{bytes} bytes in flight")),
+    ];
+    let limits = limits.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let is_set = *pace != uplink::PaceLimits::default();
+    (is_set || !title.is_empty()).then(|| match title {
+        "" => format!("no more than {limits}"),
+        title => format!("no more than {limits}, for {title}"),
+    })
 }
 
 /// As whom an uplink connects.

@@ -10,6 +10,7 @@ use super::{
         password::{PasswordSource, RENEW_MIN},
     },
     keys::Keys,
+    platform::Platform,
 };
 use crate::{
     keys::{Text, Validator, quantity},
@@ -49,6 +50,9 @@ pub(super) fn read<'a>(
             .ok_or_else(|| format!("\"{text}\" is too short; 10 s at least"))
     });
     let password = password(validator, keys, uplink);
+    let platform = Platform::read(validator, keys.platform.as_ref());
+    let named = keys.client_id.as_ref().unwrap_or(&keys.name).span();
+    platform.check_client_id(validator, &named, &client_id);
     Client {
         host: "",
         port: 0,
@@ -58,6 +62,7 @@ pub(super) fn read<'a>(
         user,
         password,
         renew,
+        platform,
     }
 }
 

@@ -15,6 +15,7 @@ use serde::Deserialize;
 pub struct Keys {
     pub(crate) name: Text,
     pub(crate) url: Text,
+    pub(super) platform: Option<Text>,
     pub(super) protocol: Option<Text>,
     pub(super) topic: Option<Text>,
     pub(super) commands: Option<Text>,
@@ -59,6 +60,7 @@ impl Keys {
     pub(super) fn of_one_engine(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
         let text = |text: &Option<Text>| text.as_ref().map(Spanned::span);
         [
+            ("mqtt", text(&self.platform)),
             ("mqtt", text(&self.protocol)),
             ("mqtt", text(&self.commands)),
             ("mqtt", text(&self.max_packet_bytes)),

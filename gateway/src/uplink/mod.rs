@@ -10,6 +10,7 @@
 //!  ├ format/        how an event is written ─ template.rs the topic ─ timestamp.rs the time
 //!  ├ source.rs      where events come from ─ fleet_gate.rs once the fleet knows them
 //!  ├ replay/        the same with what is to be sent again, beside live traffic
+//!  ├ platform.rs    what the platforms take, for the keys: from_keys.rs identity.rs keys.rs
 //!  ├ diagnosis.rs   whether an upstream can be reached, step by step
 //!  ├ birth_retry.rs what waits for a birth, sent when it comes
 //!  └ commands/      commands to devices, from the upstream into the outbox, on a connection of their own
@@ -37,6 +38,7 @@ mod health;
 mod identity;
 mod keys;
 mod message;
+mod platform;
 mod replay;
 mod settings;
 mod source;
@@ -62,7 +64,7 @@ pub use self::{
         Counted, FOUND_MAX, Found, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused,
         Replays, Request, State, Stored, What,
     },
-    settings::{GATEWAY_ID_BYTES_MAX, Settings, SettingsError, WINDOW_DEFAULT},
+    settings::{GATEWAY_ID_BYTES_MAX, PaceLimits, Settings, SettingsError, WINDOW_DEFAULT},
     template::{TEMPLATE_BYTES_MAX, Template, TemplateError},
 };
 use self::{delivery::forward, fleet_gate::FleetGate, format::Format, health::Tally};

@@ -15,6 +15,7 @@ use super::{
     delivery::hours::Hours,
     engine::{mqtt, upstream::Upstream},
     format::name::FormatName,
+    platform::{Platform, UNKNOWN},
     template::Template,
 };
 use crate::catalog::Values;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub name: String,
     /// Where events go.
     pub upstream: Upstream,
+    /// What is known of the upstream's limits.
+    pub platform: &'static Platform,
     /// How events are written.
     pub format: FormatName,
     /// How numbers are written where events are decoded.
@@ -94,7 +97,7 @@ pub enum SettingsError {
     #[error("the gateway's id holds # or +, which cannot stand in a topic: the template names {{gateway}}")]
     GatewayInTopic,
     /// Nothing says of what type an event is.
-    #[error("the topic names {{type}}, which only the formats json and cloudevents know: set the format too")]
+    #[error("the topic names {{type}}, which the format raw does not know: set another format too")]
     TypeInRaw,
     /// A time limit of nothing lets nothing through.
     #[error("the {what} is zero: it would never be kept")]
@@ -114,6 +117,7 @@ impl Settings {
         Self {
             name: name.to_owned(),
             upstream,
+            platform: &UNKNOWN,
             format: FormatName::default(),
             values: Values::Scaled,
             wait_for_birth: Duration::from_secs(24 * 3600),

@@ -5,19 +5,48 @@
 //! `sites/{gateway}/{topic}` becomes `sites/barn-7/tg/stall-3/e`. `{type}`, where events are
 //! described, is the type of the event: `climate`.
 //!
-//! Limits: a template to [`TEMPLATE_BYTES_MAX`], a topic to [`TOPIC_BYTES_MAX`]. A brace has no
+//! Limits: a template to [`TEMPLATE_BYTES_MAX`], a topic to its [`TopicLimits`]. A brace has no
 //! escape, for no sane topic needs one. What a template makes of an event may be no topic at all (a
 //! client id may hold a `#`): that is said per event, not guessed at.
 
 /// Longest template, in bytes.
 pub const TEMPLATE_BYTES_MAX: usize = 1024;
 /// Longest topic that MQTT can carry, in bytes. \[MQTT-1.5.3\]
-pub const TOPIC_BYTES_MAX: usize = 65_535;
+const TOPIC_BYTES_MAX: usize = 65_535;
+
+/// What topics an upstream takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicLimits {
+    /// The longest, in bytes.
+    pub bytes_max: usize,
+    /// Slashes in it, at most.
+    pub slashes_max: usize,
+}
+
+impl TopicLimits {
+    /// All that MQTT can carry.
+    pub const MQTT: Self = Self { bytes_max: TOPIC_BYTES_MAX, slashes_max: usize::MAX };
+
+    fn check(self, bytes: usize, slashes: impl FnOnce() -> usize) -> Result<(), BadTopic> {
+        let Self { bytes_max, slashes_max } = self;
+        if bytes > bytes_max {
+            return Err(BadTopic::TooLong { bytes, bytes_max });
+        }
+        match slashes_max {
+            usize::MAX => Ok(()),
+            _ => match slashes() {
+                slashes if slashes > slashes_max => Err(BadTopic::TooDeep { slashes, slashes_max }),
+                _ => Ok(()),
+            },
+        }
+    }
+}
 
 /// A checked topic template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
+    limits: TopicLimits,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,11 +113,21 @@ pub enum BadTopic {
     /// It is empty.
     #[error("the topic for the upstream is empty")]
     Empty,
-    /// It is longer than [`TOPIC_BYTES_MAX`].
-    #[error("the topic for the upstream is {bytes} bytes long, more than {TOPIC_BYTES_MAX}")]
+    /// It is longer than the upstream takes.
+    #[error("the topic for the upstream is {bytes} bytes long, more than {bytes_max}")]
     TooLong {
         /// How long it is.
         bytes: usize,
+        /// How long it may be.
+        bytes_max: usize,
+    },
+    /// It has more levels than the upstream takes.
+    #[error("the topic for the upstream has {slashes} slashes, more than {slashes_max}")]
+    TooDeep {
+        /// How many it has.
+        slashes: usize,
+        /// How many it may have.
+        slashes_max: usize,
     },
     /// It holds a wildcard or NUL.
     #[error("the topic for the upstream holds a wildcard or NUL")]
@@ -98,7 +137,7 @@ pub enum BadTopic {
 impl Default for Template {
     /// `{topic}`: topics stay as they are.
     fn default() -> Self {
-        Self { parts: vec![Part::Topic] }
+        Self { parts: vec![Part::Topic], limits: TopicLimits::MQTT }
     }
 }
 
@@ -123,7 +162,7 @@ impl Template {
             parts.push(part);
             at += bytes;
         }
-        Ok(Self { parts })
+        Ok(Self { parts, limits: TopicLimits::MQTT })
     }
 
     /// Whether `{gateway}` stands in it.
@@ -161,7 +200,7 @@ impl Template {
     /// [`BadTopic`]: what came out cannot be sent.
     pub fn render<'a>(&self, names: &Names<'a>, scratch: &'a mut String) -> Result<&'a str, BadTopic> {
         if let [Part::Topic] = self.parts[..] {
-            return check(names.topic);
+            return self.check(names.topic);
         }
         scratch.clear();
         for part in &self.parts {
@@ -173,8 +212,50 @@ impl Template {
                 Part::Gateway => "",
             });
         }
-        check(scratch)
+        self.check(scratch)
     }
+
+    /// The same, for an upstream that takes no other topics.
+    #[must_use]
+    pub fn within(self, limits: TopicLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Whether any of its topics can be within the limits.
+    ///
+    /// # Errors
+    /// [`BadTopic`]: what even the shortest is.
+    pub fn fits(&self) -> Result<(), BadTopic> {
+        let bytes = |part: &Part| if let Part::Text(text) = part { text.len() } else { 1 };
+        let slashes = |part: &Part| if let Part::Text(text) = part { slashes(text) } else { 0 };
+        self.limits.check(self.parts.iter().map(bytes).sum(), || self.parts.iter().map(slashes).sum())
+    }
+
+    /// Whether all of its topics begin with `prefix`.
+    #[must_use]
+    pub fn begins_with(&self, prefix: &str) -> bool {
+        let text: String = self
+            .parts
+            .iter()
+            .map_while(|part| if let Part::Text(text) = part { Some(text.as_str()) } else { None })
+            .collect();
+        text.starts_with(prefix)
+    }
+
+    fn check<'a>(&self, topic: &'a str) -> Result<&'a str, BadTopic> {
+        if topic.is_empty() {
+            return Err(BadTopic::Empty);
+        }
+        self.limits.check(topic.len(), || slashes(topic))?;
+        if topic.bytes().any(|byte| matches!(byte, b'#' | b'+' | 0)) {
+            return Err(BadTopic::Forbidden);
+        }
+        Ok(topic)
+    }
+}
+
+fn slashes(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'/').count()
 }
 
 /// The part that `rest`, which is not empty, begins with, and its length. `at` is where `rest`
@@ -198,19 +279,6 @@ fn next_part(rest: &str, at: usize) -> Result<(Part, usize), TemplateError> {
         _ => return Err(TemplateError::UnknownPlaceholder { at, name: name.to_owned() }),
     };
     Ok((part, name.len() + 2))
-}
-
-fn check(topic: &str) -> Result<&str, BadTopic> {
-    if topic.is_empty() {
-        return Err(BadTopic::Empty);
-    }
-    if topic.len() > TOPIC_BYTES_MAX {
-        return Err(BadTopic::TooLong { bytes: topic.len() });
-    }
-    if topic.bytes().any(|byte| matches!(byte, b'#' | b'+' | 0)) {
-        return Err(BadTopic::Forbidden);
-    }
-    Ok(topic)
 }
 
 #[cfg(test)]
@@ -265,9 +333,32 @@ mod tests {
         assert_eq!(render("{topic}/{device}", "a", "cli#ent"), Err(BadTopic::Forbidden));
         assert_eq!(render("{device}", "a", "c+"), Err(BadTopic::Forbidden));
         assert_eq!(render("{device}", "a", ""), Err(BadTopic::Empty));
-        let device = "x".repeat(TOPIC_BYTES_MAX);
-        assert_eq!(render("{device}", "a", &device).unwrap().len(), TOPIC_BYTES_MAX);
-        let bytes = TOPIC_BYTES_MAX + 1;
-        assert_eq!(render("{device}/", "a", &device), Err(BadTopic::TooLong { bytes }));
+        let bytes_max = TopicLimits::MQTT.bytes_max;
+        let device = "x".repeat(bytes_max);
+        assert_eq!(render("{device}", "a", &device).unwrap().len(), bytes_max);
+        let bytes = bytes_max + 1;
+        assert_eq!(render("{device}/", "a", &device), Err(BadTopic::TooLong { bytes, bytes_max }));
+    }
+
+    #[test]
+    fn an_upstream_may_take_shorter_topics_with_fewer_levels() {
+        let limits = TopicLimits { bytes_max: 10, slashes_max: 2 };
+        let render = |topic| {
+            let template = Template::parse("a/{topic}").unwrap().within(limits);
+            assert_eq!(template.fits(), Ok(()));
+            template.render(&Names { topic, device: "d", kind: "" }, &mut String::new()).map(str::len)
+        };
+        assert_eq!(render("34567890"), Ok(10));
+        assert_eq!(render("345678901"), Err(BadTopic::TooLong { bytes: 11, bytes_max: 10 }));
+        assert_eq!(render("b/c"), Ok(5));
+        assert_eq!(render("b/c/d"), Err(BadTopic::TooDeep { slashes: 3, slashes_max: 2 }));
+        for (template, fits) in
+            [("12345678/{topic}", true), ("123456789/{topic}", false), ("///{device}", false)]
+        {
+            assert_eq!(Template::parse(template).unwrap().within(limits).fits().is_ok(), fits, "{template}");
+        }
+        let bound = Template::parse("devices/{gateway}/{device}").unwrap().bound_to("barn-7");
+        assert!(bound.begins_with("devices/barn-7/") && bound.begins_with(""));
+        assert!(!bound.begins_with("devices/barn-7/d") && !Template::default().begins_with("devices"));
     }
 }

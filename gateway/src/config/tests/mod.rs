@@ -1,6 +1,7 @@
 //! What a configuration says, and what it says when it is wrong.
 
 mod layers;
+mod platforms;
 mod whole;
 
 use std::{fmt::Debug, time::Duration};
@@ -248,7 +249,7 @@ fn what_cannot_be_meant_says_file_line_key_and_what_to_do() {
         ),
         (
             uplink("topic = \"{type}\"\n"),
-            "g.toml:5: [[uplink]] url: the topic names {type}, which only the formats json and cloudevents know: set the format too",
+            "g.toml:5: [[uplink]] url: the topic names {type}, which the format raw does not know: set another format too",
         ),
         (
             uplink("format = \"row\"\n"),

@@ -43,7 +43,10 @@ use self::{
     password::PasswordSource,
     url::Scheme,
 };
-use super::message::{Message, Unsendable};
+use super::{
+    message::{Message, Unsendable},
+    platform::Platform,
+};
 
 /// What an upstream is and how it is reached: the settings of one engine.
 pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
@@ -117,6 +120,8 @@ pub struct Client<'a> {
     pub password: Option<PasswordSource>,
     /// How long a connection lasts, at the most, before it is made anew.
     pub renew: Option<Duration>,
+    /// What is known of the upstream's limits.
+    pub platform: &'static Platform,
 }
 
 /// What the upstream allows on a connection, and what its engine can carry.

@@ -87,12 +87,18 @@ pub fn put_data(out: &mut Vec<u8>, data: Data<'_>) {
             put_text(out, text);
         }
         Data::Bytes(bytes) => {
-            out.extend_from_slice(b",\"data_base64\":\"");
-            out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
-            out.push(b'"');
+            out.extend_from_slice(b",\"data_base64\":");
+            put_base64(out, bytes);
         }
         Data::Deletion => {}
     }
+}
+
+/// Appends bytes as a JSON string, in base64.
+pub fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+    out.push(b'"');
 }
 
 /// Appends a text as a JSON string.

@@ -1,10 +1,12 @@
-//! How events go out: as they came, or decoded, as JSON or as CloudEvents, with one message for
-//! each event. A format makes messages; it knows no engine, but for what that can carry.
+//! How events go out: as they came, or decoded, as JSON, CloudEvents or ThingsBoard's telemetry,
+//! with one message for each event. A format makes messages; it knows no engine, but for what that
+//! can carry.
 //!
 //! ```text
 //!  record ─┬─ raw.rs        one message, the payload as it came
 //!          └─ decoded.rs  facts and data of each event ─┬─ json.rs         an envelope around the data
-//!                 │                                       └─ cloudevents.rs  attributes beside it, or around it
+//!                 │                                       ├─ cloudevents.rs  attributes beside it, or around it
+//!                 │                                       └─ thingsboard.rs  values by device and time
 //!              catalog: what the bodies mean · fleet: when it was
 //! ```
 //! Every copy of an event has the same id, whatever the format. Limits are those of the upstream
@@ -20,6 +22,7 @@ pub mod name;
 mod payload;
 mod prepared;
 mod raw;
+mod thingsboard;
 
 use super::settings::Settings;
 use crate::store::StoreIds;
@@ -31,7 +34,7 @@ pub use self::{context::EventContext, decoded::Decoded, name::FormatName, raw::R
 pub enum Format {
     /// As they came.
     Raw(Raw),
-    /// As JSON or CloudEvents.
+    /// Decoded.
     Decoded(Box<Decoded>),
 }
 
@@ -41,7 +44,7 @@ impl Format {
     pub fn new(settings: &Settings, ids: &StoreIds, context: &EventContext) -> Self {
         match settings.format {
             FormatName::Raw => Self::Raw(Raw::new(settings, ids)),
-            FormatName::Json | FormatName::CloudEvents => {
+            FormatName::Json | FormatName::CloudEvents | FormatName::ThingsBoard => {
                 Self::Decoded(Box::new(Decoded::new(settings, ids, context.clone())))
             }
         }

@@ -11,4 +11,6 @@ pub enum FormatName {
     /// `cloudevents`: binary mode where the upstream carries headers, structured mode where it does
     /// not.
     CloudEvents,
+    /// `thingsboard`: telemetry of ThingsBoard's gateway API, by device.
+    ThingsBoard,
 }

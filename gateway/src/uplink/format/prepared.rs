@@ -10,7 +10,7 @@ use super::{
     facts::{Data, Facts},
     json,
     name::FormatName,
-    payload,
+    payload, thingsboard,
 };
 use crate::{
     store::LetterReason,
@@ -180,6 +180,7 @@ impl Style {
 
     fn put_payload(&self, out: &mut Vec<u8>, facts: &Facts<'_>, can: &Capabilities) {
         match (self.format, can.has_headers, facts.data) {
+            (FormatName::ThingsBoard, ..) => thingsboard::write(out, facts),
             (_, _, Data::Deletion) => {}
             (FormatName::CloudEvents, true, Data::Json(bytes) | Data::Bytes(bytes)) => {
                 out.extend_from_slice(bytes);

@@ -126,6 +126,53 @@ async fn values_may_go_as_the_device_counts_and_the_topic_may_name_the_type() {
 }
 
 #[tokio::test]
+async fn thingsboard_gets_values_by_device_and_time() {
+    let json_of = |payload: &[u8]| Owned { kind: Kind::Json, ..Owned::new("hall/2", payload) };
+    let records = [
+        frame(300, &[climate(2345)]),
+        json_of(b" {\"open\": true}"),
+        json_of(b"21.5"),
+        Owned { kind: Kind::Text, ..Owned::new("hall/2", b"say \"on\"") },
+        Owned::new("modbus", b"\xff\x00"),
+        json_of(gap::TOPIC.as_bytes()),
+        Owned { retain: true, ..json_of(b"") },
+        Owned::new("tg/stall-3/s", b"no status"),
+        Owned::new("tg/stall-3/r", b"{\"done\":1}"),
+    ];
+    let change = |settings: &mut Settings| {
+        settings.format = FormatName::ThingsBoard;
+        settings.topic = Template::parse("v1/gateway/telemetry").unwrap();
+    };
+    let (arrivals, aside) = send(change, ACCEPTED_V5, &records, &informed(), acks).await;
+    assert_eq!(aside, []);
+    assert!(arrivals.iter().all(|arrival| arrival.topic == "v1/gateway/telemetry"));
+    let (devices, values): (Vec<_>, Vec<_>) = arrivals
+        .iter()
+        .map(|arrival| {
+            let whole = parsed(arrival);
+            let (device, points) = whole.as_object().unwrap().iter().next().unwrap();
+            let [point] = &points.as_array().unwrap()[..] else { panic!("{whole}") };
+            assert!(point["ts"].as_u64().unwrap() > 1_600_000_000_000, "{whole}");
+            assert_eq!(point.as_object().unwrap().len(), 2);
+            (device.clone(), point["values"].clone())
+        })
+        .unzip();
+    assert_eq!((&devices[0][..], &devices[1][..], &devices[7][..]), ("stall-3", "client", "stall-3"));
+    let expected = [
+        json!({"temperature": 23.45, "humidity": 45.2, "pressure": 101_325}),
+        json!({"open": true}),
+        json!({"value": 21.5}),
+        json!({"value": "say \"on\""}),
+        json!({"value": "/wA="}),
+        json!({"value": gap::TOPIC}),
+        json!({}),
+        json!({"status": "bm8gc3RhdHVz"}),
+        json!({"reply": {"done": 1}}),
+    ];
+    assert_eq!(values, expected);
+}
+
+#[tokio::test]
 async fn a_frame_that_no_birth_explains_is_set_aside_whole_and_what_is_behind_it_goes_on() {
     let records = [frame(0, &[climate(1), climate(2)]), Owned::new("door", b"open")];
     let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &EventContext::default(), acks).await;

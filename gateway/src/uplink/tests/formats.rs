@@ -3,7 +3,7 @@
 use tidegate_protocol::FrameWriter;
 
 use super::{
-    super::{Template, engine::mqtt::Version},
+    super::{Template, engine::mqtt::Version, template::TopicLimits},
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Reply},
     *,
 };
@@ -134,19 +134,23 @@ async fn an_empty_retained_message_stays_one_in_every_format() {
 #[tokio::test]
 async fn the_template_makes_the_topic_and_what_is_no_topic_is_set_aside() {
     let settings = |settings: &mut Settings| {
-        settings.topic = Template::parse("sites/{gateway}/{device}/{topic}").unwrap();
+        let template = Template::parse("sites/{gateway}/{device}/{topic}").unwrap();
+        settings.topic = template.within(TopicLimits { slashes_max: 6, ..TopicLimits::MQTT });
     };
     let bad = Owned { client: "cli#ent".into(), ..Owned::new("a/b", b"1") };
-    let records = [Owned::new("tg/s3/e", b"0"), bad, Owned::new("a/b", b"2")];
+    let deep = Owned::new("a/b/c/d/e", b"2");
+    let records = [Owned::new("tg/s3/e", b"0"), bad, deep, Owned::new("a/b", b"3")];
     let (arrivals, log) = send(settings, ACCEPTED_V311, &records).await;
     let topics: Vec<_> = arrivals.iter().map(|arrival| arrival.topic.as_str()).collect();
     assert_eq!(topics, ["sites/barn-7/s3/tg/s3/e", "sites/barn-7/client/a/b"]);
-    assert_eq!(log.aside(), [(1, "the topic for the upstream holds a wildcard or NUL".to_owned())]);
+    let whys = ["holds a wildcard or NUL", "has 7 slashes, more than 6"];
+    let aside: Vec<_> = (1..).zip(whys.map(|why| format!("the topic for the upstream {why}"))).collect();
+    assert_eq!(log.aside(), aside);
 }
 
 #[tokio::test]
 async fn a_foreign_event_is_of_the_device_that_a_level_of_its_topic_names_in_every_format() {
-    use super::super::FormatName::{CloudEvents, Json, Raw};
+    use super::super::FormatName::{CloudEvents, Json, Raw, ThingsBoard};
     let by_level = |topic: &str| Owned {
         kind: Kind::Json,
         device_level: std::num::NonZeroU8::new(2),
@@ -154,7 +158,7 @@ async fn a_foreign_event_is_of_the_device_that_a_level_of_its_topic_names_in_eve
     };
     let topics = ["rtl_433/attic/devices/7", "rtl_433", "tg/stall-3/r"];
     let devices = ["attic", "client", "stall-3"];
-    for format in [Raw, Json, CloudEvents] {
+    for format in [Raw, Json, CloudEvents, ThingsBoard] {
         let settings = |settings: &mut Settings| {
             (settings.broker().version, settings.format) = (Version::V5, format);
             settings.topic = Template::parse("up/{device}").unwrap();
@@ -165,14 +169,16 @@ async fn a_foreign_event_is_of_the_device_that_a_level_of_its_topic_names_in_eve
         assert_eq!(found, devices, "{format:?}");
         for (arrival, device) in arrivals.iter().zip(devices) {
             let properties = String::from_utf8_lossy(&arrival.properties);
+            let parsed = |arrival: &Arrival| -> serde_json::Value {
+                serde_json::from_slice(&arrival.payload).unwrap()
+            };
             let said = match format {
                 Raw => {
                     properties.contains(&format!("tidegate-device\0{}{device}", device.len() as u8 as char))
                 }
                 CloudEvents => properties.contains(&format!("/tidegate/barn-7/{device}")),
-                Json => {
-                    serde_json::from_slice::<serde_json::Value>(&arrival.payload).unwrap()["device"] == device
-                }
+                Json => parsed(arrival)["device"] == device,
+                ThingsBoard => parsed(arrival)[device].is_array(),
             };
             assert!(said, "{format:?} {arrival:?}");
         }

@@ -10,6 +10,7 @@ use crate::{
     uplink::{
         engine::{Client, password::PasswordSource},
         keys::Keys,
+        platform::Platform,
     },
 };
 
@@ -21,9 +22,14 @@ const PACKET_BYTES_MAX_MOST: u64 = 268_435_455;
 impl Settings {
     /// What the keys say.
     pub(in crate::uplink) fn read(validator: &mut Validator<'_>, keys: &Keys, client: Client<'_>) -> Self {
+        let platform = client.platform;
         let versions = [("5", Version::V5), ("3.1.1", Version::V311)];
         let retain = [("as-published", Retain::AsPublished), ("never", Retain::Never)];
         qos(validator, keys.qos.as_ref());
+        let version = validator.one_of(keys.protocol.as_ref(), Version::V5, "protocol", &versions);
+        let retained = if platform.retains { Retain::AsPublished } else { Retain::Never };
+        let keep_alive = seconds(validator, keys.keep_alive.as_ref(), KEEP_ALIVE_DEFAULT, KEEP_ALIVE_MAX);
+        platform.check_keep_alive(validator, keys.keep_alive.as_ref(), keep_alive.as_secs());
         let password = azure_key(validator, keys, &client).or(client.password);
         Self {
             port: client.port,
@@ -31,16 +37,10 @@ impl Settings {
             user: client.user,
             password,
             renew: client.renew,
-            version: validator.one_of(keys.protocol.as_ref(), Version::V5, "protocol", &versions),
-            packet_bytes_max: validator.value(keys.max_packet_bytes.as_ref(), None, |text| {
-                let bytes = quantity::bytes(text)?;
-                let fits = (PACKET_BYTES_MAX_LEAST..=PACKET_BYTES_MAX_MOST).contains(&bytes);
-                fits.then_some(Some(bytes as u32)).ok_or_else(|| {
-                    format!("\"{text}\" is not within 1 KiB and 268435455 bytes, MQTT's own limit")
-                })
-            }),
-            retain: validator.one_of(keys.retain.as_ref(), Retain::AsPublished, "retain", &retain),
-            keep_alive: seconds(validator, keys.keep_alive.as_ref(), KEEP_ALIVE_DEFAULT, KEEP_ALIVE_MAX),
+            version: platform.version(validator, keys.protocol.as_ref(), version),
+            packet_bytes_max: packet_bytes_max(validator, keys.max_packet_bytes.as_ref(), platform),
+            retain: validator.one_of(keys.retain.as_ref(), retained, "retain", &retain),
+            keep_alive,
             session_expiry: seconds(
                 validator,
                 keys.session_expiry.as_ref(),
@@ -50,6 +50,19 @@ impl Settings {
             ..Self::new(client.host, client.client_id)
         }
     }
+}
+
+/// The longest packet that the upstream takes, where it does not say so itself.
+fn packet_bytes_max(validator: &mut Validator<'_>, raw: Option<&Text>, platform: &Platform) -> Option<u32> {
+    let bytes = validator.value(raw, None, |text| {
+        let bytes = quantity::bytes(text)?;
+        let fits = (PACKET_BYTES_MAX_LEAST..=PACKET_BYTES_MAX_MOST).contains(&bytes);
+        fits.then_some(Some(bytes))
+            .ok_or_else(|| format!("\"{text}\" is not within 1 KiB and 268435455 bytes, MQTT's own limit"))
+    });
+    let asked = bytes.zip(raw.map(Spanned::span));
+    let most = platform.settle(validator, platform.packet_bytes, asked, "bytes in a packet")?;
+    u32::try_from(most).ok()
 }
 
 /// Signatures that let this device in to the hub by its key.

@@ -1,0 +1,266 @@
+//! The platforms that an uplink may lead to: what each takes from one client.
+//!
+//! ```text
+//!  platform = "aws-iot" ─▶ row ─┬─ sets what no other key sets
+//!                               ├─ refuses a key that asks for more
+//!                               └─ bounds topics: a longer one is refused, or makes a dead letter
+//! ```
+//! The figures are those of the platforms' own documents for one client or connection. A rate is
+//! set a little below them: clocks differ, and some platforms discard what is over it.
+//!
+//! It knows no engine and reads no URL. What a broker grants by itself when a connection is made
+//! needs no row here.
+
+use std::ops::{Range, RangeInclusive};
+
+use super::template::{Template, TopicLimits};
+use crate::{
+    keys::{Text, Validator},
+    mqtt::Version,
+};
+
+/// The part of a rate, in percent, that is set where its key is not.
+const PACED_PERCENT: u64 = 95;
+
+/// One platform. What has no limit there is `None`.
+#[derive(Debug)]
+pub struct Platform {
+    /// What the key says.
+    word: &'static str,
+    /// What people call it.
+    title: &'static str,
+    /// The only version of MQTT that it speaks.
+    pub version: Option<Version>,
+    /// Messages in a second.
+    pub events_per_s: Option<Limit>,
+    /// Bytes of messages in a second.
+    pub bytes_per_s: Option<Limit>,
+    /// Messages that are sent and not acknowledged.
+    pub window: Option<Limit>,
+    /// Bytes of them.
+    pub inflight_bytes: Option<Limit>,
+    /// The longest packet, in bytes.
+    pub packet_bytes: Option<Limit>,
+    /// The keep-alive, in seconds.
+    pub keep_alive_s: RangeInclusive<u64>,
+    /// The longest client id, in bytes.
+    client_id_bytes_max: usize,
+    /// Topics.
+    topic: TopicLimits,
+    /// With what a topic begins, before and behind the client id; empty where it is free.
+    topic_prefix: (&'static str, &'static str),
+    /// RETAIN may be set.
+    pub retains: bool,
+}
+
+/// A number of something.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// What is set where its key is not.
+    set: u64,
+    /// What the platform takes at the most.
+    most: u64,
+}
+
+impl Limit {
+    const fn new(most: u64) -> Self {
+        Self { set: most, most }
+    }
+
+    const fn paced(most: u64) -> Self {
+        Self { set: most * PACED_PERCENT / 100, most }
+    }
+}
+
+/// What is limited nowhere that MQTT does not limit.
+const ANY: Platform = Platform {
+    word: "",
+    title: "",
+    version: None,
+    events_per_s: None,
+    bytes_per_s: None,
+    window: None,
+    inflight_bytes: None,
+    packet_bytes: None,
+    keep_alive_s: 0..=65_535,
+    client_id_bytes_max: usize::MAX,
+    topic: TopicLimits::MQTT,
+    topic_prefix: ("", ""),
+    retains: true,
+};
+
+/// An upstream of which nothing is known.
+pub static UNKNOWN: Platform = ANY;
+
+/// "AWS IoT Core endpoints and quotas", "Azure IoT Hub quotas and throttling", "MQTT support in
+/// Azure Event Grid", "EMQX Serverless: quotas", "HiveMQ Cloud: limits", "ThingsBoard: rate
+/// limits".
+static PLATFORMS: [Platform; 7] = [
+    Platform {
+        word: "aws-iot",
+        title: "AWS IoT Core",
+        events_per_s: Some(Limit::paced(100)),
+        bytes_per_s: Some(Limit::paced(512 << 10)),
+        window: Some(Limit::new(100)),
+        packet_bytes: Some(Limit::new(128 << 10)),
+        keep_alive_s: 30..=1200,
+        client_id_bytes_max: 128,
+        topic: TopicLimits { bytes_max: 256, slashes_max: 7 },
+        retains: false,
+        ..ANY
+    },
+    Platform {
+        word: "azure-iot-hub",
+        title: "Azure IoT Hub",
+        version: Some(Version::V311),
+        packet_bytes: Some(Limit::new(256 << 10)),
+        keep_alive_s: 0..=1177,
+        client_id_bytes_max: 128,
+        topic_prefix: ("devices/", "/messages/events/"),
+        retains: false,
+        ..ANY
+    },
+    Platform {
+        word: "azure-event-grid",
+        title: "Azure Event Grid",
+        events_per_s: Some(Limit::paced(1000)),
+        bytes_per_s: Some(Limit::paced(1_000_000)),
+        window: Some(Limit::new(1000)),
+        inflight_bytes: Some(Limit::new(64_000)),
+        packet_bytes: Some(Limit::new(512 << 10)),
+        keep_alive_s: 0..=1160,
+        client_id_bytes_max: 128,
+        topic: TopicLimits { bytes_max: 256, ..TopicLimits::MQTT },
+        retains: false,
+        ..ANY
+    },
+    Platform {
+        word: "emqx-serverless",
+        title: "EMQX Serverless",
+        events_per_s: Some(Limit::paced(10)),
+        bytes_per_s: Some(Limit::paced(1 << 20)),
+        packet_bytes: Some(Limit::new(1 << 20)),
+        ..ANY
+    },
+    Platform { word: "hivemq-cloud", title: "HiveMQ Cloud", packet_bytes: Some(Limit::new(5 << 20)), ..ANY },
+    Platform {
+        word: "thingsboard",
+        title: "ThingsBoard",
+        // 100 a second, 1,000 a minute and 15,000 an hour: an hour's worth, evenly.
+        events_per_s: Some(Limit { set: 4, most: 100 }),
+        packet_bytes: Some(Limit::new(64 << 10)),
+        topic_prefix: ("v1/", ""),
+        retains: false,
+        ..ANY
+    },
+    // It says itself what it takes.
+    Platform { word: "tidegate", title: "another Tidegate", ..ANY },
+];
+
+impl Platform {
+    /// What the key says, or an upstream of which nothing is known.
+    pub(super) fn read(validator: &mut Validator<'_>, raw: Option<&Text>) -> &'static Self {
+        let known: Vec<(&str, &'static Self)> = PLATFORMS.iter().map(|row| (row.word, row)).collect();
+        validator.one_of(raw, &UNKNOWN, "platform", &known)
+    }
+
+    /// What people call it; empty if nothing is known of it.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        self.title
+    }
+
+    /// What is asked for, where a key does, or what is set for this platform. What is more than it
+    /// takes is noted.
+    pub(super) fn settle(
+        &self,
+        validator: &mut Validator<'_>,
+        limit: Option<Limit>,
+        asked: Option<(u64, Range<usize>)>,
+        what: &str,
+    ) -> Option<u64> {
+        let (limit, asked) = match (limit, asked) {
+            (Some(limit), Some(asked)) => (limit, asked),
+            (limit, asked) => return asked.map(|(value, _)| value).or(limit.map(|limit| limit.set)),
+        };
+        let (value, span) = asked;
+        let Limit { set, most } = limit;
+        if value > most {
+            let title = self.title;
+            validator.wrong(
+                &span,
+                format!(
+                    "{value} {what} are more than the {most} that {title} takes; without the key it is {set}"
+                ),
+            );
+        }
+        Some(value)
+    }
+
+    /// The version to speak: `asked` for, if the platform speaks it.
+    pub(super) fn version(
+        &self,
+        validator: &mut Validator<'_>,
+        raw: Option<&Text>,
+        asked: Version,
+    ) -> Version {
+        match (self.version, raw) {
+            (Some(only), Some(raw)) if only != asked => {
+                validator.wrong(&raw.span(), format!("{} does not speak it; remove the key", self.title));
+                only
+            }
+            (Some(only), _) => only,
+            (None, _) => asked,
+        }
+    }
+
+    /// Notes a keep-alive that the platform does not take.
+    pub(super) fn check_keep_alive(&self, validator: &mut Validator<'_>, raw: Option<&Text>, seconds: u64) {
+        if let Some(raw) = raw.filter(|_| !self.keep_alive_s.contains(&seconds)) {
+            let (least, most) = (self.keep_alive_s.start(), self.keep_alive_s.end());
+            validator.wrong(
+                &raw.span(),
+                format!("{} takes {least} to {most} s; without the key it is 30 s", self.title),
+            );
+        }
+    }
+
+    /// Notes a client id that is too long for the platform.
+    pub(super) fn check_client_id(
+        &self,
+        validator: &mut Validator<'_>,
+        span: &Range<usize>,
+        client_id: &str,
+    ) {
+        let (bytes, most) = (client_id.len(), self.client_id_bytes_max);
+        if bytes > most {
+            let title = self.title;
+            validator.wrong(
+                span,
+                format!("the client id has {bytes} bytes, more than the {most} that {title} takes"),
+            );
+        }
+    }
+
+    /// The template, bound to the gateway, within the platform's limits. A template none of whose
+    /// topics the platform takes is noted; an event whose topic is too long becomes a dead letter.
+    pub(super) fn topic(
+        &self,
+        validator: &mut Validator<'_>,
+        span: &Range<usize>,
+        template: Template,
+        client_id: &str,
+    ) -> Template {
+        let template = template.within(self.topic);
+        if let Err(why) = template.fits() {
+            validator.wrong(span, format!("{why}, whatever the event: shorten it for {}", self.title));
+        }
+        let (before, behind) = self.topic_prefix;
+        let own = if behind.is_empty() { "" } else { client_id };
+        let prefix = format!("{before}{own}{behind}");
+        if !template.begins_with(&prefix) {
+            validator.wrong(span, format!("topics of {} begin with {prefix}; set \"topic\" so", self.title));
+        }
+        template
+    }
+}
