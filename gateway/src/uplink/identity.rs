@@ -4,7 +4,12 @@
 use std::time::Duration;
 
 use super::{
-    engine::{Client, dial::Layers, password::PasswordSource},
+    engine::{
+        Client,
+        dial::Layers,
+        password::{PasswordSource, SecretFile},
+        url::host_and_port,
+    },
     keys::Keys,
 };
 use crate::{
@@ -74,19 +79,18 @@ fn password(
         let password = keys.user.as_ref().and_then(|_| (validator.around.variable)(&variable));
         return password.map(|password| PasswordSource::Fixed(Password::new(password)));
     };
-    let path = validator.around.folder.join(file.get_ref());
-    validator.password_files.push(path.clone());
+    let secret = SecretFile::new(validator.around.folder.join(file.get_ref()));
     let source = match &keys.azure_key_file {
         Some(_) => {
             let named = keys.tls.as_ref().and_then(|tls| tls.get_ref().server_name());
             let hub = named.unwrap_or_else(|| host_of(keys.url.get_ref()));
             let resource = format!("{hub}/devices/{client_id}");
-            PasswordSource::AzureKey { file: path, resource }
+            PasswordSource::AzureKey { file: secret, resource }
         }
-        None => PasswordSource::File(path),
+        None => PasswordSource::File(secret),
     };
     if let Err(error) = source.read(clock::wall_ms()) {
-        validator.wrong(&file.span(), error.to_string());
+        validator.not_yet(&file.span(), error.to_string());
     }
     Some(source)
 }
@@ -94,7 +98,8 @@ fn password(
 /// The host in a URL. Of one that cannot be read, more is said elsewhere.
 fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', ':']).next().unwrap_or(rest)
+    let rest = rest.split('/').next().unwrap_or(rest);
+    host_and_port(rest, 0).map_or(rest, |(host, _)| host)
 }
 
 /// `text` with what stands for each name in braces.
@@ -137,7 +142,12 @@ mod tests {
 
     #[test]
     fn an_azure_resource_has_the_host_alone() {
-        for (url, host) in [("mqtts://hub.example:8883", "hub.example"), ("wss://h/path", "h"), ("h", "h")] {
+        for (url, host) in [
+            ("mqtts://hub.example:8883", "hub.example"),
+            ("wss://h/path", "h"),
+            ("mqtts://[::1]:8883", "::1"),
+            ("h", "h"),
+        ] {
             assert_eq!(host_of(url), host);
         }
     }
