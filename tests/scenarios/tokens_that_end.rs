@@ -1,6 +1,6 @@
-//! Passwords that end: a token in a file that somebody else replaces, is late with or makes too open,
-//! and signatures that the gateway makes with a key. Before the stand-in of Azure IoT Hub, which closes a connection when
-//! its token is over.
+//! Passwords that end: a token in a file that somebody else replaces, is late with or leaves open
+//! to others, and signatures that the gateway makes with a key. Before the stand-in of Azure IoT
+//! Hub, which closes a connection when its token is over.
 //!
 //! How long the first one takes: `TEST_TOKEN_SECONDS`, 50 if it is not set.
 

@@ -138,11 +138,11 @@ impl PasswordSource {
         };
         let end_s = str::from_utf8(password.expose()).ok().and_then(ends_at_s);
         let life = end_s.map(|end| Duration::from_millis(end.saturating_mul(1000).saturating_sub(wall_ms)));
-        let over = end_s.filter(|end| end.saturating_mul(1000) <= wall_ms).map(|end| {
-            let (end, now) = (date(end), date(wall_ms / 1000));
-            format!(
-                "{self} is a token that ended on {end}, and it is {now} by this machine's clock: replace it"
-            )
+        let is_over = |end: &u64| end.saturating_mul(1000) <= wall_ms;
+        // The same words for the same token, whenever they are said.
+        let over = end_s.filter(is_over).map(|end| {
+            let end = date(end);
+            format!("{self} is a token that ended on {end}: replace it, or set this machine's clock if that is wrong")
         });
         Ok(FreshPassword { password, life, over })
     }
@@ -405,7 +405,7 @@ mod tests {
         let file = folder.path().join("token");
         let source = PasswordSource::File(SecretFile::new(file.clone()));
         let other = source.clone();
-        let news = |source: &PasswordSource| source.news(Some(&source.read(NOW_MS).unwrap()));
+        let news = |source: &PasswordSource, now_ms| source.news(Some(&source.read(now_ms).unwrap()));
         let write = |end_s: u64, mode: u32| {
             fs::write(&file, jwt(&format!("{{\"exp\":{end_s}}}"))).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
@@ -413,19 +413,24 @@ mod tests {
         for (end_s, mode, words) in [
             (1_700_000_100, 0o600, &[][..]),
             (1_700_000_100, 0o644, &["whose mode is 0644: chmod 600 "]),
-            (1_700_000_000, 0o644, &["is a token that ended on 2023-11-14T22:13:20Z, and it is 2023-"]),
+            (1_700_000_000, 0o644, &["is a token that ended on 2023-11-14T22:13:20Z: replace it"]),
             (1_699_999_999, 0o644, &["is a token that ended on 2023-11-14T22:13:19Z"]),
             (1_700_000_100, 0o600, &[]),
             (1_600_000_000, 0o604, &["chmod 600 ", "replace it"]),
         ] {
             write(end_s, mode);
-            let said = news(&source);
+            let said = news(&source, NOW_MS);
             assert_eq!(said.len(), words.len(), "{said:?}");
             assert!(said.iter().zip(words).all(|(said, words)| said.contains(words)), "{said:?}");
-            assert_eq!((news(&source), news(&other)), (vec![], vec![]), "once, whichever client reads it");
+            let later = NOW_MS + 5000;
+            assert_eq!(
+                (news(&source, later), news(&other, later)),
+                (vec![], vec![]),
+                "whichever client reads it"
+            );
         }
         let fixed = PasswordSource::Fixed(Password::new(jwt(r#"{"exp":1}"#)));
-        assert_eq!(news(&fixed), [""; 0]);
+        assert_eq!(news(&fixed, NOW_MS), [""; 0]);
     }
 
     #[tokio::test]

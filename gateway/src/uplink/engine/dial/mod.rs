@@ -169,8 +169,8 @@ impl Dialer {
         }))
     }
 
-    /// The password for the connect that follows, read anew, and from when on the connection is stale
-    /// for it, which is after `renew` if that was set.
+    /// The password for the connect that follows, read anew, and from when on the connection is
+    /// stale for it, which is after `renew` if that was set.
     ///
     /// # Errors
     /// [`OpenError::Password`], or that it could not be read in time.
