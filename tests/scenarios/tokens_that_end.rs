@@ -1,10 +1,17 @@
-//! Passwords that end: a token in a file that somebody else replaces, and signatures that the
-//! gateway makes with a key. Before the stand-in of Azure IoT Hub, which closes a connection when
-//! its token is over.
+//! Passwords that end: a token in a file that somebody else replaces, is late with or leaves open
+//! to others, and signatures that the gateway makes with a key. Before the stand-in of Azure IoT
+//! Hub, which closes a connection when its token is over.
 //!
 //! How long the first one takes: `TEST_TOKEN_SECONDS`, 50 if it is not set.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use tempfile::TempDir;
 use tidegate_tests::{
@@ -13,7 +20,7 @@ use tidegate_tests::{
     codec::Version,
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
-    program::scratch,
+    program::{self, Build, scratch},
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,10 +34,9 @@ const DEVICE: &str = "gate-7";
 
 /// A folder with a secret that others cannot read.
 fn secret(folder: &Path, name: &str, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
     let fresh = folder.join("fresh");
     fs::write(&fresh, text).expect("the folder is writable");
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).expect("the file is ours");
+    fs::set_permissions(&fresh, Permissions::from_mode(0o600)).expect("the file is ours");
     fs::rename(&fresh, folder.join(name)).expect("a rename within a folder");
 }
 
@@ -120,6 +126,46 @@ async fn a_wrong_password_is_mended_in_its_file_without_a_restart() {
         gateway.log().contains("no password: ") && gateway.log().contains("cannot be read")
     })
     .await;
+    secret(folder.path(), "token", &access.token(unix_s() + 3600));
+    let ledgers = fleet.finish(LIMIT).await;
+    wait_for("everything to arrive", LIMIT, || cloud.seen(|seen| seen.is_complete(&ledgers))).await;
+    cloud.seen(|seen| seen.demand(&ledgers));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_token_that_is_missing_at_the_start_is_waited_for_and_one_that_is_open_or_over_is_told_once() {
+    let access = SharedAccess::new("hub.azure-devices.example", DEVICE);
+    let cloud = StandIn::start(platforms::azure_iot_hub(access.clone())).await;
+    let folder = TempDir::with_prefix_in("token-", scratch()).expect("a folder");
+    let token = folder.path().join("token");
+    let lines = format!("password_file = {token:?}\nrenew = \"10s\"");
+    let gateway = Gateway::start(setup(&cloud, &access, &lines));
+    let fleet = Fleet::start(gateway.mqtt, devices());
+    let told = |words: &str| gateway.log().matches(words).count();
+    wait_for("a word on the missing file", LIMIT, || told("no password: ") > 0).await;
+    let line = format!("[[uplink]] password_file: {} cannot be read: ", token.display());
+    let log = gateway.log();
+    assert!(
+        log.lines().any(|said| said.contains(&line) && said.ends_with("; the uplink waits for it")),
+        "{log}"
+    );
+    let check =
+        Command::new(program::gateway(Build::Shipped)).arg("check").arg(gateway.config_path()).output();
+    let check = check.expect("the program can be started");
+    let said = String::from_utf8_lossy(&check.stderr);
+    assert!(check.status.code() == Some(78) && said.contains(&line), "{said}");
+    // It comes, and then others may read it.
+    secret(folder.path(), "token", &access.token(unix_s() + 3600));
+    let connections = || cloud.seen(|seen| seen.connections.len());
+    wait_for("a connection", LIMIT, || connections() == 1).await;
+    fs::set_permissions(&token, Permissions::from_mode(0o644)).expect("the file is ours");
+    wait_for("two connections more", LIMIT, || connections() == 3).await;
+    assert_eq!(told("others can read or change the password in "), 1, "{}", gateway.log());
+    // One that nobody replaced.
+    let end_s = unix_s() - 1;
+    secret(folder.path(), "token", &access.token(end_s));
+    wait_for("some refusals", LIMIT, || cloud.seen(|seen| seen.breaches.len() >= 3)).await;
+    assert_eq!(told(" is a token that ended on "), 1, "{}", gateway.log());
     secret(folder.path(), "token", &access.token(unix_s() + 3600));
     let ledgers = fleet.finish(LIMIT).await;
     wait_for("everything to arrive", LIMIT, || cloud.seen(|seen| seen.is_complete(&ledgers))).await;

@@ -21,7 +21,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let settings = config::load(&arguments.file, &|name| std::env::var(name).ok())?;
+    let settings = config::load(&arguments.file, &|name| std::env::var(name).ok())?.complete()?;
     say!("{}: good", arguments.file.display());
     say!("gateway   {}, data in {}", settings.gateway_id, settings.store.data_dir.display());
     for listener in &settings.listeners {
@@ -54,9 +54,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         if let Some(pace) = pace(uplink) {
             say!("          {pace}");
         }
+        if let Some(hours) = &uplink.send {
+            say!("          sends within {hours}, {}", hours.clocks(clock::wall_ms()));
+        }
         // What is wrong with the files was said already.
         let looked = uplink.upstream.tls().and_then(|tls| tls.check(clock::wall_ms()).ok());
-        for warning in looked.into_iter().flatten() {
+        let read = uplink.upstream.passwords().filter_map(|password| password.read(clock::wall_ms()).ok());
+        for warning in looked.into_iter().flatten().chain(read.filter_map(|fresh| fresh.over)) {
             say!("          {warning}");
         }
     }

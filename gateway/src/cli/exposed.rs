@@ -3,8 +3,8 @@
 //!
 //! The users file and the TLS keys are refused where they are open to others; see `access/` and
 //! `ingest/listener/tls/`. What is looked at here works all the same, so the gateway starts: files
-//! with passwords of uplinks, the store's folder, and files in it that an earlier version made as
-//! the umask said.
+//! with passwords of uplinks, which are looked at before every connect as well, the store's folder,
+//! and files in it that an earlier version made as the umask said.
 
 use std::{
     fs::Metadata,
@@ -14,10 +14,6 @@ use std::{
 
 use crate::config;
 
-/// Read by the group.
-const GROUP_READ: u32 = 0o040;
-/// Read by others than owner and group.
-const OTHERS_READ: u32 = 0o004;
 /// Written to by anybody but the owner.
 const WRITE: u32 = 0o022;
 /// Entered by anybody but the owner.
@@ -27,23 +23,9 @@ const ANYTHING: u32 = 0o077;
 
 /// All that is to be told. What cannot be looked at is nothing: whoever needs it says so.
 pub(super) fn look(settings: &config::Settings) -> Vec<String> {
-    let secrets = settings.password_files.iter().filter_map(|file| {
-        let found = std::fs::metadata(file).ok()?;
-        is_exposed(found.mode(), found.uid()).then(|| {
-            format!(
-                "others can read or change the password in {}, whose mode is {:04o}: chmod 600 {0}",
-                file.display(),
-                found.mode() & 0o7777
-            )
-        })
-    });
+    let passwords = settings.uplinks.iter().flat_map(|uplink| uplink.upstream.passwords());
+    let secrets = passwords.flat_map(|password| password.news(None));
     secrets.chain(look_at_folder(&settings.store.data_dir)).collect()
-}
-
-/// Root gives a service its secrets by a group, and so does systemd; of a file of the service's own
-/// the group is no part.
-fn is_exposed(mode: u32, owner: u32) -> bool {
-    mode & (WRITE | OTHERS_READ) != 0 || (mode & GROUP_READ != 0 && owner != 0)
 }
 
 fn look_at_folder(folder: &Path) -> Vec<String> {
@@ -81,23 +63,6 @@ mod tests {
     use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 
     use super::*;
-
-    #[test]
-    fn a_password_is_exposed_to_all_but_its_owner_and_a_group_that_root_chose() {
-        for (mode, owner, wanted) in [
-            (0o600, 1000, false),
-            (0o400, 0, false),
-            (0o640, 0, false),
-            (0o440, 0, false),
-            (0o640, 1000, true),
-            (0o660, 0, true),
-            (0o604, 0, true),
-            (0o602, 1000, true),
-            (0o644, 1000, true),
-        ] {
-            assert_eq!(is_exposed(mode, owner), wanted, "{mode:o} of {owner}");
-        }
-    }
 
     #[test]
     fn a_folder_that_others_can_write_and_files_that_they_can_read_are_told_with_what_to_do() {

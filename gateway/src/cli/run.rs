@@ -6,7 +6,11 @@ use std::{io, path::PathBuf, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, exposed, files, runtime, stop_signal};
-use crate::{config, supervisor::Gateway};
+use crate::{
+    clock,
+    config::{self, ConfigError},
+    supervisor::Gateway,
+};
 
 /// How long the runtime waits for blocking work after everything has stopped.
 const RUNTIME_GRACE: Duration = Duration::from_millis(500);
@@ -23,8 +27,14 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let mut settings = config::load(&arguments.config, &|name| std::env::var(name).ok())?;
     files::prepare(&mut settings);
+    for line in settings.not_yet.iter().flat_map(ConfigError::lines) {
+        tracing::warn!("{line}; the uplink waits for it");
+    }
     for why in exposed::look(&settings) {
         tracing::warn!("{why}");
+    }
+    for (uplink, hours) in settings.uplinks.iter().filter_map(|uplink| Some((uplink, uplink.send?))) {
+        tracing::info!("uplink {} sends within {hours}, {}", uplink.name, hours.clocks(clock::wall_ms()));
     }
     let runtime = runtime()?;
     let outcome = runtime.block_on(until_stopped(settings));

@@ -30,6 +30,15 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// What is wrong, a line for each.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Unreadable { .. } => vec![self.to_string()],
+            Self::Wrong { lines } => lines.clone(),
+        }
+    }
+
     pub(super) fn unreadable(file: &Path, cause: &std::io::Error) -> Self {
         let reason = match cause.kind() {
             std::io::ErrorKind::NotFound => "there is no such file".to_owned(),

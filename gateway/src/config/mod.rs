@@ -56,11 +56,25 @@ pub struct Settings {
     pub uplinks: Vec<uplink::Settings>,
     /// Health, metrics and status.
     pub http: http::Settings,
-    /// Files with passwords of uplinks, which nobody else should be able to read.
-    pub password_files: Vec<PathBuf>,
+    /// What is missing now and is waited for: the password file of an uplink.
+    pub not_yet: Option<ConfigError>,
 }
 
-/// Reads and checks a configuration file. `variable` looks up the environment.
+impl Settings {
+    /// The same, if nothing is missing.
+    ///
+    /// # Errors
+    /// [`ConfigError::Wrong`]: what is.
+    pub fn complete(self) -> Result<Self, ConfigError> {
+        match self.not_yet {
+            Some(missing) => Err(missing),
+            None => Ok(self),
+        }
+    }
+}
+
+/// Reads and checks a configuration file. `variable` looks up the environment. A gateway can start
+/// with what it gives; see [`Settings::complete`].
 ///
 /// # Errors
 /// [`ConfigError`]: the file cannot be read, or what is wrong in it, all that can be told at once.
@@ -96,7 +110,9 @@ pub fn parse(
     let wrong = |problems| ConfigError::wrong(file, text, problems);
     let raw = as_raw(text, file)?;
     let folder = file.parent().map(PathBuf::from).unwrap_or_default();
-    resolved::check(raw, &Surroundings { folder, variable }).map_err(wrong)
+    let (settings, not_yet) = resolved::check(raw, &Surroundings { folder, variable }).map_err(wrong)?;
+    let not_yet = (!not_yet.is_empty()).then(|| wrong(not_yet));
+    Ok(Settings { not_yet, ..settings })
 }
 
 #[cfg(test)]

@@ -37,8 +37,11 @@ const DEAD_LETTERS_MAX_BYTES_MIN: u64 = 1 << 20;
 const HTTP_ADDRESS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
-/// Judges all of it.
-pub(super) fn check(raw: raw::File, around: &Surroundings<'_>) -> Result<Settings, Vec<Problem>> {
+/// Judges all of it, and gives what is missing yet beside it.
+pub(super) fn check(
+    raw: raw::File,
+    around: &Surroundings<'_>,
+) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
     let mut validator = Validator::new(around);
     let gateway_id = validator.name(&raw.gateway.id);
     let settings = Settings {
@@ -53,9 +56,14 @@ pub(super) fn check(raw: raw::File, around: &Surroundings<'_>) -> Result<Setting
         uplinks: validator.uplinks(&raw.uplink, &gateway_id),
         http: validator.http(&raw.http),
         gateway_id,
-        password_files: validator.password_files,
+        not_yet: None,
     };
-    if validator.problems.is_empty() { Ok(settings) } else { Err(validator.problems) }
+    let Validator { mut problems, not_yet, .. } = validator;
+    if problems.is_empty() {
+        return Ok((settings, not_yet));
+    }
+    problems.extend(not_yet);
+    Err(problems)
 }
 
 impl Validator<'_> {

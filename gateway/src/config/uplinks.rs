@@ -28,9 +28,9 @@ impl Validator<'_> {
             let taken = uplinks[..i].iter().filter(|other| other.name != *name.get_ref());
             let shared = taken.flat_map(|other| Some((other, shared_client(other, &uplinks[i])?))).next();
             if let Some((other, id)) = shared {
-                let ((host, port), other) = (uplinks[i].upstream.address(), &other.name);
+                let (upstream, other) = (uplinks[i].upstream.authority(), &other.name);
                 let what = format!(
-                    "uplink \"{other}\" is client \"{id}\" of {host}:{port} too, and each would throw the other out; give one of them a \"client_id\" of its own"
+                    "uplink \"{other}\" is client \"{id}\" of {upstream} too, and each would throw the other out; give one of them a \"client_id\" of its own"
                 );
                 self.wrong(&name.span(), what);
             }
@@ -39,9 +39,10 @@ impl Validator<'_> {
     }
 }
 
-/// A client id by which both connect to one upstream, if there is one.
+/// A client id by which both connect to one upstream that lets one client have it, if there is one.
 fn shared_client(one: &uplink::Settings, other: &uplink::Settings) -> Option<String> {
-    let is_there = one.upstream.address() == other.upstream.address();
+    let is_one = one.upstream.address() == other.upstream.address();
+    let matters = [one, other].iter().all(|uplink| uplink.upstream.has_one_client_of_a_name());
     let ids = one.client_ids();
-    other.client_ids().into_iter().find(|id| is_there && ids.contains(id))
+    other.client_ids().into_iter().find(|id| is_one && matters && ids.contains(id))
 }

@@ -33,8 +33,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct Validator<'a> {
     /// What is wrong so far.
     pub(crate) problems: Vec<Problem>,
-    /// Files with passwords, which nobody else should be able to read.
-    pub(crate) password_files: Vec<PathBuf>,
+    /// What is missing now and may come while the gateway runs.
+    pub(crate) not_yet: Vec<Problem>,
     /// What surrounds the file.
     pub(crate) around: &'a Surroundings<'a>,
 }
@@ -42,7 +42,7 @@ pub(crate) struct Validator<'a> {
 impl<'a> Validator<'a> {
     /// Nothing was read yet.
     pub(crate) fn new(around: &'a Surroundings<'a>) -> Self {
-        Self { problems: Vec::new(), password_files: Vec::new(), around }
+        Self { problems: Vec::new(), not_yet: Vec::new(), around }
     }
 
     pub(crate) fn address(&mut self, raw: Option<&Text>, default: SocketAddr) -> SocketAddr {
@@ -104,5 +104,10 @@ impl<'a> Validator<'a> {
 
     pub(crate) fn wrong(&mut self, span: &Range<usize>, message: impl Into<String>) {
         self.problems.push(Problem { at: span.start, message: message.into() });
+    }
+
+    /// Notes what is missing now, and is waited for where it is needed.
+    pub(crate) fn not_yet(&mut self, span: &Range<usize>, message: impl Into<String>) {
+        self.not_yet.push(Problem { at: span.start, message: message.into() });
     }
 }

@@ -7,7 +7,7 @@ use super::{
     engine::{
         Client,
         dial::Layers,
-        password::{PasswordSource, RENEW_MIN},
+        password::{PasswordSource, RENEW_MIN, SecretFile},
     },
     keys::Keys,
     platform::Platform,
@@ -86,8 +86,8 @@ fn password(validator: &mut Validator<'_>, keys: &Keys, uplink: &str) -> Option<
         let password = keys.user.as_ref().and_then(|_| (validator.around.variable)(&variable));
         return password.map(|password| PasswordSource::Fixed(Password::new(password)));
     };
-    let path = validator.around.folder.join(file.get_ref());
-    Some(PasswordSource::File(path).checked(validator, file))
+    let secret = SecretFile::new(validator.around.folder.join(file.get_ref()));
+    Some(PasswordSource::File(secret).checked(validator, file))
 }
 
 /// `text` with what stands for each name in braces.

@@ -55,7 +55,8 @@ pub struct Settings {
     pub pace: PaceLimits,
     /// The hours in which it sends what is not urgent, if not at any time.
     pub send: Option<Hours>,
-    /// From the first look-up of the name to the end of the handshake, at most.
+    /// From reading the password to the end of the handshake, at most. Each step, and each address
+    /// of the name, has half of it.
     pub connect_timeout: Duration,
     /// An event, or a ping, waits this long for its answer before the connection is given up.
     pub ack_timeout: Duration,

@@ -17,6 +17,7 @@ fn the_scheme_says_which_layers_there_are_and_which_port_is_meant() {
     for (url, shown, tls) in [
         ("mqtt://a", "mqtt://a:1883", ""),
         ("mqtts://a", "mqtts://a:8883", &*tls),
+        ("mqtts://[::1]", "mqtts://[::1]:8883", &*tls),
         ("ws://a", "ws://a:80/mqtt", ""),
         ("wss://a/", "wss://a:443/", &*tls),
         ("wss://a:8084/b/c?d=e", "wss://a:8084/b/c?d=e", &*tls),
@@ -32,7 +33,25 @@ fn what_is_wrong_with_a_layer_is_said_at_its_key() {
     for (keys, expected) in [
         (
             "url = \"mqtt://a\"\ntls = { ca = \"ca.pem\" }\n",
-            "g.toml:6: [[uplink]] tls: the url has no TLS: write mqtts:// or wss:// there, or remove this",
+            "g.toml:6: [[uplink]] tls: the url has no TLS: write mqtts:// there, or remove this",
+        ),
+        (
+            "url = \"ws://a\"\ntls = { alpn = [\"mqtt\"] }\n",
+            "g.toml:6: [[uplink]] tls: the url has no TLS: write wss:// there, or remove this",
+        ),
+        (
+            "url = \"nats://a\"\ntls = { ca = \"ca.pem\" }\n",
+            "g.toml:6: [[uplink]] tls: this version knows no TLS for nats://: remove this",
+        ),
+        (
+            "url = \"mqtts://::1:28883\"\n",
+            "g.toml:5: [[uplink]] url: \"mqtts://::1:28883\" has more than one colon: an address of IPv6 stands in \
+             brackets, like [::1] or [::1]:8883; write it like \"mqtt://broker.example:1883\"",
+        ),
+        (
+            "url = \"mqtt://a\"\nproxy = \"http://::1:3128\"\n",
+            "g.toml:6: [[uplink]] proxy: \"http://::1:3128\" has more than one colon: an address of IPv6 stands in \
+             brackets, like [::1] or [::1]:8883; write it like \"http://proxy.example:3128\"",
         ),
         (
             "url = \"mqtts://a\"\ntls = { ca = \"no-such.pem\" }\n",
@@ -77,6 +96,9 @@ fn what_is_wrong_with_a_layer_is_said_at_its_key() {
     ] {
         assert_eq!(problems(&layered(keys)), expected);
     }
+    let alpn = ["\"x\""; 9].join(", ");
+    let many = problems(&layered(&format!("url = \"mqtts://a\"\ntls = {{ alpn = [{alpn}] }}\n")));
+    assert!(many.contains("g.toml:6: [[uplink]] tls.alpn: 9 protocols are too many; 8 at most"), "{many}");
     let name = problems(&layered("url = \"mqtts://a\"\ntls = { ca = \"ca.pem\", server_name = \"a b\" }\n"));
     assert!(name.contains("tls.server_name: \"a b\" is no name of a server"), "{name}");
 }

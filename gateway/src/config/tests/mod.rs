@@ -277,6 +277,12 @@ fn what_cannot_be_meant_says_file_line_key_and_what_to_do() {
             ),
             "g.toml:8: [[uplink]] name: uplink \"c\" is client \"tidegate-barn-7-c-commands\" of a:1883 too, and each would throw the other out; give one of them a \"client_id\" of its own",
         ),
+        (
+            id_and(
+                "[[uplink]]\nname = \"c\"\nurl = \"mqtt://[::1]\"\nclient_id = \"a\"\n[[uplink]]\nname = \"d\"\nurl = \"ws://[::1]:1883\"\nclient_id = \"a\"\n",
+            ),
+            "g.toml:8: [[uplink]] name: uplink \"c\" is client \"a\" of [::1]:1883 too, and each would throw the other out; give one of them a \"client_id\" of its own",
+        ),
         (uplink("user = \"\"\n"), "g.toml:6: [[uplink]] user: empty; name it, or take the key out"),
         (
             uplink("ack_timeout = \"0s\"\n"),
@@ -337,6 +343,24 @@ fn what_cannot_be_meant_says_file_line_key_and_what_to_do() {
 }
 
 #[test]
+fn one_client_id_is_a_fault_only_where_an_upstream_throws_one_of_two_clients_out() {
+    let two = |one: &str, other: &str| {
+        id_and(&format!(
+            "[[uplink]]\nname = \"c\"\nurl = \"{one}\"\nclient_id = \"a\"\n[[uplink]]\nname = \"d\"\nurl = \"{other}\"\nclient_id = \"a\"\n"
+        ))
+    };
+    for (one, other, is_fault) in [
+        ("mqtt://a", "mqtt://a", true),
+        ("mqtt://a", "mqtt://b", false),
+        ("nats://a", "nats://a", false),
+        ("mqtt://a", "nats://a:1883", false),
+        ("nats://a:1883", "mqtt://a", false),
+    ] {
+        assert_eq!(read(&two(one, other)).is_err(), is_fault, "{one} and {other}");
+    }
+}
+
+#[test]
 fn what_is_no_regular_file_is_refused_with_words_wherever_a_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let main = folder.path().join("g.toml");
@@ -346,6 +370,7 @@ fn what_is_no_regular_file_is_refused_with_words_wherever_a_file_is_named() {
         let path = path.display();
         for text in [
             uplink(&format!("user = \"u\"\npassword_file = \"{path}\"\n")),
+            uplink(&format!("proxy = \"http://a\"\nproxy_user = \"u\"\nproxy_password_file = \"{path}\"\n")),
             id_and(&format!("[access]\nusers = \"{path}\"\n")),
             id_and(&format!("[access]\nacl = \"{path}\"\n")),
             id_and(&format!(
@@ -353,7 +378,7 @@ fn what_is_no_regular_file_is_refused_with_words_wherever_a_file_is_named() {
             )),
         ] {
             std::fs::write(&main, &text).unwrap();
-            let said = load(&main, &|_| None).unwrap_err().to_string();
+            let said = load(&main, &|_| None).and_then(Settings::complete).unwrap_err().to_string();
             assert!(said.contains(why), "{text}: {said}");
         }
     }

@@ -102,13 +102,31 @@ fn a_password_comes_from_its_file_or_from_its_variable() {
     assert!(password(&format!("{uplink}password_file = \"p\"\n")) == expected("from a file"));
     let unset = parse(&uplink, &file, &|_| None).unwrap();
     assert!(unset.uplinks[0].clone().broker().password.is_none(), "a user may have none");
+}
 
-    let missing =
-        parse(&format!("{uplink}password_file = \"q\"\n"), &file, &variable).unwrap_err().to_string();
-    assert!(missing.contains(":7: [[uplink]] password_file: "), "{missing}");
-    std::fs::write(folder.path().join("q"), "\n").unwrap();
-    let empty = parse(&format!("{uplink}password_file = \"q\"\n"), &file, &variable).unwrap_err().to_string();
-    assert!(empty.ends_with("holds 0 bytes; a password has 1 to 16384"), "{empty}");
+#[test]
+fn a_password_file_that_is_missing_is_a_fault_to_a_check_and_waited_for_by_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("g.toml");
+    let own = "user = \"u\"\npassword_file = \"p\"\n";
+    let proxy = "proxy = \"http://a\"\nproxy_user = \"u\"\nproxy_password_file = \"p\"\n";
+    for (keys, place) in
+        [(own, ":7: [[uplink]] password_file: "), (proxy, ":8: [[uplink]] proxy_password_file: ")]
+    {
+        let start = |more: &str| parse(&format!("{}{more}", uplink(keys)), &file, &|_| None);
+        let check = || start("").unwrap().complete().map_err(|error| error.to_string());
+        let missing = check().unwrap_err();
+        assert!(missing.contains(place) && missing.contains("cannot be read: No such file"), "{missing}");
+        std::fs::write(folder.path().join("p"), "\n").unwrap();
+        let empty = check().unwrap_err();
+        assert!(empty.ends_with("holds 0 bytes; a password has 1 to 16384"), "{empty}");
+        // One look mends a file: what a start refuses is told with what it would wait for.
+        let both = start("window = 0\n").unwrap_err().lines();
+        assert!(both.len() == 2 && both[0].contains(place) && both[1].contains(" window: "), "{both:?}");
+        std::fs::write(folder.path().join("p"), "secret\n").unwrap();
+        assert_eq!(check().map(|settings| settings.uplinks.len()), Ok(1));
+        std::fs::remove_file(folder.path().join("p")).unwrap();
+    }
 }
 
 #[test]

@@ -42,7 +42,8 @@ use super::{
         retry::{self, Backoff},
     },
     engine::{
-        dial::{Dialer, OpenError, Stream},
+        Lost,
+        dial::{Dialer, OpenError, Step, Stream},
         mqtt::{
             self,
             answer::WireError,
@@ -78,15 +79,13 @@ const FAR: Duration = Duration::from_secs(3600);
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Lost(#[from] Lost),
+    #[error("no connection within {0:?}: no answer {1}")]
+    ConnectTimeout(Duration, Step),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
-    #[error("the upstream closed the connection")]
-    Closed,
     #[error("the upstream disconnected: {0}")]
     Disconnected(Reason),
-    #[error("the connection failed: {0}")]
-    Link(io::Error),
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error(
@@ -95,6 +94,18 @@ enum Broken {
     Subscription { filter: String, reason: Reason },
     #[error("a command cannot be taken now: {0}")]
     NotNow(PutError),
+}
+
+impl From<OpenError> for Broken {
+    fn from(error: OpenError) -> Self {
+        Lost::Open(error).into()
+    }
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Lost::from(error).into()
+    }
 }
 
 /// Takes commands from the upstream until `shutdown`. Does nothing for an uplink without a topic
@@ -173,7 +184,8 @@ impl Receiver {
             let stream = dialer.open(&broker.target()).await?;
             dialer.handshake(shake_hands(stream, broker, password.as_ref(), topic)).await
         };
-        timeout(limit, connecting).await.unwrap_or(Err(Broken::Timeout(limit)))
+        let connected = timeout(limit, connecting).await;
+        connected.unwrap_or_else(|_| Err(Broken::ConnectTimeout(limit, self.dialer.step().clone())))
     }
 
     /// Takes what comes until the shutdown (`Ok`) or the end of the connection.
@@ -211,8 +223,8 @@ impl Receiver {
                     return Ok(());
                 }
                 read = socket.read_buf(inbox.space()) => {
-                    if read.map_err(Broken::Link)? == 0 {
-                        return Err(Broken::Closed);
+                    if read? == 0 {
+                        return Err(Lost::Closed.into());
                     }
                 }
                 () = tokio::time::sleep_until(due.into()) => match deadlines.judge(IDLE, clock::monotonic()) {
@@ -307,26 +319,24 @@ async fn shake_hands(
         packet_bytes_max: PACKET_BYTES_MAX as u32,
     };
     let connect = connect_with(broker, password, Some(session))?;
-    write_all(&mut socket, &connect).await.map_err(Broken::Link)?;
+    write_all(&mut socket, &connect).await?;
     let mut bytes = BytesMut::new();
     loop {
         if let Some((limits, size)) = connack(&bytes, broker.version)? {
             let inbox = Inbox::new(broker.version, bytes.split_off(size));
             let asked = subscribe(&topic.filter(), broker.version);
-            write_all(&mut socket, &asked).await.map_err(Broken::Link)?;
+            write_all(&mut socket, &asked).await?;
             return Ok((socket, inbox, limits));
         }
-        if socket.read_buf(&mut bytes).await.map_err(Broken::Link)? == 0 {
-            return Err(Broken::Closed);
+        if socket.read_buf(&mut bytes).await? == 0 {
+            return Err(Lost::Closed.into());
         }
     }
 }
 
 async fn write(socket: &mut Stream, bytes: &[u8], limit: Duration) -> Result<(), Broken> {
-    timeout(limit, write_all(socket, bytes))
-        .await
-        .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
-        .map_err(Broken::Link)
+    let written = timeout(limit, write_all(socket, bytes)).await;
+    Ok(written.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?)
 }
 
 /// Writes, and has what TLS or a WebSocket keeps go on its way.

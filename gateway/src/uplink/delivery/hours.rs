@@ -7,9 +7,12 @@
 //! While the wall clock was never set nobody knows the hour, and it sends: events must not wait for
 //! a clock that may never be right.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use crate::clock::{journal::WALL_SET_MS_MIN, zone::Zone};
+use crate::clock::{
+    journal::WALL_SET_MS_MIN,
+    zone::{self, Zone},
+};
 
 const DAY_MIN: u32 = 24 * 60;
 /// The clock is looked at again after so long at the most: somebody may set it.
@@ -21,7 +24,8 @@ pub struct Hours {
     /// Minutes after midnight.
     from_min: u32,
     to_min: u32,
-    zone: Zone,
+    /// By whose clocks; by UTC if that cannot be found out.
+    zone: Option<Zone>,
 }
 
 /// Whether it sends now.
@@ -34,11 +38,11 @@ pub enum State {
 }
 
 impl Hours {
-    /// Reads `02:00-05:00`, by the clocks of this zone.
+    /// Reads `02:00-05:00`, by the clocks of this zone, or of UTC.
     ///
     /// # Errors
     /// What is wrong with it, in a sentence.
-    pub fn parse(text: &str, zone: Zone) -> Result<Self, String> {
+    pub fn parse(text: &str, zone: Option<Zone>) -> Result<Self, String> {
         let how = || format!("\"{text}\" are no hours; write them like \"02:00-05:00\", in local time");
         let minutes = |text: &str| {
             let (hour, minute) = text.trim().split_once(':')?;
@@ -65,7 +69,7 @@ impl Hours {
             return State::Open(LOOK_EVERY);
         }
         let utc_s = (wall_ms / 1000) as i64;
-        let local_s = utc_s + self.zone.ahead_s(utc_s);
+        let local_s = utc_s + self.ahead_s(utc_s);
         let second = local_s.rem_euclid(i64::from(DAY_MIN) * 60) as u32;
         let (from, to) = (self.from_min * 60, self.to_min * 60);
         let is_open = match from < to {
@@ -76,6 +80,30 @@ impl Hours {
         let left = (next + DAY_MIN * 60 - second - 1) % (DAY_MIN * 60) + 1;
         let look = Duration::from_secs(left.into()).min(LOOK_EVERY);
         if is_open { State::Open(look) } else { State::Closed(look) }
+    }
+
+    /// By whose clocks they are, and what that is at this time.
+    #[must_use]
+    pub fn clocks(&self, wall_ms: u64) -> String {
+        let ahead_min = self.ahead_s((wall_ms / 1000) as i64) / 60;
+        let sign = if ahead_min < 0 { '-' } else { '+' };
+        let (hour, minute) = (ahead_min.abs() / 60, ahead_min.abs() % 60);
+        match self.zone {
+            Some(_) => format!("local time by {}, which is UTC{sign}{hour:02}:{minute:02} now", zone::FILE),
+            None => format!("UTC, for {} has no time zone", zone::FILE),
+        }
+    }
+
+    fn ahead_s(&self, utc_s: i64) -> i64 {
+        self.zone.unwrap_or_default().ahead_s(utc_s)
+    }
+}
+
+impl fmt::Display for Hours {
+    /// As they are typed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = (self.from_min, self.to_min);
+        write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
     }
 }
 
@@ -104,8 +132,27 @@ mod tests {
             ("12:00-24:00", at(23, 59, 58), open(s(2))),
             ("02:00-05:00", 5, open(s(60))),
         ] {
-            let read = Hours::parse(hours, Zone::default()).unwrap();
-            assert_eq!(read.state(time), state, "{hours} at {time}");
+            for zone in [None, Some(Zone::default())] {
+                let read = Hours::parse(hours, zone).unwrap();
+                assert_eq!((read.state(time), read.to_string()), (state, hours.to_owned()), "at {time}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_says_by_whose_clocks_it_sends() {
+        let zone = |rule| Zone::parse(rule).unwrap();
+        for (zone, clocks) in [
+            (
+                Some(zone("CET-1CEST,M3.5.0,M10.5.0/3")),
+                "local time by /etc/localtime, which is UTC+01:00 now",
+            ),
+            (Some(zone("<-0330>3:30")), "local time by /etc/localtime, which is UTC-03:30 now"),
+            (Some(zone("UTC0")), "local time by /etc/localtime, which is UTC+00:00 now"),
+            (None, "UTC, for /etc/localtime has no time zone"),
+        ] {
+            let hours = Hours::parse("02:00-05:00", zone).unwrap();
+            assert_eq!(hours.clocks(at(2, 0, 0)), clocks);
         }
     }
 
@@ -114,9 +161,9 @@ mod tests {
         for text in
             ["", "2-5", "02:00", "2:00-05:00", "02:60-05:00", "25:00-05:00", "24:01-05:00", "+2:00-05:00"]
         {
-            assert!(Hours::parse(text, Zone::default()).unwrap_err().contains("are no hours"), "{text}");
+            assert!(Hours::parse(text, None).unwrap_err().contains("are no hours"), "{text}");
         }
-        assert!(Hours::parse("02:00-02:00", Zone::default()).unwrap_err().contains("all of them"));
-        assert!(Hours::parse("00:00-24:00", Zone::default()).is_err());
+        assert!(Hours::parse("02:00-02:00", None).unwrap_err().contains("all of them"));
+        assert!(Hours::parse("00:00-24:00", None).is_err());
     }
 }

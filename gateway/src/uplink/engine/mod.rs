@@ -39,7 +39,7 @@ use std::{
 };
 
 use self::{
-    dial::{Dialer, Layers, OpenError},
+    dial::{Dialer, Layers, OpenError, WebSocketEnd, tls::TlsFailure},
     password::PasswordSource,
     url::Scheme,
 };
@@ -55,6 +55,9 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
 
     /// The schemes of the engine's URLs. What is said of the engine names the first.
     const SCHEMES: &'static [Scheme];
+
+    /// The upstream throws a client out for another one of the same name.
+    const ONE_CLIENT_OF_A_NAME: bool;
 
     /// Why settings cannot work.
     type Invalid: Error;
@@ -77,8 +80,8 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// What lies between TCP and its protocol.
     fn layers(&self) -> &Layers;
 
-    /// Makes a second client beside the first: upstreams tell clients apart by name, and throw one
-    /// out for another of its name. `suffix` goes behind the name.
+    /// Makes a second client beside the first, which it does not throw out: `suffix` goes behind
+    /// the name.
     fn rename(&mut self, suffix: &str);
 
     /// Has `dialer` make the way, shakes hands by [`Dialer::handshake`], and checks what can be
@@ -261,6 +264,12 @@ pub enum Lost {
         /// What was sent last may be the reason. False for what would have come whatever was sent.
         blames_message: bool,
     },
+    /// It ended the WebSocket below, or broke its rules.
+    #[error(transparent)]
+    WebSocket(WebSocketEnd),
+    /// It ended TLS below, or broke its rules.
+    #[error(transparent)]
+    Tls(Box<TlsFailure>),
     /// The connection failed by itself.
     #[error("the connection failed: {0}")]
     Failed(io::Error),
@@ -319,6 +328,24 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl From<io::Error> for Lost {
+    /// Tells a peer that closed, in words or without, from a connection that failed.
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        let error = match error.downcast::<WebSocketEnd>() {
+            Ok(end) => return Self::WebSocket(end),
+            Err(error) => error,
+        };
+        match error.downcast::<TlsFailure>() {
+            Ok(failure) => Self::Tls(Box::new(failure)),
+            Err(error) => match error.kind() {
+                BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Self::Closed,
+                _ => Self::Failed(error),
+            },
+        }
+    }
+}
+
 impl Lost {
     /// The end of the connection may be the fault of the message that was sent last.
     #[must_use]
@@ -326,7 +353,37 @@ impl Lost {
         match self {
             Self::Closed | Self::Protocol(_) => true,
             Self::Disconnected { blames_message, .. } => *blames_message,
-            Self::Open(_) | Self::Failed(_) => false,
+            Self::WebSocket(end) => end.blames_message(),
+            Self::Open(_) | Self::Tls(_) | Self::Failed(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_leaves_blames_no_message_and_every_end_is_told_by_what_ended_it() {
+        let websocket = |code| io::Error::other(WebSocketEnd::Closed(code));
+        for (error, blames, words) in [
+            (websocket(1001), false, "the upstream closed the WebSocket with code 1001, going away"),
+            (websocket(1012), false, "the upstream closed the WebSocket with code 1012, service restart"),
+            (websocket(1013), false, "the upstream closed the WebSocket with code 1013, try again later"),
+            (websocket(1002), true, "the upstream closed the WebSocket with code 1002"),
+            (websocket(1008), true, "the upstream closed the WebSocket with code 1008"),
+            (websocket(1009), true, "the upstream closed the WebSocket with code 1009"),
+            (websocket(1011), true, "the upstream closed the WebSocket with code 1011"),
+            (
+                io::Error::other(TlsFailure::NoProtocol),
+                false,
+                "the server speaks none of the protocols in tls.alpn",
+            ),
+            (io::ErrorKind::ConnectionReset.into(), true, "the upstream closed the connection"),
+            (io::ErrorKind::TimedOut.into(), false, "the connection failed: timed out"),
+        ] {
+            let lost = Lost::from(error);
+            assert_eq!((lost.blames_message(), lost.to_string().as_str()), (blames, words));
         }
     }
 }

@@ -1,26 +1,36 @@
-//! Where an uplink's password comes from: read before every connect, because tokens end and are
-//! replaced while the gateway runs.
+//! Where a password for an upstream or a proxy comes from: read before every connect, because
+//! tokens end and are replaced while the gateway runs.
 //!
+//! ```text
+//!   PasswordReader ─ a thread that may block ─▶ PasswordSource::read ─▶ FreshPassword
+//!                                                └ news: others can read the file, its token is over
+//! ```
 //! A password that is a token says when it ends: a JSON Web Token by its claim `exp` (RFC 7519,
 //! section 4.1.4), a shared access signature of Azure by its field `se`. Its connection is renewed
 //! before that. Nothing else is read from a token, and no signature is checked: that is the
 //! upstream's part. A clock that is not set makes a life too long, never a refusal here.
 //!
-//! Limits: a file of [`PASSWORD_FILE_BYTES_MAX`], a password of [`PASSWORD_BYTES_MAX`].
+//! Limits: a file of [`PASSWORD_FILE_BYTES_MAX`], a password of [`PASSWORD_BYTES_MAX`]; one thread
+//! for a reader, however long a file hangs.
 
 use std::{
-    fmt, io,
+    fmt, io, mem,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
 use serde::Deserialize;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{
     clock,
     keys::{Text, Validator},
     mqtt::Password,
+    pki::date,
     regular_file,
 };
 
@@ -38,6 +48,10 @@ const RENEWED_AFTER: f64 = 0.8;
 pub const RENEW_MIN: Duration = Duration::from_secs(10);
 /// What an access signature of Azure begins with.
 const SIGNATURE: &str = "SharedAccessSignature ";
+/// Read by the group.
+const GROUP_READ: u32 = 0o040;
+/// Read by others than owner and group, or written to by anybody but the owner.
+const OPEN: u32 = 0o026;
 
 /// Where a password comes from.
 #[derive(Debug, Clone)]
@@ -45,15 +59,22 @@ pub enum PasswordSource {
     /// The environment: the same for as long as the process lives.
     Fixed(Password),
     /// A file.
-    File(PathBuf),
+    File(SecretFile),
     /// A signature that is made with the key in a file. (Azure IoT Hub, "Control access to IoT Hub
     /// by using shared access signatures")
     AzureKey {
         /// The file with the key, in base64.
-        file: PathBuf,
+        file: SecretFile,
         /// What the signature lets in to: `{hub}/devices/{device}`.
         resource: String,
     },
+}
+
+/// A file with a secret. Clones remember together what was told of it.
+#[derive(Debug, Clone)]
+pub struct SecretFile {
+    path: PathBuf,
+    told: Arc<Mutex<Vec<String>>>,
 }
 
 /// A password for one connect.
@@ -63,7 +84,14 @@ pub struct FreshPassword {
     pub password: Password,
     /// How long it holds from now on, if it says so.
     pub life: Option<Duration>,
+    /// It is a token that is over, in words.
+    pub over: Option<String>,
 }
+
+/// Reads one source again and again, for a task. A read that hangs, as on a disk that went away, is
+/// waited for by the next call as well.
+#[derive(Debug, Default)]
+pub struct PasswordReader(Option<JoinHandle<Result<FreshPassword, PasswordError>>>);
 
 /// There is no password to connect with. The file is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -107,48 +135,80 @@ impl PasswordSource {
     pub fn read(&self, wall_ms: u64) -> Result<FreshPassword, PasswordError> {
         let password = match self {
             Self::Fixed(password) => password.clone(),
-            Self::File(file) => Password::new(text_of(file)?),
+            Self::File(file) => Password::new(text_of(&file.path)?),
             Self::AzureKey { file, resource } => {
-                let no_key = || PasswordError::NoKey { file: file.clone() };
-                let key = BASE64_STANDARD.decode(text_of(file)?).map_err(|_| no_key())?;
+                let no_key = || PasswordError::NoKey { file: file.path.clone() };
+                let key = BASE64_STANDARD.decode(text_of(&file.path)?).map_err(|_| no_key())?;
                 if key.is_empty() {
                     return Err(no_key());
                 }
                 Password::new(signature(&key, resource, wall_ms / 1000 + SIGNATURE_LIFE.as_secs()))
             }
         };
-        let life = str::from_utf8(password.expose()).ok().and_then(ends_at_s);
-        let life = life.map(|end| Duration::from_millis(end.saturating_mul(1000).saturating_sub(wall_ms)));
-        Ok(FreshPassword { password, life })
+        let end_s = str::from_utf8(password.expose()).ok().and_then(ends_at_s);
+        let life = end_s.map(|end| Duration::from_millis(end.saturating_mul(1000).saturating_sub(wall_ms)));
+        let is_over = |end: &u64| end.saturating_mul(1000) <= wall_ms;
+        // The same words for the same token, whenever they are said.
+        let over = end_s.filter(is_over).map(|end| {
+            let end = date(end);
+            format!("{self} is a token that ended on {end}: replace it, or set this machine's clock if that is wrong")
+        });
+        Ok(FreshPassword { password, life, over })
     }
 
-    /// The same, for a task: the file may be on a disk that makes it wait.
-    ///
-    /// # Errors
-    /// [`io::Error`], with a [`PasswordError`] in it.
-    pub async fn read_now(&self) -> io::Result<FreshPassword> {
-        let (source, wall_ms) = (self.clone(), clock::wall_ms());
-        let read = tokio::task::spawn_blocking(move || source.read(wall_ms));
-        read.await.map_err(io::Error::other)?.map_err(io::Error::other)
-    }
-
-    /// The same source, read once for whoever checks the keys: why it gives no password is noted at
-    /// the key that names its file.
+    /// The same source, read once for whoever checks the keys: why it gives no password yet is noted
+    /// at the key that names its file.
     pub(in crate::uplink) fn checked(self, validator: &mut Validator<'_>, key: &Text) -> Self {
-        validator.password_files.extend(self.file().map(Path::to_owned));
         if let Err(error) = self.read(clock::wall_ms()) {
-            validator.wrong(&key.span(), error.to_string());
+            validator.not_yet(&key.span(), error.to_string());
         }
         self
     }
 
-    /// Its file, if it has one.
+    /// What is to be told of its file and was not: that others can read it, and that the token that
+    /// was read is over. May block.
+    pub fn news(&self, fresh: Option<&FreshPassword>) -> Vec<String> {
+        let (Self::File(file) | Self::AzureKey { file, .. }) = self else { return Vec::new() };
+        let now: Vec<_> =
+            exposure(&file.path).into_iter().chain(fresh.and_then(|fresh| fresh.over.clone())).collect();
+        let before = mem::replace(&mut *file.told.lock(), now.clone());
+        now.into_iter().filter(|words| !before.contains(words)).collect()
+    }
+}
+
+impl PasswordReader {
+    /// The password, read anew. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`io::Error`], with a [`PasswordError`] in it.
+    pub async fn read(&mut self, source: &PasswordSource) -> io::Result<FreshPassword> {
+        // What came when nobody waited any more is old.
+        self.0.take_if(|reading| reading.is_finished());
+        let reading = self.0.get_or_insert_with(|| {
+            let source = source.clone();
+            spawn_blocking(move || {
+                let fresh = source.read(clock::wall_ms())?;
+                source.news(Some(&fresh)).iter().for_each(|words| tracing::warn!("{words}"));
+                Ok(fresh)
+            })
+        });
+        let read = reading.await;
+        self.0 = None;
+        read.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+}
+
+impl SecretFile {
+    /// The file at this path.
     #[must_use]
-    pub fn file(&self) -> Option<&Path> {
-        match self {
-            Self::Fixed(_) => None,
-            Self::File(file) | Self::AzureKey { file, .. } => Some(file),
-        }
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, told: Arc::default() }
+    }
+}
+
+impl fmt::Display for SecretFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
     }
 }
 
@@ -157,9 +217,9 @@ impl fmt::Display for PasswordSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(_) => f.write_str("a password of the environment"),
-            Self::File(file) => write!(f, "the password in {}", file.display()),
+            Self::File(file) => write!(f, "the password in {file}"),
             Self::AzureKey { file, resource } => {
-                write!(f, "signatures for {resource} by the key in {}", file.display())
+                write!(f, "signatures for {resource} by the key in {file}")
             }
         }
     }
@@ -175,6 +235,24 @@ impl FreshPassword {
         let life = self.life.map(|life| life.mul_f64(RENEWED_AFTER)).filter(|after| *after >= RENEW_MIN);
         renew.into_iter().chain(life).min()
     }
+}
+
+/// What others may do with this file, in words. Of one that cannot be looked at, reading says why.
+fn exposure(file: &Path) -> Option<String> {
+    let found = std::fs::metadata(file).ok()?;
+    is_exposed(found.mode(), found.uid()).then(|| {
+        format!(
+            "others can read or change the password in {}, whose mode is {:04o}: chmod 600 {0}",
+            file.display(),
+            found.mode() & 0o7777
+        )
+    })
+}
+
+/// Root gives a service its secrets by a group, and so does systemd; of a file of the service's own
+/// the group is no part.
+fn is_exposed(mode: u32, owner: u32) -> bool {
+    mode & OPEN != 0 || (mode & GROUP_READ != 0 && owner != 0)
 }
 
 fn text_of(file: &Path) -> Result<String, PasswordError> {
@@ -221,6 +299,20 @@ fn signature(key: &[u8], resource: &str, end_s: u64) -> String {
 }
 
 #[cfg(test)]
+impl PasswordReader {
+    /// One whose read under way gives this password when it is released.
+    pub fn that_hangs(password: &str) -> (Self, std::sync::mpsc::Sender<()>) {
+        let (release, released) = std::sync::mpsc::channel();
+        let password = Password::new(password);
+        let reading = spawn_blocking(move || {
+            let _ = released.recv();
+            Ok(FreshPassword { password, life: None, over: None })
+        });
+        (Self(Some(reading)), release)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -257,7 +349,7 @@ mod tests {
     #[test]
     fn a_connection_is_renewed_at_four_fifths_of_a_life_or_when_it_was_said() {
         let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
-        let fresh = |life| FreshPassword { password: Password::new("p"), life };
+        let fresh = |life| FreshPassword { password: Password::new("p"), life, over: None };
         for (life, renew, after) in [
             (minutes(100), None, minutes(80)),
             (minutes(100), minutes(50), minutes(50)),
@@ -287,7 +379,7 @@ mod tests {
     fn a_password_is_read_each_time_and_what_is_none_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
-        let source = PasswordSource::File(file.clone());
+        let source = PasswordSource::File(SecretFile::new(file.clone()));
         let read = || source.read(NOW_MS).map(|fresh| fresh.password).map_err(|error| error.to_string());
         assert!(read().unwrap_err().contains("token cannot be read"));
         std::fs::write(&file, "one\r\n").unwrap();
@@ -303,10 +395,81 @@ mod tests {
             std::fs::write(&file, content).unwrap();
             assert!(read().unwrap_err().contains(why), "{why}");
         }
-        let key = PasswordSource::AzureKey { file: file.clone(), resource: "hub/devices/d".to_owned() };
+        let (secret, resource) = (SecretFile::new(file.clone()), "hub/devices/d".to_owned());
+        let key = PasswordSource::AzureKey { file: secret, resource };
         std::fs::write(&file, "not base64!").unwrap();
         assert!(key.read(NOW_MS).unwrap_err().to_string().contains("holds no key"));
         std::fs::write(&file, "a2V5\n").unwrap();
         assert_eq!(key.read(NOW_MS).unwrap().life, Some(SIGNATURE_LIFE));
+    }
+
+    #[test]
+    fn a_password_is_exposed_to_all_but_its_owner_and_a_group_that_root_chose() {
+        for (mode, owner, wanted) in [
+            (0o600, 1000, false),
+            (0o400, 0, false),
+            (0o640, 0, false),
+            (0o440, 0, false),
+            (0o640, 1000, true),
+            (0o660, 0, true),
+            (0o604, 0, true),
+            (0o602, 1000, true),
+            (0o644, 1000, true),
+        ] {
+            assert_eq!(is_exposed(mode, owner), wanted, "{mode:o} of {owner}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_and_a_token_that_is_over_are_told_once_each() {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        let source = PasswordSource::File(SecretFile::new(file.clone()));
+        let other = source.clone();
+        let news = |source: &PasswordSource, now_ms| source.news(Some(&source.read(now_ms).unwrap()));
+        let write = |end_s: u64, mode: u32| {
+            fs::write(&file, jwt(&format!("{{\"exp\":{end_s}}}"))).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for (end_s, mode, words) in [
+            (1_700_000_100, 0o600, &[][..]),
+            (1_700_000_100, 0o644, &["whose mode is 0644: chmod 600 "]),
+            (1_700_000_000, 0o644, &["is a token that ended on 2023-11-14T22:13:20Z: replace it"]),
+            (1_699_999_999, 0o644, &["is a token that ended on 2023-11-14T22:13:19Z"]),
+            (1_700_000_100, 0o600, &[]),
+            (1_600_000_000, 0o604, &["chmod 600 ", "replace it"]),
+        ] {
+            write(end_s, mode);
+            let said = news(&source, NOW_MS);
+            assert_eq!(said.len(), words.len(), "{said:?}");
+            assert!(said.iter().zip(words).all(|(said, words)| said.contains(words)), "{said:?}");
+            let later = NOW_MS + 5000;
+            assert_eq!(
+                (news(&source, later), news(&other, later)),
+                (vec![], vec![]),
+                "whichever client reads it"
+            );
+        }
+        let fixed = PasswordSource::Fixed(Password::new(jwt(r#"{"exp":1}"#)));
+        assert_eq!(news(&fixed, NOW_MS), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_read_that_hangs_holds_one_thread_and_what_it_gives_too_late_is_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "new").unwrap();
+        let source = PasswordSource::File(SecretFile::new(file));
+        let (mut reader, release) = PasswordReader::that_hangs("old");
+        for _ in 0..3 {
+            let waited = tokio::time::timeout(Duration::from_millis(10), reader.read(&source)).await;
+            assert!(waited.is_err() && reader.0.is_some(), "another read was begun");
+        }
+        release.send(()).unwrap();
+        while !reader.0.as_ref().unwrap().is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(reader.read(&source).await.unwrap().password, Password::new("new"));
     }
 }

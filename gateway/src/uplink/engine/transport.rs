@@ -18,7 +18,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::{Lost, Progress, dial::WebSocketEnd};
+use super::{Lost, Progress};
 
 /// Bytes that are gathered for one write.
 pub const OUTBOX_BYTES: usize = 64 * 1024;
@@ -127,7 +127,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             self.filled = 0..self.filled.len();
         }
         let mut space = ReadBuf::new(&mut self.inbox[self.filled.end..]);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut space)).map_err(ended)?;
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut space)).map_err(Lost::from)?;
         match space.filled().len() {
             0 => Poll::Ready(Err(Lost::Closed)),
             bytes => {
@@ -146,7 +146,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
         } else {
             Pin::new(&mut self.io).poll_flush(cx).map_ok(|()| self.unflushed = false)
         };
-        match ready!(wrote).map_err(ended) {
+        match ready!(wrote).map_err(Lost::from) {
             Ok(()) => {}
             // What the peer said before it closed is read first: then the read says that it is
             // closed.
@@ -176,18 +176,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Transport<Io> {
             }
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Tells a peer that closed, in words or without, from a connection that failed.
-fn ended(error: io::Error) -> Lost {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    if error.get_ref().is_some_and(|inner| inner.is::<WebSocketEnd>()) {
-        return error.into_inner().map_or(Lost::Closed, Lost::Protocol);
-    }
-    match error.kind() {
-        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => Lost::Closed,
-        _ => Lost::Failed(error),
     }
 }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    Client, Credentials, Engine as _,
+    Client, Credentials, Engine,
     dial::{Layers, tls::Tls},
     mqtt, nats,
+    password::PasswordSource,
     url::{self, Scheme},
 };
 use crate::{
@@ -71,18 +72,17 @@ impl Upstream {
                 validator.wrong(&span, format!("for {engine}:// alone; remove it"));
             }
         }
-        let (uplink, has_tls) = (keys.name.get_ref(), url.scheme.has_tls);
-        let layers = Layers::read(validator, keys.layers(), uplink, &keys.url, has_tls, url.path);
+        let (uplink, no_tls) = (keys.name.get_ref(), no_tls(url.scheme, schemes));
+        let layers = Layers::read(validator, keys.layers(), uplink, &keys.url, url.path, no_tls);
         read(validator, keys, Client { host: &url.host, port: url.port, layers, ..client }, template)
     }
 
     /// Where it is, as the configuration writes it.
     #[must_use]
     pub fn url(&self) -> String {
-        let (host, port) = self.address();
         let scheme = with_engine!(self, engine => engine.scheme());
         let path = self.layers().websocket.as_deref().unwrap_or_default();
-        format!("{scheme}://{host}:{port}{path}")
+        format!("{scheme}://{}{path}", self.authority())
     }
 
     /// Its TLS, if it has any: what is loaded from files.
@@ -101,10 +101,29 @@ impl Upstream {
         with_engine!(self, engine => engine.credentials())
     }
 
+    /// Where its passwords come from: its own, and its proxy's.
+    pub fn passwords(&self) -> impl Iterator<Item = &PasswordSource> {
+        let proxy = self.layers().proxy.as_ref();
+        self.credentials().password.into_iter().chain(proxy.and_then(|proxy| proxy.password.as_ref()))
+    }
+
     /// Its host and port.
     #[must_use]
     pub fn address(&self) -> (&str, u16) {
         with_engine!(self, engine => engine.address())
+    }
+
+    /// The same in one text.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let (host, port) = self.address();
+        url::authority(host, port)
+    }
+
+    /// Whether it throws a client out for another one of the same name.
+    #[must_use]
+    pub fn has_one_client_of_a_name(&self) -> bool {
+        with_engine!(self, engine => has_one_client_of_a_name(engine))
     }
 
     /// Makes another client of it, see [`Engine::rename`](Engine::rename).
@@ -116,6 +135,23 @@ impl Upstream {
     pub(in crate::uplink) fn check(&self) -> Result<(), String> {
         with_engine!(self, engine => engine.check().map_err(|error| error.to_string()))
     }
+}
+
+/// What is said of keys for TLS where the URL asks for none, which is one of an engine with these
+/// schemes.
+fn no_tls(scheme: Scheme, schemes: &[Scheme]) -> Option<String> {
+    if scheme.has_tls {
+        return None;
+    }
+    let same = schemes.iter().find(|other| other.has_tls && other.is_websocket == scheme.is_websocket);
+    Some(match same {
+        Some(same) => format!("the url has no TLS: write {}:// there, or remove this", same.name),
+        None => format!("this version knows no TLS for {}://: remove this", scheme.name),
+    })
+}
+
+fn has_one_client_of_a_name<E: Engine>(_: &E) -> bool {
+    E::ONE_CLIENT_OF_A_NAME
 }
 
 #[cfg(test)]
@@ -131,5 +167,7 @@ mod tests {
         let upstream = Upstream::Mqtt(broker);
         assert_eq!(upstream.url(), "mqtt://broker.example:1883");
         assert_eq!(upstream.address(), ("broker.example", 1883));
+        let upstream = Upstream::Mqtt(mqtt::Settings::new("::1", "barn-7-cloud".to_owned()));
+        assert_eq!(upstream.url(), "mqtt://[::1]:1883");
     }
 }

@@ -1,4 +1,6 @@
-//! The URL of an upstream. Pure.
+//! The URL of an upstream, and host and port wherever they are written. Pure.
+
+use std::net::Ipv6Addr;
 
 /// The path of a WebSocket, unless the URL has one: what brokers mostly listen on.
 const PATH_DEFAULT: &str = "/mqtt";
@@ -21,12 +23,26 @@ pub struct Scheme {
 pub struct Url {
     /// What it speaks.
     pub scheme: Scheme,
-    /// Its host.
+    /// Its host, without the brackets of an address of IPv6.
     pub host: String,
     /// Its port.
     pub port: u16,
     /// The path of its WebSocket, if one is spoken.
     pub path: Option<String>,
+}
+
+/// A text is no host with a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoAddress {
+    /// Its host is none.
+    #[error("has no valid host")]
+    Host,
+    /// Its port is none.
+    #[error("has no valid port")]
+    Port,
+    /// Nobody can tell its host from its port.
+    #[error("has more than one colon: an address of IPv6 stands in brackets, like [::1] or [::1]:8883")]
+    Brackets,
 }
 
 impl Scheme {
@@ -74,19 +90,45 @@ pub fn parse(url: &str, schemes: &[Scheme]) -> Result<Url, String> {
     if rest.contains('/') {
         return Err(format!("\"{url}\" has a path, which ws:// and wss:// alone can have; {how}"));
     }
-    let (host, port) = match rest.rsplit_once(':') {
-        // The last colon of a bare IPv6 address stands before no port.
-        Some((host, port)) if !rest.ends_with(']') => {
-            let port = port.parse().ok().filter(|port| *port != 0);
-            (host, port.ok_or_else(|| format!("\"{url}\" has no valid port; {how}"))?)
-        }
-        _ => (rest, scheme.port),
-    };
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/?#[]".contains(c)) {
-        return Err(format!("\"{url}\" has no valid host; {how}"));
-    }
+    let (host, port) =
+        host_and_port(rest, scheme.port).map_err(|fault| format!("\"{url}\" {fault}; {how}"))?;
     Ok(Url { scheme, host: host.to_owned(), port, path: path.map(str::to_owned) })
+}
+
+/// Reads `host`, `host:port`, `[::1]` or `[::1]:port`. The host comes without brackets.
+///
+/// # Errors
+/// [`NoAddress`] continues a sentence about the text.
+pub fn host_and_port(text: &str, port_default: u16) -> Result<(&str, u16), NoAddress> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or(NoAddress::Host)?;
+            // What stands behind a % names an interface.
+            let address = host.split('%').next().unwrap_or(host);
+            address.parse::<Ipv6Addr>().map_err(|_| NoAddress::Host)?;
+            let port =
+                if port.is_empty() { None } else { Some(port.strip_prefix(':').ok_or(NoAddress::Host)?) };
+            (host, port)
+        }
+        None => match text.rsplit_once(':') {
+            Some((host, _)) if host.contains(':') => return Err(NoAddress::Brackets),
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/?#[]".contains(c)) {
+        return Err(NoAddress::Host);
+    }
+    let Some(port) = port else { return Ok((host, port_default)) };
+    let port = port.parse().ok().filter(|port| *port != 0);
+    Ok((host, port.ok_or(NoAddress::Port)?))
+}
+
+/// Host and port in one text, with brackets around an address of IPv6: what [`host_and_port`]
+/// reads.
+#[must_use]
+pub fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 #[cfg(test)]
@@ -127,6 +169,37 @@ mod tests {
         ] {
             assert!(parse(url, &SCHEMES).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn an_address_of_ipv6_stands_in_brackets_and_is_shown_in_them() {
+        for (text, host, port) in [
+            ("[::1]:28883", "::1", 28883),
+            ("[::1]", "::1", 7),
+            ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
+            ("a", "a", 7),
+        ] {
+            assert_eq!(host_and_port(text, 7), Ok((host, port)), "{text}");
+            assert_eq!(host_and_port(&authority(host, port), 7), Ok((host, port)), "{text}");
+        }
+        for (text, fault) in [
+            ("::1:28883", NoAddress::Brackets),
+            ("::1", NoAddress::Brackets),
+            ("fe80::a:b", NoAddress::Brackets),
+            ("[::1", NoAddress::Host),
+            ("[::1]8883", NoAddress::Host),
+            ("[broker]:1", NoAddress::Host),
+            ("[]:1", NoAddress::Host),
+            ("a]:1", NoAddress::Host),
+            ("[::1]:", NoAddress::Port),
+            ("[::1]:0", NoAddress::Port),
+            ("a:", NoAddress::Port),
+        ] {
+            assert_eq!(host_and_port(text, 7), Err(fault), "{text}");
+        }
+        let said = parse("mqtt://::1:28883", &SCHEMES).unwrap_err();
+        assert!(said.starts_with("\"mqtt://::1:28883\" has more than one colon: "), "{said}");
+        assert!(said.contains("stands in brackets, like [::1] or [::1]:8883"), "{said}");
     }
 
     #[test]

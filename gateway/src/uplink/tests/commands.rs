@@ -12,10 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        CommandTopic, Health,
-        engine::mqtt::{
-            Version,
-            send::{PINGREQ, Properties, Publish},
+        CommandTopic, Health, Settings,
+        engine::{
+            dial::{
+                tests::certificates::{Ca, Kind},
+                tls::{Tls, TlsSettings},
+            },
+            mqtt::{
+                Version,
+                send::{PINGREQ, Properties, Publish},
+            },
         },
         receive,
     },
@@ -44,11 +50,21 @@ impl Receiving {
         let mut settings = settings(port);
         settings.broker().keep_alive = keep_alive;
         settings.broker().version = version;
+        Self::start_by(settings, outbox)
+    }
+
+    fn start_by(mut settings: Settings, outbox: Outbox) -> Self {
         settings.commands = Some(CommandTopic::parse("sites/{gateway}/{device}/c", "barn-7").unwrap());
         settings.check().unwrap();
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
         let task = tokio::spawn(receive(settings, outbox, health.clone(), shutdown.clone()));
         Self { health, shutdown, task }
+    }
+
+    /// Waits until this is why no commands come.
+    async fn fails(&self, is_it: impl Fn(&str) -> bool) {
+        let why = || self.health.view().commands_error.unwrap_or_default();
+        eventually(|| is_it(&why()), why).await;
     }
 
     async fn stop(self) {
@@ -307,4 +323,32 @@ async fn mosquitto_keeps_what_is_sent_while_the_uplink_is_away() {
         }
         receiving.stop().await;
     }
+}
+
+#[tokio::test]
+async fn the_step_in_which_a_connect_ran_out_of_time_is_told_and_what_ended_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(&folder, 1 << 40);
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = settings(silent.local_addr().unwrap().port());
+    settings.connect_timeout = Duration::from_millis(100);
+    let words = format!("no answer from {}, which took the connection", silent.local_addr().unwrap());
+    let inner = words.replace("no answer", "no answer within 100ms");
+    let receiving = Receiving::start_by(settings.clone(), store.outbox());
+    receiving.fails(|why| why == format!("no connection within 100ms: {words}") || why == inner).await;
+    receiving.stop().await;
+    // With TLS 1.3 it judges us when we are done.
+    let ca = Ca::new("Test CA");
+    ca.write(&folder.path().join("ca.pem"));
+    let server = ca.server("localhost", |_| ());
+    let address = Kind { clients: Some(&ca), ..Kind::new(&server) }.serve().await;
+    let tls = TlsSettings { ca: Some(folder.path().join("ca.pem")), ..TlsSettings::default() };
+    settings.connect_timeout = PATIENCE;
+    let broker = settings.broker();
+    (broker.host, broker.port) = ("localhost".to_owned(), address.port());
+    broker.layers.tls = Some(Arc::new(Tls::new("cloud", tls)));
+    let receiving = Receiving::start_by(settings, store.outbox());
+    receiving.fails(|why| why == "the server wants a client certificate: set tls.cert and tls.key").await;
+    receiving.stop().await;
 }

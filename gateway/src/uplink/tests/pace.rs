@@ -13,7 +13,6 @@ use super::{
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
     *,
 };
-use crate::clock::zone::Zone;
 
 /// An upstream that takes so many in a second, and a second's worth at once.
 struct Bucket {
@@ -250,7 +249,7 @@ async fn a_message_expiry_is_passed_on_less_the_time_in_the_store_and_never_drop
 fn hours(are_now: bool) -> Hours {
     let minute = crate::clock::wall_ms() / 60_000 + if are_now { 24 * 60 - 5 } else { 5 };
     let text = |minute: u64| format!("{:02}:{:02}", minute / 60 % 24, minute % 60);
-    Hours::parse(&format!("{}-{}", text(minute), text(minute + 10)), Zone::default()).unwrap()
+    Hours::parse(&format!("{}-{}", text(minute), text(minute + 10)), None).unwrap()
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ proptest! {
         let io = Script { takes: takes.into(), ..Script::default() };
         let mut stream = Stream::client(io);
         let mut written = vec![];
+        let pings = writes.iter().filter(|(_, is_pinged)| *is_pinged).count();
         for (bytes, is_pinged) in writes {
             if is_pinged {
                 stream.below_mut().reads.push_back([server_sent(FIN | PING, b"?"), server_sent(FIN | BINARY, b"in")].concat());
@@ -65,7 +66,10 @@ proptest! {
         super::stream::drive(|context| Pin::new(&mut stream).poll_shutdown(context)).unwrap();
         let mut frames = client_frames(&stream.below().written);
         prop_assert_eq!(frames.pop(), Some((FIN | CLOSE, 1000u16.to_be_bytes().to_vec())));
+        let all = frames.len();
         frames.retain(|frame| *frame != (FIN | PONG, b"?".to_vec()));
+        // Each ping had a write behind it, which takes its answer along.
+        prop_assert_eq!(all - frames.len(), pings);
         prop_assert!(frames.iter().all(|(first, _)| *first == FIN | BINARY));
         prop_assert_eq!(frames.into_iter().flat_map(|(_, payload)| payload).collect::<Vec<_>>(), written);
     }

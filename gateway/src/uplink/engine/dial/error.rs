@@ -16,7 +16,7 @@ pub enum OpenError {
         /// The resolver's reason.
         cause: io::Error,
     },
-    /// There is no password to connect with.
+    /// There is no password to connect with, to the upstream or to its proxy.
     #[error("no password: {0}")]
     Password(io::Error),
     /// No address takes a connection.

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{
-    settings::{Layers, PATH_BYTES_MOST, PROXY_LOGIN_BYTES_MOST, PROXY_PORT_DEFAULT, Proxy},
+    super::{
+        password::{PasswordSource, SecretFile},
+        url::host_and_port,
+    },
+    settings::{Layers, PATH_BYTES_MOST, PROXY_PORT_DEFAULT, PROXY_USER_BYTES_MOST, Proxy},
     tls::{ALPN_BYTES_MOST, ALPN_MOST, KeyPair, Tls, TlsFile, TlsSettings, is_server_name},
 };
 use crate::{
@@ -45,19 +49,19 @@ pub struct LayerKeys<'a> {
 }
 
 impl Layers {
-    /// What the keys say, for an uplink of this name whose URL, which stands there, asks for TLS
-    /// and for a WebSocket at this path, or does not.
+    /// What the keys say, for an uplink of this name whose URL, which stands there, asks for a
+    /// WebSocket at this path, or for none, and for TLS unless these words say why not.
     pub(in crate::uplink) fn read(
         validator: &mut Validator<'_>,
         keys: LayerKeys<'_>,
         uplink: &str,
         url: &Text,
-        has_tls: bool,
         websocket: Option<String>,
+        no_tls: Option<String>,
     ) -> Self {
-        if let (Some(tls), false) = (keys.tls, has_tls) {
-            validator
-                .wrong(&tls.span(), "the url has no TLS: write mqtts:// or wss:// there, or remove this");
+        let has_tls = no_tls.is_none();
+        if let (Some(tls), Some(why)) = (keys.tls, no_tls) {
+            validator.wrong(&tls.span(), why);
         }
         if websocket.as_ref().is_some_and(|path| path.len() > PATH_BYTES_MOST) {
             validator.wrong(&url.span(), format!("the path is longer than {PATH_BYTES_MOST} bytes"));
@@ -87,10 +91,7 @@ fn tls(validator: &mut Validator<'_>, keys: Option<&Spanned<TlsKeys>>, uplink: &
         fits.then(|| Some(name.to_owned())).ok_or_else(|| format!("\"{name}\" is no name of a server"))
     });
     let offered = raw.alpn.as_deref().unwrap_or_default();
-    if let Some(one) = offered.get(ALPN_MOST) {
-        validator
-            .wrong(&one.span(), format!("{} protocols are too many; {ALPN_MOST} at most", offered.len()));
-    }
+    validator.count(offered, ALPN_MOST, "protocols");
     for name in offered.iter().filter(|name| !(1..=ALPN_BYTES_MOST).contains(&name.get_ref().len())) {
         validator.wrong(&name.span(), format!("a protocol's name has 1 to {ALPN_BYTES_MOST} bytes"));
     }
@@ -125,17 +126,19 @@ fn proxy(validator: &mut Validator<'_>, keys: LayerKeys<'_>) -> Option<Proxy> {
     }
     let user = keys.proxy_user.map(|user| {
         let fits = !user.get_ref().contains([':', '\r', '\n']);
-        if !fits || user.get_ref().len() > PROXY_LOGIN_BYTES_MOST {
+        if !fits || user.get_ref().len() > PROXY_USER_BYTES_MOST {
             validator.wrong(
                 &user.span(),
-                format!("a user of a proxy has no colon, and {PROXY_LOGIN_BYTES_MOST} bytes at most"),
+                format!("a user of a proxy has no colon, and {PROXY_USER_BYTES_MOST} bytes at most"),
             );
         }
         user.get_ref().clone()
     });
-    let password_file = keys.proxy_password_file.map(|file| validator.around.folder.join(file.get_ref()));
-    validator.password_files.extend(password_file.clone());
-    Some(Proxy { host, port, user, password_file })
+    let password = keys.proxy_password_file.map(|file| {
+        let secret = SecretFile::new(validator.around.folder.join(file.get_ref()));
+        PasswordSource::File(secret).checked(validator, file)
+    });
+    Some(Proxy { host, port, user, password })
 }
 
 /// Host and port of `http://host:port`.
@@ -150,18 +153,8 @@ fn address(text: &str) -> Result<(String, u16), String> {
             .into());
     }
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match rest.rsplit_once(':') {
-        // The last colon of a bare IPv6 address stands before no port.
-        Some((host, port)) if !rest.ends_with(']') => {
-            let port = port.parse().ok().filter(|port| *port != 0);
-            (host, port.ok_or_else(|| format!("\"{text}\" has no valid port; {how}"))?)
-        }
-        _ => (rest, PROXY_PORT_DEFAULT),
-    };
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/?#[]".contains(c)) {
-        return Err(format!("\"{text}\" has no valid host; {how}"));
-    }
+    let (host, port) =
+        host_and_port(rest, PROXY_PORT_DEFAULT).map_err(|fault| format!("\"{text}\" {fault}; {how}"))?;
     Ok((host.to_owned(), port))
 }
 
@@ -178,9 +171,16 @@ mod tests {
         ] {
             assert_eq!(address(text), Ok((host.to_owned(), port)), "{text}");
         }
-        for text in
-            ["proxy:3128", "https://a", "socks5://a", "http://", "http://a:0", "http://u:p@a", "http://a/b"]
-        {
+        for text in [
+            "proxy:3128",
+            "https://a",
+            "socks5://a",
+            "http://",
+            "http://a:0",
+            "http://::1:1",
+            "http://u:p@a",
+            "http://a/b",
+        ] {
             assert!(address(text).is_err(), "{text}");
         }
     }

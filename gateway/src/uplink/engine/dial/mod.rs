@@ -1,6 +1,7 @@
 //! From a name to a stream of bytes: the way to an upstream, the same for every engine.
 //!
 //! ```text
+//!  Dialer::password:  read anew
 //!  Dialer::open:  resolve.. ─▶ race.rs ─▶ proxy.rs ─▶ tls/ ─▶ a WebSocket ─▶ Stream
 //!                   │ addresses.rs          if configured: CONNECT, TLS, WebSocket
 //!  Dialer::handshake:  the engine's own ─▶ the address has answered
@@ -9,9 +10,10 @@
 //! `error`. It knows no engine. A dialer belongs to one task, and keeps what is worth knowing from
 //! one connection to the next: which addresses failed lately. Names are looked up at every connect.
 //!
-//! Limits: `limit` for the whole, which the caller holds; half of it for each step, so that a step
-//! that hangs is told by its name; half of it from the first answer on as well, where the name has
-//! other addresses to try. Cancel-safe: an address that had not answered by then goes last.
+//! Limits: `limit` for the whole, which the caller holds; half of it for each step and for each
+//! address, so that a step that hangs is told by its name; half of it from the first answer on as
+//! well, where the name has other addresses to try. Cancel-safe: an address that had not answered
+//! by then goes last, and a password that is still being read is waited for by the next connect.
 
 mod addresses;
 mod error;
@@ -22,7 +24,7 @@ mod settings;
 mod steps;
 mod stream;
 #[cfg(test)]
-mod tests;
+pub(in crate::uplink) mod tests;
 pub mod tls;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
@@ -41,7 +43,7 @@ pub use self::{
     steps::{Done, Step},
     stream::{Stream, WebSocketEnd},
 };
-use super::password::PasswordSource;
+use super::password::{FreshPassword, PasswordReader, PasswordSource};
 use crate::{clock, mqtt::Password, websocket};
 
 /// Makes one connection after the other for one client of an upstream.
@@ -49,6 +51,10 @@ use crate::{clock, mqtt::Password, websocket};
 pub struct Dialer {
     limit: Duration,
     addresses: Addresses,
+    /// Reads the upstream's password.
+    reader: PasswordReader,
+    /// Reads the proxy's.
+    proxy_reader: PasswordReader,
     /// What is waited for.
     step: Step,
     /// What was found on the way.
@@ -73,6 +79,8 @@ impl Dialer {
         Self {
             limit,
             addresses: Addresses::default(),
+            reader: PasswordReader::default(),
+            proxy_reader: PasswordReader::default(),
             step: Step::Start,
             done: Vec::new(),
             address: None,
@@ -107,15 +115,21 @@ impl Dialer {
     /// # Errors
     /// [`OpenError`] says at which step, where, and what to do.
     pub async fn open(&mut self, target: &Target<'_>) -> Result<Stream, OpenError> {
-        self.done.clear();
-        (self.address, self.replaced) = (None, None);
+        self.begin();
         let proxy = target.layers.proxy.as_ref();
         let (host, port) = proxy.map_or((target.host, target.port), |proxy| (&proxy.host, proxy.port));
+        let password = match proxy.and_then(|proxy| proxy.password.as_ref()) {
+            Some(source) => {
+                let read = read(&mut self.step, self.limit / 2, &mut self.proxy_reader, source);
+                Some(read.await?.password)
+            }
+            None => None,
+        };
         let found = self.resolve(host, port).await?;
         let (mut stream, address) = self.connect(found).await?;
         if let Some(proxy) = proxy {
             let authority = target.authority();
-            let tunnelling = tunnel(&mut stream, proxy, &authority);
+            let tunnelling = tunnel(&mut stream, proxy, password.as_ref(), &authority);
             let tunnelled = self.within(Step::Proxy(address), tunnelling).await?;
             tunnelled.map_err(|cause| OpenError::Proxy { address, cause })?;
             self.done.push(Done::Tunnelled(authority));
@@ -155,25 +169,34 @@ impl Dialer {
         }))
     }
 
-    /// The password for this connect, read anew, and from when on the connection is stale for it,
-    /// which is after `renew` if that was set.
+    /// The password for the connect that follows, read anew, and from when on the connection is
+    /// stale for it, which is after `renew` if that was set.
+    ///
+    /// # Errors
+    /// [`OpenError::Password`], or that it could not be read in time.
     pub async fn password(
         &mut self,
         source: Option<&PasswordSource>,
         renew: Option<Duration>,
     ) -> Result<Option<Password>, OpenError> {
+        self.begin();
         self.renew_after = renew;
         let Some(source) = source else { return Ok(None) };
-        let fresh = source.read_now().await.map_err(OpenError::Password)?;
+        let fresh = read(&mut self.step, self.limit / 2, &mut self.reader, source).await?;
         self.renew_after = fresh.renew_after(renew);
         Ok(Some(fresh.password))
     }
 
+    /// Forgets what was found on the way of the connect before this one.
+    fn begin(&mut self) {
+        self.step = Step::Start;
+        self.done.clear();
+        (self.address, self.replaced, self.has_others) = (None, None, false);
+    }
+
     /// Does a step within its share of the time.
     async fn within<T>(&mut self, step: Step, doing: impl Future<Output = T>) -> Result<T, OpenError> {
-        let limit = self.limit / 2;
-        self.step = step;
-        timeout(limit, doing).await.map_err(|_| OpenError::Timeout { step: self.step.clone(), limit })
+        within(&mut self.step, self.limit / 2, step, doing).await
     }
 
     async fn resolve(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, OpenError> {
@@ -256,6 +279,28 @@ impl Dialer {
         self.done.push(Done::Upgraded(path.clone()));
         Ok(Stream::WebSocket(Box::new(stream)))
     }
+}
+
+/// Does a step, which is the one that is waited for from now on, within this time.
+async fn within<T>(
+    waited_for: &mut Step,
+    limit: Duration,
+    step: Step,
+    doing: impl Future<Output = T>,
+) -> Result<T, OpenError> {
+    *waited_for = step;
+    timeout(limit, doing).await.map_err(|_| OpenError::Timeout { step: waited_for.clone(), limit })
+}
+
+/// Reads a password, which is a step.
+async fn read(
+    waited_for: &mut Step,
+    limit: Duration,
+    reader: &mut PasswordReader,
+    source: &PasswordSource,
+) -> Result<FreshPassword, OpenError> {
+    let step = Step::Password(source.to_string());
+    within(waited_for, limit, step, reader.read(source)).await?.map_err(OpenError::Password)
 }
 
 /// Waits for a change; for ever if there is nothing that may.

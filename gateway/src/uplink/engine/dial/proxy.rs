@@ -1,30 +1,22 @@
 //! A tunnel through an HTTP proxy: CONNECT, RFC 9110 section 9.3.6.
 //!
 //! The proxy looks the upstream's name up, and sees the name and what is not encrypted. The
-//! password is read before every connect, so that a new one needs no restart; it is never logged.
-//! The environment (`http_proxy`, `no_proxy`) is not looked at: the configuration says where events
-//! go.
+//! environment (`http_proxy`, `no_proxy`) is not looked at: the configuration says where events go.
 
 use std::io;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
-    task::spawn_blocking,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::settings::{PROXY_LOGIN_BYTES_MOST, Proxy};
+use super::settings::Proxy;
 use crate::{
-    reload,
+    mqtt::Password,
     websocket::{HeadError, read_head, status},
 };
 
 /// The proxy makes no tunnel. Nothing was sent to the upstream.
 #[derive(Debug, thiserror::Error)]
 pub enum NoTunnel {
-    /// The file with its password.
-    #[error("the password in {0} cannot be read: {1}")]
-    Password(String, io::Error),
     /// The request could not be sent.
     #[error("the request could not be sent: {0}")]
     Write(io::Error),
@@ -48,18 +40,23 @@ pub enum NoTunnel {
     Status(u16),
 }
 
-/// Asks for a tunnel to `target`, a host with its port.
+/// Asks for a tunnel to `target`, a host with its port, with this password if there is a user.
 ///
 /// # Errors
 /// [`NoTunnel`]
-pub async fn tunnel<Io>(io: &mut Io, proxy: &Proxy, target: &str) -> Result<(), NoTunnel>
+pub async fn tunnel<Io>(
+    io: &mut Io,
+    proxy: &Proxy,
+    password: Option<&Password>,
+    target: &str,
+) -> Result<(), NoTunnel>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
     let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
     if let Some(user) = &proxy.user {
-        let password = password(proxy).await?;
-        let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        let password = password.map(Password::expose).unwrap_or_default();
+        let login = BASE64_STANDARD.encode([user.as_bytes(), b":", password].concat());
         request += &format!("Proxy-Authorization: Basic {login}\r\n");
     }
     request += "\r\n";
@@ -76,18 +73,4 @@ where
         (Some(status), _) => Err(NoTunnel::Status(status)),
         (None, _) => Err(HeadError::NotHttp.into()),
     }
-}
-
-async fn password(proxy: &Proxy) -> Result<String, NoTunnel> {
-    let Some(file) = proxy.password_file.clone() else { return Ok(String::new()) };
-    let name = file.display().to_string();
-    let reading = spawn_blocking(move || reload::read(&file)).await.map_err(io::Error::other);
-    let text = reading.flatten().and_then(|bytes| {
-        if bytes.len() > PROXY_LOGIN_BYTES_MOST {
-            return Err(io::Error::other(format!("it is longer than {PROXY_LOGIN_BYTES_MOST} bytes")));
-        }
-        String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
-    });
-    let text = text.map_err(|error| NoTunnel::Password(name, error))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

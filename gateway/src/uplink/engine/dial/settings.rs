@@ -1,13 +1,16 @@
 //! What lies between TCP and an engine's protocol: the settings that are the same for every engine.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
-use super::tls::Tls;
+use super::{
+    super::{password::PasswordSource, url},
+    tls::Tls,
+};
 
 /// Longest path of a WebSocket, in bytes.
 pub const PATH_BYTES_MOST: usize = 1024;
-/// Longest user name or password for a proxy, in bytes.
-pub const PROXY_LOGIN_BYTES_MOST: usize = 1024;
+/// Longest user name for a proxy, in bytes.
+pub const PROXY_USER_BYTES_MOST: usize = 1024;
 /// The port of a proxy that names none.
 pub const PROXY_PORT_DEFAULT: u16 = 3128;
 
@@ -24,7 +27,7 @@ pub struct Layers {
 }
 
 /// An HTTP proxy that knows CONNECT.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Proxy {
     /// Its host name or address.
     pub host: String,
@@ -32,8 +35,8 @@ pub struct Proxy {
     pub port: u16,
     /// The user, if it asks for one.
     pub user: Option<String>,
-    /// The file with the user's password: it is read before every connect.
-    pub password_file: Option<PathBuf>,
+    /// Where the user's password comes from.
+    pub password: Option<PasswordSource>,
 }
 
 /// Where to, and through what.
@@ -48,10 +51,9 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Host and port in one text, with brackets around an address of IPv6.
+    /// Host and port in one text.
     #[must_use]
     pub fn authority(&self) -> String {
-        let Self { host, port, .. } = self;
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+        url::authority(self.host, self.port)
     }
 }

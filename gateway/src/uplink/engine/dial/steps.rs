@@ -11,6 +11,8 @@ pub enum Step {
     /// Nothing yet.
     #[default]
     Start,
+    /// A password, from the place that is named here.
+    Password(String),
     /// The addresses of a name.
     Resolve(String),
     /// A TCP connection to any of these.
@@ -46,6 +48,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Start => f.write_str("from anything"),
+            Step::Password(place) => write!(f, "from the disk about {place}"),
             Step::Resolve(host) => write!(f, "from DNS about {host}"),
             Step::Connect(addresses) => write!(f, "from {}", list(addresses)),
             Step::Proxy(address) => write!(f, "from the proxy {address} to CONNECT"),

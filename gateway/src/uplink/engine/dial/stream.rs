@@ -25,6 +25,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::tls::TlsFailure;
 use crate::{
+    clock,
     pki::Summary,
     websocket::{self, End, Violation},
 };
@@ -52,7 +53,7 @@ pub struct Secure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WebSocketEnd {
     /// It said why.
-    #[error("the upstream closed the WebSocket with code {0}")]
+    #[error("the upstream closed the WebSocket with code {0}{meaning}", meaning = meaning(*.0))]
     Closed(u16),
     /// It broke the rules.
     #[error("the upstream breaks the rules of WebSocket: {0}")]
@@ -61,11 +62,28 @@ pub enum WebSocketEnd {
 
 /// A close without anything to say.
 const NORMAL: u16 = 1000;
+/// Codes of a server that ends all its connections, whatever came on them. (RFC 6455 section
+/// 7.4.1, and IANA's registry of WebSocket close codes)
+const LEAVING: [(u16, &str); 3] =
+    [(1001, ", going away"), (1012, ", service restart"), (1013, ", try again later")];
+
+/// What a code means, where it says that the server leaves.
+fn meaning(code: u16) -> &'static str {
+    LEAVING.iter().find(|(known, _)| *known == code).map_or("", |(_, meaning)| meaning)
+}
+
+impl WebSocketEnd {
+    /// What was sent last may be the reason.
+    #[must_use]
+    pub fn blames_message(self) -> bool {
+        !matches!(self, Self::Closed(code) if LEAVING.iter().any(|(known, _)| *known == code))
+    }
+}
 
 impl Secure {
     /// What the server says in the midst of it, in words.
     fn explain(&self, error: io::Error) -> io::Error {
-        match TlsFailure::of(&error, self.own.as_deref()) {
+        match TlsFailure::of(&error, self.own.as_deref(), clock::wall_ms() / 1000) {
             Some(failure) => io::Error::other(failure),
             None => error,
         }

@@ -54,6 +54,7 @@ impl Engine for Settings {
         Scheme::plain("ws", 80).in_websocket(),
         Scheme::plain("wss", 443).in_websocket().in_tls(),
     ];
+    const ONE_CLIENT_OF_A_NAME: bool = true;
 
     fn check(&self) -> Result<(), SettingsError> {
         Self::check(self)

@@ -8,7 +8,10 @@ use super::settings::{
 use crate::{
     keys::{Spanned, Text, Validator, quantity},
     uplink::{
-        engine::{Client, password::PasswordSource},
+        engine::{
+            Client,
+            password::{PasswordSource, SecretFile},
+        },
         keys::Keys,
         platform::Platform,
     },
@@ -71,7 +74,7 @@ fn azure_key(validator: &mut Validator<'_>, keys: &Keys, client: &Client<'_>) ->
         keys.azure_key_file.as_ref().filter(|_| client.user.is_some() && keys.password_file.is_none())?;
     let named = keys.tls.as_ref().and_then(|tls| tls.get_ref().server_name());
     let resource = format!("{}/devices/{}", named.unwrap_or(client.host), client.client_id);
-    let file = validator.around.folder.join(key.get_ref());
+    let file = SecretFile::new(validator.around.folder.join(key.get_ref()));
     Some(PasswordSource::AzureKey { file, resource }.checked(validator, key))
 }
 

@@ -64,6 +64,7 @@ impl Engine for Settings {
     type Invalid = SettingsError;
 
     const SCHEMES: &'static [Scheme] = &[Scheme::plain("nats", PORT_DEFAULT)];
+    const ONE_CLIENT_OF_A_NAME: bool = false;
 
     fn check(&self) -> Result<(), SettingsError> {
         Self::check(self)

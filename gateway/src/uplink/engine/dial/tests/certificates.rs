@@ -48,7 +48,12 @@ impl Ca {
 
     /// A client's.
     pub fn client(&self, name: &str) -> Pair {
-        self.sign(name, vec![], ExtendedKeyUsagePurpose::ClientAuth, |_| ())
+        self.client_with(name, |_| ())
+    }
+
+    /// The same, changed.
+    pub fn client_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
+        self.sign(name, vec![], ExtendedKeyUsagePurpose::ClientAuth, change)
     }
 
     fn sign(

@@ -1,7 +1,7 @@
 //! The way to an upstream over real sockets of this machine: addresses in turn, proxies, and TLS
 //! with certificates of every kind.
 
-mod certificates;
+pub mod certificates;
 mod tls;
 mod ways;
 

@@ -60,11 +60,23 @@ async fn bytes_go_both_ways_by_tls_1_2_and_1_3_and_the_trace_says_whose_certific
 
 #[tokio::test]
 async fn a_servers_certificate_that_is_not_good_is_told_by_its_cause_and_what_to_do() {
-    let (ca, other) = (Ca::new("Test CA"), Ca::new("Other CA"));
+    let (ca, other, namesake) = (Ca::new("Test CA"), Ca::new("Other CA"), Ca::new("Test CA"));
     let (_folder, settings) = folder(&ca);
     let stranger = TlsSettings { server_name: Some("cloud.example".into()), ..settings.clone() };
     let good = ca.server("localhost", |_| ());
-    let cases: [(Pair, &TlsSettings, &str); 6] = [
+    let cases: [(Pair, &TlsSettings, &str); 8] = [
+        (
+            namesake.server("localhost", |_| ()),
+            &settings,
+            "the server's certificate is signed by another CA of the name of one in ",
+        ),
+        (
+            ca.server("localhost", |params| {
+                params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+            }),
+            &settings,
+            "the server shows a CA's certificate as its own: have this CA sign one for the server",
+        ),
         (other.server("localhost", |_| ()), &settings, "is signed by \"CN=Other CA\", which is not in "),
         (
             ca.server("elsewhere.example", |_| ()),
@@ -94,7 +106,7 @@ async fn a_servers_certificate_that_is_not_good_is_told_by_its_cause_and_what_to
         for kind in Kind::new(server).both() {
             let address = kind.serve().await;
             let failed = ask(address, settings).await.err().unwrap_or_default();
-            let starts = format!("no TLS with {address}: the server's certificate ");
+            let starts = format!("no TLS with {address}: the server");
             assert!(failed.starts_with(&starts) && failed.contains(words), "{words}: {failed}");
             assert_eq!(failed.lines().count(), 1);
         }
@@ -123,6 +135,11 @@ async fn what_a_server_makes_of_our_certificate_is_told_though_it_comes_after_th
         show(&other.client("gate"));
         let failed = ask(address, &with).await.err().unwrap_or_default();
         let words = "the server does not know the CA of our certificate of \"CN=gate\", \"CN=Other CA\"";
+        assert!(failed.contains(words), "{failed}");
+        let (start, end) = (date_time_ymd(2098, 1, 2), date_time_ymd(2099, 1, 2));
+        show(&ca.client_with("gate", |params| (params.not_before, params.not_after) = (start, end)));
+        let failed = ask(address, &with).await.err().unwrap_or_default();
+        let words = "our certificate of \"CN=gate\", which is good from 2098-01-02T00:00:00Z until 2099-01-02T00:00:00Z";
         assert!(failed.contains(words), "{failed}");
         show(&ca.client("gate"));
         ask(address, &with).await.unwrap();
@@ -219,7 +236,7 @@ async fn new_files_end_a_standing_connection_in_order_and_bad_ones_are_not_used(
     for turn in 0..2 {
         dialer.echo(address.port(), &layers).await.unwrap();
         let stop = CancellationToken::new();
-        let _watch = dialer.cancel_when_stale(&stop);
+        let watch = dialer.cancel_when_stale(&stop);
         // The same once more, a torn pair, and one that has ended already.
         tls.load(wall_ms).unwrap();
         let torn: PathBuf = folder.path().join("torn.pem");
@@ -230,6 +247,7 @@ async fn new_files_end_a_standing_connection_in_order_and_bad_ones_are_not_used(
         assert!(tls.load(wall_ms).unwrap_err().contains("the certificate expired on 2020-01-02"));
         tokio::task::yield_now().await;
         assert!(!stop.is_cancelled(), "turn {turn}");
+        drop(watch);
         dialer.echo(address.port(), &layers).await.unwrap();
         let _watch = dialer.cancel_when_stale(&stop);
         ca.client("gate").write(&cert, &key);

@@ -1,6 +1,13 @@
 //! Addresses in turn, tunnels through a proxy, and a WebSocket.
 
-use super::*;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::{
+    super::super::password::{PasswordReader, SecretFile},
+    *,
+};
 
 #[tokio::test]
 async fn a_dead_and_a_black_holed_address_cost_a_moment_and_the_next_one_is_taken() {
@@ -22,23 +29,34 @@ async fn a_dead_and_a_black_holed_address_cost_a_moment_and_the_next_one_is_take
 
 #[tokio::test]
 async fn an_address_that_takes_the_connection_and_never_answers_is_left_for_the_next_one() {
-    let silent = serve("127.0.0.1:0", |stream| async move {
-        let _stream = stream;
-        std::future::pending().await
+    let heard = Arc::new(Notify::new());
+    let hears = heard.clone();
+    let silent = serve("127.0.0.1:0", move |mut stream| {
+        let hears = hears.clone();
+        async move {
+            let _ = stream.read_u8().await;
+            hears.notify_one();
+            std::future::pending().await
+        }
     })
     .await;
     let good = serve("127.0.0.1:0", give_back).await;
-    let limit = Duration::from_millis(800);
+    let limit = Duration::from_secs(2);
     let mut dialer = Dialer::with_names(limit, &[silent, good]);
     let failed = dialer.echo(0, &Layers::default()).await.unwrap_err();
-    assert_eq!(failed, format!("no answer within 400ms from {silent}, which took the connection"));
+    assert_eq!(failed, format!("no answer within 1s from {silent}, which took the connection"));
     for _ in 0..3 {
         dialer.echo(0, &Layers::default()).await.unwrap();
         assert_eq!(dialer.address(), Some(good));
     }
     // Dropped in the middle, as delivery does it, it counts all the same.
     let mut dialer = Dialer::with_names(LIMIT, &[silent, good]);
-    assert!(timeout(limit / 4, dialer.echo(0, &Layers::default())).await.is_err());
+    heard.notified().await;
+    let layers = Layers::default();
+    tokio::select! {
+        ended = dialer.echo(0, &layers) => panic!("{:?}", ended.map(drop)),
+        () = heard.notified() => {}
+    }
     assert_eq!(dialer.step().to_string(), format!("from {silent}, which took the connection"));
     dialer.echo(0, &Layers::default()).await.unwrap();
     assert_eq!(dialer.address(), Some(good));
@@ -62,8 +80,8 @@ async fn every_address_that_failed_is_told_with_its_reason() {
 }
 
 /// A proxy that answers this, and then gives back what comes; and what it was asked.
-async fn proxy(answer: &'static str) -> (Layers, std::sync::Arc<parking_lot::Mutex<String>>) {
-    let asked = std::sync::Arc::new(parking_lot::Mutex::new(String::new()));
+async fn proxy(answer: &'static str) -> (Layers, Arc<parking_lot::Mutex<String>>) {
+    let asked = Arc::new(parking_lot::Mutex::new(String::new()));
     let seen = asked.clone();
     let address = serve("127.0.0.1:0", move |mut stream| {
         let seen = seen.clone();
@@ -83,7 +101,7 @@ async fn proxy(answer: &'static str) -> (Layers, std::sync::Arc<parking_lot::Mut
     })
     .await;
     let (host, port) = (address.ip().to_string(), address.port());
-    let proxy = Some(Proxy { host, port, user: None, password_file: None });
+    let proxy = Some(Proxy { host, port, user: None, password: None });
     (Layers { proxy, ..Layers::default() }, asked)
 }
 
@@ -96,9 +114,10 @@ async fn a_tunnel_is_asked_for_by_name_with_a_login_that_is_read_anew_each_time(
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     let proxy = layers.proxy.as_mut().unwrap();
-    (proxy.user, proxy.password_file) = (Some("gate".into()), Some(file.clone()));
+    let source = PasswordSource::File(SecretFile::new(file.clone()));
+    (proxy.user, proxy.password) = (Some("gate".into()), Some(source));
     let failed = dialer.echo(8883, &layers).await.unwrap_err();
-    assert!(failed.contains("the password in ") && failed.contains("cannot be read"), "{failed}");
+    assert!(failed.starts_with("no password: ") && failed.contains("cannot be read"), "{failed}");
     for (password, login) in [("one", "Z2F0ZTpvbmU="), ("two", "Z2F0ZTp0d28=")] {
         std::fs::write(&file, format!("{password}\n")).unwrap();
         dialer.echo(8883, &layers).await.unwrap();
@@ -131,4 +150,42 @@ async fn a_proxy_that_makes_no_tunnel_is_told_by_its_cause() {
         assert!(failed.starts_with("cannot connect through the proxy 127.0.0.1:"), "{failed}");
         assert!(failed.contains(words), "{failed}");
     }
+}
+
+#[tokio::test]
+async fn a_password_file_that_hangs_is_told_within_its_share_of_the_time_and_read_when_it_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "new").unwrap();
+    let source = PasswordSource::File(SecretFile::new(file.clone()));
+    let good = serve("127.0.0.1:0", give_back).await;
+    let mut dialer = Dialer::with_names(LIMIT, &[good, closed()]);
+    dialer.echo(0, &Layers::default()).await.unwrap();
+    dialer.limit = Duration::from_millis(100);
+    let (reader, release) = PasswordReader::that_hangs("old");
+    dialer.reader = reader;
+    for _ in 0..2 {
+        let failed = dialer.password(Some(&source), None).await.unwrap_err();
+        let words = format!("no answer within 50ms from the disk about the password in {}", file.display());
+        assert_eq!(failed.to_string(), words);
+        assert_eq!(dialer.step().to_string(), words["no answer within 50ms ".len()..]);
+        // Nothing of the connect before this one.
+        assert_eq!((dialer.address(), dialer.done()), (None, &[][..]));
+    }
+    release.send(()).unwrap();
+    dialer.limit = LIMIT;
+    let password = dialer.password(Some(&source), None).await.unwrap().unwrap();
+    assert!([b"old", b"new"].contains(&password.expose().first_chunk().unwrap()));
+    let password = dialer.password(Some(&source), None).await.unwrap();
+    assert_eq!(password, Some(Password::new("new")));
+    // A proxy's is read as well, before anything is sent.
+    let (mut layers, asked) = proxy("HTTP/1.1 200 Connection established\r\n\r\n").await;
+    let proxy = layers.proxy.as_mut().unwrap();
+    (proxy.user, proxy.password) = (Some("gate".into()), Some(source));
+    let mut dialer = Dialer::new(Duration::from_millis(100));
+    let (reader, _release) = PasswordReader::that_hangs("old");
+    dialer.proxy_reader = reader;
+    let failed = dialer.echo(8883, &layers).await.unwrap_err();
+    assert!(failed.starts_with("no answer within 50ms from the disk about the password in "), "{failed}");
+    assert_eq!(*asked.lock(), "");
 }

@@ -89,9 +89,19 @@ pub enum TlsFailure {
     Revoked(String),
     /// The server's word about ours.
     #[error(
-        "the server says that our certificate of {0} has expired or is not valid yet; it is good until {1}"
+        "the server does not accept our certificate of {own}, which is good from {start} until {end}, and it is {now} by \
+         this machine's clock: get a new one, or set the clock that is wrong"
     )]
-    OwnExpired(String, String),
+    OwnDates {
+        /// Whose it is.
+        own: String,
+        /// From when on.
+        start: String,
+        /// Until when.
+        end: String,
+        /// Now.
+        now: String,
+    },
     /// The server's word about ours.
     #[error(
         "the server does not know the CA of our certificate of {0}, \"{1}\": register it there, or use a certificate of \
@@ -136,7 +146,7 @@ impl TlsFailure {
     pub fn judge(error: &io::Error, seen: &Seen, own: Option<&Summary>, roots: &str, now_s: u64) -> Self {
         match inner(error) {
             Some(Error::InvalidCertificate(error)) => Self::certificate(error, seen, roots, now_s),
-            Some(other) => Self::library(other, own),
+            Some(other) => Self::library(other, own, now_s),
             None => match error.kind() {
                 io::ErrorKind::UnexpectedEof
                 | io::ErrorKind::ConnectionReset
@@ -149,13 +159,13 @@ impl TlsFailure {
 
     /// From an error after the handshake, if it is one of TLS: with TLS 1.3 a server judges our
     /// certificate when we are done.
-    pub fn of(error: &io::Error, own: Option<&Summary>) -> Option<Self> {
-        inner(error).map(|error| Self::library(error, own))
+    pub fn of(error: &io::Error, own: Option<&Summary>, now_s: u64) -> Option<Self> {
+        inner(error).map(|error| Self::library(error, own, now_s))
     }
 
-    fn library(error: &Error, own: Option<&Summary>) -> Self {
+    fn library(error: &Error, own: Option<&Summary>, now_s: u64) -> Self {
         match error {
-            Error::AlertReceived(alert) => Self::alert(*alert, own),
+            Error::AlertReceived(alert) => Self::alert(*alert, own, now_s),
             Error::NoApplicationProtocol => Self::NoProtocol,
             Error::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
@@ -198,8 +208,18 @@ impl TlsFailure {
         }
     }
 
-    fn alert(alert: AlertDescription, own: Option<&Summary>) -> Self {
+    fn alert(alert: AlertDescription, own: Option<&Summary>, now_s: u64) -> Self {
         use AlertDescription as A;
+        // Of one that is not valid yet, OpenSSL says that it is bad.
+        let is_in_time = |own: &Summary| own.not_before_s <= now_s && now_s <= own.not_after_s;
+        let is_of_dates = |own: &Summary| match alert {
+            A::CertificateExpired => true,
+            A::BadCertificate | A::CertificateUnknown => !is_in_time(own),
+            _ => false,
+        };
+        if let Some(own) = own.filter(|own| is_of_dates(own)) {
+            return Self::of_dates(own, now_s);
+        }
         let whose = |own: &Summary| format!("\"{}\"", own.subject);
         match (alert, own) {
             (A::UnrecognisedName, _) => Self::UnknownName,
@@ -208,9 +228,6 @@ impl TlsFailure {
             (A::CertificateRequired, _) | (A::BadCertificate, None) => Self::CertificateWanted,
             (A::HandshakeFailure, _) => Self::Refused,
             (A::CertificateRevoked, Some(own)) => Self::Revoked(whose(own)),
-            (A::CertificateExpired, Some(own)) => {
-                Self::OwnExpired(whose(own), date(own.not_after_s).to_string())
-            }
             (A::UnknownCA, Some(own)) => Self::OwnUnknownCa(whose(own), own.issuer.clone()),
             (A::DecryptError, Some(own)) => Self::OwnRefused(whose(own), "decrypt_error"),
             (A::BadCertificate, Some(own)) => Self::OwnRefused(whose(own), "bad_certificate"),
@@ -218,6 +235,15 @@ impl TlsFailure {
             (A::CertificateUnknown, Some(own)) => Self::OwnRefused(whose(own), "certificate_unknown"),
             (A::AccessDenied, Some(own)) => Self::OwnRefused(whose(own), "access_denied"),
             (alert, _) => Self::Alert(format!("{alert:?}")),
+        }
+    }
+
+    fn of_dates(own: &Summary, now_s: u64) -> Self {
+        Self::OwnDates {
+            own: format!("\"{}\"", own.subject),
+            start: date(own.not_before_s).to_string(),
+            end: date(own.not_after_s).to_string(),
+            now: date(now_s).to_string(),
         }
     }
 }
@@ -233,13 +259,28 @@ mod tests {
     #[test]
     fn what_a_server_says_of_our_certificate_is_told_with_whose_it_is_and_what_to_do() {
         use AlertDescription as A;
-        let own = Summary { subject: "CN=gate".into(), issuer: "CN=ca".into(), ..Summary::default() };
+        let own = |not_before_s, not_after_s| Summary {
+            subject: "CN=gate".into(),
+            issuer: "CN=ca".into(),
+            not_before_s,
+            not_after_s,
+            ..Summary::default()
+        };
+        let (own, early, late) = (own(0, 2000), own(1500, 2000), own(0, 900));
         for (alert, own, words) in [
             (A::CertificateRequired, None, "wants a client certificate: set tls.cert and tls.key"),
             (A::BadCertificate, None, "wants a client certificate"),
             (A::CertificateRevoked, Some(&own), "our certificate of \"CN=gate\" is revoked: get a new one"),
             (A::UnknownCA, Some(&own), "does not know the CA of our certificate of \"CN=gate\", \"CN=ca\""),
-            (A::CertificateExpired, Some(&own), "has expired or is not valid yet"),
+            (
+                A::CertificateExpired,
+                Some(&late),
+                "our certificate of \"CN=gate\", which is good from 1970-01-01T00:00:00Z until 1970-01-01T00:15:00Z, and it is \
+                 1970-01-01T00:16:40Z by this machine's clock",
+            ),
+            (A::CertificateExpired, Some(&own), "good from 1970-01-01T00:00:00Z until 1970-01-01T00:33:20Z"),
+            (A::BadCertificate, Some(&early), "good from 1970-01-01T00:25:00Z until 1970-01-01T00:33:20Z"),
+            (A::CertificateUnknown, Some(&late), "good from 1970-01-01T00:00:00Z until 1970-01-01T00:15:00Z"),
             (
                 A::BadCertificate,
                 Some(&own),
@@ -252,9 +293,9 @@ mod tests {
             (A::InternalError, None, "InternalError"),
         ] {
             let error = io::Error::new(io::ErrorKind::InvalidData, Error::AlertReceived(alert));
-            let said = TlsFailure::of(&error, own).unwrap().to_string();
+            let said = TlsFailure::of(&error, own, 1000).unwrap().to_string();
             assert!(said.contains(words), "{alert:?}: {said}");
         }
-        assert!(TlsFailure::of(&io::ErrorKind::ConnectionReset.into(), None).is_none());
+        assert!(TlsFailure::of(&io::ErrorKind::ConnectionReset.into(), None, 1000).is_none());
     }
 }
