@@ -8,6 +8,7 @@
 //!  ├ delivery/      one connection after the other: what is sent, waited for, released, sent again
 //!  ├ engine/        what the upstream speaks, a folder for each ─ message.rs what it is handed
 //!  ├ format/        how an event is written ─ template.rs the topic ─ timestamp.rs the time
+//!  ├ outage.rs      why there is no connection, for all who say so ─ pause.rs whether there is to be one
 //!  ├ source.rs      where events come from ─ fleet_gate.rs once the fleet knows them
 //!  ├ replay/        the same with what is to be sent again, beside live traffic
 //!  ├ diagnosis.rs   whether an upstream can be reached, step by step
@@ -37,6 +38,8 @@ mod health;
 mod identity;
 mod keys;
 mod message;
+mod outage;
+mod pause;
 mod replay;
 mod settings;
 mod source;
@@ -52,12 +55,14 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     birth_retry::retry_after_births,
     commands::{CommandTopic, CommandTopicError, receive},
-    diagnosis::{Diagnosis, diagnose},
+    diagnosis::{Diagnosis, Found as StepFound, diagnose},
     engine::Credentials,
     engine::upstream::Upstream,
     format::{EventContext, FormatName},
     health::{Health, HealthView},
     keys::Keys,
+    outage::{Outage, lasting},
+    pause::Pause,
     replay::{
         Counted, FOUND_MAX, Found, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused,
         Replays, Request, State, Stored, What,
@@ -82,12 +87,13 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let format = Format::new(&settings, reader.ids(), &context);
+    let pause = Pause::new(Some(reader.watch_pause()));
     let tally = Tally::new(&settings.name, &health);
     match format {
-        Format::Raw(_) => drop(forward(settings, reader, format, tally, &shutdown).await),
+        Format::Raw(_) => drop(forward(settings, reader, format, tally, pause, &shutdown).await),
         Format::Decoded(_) => {
             let source = FleetGate::new(reader, context.fleet.position());
-            drop(forward(settings, source, format, tally, &shutdown).await);
+            drop(forward(settings, source, format, tally, pause, &shutdown).await);
         }
     }
 }

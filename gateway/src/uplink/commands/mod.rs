@@ -42,6 +42,7 @@ use super::{
         retry::{self, Backoff},
     },
     engine::{
+        Engine as _, Notice, Silence,
         dial::{Dialer, OpenError, Stream},
         mqtt::{
             self,
@@ -52,6 +53,7 @@ use super::{
         upstream::Upstream,
     },
     health::{Failures, Health},
+    pause::Pause,
     settings::{OF_COMMANDS, Settings},
 };
 use crate::{
@@ -83,8 +85,10 @@ enum Broken {
     Timeout(Duration),
     #[error("the upstream closed the connection")]
     Closed,
+    #[error("the upstream closed the connection in the handshake, without a word{0}")]
+    Refused(String),
     #[error("the upstream disconnected: {0}")]
-    Disconnected(Reason),
+    Disconnected(Box<Notice>),
     #[error("the connection failed: {0}")]
     Link(io::Error),
     #[error(transparent)]
@@ -97,9 +101,15 @@ enum Broken {
     NotNow(PutError),
 }
 
-/// Takes commands from the upstream until `shutdown`. Does nothing for an uplink without a topic
-/// for them.
-pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, shutdown: CancellationToken) {
+/// Takes commands from the upstream until `shutdown`, but while it is paused. Does nothing for an
+/// uplink without a topic for them.
+pub async fn receive(
+    settings: Settings,
+    outbox: Outbox,
+    health: Arc<Health>,
+    mut pause: Pause,
+    shutdown: CancellationToken,
+) {
     let Some(topic) = settings.commands.clone() else { return shutdown.cancelled().await };
     let Upstream::Mqtt(mut broker) = settings.upstream.clone() else { return shutdown.cancelled().await };
     broker.client_id += OF_COMMANDS;
@@ -116,14 +126,25 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
         progress: false,
     };
     while !shutdown.is_cancelled() {
+        if pause.since_ms().is_some() {
+            receiver.health.commands_come();
+        }
         let ended = tokio::select! {
+            biased;
             () = shutdown.cancelled() => break,
-            ended = receiver.connect() => ended,
+            ended = async {
+                pause.clone().ended().await;
+                tokio::select! {
+                    () = pause.begun() => None,
+                    ended = receiver.connect() => Some(ended),
+                }
+            } => ended,
         };
+        let Some(ended) = ended else { continue };
         let ended = match ended {
             Ok((socket, inbox, limits)) => {
                 let stop = shutdown.child_token();
-                let _watch = receiver.dialer.cancel_when_stale(&stop);
+                let _watches = [receiver.dialer.cancel_when_stale(&stop), pause.cancel_when_begun(&stop)];
                 receiver.serve(socket, inbox, limits, &stop).await
             }
             Err(broken) => Err(broken),
@@ -136,13 +157,16 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
             receiver.failures.clear();
         }
         let wait = backoff.after_failure();
-        receiver.health.set_commands(Some(why.to_string()));
+        let now_ms = clock::wall_ms();
+        let next_ms = now_ms + wait.as_millis() as u64;
+        let words = receiver.health.commands_failed(now_ms, why.to_string(), next_ms);
         if receiver.failures.add() {
             let uplink = &receiver.settings.name;
-            tracing::warn!(%uplink, "no commands from the upstream: {why}; trying again {}, events go on", retry::when(wait));
+            tracing::warn!(%uplink, "no commands from the upstream, events go on: {words}");
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
+            () = pause.begun() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -247,7 +271,7 @@ impl Receiver {
                 Ok((id != 0).then(|| puback(id, reason, self.broker.version)))
             }
             Came::Subscribed(Ok(())) => {
-                self.health.set_commands(None);
+                self.health.commands_come();
                 if self.failures.connected() {
                     tracing::info!(uplink = %self.settings.name, "commands come on {:?}", self.topic.filter());
                 }
@@ -260,7 +284,7 @@ impl Receiver {
                 self.progress = true;
                 Ok(None)
             }
-            Came::Disconnect(reason) => Err(Broken::Disconnected(reason)),
+            Came::Disconnect(notice) => Err(Broken::Disconnected(notice)),
             Came::Other => Ok(None),
         }
     }
@@ -317,7 +341,8 @@ async fn shake_hands(
             return Ok((socket, inbox, limits));
         }
         if socket.read_buf(&mut bytes).await.map_err(Broken::Link)? == 0 {
-            return Err(Broken::Closed);
+            let hint = broker.hint(Silence::ClosedInHandshake).map(|hint| format!("; {hint}"));
+            return Err(Broken::Refused(hint.unwrap_or_default()));
         }
     }
 }

@@ -199,7 +199,7 @@ async fn a_disconnect_for_the_upstreams_own_reasons_is_never_blamed_on_an_event(
     let uplink = Running::start(version5(broker.port), Log::numbered(3));
     uplink.released(3).await;
     assert_eq!((uplink.log.aside(), broker.connections()), (vec![], 10));
-    let why = "the upstream disconnected: server shutting down (0x8b)";
+    let why = "the upstream disconnected: server shutting down (0x8b): nothing to change here, it goes on by itself";
     assert_eq!(uplink.health.view().last_error.unwrap(), why);
     uplink.stop().await;
 }
@@ -231,8 +231,11 @@ async fn a_refused_connection_is_told_without_the_password() {
     let uplink = Running::start(settings, Log::numbered(1));
     eventually(|| broker.connections() > 3, || format!("{:?}", broker.came())).await;
     let view = uplink.health.view();
-    let why = "the upstream refused the connection: bad user name or password";
+    let why = "the upstream refused the connection: bad user name or password (4): check user, and the password in \
+               password_file or TIDEGATE_PASSWORD_<NAME>";
     assert_eq!((view.connected, view.connects, view.last_error.as_deref()), (false, 0, Some(why)));
+    let outage = view.outage.unwrap();
+    assert!(outage.why == why && outage.since_ms <= outage.next_try_ms, "{outage:?}");
     assert!(!format!("{:?}", uplink.health).contains("hunter2"));
     assert_eq!(uplink.log.released(), 0);
     uplink.stop().await;
