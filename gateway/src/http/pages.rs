@@ -94,6 +94,7 @@ mod tests {
         },
         *,
     };
+    use crate::uplink::Outage;
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
         ask(address, "GET", path, None, "").await
@@ -140,6 +141,30 @@ mod tests {
         let expected = "not ready\nthe store has failed: disk full\nwarning: the certificate runs out\n";
         assert_eq!(get(address, "/readyz").await, (503, expected.into()));
         assert_eq!(get(address, "/healthz").await, (200, "ok\n".into()));
+    }
+
+    #[tokio::test]
+    async fn verbose_has_a_line_for_each_uplink_whatever_the_upstream_said() {
+        let outage = Outage::new("it says \"go\n\u{1b}[31maway\"".into(), 1_000, u64::MAX);
+        let lake = UplinkView {
+            name: "lake".into(),
+            upstream: "mqtt://lake:1883".into(),
+            outage: Some(outage),
+            ..UplinkView::default()
+        };
+        let mut snapshot = busy();
+        snapshot.uplinks.push(lake);
+        let (address, _up) = serve(snapshot).await;
+        for path in ["/readyz?verbose", "/readyz?verbose&x", "/readyz?x&verbose"] {
+            let (status, text) = get(address, path).await;
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!((status, lines.len(), lines[0]), (200, 3, "ready"), "{path}: {text}");
+            assert!(lines[1].starts_with("uplink pages to "), "{text}");
+            let said =
+                "uplink lake to mqtt://lake:1883: it says \"go\\n\\u001b[31maway\"; no connection for ";
+            assert!(lines[2].starts_with(said) && lines[2].contains("; trying again in "), "{text}");
+        }
+        assert_eq!(get(address, "/readyz?verbos").await.1, "ready\n");
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use crate::{
     clock,
     pki::date,
     store::ReadError,
-    uplink::{engine::Engine, source::Source},
+    uplink::{engine::Engine, health::Failures, source::Source},
 };
 
 /// Why there is no connection then.
@@ -54,7 +54,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         tracing::info!(%uplink, "resumed");
         // It is not the time before the pause that says how the upstream does.
         self.backoff.reset();
-        self.failures.clear();
+        self.failures = Failures::new();
         true
     }
 

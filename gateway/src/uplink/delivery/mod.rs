@@ -156,7 +156,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
     /// if there is to be none.
     async fn attempt(&mut self, shutdown: &CancellationToken) -> Option<Duration> {
         let (ended, trace) = self.connect_and_forward(shutdown).await;
-        if (trace.is_held || (ended.is_ok() && self.is_paused())) && !shutdown.is_cancelled() {
+        if trace.is_held && !shutdown.is_cancelled() {
             self.tally.disconnected(clock::wall_ms());
             return Some(Duration::ZERO);
         }
@@ -246,7 +246,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let opened = tokio::select! {
             biased;
             () = shutdown.cancelled() => return (Ok(()), Trace::default()),
-            () = self.pause.begun() => return (Ok(()), Trace::default()),
+            () = self.pause.begun() => return (Ok(()), Trace { is_held: true, ..Trace::default() }),
             opened = attempt::connect(&self.engine, &mut self.dialer, self.settings.connect_timeout) => opened,
         };
         let (connection, can) = match opened {
@@ -263,11 +263,12 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             );
         }
         let stop = shutdown.child_token();
-        let watches = [self.dialer.cancel_when_stale(&stop), self.pause.cancel_when_begun(&stop)];
+        let _stale = self.dialer.cancel_when_stale(&stop);
+        let paused = self.pause.cancel_when_begun(&stop);
         let experience = self.experience;
         let lane = Lane::new(self.shared(&stop), connection, can, experience);
-        let (ended, trace) = Box::pin(lane.run(plan)).await;
-        drop(watches);
+        let (ended, mut trace) = Box::pin(lane.run(plan)).await;
+        trace.is_held |= ended.is_ok() && (paused.is_finished() || self.is_paused());
         self.experience = trace.experience.after(trace.took, trace.was_fruitless);
         let doublings = self.poison.doublings();
         self.poison.ended(self.source.released(), trace.ending, clock::monotonic());

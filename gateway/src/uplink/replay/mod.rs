@@ -126,6 +126,9 @@ impl Replays {
             return Err(Refused::UnknownUplink { name: request.uplink, known });
         };
         request.check()?;
+        if !request.dry_run && Pause::new(inner.view.watch_pause(&uplink.name)).since_ms().is_some() {
+            return Err(Refused::Paused { name: request.uplink });
+        }
         let job = {
             let mut jobs = inner.jobs.lock();
             if inner.stop.is_cancelled() {

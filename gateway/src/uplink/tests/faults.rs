@@ -205,6 +205,34 @@ async fn a_disconnect_for_the_upstreams_own_reasons_is_never_blamed_on_an_event(
 }
 
 #[tokio::test]
+async fn what_a_broker_says_when_it_ends_a_connection_is_repeated_with_what_to_do() {
+    // DISCONNECT 0x97 with a Reason String. (MQTT 5.0 section 3.14.2.2.3)
+    let words = b"\xe0\x0e\x97\x0c\x1f\0\x09slow down";
+    let ends = |connection| if connection == 0 { Reply::Bytes(words.to_vec()) } else { Reply::Ack };
+    let broker = Broker::start(ACCEPTED_V5, except("0", ends)).await;
+    let uplink = Running::start(version5(broker.port), Log::numbered(3));
+    uplink.released(3).await;
+    let why = "the upstream disconnected: quota exceeded (0x97), \"slow down\": raise the quota there, or set \
+               events_per_second or bytes_per_second";
+    let view = uplink.health.view();
+    assert_eq!((view.last_error.as_deref(), view.outage), (Some(why), None), "it is over");
+    uplink.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_closes_over_whatever_is_sent_leaves_a_hint_at_its_rules() {
+    let broker = Broker::start(ACCEPTED_V311, |_, _| Reply::Close).await;
+    let uplink = Running::start(settings(broker.port), Log::numbered(3));
+    let why = || uplink.health.view().outage.map(|outage| outage.why).unwrap_or_default();
+    eventually(|| why().contains("times in a row"), why).await;
+    let said = why();
+    assert!(said.starts_with("the upstream closed the connection; "), "{said}");
+    assert!(said.contains("a rule (policy, ACL) there may forbid this client to publish"), "{said}");
+    assert!(said.contains("another client may connect with this client id"), "{said}");
+    uplink.stop().await;
+}
+
+#[tokio::test]
 async fn no_more_is_in_flight_than_the_upstream_and_the_settings_allow() {
     for (receive_max, window, in_flight) in [(3, 1000, 3), (1000, 5, 5)] {
         let [high, low] = u16::to_be_bytes(receive_max);

@@ -111,7 +111,7 @@ pub struct Trace {
     pub experience: Experience,
     /// Nothing was acknowledged within the time for it, though not only one event was waited for.
     pub was_fruitless: bool,
-    /// It ended because what is next waits for the uplink's hours.
+    /// It ended because what is next waits for the uplink's hours, or because that is paused.
     pub is_held: bool,
     /// From its beginning to the last time that something was released or a ping was answered.
     pub of_use: Duration,
