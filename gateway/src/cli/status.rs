@@ -80,12 +80,10 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
             people::bytes(uplink.backlog_bytes),
             people::age(uplink.backlog_age_seconds)
         );
-        let is_well = uplink.kept || uplink.connected && uplink.paused_since_ms.is_none();
-        if !is_well {
+        let is_well =
+            uplink.connected && uplink.paused_since_ms.is_none() && uplink.commands_outage.is_none();
+        if !is_well && !uplink.kept {
             text += &format!("  {}: {}\n", line(&uplink.upstream), line(&uplink.state(now_ms)));
-        }
-        if let Some(outage) = uplink.commands_outage.as_ref().filter(|_| uplink.connected) {
-            text += &format!("  no commands from {}: {}\n", line(&uplink.upstream), line(&outage.at(now_ms)));
         }
     }
     if snapshot.uplinks.iter().all(|uplink| uplink.kept) {

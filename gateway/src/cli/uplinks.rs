@@ -106,10 +106,11 @@ struct Item {
     name: String,
     /// Files do not say it.
     configured: Option<bool>,
-    paused_since_ms: Option<u64>,
     backlog_events: Option<u64>,
     backlog_bytes: Option<u64>,
     backlog_age_seconds: f64,
+    /// Milliseconds since 1970.
+    paused_since_ms: Option<u64>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -237,10 +238,10 @@ impl Item {
         Self {
             name: view.name,
             configured: Some(!view.kept),
-            paused_since_ms: view.paused_since_ms,
             backlog_events: Some(view.backlog_events),
             backlog_bytes: Some(view.backlog_bytes),
             backlog_age_seconds: view.backlog_age_seconds,
+            paused_since_ms: view.paused_since_ms,
         }
     }
 
@@ -249,10 +250,10 @@ impl Item {
         Self {
             name: stat.name,
             configured: None,
-            paused_since_ms: stat.paused_since_ms,
             backlog_events: stat.lag_events,
             backlog_bytes: stat.lag_bytes,
             backlog_age_seconds: age_ms as f64 / 1000.0,
+            paused_since_ms: stat.paused_since_ms,
         }
     }
 }

@@ -183,7 +183,11 @@ impl UplinkView {
             }
             (None, Some(outage), _) => outage.at(now_ms),
             (None, None, Some(since_ms)) if self.connected => {
-                format!("connected {}", lasting(since_ms, now_ms))
+                let connected = format!("connected {}", lasting(since_ms, now_ms));
+                match &self.commands_outage {
+                    Some(outage) => format!("{connected}; no commands come: {}", outage.at(now_ms)),
+                    None => connected,
+                }
             }
             (None, None, _) => "connecting".to_owned(),
         }
@@ -223,8 +227,14 @@ mod tests {
         let outage = Some(Outage::new("refused".into(), 1_000, 71_000));
         let down = UplinkView { outage, since_ms: Some(1_000), ..view.clone() };
         let paused = UplinkView { paused_since_ms: Some(31_000), ..down.clone() };
+        let commands_outage = Some(Outage::new("closed".into(), 61_000, 61_340));
+        let deaf = UplinkView { commands_outage, ..connected.clone() };
         for (view, words) in [
             (&view, "connecting"),
+            (
+                &deaf,
+                "connected for 60 s, since 1970-01-01T00:00:01Z; no commands come: closed; trying again in 340 ms",
+            ),
             (&connected, "connected for 60 s, since 1970-01-01T00:00:01Z"),
             (&down, "refused; no connection for 60 s, since 1970-01-01T00:00:01Z; trying again in 10 s"),
             (

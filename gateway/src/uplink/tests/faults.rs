@@ -220,6 +220,29 @@ async fn what_a_broker_says_when_it_ends_a_connection_is_repeated_with_what_to_d
 }
 
 #[tokio::test]
+async fn another_protocol_than_mqtt_is_known_by_its_first_bytes() {
+    for (bytes, why) in [
+        // An alert of TLS: unexpected_message.
+        (&b"\x15\x03\x03\0\x02\x02\x0a"[..], "what answers there speaks TLS: write mqtts:// in url"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "what answers there speaks HTTP: check the port, or write ws:// in url",
+        ),
+        (
+            b"INFO {\"server_id\":\"a\"}\r\n",
+            "what answers there speaks NATS: check the port, or write nats:// in url",
+        ),
+        (b"220 mail.example ESMTP\r\n", "the upstream answered CONNECT with something else than CONNACK"),
+    ] {
+        let broker = Broker::start(bytes, |_, _| Reply::Close).await;
+        let uplink = Running::start(version5(broker.port), Log::numbered(1));
+        eventually(|| uplink.health.view().outage.is_some(), || format!("{:?}", uplink.health)).await;
+        assert_eq!(uplink.health.view().last_error.as_deref(), Some(why));
+        uplink.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_broker_that_closes_over_whatever_is_sent_leaves_a_hint_at_its_rules() {
     let broker = Broker::start(ACCEPTED_V311, |_, _| Reply::Close).await;
     let uplink = Running::start(settings(broker.port), Log::numbered(3));
