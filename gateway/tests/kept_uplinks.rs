@@ -1,4 +1,5 @@
 //! Places of uplinks that are not configured any more: kept as they are until they are forgotten.
+//! And of uplinks that are paused: until they are resumed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,8 +8,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use tidegate::{
     clock::{self, Now},
     store::{
-        Backlog, Batch, Committer, ForgetError, OsFolder, Reader, Record, Settings, Store, StoreError,
-        UPLINKS_KEPT_MAX, WhenFull, forget_uplink_in,
+        Backlog, Batch, Committer, ForgetError, OsFolder, PauseError, Reader, Record, Settings, Store,
+        StoreError, UPLINKS_KEPT_MAX, WhenFull, forget_uplink_in, pause_uplink_in, resume_uplink_in,
     },
 };
 
@@ -260,4 +261,77 @@ async fn where_no_place_is_kept_an_uplink_begins_with_the_oldest_record_and_noth
     assert_eq!((status.dropped_events, status.events), (0, 65), "a gap record says that something is lost");
     let from = life.store.reader("new").unwrap().position();
     assert!(from > 0 && from <= 60, "{from}: what was delivered to all is deleted");
+}
+
+#[test]
+fn a_pause_that_was_answered_outlives_a_crash_and_so_does_its_end_and_it_goes_with_the_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |uplinks: &[&str]| Life::open(folder.path(), uplinks);
+    let since = |life: &Life, name| life.backlog(name).unwrap().paused_since_ms;
+    let mut life = open(&["cloud", "lake"]);
+    life.append(3);
+    let watch = life.store.view().watch_pause("cloud").unwrap();
+    for asked_at_ms in [5, 9] {
+        assert_eq!(life.store.view().pause_uplink("cloud", asked_at_ms).unwrap(), 5, "since the first");
+    }
+    assert_eq!((*watch.borrow(), since(&life, "lake")), (Some(5), None));
+    drop(life);
+    let life = open(&["cloud", "lake"]);
+    assert_eq!((since(&life, "cloud"), since(&life, "lake")), (Some(5), None));
+    assert_eq!(life.store.view().resume_uplink("cloud").unwrap(), Some(5));
+    assert_eq!(life.store.view().resume_uplink("cloud").unwrap(), None);
+    life.store.view().pause_uplink("lake", 7).unwrap();
+    drop(life);
+    let mut life = open(&["cloud"]);
+    assert_eq!((since(&life, "cloud"), since(&life, "lake")), (None, Some(7)));
+    let unknown = life.store.view().pause_uplink("lake", 8).unwrap_err().to_string();
+    assert_eq!(unknown, "there is no uplink \"lake\"; there are: cloud");
+    life.forget("lake").unwrap();
+    drop(life);
+    assert_eq!(since(&open(&["cloud", "lake"]), "lake"), None, "it begins as a new one does");
+}
+
+#[test]
+fn a_pause_that_cannot_be_saved_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut life = Life::open(folder.path(), &["cloud", "lake"]);
+    life.append(3);
+    life.store.view().pause_uplink("lake", 5).unwrap();
+    life.store.cut_power();
+    let refused = life.store.view().pause_uplink("cloud", 6).unwrap_err();
+    assert!(matches!(refused, PauseError::NotSaved(_)), "{refused}");
+    let refused = life.store.view().resume_uplink("lake").unwrap_err();
+    assert!(
+        refused.to_string().starts_with("the uplink goes on as it did, for that cannot be saved: "),
+        "{refused}"
+    );
+    let since = |name| life.backlog(name).unwrap().paused_since_ms;
+    assert_eq!((since("cloud"), since("lake")), (None, Some(5)));
+    drop(life);
+    let life = Life::open(folder.path(), &["cloud", "lake"]);
+    let since = |name| life.backlog(name).unwrap().paused_since_ms;
+    assert_eq!((since("cloud"), since("lake")), (None, Some(5)));
+}
+
+#[test]
+fn in_the_folder_of_a_stopped_gateway_an_uplink_is_paused_and_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut life = Life::open(folder.path(), &["cloud"]);
+    life.append(3);
+    life.close();
+    assert_eq!(pause_uplink_in(folder.path(), "cloud", 5).unwrap(), 5);
+    assert_eq!(pause_uplink_in(folder.path(), "cloud", 9).unwrap(), 5);
+    let unknown = pause_uplink_in(folder.path(), "sea", 9).unwrap_err().to_string();
+    assert_eq!(unknown, "there is no uplink \"sea\"; there are: cloud");
+    let running = Store::open(Settings::new(folder.path()), &["cloud".into()]).unwrap();
+    assert_eq!(running.status().backlogs[0].paused_since_ms, Some(5));
+    let refused = resume_uplink_in(folder.path(), "cloud").unwrap_err();
+    assert!(matches!(refused, PauseError::Store(StoreError::InUse { .. })), "{refused}");
+    running.close();
+    assert_eq!(resume_uplink_in(folder.path(), "cloud").unwrap(), Some(5));
+    assert_eq!(resume_uplink_in(folder.path(), "cloud").unwrap(), None);
+    let empty = tempfile::tempdir().unwrap();
+    let refused = pause_uplink_in(empty.path(), "cloud", 5).unwrap_err();
+    assert!(matches!(refused, PauseError::Store(StoreError::NoStore { .. })), "{refused}");
+    assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0, "nothing is made there");
 }

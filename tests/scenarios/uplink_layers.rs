@@ -340,6 +340,11 @@ async fn a_node_that_never_answers_is_left_for_the_next_address_through_three_re
 
 /// What `tidegate uplinks test cloud` prints with a configuration of these keys, and its exit code.
 fn test_uplink(folder: &Path, keys: &str, arguments: &[&str]) -> (String, i32) {
+    test_uplink_of_names(folder, keys, arguments, "")
+}
+
+/// The same where these addresses are what names are at.
+fn test_uplink_of_names(folder: &Path, keys: &str, arguments: &[&str], names: &str) -> (String, i32) {
     let file = folder.join("test.toml");
     let text = format!(
         "[gateway]\nid = \"gate\"\n[[uplink]]\nname = \"cloud\"\ntopic = \"up/{{topic}}\"\nprotocol = \"3.1.1\"\n{keys}"
@@ -347,6 +352,9 @@ fn test_uplink(folder: &Path, keys: &str, arguments: &[&str]) -> (String, i32) {
     std::fs::write(&file, text).expect("the folder is writable");
     let mut command = Command::new(program::gateway(Build::WithFailpoints));
     command.args(["uplinks", "test", "cloud", "--config"]).arg(file).args(arguments);
+    if !names.is_empty() {
+        command.env("FAILPOINTS", format!("dial-names=return({names})"));
+    }
     let output = command.output().expect("the program can be started");
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -421,4 +429,23 @@ fn each_certificate_that_is_wrong_is_named_in_one_line_by_uplinks_test() {
     let plain = format!("url = \"mqtts://{}\"\n", cloud.broker.address) + &cloud.keys(false);
     demand(&cloud, &plain, "no TLS with ");
     demand(&cloud, "url = \"mqtt://127.0.0.1:9\"\n", "cannot connect: 127.0.0.1:9: Connection refused");
+}
+
+#[test]
+fn an_address_that_was_tried_in_vain_is_not_called_good_by_uplinks_test() {
+    let folder = tempfile::Builder::new().prefix("tried-").tempdir_in(program::scratch());
+    let folder = folder.expect("the scratch folder is writable");
+    let (broker, dead) = (Mosquitto::start(), ports::free_address());
+    let names = format!("{dead},{}", broker.address);
+    let keys = "url = \"mqtt://broker.example\"\n";
+    let (said, code) = test_uplink_of_names(folder.path(), keys, &[], &names);
+    let expected = format!(
+        "cloud to mqtt://broker.example:1883\n\
+         good   broker.example is at {dead}, {live}\n\
+         tried  {dead} takes no connection: Connection refused (os error 111)\n\
+         good   {live} takes the connection\n\
+         good   the upstream accepts this client: ",
+        live = broker.address
+    );
+    assert!(code == 0 && said.starts_with(&expected), "{said}");
 }

@@ -70,20 +70,20 @@ fn table(snapshot: &Snapshot, now_ms: u64) -> String {
         text += &format!(
             "{:<32}  {:<9}  {:>15}  {:>12}  {:>8}\n",
             line(&uplink.name),
-            match (uplink.kept, uplink.connected) {
-                (true, _) => "KEPT",
-                (false, true) => "yes",
-                (false, false) => "NO",
+            match (uplink.kept, uplink.paused_since_ms, uplink.connected) {
+                (true, ..) => "KEPT",
+                (false, Some(_), _) => "PAUSED",
+                (false, None, true) => "yes",
+                (false, None, false) => "NO",
             },
             people::count(uplink.backlog_events),
             people::bytes(uplink.backlog_bytes),
             people::age(uplink.backlog_age_seconds)
         );
-        if let Some(error) = uplink.last_error.as_ref().filter(|_| !uplink.connected) {
-            text += &format!("  {}: {}\n", line(&uplink.upstream), line(error));
-        }
-        if let Some(error) = uplink.commands_error.as_ref().filter(|_| uplink.connected) {
-            text += &format!("  no commands from {}: {}\n", line(&uplink.upstream), line(error));
+        let is_well =
+            uplink.connected && uplink.paused_since_ms.is_none() && uplink.commands_outage.is_none();
+        if !is_well && !uplink.kept {
+            text += &format!("  {}: {}\n", line(&uplink.upstream), line(&uplink.state(now_ms)));
         }
     }
     if snapshot.uplinks.iter().all(|uplink| uplink.kept) {
@@ -109,7 +109,10 @@ fn wear(budget: &WearBudgetView, now_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{StoreView, UplinkView};
+    use crate::{
+        http::{StoreView, UplinkView},
+        uplink::Outage,
+    };
 
     #[test]
     fn the_table_shows_every_uplink_and_why_the_gateway_is_not_ready() {
@@ -136,7 +139,14 @@ mod tests {
                     backlog_events: 4_200,
                     backlog_bytes: 2048,
                     backlog_age_seconds: 75.0,
-                    last_error: Some("connection refused".into()),
+                    outage: Some(Outage::new("connection refused".into(), 2_000, 15_000)),
+                    ..UplinkView::default()
+                },
+                UplinkView {
+                    name: "hill".into(),
+                    upstream: "mqtt://hill:1883".into(),
+                    paused_since_ms: Some(1_000),
+                    backlog_events: 3,
                     ..UplinkView::default()
                 },
                 UplinkView { name: "old".into(), kept: true, backlog_events: 7, ..UplinkView::default() },
@@ -151,7 +161,9 @@ WARNING  a certificate runs out
 uplink                            connected   backlog events         bytes    oldest
 cloud                             yes                      0           0 B         -
 lake                              NO                   4,200       2.0 KiB      75 s
-  mqtt://lake:1883: connection refused
+  mqtt://lake:1883: connection refused; no connection for 3 s, since 1970-01-01T00:00:02Z; trying again in 10 s
+hill                              PAUSED                   3           0 B         -
+  mqtt://hill:1883: paused for 4 s, since 1970-01-01T00:00:01Z: nothing is sent until \"tidegate uplinks resume hill\"
 old                               KEPT                     7           0 B         -
 ";
         assert_eq!(table(&snapshot, 5_000), expected);

@@ -1,6 +1,7 @@
-//! `tidegate uplinks`: what waits for each uplink, an end to what waits for one that will not be
-//! back, and whether its upstream can be reached. Asked of the running gateway over HTTP, or done
-//! on the files of a stopped one; a test is made from here, by the configuration.
+//! `tidegate uplinks`: what waits for each uplink, to pause and to resume one, an end to what waits
+//! for one that will not be back, and whether its upstream can be reached. Asked of the running
+//! gateway over HTTP, or done on the files of a stopped one; a test is made from here, by the
+//! configuration.
 
 use std::{
     path::{Path, PathBuf},
@@ -18,21 +19,24 @@ use super::{
 };
 use crate::{
     clock, config,
-    http::{Forgotten, UplinkView},
+    http::{Forgotten, Paused, UplinkView},
     printable,
-    store::{ForgetError, forget_uplink_in, inspect::UplinkStat},
+    store::{
+        ForgetError, PauseError, forget_uplink_in, inspect::UplinkStat, pause_uplink_in, resume_uplink_in,
+    },
     uplink,
 };
 
 /// A gateway answers once the store has saved it, which may take ten seconds.
-const FORGOTTEN_WITHIN: Duration = Duration::from_secs(30);
+const SAVED_WITHIN: Duration = Duration::from_secs(30);
 const HEADING: &str = "uplink                            configured   backlog events         bytes    oldest";
 
-/// See what waits for each uplink, test one, and forget one that is not configured any more
+/// See what waits for each uplink, test or pause one, and forget one that is not configured
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   tidegate uplinks list
   tidegate uplinks test cloud --config /etc/tidegate/gateway.toml   can it be reached, and what is wrong?
+  tidegate uplinks pause cloud     nothing is sent, also after a restart, until: tidegate uplinks resume cloud
   tidegate uplinks forget old-cloud
   tidegate uplinks forget old-cloud --files /var/lib/tidegate   of a stopped gateway
 
@@ -41,7 +45,9 @@ configured again, it goes on where it was. Forgotten, it is gone, and what waite
 
 A test connects as the uplink does, by its client id: a gateway that is connected makes its connection anew, and loses nothing.
 
-Exit codes: 64 there is no such uplink, or it is configured, 66 there is no store, 69 no gateway answers, or one holds the files,
+While an uplink is paused there is no connection to its upstream, and what waits for it is kept.
+
+Exit codes: 64 there is no such uplink, or one to forget is configured, 66 there is no store, 69 no gateway answers, or one holds the files,
 or the upstream cannot be reached, 78 configuration.")]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -54,8 +60,12 @@ enum Action {
     List(ListArguments),
     /// Connect to one, step by step, and say what is wrong
     Test(TestArguments),
+    /// Send nothing by one until it is resumed, also after a restart; what waits for it is kept
+    Pause(ChangeArguments),
+    /// Send by one that is paused again
+    Resume(ChangeArguments),
     /// Give up what waits for one that is not configured
-    Forget(ForgetArguments),
+    Forget(ChangeArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,12 +90,12 @@ struct TestArguments {
 }
 
 #[derive(Debug, clap::Args)]
-struct ForgetArguments {
+struct ChangeArguments {
     /// The uplink's name
     name: String,
     #[command(flatten)]
     place: StoreLocation,
-    /// For scripts: JSON as /api/uplinks/NAME/forget gives it
+    /// For scripts: JSON as /api/uplinks/NAME/pause, resume and forget give it
     #[arg(long)]
     json: bool,
 }
@@ -99,12 +109,16 @@ struct Item {
     backlog_events: Option<u64>,
     backlog_bytes: Option<u64>,
     backlog_age_seconds: f64,
+    /// Milliseconds since 1970.
+    paused_since_ms: Option<u64>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     match &arguments.action {
         Action::List(list) => list_all(list),
         Action::Test(test) => test_one(test),
+        Action::Pause(pause) => pause_or_resume(pause, true),
+        Action::Resume(resume) => pause_or_resume(resume, false),
         Action::Forget(forget) => forget_one(forget),
     }
 }
@@ -142,7 +156,10 @@ fn test_one(arguments: &TestArguments) -> Result<(), Failure> {
     };
     say!("{name} to {}", uplink.upstream.url());
     let diagnosis = runtime()?.block_on(uplink::diagnose(uplink, arguments.publish.as_deref()));
-    diagnosis.found.iter().for_each(|line| say!("good   {}", printable::line(line)));
+    for step in &diagnosis.found {
+        let mark = if step.is_good { "good " } else { "tried" };
+        say!("{mark}  {}", printable::line(&step.words));
+    }
     match diagnosis.failure {
         Some(why) => {
             say!("WRONG  {}", printable::line(&why));
@@ -152,12 +169,49 @@ fn test_one(arguments: &TestArguments) -> Result<(), Failure> {
     }
 }
 
-fn forget_one(arguments: &ForgetArguments) -> Result<(), Failure> {
+fn pause_or_resume(arguments: &ChangeArguments, pause: bool) -> Result<(), Failure> {
+    let name = &arguments.name;
+    let paused: Paused = match &arguments.place.files {
+        Some(folder) => {
+            let since_ms = match pause {
+                true => pause_uplink_in(folder, name, clock::wall_ms()).map(Some),
+                false => resume_uplink_in(folder, name),
+            };
+            let since_ms = since_ms.map_err(|error| match error {
+                PauseError::Store(error) => unopened(folder, &error),
+                PauseError::NotSaved(_) => Failure::Io(error.to_string()),
+                PauseError::Unknown { .. } => Failure::Usage(error.to_string()),
+            })?;
+            Paused { name: name.clone(), paused: pause, since_ms }
+        }
+        None => {
+            let gateway = Gateway::at(&arguments.place.http, SAVED_WITHIN);
+            let action = if pause { "pause" } else { "resume" };
+            let name: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
+            gateway.parse(&gateway.post(&format!("/api/uplinks/{name}/{action}"), "{}")?)?
+        }
+    };
+    if arguments.json {
+        return json(&paused);
+    }
+    let name = printable::line(name);
+    let lasting = paused.since_ms.map(|since_ms| uplink::lasting(since_ms, clock::wall_ms()));
+    match (paused.paused, lasting) {
+        (true, _) => {
+            say!("{name} is paused: nothing is sent, and what waits for it is kept, until it is resumed")
+        }
+        (false, Some(lasting)) => say!("{name} is resumed: it was paused {lasting}"),
+        (false, None) => say!("{name} was not paused"),
+    }
+    Ok(())
+}
+
+fn forget_one(arguments: &ChangeArguments) -> Result<(), Failure> {
     let name = &arguments.name;
     let forgotten: Forgotten = match &arguments.place.files {
         Some(folder) => forget_in(folder, name)?,
         None => {
-            let gateway = Gateway::at(&arguments.place.http, FORGOTTEN_WITHIN);
+            let gateway = Gateway::at(&arguments.place.http, SAVED_WITHIN);
             let name: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
             gateway.parse(&gateway.post(&format!("/api/uplinks/{name}/forget"), "{}")?)?
         }
@@ -187,6 +241,7 @@ impl Item {
             backlog_events: Some(view.backlog_events),
             backlog_bytes: Some(view.backlog_bytes),
             backlog_age_seconds: view.backlog_age_seconds,
+            paused_since_ms: view.paused_since_ms,
         }
     }
 
@@ -198,6 +253,7 @@ impl Item {
             backlog_events: stat.lag_events,
             backlog_bytes: stat.lag_bytes,
             backlog_age_seconds: age_ms as f64 / 1000.0,
+            paused_since_ms: stat.paused_since_ms,
         }
     }
 }
@@ -209,10 +265,11 @@ fn json(value: &impl Serialize) -> Result<(), Failure> {
 }
 
 fn row(item: &Item) -> String {
-    let configured = match item.configured {
-        Some(true) => "yes",
-        Some(false) => "NO: kept",
-        None => "?",
+    let configured = match (item.configured, item.paused_since_ms) {
+        (Some(false), _) => "NO: kept",
+        (_, Some(_)) => "PAUSED",
+        (Some(true), None) => "yes",
+        (None, None) => "?",
     };
     format!(
         "{:<32}  {configured:<10}  {:>15}  {:>12}  {:>8}",
@@ -243,6 +300,7 @@ mod tests {
             row(&Item::of_files(
                 UplinkStat {
                     name: "lake".into(),
+                    paused_since_ms: Some(1),
                     cursor: 7,
                     lag_events: None,
                     lag_bytes: None,
@@ -255,7 +313,7 @@ mod tests {
 uplink                            configured   backlog events         bytes    oldest
 cloud                             yes                       0           0 B         -
 old                               NO: kept              4,200       2.0 KiB      75 s
-lake                              ?                         ?             ?         -";
+lake                              PAUSED                    ?             ?         -";
         assert_eq!(format!("{HEADING}\n{}", rows.join("\n")), expected);
     }
 }

@@ -34,5 +34,6 @@ pub(super) fn set_backlog(uplink: &UplinkView) {
     gauge(telemetry::BACKLOG_EVENTS).set(uplink.backlog_events as f64);
     gauge(telemetry::BACKLOG_BYTES).set(uplink.backlog_bytes as f64);
     gauge(telemetry::BACKLOG_AGE).set(uplink.backlog_age_seconds);
+    gauge(telemetry::UPLINK_PAUSED).set(if uplink.paused_since_ms.is_some() { 1.0 } else { 0.0 });
     gauge(telemetry::UPLINK_CONNECTED).set(if uplink.connected { 1.0 } else { 0.0 });
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! GET /healthz     200 while the process lives
-//! GET /readyz      200 when events can be stored and taken in; 503 with the reasons otherwise
+//! GET /readyz      200 when events can be stored and taken in; 503 with the reasons otherwise;
+//!                  ?verbose: and how each uplink does
 //! GET /metrics     Prometheus text
 //! GET /api/status  the same at a glance, as JSON: see [`Snapshot`]
 //!
@@ -11,7 +12,7 @@
 //! DELETE /api/dead-letters/ID    takes one away
 //! POST   /api/dead-letters/drop  takes away all that a filter takes
 //!
-//! /api/uplinks                   how each uplink does, and to forget one: see `uplinks.rs`
+//! /api/uplinks                   how each uplink does, to pause and to forget one: see `uplinks.rs`
 //! /api/replay                    events that are sent again: see `replay.rs`
 //! /api/commands                  commands to devices: see `commands.rs`
 //! GET /api/devices   what is known of each device: see `devices.rs`
@@ -23,10 +24,10 @@
 //!
 //! It has no users and no TLS, and therefore binds to loopback only: the configuration refuses any
 //! other address. Whoever may connect to the machine's loopback may read it, drop dead letters,
-//! forget an uplink that is not configured, start a replay and send commands to devices. A request
-//! that changes something has to say `Content-Type: application/json`: no page in a browser on this
-//! machine can send that by itself. Nor does one get here under a name of its own, or from another
-//! site: see `host.rs`.
+//! pause an uplink, forget one that is not configured, start a replay and send commands to devices.
+//! A request that changes something has to say `Content-Type: application/json`: no page in a
+//! browser on this machine can send that by itself. Nor does one get here under a name of its own,
+//! or from another site: see `host.rs`.
 
 mod answer;
 mod command;
@@ -58,7 +59,7 @@ pub use letter::{LetterItem, LetterPage};
 pub use serving::HttpLimits;
 pub use snapshot::{Snapshot, StoreView, UplinkView, WearBudgetView};
 pub use store::{CAT_RECORDS_MAX, CatNote, VerifyLine, VerifyNote};
-pub use uplinks::Forgotten;
+pub use uplinks::{Forgotten, Paused};
 
 /// What is known of devices, as JSON.
 pub use crate::fleet::{

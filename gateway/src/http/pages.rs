@@ -3,7 +3,7 @@
 
 use axum::{
     Router,
-    extract::State,
+    extract::{RawQuery, State},
     http::{StatusCode, header},
     response::IntoResponse,
     routing::get,
@@ -16,7 +16,7 @@ use super::{
     look::{look, set_gauges},
     replay, turns,
 };
-use crate::{printable, telemetry};
+use crate::{clock, printable, telemetry};
 
 /// The text format that Prometheus scrapes, by its own name.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -45,24 +45,30 @@ pub(super) fn router(rooms: Rooms) -> Router {
 }
 
 async fn index() -> &'static str {
-    "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in\n\
+    "Tidegate\n\n/healthz     the process lives\n/readyz      events can be stored and taken in; ?verbose: and how each uplink does\n\
      /metrics     Prometheus\n/api/status  JSON\n\
      /api/uplinks, /api/dead-letters, /api/replay, /api/commands, /api/devices, /api/schemas  JSON\n\
      /api/store/stat, /api/store/verify, /api/store/cat  JSON, a line for each file or record\n"
 }
 
-async fn readyz(State(rooms): State<Rooms>) -> (StatusCode, String) {
+async fn readyz(State(rooms): State<Rooms>, RawQuery(query): RawQuery) -> (StatusCode, String) {
     let snapshot = look(rooms.snapshot).await;
-    let warnings: String = snapshot.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-    if snapshot.ready {
-        (StatusCode::OK, printable::page(&format!("ready\n{warnings}")).into_owned())
-    } else {
-        let reasons: String = snapshot.not_ready.iter().map(|reason| format!("{reason}\n")).collect();
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            printable::page(&format!("not ready\n{reasons}{warnings}")).into_owned(),
-        )
-    }
+    let (status, word) = match snapshot.ready {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    let is_verbose = query.is_some_and(|query| query.split('&').any(|part| part == "verbose"));
+    let now_ms = clock::wall_ms();
+    let uplinks = snapshot.uplinks.iter().filter(|_| is_verbose);
+    let uplinks = uplinks.map(|uplink| {
+        let (name, upstream, state) = (&uplink.name, &uplink.upstream, uplink.state(now_ms));
+        format!("uplink {name} to {upstream}: {state}")
+    });
+    let lines = [word.to_owned()].into_iter();
+    let lines = lines.chain(snapshot.not_ready.iter().cloned());
+    let lines = lines.chain(snapshot.warnings.iter().map(|warning| format!("warning: {warning}")));
+    // One line each, whatever is in it.
+    (status, lines.chain(uplinks).map(|text| format!("{}\n", printable::line(&text))).collect())
 }
 
 async fn metrics(State(rooms): State<Rooms>) -> impl IntoResponse {
@@ -88,6 +94,7 @@ mod tests {
         },
         *,
     };
+    use crate::uplink::Outage;
 
     async fn get(address: SocketAddr, path: &str) -> (u16, String) {
         ask(address, "GET", path, None, "").await
@@ -134,6 +141,30 @@ mod tests {
         let expected = "not ready\nthe store has failed: disk full\nwarning: the certificate runs out\n";
         assert_eq!(get(address, "/readyz").await, (503, expected.into()));
         assert_eq!(get(address, "/healthz").await, (200, "ok\n".into()));
+    }
+
+    #[tokio::test]
+    async fn verbose_has_a_line_for_each_uplink_whatever_the_upstream_said() {
+        let outage = Outage::new("it says \"go\n\u{1b}[31maway\"".into(), 1_000, u64::MAX);
+        let lake = UplinkView {
+            name: "lake".into(),
+            upstream: "mqtt://lake:1883".into(),
+            outage: Some(outage),
+            ..UplinkView::default()
+        };
+        let mut snapshot = busy();
+        snapshot.uplinks.push(lake);
+        let (address, _up) = serve(snapshot).await;
+        for path in ["/readyz?verbose", "/readyz?verbose&x", "/readyz?x&verbose"] {
+            let (status, text) = get(address, path).await;
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!((status, lines.len(), lines[0]), (200, 3, "ready"), "{path}: {text}");
+            assert!(lines[1].starts_with("uplink pages to "), "{text}");
+            let said =
+                "uplink lake to mqtt://lake:1883: it says \"go\\n\\u001b[31maway\"; no connection for ";
+            assert!(lines[2].starts_with(said) && lines[2].contains("; trying again in "), "{text}");
+        }
+        assert_eq!(get(address, "/readyz?verbos").await.1, "ready\n");
     }
 
     #[tokio::test]

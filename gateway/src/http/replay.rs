@@ -74,7 +74,9 @@ impl From<uplink::Refused> for Refused {
         let status = match refused {
             uplink::Refused::UnknownUplink { .. } => StatusCode::NOT_FOUND,
             uplink::Refused::EmptyRange | uplink::Refused::LongDevice { .. } => StatusCode::BAD_REQUEST,
-            uplink::Refused::TooMany { .. } | uplink::Refused::Stopping => StatusCode::CONFLICT,
+            uplink::Refused::Paused { .. } | uplink::Refused::TooMany { .. } | uplink::Refused::Stopping => {
+                StatusCode::CONFLICT
+            }
         };
         Self { status, why: refused.to_string() }
     }

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{store, uplink::HealthView};
+use crate::{
+    store,
+    uplink::{HealthView, Outage, lasting},
+};
 
 /// The gateway now.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -91,11 +94,21 @@ pub struct UplinkView {
     /// Since when it is connected or not, wall clock, milliseconds since 1970; `None` before the
     /// first attempt.
     pub since_ms: Option<u64>,
+    /// Since when it is paused, wall clock, milliseconds since 1970; `null` while it is not.
+    #[serde(default)]
+    pub paused_since_ms: Option<u64>,
+    /// Why there is no connection, since when, and when the next try is; `null` while there is one,
+    /// or need be none.
+    #[serde(default)]
+    pub outage: Option<Outage>,
     /// Why the last connection ended or the last attempt failed; stays when it went well again.
     pub last_error: Option<String>,
     /// Why no commands come from the upstream; `null` where they do, or are not asked for.
     #[serde(default)]
     pub commands_error: Option<String>,
+    /// The same, with since when and when the next try is.
+    #[serde(default)]
+    pub commands_outage: Option<Outage>,
     /// Events that the upstream acknowledged to this process.
     pub delivered_events: u64,
     /// Events that are stored and not yet acknowledged upstream.
@@ -147,12 +160,36 @@ impl UplinkView {
             upstream: upstream.to_owned(),
             connected: health.connected,
             since_ms: health.since_ms,
+            paused_since_ms: backlog.paused_since_ms,
+            outage: health.outage.clone(),
             last_error: health.last_error.clone(),
-            commands_error: health.commands_error.clone(),
+            commands_error: health.commands_outage.as_ref().map(|outage| outage.why.clone()),
+            commands_outage: health.commands_outage.clone(),
             delivered_events: health.delivered_events,
             backlog_events: backlog.events,
             backlog_bytes: backlog.bytes,
             backlog_age_seconds: age_ms as f64 / 1000.0,
+        }
+    }
+
+    /// How it does at `now_ms` by the wall clock, in words: the same in `status` and over HTTP.
+    #[must_use]
+    pub fn state(&self, now_ms: u64) -> String {
+        match (self.paused_since_ms, &self.outage, self.since_ms) {
+            _ if self.kept => "not configured any more: what waits for it is kept".to_owned(),
+            (Some(since_ms), ..) => {
+                let (name, paused) = (&self.name, lasting(since_ms, now_ms));
+                format!("paused {paused}: nothing is sent until \"tidegate uplinks resume {name}\"")
+            }
+            (None, Some(outage), _) => outage.at(now_ms),
+            (None, None, Some(since_ms)) if self.connected => {
+                let connected = format!("connected {}", lasting(since_ms, now_ms));
+                match &self.commands_outage {
+                    Some(outage) => format!("{connected}; no commands come: {}", outage.at(now_ms)),
+                    None => connected,
+                }
+            }
+            (None, None, _) => "connecting".to_owned(),
         }
     }
 }
@@ -166,6 +203,7 @@ mod tests {
         store::Backlog {
             uplink: "cloud".into(),
             is_configured: true,
+            paused_since_ms: None,
             events: 7,
             bytes: 70,
             oldest_received_ms,
@@ -179,6 +217,36 @@ mod tests {
         {
             let view = UplinkView::new("mqtt://a:1883", &backlog(oldest), &Health::default().view(), now);
             assert!((view.backlog_age_seconds - seconds).abs() < 1e-9, "{oldest:?}: {view:?}");
+        }
+    }
+
+    #[test]
+    fn an_uplink_says_in_words_how_it_does() {
+        let view = UplinkView { name: "cloud".into(), ..UplinkView::default() };
+        let connected = UplinkView { connected: true, since_ms: Some(1_000), ..view.clone() };
+        let outage = Some(Outage::new("refused".into(), 1_000, 71_000));
+        let down = UplinkView { outage, since_ms: Some(1_000), ..view.clone() };
+        let paused = UplinkView { paused_since_ms: Some(31_000), ..down.clone() };
+        let commands_outage = Some(Outage::new("closed".into(), 61_000, 61_340));
+        let deaf = UplinkView { commands_outage, ..connected.clone() };
+        for (view, words) in [
+            (&view, "connecting"),
+            (
+                &deaf,
+                "connected for 60 s, since 1970-01-01T00:00:01Z; no commands come: closed; trying again in 340 ms",
+            ),
+            (&connected, "connected for 60 s, since 1970-01-01T00:00:01Z"),
+            (&down, "refused; no connection for 60 s, since 1970-01-01T00:00:01Z; trying again in 10 s"),
+            (
+                &paused,
+                "paused for 30 s, since 1970-01-01T00:00:31Z: nothing is sent until \"tidegate uplinks resume cloud\"",
+            ),
+            (
+                &UplinkView { kept: true, ..paused.clone() },
+                "not configured any more: what waits for it is kept",
+            ),
+        ] {
+            assert_eq!(view.state(61_000), words);
         }
     }
 

@@ -1,12 +1,14 @@
-//! Uplinks over HTTP: how each does, and the places that are kept of those that are not configured
-//! any more.
+//! Uplinks over HTTP: how each does, to pause and to resume one, and the places that are kept of
+//! those that are not configured any more.
 //!
 //! ```text
 //! GET  /api/uplinks              [UplinkView, …]: those of the configuration, then those that are not in it
+//! POST /api/uplinks/NAME/pause   nothing is sent until it is resumed: a Paused, once that is durable
+//! POST /api/uplinks/NAME/resume  it is sent again: a Paused, once that is durable
 //! POST /api/uplinks/NAME/forget  forgets the place of one that is not configured: a Forgotten, once that is durable
 //! ```
-//! 404 for a name of which no place is kept, 409 for an uplink that is configured, 503 where the
-//! store cannot save it.
+//! 404 for a name of which there is no uplink, or no place is kept, 409 to forget an uplink that is
+//! configured, 503 where the store cannot save it.
 
 use axum::{
     Router,
@@ -21,7 +23,10 @@ use super::{
     answer::{Json, Refused, demand_json, failed},
     look::{look, set_backlog},
 };
-use crate::store::ForgetError;
+use crate::{
+    clock,
+    store::{ForgetError, PauseError},
+};
 
 /// An uplink's place that is forgotten, and what it will not get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +39,24 @@ pub struct Forgotten {
     pub bytes: u64,
 }
 
+/// An uplink that is paused, or not any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// Its name.
+    pub name: String,
+    /// It is paused now.
+    pub paused: bool,
+    /// Since when it is, or was, wall clock, milliseconds since 1970; `null` if it was not.
+    pub since_ms: Option<u64>,
+}
+
 /// The paths below `/api/uplinks`.
 pub(super) fn router() -> Router<Rooms> {
-    Router::new().route("/api/uplinks", get(list)).route("/api/uplinks/{name}/forget", post(forget))
+    Router::new()
+        .route("/api/uplinks", get(list))
+        .route("/api/uplinks/{name}/pause", post(pause))
+        .route("/api/uplinks/{name}/resume", post(resume))
+        .route("/api/uplinks/{name}/forget", post(forget))
 }
 
 async fn list(State(rooms): State<Rooms>) -> Json<Vec<UplinkView>> {
@@ -55,6 +75,42 @@ async fn forget(
     set_backlog(&UplinkView { name: name.clone(), ..UplinkView::default() });
     tracing::warn!(uplink = %name, events, "forgotten on request: what waited for it alone may be deleted");
     Ok(Json(Forgotten { name, events, bytes }))
+}
+
+async fn pause(
+    State(rooms): State<Rooms>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Paused>, Refused> {
+    demand_json(&headers)?;
+    let pausing = tokio::task::spawn_blocking(move || {
+        let since_ms = rooms.store.pause_uplink(&name, clock::wall_ms())?;
+        Ok::<_, PauseError>(Paused { name, paused: true, since_ms: Some(since_ms) })
+    });
+    Ok(Json(pausing.await.map_err(|error| failed(&error))??))
+}
+
+async fn resume(
+    State(rooms): State<Rooms>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Paused>, Refused> {
+    demand_json(&headers)?;
+    let resuming = tokio::task::spawn_blocking(move || {
+        let since_ms = rooms.store.resume_uplink(&name)?;
+        Ok::<_, PauseError>(Paused { name, paused: false, since_ms })
+    });
+    Ok(Json(resuming.await.map_err(|error| failed(&error))??))
+}
+
+impl From<PauseError> for Refused {
+    fn from(error: PauseError) -> Self {
+        let status = match error {
+            PauseError::Unknown { .. } => StatusCode::NOT_FOUND,
+            PauseError::NotSaved(_) | PauseError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self { status, why: error.to_string() }
+    }
 }
 
 impl From<ForgetError> for Refused {
@@ -77,13 +133,18 @@ mod tests {
     use crate::http::Snapshot;
 
     #[tokio::test]
-    async fn what_cannot_be_forgotten_is_refused_with_a_sentence() {
+    async fn what_cannot_be_forgotten_or_paused_is_refused_with_a_sentence() {
         let (address, _up) = serve(Snapshot::default()).await;
-        for (kind, status, sentence) in [
-            (None, 415, "Content-Type: application/json"),
-            (Some("application/json"), 404, "\"lake\" that is not configured; there are: none"),
+        for (action, kind, status, sentence) in [
+            ("forget", None, 415, "Content-Type: application/json"),
+            ("forget", Some("application/json"), 404, "\"lake\" that is not configured; there are: none"),
+            ("pause", None, 415, "Content-Type: application/json"),
+            ("pause", Some("application/json"), 404, "no uplink \"lake\"; there are: none"),
+            ("resume", None, 415, "Content-Type: application/json"),
+            ("resume", Some("application/json"), 404, "no uplink \"lake\"; there are: none"),
         ] {
-            let (answered, said) = ask(address, "POST", "/api/uplinks/lake/forget", kind, "{}").await;
+            let path = format!("/api/uplinks/lake/{action}");
+            let (answered, said) = ask(address, "POST", &path, kind, "{}").await;
             assert!(answered == status && said.contains(sentence), "{answered} {said}");
         }
     }

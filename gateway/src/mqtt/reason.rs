@@ -25,7 +25,13 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self.0 {
             0x00 => "success",
+            0x01 => "granted QoS 1",
+            0x02 => "granted QoS 2",
+            0x04 => "disconnect with will message",
             0x10 => "no matching subscribers",
+            0x11 => "no subscription existed",
+            0x18 => "continue authentication",
+            0x19 => "re-authenticate",
             0x80 => "unspecified error",
             0x81 => "malformed packet",
             0x82 => "protocol error",
@@ -44,6 +50,7 @@ impl Reason {
             0x8F => "topic filter invalid",
             0x90 => "topic name invalid",
             0x91 => "packet identifier in use",
+            0x92 => "packet identifier not found",
             0x93 => "receive maximum exceeded",
             0x94 => "topic alias invalid",
             0x95 => "packet too large",
@@ -55,8 +62,11 @@ impl Reason {
             0x9B => "QoS not supported",
             0x9C => "use another server",
             0x9D => "server moved",
+            0x9E => "shared subscriptions not supported",
             0x9F => "connection rate exceeded",
             0xA0 => "maximum connect time",
+            0xA1 => "subscription identifiers not supported",
+            0xA2 => "wildcard subscriptions not supported",
             _ => "a reason that MQTT 5 does not name",
         }
     }
@@ -79,5 +89,25 @@ pub fn connect_return_name(code: u8) -> &'static str {
         4 => "bad user name or password",
         5 => "not authorized",
         _ => "a code that MQTT 3.1.1 does not name",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_of_the_standard_has_its_name_and_no_other_code_has_one() {
+        let no_name = Reason(0xFF).name();
+        let named: Vec<u8> = (0..=0xFF).filter(|code| Reason(*code).name() != no_name).collect();
+        // MQTT 5.0, table 2-6: 0x80 to 0xA2 without a gap.
+        let expected: Vec<u8> = [0, 1, 2, 4, 0x10, 0x11, 0x18, 0x19].into_iter().chain(0x80..=0xA2).collect();
+        assert_eq!(named, expected);
+        let mut names: Vec<_> = named.iter().map(|code| Reason(*code).name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), expected.len(), "no two codes share a name");
+        assert_eq!(Reason(0x9F).to_string(), "connection rate exceeded (0x9f)");
+        assert_eq!((0..7).filter(|code| connect_return_name(*code).starts_with("a code")).count(), 1);
     }
 }

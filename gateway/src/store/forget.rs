@@ -20,7 +20,7 @@ use super::{
     disk::{folder::OsFolder, lock},
     error::StoreError,
     inspect::Inspector,
-    log::{Log, cursor::Cursor},
+    log::{Log, cursor::Cursor, paused::Paused},
     open::{self, Unconfigured},
     read::view::View,
     settings::Settings,
@@ -81,6 +81,7 @@ impl View {
             }
             std::thread::sleep(SAVED_LOOKED_AT_EVERY);
         }
+        forget_pause(&self.log, name);
         Ok(backlog)
     }
 }
@@ -104,7 +105,19 @@ pub fn forget_uplink_in(folder: &Path, name: &str) -> Result<Backlog, ForgetErro
     committer.step(now);
     committer.finish(now);
     store.close();
-    if cursor.is_forgotten() { Ok(backlog) } else { Err(not_saved(&log, name)) }
+    if cursor.is_forgotten() {
+        forget_pause(&log, name);
+        Ok(backlog)
+    } else {
+        Err(not_saved(&log, name))
+    }
+}
+
+/// Another uplink of this name begins as any does.
+fn forget_pause(log: &Log, name: &str) {
+    if let Err(error) = Paused::clear(&log.files, name) {
+        tracing::warn!(uplink = name, %error, "a mark is left of its pause: another uplink of this name begins paused");
+    }
 }
 
 fn mark<'a>(log: &'a Log, name: &str) -> Result<(&'a Cursor, Backlog), ForgetError> {
@@ -127,6 +140,7 @@ fn not_saved(log: &Log, name: &str) -> ForgetError {
     ForgetError::NotSaved { name: name.to_owned(), why }
 }
 
-fn listed(names: &[String]) -> String {
+/// Names in a message.
+pub fn listed(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

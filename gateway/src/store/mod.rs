@@ -43,6 +43,7 @@ pub mod inspect;
 mod intake;
 mod log;
 mod open;
+mod pause;
 mod read;
 pub mod record;
 mod segment;
@@ -66,7 +67,9 @@ pub use intake::{
     batch::{Batch, Fate, Refusal, Size},
     pace::{self, WearBudget},
 };
+pub use log::cursor::PauseWatch;
 pub use log::hold::{FLEET, LOCAL_SUBSCRIBERS};
+pub use pause::{PauseError, pause_uplink_in, resume_uplink_in};
 pub use read::{
     checkpointed::Checkpointed,
     follow::Follower,

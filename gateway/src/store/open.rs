@@ -23,7 +23,7 @@ use super::{
     commit::{CarriedSegment, Start, frame_of, seen::Seen},
     disk::{Files, folder::Folder},
     error::StoreError,
-    log::{Fault, Log, cursor::Cursor, delivered::Delivered, segments::Segments},
+    log::{Fault, Log, cursor::Cursor, delivered::Delivered, paused::Paused, segments::Segments},
     record::{
         self,
         gaps::Gaps,
@@ -86,7 +86,8 @@ fn open_at(
     letters_max_bytes: u64,
 ) -> Result<Opened, StoreError> {
     let letters = DeadLetters::open(&files, last.found.head.store, last.end.events > 0, letters_max_bytes)?;
-    let delivered = Delivered::find(&files.names()?, Some(last.found.head.store));
+    let names = files.names()?;
+    let delivered = Delivered::find(&names, Some(last.found.head.store));
     if let Some(delivered) = delivered {
         delivered.raise(&mut last.found.cursors, uplinks, last.end.offset);
     }
@@ -94,7 +95,13 @@ fn open_at(
     last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or(last.end.offset));
     let segments = Segments::new(files.clone(), last.found.head.store, firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
-    let cursors = cursors(&segments, uplinks, &last, oldest);
+    let cursors: Vec<Cursor> = cursors(&segments, uplinks, &last, oldest)
+        .into_iter()
+        .map(|cursor| {
+            let since_ms = Paused::find(&names, &cursor.uplink);
+            cursor.paused(since_ms)
+        })
+        .collect();
     if unconfigured == Unconfigured::Limited {
         check_kept(&files, &cursors, last.end)?;
     }

@@ -10,6 +10,8 @@ pub struct Backlog {
     /// It was named to [`Store::open`](crate::store::Store::open); else its place is kept until it
     /// is forgotten.
     pub is_configured: bool,
+    /// Since when it is paused, wall clock, milliseconds since 1970; `None` while it is not.
+    pub paused_since_ms: Option<u64>,
     /// Events not yet acknowledged upstream.
     pub events: u64,
     /// Bytes of their records.

@@ -92,6 +92,11 @@ impl GatewayState {
                  \"tidegate uplinks forget {name}\""
             )
         }));
+        let paused = uplinks.iter().filter(|uplink| uplink.paused_since_ms.is_some() && !uplink.kept);
+        warnings.extend(paused.map(|uplink| {
+            let (name, events) = (&uplink.name, uplink.backlog_events);
+            format!("the uplink {name} is {}; {events} events wait for it", uplink.state(now_ms))
+        }));
         Snapshot {
             version: VERSION.into(),
             id: self.id.clone(),

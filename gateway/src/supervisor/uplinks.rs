@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::task::{Failure, Task};
 use crate::{
     store::Store,
-    uplink::{self, EventContext, Replays},
+    uplink::{self, EventContext, Pause, Replays},
 };
 
 /// Starts the uplinks and what goes with them; gives their tasks, and where each leads and how it
@@ -28,12 +28,14 @@ pub(super) fn spawn(
     for uplink in settings {
         let reader = store.reader(&uplink.name).expect("invariant: the store was opened with this name");
         let name = format!("uplink {}", uplink.name);
-        let shared = Arc::new(uplink::Health::default());
+        let (shared, pause) = (Arc::new(uplink::Health::default()), Pause::new(Some(reader.watch_pause())));
         health.push((uplink.upstream.url(), shared.clone()));
         if uplink.commands.is_some() {
             let (uplink, outbox, shared) = (uplink.clone(), outbox.clone(), shared.clone());
             let name = format!("the commands of {name}");
-            tasks.push(Task::spawn(name, failure, |stop| uplink::receive(uplink, outbox, shared, stop)));
+            tasks.push(Task::spawn(name, failure, |stop| {
+                uplink::receive(uplink, outbox, shared, pause, stop)
+            }));
         }
         let knowledge = knowledge.clone();
         tasks.push(Task::spawn(name, failure, |stop| uplink::run(uplink, reader, knowledge, shared, stop)));

@@ -126,6 +126,7 @@ metrics! {
     BACKLOG_AGE Gauge "tidegate_backlog_age_seconds" "Age of the oldest event in the backlog, by uplink; 0 without one.";
     UPLINKS_KEPT Gauge "tidegate_uplinks_kept" "Uplinks that are not configured any more and whose places are kept.";
     UPLINK_CONNECTED Gauge "tidegate_uplink_connected" "1 while the upstream is connected, by uplink.";
+    UPLINK_PAUSED Gauge "tidegate_uplink_paused" "1 while the uplink is paused and nothing is sent, by uplink.";
     UPLINK_CONNECTS Counter "tidegate_uplink_connects_total" "Connections made to the upstream, by uplink.";
     ACK_SECONDS Histogram "tidegate_uplink_ack_seconds" "Time from sending an event to the upstream's acknowledgement, by uplink.";
     REPLAYED_EVENTS Counter "tidegate_replayed_events_total" "Events sent again by a replay and acknowledged by the upstream, by uplink.";
@@ -147,13 +148,14 @@ metrics! {
 }
 
 /// Metrics with one series per uplink.
-const BY_UPLINK: [&str; 9] = [
+const BY_UPLINK: [&str; 10] = [
     DELIVERED_EVENTS,
     REPLAYED_EVENTS,
     BACKLOG_EVENTS,
     BACKLOG_BYTES,
     BACKLOG_AGE,
     UPLINK_CONNECTED,
+    UPLINK_PAUSED,
     UPLINK_CONNECTS,
     ACK_SECONDS,
     SET_ASIDE_EVENTS,

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     format::{EventContext, FormatName},
+    pause::Pause,
     replay::{KindName, Letters, Replays, Request, State, What},
     settings::Settings,
 };
@@ -31,7 +32,8 @@ use crate::{
 const DEVICES_AT_ONCE_MAX: usize = 256;
 /// A letter that became a dead letter while the birth came is found after this long.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
-/// How long to wait before a replay is asked for again that was refused, or is under way.
+/// How long to wait before a replay is asked for again that was refused or is under way, or whose
+/// uplink is paused.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// What a look takes, at the most one part in so many and one of all time.
@@ -75,6 +77,9 @@ pub async fn retry_after_births(
 
 /// Sends what waits at this uplink and is explained by now. False if there is more to do.
 async fn send(uplink: &Settings, view: &View, replays: &Replays, context: &EventContext) -> bool {
+    if Pause::new(view.watch_pause(&uplink.name)).since_ms().is_some() {
+        return false;
+    }
     let since_ms = clock::wall_ms().saturating_sub(uplink.wait_for_birth.as_millis() as u64);
     let filter = DeadLetterFilter {
         code: Some(ReasonCode::NoBirth),

@@ -10,14 +10,19 @@ use std::{future::poll_fn, time::Duration};
 use tokio::time::timeout;
 
 use super::{
+    delivery::{
+        attempt::{connect, explain},
+        broken::Broken,
+    },
     engine::{
-        Answer, Capabilities, Connection, Engine, Lost, Verdict,
-        dial::{Dialer, Step},
+        Answer, Capabilities, Connection, Engine, Lost, Notice, Silence, Verdict,
+        dial::{Dialer, Done},
         upstream::with_engine,
     },
     message::Message,
     settings::Settings,
 };
+use crate::clock;
 
 /// How long the last packet may take to leave.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -27,10 +32,31 @@ const PROBE: &[u8] = b"tidegate uplinks test";
 /// What was found, and at which step it ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diagnosis {
-    /// A line for each step that went well, in their order.
-    pub found: Vec<String>,
+    /// What each step found, in their order.
+    pub found: Vec<Found>,
     /// What is wrong, and what to do; `None`: nothing is.
     pub failure: Option<String>,
+}
+
+/// What a step found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// It went well; else it was tried in vain, and another was tried in its place.
+    pub is_good: bool,
+    /// What it found.
+    pub words: String,
+}
+
+impl Found {
+    fn good(words: String) -> Self {
+        Self { is_good: true, words }
+    }
+}
+
+impl From<&Done> for Found {
+    fn from(done: &Done) -> Self {
+        Self { is_good: !matches!(done, Done::Failed(..)), words: done.to_string() }
+    }
 }
 
 /// Connects as this uplink does, and publishes a probe on `topic` if there is one.
@@ -39,47 +65,59 @@ pub async fn diagnose(settings: &Settings, topic: Option<&str>) -> Diagnosis {
 }
 
 async fn look<E: Engine>(engine: E, settings: &Settings, topic: Option<&str>) -> Diagnosis {
-    let limit = settings.connect_timeout;
-    let mut dialer = Dialer::new(limit);
-    let opened = timeout(limit, engine.connect(&mut dialer)).await;
-    let mut found: Vec<String> = dialer.done().iter().map(ToString::to_string).collect();
-    let failed = |found, why| Diagnosis { found, failure: Some(why) };
+    let mut dialer = Dialer::new(settings.connect_timeout);
+    let opened = connect(&engine, &mut dialer, settings.connect_timeout).await;
+    let mut found: Vec<Found> = dialer.done().iter().map(Found::from).collect();
     let (mut connection, can) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(lost)) => return failed(found, explain(&lost, dialer.step())),
-        Err(_) => {
-            return failed(found, format!("no connection within {limit:?}: no answer {}", dialer.step()));
+        Ok(opened) => opened,
+        Err(why) => return Diagnosis { found, failure: Some(explain(&engine, &why, None)) },
+    };
+    found.push(Found::good(granted(&can, connection.granted())));
+    let Some(topic) = topic else {
+        goodbye(&mut connection).await;
+        return Diagnosis { found, failure: None };
+    };
+    let began = clock::monotonic();
+    let probing = timeout(settings.ack_timeout, publish(&mut connection, topic)).await;
+    let published = probing.unwrap_or(Err(NotPublished::Broken(Broken::AckTimeout(settings.ack_timeout))));
+    goodbye(&mut connection).await;
+    let failure = match published {
+        Ok(()) => None,
+        Err(NotPublished::Refused(why)) => Some(why),
+        Err(NotPublished::Broken(why)) => {
+            let lasted = clock::monotonic() - began;
+            let closed = Silence::Closed { lasted, sent: true, took: false, in_a_row: 1 };
+            Some(explain(&engine, &why, Some(closed)))
         }
     };
-    found.push(granted(&can, connection.granted()));
-    let published = match topic {
-        Some(topic) => {
-            let probing = timeout(settings.ack_timeout, publish(&mut connection, topic)).await;
-            probing.unwrap_or_else(|_| Err(format!("no acknowledgement within {:?}", settings.ack_timeout)))
+    match failure {
+        Some(why) => {
+            let failure = Some(format!("nothing can be published on \"{topic}\": {why}"));
+            Diagnosis { found, failure }
         }
-        None => Ok(()),
-    };
-    // Whether the goodbye gets through makes no difference here.
-    let _ = timeout(GOODBYE, connection.close()).await;
-    match (published, topic) {
-        (Err(why), topic) => {
-            failed(found, format!("nothing can be published on {:?}: {why}", topic.unwrap_or_default()))
-        }
-        (Ok(()), Some(topic)) => {
-            found.push(format!("a probe was published on {topic:?} and acknowledged"));
+        None => {
+            found.push(Found::good(format!("a probe was published on \"{topic}\" and acknowledged")));
             Diagnosis { found, failure: None }
         }
-        (Ok(()), None) => Diagnosis { found, failure: None },
     }
 }
 
-/// What went wrong, and what it mostly means where the upstream says nothing.
-fn explain(lost: &Lost, step: &Step) -> String {
-    match (lost, step) {
-        (Lost::Closed, Step::Handshake(_)) => format!(
-            "{lost} without a word: it may want TLS at this port, another protocol version, or another user or client id"
-        ),
-        _ => lost.to_string(),
+/// Whether it gets through makes no difference here.
+async fn goodbye(connection: &mut impl Connection) {
+    let _ = timeout(GOODBYE, connection.close()).await;
+}
+
+/// Why a probe was not taken.
+enum NotPublished {
+    /// For what it is.
+    Refused(String),
+    /// The connection failed.
+    Broken(Broken),
+}
+
+impl From<Lost> for NotPublished {
+    fn from(lost: Lost) -> Self {
+        Self::Broken(lost.into())
     }
 }
 
@@ -97,19 +135,22 @@ fn granted(can: &Capabilities, said: &str) -> String {
     )
 }
 
-async fn publish(connection: &mut impl Connection, topic: &str) -> Result<(), String> {
+async fn publish(connection: &mut impl Connection, topic: &str) -> Result<(), NotPublished> {
     let message = Message { topic, payload: PROBE, ..Message::default() };
-    connection.send(0, &message).map_err(|unsendable| unsendable.to_string())?;
+    connection.send(0, &message).map_err(|unsendable| NotPublished::Refused(unsendable.to_string()))?;
     loop {
-        while let Some(answer) = connection.answer().map_err(|lost| lost.to_string())? {
+        while let Some(answer) = connection.answer()? {
             match answer {
                 Answer::Settled(_, Verdict::Accepted | Verdict::Duplicate) => return Ok(()),
                 Answer::Settled(_, Verdict::Rejected(refusal) | Verdict::Retry(refusal)) => {
-                    return Err(format!("the upstream refuses it: {refusal}"));
+                    return Err(NotPublished::Refused(format!(
+                        "the upstream refuses it: {}",
+                        Notice::from(refusal)
+                    )));
                 }
                 Answer::Stray(_) | Answer::Pong => {}
             }
         }
-        poll_fn(|context| connection.poll(context)).await.map_err(|lost| lost.to_string())?;
+        poll_fn(|context| connection.poll(context)).await?;
     }
 }

@@ -2,14 +2,15 @@
 //! log.
 //!
 //! Counts are added once per batch of acknowledgements, never per event. A state that stays is said
-//! once, and a failure that repeats at doubling intervals. No password and no payload is ever part
-//! of it.
+//! once, and a failure that repeats at doubling intervals. Why there is no connection is an
+//! [`Outage`], of which all speak in the same words. No password and no payload is ever part of it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use metrics::{Counter, Gauge, Histogram};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
+use super::outage::Outage;
 use crate::telemetry::{
     ACK_SECONDS, DELIVERED_EVENTS, REPLAYED_EVENTS, SET_ASIDE_EVENTS, UPLINK_CONNECTED, UPLINK_CONNECTS,
 };
@@ -22,12 +23,13 @@ pub struct Health {
     delivered_events: AtomicU64,
     set_aside_events: AtomicU64,
     said: Mutex<Said>,
-    commands_error: Mutex<Option<String>>,
+    commands_outage: Mutex<Option<Outage>>,
 }
 
 #[derive(Debug, Default, Clone)]
 struct Said {
     since_ms: Option<u64>,
+    outage: Option<Outage>,
     last_error: Option<String>,
 }
 
@@ -39,6 +41,9 @@ pub struct HealthView {
     /// Since when `connected` is what it is, wall clock, milliseconds since 1970; `None` before the
     /// first attempt ended.
     pub since_ms: Option<u64>,
+    /// Why there is no connection; `None` where there is one, before the first attempt ended, and
+    /// after we ended it ourselves.
+    pub outage: Option<Outage>,
     /// Why the last connection ended or the last attempt failed; stays after it went well again.
     pub last_error: Option<String>,
     /// Connections made.
@@ -48,28 +53,36 @@ pub struct HealthView {
     /// Events that became dead letters.
     pub set_aside_events: u64,
     /// Why no commands come from the upstream; `None` where they do, or are not asked for.
-    pub commands_error: Option<String>,
+    pub commands_outage: Option<Outage>,
 }
 
 impl Health {
     /// The state now.
     #[must_use]
     pub fn view(&self) -> HealthView {
-        let Said { since_ms, last_error } = self.said.lock().clone();
+        let Said { since_ms, outage, last_error } = self.said.lock().clone();
         HealthView {
             connected: self.connected.load(Relaxed),
             since_ms,
+            outage,
             last_error,
             connects: self.connects.load(Relaxed),
             delivered_events: self.delivered_events.load(Relaxed),
             set_aside_events: self.set_aside_events.load(Relaxed),
-            commands_error: self.commands_error.lock().clone(),
+            commands_outage: self.commands_outage.lock().clone(),
         }
     }
 
-    /// Notes why no commands come, or that they do.
-    pub(super) fn set_commands(&self, error: Option<String>) {
-        *self.commands_error.lock() = error;
+    /// Commands come, or need not.
+    pub(super) fn commands_come(&self) {
+        *self.commands_outage.lock() = None;
+    }
+
+    /// No commands come, and the next try is at `next_try_ms`. Gives that in words.
+    pub(super) fn commands_failed(&self, now_ms: u64, why: String, next_try_ms: u64) -> String {
+        let mut outage = self.commands_outage.lock();
+        let since_ms = outage.as_ref().map_or(now_ms, |outage| outage.since_ms);
+        outage.insert(Outage::new(why, since_ms, next_try_ms)).at(now_ms)
     }
 }
 
@@ -119,20 +132,34 @@ impl<'a> Tally<'a> {
         self.connects.increment(1);
         self.health.connects.fetch_add(1, Relaxed);
         self.health.connected.store(true, Relaxed);
-        self.health.said.lock().since_ms = Some(now_ms);
+        let mut said = self.health.said.lock();
+        (said.since_ms, said.outage) = (Some(now_ms), None);
     }
 
-    /// The connection, or the attempt at one, ended; `why` is `None` if we ended it.
-    pub(super) fn disconnected(&self, now_ms: u64, why: Option<&str>) {
+    /// We ended the connection, or the attempt at one.
+    pub(super) fn disconnected(&self, now_ms: u64) {
+        self.note_end(now_ms).outage = None;
+    }
+
+    /// The connection, or the attempt at one, failed, and the next try is at `next_try_ms`. Gives
+    /// that in words.
+    pub(super) fn failed(&self, now_ms: u64, why: String, next_try_ms: u64) -> String {
+        let mut said = self.note_end(now_ms);
+        let outage = Outage::new(why, said.since_ms.unwrap_or(now_ms), next_try_ms);
+        let words = outage.at(now_ms);
+        said.last_error = Some(outage.why.clone());
+        said.outage = Some(outage);
+        words
+    }
+
+    fn note_end(&self, now_ms: u64) -> MutexGuard<'_, Said> {
         self.connected.set(0.0);
         let was_connected = self.health.connected.swap(false, Relaxed);
         let mut said = self.health.said.lock();
         if was_connected || said.since_ms.is_none() {
             said.since_ms = Some(now_ms);
         }
-        if let Some(why) = why {
-            said.last_error = Some(why.to_owned());
-        }
+        said
     }
 
     /// `events` were acknowledged and released, the oldest of them `seconds` after it was sent.
@@ -221,19 +248,27 @@ mod tests {
     fn since_is_when_the_state_changed_and_the_last_error_stays() {
         let health = Health::default();
         let tally = Tally::new("cloud", &health);
-        tally.disconnected(5, Some("refused"));
-        tally.disconnected(6, Some("still refused"));
+        assert_eq!(tally.failed(5_000, "refused".into(), 5_340), "refused; trying again in 340 ms");
+        let words = tally.failed(7_000, "still refused".into(), 9_000);
+        assert_eq!(
+            words,
+            "still refused; no connection for 2 s, since 1970-01-01T00:00:05Z; trying again in 2 s"
+        );
         let view = health.view();
-        assert_eq!((view.connected, view.since_ms), (false, Some(5)));
+        assert_eq!((view.connected, view.since_ms), (false, Some(5_000)));
+        assert_eq!(view.outage, Some(Outage::new("still refused".into(), 5_000, 9_000)));
         tally.connected(7);
         tally.delivered(12, 0.1);
         assert_eq!([(); 5].map(|()| tally.dead_letter(1)), [Some(1), Some(2), None, Some(4), None]);
         let view = health.view();
         assert_eq!((view.connected, view.since_ms, view.connects), (true, Some(7), 1));
         assert_eq!((view.delivered_events, view.set_aside_events), (12, 5));
+        assert_eq!((view.outage, view.last_error.as_deref()), (None, Some("still refused")));
+        tally.disconnected(8);
+        let view = health.view();
+        assert_eq!((view.since_ms, view.outage), (Some(8), None));
         assert_eq!(view.last_error.as_deref(), Some("still refused"));
-        tally.disconnected(8, None);
-        assert_eq!(health.view().since_ms, Some(8));
-        assert_eq!(health.view().last_error.as_deref(), Some("still refused"));
+        assert_eq!(tally.failed(9, "closed".into(), 9), "closed; trying again now");
+        assert_eq!(health.view().since_ms, Some(8), "since it was ended");
     }
 }

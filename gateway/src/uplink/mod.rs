@@ -8,6 +8,7 @@
 //!  ├ delivery/      one connection after the other: what is sent, waited for, released, sent again
 //!  ├ engine/        what the upstream speaks, a folder for each ─ message.rs what it is handed
 //!  ├ format/        how an event is written ─ template.rs the topic ─ timestamp.rs the time
+//!  ├ outage.rs      why there is no connection, for all who say so ─ pause.rs whether there is to be one
 //!  ├ source.rs      where events come from ─ fleet_gate.rs once the fleet knows them
 //!  ├ replay/        the same with what is to be sent again, beside live traffic
 //!  ├ platform.rs    what the platforms take, for the keys: from_keys.rs identity.rs keys.rs
@@ -38,6 +39,8 @@ mod health;
 mod identity;
 mod keys;
 mod message;
+mod outage;
+mod pause;
 mod platform;
 mod replay;
 mod settings;
@@ -54,12 +57,14 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     birth_retry::retry_after_births,
     commands::{CommandTopic, CommandTopicError, receive},
-    diagnosis::{Diagnosis, diagnose},
+    diagnosis::{Diagnosis, Found as StepFound, diagnose},
     engine::Credentials,
     engine::upstream::Upstream,
     format::{EventContext, FormatName},
     health::{Health, HealthView},
     keys::Keys,
+    outage::{Outage, lasting},
+    pause::Pause,
     replay::{
         Counted, FOUND_MAX, Found, KindName, Letters, Progress, REMEMBERED_MAX, REPLAYS_MAX, Refused,
         Replays, Request, State, Stored, What,
@@ -84,12 +89,13 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let format = Format::new(&settings, reader.ids(), &context);
+    let pause = Pause::new(Some(reader.watch_pause()));
     let tally = Tally::new(&settings.name, &health);
     match format {
-        Format::Raw(_) => drop(forward(settings, reader, format, tally, &shutdown).await),
+        Format::Raw(_) => drop(forward(settings, reader, format, tally, pause, &shutdown).await),
         Format::Decoded(_) => {
             let source = FleetGate::new(reader, context.fleet.position());
-            drop(forward(settings, source, format, tally, &shutdown).await);
+            drop(forward(settings, source, format, tally, pause, &shutdown).await);
         }
     }
 }

@@ -196,6 +196,7 @@ mod tests {
             newest_ms: Some(61_000),
             segments: vec![segment(0, false, Part::Salvaged), segment(20, true, Part::Whole)],
             uplinks: vec![UplinkStat {
+                paused_since_ms: None,
                 name: "cloud".into(),
                 cursor: 25,
                 lag_events: Some(600),

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  dead_letters.redb, commands.redb, sessions.redb, fleet.redb ──▶ pages, format, store, every row (state.rs) ──▶ damage, and what to do
-//!  delivered-…, ….damaged, ….new, foreign ones ───────────▶ what they are, and what becomes of them
+//!  delivered-…, paused-…, ….damaged, ….new, foreign ones ─▶ what they are, and what becomes of them
 //! ```
 //! What a start loses with a damaged file is said with it. A file that is not there is told only
 //! where the store cannot have been without it: the first command makes `commands.redb`, and one
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::store::{
     error::StoreError,
-    log::delivered::Delivered,
+    log::{delivered::Delivered, paused::Paused},
     segment,
     side_file::{dead_letters, file::SideFile, fleet, outbox, sessions},
 };
@@ -109,6 +109,9 @@ fn other(name: &str) -> (FileKind, &'static str, &'static str) {
     } else if Delivered::of(name).is_some() {
         let what = "it says how far everything is delivered, for a full disk";
         (FileKind::Delivered, what, "nothing: the gateway removes it when it has room")
+    } else if Paused::of(name).is_some() {
+        let what = "it says that an uplink is paused";
+        (FileKind::Paused, what, "nothing: tidegate uplinks resume removes it")
     } else if is_segments(name) {
         let what = "a segment that the running gateway does not know";
         (FileKind::Segment, what, "if it was put there by hand, take it away before the next start")

@@ -107,6 +107,12 @@ impl Inspector {
         stat::stat(&self.source, self.endurance_bytes, now)
     }
 
+    /// The uplinks that have a place in it.
+    #[must_use]
+    pub fn uplinks(&self) -> Vec<String> {
+        self.source.cursors().into_iter().map(|(name, _)| name).collect()
+    }
+
     /// Shows records to `visit`, oldest first, and gives the offset to go on from; `None` where the
     /// log ends.
     ///

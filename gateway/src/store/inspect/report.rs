@@ -42,6 +42,8 @@ pub enum FileKind {
     Fleet,
     /// An empty file whose name says how far everything is delivered.
     Delivered,
+    /// An empty file whose name says that an uplink is paused.
+    Paused,
     /// One that was damaged, was repaired, and is kept under another name.
     SetAside,
     /// One that was being made.

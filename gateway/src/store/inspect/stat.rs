@@ -15,7 +15,7 @@ use crate::{
     store::{
         disk::lock::NOT_FOREIGN,
         error::StoreError,
-        log::Log,
+        log::{Log, paused::Paused},
         record::{
             position::{self, LogPosition},
             row::Block,
@@ -102,6 +102,9 @@ pub struct SegmentStat {
 pub struct UplinkStat {
     /// Its name.
     pub name: String,
+    /// Since when it is paused, milliseconds since 1970; `None` while it is not.
+    #[serde(default)]
+    pub paused_since_ms: Option<u64>,
     /// Everything before this offset is delivered.
     pub cursor: u64,
     /// Events behind it; `None` where its place cannot be read.
@@ -170,9 +173,15 @@ pub fn stat(source: &InspectedStore, endurance_bytes: Option<u64>, now: Now) -> 
     let places = source.places();
     let segments: Vec<SegmentStat> = places.iter().map(|place| segment_stat(source, *place)).collect();
     let end = end_of_log(source, &places);
-    let uplinks =
-        source.cursors().into_iter().map(|(name, cursor)| uplink(source, &places, end, name, cursor));
     let names = source.files().names()?;
+    let uplinks: Vec<UplinkStat> = source
+        .cursors()
+        .into_iter()
+        .map(|(name, cursor)| UplinkStat {
+            paused_since_ms: Paused::find(&names, &name),
+            ..uplink(source, &places, end, name, cursor)
+        })
+        .collect();
     let mut others: Vec<OtherFile> = names
         .into_iter()
         .filter(|name| segment::first_of(name).is_none() && !NOT_FOREIGN.contains(&name.as_str()))
@@ -193,7 +202,7 @@ pub fn stat(source: &InspectedStore, endurance_bytes: Option<u64>, now: Now) -> 
             + others.iter().map(|other| other.file_bytes).sum::<u64>(),
         oldest_ms: segments.iter().find_map(|segment| segment.oldest_ms),
         newest_ms: segments.iter().rev().find_map(|segment| segment.newest_ms),
-        uplinks: uplinks.collect(),
+        uplinks,
         missing: source.gaps().iter().cloned().map(Missing::from).collect(),
         others,
         run: source.running().and_then(|log| run(log, endurance_bytes, now)),
@@ -280,6 +289,7 @@ fn uplink(
     let mark = if cursor >= end.offset { Some(end) } else { mark_of(source, places, cursor) };
     UplinkStat {
         name,
+        paused_since_ms: None,
         cursor,
         lag_events: mark.map(|mark| end.events.saturating_sub(mark.events)),
         lag_bytes: mark.map(|mark| end.bytes.saturating_sub(mark.bytes)),

@@ -8,12 +8,17 @@
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::{Log, segments::READ_BYTES_MAX};
 use crate::store::{
     record::position::{self, LogPosition},
     status::Backlog,
 };
+
+/// Tells since when an uplink is paused, wall clock, milliseconds since 1970; `None` while it is
+/// not.
+pub type PauseWatch = watch::Receiver<Option<u64>>;
 
 /// How far an uplink is.
 #[derive(Debug)]
@@ -29,6 +34,10 @@ pub struct Cursor {
     given_up: AtomicU64,
     /// [`LIVE`], [`FORGETTING`] or [`FORGOTTEN`].
     state: AtomicU8,
+    /// Since when it is paused, wall clock, milliseconds since 1970.
+    paused: watch::Sender<Option<u64>>,
+    /// Held while its mark is made or removed.
+    pausing: Mutex<()>,
 }
 
 const LIVE: u8 = 0;
@@ -46,7 +55,16 @@ impl Cursor {
             mark: Mutex::new(mark),
             given_up: AtomicU64::new(0),
             state: AtomicU8::new(LIVE),
+            paused: watch::Sender::new(None),
+            pausing: Mutex::new(()),
         }
+    }
+
+    /// The same, paused since `since_ms`, if it is.
+    #[must_use]
+    pub fn paused(self, since_ms: Option<u64>) -> Self {
+        self.paused.send_replace(since_ms);
+        self
     }
 
     /// The place of one that is not configured any more.
@@ -63,6 +81,20 @@ impl Cursor {
     /// Whether it is forgotten durably.
     pub fn is_forgotten(&self) -> bool {
         self.state.load(Ordering::Acquire) == FORGOTTEN
+    }
+
+    /// Whether it is paused.
+    pub fn watch_pause(&self) -> PauseWatch {
+        self.paused.subscribe()
+    }
+
+    /// Changes whether it is paused, by one at a time; who watches hears of it if that succeeds.
+    pub fn change_pause<T, E>(&self, change: impl FnOnce(&mut Option<u64>) -> Result<T, E>) -> Result<T, E> {
+        let _pausing = self.pausing.lock();
+        let mut paused = *self.paused.borrow();
+        let changed = change(&mut paused)?;
+        self.paused.send_replace(paused);
+        Ok(changed)
     }
 
     /// How far it is.
@@ -154,6 +186,7 @@ impl Log {
         Backlog {
             uplink: cursor.uplink.clone(),
             is_configured: cursor.is_configured,
+            paused_since_ms: *cursor.paused.borrow(),
             events: totals.events.saturating_sub(mark.events),
             bytes: totals.bytes.saturating_sub(mark.bytes),
             oldest_received_ms: if behind { oldest() } else { None },

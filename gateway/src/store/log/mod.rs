@@ -8,6 +8,7 @@ pub mod cursor;
 pub mod delivered;
 pub mod hold;
 pub mod meter;
+pub mod paused;
 pub mod segments;
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};

@@ -23,7 +23,7 @@ use crate::{
         error::StoreError,
         log::{
             End, Fault, Log,
-            cursor::Cursor,
+            cursor::{Cursor, PauseWatch},
             segments::{READ_BYTES_MAX, SegmentError},
         },
         record::{
@@ -94,6 +94,12 @@ impl Reader {
     #[must_use]
     pub fn released(&self) -> u64 {
         self.own_cursor().mark().offset
+    }
+
+    /// Tells whether the uplink is paused.
+    #[must_use]
+    pub fn watch_pause(&self) -> PauseWatch {
+        self.own_cursor().watch_pause()
     }
 
     /// The offset that [`Reader::next`] reads from.

@@ -42,7 +42,7 @@ use super::{
         retry::{self, Backoff},
     },
     engine::{
-        Lost,
+        Engine as _, Lost, Notice, Silence,
         dial::{Dialer, OpenError, Step, Stream},
         mqtt::{
             self,
@@ -53,6 +53,7 @@ use super::{
         upstream::Upstream,
     },
     health::{Failures, Health},
+    pause::Pause,
     settings::{OF_COMMANDS, Settings},
 };
 use crate::{
@@ -84,8 +85,10 @@ enum Broken {
     ConnectTimeout(Duration, Step),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    #[error("the upstream closed the connection in the handshake, without a word{0}")]
+    Refused(String),
     #[error("the upstream disconnected: {0}")]
-    Disconnected(Reason),
+    Disconnected(Box<Notice>),
     #[error(transparent)]
     Wire(#[from] WireError),
     #[error(
@@ -108,9 +111,15 @@ impl From<io::Error> for Broken {
     }
 }
 
-/// Takes commands from the upstream until `shutdown`. Does nothing for an uplink without a topic
-/// for them.
-pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, shutdown: CancellationToken) {
+/// Takes commands from the upstream until `shutdown`, but while it is paused. Does nothing for an
+/// uplink without a topic for them.
+pub async fn receive(
+    settings: Settings,
+    outbox: Outbox,
+    health: Arc<Health>,
+    mut pause: Pause,
+    shutdown: CancellationToken,
+) {
     let Some(topic) = settings.commands.clone() else { return shutdown.cancelled().await };
     let Upstream::Mqtt(mut broker) = settings.upstream.clone() else { return shutdown.cancelled().await };
     broker.client_id += OF_COMMANDS;
@@ -127,14 +136,25 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
         progress: false,
     };
     while !shutdown.is_cancelled() {
+        if pause.since_ms().is_some() {
+            receiver.health.commands_come();
+        }
         let ended = tokio::select! {
+            biased;
             () = shutdown.cancelled() => break,
-            ended = receiver.connect() => ended,
+            ended = async {
+                pause.clone().ended().await;
+                tokio::select! {
+                    () = pause.begun() => None,
+                    ended = receiver.connect() => Some(ended),
+                }
+            } => ended,
         };
+        let Some(ended) = ended else { continue };
         let ended = match ended {
             Ok((socket, inbox, limits)) => {
                 let stop = shutdown.child_token();
-                let _watch = receiver.dialer.cancel_when_stale(&stop);
+                let _watches = [receiver.dialer.cancel_when_stale(&stop), pause.cancel_when_begun(&stop)];
                 receiver.serve(socket, inbox, limits, &stop).await
             }
             Err(broken) => Err(broken),
@@ -147,13 +167,16 @@ pub async fn receive(settings: Settings, outbox: Outbox, health: Arc<Health>, sh
             receiver.failures.clear();
         }
         let wait = backoff.after_failure();
-        receiver.health.set_commands(Some(why.to_string()));
+        let now_ms = clock::wall_ms();
+        let next_ms = now_ms + wait.as_millis() as u64;
+        let words = receiver.health.commands_failed(now_ms, why.to_string(), next_ms);
         if receiver.failures.add() {
             let uplink = &receiver.settings.name;
-            tracing::warn!(%uplink, "no commands from the upstream: {why}; trying again {}, events go on", retry::when(wait));
+            tracing::warn!(%uplink, "no commands from the upstream, events go on: {words}");
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
+            () = pause.begun() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
@@ -259,7 +282,7 @@ impl Receiver {
                 Ok((id != 0).then(|| puback(id, reason, self.broker.version)))
             }
             Came::Subscribed(Ok(())) => {
-                self.health.set_commands(None);
+                self.health.commands_come();
                 if self.failures.connected() {
                     tracing::info!(uplink = %self.settings.name, "commands come on {:?}", self.topic.filter());
                 }
@@ -272,7 +295,7 @@ impl Receiver {
                 self.progress = true;
                 Ok(None)
             }
-            Came::Disconnect(reason) => Err(Broken::Disconnected(reason)),
+            Came::Disconnect(notice) => Err(Broken::Disconnected(notice)),
             Came::Other => Ok(None),
         }
     }
@@ -329,7 +352,8 @@ async fn shake_hands(
             return Ok((socket, inbox, limits));
         }
         if socket.read_buf(&mut bytes).await? == 0 {
-            return Err(Lost::Closed.into());
+            let hint = broker.hint(Silence::ClosedInHandshake).map(|hint| format!("; {hint}"));
+            return Err(Broken::Refused(hint.unwrap_or_default()));
         }
     }
 }

@@ -9,9 +9,13 @@
 
 use bytes::{Buf as _, BytesMut};
 
-use super::super::engine::mqtt::{
-    answer::{WireError, framed},
-    connect::{Incoming, message},
+use super::super::engine::{
+    Notice,
+    mqtt::{
+        answer::{WireError, framed},
+        connect::{Incoming, message, said},
+        notice::Moment,
+    },
 };
 use crate::mqtt::{Version, reason::Reason, varint};
 
@@ -57,7 +61,7 @@ pub enum Came {
     /// PINGRESP.
     Pong,
     /// DISCONNECT.
-    Disconnect(Reason),
+    Disconnect(Box<Notice>),
     /// Something that needs no answer.
     Other,
 }
@@ -101,7 +105,11 @@ impl Inbox {
                 None => return Err(WireError::Malformed),
             }),
             PINGRESP => Came::Pong,
-            DISCONNECT => Came::Disconnect(Reason(body.first().copied().unwrap_or_default())),
+            DISCONNECT => {
+                let code = body.first().copied().unwrap_or_default();
+                let notice = Notice::of_broker(Moment::Later, code, self.version, said(&packet));
+                Came::Disconnect(Box::new(notice))
+            }
             _ => Came::Other,
         }))
     }
@@ -229,7 +237,10 @@ mod tests {
             (&[0x90, 3, 0, 1, 1][..], Came::Subscribed(Ok(()))),
             (&[0x90, 3, 0, 1, 0x80], Came::Subscribed(Err(Reason(0x80)))),
             (&[0x90, 4, 0, 1, 0, 0x87], Came::Subscribed(Err(Reason(0x87)))),
-            (&[0xE0, 1, 0x8B], Came::Disconnect(Reason(0x8B))),
+            (
+                &[0xE0, 1, 0x8B],
+                Came::Disconnect(Box::new(Notice::of_broker(Moment::Later, 0x8B, Version::V5, None))),
+            ),
             (&[0x40, 2, 0, 1], Came::Other),
         ] {
             assert_eq!(read(bytes, 9, Version::V5), [came], "{bytes:?}");

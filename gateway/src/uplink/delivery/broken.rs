@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     store::ReadError,
-    uplink::engine::{Lost, Refusal, dial::Step},
+    uplink::engine::{Lost, Notice, Refusal, dial::Step},
 };
 
 /// Why there is no connection, or no longer. What was in flight is to be sent again from the
@@ -34,7 +34,7 @@ pub enum Broken {
     #[error("no answer to a ping within {0:?}")]
     PingTimeout(Duration),
     /// The upstream does not take an event now.
-    #[error("the upstream does not take an event now: {0}")]
+    #[error("the upstream does not take an event now: {}", Notice::from(*.0))]
     NotNow(Refusal),
     /// The store cannot be read, or cannot keep a dead letter.
     #[error("the store: {0}")]

@@ -1,4 +1,5 @@
-//! Outside the hours of an uplink: no connection is made until they come, or an urgent event does.
+//! No connection is made while an uplink is paused, nor outside its hours until they come, or an
+//! urgent event does.
 //!
 //! ```text
 //!  released │ held  held  held  urgent │ held  held
@@ -14,9 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Uplink, hours::State};
 use crate::{
     clock,
+    pki::date,
     store::ReadError,
-    uplink::{engine::Engine, source::Source},
+    uplink::{engine::Engine, health::Failures, source::Source},
 };
+
+/// Why there is no connection then.
+const OUTSIDE_HOURS: &str = "not within its hours: only urgent events are sent, and what lies before them";
 
 /// What is known of the events that wait for the hours.
 #[derive(Debug, Default)]
@@ -30,9 +35,33 @@ pub struct Hold {
 }
 
 impl<E: Engine, S: Source> Uplink<'_, E, S> {
+    /// Whether it is paused.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause.since_ms().is_some()
+    }
+
+    /// Waits until it is not paused. False on shutdown.
+    pub(super) async fn wait_while_paused(&mut self, shutdown: &CancellationToken) -> bool {
+        let Some(since_ms) = self.pause.since_ms() else { return true };
+        let uplink = self.settings.name.clone();
+        self.tally.disconnected(clock::wall_ms());
+        tracing::info!(%uplink, "paused since {}: nothing is sent until it is resumed", date(since_ms / 1000));
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return false,
+            () = self.pause.ended() => {}
+        }
+        tracing::info!(%uplink, "resumed");
+        // It is not the time before the pause that says how the upstream does.
+        self.backoff.reset();
+        self.failures = Failures::new();
+        true
+    }
+
     /// Waits until something is to be sent. False on shutdown.
     pub(super) async fn wait_for_hours(&mut self, shutdown: &CancellationToken) -> bool {
         let Some(hours) = self.settings.send else { return true };
+        let mut has_told = false;
         loop {
             let State::Closed(look) = hours.state(clock::wall_ms()) else {
                 self.hold.said = false;
@@ -42,16 +71,19 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             if head < self.hold.urgent_to {
                 return true;
             }
-            if !std::mem::replace(&mut self.hold.said, true) {
-                let why = "not within its hours: only urgent events are sent, and what lies before them";
-                self.tally.disconnected(clock::wall_ms(), Some(why));
-                tracing::info!(uplink = %self.settings.name, "{why}");
+            if !std::mem::replace(&mut has_told, true) {
+                let (why, now_ms) = (OUTSIDE_HOURS.to_owned(), clock::wall_ms());
+                let words = self.tally.failed(now_ms, why, hours.opens_ms(now_ms));
+                if !std::mem::replace(&mut self.hold.said, true) {
+                    tracing::info!(uplink = %self.settings.name, "{words}");
+                }
             }
             self.hold.looked_to = self.hold.looked_to.max(head);
             self.source.seek(self.hold.looked_to);
             let block = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return false,
+                () = self.pause.begun() => return true,
                 block = self.source.next() => block,
                 () = sleep(look) => continue,
             };

@@ -68,6 +68,22 @@ impl Hours {
         if wall_ms < WALL_SET_MS_MIN as u64 {
             return State::Open(LOOK_EVERY);
         }
+        let (is_open, left) = self.left(wall_ms);
+        let look = left.min(LOOK_EVERY);
+        if is_open { State::Open(look) } else { State::Closed(look) }
+    }
+
+    /// When it sends next, if it does not at this time, in milliseconds since 1970.
+    #[must_use]
+    pub fn opens_ms(&self, wall_ms: u64) -> u64 {
+        match self.left(wall_ms) {
+            (true, _) => wall_ms,
+            (false, left) => wall_ms - wall_ms % 1000 + left.as_millis() as u64,
+        }
+    }
+
+    /// Whether it sends at this time, and how long that stays so.
+    fn left(&self, wall_ms: u64) -> (bool, Duration) {
         let utc_s = (wall_ms / 1000) as i64;
         let local_s = utc_s + self.ahead_s(utc_s);
         let second = local_s.rem_euclid(i64::from(DAY_MIN) * 60) as u32;
@@ -78,8 +94,7 @@ impl Hours {
         };
         let next = if is_open { to } else { from };
         let left = (next + DAY_MIN * 60 - second - 1) % (DAY_MIN * 60) + 1;
-        let look = Duration::from_secs(left.into()).min(LOOK_EVERY);
-        if is_open { State::Open(look) } else { State::Closed(look) }
+        (is_open, Duration::from_secs(left.into()))
     }
 
     /// By whose clocks they are, and what that is at this time.

@@ -7,14 +7,16 @@
 //!     └─ release on acknowledgement
 //!
 //!  mod.rs       what survives a connection; the plan and the wait before the next one
+//!  ├ attempt.rs making a connection, and why there is none, in words
 //!  ├ lane/      one connection at work
 //!  ├ poison/    who is blamed for a connection that failed
 //!  ├ pace/      how fast and how much at once; pure
-//!  ├ hold.rs    what waits for the uplink's hours ─ hours.rs
+//!  ├ hold.rs    what waits for the uplink's hours, or while it is paused ─ hours.rs
 //!  └ pure: window.rs · deadlines.rs · patience.rs · retry.rs · carried.rs
 //! ```
 
-mod broken;
+pub mod attempt;
+pub mod broken;
 pub mod carried;
 pub mod deadlines;
 mod hold;
@@ -28,7 +30,6 @@ mod window;
 
 use std::time::Duration;
 
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -42,9 +43,11 @@ use self::{
     retry::Backoff,
 };
 use super::{
-    engine::{Connection as _, Engine, dial::Dialer, upstream::with_engine},
+    engine::{Connection as _, Engine, Lost, SOON, Silence, dial::Dialer, upstream::with_engine},
     format::Format,
     health::{Failures, Tally},
+    outage::Span,
+    pause::Pause,
     settings::Settings,
     source::Source,
 };
@@ -75,10 +78,11 @@ pub async fn forward<S: Source>(
     source: S,
     format: Format,
     tally: Tally<'_>,
+    pause: Pause,
     shutdown: &CancellationToken,
 ) -> S {
     with_engine!(settings.upstream.clone(), engine => {
-        deliver(engine, settings, source, format, tally, shutdown).await
+        deliver(engine, settings, source, format, tally, pause, shutdown).await
     })
 }
 
@@ -89,6 +93,7 @@ async fn deliver<E: Engine, S: Source>(
     source: S,
     format: Format,
     tally: Tally<'_>,
+    pause: Pause,
     shutdown: &CancellationToken,
 ) -> S {
     let mut uplink = Uplink {
@@ -101,17 +106,23 @@ async fn deliver<E: Engine, S: Source>(
         experience: Experience::default(),
         hurried: 0,
         hold: Hold::default(),
+        pause,
+        closed_soon: 0,
         failures: Failures::new(),
         dialer: Dialer::new(settings.connect_timeout),
         settings,
         source,
         format,
     };
-    while uplink.wait_for_hours(shutdown).await {
+    while uplink.wait_while_paused(shutdown).await && uplink.wait_for_hours(shutdown).await {
+        if uplink.is_paused() {
+            continue;
+        }
         let Some(wait) = uplink.attempt(shutdown).await else { break };
         tokio::select! {
             () = shutdown.cancelled() => break,
             () = tokio::time::sleep(wait) => {}
+            () = uplink.pause.begun() => {}
         }
     }
     uplink.source
@@ -134,6 +145,9 @@ struct Uplink<'a, E, S> {
     /// Attempts that were made sooner than the back-off says, since a connection was of use.
     hurried: u32,
     hold: Hold,
+    pause: Pause,
+    /// Connections in a row that the upstream closed without a word, soon after they were made.
+    closed_soon: u32,
     failures: Failures,
 }
 
@@ -143,7 +157,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
     async fn attempt(&mut self, shutdown: &CancellationToken) -> Option<Duration> {
         let (ended, trace) = self.connect_and_forward(shutdown).await;
         if trace.is_held && !shutdown.is_cancelled() {
-            self.tally.disconnected(clock::wall_ms(), None);
+            self.tally.disconnected(clock::wall_ms());
             return Some(Duration::ZERO);
         }
         let why = match ended {
@@ -151,27 +165,39 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             Err(Broken::Store(ReadError::Closed)) => None,
             Err(why) => Some(why),
             Ok(()) => {
-                self.tally.disconnected(clock::wall_ms(), None);
+                self.tally.disconnected(clock::wall_ms());
                 tracing::info!(uplink = %self.settings.name, "connecting anew: its TLS files were replaced, or it is time to renew its password");
                 return Some(Duration::ZERO);
             }
         };
         let Some(why) = why else {
-            self.tally.disconnected(clock::wall_ms(), None);
+            self.tally.disconnected(clock::wall_ms());
             tracing::info!(uplink = %self.settings.name, "stopped at offset {}", self.source.released());
             return None;
         };
-        self.tally.disconnected(clock::wall_ms(), Some(&why.to_string()));
+        let closed = self.note_closed(&why, &trace);
         let wait = self.wait_after(trace);
+        let now_ms = clock::wall_ms();
+        let why = attempt::explain(&self.engine, &why, closed);
+        let words = self.tally.failed(now_ms, why, now_ms + wait.as_millis() as u64);
         if self.failures.add() {
             let (host, port) = self.engine.address();
             let address = self.dialer.address().map(tracing::field::display);
             tracing::warn!(
                 uplink = %self.settings.name, %host, port, address,
-                "{why}; trying again {}, and then at intervals to {:?}", retry::when(wait), self.settings.backoff_max
+                "{words}, and then at intervals to {}", Span(self.settings.backoff_max)
             );
         }
         Some(wait)
+    }
+
+    /// What is known of a connection that was made and that the upstream closed without a word.
+    fn note_closed(&mut self, why: &Broken, trace: &Trace) -> Option<Silence> {
+        let lasted = trace.lasted?;
+        let is_closed = matches!(why, Broken::Lost(Lost::Closed));
+        self.closed_soon = if is_closed && lasted < SOON { self.closed_soon.saturating_add(1) } else { 0 };
+        let Trace { sent, took, .. } = *trace;
+        is_closed.then_some(Silence::Closed { lasted, sent, took, in_a_row: self.closed_soon })
     }
 
     /// How long to wait after a connection that came so far.
@@ -220,16 +246,12 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let opened = tokio::select! {
             biased;
             () = shutdown.cancelled() => return (Ok(()), Trace::default()),
-            opened = timeout(self.settings.connect_timeout, self.engine.connect(&mut self.dialer)) => opened,
+            () = self.pause.begun() => return (Ok(()), Trace { is_held: true, ..Trace::default() }),
+            opened = attempt::connect(&self.engine, &mut self.dialer, self.settings.connect_timeout) => opened,
         };
         let (connection, can) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(lost)) => return (Err(lost.into()), Trace::default()),
-            Err(_) => {
-                let broken =
-                    Broken::ConnectTimeout(self.settings.connect_timeout, self.dialer.step().clone());
-                return (Err(broken), Trace::default());
-            }
+            Ok(opened) => opened,
+            Err(broken) => return (Err(broken), Trace::default()),
         };
         self.tally.connected(clock::wall_ms());
         if self.failures.connected() {
@@ -241,11 +263,12 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             );
         }
         let stop = shutdown.child_token();
-        let watch = self.dialer.cancel_when_stale(&stop);
+        let _stale = self.dialer.cancel_when_stale(&stop);
+        let paused = self.pause.cancel_when_begun(&stop);
         let experience = self.experience;
         let lane = Lane::new(self.shared(&stop), connection, can, experience);
-        let (ended, trace) = Box::pin(lane.run(plan)).await;
-        drop(watch);
+        let (ended, mut trace) = Box::pin(lane.run(plan)).await;
+        trace.is_held |= ended.is_ok() && (paused.is_finished() || self.is_paused());
         self.experience = trace.experience.after(trace.took, trace.was_fruitless);
         let doublings = self.poison.doublings();
         self.poison.ended(self.source.released(), trace.ending, clock::monotonic());

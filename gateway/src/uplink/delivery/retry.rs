@@ -85,15 +85,6 @@ pub fn seed() -> u64 {
     RandomState::new().hash_one(0_u8)
 }
 
-/// A wait in words, to the millisecond.
-#[must_use]
-pub fn when(wait: Duration) -> String {
-    match wait.as_millis() {
-        0 => "at once".to_owned(),
-        ms => format!("in {:?}", Duration::from_millis(ms.try_into().unwrap_or(u64::MAX))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -84,6 +84,12 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// the name.
     fn rename(&mut self, suffix: &str);
 
+    /// What it may mean that a connection ended without a word.
+    fn hint(&self, silence: Silence) -> Option<String> {
+        let _ = silence;
+        None
+    }
+
     /// Has `dialer` make the way, shakes hands by [`Dialer::handshake`], and checks what can be
     /// checked before anything is sent. Delivery limits the time. It is dropped where it stands
     /// when that is over.
@@ -245,6 +251,40 @@ pub struct Refusal {
     is_hex: bool,
     /// It was too much at once, and not what it was.
     is_of_a_rate: bool,
+    /// What to do about it, where the code says that.
+    advice: Option<&'static str>,
+}
+
+/// What an upstream says when it refuses a connection or ends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The code.
+    pub reason: Refusal,
+    /// What it says beside the code, cut to what a line has room for.
+    pub text: Option<String>,
+}
+
+/// A connection that the upstream ends within this time was of little use.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// How a connection ended of which the upstream said nothing: from this an engine makes a hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Silence {
+    /// It was closed in the engine's handshake.
+    ClosedInHandshake,
+    /// There was no answer in the engine's handshake.
+    NoHandshake,
+    /// It was closed after the handshake.
+    Closed {
+        /// This long after it; [`SOON`] or less was of little use.
+        lasted: Duration,
+        /// At least a part of a message was written.
+        sent: bool,
+        /// A message was acknowledged.
+        took: bool,
+        /// So many in a row ended so, all of them soon.
+        in_a_row: u32,
+    },
 }
 
 /// Why there is no connection, or no longer.
@@ -257,10 +297,10 @@ pub enum Lost {
     #[error("the upstream closed the connection")]
     Closed,
     /// The upstream said that it ends the connection.
-    #[error("the upstream disconnected: {reason}")]
+    #[error("the upstream disconnected: {notice}")]
     Disconnected {
         /// Why.
-        reason: Refusal,
+        notice: Box<Notice>,
         /// What was sent last may be the reason. False for what would have come whatever was sent.
         blames_message: bool,
     },
@@ -296,19 +336,25 @@ impl Refusal {
     /// A refusal of a protocol that writes its codes in decimal digits; 0 is no code.
     #[must_use]
     pub const fn new(name: &'static str, code: u16) -> Self {
-        Self { name, code, is_hex: false, is_of_a_rate: false }
+        Self { name, code, is_hex: false, is_of_a_rate: false, advice: None }
     }
 
     /// A refusal of a protocol that writes its codes in hexadecimal digits.
     #[must_use]
     pub const fn hex(name: &'static str, code: u16) -> Self {
-        Self { name, code, is_hex: true, is_of_a_rate: false }
+        Self { name, code, is_hex: true, is_of_a_rate: false, advice: None }
     }
 
     /// The same, if it means that too much came at once.
     #[must_use]
     pub const fn of_a_rate(self, is_of_a_rate: bool) -> Self {
         Self { is_of_a_rate, ..self }
+    }
+
+    /// The same, with what to do about it.
+    #[must_use]
+    pub const fn advised(self, advice: Option<&'static str>) -> Self {
+        Self { advice, ..self }
     }
 
     /// It was too much at once, and not what it was: less at once may be taken.
@@ -343,6 +389,22 @@ impl From<io::Error> for Lost {
                 _ => Self::Failed(error),
             },
         }
+    }
+}
+
+impl From<Refusal> for Notice {
+    fn from(reason: Refusal) -> Self {
+        Self { reason, text: None }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reason)?;
+        if let Some(text) = &self.text {
+            write!(f, ", \"{text}\"")?;
+        }
+        self.reason.advice.map_or(Ok(()), |advice| write!(f, ": {advice}"))
     }
 }
 

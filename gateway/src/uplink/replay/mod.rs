@@ -50,12 +50,13 @@ use super::{
     delivery::forward,
     format::{EventContext, Format},
     health::{Health, Tally},
+    pause::Pause,
     settings::Settings,
     source::Source as _,
 };
 use crate::{
     clock,
-    store::{ReadError, StoreIds, View},
+    store::{ReadError, View},
 };
 
 /// Replays at a time.
@@ -125,6 +126,9 @@ impl Replays {
             return Err(Refused::UnknownUplink { name: request.uplink, known });
         };
         request.check()?;
+        if !request.dry_run && Pause::new(inner.view.watch_pause(&uplink.name)).since_ms().is_some() {
+            return Err(Refused::Paused { name: request.uplink });
+        }
         let job = {
             let mut jobs = inner.jobs.lock();
             if inner.stop.is_cancelled() {
@@ -249,7 +253,7 @@ impl Job {
         let feed = tokio::task::spawn_blocking(open).await.map_err(|_| ReadError::Closed)??;
         match self.request.dry_run {
             true => self.dry_run(feed).await,
-            false => self.send(feed, view.ids().clone(), settings, context).await,
+            false => self.send(feed, view, settings, context).await,
         }
     }
 
@@ -257,12 +261,13 @@ impl Job {
     async fn send<F: Feed>(
         &self,
         feed: F,
-        ids: StoreIds,
+        view: &View,
         mut settings: Settings,
         context: &EventContext,
     ) -> Result<bool, ReadError> {
         let pace = self.request.events_per_s.map(Pace::new);
-        let mut source = ReplaySource::new(feed, ids, self.counts.clone(), pace, self.stop.clone());
+        let mut source =
+            ReplaySource::new(feed, view.ids().clone(), self.counts.clone(), pace, self.stop.clone());
         let has_any = tokio::select! {
             () = self.stop.cancelled() => return Ok(false),
             has_any = source.has_any() => has_any?,
@@ -270,11 +275,12 @@ impl Job {
         if has_any {
             let format = Format::new(&settings, source.ids(), context).marked(&self.id);
             let tally = Tally::replay(&settings.name, &self.health);
+            let pause = Pause::new(view.watch_pause(&settings.name));
             settings.upstream.rename(&format!("-replay-{}", self.id));
             // Whoever asks for a replay does not wait for the night.
             settings.send = None;
             settings.name += &format!(" (replay {})", self.id);
-            source = Box::pin(forward(settings, source, format, tally, &self.stop)).await;
+            source = Box::pin(forward(settings, source, format, tally, pause, &self.stop)).await;
         }
         source.finish().await
     }

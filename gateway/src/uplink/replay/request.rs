@@ -115,6 +115,12 @@ pub enum Refused {
         /// How long it is.
         bytes: usize,
     },
+    /// The uplink is paused.
+    #[error("the uplink \"{name}\" is paused: resume it first, with \"tidegate uplinks resume {name}\"")]
+    Paused {
+        /// Its name.
+        name: String,
+    },
     /// Others are under way.
     #[error("{running} replays are under way, which is the most at a time: wait for one, or cancel it")]
     TooMany {

@@ -57,13 +57,19 @@ impl Receiving {
         settings.commands = Some(CommandTopic::parse("sites/{gateway}/{device}/c", "barn-7").unwrap());
         settings.check().unwrap();
         let (health, shutdown) = (Arc::new(Health::default()), CancellationToken::new());
-        let task = tokio::spawn(receive(settings, outbox, health.clone(), shutdown.clone()));
+        let task = tokio::spawn(receive(
+            settings,
+            outbox,
+            health.clone(),
+            crate::uplink::Pause::default(),
+            shutdown.clone(),
+        ));
         Self { health, shutdown, task }
     }
 
     /// Waits until this is why no commands come.
     async fn fails(&self, is_it: impl Fn(&str) -> bool) {
-        let why = || self.health.view().commands_error.unwrap_or_default();
+        let why = || self.health.view().commands_outage.map(|outage| outage.why).unwrap_or_default();
         eventually(|| is_it(&why()), why).await;
     }
 
@@ -216,15 +222,15 @@ async fn without_room_a_command_is_not_acknowledged_and_is_taken_once_there_is()
         id += 1;
     }
     assert_eq!(all(&outbox).len(), usize::from(id - 1));
-    eventually(|| receiving.health.view().commands_error.is_some(), || "no word of it".into()).await;
-    let why = receiving.health.view().commands_error.unwrap();
+    eventually(|| receiving.health.view().commands_outage.is_some(), || "no word of it".into()).await;
+    let why = receiving.health.view().commands_outage.unwrap().why;
     assert!(why.contains("bytes of commands may wait"), "{why}");
     let first = outbox.pending("stall-3", 0)[0].id.clone();
     outbox.apply(&[Change::Delivered { device: "stall-3", id: &first }], crate::clock::wall_ms()).unwrap();
     let mut upstream = Upstream::accept(&listener, version, 1).await;
     upstream.send(true, id, "stall-3", &large).await;
     assert_eq!(upstream.packet().await, [0x40, 2, 0, id as u8]);
-    eventually(|| receiving.health.view().commands_error.is_none(), || "it is well again".into()).await;
+    eventually(|| receiving.health.view().commands_outage.is_none(), || "it is well again".into()).await;
     receiving.stop().await;
 }
 
@@ -256,7 +262,7 @@ async fn a_refused_subscription_is_said_and_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let receiving = Receiving::start(listener.local_addr().unwrap().port(), Version::V5, store.outbox());
     let refusing = Upstream::accept(&listener, Version::V5, 0x87).await;
-    let error = || receiving.health.view().commands_error;
+    let error = || receiving.health.view().commands_outage.map(|outage| outage.why);
     eventually(|| error().is_some(), || "no word of it".into()).await;
     let why = error().unwrap();
     assert!(why.contains("refuses the subscription to \"sites/barn-7/+/c\": not authorized"), "{why}");

@@ -199,8 +199,59 @@ async fn a_disconnect_for_the_upstreams_own_reasons_is_never_blamed_on_an_event(
     let uplink = Running::start(version5(broker.port), Log::numbered(3));
     uplink.released(3).await;
     assert_eq!((uplink.log.aside(), broker.connections()), (vec![], 10));
-    let why = "the upstream disconnected: server shutting down (0x8b)";
+    let why = "the upstream disconnected: server shutting down (0x8b): nothing to change here, it goes on by itself";
     assert_eq!(uplink.health.view().last_error.unwrap(), why);
+    uplink.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_broker_says_when_it_ends_a_connection_is_repeated_with_what_to_do() {
+    // DISCONNECT 0x97 with a Reason String. (MQTT 5.0 section 3.14.2.2.3)
+    let words = b"\xe0\x0e\x97\x0c\x1f\0\x09slow down";
+    let ends = |connection| if connection == 0 { Reply::Bytes(words.to_vec()) } else { Reply::Ack };
+    let broker = Broker::start(ACCEPTED_V5, except("0", ends)).await;
+    let uplink = Running::start(version5(broker.port), Log::numbered(3));
+    uplink.released(3).await;
+    let why = "the upstream disconnected: quota exceeded (0x97), \"slow down\": raise the quota there, or set \
+               events_per_second or bytes_per_second";
+    let view = uplink.health.view();
+    assert_eq!((view.last_error.as_deref(), view.outage), (Some(why), None), "it is over");
+    uplink.stop().await;
+}
+
+#[tokio::test]
+async fn another_protocol_than_mqtt_is_known_by_its_first_bytes() {
+    for (bytes, why) in [
+        // An alert of TLS: unexpected_message.
+        (&b"\x15\x03\x03\0\x02\x02\x0a"[..], "what answers there speaks TLS: write mqtts:// in url"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "what answers there speaks HTTP: check the port, or write ws:// in url",
+        ),
+        (
+            b"INFO {\"server_id\":\"a\"}\r\n",
+            "what answers there speaks NATS: check the port, or write nats:// in url",
+        ),
+        (b"220 mail.example ESMTP\r\n", "the upstream answered CONNECT with something else than CONNACK"),
+    ] {
+        let broker = Broker::start(bytes, |_, _| Reply::Close).await;
+        let uplink = Running::start(version5(broker.port), Log::numbered(1));
+        eventually(|| uplink.health.view().outage.is_some(), || format!("{:?}", uplink.health)).await;
+        assert_eq!(uplink.health.view().last_error.as_deref(), Some(why));
+        uplink.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_closes_over_whatever_is_sent_leaves_a_hint_at_its_rules() {
+    let broker = Broker::start(ACCEPTED_V311, |_, _| Reply::Close).await;
+    let uplink = Running::start(settings(broker.port), Log::numbered(3));
+    let why = || uplink.health.view().outage.map(|outage| outage.why).unwrap_or_default();
+    eventually(|| why().contains("times in a row"), why).await;
+    let said = why();
+    assert!(said.starts_with("the upstream closed the connection; "), "{said}");
+    assert!(said.contains("a rule (policy, ACL) there may forbid this client to publish"), "{said}");
+    assert!(said.contains("another client may connect with this client id"), "{said}");
     uplink.stop().await;
 }
 
@@ -231,8 +282,11 @@ async fn a_refused_connection_is_told_without_the_password() {
     let uplink = Running::start(settings, Log::numbered(1));
     eventually(|| broker.connections() > 3, || format!("{:?}", broker.came())).await;
     let view = uplink.health.view();
-    let why = "the upstream refused the connection: bad user name or password";
+    let why = "the upstream refused the connection: bad user name or password (4): check user, and the password in \
+               password_file or TIDEGATE_PASSWORD_<NAME>";
     assert_eq!((view.connected, view.connects, view.last_error.as_deref()), (false, 0, Some(why)));
+    let outage = view.outage.unwrap();
+    assert!(outage.why == why && outage.since_ms <= outage.next_try_ms, "{outage:?}");
     assert!(!format!("{:?}", uplink.health).contains("hunter2"));
     assert_eq!(uplink.log.released(), 0);
     uplink.stop().await;

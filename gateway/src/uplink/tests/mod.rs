@@ -29,6 +29,7 @@ use super::{
     delivery::{carried::Control, forward},
     format::Format,
     health::Tally,
+    pause::Pause,
     source::Source,
 };
 use crate::store::{Kind, NewLetter, ReadError, Record, StoreIds};
@@ -265,7 +266,7 @@ impl Running {
         let format = Format::new(&settings, source.ids(), context);
         let task = tokio::spawn(async move {
             let tally = Tally::new(&settings.name, &shared);
-            forward(settings, source, format, tally, &token).await;
+            forward(settings, source, format, tally, Pause::default(), &token).await;
         });
         Self { log, health, shutdown, task }
     }

@@ -353,6 +353,33 @@ async fn a_replay_can_be_cancelled_and_says_so_and_a_stop_ends_all_and_lets_none
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn none_begins_while_its_uplink_is_paused_and_one_that_runs_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = filled(folder.path(), 40).await;
+    let broker = Broker::start(ACCEPTED_V5, |_, came| match came {
+        Came::Publish(arrival) if arrival.payload == b"39" => Reply::Silence,
+        _ => Reply::Ack,
+    })
+    .await;
+    let replays = replays(&store, broker.port);
+    let id = replays.start(request(asked(0..40))).unwrap().id;
+    eventually(|| broker.arrivals().len() == 40, || format!("{:?}", replays.list())).await;
+    store.view().pause_uplink("cloud", 7).unwrap();
+    // What is in flight is waited for, and then it says goodbye.
+    let ended_in_order = || broker.came().iter().any(|(_, came)| *came == Came::Disconnect);
+    eventually(ended_in_order, || format!("{:?}", broker.came())).await;
+    let refused = Refused::Paused { name: "cloud".to_owned() };
+    assert_eq!(replays.start(request(asked(0..40))), Err(refused));
+    let dry = replays.start(Request { dry_run: true, ..request(asked(0..40)) }).unwrap();
+    assert_eq!(ended(&replays, &dry.id).await.state, State::Complete, "nothing is sent for that");
+    assert_eq!((broker.connections(), replays.progress(&id).unwrap().state), (1, State::Running));
+    store.view().resume_uplink("cloud").unwrap();
+    eventually(|| broker.connections() == 2, || format!("{:?}", replays.list())).await;
+    assert!(replays.stop(PATIENCE).await);
+    store.close();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_uplink_and_one_replay_too_many_are_refused_and_the_last_ones_are_remembered() {
     let folder = tempfile::tempdir().unwrap();
     let store = filled(folder.path(), 10).await;

@@ -93,6 +93,8 @@ pub struct Shared<'a, S> {
 /// How far a lane came before it ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Trace {
+    /// How long the connection lasted, if there was one.
+    pub lasted: Option<Duration>,
     /// At least a part of a message was written.
     pub sent: bool,
     /// Something was released.
@@ -109,7 +111,7 @@ pub struct Trace {
     pub experience: Experience,
     /// Nothing was acknowledged within the time for it, though not only one event was waited for.
     pub was_fruitless: bool,
-    /// It ended because what is next waits for the uplink's hours.
+    /// It ended because what is next waits for the uplink's hours, or because that is paused.
     pub is_held: bool,
     /// From its beginning to the last time that something was released or a ping was answered.
     pub of_use: Duration,
@@ -214,6 +216,7 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     /// Forwards until the shutdown (`Ok`) or the end of the connection.
     pub async fn run(mut self, plan: Plan) -> (Result<(), Broken>, Trace) {
         let ended = self.forward(plan).await;
+        self.trace.lasted = Some(clock::monotonic() - self.began);
         if let Err(broken) = &ended {
             self.conclude_pace(broken);
         }

@@ -104,10 +104,9 @@ impl<S: Source, C: Connection> Lane<'_, S, C> {
             _ if self.trial.is_under_way() => {}
             Broken::Overtaken(_) | Broken::Unanswered(_) | Broken::AckTimeout(_) => self.too_much(),
             Broken::Silent(_) | Broken::PingTimeout(_) => self.window.halve(),
-            Broken::NotNow(refusal) | Broken::Lost(Lost::Disconnected { reason: refusal, .. })
-                if refusal.is_of_a_rate() =>
-            {
-                self.too_much();
+            Broken::NotNow(refusal) if refusal.is_of_a_rate() => self.too_much(),
+            Broken::Lost(Lost::Disconnected { notice, .. }) if notice.reason.is_of_a_rate() => {
+                self.too_much()
             }
             _ => {}
         }

@@ -6,7 +6,7 @@
 //! Nearly all of it is PUBACK, which allocates nothing. Limits: a packet to [`IN_BYTES_MAX`]. It
 //! holds no state and reads no socket.
 
-use crate::mqtt::reason::Reason;
+use crate::{mqtt::reason::Reason, uplink::engine::Notice};
 
 /// Longest packet taken from the upstream, in bytes: it has nothing long to say.
 pub const IN_BYTES_MAX: usize = 32 * 1024;
@@ -16,7 +16,7 @@ const PINGRESP: u8 = 13;
 const DISCONNECT_IN: u8 = 14;
 
 /// Bytes from the upstream are not what it may send. The connection cannot be read on: close it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
     /// A packet is cut short in itself, or has a length that cannot be.
     #[error("the upstream sent a packet that is not MQTT")]
@@ -30,12 +30,40 @@ pub enum WireError {
     /// The first packet is no CONNACK. \[MQTT-3.2.0-1\]
     #[error("the upstream answered CONNECT with something else than CONNACK")]
     NoConnack,
+    /// The first bytes are another protocol's.
+    #[error("what answers there speaks {0}")]
+    Foreign(Foreign),
     /// The upstream refused the connection.
     #[error("the upstream refused the connection: {0}")]
-    Refused(&'static str),
+    Refused(Box<Notice>),
     /// The upstream takes QoS 0 only.
     #[error("the upstream takes QoS 0 only, which acknowledges nothing: use another one")]
     NoQos1,
+}
+
+/// What answers in place of a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Foreign {
+    /// An alert of TLS.
+    #[error("TLS: write mqtts:// in url")]
+    Tls,
+    /// A status line of HTTP.
+    #[error("HTTP: check the port, or write ws:// in url")]
+    Http,
+    /// The greeting of a NATS server.
+    #[error("NATS: check the port, or write nats:// in url")]
+    Nats,
+}
+
+impl Foreign {
+    /// What these first bytes are, if they are known.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        // An alert and the major version. (RFC 8446 section 5.1)
+        let known: [(&[u8], Self); 3] =
+            [(&[0x15, 3], Self::Tls), (b"HTTP/", Self::Http), (b"INFO ", Self::Nats)];
+        known.into_iter().find(|(begin, _)| bytes.starts_with(begin)).map(|(_, foreign)| foreign)
+    }
 }
 
 /// A packet from the upstream, after the handshake.

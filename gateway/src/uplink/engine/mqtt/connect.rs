@@ -17,18 +17,21 @@ use rumqttc::{
 };
 
 use super::{
-    answer::{IN_BYTES_MAX, WireError, packet},
+    answer::{Foreign, IN_BYTES_MAX, WireError, packet},
+    notice::Moment,
     send::OUT_BYTES_MAX,
     settings::Settings,
 };
-use crate::mqtt::{
-    Password, Version,
-    reason::{self, Reason},
+use crate::{
+    mqtt::{Password, Version},
+    uplink::engine::Notice,
 };
 
 /// The user property that names a command.
 const NAMED: &str = "id";
 const CONNACK: u8 = 2;
+/// By so many bytes another protocol is known.
+const FOREIGN_BYTES: usize = 5;
 
 /// What the upstream allows on this connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,19 +138,21 @@ pub fn connect_with(
 /// # Errors
 /// [`WireError`]: there will be no connection.
 pub fn connack(bytes: &[u8], version: Version) -> Result<Option<(ServerLimits, usize)>, WireError> {
-    let Some((kind, body, size)) = packet(bytes)? else { return Ok(None) };
-    if kind >> 4 != CONNACK {
+    let is_other = bytes.first().is_some_and(|kind| kind >> 4 != CONNACK);
+    if is_other && let Some(foreign) = Foreign::of(bytes) {
+        return Err(WireError::Foreign(foreign));
+    }
+    if is_other && bytes.len() >= FOREIGN_BYTES {
+        return Err(WireError::NoConnack);
+    }
+    let Some((_, body, size)) = packet(bytes)? else { return Ok(None) };
+    if is_other {
         return Err(WireError::NoConnack);
     }
     let [_, code, ..] = *body else { return Err(WireError::Malformed) };
     if code != 0 {
-        // A broker that speaks 3.1.1 only answers in 3.1.1, whose codes are below 0x80.
-        let old = version == Version::V311 || code < 0x80;
-        return Err(WireError::Refused(if old {
-            reason::connect_return_name(code)
-        } else {
-            Reason(code).name()
-        }));
+        let text = said(&bytes[..size]);
+        return Err(WireError::Refused(Box::new(Notice::of_broker(Moment::Connect, code, version, text))));
     }
     let mut limits = ServerLimits::default();
     let mut copy = BytesMut::from(&bytes[..size]);
@@ -166,6 +171,23 @@ pub fn connack(bytes: &[u8], version: Version) -> Result<Option<(ServerLimits, u
         }
     }
     Ok(Some((limits, size)))
+}
+
+/// What a CONNACK or a DISCONNECT of MQTT 5 says in words beside its code: the Reason String, and
+/// the server to use instead. `None` where it says nothing, or nothing that can be read.
+#[must_use]
+pub fn said(packet: &[u8]) -> Option<String> {
+    let words = match v5::Packet::read(&mut BytesMut::from(packet), None).ok()? {
+        v5::Packet::ConnAck(connack) => {
+            connack.properties.map(|read| [read.reason_string, read.server_reference])
+        }
+        v5::Packet::Disconnect(disconnect) => {
+            disconnect.properties.map(|read| [read.reason_string, read.server_reference])
+        }
+        _ => None,
+    };
+    let words: Vec<String> = words?.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+    (!words.is_empty()).then(|| words.join("; "))
 }
 
 /// Reads a whole PUBLISH.
@@ -292,8 +314,11 @@ mod tests {
     fn connack_gives_the_limits_and_the_refusals() {
         let none = ServerLimits::default();
         assert_eq!(none.to_string(), "");
-        let refused = |why| Err(WireError::Refused(why));
         let (old, new) = (Version::V311, Version::V5);
+        let refused = |code, version, text: Option<&str>| {
+            let notice = Notice::of_broker(Moment::Connect, code, version, text.map(str::to_owned));
+            Err(WireError::Refused(Box::new(notice)))
+        };
         let all: &[u8] = &[
             0x20, 24, 0, 0, 21, 0x21, 0, 9, 0x27, 0, 0, 1, 0, 0x25, 0, 0x13, 0, 7, 0x22, 0, 5, 0x12, 0, 2,
             b'i', b'd',
@@ -314,9 +339,17 @@ mod tests {
             (&[], old, Ok(None)),
             (&[0x20, 2, 0], old, Ok(None)),
             (&[0x20, 2, 0, 0, 0x40], old, Ok(Some((none.clone(), 4)))),
-            (&[0x20, 2, 0, 5], old, refused("not authorized")),
-            (&[0x20, 2, 0, 1], new, refused("unacceptable protocol version")),
-            (&[0x20, 3, 0, 0x87, 0], new, refused("not authorized")),
+            (&[0x20, 2, 0, 5], old, refused(5, old, None)),
+            (&[0x20, 2, 0, 1], new, refused(1, new, None)),
+            (&[0x20, 3, 0, 0x87, 0], new, refused(0x87, new, None)),
+            (b"\x20\x08\0\x87\x05\x1f\0\x02no", new, refused(0x87, new, Some("no"))),
+            (b"\x20\x0d\0\x9d\x0a\x1f\0\x02no\x1c\0\x02b1", new, refused(0x9D, new, Some("no; b1"))),
+            // Words that cannot be read leave the code.
+            (b"\x20\x08\0\x87\x05\x1f\0\x09no", new, refused(0x87, new, None)),
+            (&[0x15, 3, 1], new, Err(WireError::Foreign(Foreign::Tls))),
+            (b"HTTP/1.1 400 Bad Request\r\n", old, Err(WireError::Foreign(Foreign::Http))),
+            (b"INFO {\"server_id\":\"a\"}\r\n", old, Err(WireError::Foreign(Foreign::Nats))),
+            (b"220 mail.example ESMTP\r\n", old, Err(WireError::NoConnack)),
             (&[0x20, 3, 0, 0, 0], new, Ok(Some((none, 5)))),
             (all, new, Ok(Some((some, 26)))),
             (&[0x20, 5, 0, 0, 2, 0x24, 0], new, Err(WireError::NoQos1)),

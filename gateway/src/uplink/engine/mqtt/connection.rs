@@ -17,7 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{
     aliases::{Aliases, Naming},
     answer::{self, IN_BYTES_MAX, Inbound, WireError},
-    connect::{ServerLimits, connack, connect},
+    connect::{ServerLimits, connack, connect, said},
+    hint::{self, Way},
+    notice::Moment,
     packet_ids::PacketIds,
     send::{DISCONNECT, PINGREQ, Properties, Publish},
     settings::{PORT_DEFAULT, Retain, Settings, SettingsError, Version},
@@ -25,7 +27,7 @@ use super::{
 use crate::mqtt::Password;
 use crate::uplink::{
     engine::{
-        Answer, Capabilities, Connection, Credentials, Engine, Lost, Progress, TokenRange,
+        Answer, Capabilities, Connection, Credentials, Engine, Lost, Notice, Progress, Silence, TokenRange,
         dial::{Dialer, Layers, Stream},
         transport::Transport,
         url::Scheme,
@@ -84,6 +86,17 @@ impl Engine for Settings {
 
     fn rename(&mut self, suffix: &str) {
         self.client_id += suffix;
+    }
+
+    fn hint(&self, silence: Silence) -> Option<String> {
+        let Layers { tls, websocket, .. } = &self.layers;
+        let way = Way {
+            port: self.port,
+            has_tls: tls.is_some(),
+            has_websocket: websocket.is_some(),
+            version: self.version,
+        };
+        hint::hint(way, silence)
     }
 
     async fn connect(&self, dialer: &mut Dialer) -> Result<(Self::Connection, Capabilities), Lost> {
@@ -182,19 +195,24 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<
     #[inline]
     fn answer(&mut self) -> Result<Option<Answer>, Lost> {
         while let Some((inbound, bytes)) = answer::inbound(self.transport.inbox())? {
-            self.transport.take(bytes);
-            return Ok(Some(match inbound {
-                Inbound::Ack { id, reason } => match self.ids.token(id) {
+            let answer = match inbound {
+                Inbound::Ack { id, reason } => Some(match self.ids.token(id) {
                     Some(token) => Answer::Settled(TokenRange::one(token), reason.judge()),
                     None => Answer::Stray(id.into()),
-                },
-                Inbound::Pong => Answer::Pong,
+                }),
+                Inbound::Pong => Some(Answer::Pong),
                 Inbound::Disconnect { reason } => {
+                    let text = said(&self.transport.inbox()[..bytes]);
+                    let notice = Notice::of_broker(Moment::Later, reason.0, self.version, text);
                     let blames_message = reason.blames_publish();
-                    return Err(Lost::Disconnected { reason: reason.into(), blames_message });
+                    return Err(Lost::Disconnected { notice: Box::new(notice), blames_message });
                 }
-                Inbound::Other => continue,
-            }));
+                Inbound::Other => None,
+            };
+            self.transport.take(bytes);
+            if answer.is_some() {
+                return Ok(answer);
+            }
         }
         Ok(None)
     }

@@ -3,8 +3,9 @@
 //! A PUBACK with a failure reason is no acknowledgement: either the event can never be taken, and
 //! becomes a dead letter, or the upstream cannot take it now, and it is sent again later.
 
+use super::notice::{Moment, advise};
 use crate::{
-    mqtt::reason::Reason,
+    mqtt::{Version, reason::Reason},
     uplink::engine::{Refusal, Verdict},
 };
 
@@ -37,7 +38,8 @@ impl From<Reason> for Refusal {
     fn from(reason: Reason) -> Self {
         // Receive Maximum exceeded, message rate too high, quota exceeded.
         let is_of_a_rate = matches!(reason.0, 0x93 | 0x96 | 0x97);
-        Self::hex(reason.name(), reason.0.into()).of_a_rate(is_of_a_rate)
+        let advice = advise(Moment::Later, reason.0, Version::V5);
+        Self::hex(reason.name(), reason.0.into()).of_a_rate(is_of_a_rate).advised(advice)
     }
 }
 

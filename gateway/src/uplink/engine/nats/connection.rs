@@ -203,5 +203,5 @@ fn ended(words: &[u8]) -> Lost {
     let known = ERRORS.iter().find(|(name, _)| words.trim_start_matches('\'').starts_with(name));
     let (name, blames_message) =
         known.copied().unwrap_or(("an error that this version does not name", false));
-    Lost::Disconnected { reason: Refusal::new(name, 0), blames_message }
+    Lost::Disconnected { notice: Box::new(Refusal::new(name, 0).into()), blames_message }
 }
