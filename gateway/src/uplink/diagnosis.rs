@@ -70,7 +70,9 @@ async fn look<E: Engine>(engine: E, settings: &Settings, topic: Option<&str>) ->
     let mut found: Vec<Found> = dialer.done().iter().map(Found::from).collect();
     let (mut connection, can) = match opened {
         Ok(opened) => opened,
-        Err(why) => return Diagnosis { found, failure: Some(explain(&engine, &why, None)) },
+        Err(why) => {
+            return Diagnosis { found, failure: Some(explain(&engine, settings.platform, &why, None)) };
+        }
     };
     found.push(Found::good(granted(&can, connection.granted())));
     let Some(topic) = topic else {
@@ -87,7 +89,7 @@ async fn look<E: Engine>(engine: E, settings: &Settings, topic: Option<&str>) ->
         Err(NotPublished::Broken(why)) => {
             let lasted = clock::monotonic() - began;
             let closed = Silence::Closed { lasted, sent: true, took: false, in_a_row: 1 };
-            Some(explain(&engine, &why, Some(closed)))
+            Some(explain(&engine, settings.platform, &why, Some(closed)))
         }
     };
     match failure {

@@ -11,7 +11,10 @@
 //! It knows no engine and reads no URL. What a broker grants by itself when a connection is made
 //! needs no row here.
 
-use std::ops::{Range, RangeInclusive};
+use std::{
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use super::template::{Template, TopicLimits};
 use crate::{
@@ -43,6 +46,8 @@ pub struct Platform {
     pub packet_bytes: Option<Limit>,
     /// The keep-alive, in seconds.
     pub keep_alive_s: RangeInclusive<u64>,
+    /// Two connects of a client are at least so far apart.
+    pub connects_apart: Duration,
     /// The longest client id, in bytes.
     client_id_bytes_max: usize,
     /// Topics.
@@ -51,6 +56,8 @@ pub struct Platform {
     topic_prefix: (&'static str, &'static str),
     /// RETAIN may be set.
     pub retains: bool,
+    /// What is mostly the matter where it refuses a client, or closes without a word.
+    refuses_for: &'static str,
 }
 
 /// A number of something.
@@ -83,10 +90,12 @@ const ANY: Platform = Platform {
     inflight_bytes: None,
     packet_bytes: None,
     keep_alive_s: 0..=65_535,
+    connects_apart: Duration::ZERO,
     client_id_bytes_max: usize::MAX,
     topic: TopicLimits::MQTT,
     topic_prefix: ("", ""),
     retains: true,
+    refuses_for: "",
 };
 
 /// An upstream of which nothing is known.
@@ -104,9 +113,11 @@ static PLATFORMS: [Platform; 7] = [
         window: Some(Limit::new(100)),
         packet_bytes: Some(Limit::new(128 << 10)),
         keep_alive_s: 30..=1200,
+        connects_apart: Duration::from_secs(1),
         client_id_bytes_max: 128,
         topic: TopicLimits { bytes_max: 256, slashes_max: 7 },
         retains: false,
+        refuses_for: "a policy that does not allow this client id or topic, or a certificate that is not active",
         ..ANY
     },
     Platform {
@@ -118,6 +129,7 @@ static PLATFORMS: [Platform; 7] = [
         client_id_bytes_max: 128,
         topic_prefix: ("devices/", "/messages/events/"),
         retains: false,
+        refuses_for: "a client id that is not the device's name, a user or a token of another device, or a token that is over",
         ..ANY
     },
     Platform {
@@ -132,6 +144,7 @@ static PLATFORMS: [Platform; 7] = [
         client_id_bytes_max: 128,
         topic: TopicLimits { bytes_max: 256, ..TopicLimits::MQTT },
         retains: false,
+        refuses_for: "a user that is not the client's authentication name, another certificate's thumbprint, or no permission binding for the topic",
         ..ANY
     },
     Platform {
@@ -140,9 +153,16 @@ static PLATFORMS: [Platform; 7] = [
         events_per_s: Some(Limit::paced(10)),
         bytes_per_s: Some(Limit::paced(1 << 20)),
         packet_bytes: Some(Limit::new(1 << 20)),
+        refuses_for: "a user and a password that are not below Access Control, Authentication",
         ..ANY
     },
-    Platform { word: "hivemq-cloud", title: "HiveMQ Cloud", packet_bytes: Some(Limit::new(5 << 20)), ..ANY },
+    Platform {
+        word: "hivemq-cloud",
+        title: "HiveMQ Cloud",
+        packet_bytes: Some(Limit::new(5 << 20)),
+        refuses_for: "a user and a password that are not below Access Management",
+        ..ANY
+    },
     Platform {
         word: "thingsboard",
         title: "ThingsBoard",
@@ -151,10 +171,16 @@ static PLATFORMS: [Platform; 7] = [
         packet_bytes: Some(Limit::new(64 << 10)),
         topic_prefix: ("v1/", ""),
         retains: false,
+        refuses_for: "a user that is not the device's access token, a rate above its limits, or a payload of another shape",
         ..ANY
     },
     // It says itself what it takes.
-    Platform { word: "tidegate", title: "another Tidegate", ..ANY },
+    Platform {
+        word: "tidegate",
+        title: "another Tidegate",
+        refuses_for: "no access rule for this client, or credentials that it does not know: see `tidegate devices add` there",
+        ..ANY
+    },
 ];
 
 impl Platform {
@@ -164,10 +190,25 @@ impl Platform {
         validator.one_of(raw, &UNKNOWN, "platform", &known)
     }
 
+    #[cfg(test)]
+    pub fn named(word: &str) -> &'static Self {
+        PLATFORMS.iter().find(|row| row.word == word).unwrap_or(&UNKNOWN)
+    }
+
     /// What people call it; empty if nothing is known of it.
     #[must_use]
     pub fn title(&self) -> &'static str {
         self.title
+    }
+
+    /// What is mostly the matter where it refuses a client, or closes without a word, in words to
+    /// go behind others; empty if nothing is known of it.
+    #[must_use]
+    pub fn refuses_for(&self) -> String {
+        match self.refuses_for {
+            "" => String::new(),
+            why => format!("; {} does so for {why}", self.title),
+        }
     }
 
     /// What is asked for, where a key does, or what is set for this platform. What is more than it

@@ -28,7 +28,7 @@ pub mod poison;
 pub mod retry;
 mod window;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -104,6 +104,7 @@ async fn deliver<E: Engine, S: Source>(
         carried: Carried::default(),
         pace: Pace::new(&settings.pace),
         experience: Experience::default(),
+        connect_ended: None,
         hurried: 0,
         hold: Hold::default(),
         pause,
@@ -142,6 +143,8 @@ struct Uplink<'a, E, S> {
     pace: Pace,
     /// What is known of the time that acknowledgements take.
     experience: Experience,
+    /// When the last connect had succeeded or failed.
+    connect_ended: Option<Instant>,
     /// Attempts that were made sooner than the back-off says, since a connection was of use.
     hurried: u32,
     hold: Hold,
@@ -158,7 +161,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let (ended, trace) = self.connect_and_forward(shutdown).await;
         if trace.is_held && !shutdown.is_cancelled() {
             self.tally.disconnected(clock::wall_ms());
-            return Some(Duration::ZERO);
+            return Some(self.apart(Duration::ZERO));
         }
         let why = match ended {
             _ if shutdown.is_cancelled() => None,
@@ -167,7 +170,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             Ok(()) => {
                 self.tally.disconnected(clock::wall_ms());
                 tracing::info!(uplink = %self.settings.name, "connecting anew: its TLS files were replaced, or it is time to renew its password");
-                return Some(Duration::ZERO);
+                return Some(self.apart(Duration::ZERO));
             }
         };
         let Some(why) = why else {
@@ -177,8 +180,9 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         };
         let closed = self.note_closed(&why, &trace);
         let wait = self.wait_after(trace);
+        let wait = self.apart(wait);
         let now_ms = clock::wall_ms();
-        let why = attempt::explain(&self.engine, &why, closed);
+        let why = attempt::explain(&self.engine, self.settings.platform, &why, closed);
         let words = self.tally.failed(now_ms, why, now_ms + wait.as_millis() as u64);
         if self.failures.add() {
             let (host, port) = self.engine.address();
@@ -198,6 +202,13 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         self.closed_soon = if is_closed && lasted < SOON { self.closed_soon.saturating_add(1) } else { 0 };
         let Trace { sent, took, .. } = *trace;
         is_closed.then_some(Silence::Closed { lasted, sent, took, in_a_row: self.closed_soon })
+    }
+
+    /// No less than `wait`, and so long that the platform does not refuse the next connect for
+    /// coming too soon.
+    fn apart(&self, wait: Duration) -> Duration {
+        let next = self.connect_ended.map(|ended| ended + self.settings.platform.connects_apart);
+        wait.max(next.map_or(Duration::ZERO, |next| next.saturating_duration_since(clock::monotonic())))
     }
 
     /// How long to wait after a connection that came so far.
@@ -249,6 +260,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
             () = self.pause.begun() => return (Ok(()), Trace { is_held: true, ..Trace::default() }),
             opened = attempt::connect(&self.engine, &mut self.dialer, self.settings.connect_timeout) => opened,
         };
+        self.connect_ended = Some(clock::monotonic());
         let (connection, can) = match opened {
             Ok(opened) => opened,
             Err(broken) => return (Err(broken), Trace::default()),

@@ -156,8 +156,8 @@ impl PasswordSource {
         Ok(FreshPassword { password, life, over })
     }
 
-    /// The same source, read once for whoever checks the keys: why it gives no password yet is noted
-    /// at the key that names its file.
+    /// The same source, read once for whoever checks the keys: why it gives no password yet is
+    /// noted at the key that names its file.
     pub(in crate::uplink) fn checked(self, validator: &mut Validator<'_>, key: &Text) -> Self {
         if let Err(error) = self.read(clock::wall_ms()) {
             validator.not_yet(&key.span(), error.to_string());

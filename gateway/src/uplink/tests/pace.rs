@@ -9,6 +9,7 @@ use super::{
     super::{
         delivery::hours::Hours,
         engine::mqtt::{Retain, Version},
+        platform::Platform,
     },
     broker::{ACCEPTED_V5, ACCEPTED_V311, Arrival, Broker, Came, Reply},
     *,
@@ -316,5 +317,22 @@ async fn what_was_acknowledged_out_of_order_is_not_sent_again_after_an_orderly_e
     let uplink = Running::start(settings, Log::numbered(10));
     uplink.released(10).await;
     assert_eq!(broker.arrivals().len(), 11, "the one that was not acknowledged goes twice");
+    uplink.stop().await;
+}
+
+#[tokio::test]
+async fn connects_are_as_far_apart_as_the_platform_asks() {
+    let broker = Broker::start(ACCEPTED_V5, |_, came| match came {
+        Came::Publish(_) => Reply::Close,
+        _ => Reply::Ack,
+    })
+    .await;
+    let mut settings = by_default(broker.port);
+    settings.platform = Platform::named("aws-iot");
+    (settings.backoff_min, settings.backoff_max) = (Duration::from_millis(1), Duration::from_millis(1));
+    let began = crate::clock::monotonic();
+    let uplink = Running::start(settings, Log::numbered(3));
+    eventually(|| broker.connections() == 4, || format!("{} connections", broker.connections())).await;
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
     uplink.stop().await;
 }
