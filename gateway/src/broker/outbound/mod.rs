@@ -259,7 +259,8 @@ impl Outbound {
     }
 
     /// Adds what the file has to be told to `changes`. What is told counts as kept once
-    /// [`Outbound::saved`] is called.
+    /// [`Outbound::saved`] is called. Commands are kept by the outbox, which hands them out again
+    /// unless it knows what became of them.
     pub fn changes(&mut self, client: &str, changes: &mut Vec<SessionChange>) {
         for number in self.account.settled.drain(..) {
             changes.push(SessionChange::Settled(client.to_owned(), number));
@@ -267,13 +268,15 @@ impl Outbound {
         if !self.keeps {
             return;
         }
-        for entry in self.flight.iter_mut().filter(|entry| entry.kept == Keep::No) {
+        let is_kept_here = |pending: &Pending| pending.qos > 0 && pending.message.command.is_none();
+        let unsaved = |entry: &&mut InFlight| entry.kept == Keep::No && is_kept_here(&entry.pending);
+        for entry in self.flight.iter_mut().filter(unsaved) {
             entry.kept = Keep::Saving;
             entry.pending.in_file = true;
             let row = entry.pending.row(entry.packet_id, entry.step == Step::Release);
             changes.push(SessionChange::Unacked(client.to_owned(), entry.pending.number, row));
         }
-        for pending in self.queue.iter_mut().filter(|pending| !pending.in_file && pending.qos > 0) {
+        for pending in self.queue.iter_mut().filter(|pending| !pending.in_file && is_kept_here(pending)) {
             pending.in_file = true;
             changes.push(SessionChange::Unacked(client.to_owned(), pending.number, pending.row(0, false)));
         }

@@ -7,7 +7,8 @@
 //! ```
 //! A command is handed out only while its device is connected: one that sleeps has its commands in
 //! the outbox, where they can still be cancelled and run out. What was sent and not acknowledged is
-//! the session's to send again; a session that is over leaves it to the next one. The task here
+//! the session's to send again; a session that is over leaves it to the next one, and a restart of
+//! the gateway to the outbox. The task here
 //! waits for the broker and the outbox; replies are events like others, and are noted by whoever
 //! follows the log: see [`reply`].
 //!
