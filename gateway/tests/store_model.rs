@@ -137,6 +137,28 @@ fn what_waits_for_its_place_on_a_full_disk_is_not_dropped_for_want_of_room() {
 }
 
 #[test]
+fn what_a_stop_drops_on_a_full_disk_is_in_a_gap_record() {
+    let mut world = World::new(5_855_430_949_398_252_412, settings_of(Some(WhenFull::DropOldest), 8_192));
+    world.open().unwrap();
+    for action in [
+        Action::Append(57),
+        Action::Step,
+        Action::Append(1),
+        Action::Check,
+        Action::Deliver(57),
+        Action::Fill(139_264),
+        Action::Append(51),
+        Action::Close,
+        Action::Append(1),
+        Action::Close,
+        Action::Check,
+    ] {
+        carry_out(&mut world, &action);
+    }
+    assert!(!world.gaps.is_empty(), "it had no room for all");
+}
+
+#[test]
 fn what_a_commit_that_failed_left_in_the_file_is_read_by_nobody() {
     for operation in 1..12 {
         let mut world = World::new(operation, settings_of(None, 131_072));

@@ -125,11 +125,13 @@ impl Book {
         }
     }
 
-    /// What waited in the intake is gone, and the uplink stands at `released`.
-    pub fn reopened(&mut self, released: u64) {
+    /// What waited in the intake is gone, and the uplink stands at `released`: behind nothing that
+    /// it was not given, unless the store `may_drop` what lies before it. What it drops a gap record
+    /// says, which [`World::check`](super::World::check) holds against the book.
+    pub fn reopened(&mut self, released: u64, may_drop: bool) {
         self.waiting.clear();
         assert!(
-            self.given.keys().next_back().is_none_or(|last| released <= last + 1),
+            may_drop || self.given.keys().next_back().is_none_or(|last| released <= last + 1),
             "the cursor stands at {released}, and nothing behind {:?} was ever given",
             self.given.keys().next_back()
         );

@@ -29,7 +29,10 @@ use std::{
 
 use tidegate::{
     clock::{self, Now},
-    store::{AppendError, Batch, Block, Committer, Reader, Record, Settings, Step, Store, StoreError, gap},
+    store::{
+        AppendError, Batch, Block, Committer, Reader, Record, Settings, Step, Store, StoreError, WhenFull,
+        gap,
+    },
 };
 use tokio::runtime::Runtime;
 
@@ -108,7 +111,7 @@ impl World {
         let (store, committer) =
             Store::open_stepwise(self.disk.folder(), self.settings.clone(), &uplinks, self.now())?;
         let reader = store.reader(UPLINK).unwrap();
-        self.book.reopened(reader.released());
+        self.book.reopened(reader.released(), self.settings.when_full == WhenFull::DropOldest);
         self.life = Some(Life { reader, committer, store, batch: Batch::default() });
         Ok(())
     }
