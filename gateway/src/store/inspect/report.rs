@@ -40,6 +40,8 @@ pub enum FileKind {
     Sessions,
     /// `fleet.redb`.
     Fleet,
+    /// `journal.log`.
+    Journal,
     /// An empty file whose name says how far everything is delivered.
     Delivered,
     /// One that was damaged, was repaired, and is kept under another name.
