@@ -126,8 +126,8 @@ impl Book {
     }
 
     /// What waited in the intake is gone, and the uplink stands at `released`: behind nothing that
-    /// it was not given, unless the store `may_drop` what lies before it. What it drops a gap record
-    /// says, which [`World::check`](super::World::check) holds against the book.
+    /// it was not given, unless the store `may_drop` what lies before it. What it drops a gap
+    /// record says, which [`World::check`](super::World::check) holds against the book.
     pub fn reopened(&mut self, released: u64, may_drop: bool) {
         self.waiting.clear();
         assert!(
