@@ -203,7 +203,7 @@ impl Window {
     /// room.
     pub fn skip(&mut self, offset: u64, events: u8, was_acknowledged: bool, now: Instant) -> bool {
         let state = if was_acknowledged { State::Acked } else { State::Undelivered };
-        self.push(offset, events, now).is_some_and(|token| self.settle(token, state))
+        self.push(offset, events, now).is_some_and(|token| self.settle(token, state, false))
     }
 
     /// The message that was pushed last has so many bytes.
@@ -222,8 +222,7 @@ impl Window {
 
     /// The upstream acknowledged `token`. Says whether that was waiting for it.
     pub fn acknowledge(&mut self, token: u64) -> bool {
-        self.note_answered(token);
-        self.settle(token, State::Acked)
+        self.settle(token, State::Acked, true)
     }
 
     /// The upstream answered `token`, whatever becomes of it.
@@ -238,7 +237,7 @@ impl Window {
     /// The record of `token` is not to be delivered: it is a dead letter, durably, or nothing of
     /// it can be sent. Says whether that was waiting.
     pub fn give_up(&mut self, token: u64) -> bool {
-        self.settle(token, State::Undelivered)
+        self.settle(token, State::Undelivered, false)
     }
 
     /// The tokens of `range` that the window holds.
@@ -283,11 +282,13 @@ impl Window {
         Some(self.entries.front()?.sent_at)
     }
 
-    fn settle(&mut self, token: u64, state: State) -> bool {
+    fn settle(&mut self, token: u64, state: State, is_answer: bool) -> bool {
         let entry = self.index(token).and_then(|index| self.entries.get_mut(index));
         match entry {
             Some(entry) if entry.state == State::Sent => {
                 entry.state = state;
+                self.answered += usize::from(is_answer && !entry.is_answered);
+                entry.is_answered |= is_answer;
                 self.bytes -= u64::from(entry.bytes);
                 self.settled += 1;
                 true
