@@ -1,18 +1,17 @@
 //! Uplinks that are paused and resumed, from outside: real mosquitto, a gateway that is killed in
 //! between, and the oracle that knows every event.
 
-use std::{net::SocketAddr, path::PathBuf, process::Output, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::Output, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tidegate_tests::{
     brokers::Mosquitto,
-    client::Client,
     clock::{now, wait_for},
-    codec::{self, Ack, Connect, Packet, Version},
+    codec::Version,
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
     oracle::{self, Ledger, Recorder},
-    program,
+    program, reader,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -37,7 +36,7 @@ impl World {
         let folder = folder.expect("the scratch folder is writable");
         let log = folder.path().join("mosquitto.log");
         let broker = Mosquitto::start_with(|_| format!("log_dest file {}\nlog_type notice", log.display()));
-        let recorder = record(broker.address).await;
+        let recorder = reader::record(broker.address, "up/").await;
         let lines = "client_id = \"gate-cloud\"\ncommands = \"down/{device}\"\n".to_owned();
         let uplink = Uplink { lines, ..Uplink::new(&broker.url(), Version::V5) };
         let gateway = Gateway::start(Setup::new(uplink));
@@ -77,28 +76,6 @@ impl World {
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
-/// Records what a broker gets, from here on.
-async fn record(broker: SocketAddr) -> Arc<Mutex<Recorder>> {
-    let recorder = Arc::new(Mutex::new(Recorder::new("up/")));
-    let connect = Connect { version: Version::V5, client_id: "reader", clean: true, keep_alive_s: 0 };
-    let mut client = Client::connect(broker, &connect).await.expect("the broker is there");
-    client.subscribe("up/#").await;
-    let seen = recorder.clone();
-    tokio::spawn(async move {
-        while let Ok(packet) = client.read_packet().await {
-            let Packet::Publish(publish) = packet else { continue };
-            seen.lock().record(&publish);
-            if publish.qos == 1 {
-                codec::put_ack(&mut client.output, Ack::PubAck, publish.packet_id, 0);
-            }
-            if client.flush().await.is_err() {
-                return;
-            }
-        }
-    });
-    recorder
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -177,7 +154,7 @@ async fn a_pause_is_kept_while_the_upstream_is_away_and_on_the_files_of_a_stoppe
     assert!(code == USAGE && words.contains("there are: cloud"), "{code} {words}");
     let (words, code) = world.uplinks(&["resume", "cloud", "--files", &folder]);
     assert!(code == 0 && words.starts_with("cloud is resumed"), "{code} {words}");
-    world.recorder = record(world.broker.address).await;
+    world.recorder = reader::record(world.broker.address, "up/").await;
     world.gateway.restart();
     wait_for("all that waited", LIMIT, || world.has_all()).await;
 

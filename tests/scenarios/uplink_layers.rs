@@ -7,24 +7,21 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tidegate_tests::{
     black_hole::BlackHole,
     brokers::Mosquitto,
     ca::{Ca, Pair},
     client::Client,
     clock::{now, wait_for},
-    codec::{self, Ack, Connect, Packet, Publish, Version},
+    codec::{Connect, Packet, Publish, Version},
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
-    oracle::{self, Recorder},
-    ports,
+    oracle, ports,
     program::{self, Build},
-    tools,
+    reader, tools,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -101,35 +98,13 @@ fn setup(url: &str, keys: &str) -> Setup {
     Setup { build, uplinks: vec![], tables: table, ..Setup::new(Uplink::new("", Version::V5)) }
 }
 
-/// Records what a broker gets, from here on.
-async fn record(broker: SocketAddr) -> Arc<Mutex<Recorder>> {
-    let recorder = Arc::new(Mutex::new(Recorder::new("up/")));
-    let connect = Connect { version: Version::V5, client_id: "reader", clean: true, keep_alive_s: 0 };
-    let mut client = Client::connect(broker, &connect).await.expect("the broker is there");
-    client.subscribe("up/#").await;
-    let seen = recorder.clone();
-    tokio::spawn(async move {
-        while let Ok(packet) = client.read_packet().await {
-            let Packet::Publish(publish) = packet else { continue };
-            seen.lock().record(&publish);
-            if publish.qos == 1 {
-                codec::put_ack(&mut client.output, Ack::PubAck, publish.packet_id, 0);
-            }
-            if client.flush().await.is_err() {
-                return;
-            }
-        }
-    });
-    recorder
-}
-
 fn devices(count_max: u32) -> Vec<Device> {
     (0..4).map(|n| Device { count_max, ..Device::new(&format!("d{n}"), Version::V5) }).collect()
 }
 
 /// Sends events through this gateway, and has the oracle hold them against what the broker got.
 async fn demand_events(gateway: &Gateway, broker: SocketAddr) {
-    let recorder = record(broker).await;
+    let recorder = reader::record(broker, "up/").await;
     let ledgers = Fleet::start(gateway.mqtt, devices(1_000)).all(LIMIT).await;
     wait_for("all events to be there", LIMIT, || oracle::is_complete(&ledgers, &recorder.lock())).await;
     let verdict = oracle::judge(&ledgers, &recorder.lock());
@@ -165,7 +140,7 @@ async fn a_certificate_that_is_replaced_twice_while_events_flow_costs_no_event_a
     let cloud = Cloud::start("require_certificate true\nuse_identity_as_username true\n");
     let url = format!("mqtts://localhost:{}", cloud.tls.port());
     let gateway = Gateway::start(setup(&url, &cloud.keys(true)));
-    let recorder = record(cloud.broker.address).await;
+    let recorder = reader::record(cloud.broker.address, "up/").await;
     let fleet = Fleet::start(
         gateway.mqtt,
         devices(u32::MAX).into_iter().map(|device| Device {

@@ -34,6 +34,7 @@ pub mod oracle;
 pub mod paho;
 pub mod ports;
 pub mod program;
+pub mod reader;
 pub mod rng;
 pub mod steady;
 pub mod strace;

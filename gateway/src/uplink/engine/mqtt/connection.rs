@@ -167,13 +167,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<
     fn send(&mut self, token: u64, message: &Message<'_>) -> Result<(), Unsendable> {
         let id = self.ids.id(token);
         let mut naming = self.aliases.naming(message.topic.as_bytes());
-        let mut publish = self.publish(message, id, naming);
-        if publish.is_err() && matches!(naming, Naming::Both(_)) {
+        if matches!(naming, Naming::Both(_)) && self.publish(message, id, naming).is_err() {
             // An alias saves bytes later on; no event becomes too long for it.
             naming = Naming::Topic;
-            publish = self.publish(message, id, naming);
         }
-        publish?.write(self.transport.outbox());
+        self.publish(message, id, naming)?.write(self.transport.outbox());
         self.aliases.sent(naming, message.topic.as_bytes());
         self.ids.sent(token, id);
         Ok(())
