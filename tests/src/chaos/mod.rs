@@ -53,6 +53,7 @@ const SLICE_BYTES_MIN: usize = 16;
 #[derive(Debug, Default)]
 struct Counts {
     cuts: AtomicU64,
+    turned_away: AtomicU64,
     acks: AtomicU64,
     dropped_acks: AtomicU64,
 }
@@ -91,10 +92,16 @@ impl Proxy {
         self.rules.send_replace(rules);
     }
 
-    /// Connections that a cut or a reset has closed: how many faults really happened.
+    /// Open connections that a cut or a reset has closed.
     #[must_use]
     pub fn cut_connections(&self) -> u64 {
         self.counts.cuts.load(Ordering::Relaxed)
+    }
+
+    /// Connections that came while the link was cut or reset.
+    #[must_use]
+    pub fn turned_away(&self) -> u64 {
+        self.counts.turned_away.load(Ordering::Relaxed)
     }
 
     /// PUBACKs that were lost.
@@ -120,6 +127,9 @@ async fn accept(
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
         let link = rules.borrow().link;
+        if matches!(link, Link::Cut | Link::Reset) {
+            counts.turned_away.fetch_add(1, Ordering::Relaxed);
+        }
         match link {
             Link::Cut => {}
             Link::Reset => drop(client.set_zero_linger()),

@@ -36,6 +36,7 @@ async fn a_cut_closes_what_was_open_and_a_healed_link_carries_again() {
     assert_eq!(proxy.cut_connections(), 1);
     let mut refused = TcpStream::connect(proxy.address).await.unwrap();
     assert!(refused.read_u8().await.is_err());
+    assert_eq!((proxy.cut_connections(), proxy.turned_away()), (1, 1));
     proxy.set(Link::Open);
     let (mut second, mut far) = joined(&target, &proxy).await;
     far.write_all(b"b").await.unwrap();
