@@ -200,7 +200,9 @@ impl Template {
     /// [`BadTopic`]: what came out cannot be sent.
     pub fn render<'a>(&self, names: &Names<'a>, scratch: &'a mut String) -> Result<&'a str, BadTopic> {
         if let [Part::Topic] = self.parts[..] {
-            return self.check(names.topic);
+            // What was published on it was a topic: there is no wildcard to look for.
+            self.limits.check(names.topic.len(), || slashes(names.topic))?;
+            return Ok(names.topic);
         }
         scratch.clear();
         for part in &self.parts {

@@ -179,6 +179,12 @@ impl Window {
         self.entries.is_empty()
     }
 
+    /// The token of what is taken in next.
+    #[must_use]
+    pub fn next_token(&self) -> u64 {
+        self.front + self.entries.len() as u64
+    }
+
     /// Takes in the record at `offset`, above all before it, and gives its token; `None` without
     /// room.
     pub fn push(&mut self, offset: u64, events: u8, now: Instant) -> Option<u64> {
@@ -191,7 +197,7 @@ impl Window {
         if self.room() == 0 {
             return None;
         }
-        let token = self.front + self.entries.len() as u64;
+        let token = self.next_token();
         let state = State::Sent;
         let entry = Entry { offset, sent_at: now, bytes: 0, events, is_last, is_answered: false, state };
         self.entries.push_back(entry);
@@ -203,7 +209,7 @@ impl Window {
     /// room.
     pub fn skip(&mut self, offset: u64, events: u8, was_acknowledged: bool, now: Instant) -> bool {
         let state = if was_acknowledged { State::Acked } else { State::Undelivered };
-        self.push(offset, events, now).is_some_and(|token| self.settle(token, state, false))
+        self.push(offset, events, now).is_some_and(|token| self.settle(token, state))
     }
 
     /// The message that was pushed last has so many bytes.
@@ -220,9 +226,25 @@ impl Window {
         self.bytes
     }
 
-    /// The upstream acknowledged `token`. Says whether that was waiting for it.
-    pub fn acknowledge(&mut self, token: u64) -> bool {
-        self.settle(token, State::Acked, true)
+    /// The upstream acknowledged these tokens. Gives how many of them were waiting for it.
+    #[inline]
+    pub fn acknowledge(&mut self, tokens: TokenRange) -> u32 {
+        let held = self.held(tokens);
+        let (Some(first), Some(end)) = (self.index(held.start), self.index(held.end)) else { return 0 };
+        let (mut acked, mut bytes, mut answered) = (0, 0, 0);
+        for entry in self.entries.range_mut(first..end) {
+            if entry.state == State::Sent {
+                entry.state = State::Acked;
+                acked += 1;
+                bytes += u64::from(entry.bytes);
+                answered += usize::from(!entry.is_answered);
+                entry.is_answered = true;
+            }
+        }
+        self.settled += acked as usize;
+        self.answered += answered;
+        self.bytes -= bytes;
+        acked
     }
 
     /// The upstream answered `token`, whatever becomes of it.
@@ -237,13 +259,13 @@ impl Window {
     /// The record of `token` is not to be delivered: it is a dead letter, durably, or nothing of
     /// it can be sent. Says whether that was waiting.
     pub fn give_up(&mut self, token: u64) -> bool {
-        self.settle(token, State::Undelivered, false)
+        self.settle(token, State::Undelivered)
     }
 
     /// The tokens of `range` that the window holds.
     #[must_use]
     pub fn held(&self, range: TokenRange) -> Range<u64> {
-        let end = range.end.min(self.front + self.entries.len() as u64);
+        let end = range.end.min(self.next_token());
         range.first.max(self.front).min(end)..end
     }
 
@@ -282,13 +304,11 @@ impl Window {
         Some(self.entries.front()?.sent_at)
     }
 
-    fn settle(&mut self, token: u64, state: State, is_answer: bool) -> bool {
+    fn settle(&mut self, token: u64, state: State) -> bool {
         let entry = self.index(token).and_then(|index| self.entries.get_mut(index));
         match entry {
             Some(entry) if entry.state == State::Sent => {
                 entry.state = state;
-                self.answered += usize::from(is_answer && !entry.is_answered);
-                entry.is_answered |= is_answer;
                 self.bytes -= u64::from(entry.bytes);
                 self.settled += 1;
                 true
@@ -314,6 +334,10 @@ mod tests {
         crate::clock::monotonic()
     }
 
+    fn acknowledge(window: &mut Window, token: u64) -> bool {
+        window.acknowledge(TokenRange::one(token)) == 1
+    }
+
     fn window(limit: u16) -> Window {
         Window::new(NonZeroU16::new(limit).unwrap(), Opening::WIDE)
     }
@@ -322,12 +346,26 @@ mod tests {
     fn only_the_contiguous_prefix_is_released() {
         let (now, mut window) = (start(), window(10));
         let tokens: Vec<u64> = (100..104).map(|offset| window.push(offset, 2, now).unwrap()).collect();
-        assert!(window.acknowledge(tokens[1]) && window.acknowledge(tokens[2]));
+        assert!(acknowledge(&mut window, tokens[1]) && acknowledge(&mut window, tokens[2]));
         assert_eq!(window.advance(), None);
-        assert!(window.acknowledge(tokens[0]));
+        assert!(acknowledge(&mut window, tokens[0]));
         let released = Released { next_offset: 103, delivered_events: 6, oldest_sent_at: now };
         assert_eq!(window.advance(), Some(released));
         assert_eq!(window.waiting_offset(tokens[3]), Some(103));
+    }
+
+    #[test]
+    fn a_run_of_acknowledgements_counts_what_waited_for_it() {
+        let (now, mut window) = (start(), window(10));
+        let tokens: Vec<u64> = (0..6).map(|offset| window.push(offset, 1, now).unwrap()).collect();
+        assert!(acknowledge(&mut window, tokens[0]) && window.give_up(tokens[3]));
+        assert_eq!(window.advance().unwrap().next_offset, 1);
+        // The first is released, one is given up, and there are no more than six.
+        assert_eq!(window.acknowledge(TokenRange { first: 0, end: 20 }), 4);
+        assert_eq!(window.acknowledge(TokenRange { first: 0, end: 20 }), 0);
+        let released = window.advance().unwrap();
+        assert_eq!((released.next_offset, released.delivered_events, window.waiting()), (6, 4, 0));
+        assert_eq!(window.acknowledge(TokenRange { first: 0, end: 20 }), 0, "nothing is in flight");
     }
 
     #[test]
@@ -341,7 +379,7 @@ mod tests {
             if window.room() == 0 {
                 window.filled();
             }
-            assert!(tokens.into_iter().all(|token| window.acknowledge(token)));
+            assert!(tokens.into_iter().all(|token| acknowledge(window, token)));
             assert!(window.advance().is_some());
             window.open()
         };
@@ -379,7 +417,7 @@ mod tests {
         let refused = window.push(4, 1, now).unwrap();
         window.note_answered(refused);
         assert!(window.give_up(refused) && window.is_overtaken());
-        assert!(window.acknowledge(head));
+        assert!(acknowledge(&mut window, head));
         assert_eq!((window.advance().unwrap().delivered_events, window.is_overtaken()), (2, false));
     }
 
@@ -394,7 +432,7 @@ mod tests {
             })
             .collect();
         assert_eq!(window.bytes(), 700);
-        assert!(window.acknowledge(tokens[1]) && window.give_up(tokens[0]));
+        assert!(acknowledge(&mut window, tokens[1]) && window.give_up(tokens[0]));
         assert_eq!(window.bytes(), 400);
     }
 
@@ -407,7 +445,7 @@ mod tests {
             .into();
         assert!(!window.is_overtaken() && window.acknowledged_records().next().is_none());
         for index in [0, 1, 3, 5] {
-            assert!(window.acknowledge(tokens[index]));
+            assert!(acknowledge(&mut window, tokens[index]));
         }
         assert!(window.give_up(tokens[4]));
         assert_eq!(window.advance(), None);
@@ -418,7 +456,7 @@ mod tests {
             [8],
             "9 is not whole, 10 set aside, 11 not sent"
         );
-        assert!(window.acknowledge(head) && window.acknowledge(tokens[2]));
+        assert!(acknowledge(&mut window, head) && acknowledge(&mut window, tokens[2]));
         assert_eq!(window.advance().unwrap().next_offset, 11);
         assert!(!window.is_overtaken());
     }
@@ -427,7 +465,11 @@ mod tests {
     fn what_was_set_aside_moves_the_prefix_and_is_not_counted_as_delivered() {
         let (now, mut window) = (start(), window(10));
         let tokens: Vec<u64> = (0..3).map(|offset| window.push(offset, 1, now).unwrap()).collect();
-        assert!(window.acknowledge(tokens[0]) && window.give_up(tokens[1]) && window.acknowledge(tokens[2]));
+        assert!(
+            acknowledge(&mut window, tokens[0])
+                && window.give_up(tokens[1])
+                && acknowledge(&mut window, tokens[2])
+        );
         let released = window.advance().unwrap();
         assert_eq!((released.next_offset, released.delivered_events), (3, 2));
     }
@@ -438,7 +480,11 @@ mod tests {
         let part = |window: &mut Window, is_last| window.push_part(7, 1, is_last, now).unwrap();
         let tokens = [part(&mut window, false), part(&mut window, false), part(&mut window, true)];
         let next = window.push(8, 1, now).unwrap();
-        assert!(window.acknowledge(tokens[0]) && window.acknowledge(tokens[2]) && window.acknowledge(next));
+        assert!(
+            acknowledge(&mut window, tokens[0])
+                && acknowledge(&mut window, tokens[2])
+                && acknowledge(&mut window, next)
+        );
         let released = window.advance().unwrap();
         assert_eq!((released.next_offset, released.delivered_events), (7, 1), "a part of it still waits");
         assert!(window.give_up(tokens[1]));
@@ -451,9 +497,9 @@ mod tests {
         let (now, mut window) = (start(), window(1));
         assert_eq!(window.push(0, 1, now), Some(0));
         assert_eq!(window.push(1, 1, now), None);
-        assert!(!window.acknowledge(1) && !window.acknowledge(u64::MAX));
-        assert!(window.acknowledge(0) && !window.acknowledge(0));
-        assert!(window.advance().is_some() && !window.acknowledge(0), "it was released");
+        assert!(!acknowledge(&mut window, 1) && !acknowledge(&mut window, u64::MAX - 1));
+        assert!(acknowledge(&mut window, 0) && !acknowledge(&mut window, 0));
+        assert!(window.advance().is_some() && !acknowledge(&mut window, 0), "it was released");
     }
 
     #[test]
@@ -462,7 +508,7 @@ mod tests {
         for offset in 0..5 {
             assert!(window.push(offset, 1, now).is_some());
         }
-        assert!(window.acknowledge(0) && window.acknowledge(1) && window.advance().is_some());
+        assert!(acknowledge(&mut window, 0) && acknowledge(&mut window, 1) && window.advance().is_some());
         for (first, end, held) in
             [(0, 9, 2..5), (0, 2, 2..2), (3, 4, 3..4), (5, 9, 5..5), (7, 9, 5..5), (0, 0, 0..0)]
         {
@@ -483,7 +529,7 @@ mod tests {
                 assert_eq!(window.push(token, 1, now), Some(token));
             }
             assert_eq!(window.push(u64::MAX, 1, now), None);
-            assert!((round * 65_535..(round + 1) * 65_535).all(|token| window.acknowledge(token)));
+            assert!((round * 65_535..(round + 1) * 65_535).all(|token| acknowledge(&mut window, token)));
             assert_eq!(window.advance().unwrap().next_offset, (round + 1) * 65_535);
         }
     }
@@ -538,13 +584,13 @@ mod tests {
                         if model.entries.is_empty() { continue }
                         let at = index.index(model.entries.len());
                         let entry = model.entries.values_mut().nth(at).unwrap();
-                        let done = if acked { window.acknowledge(entry.0) } else { window.give_up(entry.0) };
+                        let done = if acked { acknowledge(&mut window, entry.0) } else { window.give_up(entry.0) };
                         prop_assert_eq!(done, entry.2.is_none());
                         entry.2 = entry.2.or(Some(acked));
                     }
                     Action::Stray(token) => {
                         if model.entries.values().all(|entry| entry.0 != token) {
-                            prop_assert!(!window.acknowledge(token));
+                            prop_assert!(!acknowledge(&mut window, token));
                         }
                     }
                     Action::Advance => {

@@ -58,6 +58,7 @@ use crate::{
         engine::{Capabilities, Connection, Progress},
         format::Format,
         health::Tally,
+        message::Unsendable,
         settings::Settings,
         source::Source,
     },
@@ -243,24 +244,39 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         &mut self,
         records: &mut impl Iterator<Item = (u64, Record<'r>)>,
     ) -> Result<bool, Broken> {
-        let mut next = records.next();
-        loop {
-            while let Some((offset, record)) = next.filter(|(_, record)| self.may_fill(record.size())) {
-                if self.is_held(offset) {
-                    self.settle_held().await?;
+        while let Some((offset, record)) = self.fill(records) {
+            while !self.may_fill(record.size()) {
+                let event = self.wait(false).await?;
+                if !self.handle(event).await? {
                     return Ok(false);
                 }
-                if !self.put(offset, &record).await? {
-                    return Ok(false);
-                }
-                next = records.next();
             }
-            if next.is_none() {
-                return Ok(true);
-            }
-            let event = self.wait(false).await?;
-            if !self.handle(event).await? {
+            if self.is_held(offset) {
+                self.settle_held().await?;
                 return Ok(false);
+            }
+            if !self.put(offset, &record).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Puts `records` into the connection while there is room and nothing else is to be done for
+    /// them, and gives the first for which that is not so. Nearly every event goes this way.
+    fn fill<'r>(
+        &mut self,
+        records: &mut impl Iterator<Item = (u64, Record<'r>)>,
+    ) -> Option<(u64, Record<'r>)> {
+        loop {
+            let (offset, record) = records.next()?;
+            let is_plain = !record.local && !self.is_careful && self.format_is_raw();
+            let is_sent = is_plain
+                && self.may_fill(record.size())
+                && !self.is_held(offset)
+                && self.put_raw(offset, &record).is_ok();
+            if !is_sent {
+                return Some((offset, record));
             }
         }
     }
@@ -281,7 +297,6 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
 
     /// Puts the record into the connection, unless it is for local subscribers alone; what cannot
     /// be sent becomes a dead letter. False on shutdown.
-    #[inline]
     async fn put(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
         if record.local {
             self.skip(offset, record, false);
@@ -295,24 +310,33 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
         self.put_now(offset, record).await
     }
 
-    #[inline]
     async fn put_now(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
-        let Format::Raw(raw) = &mut *self.shared.format else {
+        if !self.format_is_raw() {
             return self.put_parts(offset, record).await;
-        };
-        let token = self.window.push(offset, record.events, self.now).expect(ROOM);
-        let message = raw.message(offset, record, &self.can);
-        let sent = message.and_then(|message| {
-            let message = message.aged(record.received_ms, clock::wall_ms);
-            self.connection.send(token, &message)?;
-            Ok(if self.is_paced { message.bytes() } else { 0 })
-        });
-        match sent {
-            Ok(bytes) if self.is_paced => self.note_sent(bytes),
-            Ok(_) => {}
-            Err(why) => self.dead_letter(Some(token), offset, record, why.into(), 0).await?,
+        }
+        if let Err(why) = self.put_raw(offset, record) {
+            let token = self.window.push(offset, record.events, self.now).expect(ROOM);
+            self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
         }
         Ok(true)
+    }
+
+    fn format_is_raw(&self) -> bool {
+        matches!(self.shared.format, Format::Raw(_))
+    }
+
+    /// Puts the record into the connection as the one message that it is as it came.
+    #[inline]
+    fn put_raw(&mut self, offset: u64, record: &Record<'_>) -> Result<(), Unsendable> {
+        let Format::Raw(raw) = &mut *self.shared.format else { return Ok(()) };
+        let message = raw.message(offset, record, &self.can)?.aged(record.received_ms, clock::wall_ms);
+        self.connection.send(self.window.next_token(), &message)?;
+        let bytes = if self.is_paced { message.bytes() } else { 0 };
+        self.window.push(offset, record.events, self.now).expect(ROOM);
+        if self.is_paced {
+            self.note_sent(bytes);
+        }
+        Ok(())
     }
 
     /// Waits for the next thing to do: the connection, the clock, the shutdown, and a block if one

@@ -11,6 +11,9 @@ use crate::{mqtt::reason::Reason, uplink::engine::Notice};
 /// Longest packet taken from the upstream, in bytes: it has nothing long to say.
 pub const IN_BYTES_MAX: usize = 32 * 1024;
 
+/// Bytes of a PUBACK that says nothing but its id.
+pub const PLAIN_ACK_BYTES: usize = 4;
+
 const PUBACK: u8 = 4;
 const PINGRESP: u8 = 13;
 const DISCONNECT_IN: u8 = 14;
@@ -92,12 +95,7 @@ pub enum Inbound {
 ///
 /// # Errors
 /// [`WireError`]: nothing after this point can be read.
-#[inline]
 pub fn inbound(bytes: &[u8]) -> Result<Option<(Inbound, usize)>, WireError> {
-    // Nearly all of what comes is this.
-    if let [0x40, 2, high, low, ..] = *bytes {
-        return Ok(Some((Inbound::Ack { id: u16::from_be_bytes([high, low]), reason: Reason(0) }, 4)));
-    }
     let Some((kind, body, size)) = packet(bytes)? else { return Ok(None) };
     let read = match (kind >> 4, body) {
         (PUBACK, [high, low]) => Inbound::Ack { id: u16::from_be_bytes([*high, *low]), reason: Reason(0) },
@@ -110,6 +108,17 @@ pub fn inbound(bytes: &[u8]) -> Result<Option<(Inbound, usize)>, WireError> {
         _ => Inbound::Other,
     };
     Ok(Some((read, size)))
+}
+
+/// The ids of the PUBACKs at the start of `bytes` that say nothing but their id, which is that the
+/// message was taken.
+#[inline]
+pub fn plain_acks(bytes: &[u8]) -> impl Iterator<Item = u16> {
+    let (packets, _) = bytes.as_chunks::<PLAIN_ACK_BYTES>();
+    packets.iter().map_while(|packet| match *packet {
+        [0x40, 2, high, low] => Some(u16::from_be_bytes([high, low])),
+        _ => None,
+    })
 }
 
 /// First byte, body and whole length of a packet.

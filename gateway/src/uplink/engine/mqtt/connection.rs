@@ -28,6 +28,7 @@ use crate::mqtt::Password;
 use crate::uplink::{
     engine::{
         Answer, Capabilities, Connection, Credentials, Engine, Lost, Notice, Progress, Silence, TokenRange,
+        Verdict,
         dial::{Dialer, Layers, Stream},
         transport::Transport,
         url::Scheme,
@@ -133,6 +134,23 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> BrokerConnection<Io> {
         }
     }
 
+    /// What the PUBACKs that come first acknowledge one after the other, and takes them: nearly all
+    /// that comes is of this kind.
+    fn acknowledged(&mut self) -> Option<TokenRange> {
+        let (mut range, mut bytes) = (None::<TokenRange>, 0);
+        for id in answer::plain_acks(self.transport.inbox()) {
+            let Some(token) = self.ids.token(id) else { break };
+            match &mut range {
+                None => range = Some(TokenRange::one(token)),
+                Some(range) if range.end == token => range.end += 1,
+                Some(_) => break,
+            }
+            bytes += answer::PLAIN_ACK_BYTES;
+        }
+        self.transport.take(bytes);
+        range
+    }
+
     #[inline]
     fn publish<'m>(&self, message: &Message<'m>, id: u16, naming: Naming) -> Result<Publish<'m>, Unsendable> {
         let (topic, alias) = match naming {
@@ -190,8 +208,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send> Connection for BrokerConnection<
         self.transport.poll(context)
     }
 
-    #[inline]
     fn answer(&mut self) -> Result<Option<Answer>, Lost> {
+        if let Some(tokens) = self.acknowledged() {
+            return Ok(Some(Answer::Settled(tokens, Verdict::Accepted)));
+        }
         while let Some((inbound, bytes)) = answer::inbound(self.transport.inbox())? {
             let answer = match inbound {
                 Inbound::Ack { id, reason } => Some(match self.ids.token(id) {

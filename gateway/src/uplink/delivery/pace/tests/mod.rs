@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{super::window::Window, *};
-use crate::uplink::delivery::retry::Backoff;
+use crate::uplink::{delivery::retry::Backoff, engine::TokenRange};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -96,7 +96,7 @@ fn deliver(limits: &PaceLimits, per_s: f64, burst: f64, way: Duration, over: Ove
                 let (_, token, takes) = answers.pop_front().unwrap();
                 if takes {
                     acked.insert(window.waiting_offset(token).unwrap());
-                    window.acknowledge(token);
+                    window.acknowledge(TokenRange::one(token));
                     count += 1;
                 } else {
                     refused_at.get_or_insert(now);
