@@ -35,6 +35,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     // Who may come in, and what they may do.
     ("access", &["mqtt", "reload", "clock", "telemetry", "printable", "regular_file"]),
     ("store", &["clock", "telemetry", "regular_file"]),
+    // What the gateway says of itself, as events.
+    ("presence", &["store", "clock"]),
     // Pure: the rows that it wants kept are others' to write.
     ("catalog", &[]),
     // Follows the log.
@@ -68,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "store",
             "catalog",
             "fleet",
+            "presence",
             "reload",
             "pki",
             "websocket",
@@ -91,6 +94,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "catalog",
             "fleet",
+            "presence",
             "reload",
             "clock",
             "telemetry",

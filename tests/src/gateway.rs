@@ -77,6 +77,8 @@ pub struct Setup {
     pub data_dir: Option<PathBuf>,
     /// Where its log goes, if not into the gateway's own folder: nobody reads it there.
     pub log: Option<PathBuf>,
+    /// Lines of `[gateway]`, without its id and its folder.
+    pub gateway: String,
     /// Lines of `[store]`.
     pub store: String,
     /// Lines of `[limits]`.
@@ -105,6 +107,7 @@ impl Setup {
             urgent: vec![],
             data_dir: None,
             log: None,
+            gateway: String::new(),
             store: "wear_budget = \"unlimited\"\n".into(),
             limits: String::new(),
             access: String::new(),
@@ -116,9 +119,9 @@ impl Setup {
     }
 
     fn toml(&self, data_dir: &Path, mqtt: SocketAddr, http: SocketAddr) -> String {
-        let mut text =
-            format!("[gateway]\nid = \"gate\"\ndata_dir = {data_dir:?}\n\n[store]\n{}\n", self.store);
+        let mut text = format!("[gateway]\nid = \"gate\"\ndata_dir = {data_dir:?}\n{}\n", self.gateway);
         let mut line = |part: String| text.write_str(&part).expect("writing to a string");
+        line(format!("[store]\n{}\n", self.store));
         line(format!("[limits]\n{}\n", self.limits));
         line(format!("[access]\n{}\n", self.access));
         line(format!("[[listener]]\naddress = \"{mqtt}\"\n{}\n", self.listener));

@@ -21,7 +21,10 @@ mod resolved;
 mod routes;
 mod uplinks;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub use access::users_file;
 pub use error::ConfigError;
@@ -43,6 +46,8 @@ pub const ROUTES_MAX: usize = 256;
 pub struct Settings {
     /// The gateway's identity.
     pub gateway_id: String,
+    /// How often it says how it is, as an event of its own; `None` if it says nothing of itself.
+    pub health_interval: Option<Duration>,
     /// The store.
     pub store: store::Settings,
     /// Bytes that the disk or card is rated for, if that is known: for the projection of its life

@@ -31,6 +31,7 @@ pub(super) struct File {
 pub(super) struct Gateway {
     pub id: Text,
     pub data_dir: Option<Text>,
+    pub health_interval: Option<Text>,
 }
 
 #[derive(Debug, Default, Deserialize)]

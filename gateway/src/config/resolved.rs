@@ -34,6 +34,9 @@ const ENDURANCE_BYTES_MIN: u64 = 1_000_000_000;
 const DEAD_LETTERS_MAX_BYTES_DEFAULT: u64 = 64 << 20;
 /// Least room: below, a few large events would push all others out.
 const DEAD_LETTERS_MAX_BYTES_MIN: u64 = 1 << 20;
+/// Bounds of the time between two healths: each is an event in the log.
+const HEALTH_INTERVAL: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 const HTTP_ADDRESS_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 
@@ -44,6 +47,7 @@ pub(super) fn check(
 ) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
     let mut validator = Validator::new(around);
     let gateway_id = validator.name(&raw.gateway.id);
+    let health_interval = validator.health_interval(&raw.gateway);
     let settings = Settings {
         store: validator.store(&raw.gateway, &raw.store),
         endurance_bytes: validator.endurance(&raw.store),
@@ -53,9 +57,10 @@ pub(super) fn check(
             access: validator.access(&raw.access),
             ..validator.limits(&raw.limits)
         },
-        uplinks: validator.uplinks(&raw.uplink, &gateway_id),
+        uplinks: validator.uplinks(&raw.uplink, &gateway_id, health_interval.is_some()),
         http: validator.http(&raw.http),
         gateway_id,
+        health_interval,
         not_yet: None,
     };
     let Validator { mut problems, not_yet, .. } = validator;
@@ -120,6 +125,15 @@ impl Validator<'_> {
                 },
             ),
         }
+    }
+
+    fn health_interval(&mut self, gateway: &raw::Gateway) -> Option<Duration> {
+        self.value(gateway.health_interval.as_ref(), None, |text| {
+            let (least, most) = (HEALTH_INTERVAL.start(), HEALTH_INTERVAL.end());
+            let interval = quantity::at_most(text, *most, "24 hours")?;
+            let too_often = || format!("\"{text}\" is too often; 1 s at least, or take the key out for none");
+            (interval >= *least).then_some(Some(interval)).ok_or_else(too_often)
+        })
     }
 
     fn endurance(&mut self, store: &raw::Store) -> Option<u64> {

@@ -11,11 +11,13 @@ impl Validator<'_> {
         &mut self,
         raw: &[Spanned<uplink::Keys>],
         gateway_id: &str,
+        has_will: bool,
     ) -> Vec<uplink::Settings> {
         self.count(raw, UPLINKS_MAX, "uplinks");
         let mut uplinks: Vec<uplink::Settings> = Vec::new();
         for uplink in raw {
-            uplinks.push(uplink::Settings::read(self, uplink.get_ref(), gateway_id));
+            let read = uplink::Settings::read(self, uplink.get_ref(), gateway_id);
+            uplinks.push(uplink::Settings { has_will, ..read });
         }
         for (i, uplink) in raw.iter().enumerate() {
             let name = &uplink.get_ref().name;

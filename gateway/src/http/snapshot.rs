@@ -50,6 +50,9 @@ pub struct StoreView {
     pub used_bytes: u64,
     /// Bytes that they may take.
     pub max_bytes: u64,
+    /// Bytes that they can take: less than they may where the disk is smaller, or others fill it.
+    #[serde(default)]
+    pub room_bytes: u64,
     /// Events that some uplink will not get, given up by this process: each is in a gap record.
     pub dropped_events: u64,
     /// Bytes written to disk by this process.
@@ -127,6 +130,7 @@ impl From<&store::Status> for StoreView {
             file_bytes: status.file_bytes,
             used_bytes: status.used_bytes,
             max_bytes: status.max_bytes,
+            room_bytes: status.room_bytes,
             dropped_events: status.dropped_events,
             written_bytes: status.written_bytes,
             wear_budget: status.wear_budget.map(WearBudgetView::from),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start   store opens, with what is known of devices ─▶ ports are bound ─▶ uplinks ─▶ commands, ingest ─▶ reload ─▶ http, fleet
-//! stop    ingest ─▶ commands ─▶ uplinks and replays ─▶ fleet ─▶ store closes ─▶ http        each with a grace period, 10 s in all
+//! stop    ingest, the gateway's last words ─▶ commands ─▶ uplinks and replays ─▶ fleet ─▶ store closes ─▶ http        each with a grace period, 10 s in all
 //! ```
 //!
 //! A store that fails to write acknowledges nothing, says so on `/readyz`, and recovers by itself:
@@ -12,14 +12,13 @@
 //!
 //! It moves no event itself.
 
+mod error;
 mod state;
 mod task;
 mod uplinks;
 
 use std::{
-    io,
     net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -31,6 +30,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use error::StartError;
 use state::GatewayState;
 use task::{Failure, Task, fail};
 
@@ -41,9 +41,9 @@ use crate::{
     config::Settings,
     fleet::{self, Fleet},
     http::{self, Snapshot},
-    ingest,
+    ingest, presence,
     reload::Reload,
-    store::{Outbox, Store, StoreError},
+    store::{Intake, Outbox, Store},
     telemetry,
     uplink::{EventContext, Replays},
 };
@@ -76,45 +76,6 @@ const _: () = assert!(
         <= STOP_MAX.as_millis()
 );
 
-/// The gateway could not be started. What was opened is closed again.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The data directory cannot be made.
-    #[error("data_dir {path}: {cause}; make it, or name another that this user may write to", path = path.display())]
-    DataDir {
-        /// The folder.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// The store cannot be opened; it is as it was.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A listener's port cannot be bound.
-    #[error(transparent)]
-    Listener(ingest::BindError),
-    /// A listener's certificates cannot be used.
-    #[error(transparent)]
-    Tls(ingest::BindError),
-    /// The HTTP port cannot be bound.
-    #[error("http {address}: {cause}; stop what listens there, or set another [http] address")]
-    Http {
-        /// Where.
-        address: SocketAddr,
-        /// What the system said.
-        cause: io::Error,
-    },
-}
-
-impl From<ingest::BindError> for StartError {
-    fn from(error: ingest::BindError) -> Self {
-        match error {
-            ingest::BindError::Tls { .. } => Self::Tls(error),
-            _ => Self::Listener(error),
-        }
-    }
-}
-
 /// A running gateway. Dropping it without [`Gateway::stop`] leaves its tasks to the runtime.
 #[derive(Debug)]
 pub struct Gateway {
@@ -128,6 +89,8 @@ pub struct Gateway {
     http: Task,
     /// Ends what of the commands to devices has expired.
     expiry: Task,
+    /// Says how the gateway is, if it is to.
+    presence: Option<Task>,
     /// Follows the log, for what is known of devices.
     fleet: Task,
     http_address: SocketAddr,
@@ -187,6 +150,8 @@ impl Gateway {
             store: Mutex::new(Some(store)),
         });
         watch_store(ends.intake.watermark(), state.clone(), failure.clone());
+        let presence =
+            settings.health_interval.map(|every| spawn_presence(every, &state, &ends.intake, &failure));
         let broker = Broker::new(settings.ingest.broker());
         let commands = {
             let (broker, outbox) = (broker.clone(), outbox.clone());
@@ -198,12 +163,8 @@ impl Gateway {
         let reload = Task::spawn("reload".into(), &failure, |stop| reload.run(stop));
         let EventContext { catalog, fleet } = knowledge;
         let http_address = window.address();
-        let snapshot: http::SnapshotSource = {
-            let state = state.clone();
-            Arc::new(move || state.snapshot())
-        };
         let rooms = http::Rooms {
-            snapshot,
+            snapshot: state::snapshots(state.clone()),
             store: view.clone(),
             replays: replays.clone(),
             outbox: outbox.clone(),
@@ -216,7 +177,20 @@ impl Gateway {
             Task::spawn("fleet".into(), &failure, |stop| fleet::run(fleet, catalog, outbox, view, stop))
         };
         let expiry = Task::spawn("expiry".into(), &failure, |stop| expire(outbox, stop));
-        Self { state, uplinks, replays, ingest, commands, reload, http, expiry, fleet, http_address, failure }
+        Self {
+            state,
+            uplinks,
+            replays,
+            ingest,
+            commands,
+            reload,
+            http,
+            expiry,
+            presence,
+            fleet,
+            http_address,
+            failure,
+        }
     }
 
     fn announce(&self) {
@@ -289,7 +263,12 @@ impl Gateway {
         // Nothing waits for these.
         self.reload.stop.cancel();
         self.expiry.stop.cancel();
-        self.ingest.stop(INGEST_GRACE).await;
+        let last_words = async {
+            if let Some(presence) = self.presence {
+                presence.stop(INGEST_GRACE).await;
+            }
+        };
+        tokio::join!(self.ingest.stop(INGEST_GRACE), last_words);
         self.commands.stop.cancel();
         for uplink in &self.uplinks {
             uplink.stop.cancel();
@@ -325,7 +304,7 @@ impl Gateway {
         self.replays.stop(CRASH_GRACE).await;
         // Nothing can be acknowledged any more: what is left is to get the ports back.
         let others = [self.ingest, self.commands, self.reload, self.http, self.expiry, self.fleet];
-        for task in self.uplinks.into_iter().chain(others) {
+        for task in self.uplinks.into_iter().chain(others).chain(self.presence) {
             task.stop(CRASH_GRACE).await;
         }
     }
@@ -379,6 +358,11 @@ async fn expire(outbox: Outbox, stop: CancellationToken) {
     }
 }
 
+fn spawn_presence(every: Duration, state: &Arc<GatewayState>, intake: &Intake, failure: &Failure) -> Task {
+    let (id, look, intake) = (state.id.clone(), state::look(state.clone()), intake.clone());
+    Task::spawn("presence".into(), failure, |stop| presence::run(id, every, look, intake, stop))
+}
+
 /// Says why when the store takes nothing more although nobody closed it.
 fn watch_store(
     mut watermark: watch::Receiver<crate::store::Watermark>,
@@ -395,110 +379,4 @@ fn watch_store(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::{cli, config};
-
-    fn settings(folder: &Path) -> Settings {
-        let text = "[gateway]\nid = \"a\"\ndata_dir = \"data\"\n[[listener]]\naddress = \"127.0.0.1:0\"\n\
-                    [[uplink]]\nname = \"cloud\"\nurl = \"mqtt://127.0.0.1:9\"\n[http]\naddress = \"127.0.0.1:0\"\n";
-        config::parse(text, &folder.join("g.toml"), &|_| None).unwrap()
-    }
-
-    async fn refused(settings: Settings) -> (u8, String) {
-        let failure = cli::Failure::from(Gateway::start(settings).await.expect_err("it started"));
-        (failure.exit_code(), failure.to_string())
-    }
-
-    #[tokio::test]
-    async fn it_starts_looks_ready_and_stops_and_can_be_started_again() {
-        let folder = tempfile::tempdir().unwrap();
-        for _ in 0..2 {
-            let gateway = Gateway::start(settings(folder.path())).await.unwrap();
-            let state = gateway.state.clone();
-            let snapshot = gateway.snapshot();
-            assert!(snapshot.ready, "{snapshot:?}");
-            assert_eq!(snapshot.uplinks[0].name, "cloud");
-            assert_ne!(snapshot.listeners[0].port(), 0);
-            let began = clock::monotonic();
-            gateway.stop().await;
-            assert!(clock::monotonic().duration_since(began) < STOP_MAX);
-            let expected = ["the gateway is stopping", "the store is closed"];
-            assert_eq!(state.snapshot().not_ready, expected);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_crash_leaves_a_store_that_opens_again_and_ports_that_are_free() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut settings = settings(folder.path());
-        for _ in 0..3 {
-            let gateway = Gateway::start(settings.clone()).await.unwrap();
-            settings.http.address = gateway.http_address();
-            settings.listeners[0].address = gateway.snapshot().listeners[0];
-            gateway.crash().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn a_second_gateway_on_the_same_data_is_refused_as_unavailable() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = Gateway::start(settings(folder.path())).await.unwrap();
-        let (code, text) = refused(settings(folder.path())).await;
-        assert_eq!(code, 69, "{text}");
-        assert!(text.contains("in use by another gateway"), "{text}");
-        first.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_port_in_use_is_refused_as_unavailable_and_the_store_is_closed_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut http_taken = settings(folder.path());
-        http_taken.http.address = taken.local_addr().unwrap();
-        let mut listener_taken = settings(folder.path());
-        listener_taken.listeners[0].address = taken.local_addr().unwrap();
-        for settings in [http_taken, listener_taken] {
-            let (code, text) = refused(settings).await;
-            assert_eq!(code, 69, "{text}");
-            assert!(text.contains(&taken.local_addr().unwrap().to_string()), "{text}");
-            assert!(text.contains("another"), "{text}");
-        }
-        Gateway::start(settings(folder.path())).await.unwrap().stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_folder_that_cannot_be_made_or_is_not_ours_is_refused_and_left_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("data"), "a file").unwrap();
-        let (code, text) = refused(settings(folder.path())).await;
-        assert_eq!(code, 73, "{text}");
-
-        std::fs::remove_file(folder.path().join("data")).unwrap();
-        std::fs::create_dir(folder.path().join("data")).unwrap();
-        std::fs::write(folder.path().join("data/photo.jpg"), "not an event").unwrap();
-        let (code, text) = refused(settings(folder.path())).await;
-        assert_eq!(code, 78, "{text}");
-        assert!(text.contains("photo.jpg"), "{text}");
-        assert_eq!(std::fs::read_dir(folder.path().join("data")).unwrap().count(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_store_that_ends_under_a_running_gateway_is_its_failure_and_a_stop_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let gateway = Gateway::start(settings(folder.path())).await.unwrap();
-        let store = gateway.state.store.lock().take().unwrap();
-        tokio::task::spawn_blocking(move || store.crash()).await.unwrap();
-        let reason = tokio::time::timeout(STOP_MAX, gateway.failed()).await.unwrap();
-        assert!(!reason.is_empty());
-        assert_eq!(gateway.snapshot().not_ready, ["the store is closed"]);
-
-        let again = Gateway::start(settings(folder.path())).await.unwrap();
-        let failure = again.failure.clone();
-        again.stop().await;
-        assert_eq!(*failure.borrow(), None);
-        gateway.stop().await;
-    }
-}
+mod tests;

@@ -14,7 +14,8 @@ use parking_lot::Mutex;
 use super::VERSION;
 use crate::{
     clock,
-    http::{Snapshot, StoreView, UplinkView},
+    http::{Snapshot, SnapshotSource, StoreView, UplinkView},
+    presence::{self, Health, UplinkHealth},
     reload::Reload,
     store::Store,
     uplink,
@@ -110,4 +111,43 @@ impl GatewayState {
             uplinks,
         }
     }
+}
+
+/// Looks at the gateway, for HTTP.
+pub(super) fn snapshots(state: Arc<GatewayState>) -> SnapshotSource {
+    Arc::new(move || state.snapshot())
+}
+
+/// What the gateway says of itself, made of what is known of it.
+pub(super) fn look(state: Arc<GatewayState>) -> presence::Look {
+    let started = clock::monotonic();
+    Arc::new(move || {
+        let Snapshot { version, ready, not_ready, warnings, store, uplinks, .. } = state.snapshot();
+        let store = store.unwrap_or_default();
+        let uplinks = uplinks.into_iter().filter(|uplink| !uplink.kept).map(|uplink| {
+            let health = UplinkHealth {
+                connected: uplink.connected,
+                paused: uplink.paused_since_ms.is_some(),
+                backlog_events: uplink.backlog_events,
+                backlog_bytes: uplink.backlog_bytes,
+                backlog_age_s: uplink.backlog_age_seconds as u64,
+            };
+            (uplink.name, health)
+        });
+        let health = Health {
+            version,
+            uptime_s: clock::monotonic().duration_since(started).as_secs(),
+            ready,
+            not_ready: presence::health::texts(&not_ready),
+            warnings: presence::health::texts(&warnings),
+            store_used_bytes: store.used_bytes,
+            store_room_bytes: store.room_bytes,
+            written_bytes: store.written_bytes,
+            stored_events: store.events,
+            dropped_events: store.dropped_events,
+            dead_letters: store.dead_letters,
+            ..Health::default()
+        };
+        health.with_uplinks(uplinks.collect())
+    })
 }

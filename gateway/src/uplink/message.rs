@@ -64,6 +64,15 @@ pub struct CopyId<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Headers<'a>(&'a [u8]);
 
+/// What an upstream publishes for the gateway once it has lost it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Will {
+    /// Where: as of [`Message::topic`].
+    pub topic: String,
+    /// The payload.
+    pub payload: Vec<u8>,
+}
+
 /// An event cannot be sent to this upstream, ever. Nothing of it was written: it becomes a dead
 /// letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -51,6 +51,8 @@ pub struct Settings {
     pub commands: Option<CommandTopic>,
     /// Messages sent and not acknowledged, at most. An upstream may allow fewer.
     pub window: NonZeroU16,
+    /// The upstream is handed a last will with each connection, if it can be.
+    pub has_will: bool,
     /// How fast messages go, and how many bytes of them at once.
     pub pace: PaceLimits,
     /// The hours in which it sends what is not urgent, if not at any time.
@@ -125,6 +127,7 @@ impl Settings {
             topic: Template::default(),
             commands: None,
             window: WINDOW_DEFAULT,
+            has_will: false,
             pace: PaceLimits::default(),
             send: None,
             connect_timeout: Duration::from_secs(10),

@@ -78,6 +78,14 @@ fn what_cannot_be_meant_says_file_line_key_and_what_to_do() {
             "g.toml:3: [gateway] data_dir: an empty path; name a folder, like \"/var/lib/tidegate\"",
         ),
         (
+            id_and("health_interval = \"0s\"\n"),
+            "g.toml:3: [gateway] health_interval: \"0s\" is too often; 1 s at least, or take the key out for none",
+        ),
+        (
+            id_and("health_interval = \"2days\"\n"),
+            "g.toml:3: [gateway] health_interval: \"2days\" is too long; 24 hours at most",
+        ),
+        (
             id_and("[store]\nsegment_bytes = \"12\"\n"),
             "g.toml:4: [store] segment_bytes: \"12\" is not within 1 MiB and 1 GiB",
         ),

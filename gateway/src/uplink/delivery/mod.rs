@@ -254,6 +254,9 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let head = self.source.released();
         self.source.seek(head);
         self.carried.begin(head);
+        if self.settings.has_will {
+            self.engine.set_will(self.format.will(&self.settings.gateway_id, clock::wall_ms()));
+        }
         let opened = tokio::select! {
             biased;
             () = shutdown.cancelled() => return (Ok(()), Trace::default()),

@@ -46,7 +46,7 @@ use self::{
     url::Scheme,
 };
 use super::{
-    message::{Message, Unsendable},
+    message::{Message, Unsendable, Will},
     platform::Platform,
 };
 
@@ -85,6 +85,12 @@ pub trait Engine: fmt::Debug + Clone + Send + Sync + 'static {
     /// Makes a second client beside the first, which it does not throw out: `suffix` goes behind
     /// the name.
     fn rename(&mut self, suffix: &str);
+
+    /// Has each connection from now on leave this behind when the upstream loses it, if that can
+    /// be told.
+    fn set_will(&mut self, will: Option<Will>) {
+        let _ = will;
+    }
 
     /// What it may mean that a connection ended without a word.
     fn hint(&self, silence: Silence) -> Option<String> {

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     catalog::Values,
     fleet::{Quality, Stamp},
+    presence,
     store::{Kind, LetterReason, Prefixes, ReasonCode, Record, StoreIds, gap, is_command_id},
     uplink::{
         engine::Capabilities,
@@ -204,8 +205,7 @@ impl Decoded {
                 Err(_) => ("status", bytes),
             },
             (Some(Leaf::Reply), _) => ("reply", shaped),
-            (_, Kind::Json) if record.topic == gap::TOPIC => ("gap", shaped),
-            (_, kind) => (kind.name(), shaped),
+            (_, kind) => (own_kind(record).unwrap_or(kind.name()), shaped),
         };
         let data = if retain && record.payload.is_empty() { Data::Deletion } else { data };
         let content_type = match leaf {
@@ -236,6 +236,18 @@ impl Decoded {
             self.prepared.leave_out(why.into());
         }
     }
+}
+
+/// What an event of the gateway itself is called.
+fn own_kind(record: &Record<'_>) -> Option<&'static str> {
+    const KINDS: [(&str, &str); 4] = [
+        (gap::TOPIC, "gap"),
+        (presence::BIRTH_TOPIC, "birth"),
+        (presence::HEALTH_TOPIC, "health"),
+        (presence::STATUS_TOPIC, "status"),
+    ];
+    let own = KINDS.into_iter().find(|(topic, _)| record.kind == Kind::Json && record.topic == *topic);
+    own.map(|(_, kind)| kind)
 }
 
 /// The topic of an event.

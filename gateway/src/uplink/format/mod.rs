@@ -24,10 +24,23 @@ mod prepared;
 mod raw;
 mod thingsboard;
 
-use super::settings::Settings;
-use crate::store::StoreIds;
+use std::{num::NonZeroU16, time::Duration};
+
+use super::{engine::Capabilities, message::Will, settings::Settings};
+use crate::{presence, store::StoreIds};
 
 pub use self::{context::EventContext, decoded::Decoded, name::FormatName, raw::Raw};
+
+/// Above all offsets that a log can come to.
+const WILL_OFFSET: u64 = 1 << 63;
+/// What a will can carry: what is said of an event has to be in its payload.
+const PAYLOAD_ALONE: Capabilities = Capabilities {
+    in_flight_max: NonZeroU16::MIN,
+    keep_alive: Duration::ZERO,
+    retains: false,
+    has_headers: false,
+    attribute_prefix: "",
+};
 
 /// Writes events in the format of one uplink.
 #[derive(Debug)]
@@ -48,6 +61,24 @@ impl Format {
                 Self::Decoded(Box::new(Decoded::new(settings, ids, context.clone())))
             }
         }
+    }
+
+    /// What says at the upstream that the gateway is away, if there is a topic for it there: the
+    /// last will of a connection that begins at `now_ms`. It is no record of the log, so its id has
+    /// a number that no record has.
+    pub fn will(&mut self, gateway: &str, now_ms: u64) -> Option<Will> {
+        let payload = presence::offline();
+        let record = presence::record(gateway, presence::STATUS_TOPIC, &payload, now_ms);
+        let message = match self {
+            Self::Raw(raw) => raw.message(WILL_OFFSET | now_ms, &record, &PAYLOAD_ALONE).ok()?,
+            Self::Decoded(decoded) => {
+                match decoded.prepare(WILL_OFFSET | now_ms, &record, &PAYLOAD_ALONE, |_| Ok(())) {
+                    (0, _) => return None,
+                    _ => decoded.message(0),
+                }
+            }
+        };
+        Some(Will { topic: message.topic.to_owned(), payload: message.payload.to_owned() })
     }
 
     /// The same for a replay: every event says that this one sends it again, and none is to be

@@ -4,9 +4,9 @@
 //! ```json
 //! {"s3":[{"ts":1764000307123,"values":{"temperature":23.45,"humidity":45.2,"pressure":101325}}]}
 //! ```
-//! An event of a type of ours, and JSON that is an object, gives the values as they are. Anything
-//! else is one value: `value` of a foreign event, `birth`, `status`, `reply` or `gap` of a
-//! device's. Bytes are in base64.
+//! An event of a type of ours, the gateway's health, and JSON that is an object, give the values as
+//! they are. Anything else is one value: `value` of a foreign event, `birth`, `status`, `reply` or
+//! `gap` of a device's or the gateway's. Bytes are in base64.
 //!
 //! ThingsBoard keeps one value for each device, name and time: a copy of an event changes nothing.
 
@@ -29,7 +29,7 @@ pub fn write(out: &mut Vec<u8>, facts: &Facts<'_>) {
 
 fn put_values(out: &mut Vec<u8>, facts: &Facts<'_>) {
     let name = match facts.kind {
-        "json" | "text" | "opaque" => "value",
+        "json" | "text" | "opaque" | "health" => "value",
         kind => kind,
     };
     let is_whole = facts.number().is_some() || name == "value";

@@ -14,7 +14,11 @@ use super::{
     formats::user_properties,
     *,
 };
-use crate::{catalog::Values, store::gap};
+use crate::{
+    catalog::Values,
+    presence::{BIRTH_TOPIC, HEALTH_TOPIC, STATUS_TOPIC},
+    store::gap,
+};
 
 const KINDS: [EventKind; 2] = [Loss::KIND, Climate::KIND];
 /// The user properties begin behind these: text payload, and `application/json` as the content
@@ -138,6 +142,8 @@ async fn thingsboard_gets_values_by_device_and_time() {
         Owned { retain: true, ..json_of(b"") },
         Owned::new("tg/stall-3/s", b"no status"),
         Owned::new("tg/stall-3/r", b"{\"done\":1}"),
+        Owned { kind: Kind::Json, ..Owned::new(HEALTH_TOPIC, b"{\"backlog_events\":7}") },
+        Owned { kind: Kind::Json, ..Owned::new(STATUS_TOPIC, b"{\"state\":\"stopping\"}") },
     ];
     let change = |settings: &mut Settings| {
         settings.format = FormatName::ThingsBoard;
@@ -168,6 +174,8 @@ async fn thingsboard_gets_values_by_device_and_time() {
         json!({}),
         json!({"status": "bm8gc3RhdHVz"}),
         json!({"reply": {"done": 1}}),
+        json!({"backlog_events": 7}),
+        json!({"status": {"state": "stopping"}}),
     ];
     assert_eq!(values, expected);
 }
@@ -313,6 +321,9 @@ async fn what_is_no_event_type_of_ours_goes_as_json_or_in_base64() {
         Owned::new("tg/stall-3/s", b"no status"),
         reply("tg/stall-3/r"),
         Owned { properties: b"\x09\0\x02\xff\0".to_vec(), ..reply("tg/stall-3/r") },
+        json_of(BIRTH_TOPIC, b"{\"version\":\"0.1.0\"}"),
+        json_of(HEALTH_TOPIC, b"{\"ready\":true}"),
+        json_of(STATUS_TOPIC, b"{\"state\":\"stopping\"}"),
     ];
     let (arrivals, aside) = send(|_| (), ACCEPTED_V5, &records, &EventContext::default(), acks).await;
     assert_eq!(aside, []);
@@ -321,7 +332,11 @@ async fn what_is_no_event_type_of_ours_goes_as_json_or_in_base64() {
     assert_eq!(
         types,
         ["json", "json", "opaque", "gap", "birth", "status", "reply", "status", "reply", "reply"]
+            .into_iter()
+            .chain(["birth", "health", "status"])
+            .collect::<Vec<_>>()
     );
+    assert_eq!(found[11]["data"], json!({"ready": true}));
     assert_eq!(found[0]["data"], json!({"open": true}));
     assert_eq!((&found[1]["data"], &found[1]["content_type"]), (&json!("{broken"), &json!("text/plain")));
     assert_eq!(found[2]["id"], "barn-7/0badcafe-2");

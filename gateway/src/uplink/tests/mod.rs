@@ -11,6 +11,7 @@ mod formats;
 mod mosquitto;
 mod pace;
 mod poison;
+mod presence;
 mod real_store;
 mod replay;
 mod shapes;

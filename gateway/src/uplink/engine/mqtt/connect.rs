@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     mqtt::{Password, Version},
-    uplink::engine::Notice,
+    uplink::{engine::Notice, message::Will},
 };
 
 /// The user property that names a command.
@@ -84,7 +84,8 @@ pub struct PersistentSession {
     pub packet_bytes_max: u32,
 }
 
-/// The CONNECT for `settings`: no session, no will. (MQTT 3.1.1 and 5.0 section 3.1)
+/// The CONNECT for `settings` and its events: no session, and the will of the settings. (MQTT
+/// 3.1.1 and 5.0 section 3.1)
 ///
 /// # Errors
 /// [`WireError::Malformed`]: the settings were not checked.
@@ -92,7 +93,7 @@ pub fn connect(settings: &Settings, password: Option<&Password>) -> Result<Bytes
     connect_with(settings, password, None)
 }
 
-/// The same with a session that outlives its connection, if one is to.
+/// The same with a session that outlives its connection, if one is to, and then without a will.
 ///
 /// # Errors
 /// [`WireError::Malformed`]: the settings were not checked.
@@ -107,12 +108,16 @@ pub fn connect_with(
     let user = settings.user.clone().unwrap_or_default();
     let password = password.map_or(&[][..], Password::expose);
     let password = str::from_utf8(password).map_err(|_| WireError::Malformed)?.to_owned();
+    let will = settings.will.as_ref().filter(|_| kept.is_none());
     let has_login = !user.is_empty() || !password.is_empty();
     match settings.version {
         Version::V311 => {
             let mut connect = v4::Connect::new(client_id);
             connect.keep_alive = keep_alive;
             connect.clean_session = kept.is_none();
+            connect.last_will = will.map(|Will { topic, payload }| {
+                v4::LastWill::new(topic.clone(), payload.clone(), mqttbytes::QoS::AtLeastOnce, false)
+            });
             connect.login = has_login.then(|| v4::Login::new(user, password));
             connect.write(&mut out).map_err(|_| WireError::Malformed)?;
         }
@@ -126,7 +131,11 @@ pub fn connect_with(
             let (clean_start, properties) = (kept.is_none(), Some(properties));
             let connect = v5::Connect { keep_alive, client_id, clean_start, properties };
             let login = has_login.then(|| v5::Login::new(user, password));
-            connect.write(&None, &login, &mut out).map_err(|_| WireError::Malformed)?;
+            let will = will.map(|Will { topic, payload }| {
+                let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
+                v5::LastWill::new(topic.clone(), payload.clone(), qos, false, None)
+            });
+            connect.write(&will, &login, &mut out).map_err(|_| WireError::Malformed)?;
         }
     }
     Ok(out)
@@ -308,6 +317,27 @@ mod tests {
         };
         assert!(read.clean_start && read.keep_alive == 30 && read.client_id == "barn-7-cloud");
         assert_eq!(login, Some(v5::Login::new("user", "secret")));
+    }
+
+    #[test]
+    fn a_will_goes_with_the_connection_for_events_alone() {
+        let will = Will { topic: "up/tidegate/status".to_owned(), payload: b"gone".to_vec() };
+        let with_will = |version| Settings { will: Some(will.clone()), ..settings(version) };
+        let mut bytes = connect(&with_will(Version::V311), None).unwrap();
+        let v4::Packet::Connect(read) = v4::Packet::read(&mut bytes, 1000).unwrap() else { panic!() };
+        let read = read.last_will.unwrap();
+        assert_eq!((&*read.topic, &read.message[..], read.qos as u8), (&*will.topic, &*will.payload, 1));
+        assert!(!read.retain);
+        let mut bytes = connect(&with_will(Version::V5), None).unwrap();
+        let v5::Packet::Connect(_, Some(read), _) = v5::Packet::read(&mut bytes, None).unwrap() else {
+            panic!()
+        };
+        assert_eq!((&read.topic[..], &read.message[..]), (will.topic.as_bytes(), &*will.payload));
+        assert!(read.qos as u8 == 1 && !read.retain);
+        let kept = PersistentSession { expiry_s: 9, receive_max: 9, packet_bytes_max: 900 };
+        let mut bytes = connect_with(&with_will(Version::V311), None, Some(kept)).unwrap();
+        let v4::Packet::Connect(read) = v4::Packet::read(&mut bytes, 1000).unwrap() else { panic!() };
+        assert_eq!(read.last_will, None, "commands have no will");
     }
 
     #[test]

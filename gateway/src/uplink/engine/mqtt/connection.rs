@@ -33,7 +33,7 @@ use crate::uplink::{
         transport::Transport,
         url::Scheme,
     },
-    message::{Message, Unsendable},
+    message::{Message, Unsendable, Will},
 };
 
 /// A connection after its handshake.
@@ -87,6 +87,10 @@ impl Engine for Settings {
 
     fn rename(&mut self, suffix: &str) {
         self.client_id += suffix;
+    }
+
+    fn set_will(&mut self, will: Option<Will>) {
+        self.will = will;
     }
 
     fn hint(&self, silence: Silence) -> Option<String> {

@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 pub use crate::mqtt::Version;
-use crate::uplink::engine::{
-    dial::{Layers, Target},
-    password::PasswordSource,
+use crate::uplink::{
+    engine::{
+        dial::{Layers, Target},
+        password::PasswordSource,
+    },
+    message::Will,
 };
 
 /// Longest client id or user name, in bytes.
@@ -57,6 +60,8 @@ pub struct Settings {
     pub retain: Retain,
     /// A ping goes out after this long without anything sent; zero is never.
     pub keep_alive: Duration,
+    /// What the broker publishes once it has lost a connection for events.
+    pub will: Option<Will>,
     /// How long the broker is to keep commands that come while there is no connection.
     pub session_expiry: Duration,
 }
@@ -107,6 +112,7 @@ impl Settings {
             packet_bytes_max: None,
             retain: Retain::AsPublished,
             keep_alive: KEEP_ALIVE_DEFAULT,
+            will: None,
             session_expiry: SESSION_EXPIRY_DEFAULT,
         }
     }
