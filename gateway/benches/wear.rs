@@ -26,9 +26,16 @@ const SETTINGS: [(Option<u64>, Duration); 5] = [
 ];
 /// A sync of an SD card takes 5 to 30 ms.
 const SYNC_S: f64 = 0.010;
-/// What a commit writes, and what each event in it adds.
-const COMMIT_BYTES: u64 = 28_500;
+/// What a transaction of the segment writes, and what each event in it adds.
+const TRANSACTION_BYTES: u64 = 28_500;
 const EVENT_BYTES: u64 = 75;
+/// The journal: what a small commit is a multiple of, what fits one, and how many there are before
+/// all of them go into the segment.
+const PAGE_BYTES: u64 = 4_096;
+const SLOT_BYTES: u64 = 16 * 1024;
+const SLOTS: u64 = 256;
+/// What a commit has besides its events, in bytes: the heads of the frame and of its row.
+const HEADS_BYTES: u64 = 100;
 /// A row this full is committed without lingering.
 const ROW_EVENTS_MAX: usize = 64 * 1024 / EVENT_BYTES as usize;
 const DAY_S: f64 = 86_400.0;
@@ -111,6 +118,7 @@ fn simulate(mut pacer: Pacer, rate: &dyn Fn(f64) -> f64) -> Seen {
     let start = clock::monotonic();
     let mut arrivals = Arrivals { at_s: 0.0, seed: 1, rate };
     let (mut seen, mut waiting, mut free_at_s) = (Seen::default(), Vec::new(), 0.0_f64);
+    let mut journal = Journal::default();
     arrivals.pass();
     while free_at_s < (SETTLING_DAYS + MEASURED_DAYS) * DAY_S {
         let begun_s = free_at_s.max(arrivals.at_s);
@@ -123,7 +131,7 @@ fn simulate(mut pacer: Pacer, rate: &dyn Fn(f64) -> f64) -> Seen {
             arrivals.pass();
         }
         free_at_s = taken_at_s + SYNC_S;
-        let bytes = COMMIT_BYTES + EVENT_BYTES * waiting.len() as u64;
+        let bytes = journal.commit(waiting.len() as u64);
         pacer.spend(bytes);
         if taken_at_s > SETTLING_DAYS * DAY_S {
             waiting.iter().for_each(|came_s| seen.note(free_at_s - came_s));
@@ -133,6 +141,26 @@ fn simulate(mut pacer: Pacer, rate: &dyn Fn(f64) -> f64) -> Seen {
         waiting.clear();
     }
     seen
+}
+
+/// What is in the journal and in no segment.
+#[derive(Default)]
+struct Journal {
+    commits: u64,
+    bytes: u64,
+}
+
+impl Journal {
+    /// What a commit of so many events writes.
+    fn commit(&mut self, events: u64) -> u64 {
+        let bytes = HEADS_BYTES + EVENT_BYTES * events;
+        if bytes <= SLOT_BYTES && self.commits < SLOTS {
+            (self.commits, self.bytes) = (self.commits + 1, self.bytes + bytes);
+            return bytes.next_multiple_of(PAGE_BYTES);
+        }
+        let Journal { bytes: before, .. } = std::mem::take(self);
+        TRANSACTION_BYTES + before + bytes
+    }
 }
 
 /// Events at random.

@@ -16,6 +16,8 @@ const SEEDS: u64 = 300;
 const OPERATIONS_MAX: u64 = 400;
 const ACTIONS_MAX: u64 = 60;
 const LIVES_MAX: u64 = 5;
+/// The file of which a card may destroy what lies around a write.
+const JOURNAL: &str = "journal.log";
 
 #[test]
 fn no_power_cut_loses_an_acknowledged_event() {
@@ -42,6 +44,11 @@ struct Told {
 
 fn live(seed: u64) -> Told {
     let mut world = World::new(seed, chosen_settings(seed));
+    match seed % 3 {
+        0 => {}
+        1 => world.disk.destroy_around_writes(JOURNAL, 4 * 1024),
+        _ => world.disk.destroy_around_writes(JOURNAL, 16 * 1024),
+    }
     let mut cuts = 0;
     for _ in 0..1 + world.random.below(LIVES_MAX) {
         // The power may go while the store is being opened, and once more at the next try.
@@ -101,7 +108,9 @@ fn act(world: &mut World) {
         }
         6 | 7 => drop(world.step()),
         8 => {
-            let ms = world.random.below(8_000);
+            // Sometimes for so long that what is in the journal goes into a segment.
+            let is_long = world.random.below(8) == 0;
+            let ms = world.random.below(if is_long { 400_000 } else { 8_000 });
             world.wait(ms);
             world.step();
         }
@@ -120,6 +129,7 @@ fn chosen_settings(seed: u64) -> Settings {
     let mut random = Random::new(seed ^ 0x5e77);
     let mut chosen = settings();
     chosen.segment_bytes = 4096 << random.below(5);
+    chosen.journal_bytes = [0, 64 * 1024, 256 * 1024][random.below(3) as usize];
     if random.below(4) == 0 {
         chosen.max_bytes = 1 << 20;
         chosen.when_full = if random.coin() { WhenFull::Reject } else { WhenFull::DropOldest };

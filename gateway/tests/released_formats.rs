@@ -226,7 +226,10 @@ async fn a_store_of_a_newer_format_is_refused_untouched_with_what_to_do() {
         let folder = unpacked(&store);
         let newest =
             names_in(folder.path()).into_iter().filter(|name| name.starts_with("seg-")).max().unwrap();
-        for file in [newest.as_str(), "state.redb"] {
+        // As it was called up to format 2.
+        let has_old_name = names_in(folder.path()).contains(&"state.redb".to_owned());
+        let letters = if has_old_name { "state.redb" } else { "dead_letters.redb" };
+        for file in [newest.as_str(), letters] {
             let path = folder.path().join(file);
             let known = set_format(&path, 1_000);
             let before = names_in(folder.path());

@@ -106,6 +106,7 @@ impl Validator<'_> {
                 fits.then_some(budget)
                     .ok_or_else(|| format!("\"{text}\" is too little to work with; at least \"100 MB/day\""))
             }),
+            journal_bytes: store::JOURNAL_BYTES_MAX,
             linger_max: self.value(store.linger_max.as_ref(), LINGER_MAX_DEFAULT, |text| {
                 quantity::at_most(text, LINGER_MAX_MAX, "10 s")
             }),

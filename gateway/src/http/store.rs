@@ -348,7 +348,7 @@ mod tests {
         assert!(matches!(last, VerifyLine::Note(VerifyNote::Summary(summary)) if summary.records == 300));
         let first = serde_json::from_str::<VerifyLine>(&lines[0]).unwrap();
         assert!(matches!(first, VerifyLine::File(report) if report.records == 300));
-        assert_eq!((status, lines.len()), (200, 3));
+        assert_eq!((status, lines.len()), (200, 4));
 
         let (status, lines) = ask(address, "/api/store/cat?device=a&limit=70&offset=3").await;
         assert_eq!((status, lines.len()), (200, 71));

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `disk/` | the folder and its files, the lock, and what a damaged database does to who opens it |
 //! | `record/` | what is stored, and no file: records, rows, positions, gaps, ids |
+//! | `journal/` | the file in front of the segments: a small commit is a frame in it |
 //! | `segment/` | one file of the log: written, read, and searched for rows when it is damaged |
 //! | `intake/` | the way in: batches, tickets, who gets how much, when to commit |
 //! | `side_file/` | the files beside the log: dead letters, commands, sessions, devices |
@@ -24,8 +25,9 @@
 //!
 //! Files in `data_dir`: `LOCK` (held by the running gateway), `dead_letters.redb`, `commands.redb`
 //! (the commands to devices, once there was one), `sessions.redb` (local subscribers), `fleet.redb`
-//! (what is known of the devices), `seg-*.redb` (rows, cursors, pending QoS 2 ids, seen frames; the
-//! last one is written, the others are sealed), `*.damaged`.
+//! (what is known of the devices), `journal.log` (the last small commits), `seg-*.redb` (rows,
+//! cursors, pending QoS 2 ids, seen frames; the last one is written, the others are sealed),
+//! `*.damaged`.
 //!
 //! Limits: a segment to `segment_bytes` and one commit more; memory to the intake
 //! ([`intake::INTAKE_BYTES_MAX`]), the newest blocks ([`log::TAIL_BYTES_MAX`]), redb's caches and
@@ -41,6 +43,8 @@ mod error;
 mod forget;
 pub mod inspect;
 mod intake;
+mod journal;
+mod last;
 mod log;
 mod open;
 mod pause;
@@ -83,7 +87,7 @@ pub use record::{
     row::{BadRow, Block, Records, RowHead},
     times::{CLOCK_SLACK_MS, Times},
 };
-pub use settings::{Settings, UPLINKS_KEPT_MAX, WhenFull};
+pub use settings::{JOURNAL_BYTES_MAX, Settings, UPLINKS_KEPT_MAX, WhenFull};
 pub use side_file::{
     dead_letters::{
         DAMAGED_FILE as DAMAGED_DEAD_LETTERS_FILE, DROPPED_DEVICES_MAX, DeadLetter, DeadLetterFilter,

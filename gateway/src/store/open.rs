@@ -4,25 +4,15 @@
 //! what a start costs does not grow with the backlog. It writes nothing into a file that is there:
 //! the first write of the run begins a file of its own, which takes over the rows of the last one
 //! if they are few ([`CARRIED_BYTES_MAX`]).
-//!
-//! Before the last segment is believed it is synced and what memory holds of it is let go: a stop
-//! may have left bytes in memory that are not on the disk, and a failed sync some that never will
-//! be. An acknowledgement of a copy would rest on them.
-//!
-//! A last segment that is damaged does not keep the gateway from starting: the one before it says
-//! where cursors, pending ids and seen frames stood, offsets go on behind all that the damaged one
-//! can have held, and the commit thread repairs it.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::{
-    commit::{CarriedSegment, Start, frame_of, seen::Seen},
+    commit::{Start, seen::Seen},
     disk::{Files, folder::Folder},
     error::StoreError,
+    journal::{self, Replay},
+    last::{Last, random_id},
     log::{Fault, Log, cursor::Cursor, delivered::Delivered, paused::Paused, segments::Segments},
     record::{
         self,
@@ -36,10 +26,6 @@ use super::{
     side_file::dead_letters::{self, DeadLetters},
 };
 
-/// A last segment with at most so many bytes of rows is taken over by the next.
-const CARRIED_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// No segment's file is longer: the largest `segment_bytes` with what redb adds, and one commit.
-const SEGMENT_FILE_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of a row that are read at once at a cursor.
 const CURSOR_READ_BYTES: usize = 1;
 
@@ -69,7 +55,7 @@ pub fn open(
     let files = Files::new(folder);
     let firsts = clear(&files)?;
     let last = match Delivered::find(&files.names()?, None) {
-        _ if !firsts.is_empty() => last_state(&files, &firsts)?,
+        _ if !firsts.is_empty() => Last::of(&files, &firsts)?,
         Some(delivered) => Last::behind(delivered),
         None => return open_new(files, uplinks, letters_max_bytes),
     };
@@ -86,14 +72,16 @@ fn open_at(
     letters_max_bytes: u64,
 ) -> Result<Opened, StoreError> {
     let letters = DeadLetters::open(&files, last.found.head.store, last.end.events > 0, letters_max_bytes)?;
+    // Where there is no segment, the log ends at the mark.
+    last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or(last.end.offset));
+    let segments = Segments::new(files.clone(), last.found.head.store, firsts);
+    let segments_end = last.end;
+    let replay = last.take_journal(&files, &segments)?;
     let names = files.names()?;
     let delivered = Delivered::find(&names, Some(last.found.head.store));
     if let Some(delivered) = delivered {
         delivered.raise(&mut last.found.cursors, uplinks, last.end.offset);
     }
-    // Where there is no segment, the log ends at the mark.
-    last.miss_newest(letters.newest_segment(), firsts.last().copied().unwrap_or(last.end.offset));
-    let segments = Segments::new(files.clone(), last.found.head.store, firsts);
     let oldest = firsts.first().copied().unwrap_or_default();
     let cursors: Vec<Cursor> = cursors(&segments, uplinks, &last, oldest)
         .into_iter()
@@ -109,6 +97,7 @@ fn open_at(
     let mut log =
         Log::new(last.found.head.store, segments, letters, files, cursors, last.found.gaps, last.end);
     log.ids = ids;
+    log.extend(replay.blocks.clone(), last.end);
     last.faults.into_iter().for_each(|fault| log.report(fault));
     for cursor in log.cursors.iter().map(|cursor| cursor.mark().offset).filter(|offset| *offset < oldest) {
         log.report(Fault::Missing { range: cursor..oldest });
@@ -119,6 +108,9 @@ fn open_at(
         jumped_to: last.jumped_to,
         is_marked: delivered.is_some(),
         seen: last.seen,
+        segments_end,
+        journal_epoch: last.found.head.journal_epoch,
+        replay,
         saved_cursors: last.found.cursors,
     };
     Ok(Opened { log, pending: last.found.pending, start })
@@ -144,6 +136,7 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
         pending: &Pending::default(),
         seen: &[],
         gaps: &Gaps::default(),
+        journal_epoch: 0,
     };
     let active = Arc::new(Segment::create(&files, &beginning, |_| Ok(()))?);
     let letters = DeadLetters::open(&files, store, false, letters_max_bytes)?;
@@ -157,6 +150,9 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
         jumped_to: None,
         is_marked: false,
         seen: Seen::default(),
+        segments_end: LogPosition::default(),
+        journal_epoch: 0,
+        replay: Replay::default(),
         saved_cursors,
     };
     Ok(Opened { log, pending: Pending::default(), start })
@@ -165,6 +161,7 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
 /// Whether a file of this name says that its folder is a store's.
 pub fn is_ours(name: &str) -> bool {
     dead_letters::SIDE_FILE.is_named(name)
+        || journal::is_named(name)
         || Delivered::of(name).is_some()
         || segment::first_of(name).is_some()
         || segment::is_unfinished(name).is_some()
@@ -187,120 +184,13 @@ fn clear(files: &Files) -> Result<Vec<u64>, StoreError> {
             Err(error) => tracing::warn!(%error, "an unfinished file is left where it is"),
         }
     }
+    if names.contains(&journal::unfinished())
+        && let Err(error) = files.remove(&journal::unfinished())
+    {
+        tracing::warn!(%error, "an unfinished journal is left where it is");
+    }
     firsts.sort_unstable();
     Ok(firsts)
-}
-
-/// What the last segment says that can be read.
-struct Last {
-    found: Found,
-    end: LogPosition,
-    seen: Seen,
-    carried: Option<CarriedSegment>,
-    /// Offsets go on here, and nobody can tell how many events lie before.
-    jumped_to: Option<u64>,
-    faults: Vec<Fault>,
-}
-
-impl Last {
-    /// There is no segment any more, for all of them were delivered and the disk was full.
-    fn behind(delivered: Delivered) -> Self {
-        let mut found = Found::default();
-        found.head.store = delivered.store;
-        Last {
-            found,
-            end: delivered.mark,
-            seen: Seen::default(),
-            carried: None,
-            jumped_to: None,
-            faults: Vec::new(),
-        }
-    }
-
-    /// A segment was made behind the last one that is there: its file is gone, with all that it may
-    /// have held.
-    fn miss_newest(&mut self, newest: u64, last: u64) {
-        if newest <= last {
-            return;
-        }
-        let from = self.end.offset;
-        self.end.offset = from.max(behind(newest));
-        (self.jumped_to, self.carried) = (Some(self.end.offset), None);
-        self.faults.push(Fault::Missing { range: from..self.end.offset });
-    }
-}
-
-fn last_state(files: &Files, firsts: &[u64]) -> Result<Last, StoreError> {
-    let mut faults = Vec::new();
-    let mut end_min = 0;
-    for first in firsts.iter().rev() {
-        let name = segment::name_of(*first);
-        files.settle(&name);
-        match read_last(files, *first) {
-            Ok(Some(mut last)) => {
-                if end_min > 0 {
-                    // The rows behind are damaged or of a segment that says nothing of the state.
-                    last.end.offset = last.end.offset.max(end_min);
-                    (last.carried, last.jumped_to) = (None, Some(last.end.offset));
-                }
-                last.faults = faults;
-                return Ok(last);
-            }
-            Ok(None) => end_min = end_min.max(behind(*first)),
-            Err(error) if error.is_damage() => {
-                tracing::error!(%error, "the last segment is damaged: going on without it, and repairing it");
-                faults.push(Fault::Damaged { first: *first, why: error.to_string() });
-                end_min = end_min.max(behind(*first));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let mut found = Found::default();
-    found.head.store = match dead_letters::identity(files) {
-        Some(store) => store,
-        None => random_id(),
-    };
-    let end = LogPosition { offset: end_min, ..LogPosition::default() };
-    let jumped_to = Some(end_min);
-    Ok(Last { found, end, seen: Seen::default(), carried: None, jumped_to, faults })
-}
-
-/// Behind every record that a segment which begins at `first` can have held: its file may have been
-/// cut.
-fn behind(first: u64) -> u64 {
-    first + SEGMENT_FILE_BYTES_MAX / record::HEAD_BYTES as u64
-}
-
-/// `None` for a segment that does not say how things stood.
-fn read_last(files: &Files, first: u64) -> Result<Option<Last>, StoreError> {
-    let segment = Segment::open_sealed(files, first, None)?;
-    let found = segment.found()?;
-    if found.head.part != Part::Whole {
-        return Ok(None);
-    }
-    let head = found.head;
-    let beginning = LogPosition {
-        offset: first,
-        events: head.events_before,
-        bytes: head.bytes_before,
-        received_ms: None,
-    };
-    let (mut end, mut seen, mut bytes) = (beginning, Seen::default(), 0);
-    for piece in &found.seen {
-        if !seen.restore(piece) {
-            tracing::warn!("a list of stored frames cannot be read: frames sent again may be stored twice");
-        }
-    }
-    segment.for_each_row(|block| {
-        for frame in block.records_from(0).filter_map(|(_, record)| frame_of(&record)) {
-            seen.is_copy(frame);
-        }
-        end = position::end_of(&block);
-        bytes += block.row().len() as u64;
-        Ok(())
-    })?;
-    let carried = (bytes <= CARRIED_BYTES_MAX).then_some(CarriedSegment { first: beginning, bytes });
-    Ok(Some(Last { found, end, seen, carried, jumped_to: None, faults: Vec::new() }))
 }
 
 /// Where each uplink begins, and where those stand that are not configured any more. If no place
@@ -354,11 +244,6 @@ fn ids(files: &Files, found: &Found, end: u64) -> StoreIds {
          events that are stored keep their ids"
     );
     ids.with(end, id)
-}
-
-/// Seeded by the operating system's randomness.
-fn random_id() -> u32 {
-    RandomState::new().build_hasher().finish() as u32
 }
 
 /// The point of the log at `offset`. Where it cannot be read, as if each record behind it held one

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+/// Bytes of the journal at the most.
+pub const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Places of uplinks that are not configured.
 pub const UPLINKS_KEPT_MAX: usize = 64;
 
@@ -18,6 +20,8 @@ pub struct Settings {
     pub retain: Duration,
     /// Bytes that may be written per day; `None` is without a limit.
     pub wear_budget_bytes_per_day: Option<u64>,
+    /// Bytes of the journal for small commits, or a part of the room if that is less; 0 for none.
+    pub journal_bytes: u64,
     /// Longest wait for company in a commit once the budget runs short.
     pub linger_max: Duration,
     /// Bytes that all files may take.
@@ -39,6 +43,7 @@ impl Settings {
             segment_bytes: 64 << 20,
             retain: Duration::ZERO,
             wear_budget_bytes_per_day: None,
+            journal_bytes: JOURNAL_BYTES_MAX,
             linger_max: Duration::ZERO,
             max_bytes: 1 << 40,
             when_full: WhenFull::Reject,

@@ -170,6 +170,15 @@ impl File {
         self.keep_unsynced(unsynced, |entry| !decided(entry));
     }
 
+    /// The pieces of this size, by number, of which a part is written and not synced.
+    pub fn under_way(&self, piece_bytes: u64) -> BTreeSet<u64> {
+        let piece = |entry: &Unsynced| match *entry {
+            Unsynced::Sector { sector, .. } => Some(sector * SECTOR_BYTES / piece_bytes),
+            Unsynced::Len { .. } => None,
+        };
+        self.unsynced.iter().filter_map(piece).collect()
+    }
+
     /// The power is cut: what survives is all there is, and durable.
     pub fn cut(&mut self, survival: Survival, random: &mut Random) {
         let unsynced = std::mem::take(&mut self.unsynced);

@@ -8,7 +8,8 @@
 //! ```
 //! A power cut leaves of what was not synced a part that the seed chooses ([`Survival`]): a sector
 //! of 512 bytes is on the disk or not, in any order, a file's length and the names for themselves.
-//! What was synced stays, always. All handles of before answer errors.
+//! What was synced stays, always, unless a test asks for a card that destroys whole pages around a
+//! write ([`SimulatedDisk::destroy_around_writes`]). All handles of before answer errors.
 //!
 //! Operations are counted (not reads, lengths, names): a test runs a piece of work once, asks for
 //! [`SimulatedDisk::operations`], and then lets each of them fail in turn. The first operation from
@@ -99,6 +100,12 @@ impl SimulatedDisk {
     /// the seed chooses each time.
     pub fn set_survival(&self, survival: Option<Survival>) {
         self.state.lock().survival = survival;
+    }
+
+    /// From now on a cut may also destroy whatever lies around a write under way in a file, in
+    /// pieces of `bytes`: as a card does that writes such pages.
+    pub fn destroy_around_writes(&self, name: &'static str, bytes: u64) {
+        self.state.lock().destroys = Some((name, bytes));
     }
 
     // Faults.

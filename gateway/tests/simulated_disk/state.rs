@@ -15,6 +15,8 @@ use super::{
 pub struct State {
     pub schedule: Schedule,
     pub survival: Option<Survival>,
+    /// A cut destroys pieces of this size around writes under way, in the file of this name.
+    pub destroys: Option<(&'static str, u64)>,
     pub capacity_bytes: Option<u64>,
     pub powered: bool,
     /// Cuts so far. A handle is good for the one in which it was opened.
@@ -30,6 +32,7 @@ impl State {
         Self {
             schedule: Schedule::default(),
             survival: None,
+            destroys: None,
             capacity_bytes: None,
             powered: true,
             generation: 0,
@@ -155,9 +158,20 @@ impl State {
 
     pub fn cut(&mut self) {
         let survival = self.pick_survival();
+        let torn = self.destroys.and_then(|(name, bytes)| {
+            let file = self.find(name).ok()?;
+            Some((file, bytes, self.files[&file].under_way(bytes)))
+        });
         self.directory.cut(survival, &mut self.random);
         for file in self.files.values_mut() {
             file.cut(survival, &mut self.random);
+        }
+        if let Some((file, bytes, pieces)) = torn {
+            for piece in pieces {
+                if self.random.coin() {
+                    self.file(file).damage(piece * bytes..(piece + 1) * bytes, |byte| *byte ^= 0x5a);
+                }
+            }
         }
         self.generation += 1;
         self.powered = true;

@@ -74,7 +74,12 @@ pub struct World {
 
 /// A store that never fills, with segments so small that they change often.
 pub fn settings() -> Settings {
-    Settings { segment_bytes: 24 * 1024, dead_letters_max_bytes: 1 << 20, ..Settings::new("/simulated") }
+    Settings {
+        segment_bytes: 24 * 1024,
+        journal_bytes: 128 * 1024,
+        dead_letters_max_bytes: 1 << 20,
+        ..Settings::new("/simulated")
+    }
 }
 
 impl World {
@@ -277,8 +282,24 @@ impl World {
         }
     }
 
+    /// The records that are not delivered, as far as they are there.
+    pub fn read_all(&mut self) -> Vec<u64> {
+        self.read_undelivered().into_iter().map(|(_, id)| id).collect()
+    }
+
     /// Reads all that is not delivered, and holds it against the book.
     pub fn check(&mut self) {
+        let found = self.read_undelivered();
+        let told = |gap: &gap::Gap| (gap.reason == gap::Reason::StoreFull).then(|| gap.range());
+        for (n, gap) in self.gaps.iter().enumerate() {
+            let again = self.gaps[..n].iter().find(|before| told(gap).is_some() && told(before) == told(gap));
+            assert_eq!(again, None, "told again: {gap:?}");
+        }
+        self.book.check(&found, &self.gaps);
+    }
+
+    /// The records that are not delivered, with their offsets.
+    fn read_undelivered(&mut self) -> Vec<(u64, u64)> {
         let from = self.life().reader.released();
         self.life().reader.seek(from);
         let (mut at, mut found) = (from, Vec::new());
@@ -293,11 +314,6 @@ impl World {
         assert_eq!(self.life().reader.position().max(from), end, "not all could be read");
         let released = self.life().reader.released();
         self.life().reader.seek(released);
-        let told = |gap: &gap::Gap| (gap.reason == gap::Reason::StoreFull).then(|| gap.range());
-        for (n, gap) in self.gaps.iter().enumerate() {
-            let again = self.gaps[..n].iter().find(|before| told(gap).is_some() && told(before) == told(gap));
-            assert_eq!(again, None, "told again: {gap:?}");
-        }
-        self.book.check(&found, &self.gaps);
+        found
     }
 }

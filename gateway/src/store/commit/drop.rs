@@ -91,6 +91,7 @@ impl Committer {
             pending: &Pending::default(),
             seen: &[],
             gaps: &Gaps::default(),
+            journal_epoch: 0,
         };
         Segment::prepare(&self.log.files, &beginning, |filler| {
             kept.iter().try_for_each(|block| filler.row(block.first(), block.row()))

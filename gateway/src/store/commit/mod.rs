@@ -2,7 +2,7 @@
 //! so.
 //!
 //! ```text
-//!  intake ──take──▶ judge ──▶ rows ──▶ one redb commit ──▶ tail, watermark ──▶ readers, PUBACKs
+//!  intake ──take──▶ judge ──▶ rows ──▶ journal or redb ──▶ tail, watermark ──▶ readers, PUBACKs
 //!                  (copies out)   │       (one sync)
 //!                                 └─ failed: the very same rows begin another file, later
 //!  readers ──fault──▶ repair ──▶ gap record, salvage        quota ──▶ reclaim ──▶ delete, drop, gap record
@@ -20,6 +20,7 @@
 //! `write.rs`.
 
 mod drop;
+mod journaling;
 mod judge;
 mod reclaim;
 mod repair;
@@ -33,6 +34,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use journaling::Unfolded;
 use judge::Judge;
 pub use judge::frame_of;
 pub use write::CarriedSegment;
@@ -41,6 +43,7 @@ use write::{Stuck, Write};
 use self::seen::Seen;
 use super::{
     intake::{Intake, pace::Pacer, taken::Taken},
+    journal::{self, Replay},
     log::Log,
     record::{
         pending,
@@ -83,6 +86,8 @@ pub struct Committer {
     end: LogPosition,
     /// Bytes of rows in the active segment.
     segment_bytes: u64,
+    /// What is in the journal and in no segment.
+    unfolded: Unfolded,
     saved_cursors: Vec<(String, u64)>,
     saved_at: Instant,
     looked_for_done_at: Instant,
@@ -120,6 +125,12 @@ pub struct Start {
     pub is_marked: bool,
     /// Frames stored.
     pub seen: Seen,
+    /// The log's end as far as it is in segments.
+    pub segments_end: LogPosition,
+    /// The newest epoch of the journal that the last segment notes.
+    pub journal_epoch: u64,
+    /// What is in the journal alone.
+    pub replay: Replay,
     /// The cursors as they are stored.
     pub saved_cursors: Vec<(String, u64)>,
 }
@@ -149,6 +160,7 @@ impl Committer {
             jumped_to: start.jumped_to,
             seen: start.seen,
             segment_bytes: 0,
+            unfolded: Unfolded::new(start.segments_end, start.journal_epoch, &start.replay, now.at),
             saved_cursors: start.saved_cursors,
             saved_at: now.at,
             looked_for_done_at: now.at,
@@ -165,6 +177,7 @@ impl Committer {
             told_of_linger: false,
             settings,
         };
+        committer.remove_spent_journal();
         committer.look_at_other_files();
         committer.take_stock(committer.room());
         committer
@@ -196,6 +209,7 @@ impl Committer {
             return self.is_stuck();
         }
         self.repair(now);
+        self.fold_old(now);
         self.tell_of_dead_letters(now);
         self.make_room(self.intake.waiting_bytes() as u64, now);
         // Each of these writes, and one write waits at the most.
@@ -223,8 +237,9 @@ impl Committer {
         }
     }
 
-    /// Saves the cursors and ends the intake: the last thing to do.
+    /// Puts all of it into a segment, saves the cursors and ends the intake: the last thing to do.
     pub fn finish(mut self, now: Now) {
+        self.fold_after(Duration::ZERO, now);
         if self.stuck.is_none() {
             self.save_cursors(Duration::ZERO, now);
         }
@@ -305,7 +320,8 @@ impl Committer {
     fn is_folder_there(&self) -> bool {
         let files = &self.log.files;
         let is_file_there = |active: &Arc<Segment>| files.check_written(active.name()).is_ok();
-        files.check().is_ok() && self.active.as_ref().is_none_or(is_file_there)
+        let is_journal_there = !self.unfolded.has_journal() || files.check_written(journal::FILE).is_ok();
+        files.check().is_ok() && is_journal_there && self.active.as_ref().is_none_or(is_file_there)
     }
 
     fn save_cursors(&mut self, age: Duration, now: Now) {

@@ -241,6 +241,8 @@ impl Committer {
     pub(super) fn room(&self) -> Room {
         let used_bytes = self.log.segments.usage().1 + self.other_bytes;
         let on_disk = used_bytes.saturating_add(self.log.files.available_bytes());
+        // What is in the journal has to have a place.
+        let used_bytes = used_bytes + self.unfolded.bytes_on_disk();
         Room { used_bytes, max_bytes: self.settings.max_bytes.min(on_disk) }
     }
 

@@ -165,7 +165,8 @@ impl Committer {
     }
 
     fn repair_damaged(&mut self, first: u64, why: &str, now: Now) {
-        let ranges = self.log.segments.ranges(self.end.offset);
+        // What is in the journal is in no segment.
+        let ranges = self.log.segments.ranges(self.unfolded.from.offset);
         let Some(range) = ranges.iter().find(|range| range.start == first).cloned() else { return };
         if ranges.last() == Some(&range) {
             self.active = None;
@@ -175,7 +176,10 @@ impl Committer {
         let checked = Segment::open_sealed(&self.log.files, first, Some(self.log.store))
             .and_then(|segment| segment.for_each_row(|_| Ok(())));
         if checked.is_ok() {
-            return;
+            self.release_held();
+            if !self.unfolded.held.iter().any(|block| range.contains(&block.first())) {
+                return;
+            }
         }
         let name = segment::name_of(first);
         tracing::error!(segment = %name, "damaged: {why}; what can be read of it is kept, the file is set aside as {}", segment::damaged(&name));
@@ -190,6 +194,7 @@ impl Committer {
             tracing::warn!(segment = %name, %error, "a damaged segment cannot be set aside now: tried again");
             self.log.report(Fault::Damaged { first, why: why.to_owned() });
         }
+        self.release_held();
     }
 
     /// Writes what can be found of a damaged segment into an unfinished file. Gives what is
@@ -227,18 +232,30 @@ impl Committer {
             pending: &Pending::default(),
             seen: &[],
             gaps: &Gaps::default(),
+            journal_epoch: 0,
         };
-        let has_rows = !salvage.is_empty();
+        let mut held = self.unfolded.held.iter().filter(|block| range.contains(&block.first())).peekable();
+        let has_rows = !salvage.is_empty() || held.peek().is_some();
         if has_rows {
             Segment::prepare(files, &new, |filler| {
-                salvage.for_each(|block| {
+                let mut take = |block: &Block| {
                     if block.first() > offset {
-                        let to = Some(position::begin_of(&block));
+                        let to = Some(position::begin_of(block));
                         missing.push(MissingRange::between(at, to, offset..block.first(), None));
+                    } else if block.first() < offset {
+                        // The file and the journal have it both.
+                        return Ok(());
                     }
-                    (at, offset) = (Some(position::end_of(&block)), block.end());
+                    (at, offset) = (Some(position::end_of(block)), block.end());
                     filler.row(block.first(), block.row())
-                })
+                };
+                salvage.for_each(|block| {
+                    while let Some(held) = held.next_if(|held| held.first() < block.first()) {
+                        take(held)?;
+                    }
+                    take(&block)
+                })?;
+                held.try_for_each(|held| take(held))
             })?;
         }
         if offset < range.end {

@@ -11,7 +11,7 @@ const URGENT_PART: u64 = 16;
 /// Below one part in this of the room it is low: what is delivered goes before `retain` is over.
 pub(super) const LOW_PART: u64 = 8;
 /// A file takes up to so many bytes for each byte of a row.
-const OVERHEAD: u64 = 2;
+pub(super) const OVERHEAD: u64 = 2;
 /// What a commit writes besides its rows, and a new segment begins with, in bytes.
 const SPARE_BYTES: u64 = 256 * 1024;
 /// A segment takes at most one part in this of the room, so that what is delivered of a full store

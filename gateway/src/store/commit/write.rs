@@ -1,7 +1,7 @@
 //! Writing, and what follows when it fails.
 //!
 //! ```text
-//!  write ─▶ the active segment ─ ok ─▶ settled: readers, PUBACKs
+//!  write ─▶ the journal, or the active segment ─ ok ─▶ settled: readers, PUBACKs
 //!              │ full, or none          ▲
 //!              ▼                        │
 //!           a new segment that begins with the write ─ failed ─▶ stuck ─ 1 s … 30 s ─▶ again
@@ -9,10 +9,11 @@
 //! A file on which anything failed is never written again: after a failed sync the kernel may have
 //! dropped the pages and still show them, so that no later sync of that file means anything. The
 //! file is left as it is, ends for every reader at what was committed before, and the very rows of
-//! the failed commit become the first transaction of another file, at the same offsets. Until that
-//! works nothing is acknowledged and nothing is taken from the intake; the process stays up,
-//! readers go on, and what is delivered is deleted. The wait grows to [`AGAIN_MAX`]; on a full disk
-//! it ends as soon as there is room, which is looked at every second.
+//! the failed commit become the first transaction of another file, at the same offsets, behind
+//! those that are durable in the journal alone. Until that works nothing is acknowledged and
+//! nothing is taken from the intake; the process stays up, readers go on, and what is delivered is
+//! deleted. The wait grows to [`AGAIN_MAX`]; on a full disk it ends as soon as there is room, which
+//! is looked at every second.
 //!
 //! Crash story: a write that failed may be found at the next start, whole or not at all. It was
 //! never acknowledged; the start syncs the file and lets go of what memory shows of it before it
@@ -54,6 +55,8 @@ pub struct Write {
     pub end_ticket: Option<u64>,
     /// The cursors as well.
     pub cursors: bool,
+    /// All that is in the journal goes into a segment.
+    pub folds: bool,
     /// Uplinks, by index, that stand here from now on.
     pub moved: Vec<(usize, LogPosition)>,
     /// What is missing from now on, and the records in `blocks` that say so.
@@ -64,7 +67,7 @@ pub struct Write {
 
 impl Write {
     /// Bytes of its rows.
-    fn bytes(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.blocks.iter().map(|block| block.row().len() as u64).sum()
     }
 }
@@ -92,8 +95,8 @@ pub struct Stuck {
 
 /// What was written.
 struct Written {
-    /// Bytes of rows in the active segment.
-    segment_bytes: u64,
+    /// Bytes of rows in the active segment; `None` if the journal has it.
+    segment_bytes: Option<u64>,
     /// The cursors as they are stored, if they were.
     cursors: Option<Vec<(String, u64)>>,
 }
@@ -135,9 +138,17 @@ impl Committer {
     }
 
     fn attempt(&mut self, write: Write, tries: u32, now: Now) {
-        match self.try_write(&write) {
+        match self.try_write(&write, now) {
             Ok(written) => {
-                self.segment_bytes = written.segment_bytes;
+                match written.segment_bytes {
+                    None => self.note_journaled(&write),
+                    Some(bytes) => {
+                        self.segment_bytes = bytes;
+                        self.unfolded.fold(self.end);
+                        self.log.segments.journaled.clear();
+                        self.remove_spent_journal();
+                    }
+                }
                 if let Some(cursors) = written.cursors {
                     self.log.note_saved(&cursors);
                     (self.saved_cursors, self.saved_at) = (cursors, now.at);
@@ -156,6 +167,7 @@ impl Committer {
                 // Whoever reads it opens it anew, and reads what was committed.
                 self.active = None;
                 self.log.segments.abandon();
+                self.unfolded.abandon(now);
                 // Nor is it believed that there is room.
                 self.room = Room::default();
                 let wait = AGAIN_MIN.saturating_mul(1 << tries.min(5)).min(AGAIN_MAX);
@@ -172,18 +184,26 @@ impl Committer {
         }
     }
 
-    fn try_write(&mut self, write: &Write) -> Result<Written, StoreError> {
-        let bytes = write.bytes();
-        match &self.active {
+    fn try_write(&mut self, write: &Write, now: Now) -> Result<Written, StoreError> {
+        let bytes = self.unfolded.bytes + write.bytes();
+        match self.active.clone() {
             Some(active) if self.segment_bytes < self.segment_bytes_max => {
-                let cursors = write.cursors.then(|| self.cursors_with(write));
-                self.commit_into(active, write, cursors.as_deref())?;
-                Ok(Written { segment_bytes: self.segment_bytes + bytes, cursors })
+                let mut cursors = write.cursors.then(|| self.cursors_with(write));
+                if self.write_journal(write, cursors.as_deref(), now)? {
+                    self.log.files.check_written(active.name())?;
+                    return Ok(Written { segment_bytes: None, cursors });
+                }
+                if self.unfolded.epoch_to_note().is_some() {
+                    // The segment may not know those that the journal has.
+                    cursors = cursors.or_else(|| Some(self.cursors_with(write)));
+                }
+                self.commit_into(&active, write, cursors.as_deref())?;
+                Ok(Written { segment_bytes: Some(self.segment_bytes + bytes), cursors })
             }
             _ => {
                 let cursors = self.cursors_with(write);
                 let carried_bytes = self.begin_segment(write, &cursors)?;
-                Ok(Written { segment_bytes: carried_bytes + bytes, cursors: Some(cursors) })
+                Ok(Written { segment_bytes: Some(carried_bytes + bytes), cursors: Some(cursors) })
             }
         }
     }
@@ -195,9 +215,15 @@ impl Committer {
         cursors: Option<&[(String, u64)]>,
     ) -> Result<(), StoreError> {
         let commit = active.begin_commit()?;
-        commit.rows(write.blocks.iter().map(|block| (block.first(), block.row())))?;
-        if !write.changed.is_empty() {
-            commit.pending(&self.intake.pending(), &write.changed)?;
+        let journaled = self.log.segments.journaled.rows().0;
+        let blocks = journaled.iter().chain(&write.blocks);
+        commit.rows(blocks.map(|block| (block.first(), block.row())))?;
+        let changed = &write.changed | &self.unfolded.changed;
+        if !changed.is_empty() {
+            commit.pending(&self.intake.pending(), &changed)?;
+        }
+        if let Some(epoch) = self.unfolded.epoch_to_note() {
+            commit.journal_epoch(epoch)?;
         }
         if let Some(cursors) = cursors {
             commit.cursors(cursors)?;
@@ -221,7 +247,7 @@ impl Committer {
             return self.begin_segment(write, cursors);
         }
         let active = begun?;
-        let first = carried.map_or(self.log.totals(), |carried| carried.first);
+        let first = carried.map_or(self.unfolded.from, |carried| carried.first);
         self.log.segments.begin(first.offset, active.clone());
         self.active = Some(active);
         self.carried = None;
@@ -237,10 +263,10 @@ impl Committer {
         cursors: &[(String, u64)],
         carried: Option<CarriedSegment>,
     ) -> Result<Arc<Segment>, StoreError> {
-        let committed = self.log.totals();
+        let from = self.unfolded.from;
         // A copy, because connections wait for the lock, and what follows copies rows and syncs.
         let pending = self.intake.pending().clone();
-        let first = carried.map_or(committed, |carried| carried.first);
+        let first = carried.map_or(from, |carried| carried.first);
         let beginning = Beginning {
             store: self.log.store,
             ids: &self.log.ids,
@@ -252,17 +278,20 @@ impl Committer {
             pending: &pending,
             seen: &self.seen.snapshot(),
             gaps: &self.gaps_with(write),
+            journal_epoch: self.unfolded.epoch_taken_over(),
         };
         fail::fail_point!("store-before-commit", |_| std::process::abort());
         let segment = Segment::create(&self.log.files, &beginning, |filler| {
             if carried.is_some() {
                 let place = self.log.segments.holding(first.offset).map_err(|error| error.cause)?;
-                place.segment.for_each_row(|block| match block.first() < committed.offset {
+                place.segment.for_each_row(|block| match block.first() < from.offset {
                     true => filler.row(block.first(), block.row()),
                     false => Ok(()),
                 })?;
             }
-            write.blocks.iter().try_for_each(|block| filler.row(block.first(), block.row()))
+            let journaled = self.log.segments.journaled.rows().0;
+            let mut blocks = journaled.iter().chain(&write.blocks);
+            blocks.try_for_each(|block| filler.row(block.first(), block.row()))
         })?;
         fail::fail_point!("store-after-commit", |_| std::process::abort());
         Ok(Arc::new(segment))

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::store::{
     error::StoreError,
+    journal,
     log::{delivered::Delivered, paused::Paused},
     segment,
     side_file::{dead_letters, file::SideFile, fleet, outbox, sessions},
@@ -25,6 +26,7 @@ use crate::store::{
 /// lost with it.
 type SideFileEntry = (&'static SideFile, FileKind, &'static str);
 
+const IS_OPEN: &str = "it is open: it was checked when the gateway opened it";
 const KEPT: [SideFileEntry; 4] = [
     (&dead_letters::SIDE_FILE, FileKind::State, "the dead letters that were in it"),
     (&outbox::SIDE_FILE, FileKind::Commands, "the commands that waited in it"),
@@ -48,9 +50,34 @@ impl Beside<'_> {
         if let Some((file, kind, lost)) = KEPT.iter().find(|(file, ..)| file.is_named(name)) {
             return self.kept(file, FileReport::new(name.to_owned(), *kind, file_bytes), lost);
         }
+        if name == journal::FILE {
+            return self.journal(FileReport::new(name.to_owned(), FileKind::Journal, file_bytes));
+        }
         let (kind, what, advice) = other(name);
         let mut report = FileReport::new(name.to_owned(), kind, file_bytes);
         report.find(Verdict::Noted, what.to_owned(), None, advice);
+        report
+    }
+
+    /// Its rows count with the segment before them.
+    fn journal(&self, mut report: FileReport) -> FileReport {
+        let start = "start the gateway: it goes on with what can be read, and a gap record says upstream what is missing";
+        match self.source.replayed() {
+            None => report.find(Verdict::Noted, IS_OPEN.into(), None, ""),
+            Some(Err(error)) => {
+                report.find(Verdict::Unchecked, error.to_string(), None, "fix the cause and verify again");
+            }
+            Some(Ok(journal)) => {
+                if journal.is_damaged {
+                    report.find(Verdict::Damaged, "commits in it cannot be read".into(), None, start);
+                }
+                if let Some((first, last)) = journal.held.first().zip(journal.held.last()) {
+                    let what = "it holds records of a segment that cannot be read";
+                    let advice = "start the gateway: it repairs the segment with them";
+                    report.find(Verdict::Noted, what.into(), Some(first.first()..last.end()), advice);
+                }
+            }
+        }
         report
     }
 
@@ -65,8 +92,7 @@ impl Beside<'_> {
             return report;
         }
         if self.source.running().is_some() {
-            let what = "it is open: it was checked when the gateway opened it";
-            report.find(Verdict::Noted, what.into(), None, "");
+            report.find(Verdict::Noted, IS_OPEN.into(), None, "");
             return report;
         }
         match state::check(self.source.files(), file, &report.file) {

@@ -40,6 +40,8 @@ pub enum FileKind {
     Sessions,
     /// `fleet.redb`.
     Fleet,
+    /// `journal.log`.
+    Journal,
     /// An empty file whose name says how far everything is delivered.
     Delivered,
     /// An empty file whose name says that an uplink is paused.

@@ -13,7 +13,8 @@ use crate::{
     store::{
         disk::{Files, lock::Lock},
         error::StoreError,
-        log::Log,
+        journal::{self, Replay},
+        log::{Log, journaled::JournaledRows},
         record::{gaps::Gaps, ids::StoreIds, row::Block},
         segment::{self, Found, Head, Part, Segment},
         side_file::{dead_letters, fleet},
@@ -37,6 +38,8 @@ pub struct Stopped {
     firsts: Vec<u64>,
     /// What the last segment says that can say how things stood.
     found: Option<Found>,
+    /// What is in the journal alone.
+    journal: Result<Replay, StoreError>,
     _lock: Option<Lock>,
 }
 
@@ -69,11 +72,22 @@ impl InspectedStore {
         }
         let mut firsts: Vec<u64> = names.iter().filter_map(|name| segment::first_of(name)).collect();
         firsts.sort_unstable();
-        let found = firsts.iter().rev().find_map(|first| {
-            let found = Segment::open_sealed(&files, *first, None).and_then(|segment| segment.found());
-            found.ok().filter(|found| found.head.part == Part::Whole)
+        let last = firsts.iter().rev().find_map(|first| {
+            let segment = Segment::open_sealed(&files, *first, None).ok()?;
+            let found = segment.found().ok().filter(|found| found.head.part == Part::Whole)?;
+            Some((found, segment.last().ok()?.map_or(*first, |block| block.end())))
         });
-        Ok(Self::Stopped(Box::new(Stopped { files, firsts, found, _lock: lock })))
+        let journal = last.as_ref().map(|(found, end)| {
+            let head = &found.head;
+            let is_known = firsts.last() == Some(&head.first);
+            // What disk holds of it, where that can be told; else what memory does.
+            let _ = files.forget_cached(journal::FILE);
+            let end = if is_known { *end } else { u64::MAX };
+            journal::replay(&files, head.store, head.journal_epoch, end, is_known)
+        });
+        let (found, journal) =
+            (last.map(|(found, _)| found), journal.unwrap_or_else(|| Ok(Replay::default())));
+        Ok(Self::Stopped(Box::new(Stopped { files, firsts, found, journal, _lock: lock })))
     }
 
     /// Its files.
@@ -153,7 +167,10 @@ impl InspectedStore {
         match self {
             Self::Running(log) => log.cursor_offsets(),
             Self::Stopped(stopped) => {
-                stopped.found.as_ref().map(|found| found.cursors.clone()).unwrap_or_default()
+                let newest = stopped.journal.iter().flat_map(|journal| journal.states.iter().rev());
+                let journaled = newest.filter_map(|state| state.cursors.as_ref()).next();
+                let cursors = journaled.or(stopped.found.as_ref().map(|found| &found.cursors));
+                cursors.cloned().unwrap_or_default()
             }
         }
     }
@@ -175,7 +192,11 @@ impl InspectedStore {
     pub fn open(&self, first: u64) -> Result<Opened<'_>, StoreError> {
         match self.open_live(first)? {
             Some(live) => Ok(live),
-            None => Ok(Opened::Own(Box::new(Segment::open_sealed(self.files(), first, self.store())?))),
+            None => {
+                let behind = self.rows_behind(first);
+                let segment = Segment::open_sealed(self.files(), first, self.store())?;
+                Ok(Opened::Own { segment: Box::new(segment), behind })
+            }
         }
     }
 
@@ -186,7 +207,30 @@ impl InspectedStore {
     pub fn open_quickly(&self, first: u64) -> Result<Opened<'_>, StoreError> {
         match self.open_live(first)? {
             Some(live) => Ok(live),
-            None => Ok(Opened::Own(Box::new(Segment::open_unchecked(self.files(), first)?))),
+            None => {
+                let behind = self.rows_behind(first);
+                let segment = Segment::open_unchecked(self.files(), first)?;
+                Ok(Opened::Own { segment: Box::new(segment), behind })
+            }
+        }
+    }
+
+    /// The rows of the journal, if the segment that begins at `first` is the one before them.
+    fn rows_behind(&self, first: u64) -> JournaledRows {
+        match self {
+            Self::Running(log) => rows_behind(log, first),
+            Self::Stopped(stopped) => match &stopped.journal {
+                Ok(journal) if stopped.firsts.last() == Some(&first) => JournaledRows(journal.blocks.clone()),
+                _ => JournaledRows::default(),
+            },
+        }
+    }
+
+    /// What is in the journal of a stopped store alone, or why it cannot be read.
+    pub fn replayed(&self) -> Option<&Result<Replay, StoreError>> {
+        match self {
+            Self::Running(_) => None,
+            Self::Stopped(stopped) => Some(&stopped.journal),
         }
     }
 
@@ -214,7 +258,12 @@ impl InspectedStore {
 /// A segment to read from.
 pub enum Opened<'a> {
     /// By a handle of its own.
-    Own(Box<Segment>),
+    Own {
+        /// The file.
+        segment: Box<Segment>,
+        /// Rows of the journal behind it.
+        behind: JournaledRows,
+    },
     /// As it is written.
     Live {
         /// The open store.
@@ -238,7 +287,10 @@ impl Opened<'_> {
     /// # Errors
     /// [`StoreError`]
     pub fn last(&self) -> Result<Option<Block>, StoreError> {
-        self.with(Segment::last)
+        match self.rows_behind().0.last() {
+            Some(last) => Ok(Some(Block::clone(last))),
+            None => self.with(Segment::last),
+        }
     }
 
     /// Some rows from the one that holds `offset` on.
@@ -246,7 +298,14 @@ impl Opened<'_> {
     /// # Errors
     /// [`StoreError`]
     pub fn read(&self, offset: u64, bytes_max: usize) -> Result<Vec<Block>, StoreError> {
-        self.with(|segment| segment.read(offset, bytes_max))
+        // As of before the file is looked at: what leaves the journal is there by then.
+        let behind = self.rows_behind();
+        let mut blocks = match offset < behind.begin() {
+            true => self.with(|segment| segment.read(offset, bytes_max))?,
+            false => Vec::new(),
+        };
+        blocks.retain(|block| block.first() < behind.begin());
+        Ok(if blocks.is_empty() { behind.read(offset, u64::MAX, bytes_max) } else { blocks })
     }
 
     /// Visits every row, in order; of the one that is written some at a time.
@@ -257,8 +316,10 @@ impl Opened<'_> {
         &self,
         mut visit: impl FnMut(Block) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        if let Self::Own(segment) = self {
-            return segment.for_each_row(visit);
+        if let Self::Own { segment, behind } = self {
+            segment
+                .for_each_row(|block| if block.first() < behind.begin() { visit(block) } else { Ok(()) })?;
+            return behind.0.iter().try_for_each(|block| visit(Block::clone(block)));
         }
         let mut at = 0;
         loop {
@@ -269,11 +330,18 @@ impl Opened<'_> {
         }
     }
 
+    fn rows_behind(&self) -> JournaledRows {
+        match self {
+            Self::Own { behind, .. } => behind.clone(),
+            Self::Live { log, first } => rows_behind(log, *first),
+        }
+    }
+
     /// Holds the segment for one short transaction only: whoever seals it waits for nobody who
     /// looks in.
     fn with<T>(&self, act: impl FnOnce(&Segment) -> Result<T, StoreError>) -> Result<T, StoreError> {
         match self {
-            Self::Own(segment) => act(segment),
+            Self::Own { segment, .. } => act(segment),
             Self::Live { log, first } => {
                 if log.is_closed() {
                     return Err(StoreError::Closed);
@@ -286,4 +354,11 @@ impl Opened<'_> {
             }
         }
     }
+}
+
+/// The rows of an open store's journal, if the segment that begins at `first` is its last one.
+fn rows_behind(log: &Log, first: u64) -> JournaledRows {
+    let rows = log.segments.journaled.rows();
+    let last = log.segments.ranges(0).last().map(|range| range.start);
+    if last == Some(first) { rows } else { JournaledRows::default() }
 }

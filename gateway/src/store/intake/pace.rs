@@ -1,8 +1,8 @@
 //! When to commit: at once, or a little later together with what comes meanwhile. Pure.
 //!
-//! A commit writes about 28 KB whatever is in it, so a trickle of events wears an SD card out. The
-//! wear budget is a token bucket in bytes: it fills with the budget's rate, and every byte written
-//! is taken from it.
+//! A small commit writes a page of 4 KiB whatever is in it, a larger one 28 KB besides its rows, so
+//! events that come one by one wear an SD card out. The wear budget is a token bucket in bytes: it
+//! fills with the budget's rate, and every byte written is taken from it.
 //!
 //! ```text
 //!  owed        0      short           start                         saved
@@ -17,8 +17,8 @@
 //! A full row and an urgent event never linger: the first shares its commit already, the second may
 //! not wait.
 //!
-//! Limits: the budget is kept as far as `linger_max` allows it. A commit a second is 2.5 GB a day,
-//! and events are written all the same. What was saved or owed is forgotten at a restart.
+//! Limits: the budget is kept as far as `linger_max` allows it. A small commit a second is 0.4 GB a
+//! day, and events are written all the same. What was saved or owed is forgotten at a restart.
 
 use std::time::{Duration, Instant};
 

@@ -7,6 +7,7 @@
 pub mod cursor;
 pub mod delivered;
 pub mod hold;
+pub mod journaled;
 pub mod meter;
 pub mod paused;
 pub mod segments;

@@ -5,14 +5,16 @@
 //!  seg-0…0.redb   seg-0…31870.redb   seg-0…64102.redb
 //!  sealed          sealed             active: the only one that is written
 //! ```
-//! A segment ends where the next one begins, the last one where the committed log does: rows behind
-//! that are of a commit that failed, and are not there. A file that was written is closed under the
-//! lock, for closing writes; sealed ones are opened and read outside of it.
+//! A segment ends where the next one begins, the last one where the journal's rows do, or the
+//! committed log: rows behind that are of a commit that failed, and are not there. A file that was
+//! written is closed under the lock, for closing writes; sealed ones are opened and read outside of
+//! it.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
+use super::journaled::Journaled;
 use crate::{
     clock,
     store::{
@@ -35,6 +37,8 @@ pub struct Segments {
     files: Files,
     store: u32,
     entries: Mutex<Vec<Entry>>,
+    /// Rows behind all that segments hold.
+    pub journaled: Journaled,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +77,7 @@ impl Segments {
     /// The segments of `store` that begin at `firsts`, ascending, all of them sealed.
     pub fn new(files: Files, store: u32, firsts: &[u64]) -> Self {
         let entries = firsts.iter().map(|first| Entry { first: *first, ..Entry::default() }).collect();
-        Self { files, store, entries: Mutex::new(entries) }
+        Self { files, store, entries: Mutex::new(entries), journaled: Journaled::default() }
     }
 
     /// Seals the active segment, and goes on with another, which may have replaced
@@ -140,19 +144,20 @@ impl Segments {
     /// # Errors
     /// [`SegmentError`]
     pub fn read(&self, offsets: Range<u64>, bytes_max: usize) -> Result<Vec<Block>, SegmentError> {
-        let mut at = offsets.start;
-        while at < offsets.end {
+        let journaled = self.journaled.rows();
+        let (mut at, file_end) = (offsets.start, offsets.end.min(journaled.begin()));
+        while at < file_end {
             let place = self.holding(at)?;
             let read = place.segment.read(at, bytes_max);
             let mut blocks = read.map_err(|cause| SegmentError { first: place.first, cause })?;
-            let end = place.end.unwrap_or(offsets.end);
-            blocks.retain(|block| block.first() < end.min(offsets.end));
+            let end = place.end.unwrap_or(file_end);
+            blocks.retain(|block| block.first() < end.min(file_end));
             if !blocks.is_empty() {
                 return Ok(blocks);
             }
             at = end.max(at + 1);
         }
-        Ok(Vec::new())
+        Ok(journaled.read(offsets.start, offsets.end, bytes_max))
     }
 
     /// Deletes the segments that lie before `delivered` as a whole and that `is_over` says to be

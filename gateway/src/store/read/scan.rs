@@ -102,6 +102,13 @@ impl View {
     pub fn scan(&self, at: u64, times: Option<&Times>, bytes_max: usize) -> Result<Scan, StoreError> {
         let end = self.end();
         let look = || -> Result<(Vec<Block>, Point), StoreError> {
+            let journaled = self.log.segments.journaled.rows();
+            let file_end = Point { offset: end.offset.min(journaled.begin()), bytes: 0 };
+            if at >= file_end.offset {
+                let blocks = journaled.read(at, end.offset, bytes_max);
+                let next = blocks.last().map_or(end, point_after);
+                return Ok((blocks, next));
+            }
             let place = self.log.segments.holding(at).map_err(|error| error.cause)?;
             if let Some(times) = times
                 && let Some(next) = outside(&place, at, times)?
@@ -110,9 +117,10 @@ impl View {
             }
             let mut blocks = place.segment.read(at, bytes_max)?;
             // What lies behind the segment's end is of a commit that failed.
-            blocks.retain(|block| block.first() < place.end.unwrap_or(end.offset));
+            blocks.retain(|block| block.first() < place.end.unwrap_or(file_end.offset));
             // Behind its last row there may be nothing: then the next segment is what comes next.
-            let following = place.end.map_or(end, |offset| Point { offset: offset.max(at + 1), bytes: 0 });
+            let last = if file_end.offset < end.offset { file_end } else { end };
+            let following = place.end.map_or(last, |offset| Point { offset: offset.max(at + 1), bytes: 0 });
             let next = blocks.last().map_or(following, point_after);
             Ok((blocks, next))
         };

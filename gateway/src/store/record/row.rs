@@ -110,7 +110,7 @@ fn u64_at(head: &[u8; HEAD_BYTES], at: usize) -> u64 {
 
 /// One committed row in memory: what a reader gets. Offsets count records (publishes), from 0, for
 /// ever.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Block {
     first: u64,
     head: RowHead,

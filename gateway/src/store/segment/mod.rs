@@ -3,7 +3,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | number: `format`, `store`, `first`, `events_before`, `bytes_before`, `part`, and where it was made (`home.rs`) |
+//! | `meta` | name | number: `format`, `store`, `first`, `events_before`, `bytes_before`, `part`, `journal_epoch`, and where it was made (`home.rs`) |
 //! | `ids` | from | what records are named after from there on (`ids.rs`) |
 //! | `rows` | offset of the first record | a row (`row.rs`) |
 //! | `cursors` | uplink | offset: everything before it is delivered |
@@ -11,9 +11,10 @@
 //! | `seen` | piece | which frames are stored, as of the segment's beginning (`seen.rs`) |
 //! | `gaps` | from | to: offsets that are known to be missing (`gaps.rs`) |
 //!
-//! A commit is one transaction in the active segment, and never spans two files. A new segment
-//! begins with a copy of cursors, pending ids, seen frames and gaps, so that the ones before it are
-//! needed for nothing but their rows, and each can be deleted whole.
+//! A commit is one transaction in the active segment, and never spans two files; a small one is a
+//! frame of the journal first (`journal/`), and `journal_epoch` says which of these are in
+//! segments. A new segment begins with a copy of cursors, pending ids, seen frames and gaps, so
+//! that the ones before it are needed for nothing but their rows, and each can be deleted whole.
 //!
 //! A file is written by one run of the gateway, from its creation to its sealing or to the first
 //! error, and never again. A sealed one is opened through an [`Overlay`] with redb's check of every
@@ -23,9 +24,9 @@
 //! Crash story: a segment is made under another name, synced, renamed, and the folder synced; a
 //! file whose rename did not happen is deleted at the next start.
 //!
-//! Versions: format 1 knew neither `gaps` nor `part`; formats 1 and 2 neither `ids` nor where they
-//! were made, and their `pending` had a row for each client and packet id. They are read, and never
-//! written.
+//! Versions: formats up to 3 had no journal beside them. Format 1 knew neither `gaps` nor `part`;
+//! formats 1 and 2 neither `ids` nor where they were made, and their `pending` had a row for each
+//! client and packet id. They are read, and never written.
 
 mod read;
 pub mod salvage;
@@ -52,7 +53,7 @@ use super::{
 };
 
 /// Version of the segment's format.
-pub const FORMAT: u64 = 3;
+pub const FORMAT: u64 = 4;
 /// The oldest that is still read.
 pub const FORMAT_OLDEST: u64 = 1;
 /// redb's cache for the active segment, in bytes.
@@ -101,6 +102,8 @@ pub struct Beginning<'a> {
     pub seen: &'a [Vec<u8>],
     /// What is known to be missing.
     pub gaps: &'a Gaps,
+    /// Epochs of the journal up to this one are in it, or in those before it.
+    pub journal_epoch: u64,
 }
 
 /// What a segment says of itself.
@@ -120,6 +123,8 @@ pub struct Head {
     pub part: Part,
     /// Where it was made.
     pub home: Home,
+    /// As in [`Beginning`], or as a commit left it.
+    pub journal_epoch: u64,
 }
 
 /// What a segment says besides its rows.

@@ -4,7 +4,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Tabl
 
 use super::{
     FORMAT, FORMAT_OLDEST, Found, Head, Part, Segment, guarded,
-    tables::{CURSORS, GAPS, IDS, META, PENDING, PENDING_EACH, ROWS, SEEN},
+    tables::{CURSORS, GAPS, IDS, JOURNAL_EPOCH, META, PENDING, PENDING_EACH, ROWS, SEEN},
 };
 use crate::store::{
     disk::home::{Home, MARKS},
@@ -123,6 +123,7 @@ fn head(transaction: &ReadTransaction) -> Result<Head, redb::Error> {
     }
     Ok(Head {
         home,
+        journal_epoch: number(JOURNAL_EPOCH)?,
         format: number("format")?,
         store: number("store")? as u32,
         first: number("first")?,

@@ -9,7 +9,7 @@ use redb::{Database, Table, WriteTransaction};
 
 use super::{
     Beginning, FORMAT, Part,
-    tables::{CURSORS, GAPS, IDS, META, PENDING, ROWS, SEEN},
+    tables::{CURSORS, GAPS, IDS, JOURNAL_EPOCH, META, PENDING, ROWS, SEEN},
 };
 use crate::store::{
     disk::home::{Home, MARKS},
@@ -89,6 +89,17 @@ impl Commit {
         })
     }
 
+    /// Notes that all epochs of the journal up to this one are in segments.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub fn journal_epoch(&self, epoch: u64) -> Result<(), StoreError> {
+        self.with(|transaction| {
+            transaction.open_table(META)?.insert(JOURNAL_EPOCH, epoch)?;
+            Ok(())
+        })
+    }
+
     /// Makes it durable: on disk when this returns.
     ///
     /// # Errors
@@ -162,6 +173,7 @@ fn tables(transaction: &WriteTransaction, beginning: &Beginning<'_>, home: &Home
         Part::Urgent => 2,
     };
     meta.insert("part", part)?;
+    meta.insert(JOURNAL_EPOCH, beginning.journal_epoch)?;
     for ((name, _), mark) in MARKS.iter().zip(home.0) {
         meta.insert(*name, mark)?;
     }

@@ -5,10 +5,14 @@ use std::{hint::black_box, path::Path, time::Duration};
 
 use tidegate_tests::clock::now;
 
+use tidegate::store::JOURNAL_BYTES_MAX;
+
 use super::peers::{Peer as _, Tidegate, UPLINK, open_store};
 
 /// Events of each commit while the store is filled.
 const EVENTS_PER_COMMIT: u64 = 1_000;
+/// Small commits before each crash: one less fills the journal.
+const JOURNAL_COMMITS: u64 = 256;
 /// Crashes, each followed by an opening.
 const CRASHES: usize = 5;
 /// Times that the whole store is read.
@@ -40,18 +44,19 @@ pub fn fill(folder: &Path, events_min: u64) -> Filled {
         }
     }
     let file_bytes = store.store().status().file_bytes;
+    (0..JOURNAL_COMMITS).for_each(|_| store.commit(1));
     store.crash();
     Filled { events, segments, file_bytes }
 }
 
-/// Opens the store after a crash, some times, with a commit and a crash in between. Sorted.
+/// Opens the store after a crash, some times, each with a journal that is as good as full. Sorted.
 pub fn open_after_crashes(folder: &Path) -> Vec<Duration> {
     let mut all: Vec<_> = (0..CRASHES)
         .map(|_| {
             let begun = now();
             let mut store = Tidegate::open(folder);
             let took = begun.elapsed();
-            store.commit(1);
+            (0..JOURNAL_COMMITS).for_each(|_| store.commit(1));
             store.crash();
             took
         })
@@ -67,7 +72,7 @@ pub fn drain(folder: &Path) -> (u64, Duration) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
     let mut all: Vec<_> = (0..DRAINS)
         .map(|_| {
-            let store = open_store(folder);
+            let store = open_store(folder, JOURNAL_BYTES_MAX);
             let end = store.status().next_offset;
             let mut reader = store.reader(UPLINK).expect("nobody else has its reader");
             let begun = now();

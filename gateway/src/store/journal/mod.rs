@@ -1,0 +1,60 @@
+//! The journal: one preallocated file in front of the segments, where a small commit costs one page
+//! instead of a transaction of redb.
+//!
+//! ```text
+//!  small commit ─▶ frame ─▶ journal.log   | slot 0 | slot 1 | slot 2 | …        one write, one sync
+//!                                         │ E, 0   │ E, 1   │ old   │           epoch, sequence
+//!  large commit, journal full or old, stop ─▶ all rows of the journal and the commit's own, in one
+//!                                             transaction of the segment, which notes epoch E
+//! ```
+//! A frame holds what one commit made durable: its rows, the cursors, the QoS 2 ids that changed.
+//! Each has a slot of [`SLOT_BYTES`] of its own, of which it writes as many pages of [`PAGE_BYTES`]
+//! as it needs: a card that destroys what lies around a write under way destroys nothing that was
+//! acknowledged, and no bytes that a client chose ever lie where a slot begins. The file's length
+//! and its blocks never change, so a commit is one write and one sync of data.
+//!
+//! An **epoch** is what is written from the first slot on until all of it is in a segment. The
+//! segment's transaction notes the epoch that it took over; frames of that one and of earlier ones
+//! mean nothing any more, and the next epoch overwrites them.
+//!
+//! Crash story: a start reads the file and believes the frames of the newest epoch that no segment
+//! took over, each proven by its checksum and by its place. A torn frame behind the last one was
+//! never acknowledged. A bad frame with good ones behind it is damage: what it held is missing, and
+//! a gap record says so. What was read stays in memory, and the file as it is, until the first
+//! write of the run has put it into a segment; then it is removed. Each run makes a file of its
+//! own, and a file on which anything failed is not written again.
+//!
+//! Limits: [`JOURNAL_BYTES_MAX`](super::settings::JOURNAL_BYTES_MAX) of the file, [`SLOT_BYTES`] of
+//! a frame.
+//!
+//! It does not: know segments, decide what goes where, or repair anything.
+
+mod file;
+mod frame;
+mod recover;
+mod replay;
+#[cfg(test)]
+mod tests;
+
+pub use file::Journal;
+pub use frame::{Entry, State};
+pub use replay::{Replay, replay};
+
+/// The file's name.
+pub const FILE: &str = "journal.log";
+/// A frame begins at a multiple of this, and is not longer, in bytes.
+pub const SLOT_BYTES: usize = 16 * 1024;
+/// A frame is written in whole pages, in bytes.
+const PAGE_BYTES: usize = 4 * 1024;
+
+/// Whether a file of this name is a journal, or is to become one.
+#[must_use]
+pub fn is_named(name: &str) -> bool {
+    name == FILE || name == unfinished()
+}
+
+/// The name of a journal that is being made.
+#[must_use]
+pub fn unfinished() -> String {
+    format!("{FILE}.new")
+}
