@@ -105,21 +105,19 @@ fn a_file_that_is_cut_zeroed_emptied_or_gone_costs_its_own_records_alone() {
         ("gone", |disk, name| std::sync::Arc::new(disk.clone()).folder().remove(name).unwrap()),
     ];
     let names = segments(&filled(true).disk);
-    for (what, harm) in harms {
-        let mut told_any = false;
-        for name in &names {
+    for name in &names {
+        for (what, harm) in harms {
             let mut world = filled(true);
             harm(&world.disk, name);
             let told = demand_that_it_is_told(&mut world, &format!("{name} {what}"));
             // Where every row is found there is nothing to tell of but the file that is set aside.
             let is_whole = ["cut by a byte", "head zeroed"].contains(&what);
-            told_any |= told || is_whole;
-            let may_be_slack = ["pages zeroed", "cut in half"].contains(&what);
-            assert!(told || is_whole || may_be_slack, "{name} {what}: silence");
             let kept = world.disk.names().iter().any(|file| file == &format!("{name}.damaged"));
+            // Half of a file may be all of its rows: every one is found, and it is set aside.
+            let is_half = what == "cut in half";
+            assert!(told || is_whole || is_half && kept || what == "pages zeroed", "{name} {what}: silence");
             assert!(kept || what == "gone" || !(told || is_whole), "{name} {what}: {:?}", world.disk.names());
         }
-        assert!(told_any, "{what}: it did no harm anywhere");
     }
 }
 

@@ -19,6 +19,8 @@ use tidegate::{
 
 const FILE: &str = "journal.log";
 const SLOT_BYTES: u64 = 16 * 1024;
+/// Slots before those of the frames.
+const HEADER_SLOTS: u64 = 2;
 const PAGE_BYTES: u64 = 4 * 1024;
 const SEED: u64 = 17;
 
@@ -38,8 +40,10 @@ fn killed_with(frames: u64) -> World {
     world.close();
     world.settings = roomy();
     world.open().unwrap();
-    world.append(3);
-    world.step();
+    for _ in 0..2 {
+        world.append(3);
+        world.step();
+    }
     for _ in 0..frames {
         world.append(2);
         world.step();
@@ -60,10 +64,10 @@ fn segments(disk: &SimulatedDisk) -> Vec<String> {
 fn a_small_commit_is_one_page_and_one_sync() {
     let mut world = World::new(SEED, roomy());
     world.open().unwrap();
-    // The first one makes the journal.
+    // The first one makes the journal, and goes into the segment, which says so.
     world.append(1);
     world.step();
-    for _ in 0..7 {
+    for _ in 0..8 {
         let (before, written) = (world.disk.operations(), world.life().store.status().written_bytes);
         world.append(1);
         world.step();
@@ -71,7 +75,7 @@ fn a_small_commit_is_one_page_and_one_sync() {
         assert_eq!(kinds, [Kind::Write, Kind::Sync]);
         assert_eq!(world.life().store.status().written_bytes - written, PAGE_BYTES);
     }
-    // The journal is full by now: eight slots.
+    // The journal is full by now: ten slots, two of them of headers.
     let before = world.disk.operations();
     world.append(1);
     world.step();
@@ -131,13 +135,13 @@ fn a_frame_that_rots_before_others_is_told_and_the_others_are_there() {
     const FRAMES: u64 = 6;
     let whole = killed_with(FRAMES).disk.bytes(FILE);
     let len = |slot: u64| {
-        let at = (slot * SLOT_BYTES) as usize + 8;
+        let at = ((HEADER_SLOTS + slot) * SLOT_BYTES) as usize + 8;
         u64::from(u32::from_le_bytes(whole[at..at + 4].try_into().unwrap()))
     };
     for slot in 0..FRAMES {
         for byte in (0..len(slot)).step_by(23) {
             let mut world = killed_with(FRAMES);
-            world.disk.flip(FILE, slot * SLOT_BYTES + byte, (byte % 8) as u8);
+            world.disk.flip(FILE, (HEADER_SLOTS + slot) * SLOT_BYTES + byte, (byte % 8) as u8);
             let verdict = verdict_of_journal(&world);
             world.open().unwrap();
             let acknowledged = world.book.acknowledged();
@@ -283,7 +287,10 @@ fn a_journal_of_another_store_or_of_nonsense_is_not_believed() {
         world.disk.bytes(FILE)
     };
     for bytes in [other, vec![0xa5; 70_000], Vec::new(), b"holiday photos".to_vec()] {
+        // After a stop: else it would be missed, see `journal_lost.rs`.
         let mut world = killed_with(0);
+        world.open().unwrap();
+        world.close();
         world.disk.put(FILE, &bytes);
         world.open().unwrap();
         world.append(2);

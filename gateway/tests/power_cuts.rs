@@ -129,7 +129,7 @@ fn chosen_settings(seed: u64) -> Settings {
     let mut random = Random::new(seed ^ 0x5e77);
     let mut chosen = settings();
     chosen.segment_bytes = 4096 << random.below(5);
-    chosen.journal_bytes = [0, 64 * 1024, 256 * 1024][random.below(3) as usize];
+    chosen.journal_bytes = [0, 96 * 1024, 256 * 1024][random.below(3) as usize];
     if random.below(4) == 0 {
         chosen.max_bytes = 1 << 20;
         chosen.when_full = if random.coin() { WhenFull::Reject } else { WhenFull::DropOldest };

@@ -14,7 +14,7 @@
 //! can have held, and the commit thread repairs it.
 //!
 //! Rows of the journal that lie before such a jump are kept until that segment is repaired with
-//! them.
+//! them. If what the journal held is lost itself, offsets go on behind all that it can have held.
 
 use std::{
     collections::hash_map::RandomState,
@@ -102,7 +102,7 @@ impl Last {
         }
         let (head, end) = (self.found.head, self.end);
         let is_known = self.jumped_to.is_none();
-        let mut replay = journal::replay(files, head.store, head.journal_epoch, end.offset, is_known)?;
+        let mut replay = journal::replay(files, head.store, head.epochs, end.offset, is_known)?;
         let ranges = segments.ranges(end.offset);
         if ranges.is_empty() {
             // All of it was delivered, and the segments are deleted.
@@ -139,7 +139,14 @@ impl Last {
             }
         }
         segments.journaled.extend(&replay.blocks);
-        self.end = replay.end(end);
+        self.end = replay.end.unwrap_or(end);
+        if replay.is_end_lost {
+            let from = self.end.offset;
+            // Rows of the journal begin where the segments end.
+            self.end.offset = from.max(end.offset + journal::RECORDS_MAX);
+            self.jumped_to = Some(self.end.offset);
+            self.faults.push(Fault::Missing { range: from..self.end.offset });
+        }
         Ok(replay)
     }
 }

@@ -16,6 +16,7 @@ use super::{
     log::{Fault, Log, cursor::Cursor, delivered::Delivered, paused::Paused, segments::Segments},
     record::{
         self,
+        epochs::Epochs,
         gaps::Gaps,
         ids::StoreIds,
         pending::Pending,
@@ -109,7 +110,7 @@ fn open_at(
         is_marked: delivered.is_some(),
         seen: last.seen,
         segments_end,
-        journal_epoch: last.found.head.journal_epoch,
+        epochs: last.found.head.epochs,
         replay,
         saved_cursors: last.found.cursors,
     };
@@ -136,7 +137,7 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
         pending: &Pending::default(),
         seen: &[],
         gaps: &Gaps::default(),
-        journal_epoch: 0,
+        epochs: Epochs::default(),
     };
     let active = Arc::new(Segment::create(&files, &beginning, |_| Ok(()))?);
     let letters = DeadLetters::open(&files, store, false, letters_max_bytes)?;
@@ -151,7 +152,7 @@ fn open_new(files: Files, uplinks: &[String], letters_max_bytes: u64) -> Result<
         is_marked: false,
         seen: Seen::default(),
         segments_end: LogPosition::default(),
-        journal_epoch: 0,
+        epochs: Epochs::default(),
         replay: Replay::default(),
         saved_cursors,
     };

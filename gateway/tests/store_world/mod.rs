@@ -76,7 +76,7 @@ pub struct World {
 pub fn settings() -> Settings {
     Settings {
         segment_bytes: 24 * 1024,
-        journal_bytes: 128 * 1024,
+        journal_bytes: 160 * 1024,
         dead_letters_max_bytes: 1 << 20,
         ..Settings::new("/simulated")
     }

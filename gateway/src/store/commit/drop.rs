@@ -22,6 +22,7 @@ use crate::{
         error::StoreError,
         log::segments::{OpenSegment, SegmentError},
         record::{
+            epochs::Epochs,
             gap::{Gap, Reason, Tally},
             gaps::Gaps,
             pending::Pending,
@@ -91,7 +92,7 @@ impl Committer {
             pending: &Pending::default(),
             seen: &[],
             gaps: &Gaps::default(),
-            journal_epoch: 0,
+            epochs: Epochs::default(),
         };
         Segment::prepare(&self.log.files, &beginning, |filler| {
             kept.iter().try_for_each(|block| filler.row(block.first(), block.row()))

@@ -7,10 +7,13 @@
 //! ```
 //! The journal is written only beside an active segment of this run, so that a failure of either
 //! has one way on: the rows of the journal and the failed write's own begin another segment
-//! (`write.rs`), which notes the epoch that it took over.
+//! (`write.rs`), which notes the epoch that it took over. Each transaction of a segment also says
+//! which epoch is open from then on, behind the journal's header that has it: only then a frame of
+//! it is written, so that a journal that is not found again is missed. The first small commit of a
+//! run, which makes the journal, goes into the segment for that.
 //!
 //! Limits: the journal takes one part in [`ROOM_PART`] of the room at the most, and has
-//! [`SLOTS_LEAST`] slots at least, or there is none and everything goes into segments. What is in
+//! [`SLOTS_LEAST`] slots for frames at least, or there is none and everything goes into segments. What is in
 //! it is in a segment after [`FOLDED_WITHIN`].
 
 use std::{
@@ -24,8 +27,8 @@ use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        journal::{self, Entry, Journal, SLOT_BYTES, State},
-        record::{position::LogPosition, row::Block},
+        journal::{self, Entry, HEADER_SLOTS, Journal, SLOT_BYTES, State},
+        record::{epochs::Epochs, position::LogPosition, row::Block},
         settings::JOURNAL_BYTES_MAX,
     },
 };
@@ -46,8 +49,10 @@ pub(super) struct Unfolded {
     journal: Option<Journal>,
     /// The newest epoch of which there may be frames in the folder.
     epoch: u64,
-    /// The newest that a segment notes as its own.
-    noted: u64,
+    /// What the newest segment says of them.
+    pub noted: Epochs,
+    /// The store is being closed: no epoch is open behind what is written now.
+    is_closing: bool,
     /// The end of what is in segments.
     pub from: LogPosition,
     /// Bytes of rows.
@@ -63,35 +68,49 @@ pub(super) struct Unfolded {
 }
 
 impl Unfolded {
-    /// As a start found it: segments end at `from`, and note the epoch `noted`.
-    pub fn new(from: LogPosition, noted: u64, found: &journal::Replay, now: Instant) -> Self {
+    /// As a start found it: segments end at `from`, and note `noted`.
+    pub fn new(from: LogPosition, noted: Epochs, found: &journal::Replay, now: Instant) -> Self {
         Self {
             journal: None,
             epoch: found.epoch,
             noted,
+            is_closing: false,
             from,
             bytes: found.blocks.iter().map(|block| block.row().len() as u64).sum(),
             changed: BTreeSet::new(),
-            since: (found.epoch > noted).then_some(now),
+            since: (found.epoch > noted.over).then_some(now),
             held: found.held.clone(),
             again_at: None,
         }
     }
 
-    /// The epoch that the next transaction of a segment notes, if it is another than the last one
-    /// noted.
-    pub fn epoch_to_note(&self) -> Option<u64> {
-        (self.epoch_taken_over() != self.noted).then_some(self.epoch)
+    /// Whether the next transaction of a segment takes over what is in the journal.
+    pub fn has_frames(&self) -> bool {
+        self.epoch_taken_over() != self.noted.over
+    }
+
+    /// What the next transaction of a segment notes, once the journal knows it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the journal is not to be written again.
+    pub fn announce(&mut self) -> Result<Epochs, StoreError> {
+        let over = self.epoch_taken_over();
+        let mut open = 0;
+        if let Some(journal) = self.journal.as_mut().filter(|_| !self.is_closing) {
+            open = over + 1;
+            journal.announce(open)?;
+        }
+        Ok(Epochs { over, open })
     }
 
     /// The newest epoch that is in segments, once what is written now is durable.
-    pub fn epoch_taken_over(&self) -> u64 {
-        if self.held.is_empty() { self.epoch } else { self.noted }
+    fn epoch_taken_over(&self) -> u64 {
+        if self.held.is_empty() { self.epoch } else { self.noted.over }
     }
 
-    /// All of it is in a segment that ends at `end`.
-    pub fn fold(&mut self, end: LogPosition) {
-        self.noted = self.epoch_taken_over();
+    /// All of it is in a segment that ends at `end`, and says which epoch is `open`.
+    pub fn fold(&mut self, end: LogPosition, open: u64) {
+        self.noted = Epochs { over: self.epoch_taken_over(), open };
         (self.from, self.bytes, self.since) = (end, 0, None);
         self.changed.clear();
         if let Some(journal) = &mut self.journal {
@@ -113,7 +132,7 @@ impl Unfolded {
 
     /// Whether no frame in the folder is needed any more.
     fn is_over(&self) -> bool {
-        self.epoch == self.noted && self.held.is_empty()
+        self.epoch == self.noted.over && self.held.is_empty()
     }
 
     /// Whether there is a file that has to be there.
@@ -140,15 +159,18 @@ impl Committer {
             return Ok(false);
         }
         self.make_journal(now);
-        let Some(journal) = &mut self.unfolded.journal else { return Ok(false) };
+        let epoch = self.unfolded.noted.over + 1;
+        let is_open = self.unfolded.noted.open == epoch;
+        let Some(journal) = self.unfolded.journal.as_mut().filter(|_| is_open) else { return Ok(false) };
         let pending = {
             let pending = self.intake.pending();
             let of = |client: &str| (client.to_owned(), pending.ids(client).to_vec());
             write.changed.iter().map(|client| of(client)).collect()
         };
-        let state = State { cursors: cursors.map(<[_]>::to_vec), pending };
+        let end = self.end;
+        let end = write.blocks.is_empty().then_some((end.offset, end.events, end.bytes));
+        let state = State { cursors: cursors.map(<[_]>::to_vec), pending, end };
         fail::fail_point!("store-before-commit", |_| std::process::abort());
-        let epoch = self.unfolded.noted + 1;
         let appended = journal.append(epoch, &Entry { blocks: &write.blocks, state });
         if !matches!(appended, Ok(false)) {
             self.unfolded.epoch = epoch;
@@ -179,6 +201,15 @@ impl Committer {
     /// The same after the time within which it has to be there.
     pub(super) fn fold_old(&mut self, now: Now) {
         self.fold_after(FOLDED_WITHIN, now);
+    }
+
+    /// Puts all that is in the journal into a segment, which says that no epoch is open.
+    pub(super) fn close_journal(&mut self, now: Now) {
+        self.unfolded.is_closing = true;
+        let is_open = self.unfolded.noted.open > 0 || self.unfolded.since.is_some();
+        if self.stuck.is_none() && is_open {
+            self.write(Write { folds: true, cursors: true, ..Write::default() }, now);
+        }
     }
 
     /// Lets go of the rows that a start held because a segment could not be read: those that can be
@@ -214,13 +245,13 @@ impl Committer {
         let unfolded = &self.unfolded;
         let may_try = unfolded.again_at.is_none_or(|again_at| now.at >= again_at);
         let bytes = self.settings.journal_bytes.min(JOURNAL_BYTES_MAX).min(self.room.max_bytes / ROOM_PART);
-        let has_room = bytes >= SLOTS_LEAST * SLOT_BYTES as u64
+        let has_room = bytes >= (HEADER_SLOTS as u64 + SLOTS_LEAST) * SLOT_BYTES as u64
             && !self.room.is_low()
             && self.room.free_bytes() > bytes * OVERHEAD;
         if unfolded.has_journal() || !unfolded.is_over() || !may_try || !has_room {
             return;
         }
-        match Journal::create(&self.log.files, self.log.store, bytes) {
+        match Journal::create(&self.log.files, self.log.store, bytes, self.unfolded.epoch + 1) {
             Ok(journal) => self.unfolded.journal = Some(journal),
             Err(error) => {
                 self.unfolded.again_at = Some(now.at + AGAIN);

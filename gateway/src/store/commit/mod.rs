@@ -46,6 +46,7 @@ use super::{
     journal::{self, Replay},
     log::Log,
     record::{
+        epochs::Epochs,
         pending,
         position::LogPosition,
         row::{Block, HEAD_BYTES, RowHead},
@@ -127,8 +128,8 @@ pub struct Start {
     pub seen: Seen,
     /// The log's end as far as it is in segments.
     pub segments_end: LogPosition,
-    /// The newest epoch of the journal that the last segment notes.
-    pub journal_epoch: u64,
+    /// What the last segment notes of the journal.
+    pub epochs: Epochs,
     /// What is in the journal alone.
     pub replay: Replay,
     /// The cursors as they are stored.
@@ -160,7 +161,7 @@ impl Committer {
             jumped_to: start.jumped_to,
             seen: start.seen,
             segment_bytes: 0,
-            unfolded: Unfolded::new(start.segments_end, start.journal_epoch, &start.replay, now.at),
+            unfolded: Unfolded::new(start.segments_end, start.epochs, &start.replay, now.at),
             saved_cursors: start.saved_cursors,
             saved_at: now.at,
             looked_for_done_at: now.at,
@@ -239,7 +240,7 @@ impl Committer {
 
     /// Puts all of it into a segment, saves the cursors and ends the intake: the last thing to do.
     pub fn finish(mut self, now: Now) {
-        self.fold_after(Duration::ZERO, now);
+        self.close_journal(now);
         if self.stuck.is_none() {
             self.save_cursors(Duration::ZERO, now);
         }

@@ -23,6 +23,7 @@ use crate::{
         error::StoreError,
         log::Fault,
         record::{
+            epochs::Epochs,
             gap::{Gap, Lost, Reason},
             gaps::Gaps,
             pending::Pending,
@@ -232,7 +233,7 @@ impl Committer {
             pending: &Pending::default(),
             seen: &[],
             gaps: &Gaps::default(),
-            journal_epoch: 0,
+            epochs: Epochs::default(),
         };
         let mut held = self.unfolded.held.iter().filter(|block| range.contains(&block.first())).peekable();
         let has_rows = !salvage.is_empty() || held.peek().is_some();

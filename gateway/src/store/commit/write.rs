@@ -32,7 +32,7 @@ use crate::{
     clock::Now,
     store::{
         error::StoreError,
-        record::{gap::Gap, gaps::Gaps, position::LogPosition, row::Block},
+        record::{epochs::Epochs, gap::Gap, gaps::Gaps, position::LogPosition, row::Block},
         segment::{Beginning, Part, Segment},
         side_file::dead_letters::Dropped,
     },
@@ -95,8 +95,9 @@ pub struct Stuck {
 
 /// What was written.
 struct Written {
-    /// Bytes of rows in the active segment; `None` if the journal has it.
-    segment_bytes: Option<u64>,
+    /// Bytes of rows in the active segment, and the epoch that it says is open; `None` if the
+    /// journal has it.
+    segment: Option<(u64, u64)>,
     /// The cursors as they are stored, if they were.
     cursors: Option<Vec<(String, u64)>>,
 }
@@ -140,11 +141,11 @@ impl Committer {
     fn attempt(&mut self, write: Write, tries: u32, now: Now) {
         match self.try_write(&write, now) {
             Ok(written) => {
-                match written.segment_bytes {
+                match written.segment {
                     None => self.note_journaled(&write),
-                    Some(bytes) => {
+                    Some((bytes, open)) => {
                         self.segment_bytes = bytes;
-                        self.unfolded.fold(self.end);
+                        self.unfolded.fold(self.end, open);
                         self.log.segments.journaled.clear();
                         self.remove_spent_journal();
                     }
@@ -191,19 +192,22 @@ impl Committer {
                 let mut cursors = write.cursors.then(|| self.cursors_with(write));
                 if self.write_journal(write, cursors.as_deref(), now)? {
                     self.log.files.check_written(active.name())?;
-                    return Ok(Written { segment_bytes: None, cursors });
+                    return Ok(Written { segment: None, cursors });
                 }
-                if self.unfolded.epoch_to_note().is_some() {
+                let epochs = self.unfolded.announce()?;
+                if self.unfolded.has_frames() {
                     // The segment may not know those that the journal has.
                     cursors = cursors.or_else(|| Some(self.cursors_with(write)));
                 }
-                self.commit_into(&active, write, cursors.as_deref())?;
-                Ok(Written { segment_bytes: Some(self.segment_bytes + bytes), cursors })
+                self.commit_into(&active, write, cursors.as_deref(), epochs)?;
+                Ok(Written { segment: Some((self.segment_bytes + bytes, epochs.open)), cursors })
             }
             _ => {
                 let cursors = self.cursors_with(write);
-                let carried_bytes = self.begin_segment(write, &cursors)?;
-                Ok(Written { segment_bytes: Some(carried_bytes + bytes), cursors: Some(cursors) })
+                let epochs = self.unfolded.announce()?;
+                let carried_bytes = self.begin_segment(write, &cursors, epochs)?;
+                let segment = Some((carried_bytes + bytes, epochs.open));
+                Ok(Written { segment, cursors: Some(cursors) })
             }
         }
     }
@@ -213,6 +217,7 @@ impl Committer {
         active: &Segment,
         write: &Write,
         cursors: Option<&[(String, u64)]>,
+        epochs: Epochs,
     ) -> Result<(), StoreError> {
         let commit = active.begin_commit()?;
         let journaled = self.log.segments.journaled.rows().0;
@@ -222,8 +227,8 @@ impl Committer {
         if !changed.is_empty() {
             commit.pending(&self.intake.pending(), &changed)?;
         }
-        if let Some(epoch) = self.unfolded.epoch_to_note() {
-            commit.journal_epoch(epoch)?;
+        if epochs != self.unfolded.noted {
+            commit.epochs(epochs)?;
         }
         if let Some(cursors) = cursors {
             commit.cursors(cursors)?;
@@ -238,13 +243,18 @@ impl Committer {
     }
 
     /// Begins a segment with what is written, and gives the bytes of the rows that it took over.
-    fn begin_segment(&mut self, write: &Write, cursors: &[(String, u64)]) -> Result<u64, StoreError> {
+    fn begin_segment(
+        &mut self,
+        write: &Write,
+        cursors: &[(String, u64)],
+        epochs: Epochs,
+    ) -> Result<u64, StoreError> {
         let carried = self.carried;
-        let begun = self.create_segment(write, cursors, carried);
+        let begun = self.create_segment(write, cursors, carried, epochs);
         if carried.is_some() && begun.as_ref().is_err_and(StoreError::is_damage) {
             // It stays where it is, and whoever reads it says what is the matter with it.
             self.carried = None;
-            return self.begin_segment(write, cursors);
+            return self.begin_segment(write, cursors, epochs);
         }
         let active = begun?;
         let first = carried.map_or(self.unfolded.from, |carried| carried.first);
@@ -262,6 +272,7 @@ impl Committer {
         write: &Write,
         cursors: &[(String, u64)],
         carried: Option<CarriedSegment>,
+        epochs: Epochs,
     ) -> Result<Arc<Segment>, StoreError> {
         let from = self.unfolded.from;
         // A copy, because connections wait for the lock, and what follows copies rows and syncs.
@@ -278,7 +289,7 @@ impl Committer {
             pending: &pending,
             seen: &self.seen.snapshot(),
             gaps: &self.gaps_with(write),
-            journal_epoch: self.unfolded.epoch_taken_over(),
+            epochs,
         };
         fail::fail_point!("store-before-commit", |_| std::process::abort());
         let segment = Segment::create(&self.log.files, &beginning, |filler| {

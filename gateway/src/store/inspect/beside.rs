@@ -68,7 +68,13 @@ impl Beside<'_> {
                 report.find(Verdict::Unchecked, error.to_string(), None, "fix the cause and verify again");
             }
             Some(Ok(journal)) => {
-                if journal.is_damaged {
+                if !self.names.contains(&report.file) {
+                    let what = "it is not there: what the last commits stored is lost";
+                    report.find(Verdict::Damaged, what.into(), None, start);
+                } else if journal.is_end_lost {
+                    let what = "it is cut off, damaged or not the one that was written: what the last commits stored is lost";
+                    report.find(Verdict::Damaged, what.into(), None, start);
+                } else if journal.is_damaged {
                     report.find(Verdict::Damaged, "commits in it cannot be read".into(), None, start);
                 }
                 if let Some((first, last)) = journal.held.first().zip(journal.held.last()) {

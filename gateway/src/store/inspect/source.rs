@@ -83,7 +83,7 @@ impl InspectedStore {
             // What disk holds of it, where that can be told; else what memory does.
             let _ = files.forget_cached(journal::FILE);
             let end = if is_known { *end } else { u64::MAX };
-            journal::replay(&files, head.store, head.journal_epoch, end, is_known)
+            journal::replay(&files, head.store, head.epochs, end, is_known)
         });
         let (found, journal) =
             (last.map(|(found, _)| found), journal.unwrap_or_else(|| Ok(Replay::default())));
@@ -232,6 +232,14 @@ impl InspectedStore {
             Self::Running(_) => None,
             Self::Stopped(stopped) => Some(&stopped.journal),
         }
+    }
+
+    /// Whether a stopped store had a journal, with something in it, that is not among `names`.
+    pub fn misses_journal(&self, names: &[String]) -> bool {
+        let is_lost = |replayed: &Result<Replay, StoreError>| {
+            replayed.as_ref().is_ok_and(|journal| journal.is_end_lost)
+        };
+        self.replayed().is_some_and(is_lost) && !names.iter().any(|name| name == journal::FILE)
     }
 
     /// Whether the running gateway has the segment's file open to write.

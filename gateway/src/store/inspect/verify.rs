@@ -24,6 +24,7 @@ use super::{
 use crate::store::{
     disk::lock::NOT_FOREIGN,
     error::StoreError,
+    journal,
     log::Fault,
     record::{
         gaps::Gaps,
@@ -69,6 +70,9 @@ impl<'a> Verify<'a> {
         let is_there = others.iter().any(|name| dead_letters::SIDE_FILE.is_named(name));
         if !is_there {
             others.push_back(dead_letters::FILE.to_owned());
+        }
+        if source.misses_journal(&names) {
+            others.push_back(journal::FILE.to_owned());
         }
         let mut verify = Self {
             expected: source.cursors().iter().map(|(_, offset)| *offset).min(),

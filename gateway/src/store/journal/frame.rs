@@ -8,7 +8,8 @@
 //! Little-endian. `crc` is the CRC-32 (IEEE) of everything behind it, `bytes` the length of all of
 //! it. `first` is the offset of the first record; the rows follow on each other, as `row.rs` has
 //! them. `state` is how many bytes of postcard lie before the rows: the cursors, if they were
-//! saved, and for each client whose QoS 2 ids changed all that it has pending.
+//! saved, for each client whose QoS 2 ids changed all that it has pending, and without rows where
+//! the log ends: so a frame that is lost before it shows, and one that had no rows is not missed.
 //!
 //! Limits: [`SLOT_BYTES`].
 
@@ -16,8 +17,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::SLOT_BYTES;
-use crate::store::record::row::Block;
+use super::{SLOT_BYTES, number};
+use crate::store::record::{
+    position::{self, LogPosition},
+    row::Block,
+};
 
 const MAGIC: [u8; 4] = *b"TGJ\x01";
 /// Bytes before the state.
@@ -32,6 +36,8 @@ pub struct State {
     pub cursors: Option<Vec<(String, u64)>>,
     /// All QoS 2 ids that are pending, of the clients whose ids changed.
     pub pending: Vec<(String, Vec<u16>)>,
+    /// Without rows, where the log ends: offset, and events and bytes before it.
+    pub end: Option<(u64, u64, u64)>,
 }
 
 /// What is to become a frame.
@@ -54,6 +60,20 @@ pub struct Frame {
     pub blocks: Vec<Arc<Block>>,
     /// The rest.
     pub state: State,
+}
+
+impl Frame {
+    /// The log where its rows begin, and where they end.
+    pub fn range(&self) -> Option<(LogPosition, LogPosition)> {
+        match (self.blocks.first(), self.blocks.last()) {
+            (Some(first), Some(last)) => Some((position::begin_of(first), position::end_of(last))),
+            _ => {
+                let (offset, events, bytes) = self.state.end?;
+                let end = LogPosition { offset, events, bytes, received_ms: None };
+                Some((end, end))
+            }
+        }
+    }
 }
 
 /// Lays a frame out in `frame`. Whether it fits a slot.
@@ -89,14 +109,15 @@ pub fn encode(frame: &mut Vec<u8>, store: u32, epoch: u64, sequence: u64, entry:
 /// The frame of `store` that a slot begins with; `None` if there is none, or not all of it.
 pub fn decode(slot: &[u8], store: u32) -> Option<Frame> {
     let head: &[u8; HEAD_BYTES] = slot.first_chunk()?;
-    let frame = slot.get(..u32_at(head, 8) as usize).filter(|frame| frame.len() >= HEAD_BYTES)?;
-    let is_whole = head[..4] == MAGIC && crc32fast::hash(&frame[UNCHECKED_BYTES..]) == u32_at(head, 4);
-    if !is_whole || u32_at(head, 12) != store {
+    let frame = slot.get(..number::u32_at(head, 8) as usize).filter(|frame| frame.len() >= HEAD_BYTES)?;
+    let is_whole =
+        head[..4] == MAGIC && crc32fast::hash(&frame[UNCHECKED_BYTES..]) == number::u32_at(head, 4);
+    if !is_whole || number::u32_at(head, 12) != store {
         return None;
     }
-    let (state, mut rest) = frame[HEAD_BYTES..].split_at_checked(u32_at(head, 40) as usize)?;
-    let (mut blocks, mut first) = (Vec::new(), u64_at(head, 32));
-    for _ in 0..u32_at(head, 44) {
+    let (state, mut rest) = frame[HEAD_BYTES..].split_at_checked(number::u32_at(head, 40) as usize)?;
+    let (mut blocks, mut first) = (Vec::new(), number::u64_at(head, 32));
+    for _ in 0..number::u32_at(head, 44) {
         let (len, behind) = rest.split_first_chunk()?;
         let (row, behind) = behind.split_at_checked(u32::from_le_bytes(*len) as usize)?;
         let block = Block::new(first, row.to_vec()).ok()?;
@@ -104,13 +125,5 @@ pub fn decode(slot: &[u8], store: u32) -> Option<Frame> {
         blocks.push(Arc::new(block));
     }
     let state = postcard::from_bytes(state).ok()?;
-    Some(Frame { epoch: u64_at(head, 16), sequence: u64_at(head, 24), blocks, state })
-}
-
-fn u32_at(head: &[u8; HEAD_BYTES], at: usize) -> u32 {
-    u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]])
-}
-
-fn u64_at(head: &[u8; HEAD_BYTES], at: usize) -> u64 {
-    u64::from(u32_at(head, at)) | u64::from(u32_at(head, at + 4)) << 32
+    Some(Frame { epoch: number::u64_at(head, 16), sequence: number::u64_at(head, 24), blocks, state })
 }

@@ -21,10 +21,7 @@ use super::{
 use crate::store::{
     disk::Files,
     error::StoreError,
-    record::{
-        position::{self, LogPosition},
-        row::Block,
-    },
+    record::{epochs::Epochs, position::LogPosition, row::Block},
 };
 
 /// What is durable in the journal alone.
@@ -40,52 +37,67 @@ pub struct Replay {
     pub states: Vec<State>,
     /// Frames are lost: what they changed is not known.
     pub is_damaged: bool,
-    /// Offsets of records that were in lost frames.
+    /// Nobody can tell how many records were behind `end`: the frames that held them are lost, or
+    /// the file.
+    pub is_end_lost: bool,
+    /// Offsets of records that were in lost frames, before `end`.
     pub missing: Vec<Range<u64>>,
+    /// Where the log ends, if a frame says so.
+    pub end: Option<LogPosition>,
 }
 
-impl Replay {
-    /// The end of the log whose segments end at `end`.
-    #[must_use]
-    pub fn end(&self, end: LogPosition) -> LogPosition {
-        self.blocks.last().map_or(end, |block| position::end_of(block))
-    }
-}
-
-/// Reads the journal of a store whose segments end at `end`, and took over its epochs up to
-/// `absorbed`. Whether that is the newest there was is `is_known`: a later segment may be damaged
-/// or gone.
+/// Reads the journal of a store whose segments end at `end`, and of whose epochs the last one says
+/// this. Whether that is the newest there was is `is_known`: a later segment may be damaged or
+/// gone.
 ///
 /// # Errors
 /// [`StoreError`]: the disk does not answer.
 pub fn replay(
     files: &Files,
     store: u32,
-    absorbed: u64,
+    epochs: Epochs,
     end: u64,
     is_known: bool,
 ) -> Result<Replay, StoreError> {
-    let Recovered { epoch, frames, is_damaged } = judge(&file::read(files)?, store, absorbed);
-    let mut replay = Replay { epoch, is_damaged, ..Replay::default() };
-    for frame in frames {
-        replay.states.push(frame.state);
-        let (held, behind): (Vec<_>, Vec<_>) =
-            frame.blocks.into_iter().partition(|block| block.first() < end);
-        replay.held.extend(held);
-        replay.blocks.extend(behind);
-    }
-    if !is_known || !replay.held.is_empty() {
-        replay.states.clear();
-    }
-    let mut at = end;
-    for block in &replay.blocks {
-        if block.first() > at {
-            replay.missing.push(at..block.first());
-        }
-        at = block.end();
-    }
+    let bytes = file::read(files)?;
+    let recovered = judge(&bytes.unwrap_or_default(), store, epochs);
+    let replay = Replay::of(recovered, end, is_known);
     if replay.is_damaged {
         tracing::error!(file = FILE, missing = ?replay.missing, "damaged: frames of it cannot be read");
     }
+    if replay.is_end_lost {
+        tracing::error!(
+            file = FILE,
+            "it is gone, cut off, damaged or an older one: what the last commits stored is lost"
+        );
+    }
     Ok(replay)
+}
+
+impl Replay {
+    fn of(recovered: Recovered, segments_end: u64, is_known: bool) -> Self {
+        let Recovered { epoch, frames, is_damaged, is_end_lost } = recovered;
+        // Behind a segment that nobody can read, the log goes on far behind all of it.
+        let is_end_lost = is_end_lost && is_known;
+        let mut replay =
+            Self { epoch, is_damaged: is_damaged || is_end_lost, is_end_lost, ..Self::default() };
+        let mut at = segments_end;
+        for frame in frames {
+            if let Some((begin, end)) = frame.range().filter(|(begin, _)| begin.offset >= at) {
+                if begin.offset > at {
+                    replay.missing.push(at..begin.offset);
+                }
+                (at, replay.end) = (end.offset, Some(end));
+            }
+            replay.states.push(frame.state);
+            let (held, behind): (Vec<_>, Vec<_>) =
+                frame.blocks.into_iter().partition(|block| block.first() < segments_end);
+            replay.held.extend(held);
+            replay.blocks.extend(behind);
+        }
+        if !is_known || !replay.held.is_empty() {
+            replay.states.clear();
+        }
+        replay
+    }
 }

@@ -14,6 +14,7 @@
 //! Limits: client id and topic to [`NAME_BYTES_MAX`], properties to [`PROPERTIES_BYTES_MAX`], a
 //! record to [`RECORD_BYTES_MAX`].
 
+pub mod epochs;
 pub mod gap;
 pub(super) mod gaps;
 pub(super) mod ids;

@@ -3,7 +3,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | number: `format`, `store`, `first`, `events_before`, `bytes_before`, `part`, `journal_epoch`, and where it was made (`home.rs`) |
+//! | `meta` | name | number: `format`, `store`, `first`, `events_before`, `bytes_before`, `part`, `journal_epoch`, `journal_open`, and where it was made (`home.rs`) |
 //! | `ids` | from | what records are named after from there on (`ids.rs`) |
 //! | `rows` | offset of the first record | a row (`row.rs`) |
 //! | `cursors` | uplink | offset: everything before it is delivered |
@@ -13,7 +13,7 @@
 //!
 //! A commit is one transaction in the active segment, and never spans two files; a small one is a
 //! frame of the journal first (`journal/`), and `journal_epoch` says which of these are in
-//! segments. A new segment begins with a copy of cursors, pending ids, seen frames and gaps, so
+//! segments, `journal_open` which the journal may hold besides (`epochs.rs`). A new segment begins with a copy of cursors, pending ids, seen frames and gaps, so
 //! that the ones before it are needed for nothing but their rows, and each can be deleted whole.
 //!
 //! A file is written by one run of the gateway, from its creation to its sealing or to the first
@@ -49,7 +49,7 @@ use super::{
         overlay::Overlay,
     },
     error::StoreError,
-    record::{gaps::Gaps, ids::StoreIds, pending::Pending},
+    record::{epochs::Epochs, gaps::Gaps, ids::StoreIds, pending::Pending},
 };
 
 /// Version of the segment's format.
@@ -102,8 +102,8 @@ pub struct Beginning<'a> {
     pub seen: &'a [Vec<u8>],
     /// What is known to be missing.
     pub gaps: &'a Gaps,
-    /// Epochs of the journal up to this one are in it, or in those before it.
-    pub journal_epoch: u64,
+    /// Of the journal: those that are in it, or in those before it, and the one that is open.
+    pub epochs: Epochs,
 }
 
 /// What a segment says of itself.
@@ -124,7 +124,7 @@ pub struct Head {
     /// Where it was made.
     pub home: Home,
     /// As in [`Beginning`], or as a commit left it.
-    pub journal_epoch: u64,
+    pub epochs: Epochs,
 }
 
 /// What a segment says besides its rows.

@@ -4,12 +4,12 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, Tabl
 
 use super::{
     FORMAT, FORMAT_OLDEST, Found, Head, Part, Segment, guarded,
-    tables::{CURSORS, GAPS, IDS, JOURNAL_EPOCH, META, PENDING, PENDING_EACH, ROWS, SEEN},
+    tables::{CURSORS, GAPS, IDS, JOURNAL_EPOCH, JOURNAL_OPEN, META, PENDING, PENDING_EACH, ROWS, SEEN},
 };
 use crate::store::{
     disk::home::{Home, MARKS},
     error::StoreError,
-    record::{pending::Pending, row::Block},
+    record::{epochs::Epochs, pending::Pending, row::Block},
 };
 
 type Rows = ReadOnlyTable<u64, &'static [u8]>;
@@ -123,7 +123,7 @@ fn head(transaction: &ReadTransaction) -> Result<Head, redb::Error> {
     }
     Ok(Head {
         home,
-        journal_epoch: number(JOURNAL_EPOCH)?,
+        epochs: Epochs { over: number(JOURNAL_EPOCH)?, open: number(JOURNAL_OPEN)? },
         format: number("format")?,
         store: number("store")? as u32,
         first: number("first")?,

@@ -5,6 +5,8 @@ use redb::TableDefinition;
 pub const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// A name in [`META`].
 pub const JOURNAL_EPOCH: &str = "journal_epoch";
+/// Another one.
+pub const JOURNAL_OPEN: &str = "journal_open";
 pub const ROWS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("rows");
 pub const CURSORS: TableDefinition<'_, &str, u64> = TableDefinition::new("cursors");
 pub const PENDING: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("pending_ids");

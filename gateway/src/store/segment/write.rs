@@ -9,12 +9,12 @@ use redb::{Database, Table, WriteTransaction};
 
 use super::{
     Beginning, FORMAT, Part,
-    tables::{CURSORS, GAPS, IDS, JOURNAL_EPOCH, META, PENDING, ROWS, SEEN},
+    tables::{CURSORS, GAPS, IDS, JOURNAL_EPOCH, JOURNAL_OPEN, META, PENDING, ROWS, SEEN},
 };
 use crate::store::{
     disk::home::{Home, MARKS},
     error::StoreError,
-    record::{gaps::Gaps, pending::Pending},
+    record::{epochs::Epochs, gaps::Gaps, pending::Pending},
 };
 
 /// A transaction in the active segment. Dropped without [`Commit::finish`], it leaves nothing.
@@ -89,13 +89,15 @@ impl Commit {
         })
     }
 
-    /// Notes that all epochs of the journal up to this one are in segments.
+    /// Notes which epochs of the journal are in segments, and which one is open.
     ///
     /// # Errors
     /// [`StoreError`]
-    pub fn journal_epoch(&self, epoch: u64) -> Result<(), StoreError> {
+    pub fn epochs(&self, epochs: Epochs) -> Result<(), StoreError> {
         self.with(|transaction| {
-            transaction.open_table(META)?.insert(JOURNAL_EPOCH, epoch)?;
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(JOURNAL_EPOCH, epochs.over)?;
+            meta.insert(JOURNAL_OPEN, epochs.open)?;
             Ok(())
         })
     }
@@ -173,7 +175,8 @@ fn tables(transaction: &WriteTransaction, beginning: &Beginning<'_>, home: &Home
         Part::Urgent => 2,
     };
     meta.insert("part", part)?;
-    meta.insert(JOURNAL_EPOCH, beginning.journal_epoch)?;
+    meta.insert(JOURNAL_EPOCH, beginning.epochs.over)?;
+    meta.insert(JOURNAL_OPEN, beginning.epochs.open)?;
     for ((name, _), mark) in MARKS.iter().zip(home.0) {
         meta.insert(*name, mark)?;
     }

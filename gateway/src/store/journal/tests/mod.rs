@@ -3,12 +3,14 @@
 use proptest::prelude::*;
 
 use super::{
-    SLOT_BYTES,
+    HEADER_SLOTS, SLOT_BYTES,
     frame::{Entry, Frame, State, decode, encode},
-    recover::judge,
+    header::Header,
+    recover::{Recovered, judge},
 };
 use crate::store::record::{
     Record,
+    epochs::Epochs,
     row::{Block, HEAD_BYTES, RowHead},
 };
 use std::sync::Arc;
@@ -39,17 +41,33 @@ fn frame(epoch: u64, sequence: u64, blocks: &[Arc<Block>], state: State) -> Vec<
     bytes
 }
 
-/// A journal of so many slots, with a frame of a row in each of `slots` of this epoch.
+/// A journal of so many slots for frames, with a frame of a row in each of `slots` of this epoch,
+/// and the headers of them.
 fn journal(count: usize, epochs: &[(u64, std::ops::Range<u64>)]) -> Vec<u8> {
-    let mut bytes = vec![0; count * SLOT_BYTES];
-    for (epoch, slots) in epochs {
-        for slot in slots.clone() {
-            let frame = frame(*epoch, slot, &[block(epoch * 100 + slot, b"x")], State::default());
-            let at = slot as usize * SLOT_BYTES;
-            bytes[at..at + frame.len()].copy_from_slice(&frame);
+    let slots = (HEADER_SLOTS + count) as u32;
+    let mut bytes = vec![0; slots as usize * SLOT_BYTES];
+    let mut put = |slot: usize, what: &[u8]| {
+        bytes[slot * SLOT_BYTES..][..what.len()].copy_from_slice(what);
+    };
+    for (epoch, frames) in epochs {
+        put(*epoch as usize % HEADER_SLOTS, &Header { slots, epoch: *epoch }.encode(STORE));
+        for number in frames.clone() {
+            let frame = frame(*epoch, number, &[block(epoch * 100 + number, b"x")], State::default());
+            put(HEADER_SLOTS + number as usize, &frame);
         }
     }
     bytes
+}
+
+/// The slot of the frame with this number, in bytes.
+fn slot(number: usize) -> std::ops::Range<usize> {
+    let at = (HEADER_SLOTS + number) * SLOT_BYTES;
+    at..at + SLOT_BYTES
+}
+
+/// Judged as a start does behind a segment that says that the epoch behind `over` is open.
+fn judged(bytes: &[u8], over: u64) -> Recovered {
+    judge(bytes, STORE, Epochs { over, open: over + 1 })
 }
 
 fn rows(frames: &[Frame]) -> Vec<u64> {
@@ -61,6 +79,7 @@ fn a_frame_has_the_bytes_that_every_version_reads() {
     let state = State {
         cursors: Some(vec![("cloud".to_owned(), 41)]),
         pending: vec![("pump".to_owned(), vec![7, 300])],
+        end: None,
     };
     let bytes = frame(3, 2, &[block(42, b"on"), block(43, b"off")], state);
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -68,9 +87,9 @@ fn a_frame_has_the_bytes_that_every_version_reads() {
 }
 
 const GOLDEN: &str = "\
-    54474a011701842fc400000001009e7d030000000000000002000000000000002a00000000000000\
-    1300000002000000010105636c6f756429010470756d700207ac023c00000001000000def7756801\
-    00000001000000e8030000000000002a000000000000002a00000000000000100000000208010001\
+    54474a010440657ec500000001009e7d030000000000000002000000000000002a00000000000000\
+    1400000002000000010105636c6f756429010470756d700207ac02003c00000001000000def77568\
+    0100000001000000e8030000000000002a000000000000002a00000000000000100000000208010001\
     000100e803000063746f6e3d00000001000000696624a30100000001000000e8030000000000002b\
     000000000000002b00000000000000110000000208010001000100e803000063746f6666";
 
@@ -86,7 +105,7 @@ fn what_does_not_fit_a_slot_is_no_frame() {
     assert_eq!(fits(SLOT_BYTES - overhead + 1), None);
     assert_eq!(fits(10 * SLOT_BYTES), None);
     let pending = (0..2_000).map(|client| (format!("client-{client}"), vec![1])).collect();
-    let entry = Entry { blocks: &[], state: State { cursors: None, pending } };
+    let entry = Entry { blocks: &[], state: State { pending, ..State::default() } };
     assert!(!encode(&mut Vec::new(), STORE, 1, 0, &entry));
 }
 
@@ -107,15 +126,15 @@ fn any_flipped_bit_of_a_frame_is_found_and_no_other_store_believes_it() {
 #[test]
 fn the_newest_epoch_that_no_segment_took_over_counts() {
     let bytes = journal(8, &[(1, 0..8), (2, 0..5), (3, 0..2)]);
-    let judged = |absorbed| {
-        let found = judge(&bytes, STORE, absorbed);
-        (found.epoch, rows(&found.frames), found.is_damaged)
+    let found = |over, open| {
+        let found = judge(&bytes, STORE, Epochs { over, open });
+        (found.epoch, rows(&found.frames), found.is_damaged || found.is_end_lost)
     };
-    assert_eq!(judged(2), (3, vec![300, 301], false));
-    assert_eq!(judged(3), (3, vec![], false));
-    assert_eq!(judged(9), (9, vec![], false));
-    let empty = judge(&[], STORE, 4);
-    assert_eq!((empty.epoch, empty.frames.len(), empty.is_damaged), (4, 0, false));
+    assert_eq!(found(2, 3), (3, vec![300, 301], false));
+    assert_eq!(found(3, 0), (3, vec![], false));
+    assert_eq!(found(9, 0), (9, vec![], false));
+    let empty = judge(&[], STORE, Epochs { over: 4, open: 0 });
+    assert_eq!((empty.epoch, empty.frames.len(), empty.is_damaged || empty.is_end_lost), (4, 0, false));
 }
 
 #[test]
@@ -126,33 +145,89 @@ fn a_torn_frame_is_the_end_and_a_bad_one_before_a_good_one_is_damage() {
         (0, vec![201, 202, 203, 204], true),
     ] {
         let mut bytes = journal(8, &[(1, 0..8), (2, 0..5)]);
-        bytes[bad * SLOT_BYTES + 60] ^= 1;
-        let found = judge(&bytes, STORE, 1);
-        assert_eq!((rows(&found.frames), found.is_damaged), (wanted, is_damaged), "{bad}");
+        bytes[slot(bad).start + 60] ^= 1;
+        let found = judged(&bytes, 1);
+        let is = (rows(&found.frames), found.is_damaged, found.is_end_lost);
+        assert_eq!(is, (wanted, is_damaged, false), "{bad}");
     }
+}
+
+#[test]
+fn two_bad_frames_at_the_end_are_damage_for_one_alone_can_have_been_written() {
+    let mut bytes = journal(8, &[(1, 0..8), (2, 0..5)]);
+    bytes[slot(3).start + 60] ^= 1;
+    bytes[slot(4).start] ^= 1;
+    let found = judged(&bytes, 1);
+    assert_eq!((rows(&found.frames), found.is_end_lost), (vec![200, 201, 202], true));
+    // A frame of before shows that nothing was written from its slot on.
+    let mut bytes = journal(8, &[(1, 0..8), (2, 0..5)]);
+    bytes[slot(6).start + 60] ^= 1;
+    bytes[slot(7).start] ^= 1;
+    assert!(!judged(&bytes, 1).is_end_lost);
 }
 
 #[test]
 fn the_first_frame_of_an_epoch_that_is_torn_brings_no_older_one_back() {
     let mut bytes = journal(8, &[(1, 0..8), (2, 0..1)]);
-    bytes[60] ^= 1;
-    let found = judge(&bytes, STORE, 1);
-    assert_eq!((found.epoch, found.frames.len(), found.is_damaged), (1, 0, false));
+    bytes[slot(0).start + 60] ^= 1;
+    let found = judged(&bytes, 1);
+    assert_eq!((found.epoch, found.frames.len(), found.is_damaged, found.is_end_lost), (2, 0, false, false));
 }
 
 #[test]
 fn a_frame_counts_in_the_slot_of_its_own_number_alone() {
     let mut bytes = journal(8, &[(2, 0..3)]);
-    let copy = bytes[2 * SLOT_BYTES..3 * SLOT_BYTES].to_vec();
-    bytes[5 * SLOT_BYTES..6 * SLOT_BYTES].copy_from_slice(&copy);
-    let found = judge(&bytes, STORE, 1);
+    bytes.copy_within(slot(2), slot(5).start);
+    let found = judged(&bytes, 1);
     assert_eq!((rows(&found.frames), found.is_damaged), (vec![200, 201, 202], false));
+}
+
+#[test]
+fn a_file_that_does_not_know_the_open_epoch_is_another_one() {
+    let whole = journal(8, &[(1, 0..8), (2, 0..5)]);
+    let is_lost = |bytes: &[u8], open| judge(bytes, STORE, Epochs { over: 1, open }).is_end_lost;
+    assert!(!is_lost(&whole, 2));
+    // As it was one epoch before, of another store, never written, emptied, gone.
+    let older = journal(8, &[(1, 0..8)]);
+    let zeros = vec![0; whole.len()];
+    for bytes in [&older, &zeros, &vec![0xa5; whole.len()], &Vec::new()] {
+        assert!(is_lost(bytes, 2) && !is_lost(bytes, 0));
+    }
+    assert!(judge(&whole, STORE + 1, Epochs { over: 1, open: 2 }).is_end_lost);
+    // A header is needed only where no frame says the same.
+    let mut without_header = whole;
+    without_header[..2 * SLOT_BYTES].fill(0xa5);
+    assert!(!is_lost(&without_header, 2));
+    let mut opened = journal(8, &[(1, 0..8), (2, 0..0)]);
+    assert!(!is_lost(&opened, 2), "no frame was written yet");
+    opened[..SLOT_BYTES].fill(0xa5);
+    assert!(is_lost(&opened, 2), "nothing says so");
+}
+
+#[test]
+fn a_header_that_is_torn_leaves_the_one_before() {
+    let mut bytes = journal(8, &[(1, 0..8), (2, 0..8), (3, 0..0)]);
+    bytes[SLOT_BYTES..2 * SLOT_BYTES].fill(0x5a);
+    let found = judged(&bytes, 1);
+    assert_eq!((found.frames.len(), found.is_damaged, found.is_end_lost), (8, false, false));
+}
+
+#[test]
+fn a_file_that_is_cut_off_lost_its_end_unless_nothing_was_written_there() {
+    let bytes = journal(8, &[(1, 0..8), (2, 0..5)]);
+    for len in (0..=bytes.len()).step_by(SLOT_BYTES / 4) {
+        let found = judged(&bytes[..len], 1);
+        // The frame of before at 5 shows that nothing was written from there on.
+        assert_eq!(found.is_end_lost, len <= slot(5).start, "{len}");
+        assert!(rows(&found.frames).is_sorted());
+    }
 }
 
 fn state() -> impl Strategy<Value = State> {
     let cursors = prop::option::of(prop::collection::vec(("[a-z]{1,8}", any::<u64>()), 0..5));
     let pending = prop::collection::vec(("[a-z]{1,8}", prop::collection::vec(any::<u16>(), 0..9)), 0..5);
-    (cursors, pending).prop_map(|(cursors, pending)| State { cursors, pending })
+    let end = any::<Option<(u64, u64, u64)>>();
+    (cursors, pending, end).prop_map(|(cursors, pending, end)| State { cursors, pending, end })
 }
 
 proptest! {
@@ -174,23 +249,28 @@ proptest! {
 
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..SLOT_BYTES * 3), absorbed: u64) {
-        prop_assert!(judge(&bytes, STORE, absorbed).frames.is_empty());
+        let found = judge(&bytes, STORE, Epochs { over: absorbed, open: 0 });
+        prop_assert!(found.frames.is_empty());
     }
 
     #[test]
     fn whatever_is_smeared_over_a_journal_what_is_left_is_as_it_was(
-        at in 0..8 * SLOT_BYTES, smear in prop::collection::vec(any::<u8>(), 1..2 * SLOT_BYTES),
+        at in 0..10 * SLOT_BYTES, smear in prop::collection::vec(any::<u8>(), 1..2 * SLOT_BYTES),
     ) {
         let mut bytes = journal(8, &[(1, 0..8), (2, 0..6)]);
         let end = (at + smear.len()).min(bytes.len());
         bytes[at..end].copy_from_slice(&smear[..end - at]);
-        let found = judge(&bytes, STORE, 1);
+        let found = judged(&bytes, 1);
         let left = rows(&found.frames);
         prop_assert!(left.iter().all(|row| (200..206).contains(row)) && left.is_sorted());
         prop_assert_eq!(found.is_damaged, left.last().is_some_and(|last| last - 199 != left.len() as u64));
-        let (from, to) = ((at / SLOT_BYTES) as u64, end.div_ceil(SLOT_BYTES) as u64);
-        for slot in (0..6).filter(|slot| !(from..to).contains(slot)) {
-            prop_assert!(left.contains(&(200 + slot)), "slot {} was not touched", slot);
+        for number in 0..6 {
+            if slot(number).end <= at || slot(number).start >= end {
+                prop_assert!(left.contains(&(200 + number as u64)), "frame {} was not touched", number);
+            }
         }
+        // At most one frame is lost in silence: the last.
+        let last = left.last().map_or(0, |last| last - 199);
+        prop_assert!(found.is_end_lost || last + 1 >= 6);
     }
 }

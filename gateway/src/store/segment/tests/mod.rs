@@ -25,7 +25,7 @@ fn fill(folder: &Path, rows: u64) -> Files {
         pending: &pending,
         seen: &[],
         gaps: &gaps,
-        journal_epoch: 0,
+        epochs: Epochs::default(),
     };
     let row = |at: u64| {
         let mut row = vec![7; HEAD_BYTES + ROW_BYTES];

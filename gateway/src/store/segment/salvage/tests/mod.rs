@@ -8,6 +8,7 @@ use crate::store::{
     OsFolder,
     record::{
         Record,
+        epochs::Epochs,
         gaps::Gaps,
         ids::StoreIds,
         pending::Pending,
@@ -69,7 +70,7 @@ fn filled(folder: &Path, commits: usize) -> (Files, Rows, LogPosition) {
         pending: &Pending::default(),
         seen: &[vec![3; 500]],
         gaps: &Gaps::default(),
-        journal_epoch: 0,
+        epochs: Epochs::default(),
     };
     let mut at = LogPosition { offset: FIRST, events: 7_000, bytes: BYTES_BEFORE, received_ms: None };
     let (mut rows, segment) = (Rows::new(), Segment::create(&files, &beginning, |_| Ok(())).unwrap());
@@ -216,7 +217,7 @@ fn a_row_that_somebody_published_is_none() {
         pending: &Pending::default(),
         seen: &[],
         gaps: &Gaps::default(),
-        journal_epoch: 0,
+        epochs: Epochs::default(),
     };
     let mut at = LogPosition { offset: FIRST, events: 0, bytes: BYTES_BEFORE, received_ms: None };
     let (offset, published) = row(&mut at, &[forged.repeat(40)]);
