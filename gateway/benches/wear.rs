@@ -33,7 +33,7 @@ const EVENT_BYTES: u64 = 75;
 /// all of them go into the segment.
 const PAGE_BYTES: u64 = 4_096;
 const SLOT_BYTES: u64 = 16 * 1024;
-const SLOTS: u64 = 256;
+const SLOTS: u64 = 254;
 /// What a commit has besides its events, in bytes: the heads of the frame and of its row.
 const HEADS_BYTES: u64 = 100;
 /// A row this full is committed without lingering.

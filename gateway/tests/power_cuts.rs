@@ -9,7 +9,10 @@ mod store_world;
 
 use simulated_disk::Random;
 use store_world::{World, settings};
-use tidegate::store::{Settings, WhenFull};
+use tidegate::store::{
+    Settings, WhenFull,
+    gap::{Gap, Reason},
+};
 
 const SEEDS: u64 = 300;
 /// The power goes within so many operations of the disk.
@@ -93,6 +96,9 @@ fn look(world: &mut World) {
     world.disk.power_on();
     world.open().expect("it opens");
     world.check();
+    // A cut damages nothing that was acknowledged: so there is nothing to tell of.
+    let is_dropped = |gap: &Gap| gap.reason == Reason::StoreFull;
+    assert!(world.gaps.iter().all(is_dropped), "a gap record without a loss: {:?}", world.gaps);
     world.kill();
 }
 
