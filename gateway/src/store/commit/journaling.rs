@@ -13,8 +13,8 @@
 //! run, which makes the journal, goes into the segment for that.
 //!
 //! Limits: the journal takes one part in [`ROOM_PART`] of the room at the most, and has
-//! [`SLOTS_LEAST`] slots for frames at least, or there is none and everything goes into segments. What is in
-//! it is in a segment after [`FOLDED_WITHIN`].
+//! [`SLOTS_LEAST`] slots for frames at least, or there is none and everything goes into segments.
+//! What is in it is in a segment after [`FOLDED_WITHIN`].
 
 use std::{
     collections::BTreeSet,

@@ -1,6 +1,6 @@
 //! The journal's file: made whole, then written a frame at a time.
 //!
-//! Made under another name, filled with zeros, synced, let go of by the system's memory (a page of
+//! Made under another name, filled, synced, let go of by the system's memory (a page of
 //! a large piece of it would be written with all of that piece) and renamed: from then on every
 //! block of it is on the disk, and a commit changes nothing but bytes.
 //!
@@ -10,7 +10,7 @@
 use redb::StorageBackend as _;
 
 use super::{
-    FILE, HEADER_SLOTS, PAGE_BYTES, SLOT_BYTES,
+    BLANK, FILE, HEADER_SLOTS, PAGE_BYTES, SLOT_BYTES,
     frame::{self, Entry},
     header::Header,
     unfinished,
@@ -23,8 +23,8 @@ use crate::store::{
 
 /// Fills are written so many bytes at a time.
 const FILL_BYTES: usize = 256 * 1024;
-/// What stands for bytes that the disk does not give: no slot that was never written has it.
-const UNREADABLE: u8 = 0xff;
+/// What stands for bytes that the disk does not give.
+const UNREADABLE: u8 = !BLANK;
 
 /// A journal that this run made, and nothing failed on.
 #[derive(Debug)]
@@ -54,10 +54,10 @@ impl Journal {
         let name = unfinished();
         let io = |error| StoreError::io(&files.path_of(&name), error);
         let made = files.create(&name).and_then(|disk| {
-            let zeros = vec![0; FILL_BYTES.min(bytes as usize)];
-            for at in (0..slots * SLOT_BYTES as u64).step_by(zeros.len().max(1)) {
-                let rest = (slots * SLOT_BYTES as u64 - at).min(zeros.len() as u64);
-                disk.write(at, &zeros[..rest as usize]).map_err(io)?;
+            let blank = vec![BLANK; FILL_BYTES.min(bytes as usize)];
+            for at in (0..slots * SLOT_BYTES as u64).step_by(blank.len().max(1)) {
+                let rest = (slots * SLOT_BYTES as u64 - at).min(blank.len() as u64);
+                disk.write(at, &blank[..rest as usize]).map_err(io)?;
             }
             let header = Header { slots: slots as u32, epoch };
             disk.write(header_at(epoch), &header.encode(store)).map_err(io)?;

@@ -25,9 +25,10 @@
 //! took over, each proven by its checksum and by its place. A torn frame behind the last one was
 //! never acknowledged. A bad frame with good ones behind it is damage: what it held is missing, and
 //! a gap record says so. Where the end itself is lost, a gap record says that nobody can tell how
-//! much, and offsets go on behind all that the file can have held. What was read stays in memory, and the file as it is, until the first
-//! write of the run has put it into a segment; then it is removed. Each run makes a file of its
-//! own, and a file on which anything failed is not written again.
+//! much, and offsets go on behind all that the file can have held. What was read stays in memory,
+//! and the file as it is, until the first write of the run has put it into a segment; then it is
+//! removed. Each run makes a file of its own, and a file on which anything failed is not written
+//! again.
 //!
 //! Limits: [`JOURNAL_BYTES_MAX`](super::settings::JOURNAL_BYTES_MAX) of the file, [`SLOT_BYTES`] of
 //! a frame.
@@ -55,6 +56,8 @@ pub const FILE: &str = "journal.log";
 pub const SLOT_BYTES: usize = 16 * 1024;
 /// A frame is written in whole pages, in bytes.
 pub const PAGE_BYTES: usize = 4 * 1024;
+/// What the file is filled with before it is written: zeros show that something was lost.
+pub const BLANK: u8 = 0xe5;
 /// The first slots of the file, which hold headers.
 pub const HEADER_SLOTS: usize = 2;
 /// More records than the file holds between two transactions of a segment.

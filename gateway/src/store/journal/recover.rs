@@ -15,7 +15,7 @@
 //! frames of the same epoch.
 
 use super::{
-    HEADER_SLOTS, SLOT_BYTES,
+    BLANK, HEADER_SLOTS, SLOT_BYTES,
     frame::{self, Frame},
     header::Header,
 };
@@ -74,7 +74,7 @@ fn judge_slot(slot: &[u8], number: u64, store: u32, over: u64) -> Slot {
         Some(frame) if frame.sequence != number => Slot::Bad,
         Some(frame) if frame.epoch > over => Slot::Good(frame),
         Some(_) => Slot::Before,
-        None if slot.len() == SLOT_BYTES && slot.iter().all(|byte| *byte == 0) => Slot::Before,
+        None if slot.len() == SLOT_BYTES && slot.iter().all(|byte| *byte == BLANK) => Slot::Before,
         None => Slot::Bad,
     }
 }

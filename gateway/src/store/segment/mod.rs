@@ -13,8 +13,9 @@
 //!
 //! A commit is one transaction in the active segment, and never spans two files; a small one is a
 //! frame of the journal first (`journal/`), and `journal_epoch` says which of these are in
-//! segments, `journal_open` which the journal may hold besides (`epochs.rs`). A new segment begins with a copy of cursors, pending ids, seen frames and gaps, so
-//! that the ones before it are needed for nothing but their rows, and each can be deleted whole.
+//! segments, `journal_open` which the journal may hold besides (`epochs.rs`). A new segment begins
+//! with a copy of cursors, pending ids, seen frames and gaps, so that the ones before it are needed
+//! for nothing but their rows, and each can be deleted whole.
 //!
 //! A file is written by one run of the gateway, from its creation to its sealing or to the first
 //! error, and never again. A sealed one is opened through an [`Overlay`] with redb's check of every

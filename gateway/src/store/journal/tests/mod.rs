@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    HEADER_SLOTS, SLOT_BYTES,
+    BLANK, HEADER_SLOTS, SLOT_BYTES,
     frame::{Entry, Frame, State, decode, encode},
     header::Header,
     recover::{Recovered, judge},
@@ -45,7 +45,7 @@ fn frame(epoch: u64, sequence: u64, blocks: &[Arc<Block>], state: State) -> Vec<
 /// and the headers of them.
 fn journal(count: usize, epochs: &[(u64, std::ops::Range<u64>)]) -> Vec<u8> {
     let slots = (HEADER_SLOTS + count) as u32;
-    let mut bytes = vec![0; slots as usize * SLOT_BYTES];
+    let mut bytes = vec![BLANK; slots as usize * SLOT_BYTES];
     let mut put = |slot: usize, what: &[u8]| {
         bytes[slot * SLOT_BYTES..][..what.len()].copy_from_slice(what);
     };
@@ -202,6 +202,9 @@ fn a_file_that_does_not_know_the_open_epoch_is_another_one() {
     assert!(!is_lost(&opened, 2), "no frame was written yet");
     opened[..SLOT_BYTES].fill(0xa5);
     assert!(is_lost(&opened, 2), "nothing says so");
+    let mut first = journal(8, &[(2, 0..1)]);
+    first[slot(0).start..].fill(0);
+    assert!(is_lost(&first, 2), "zeros are not what it is filled with");
 }
 
 #[test]
