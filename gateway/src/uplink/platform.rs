@@ -305,3 +305,63 @@ impl Platform {
         template
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The size of a power of two or of ten that people would write.
+    fn size(bytes: u64) -> u64 {
+        match bytes {
+            _ if bytes.is_multiple_of(1_000_000) => bytes / 1_000_000,
+            _ if bytes.is_multiple_of(1000) => bytes / 1000,
+            _ if bytes.is_multiple_of(1 << 20) => bytes >> 20,
+            _ => (bytes as f64 / 1024.0).round() as u64,
+        }
+    }
+
+    /// The numbers that a page should give for this platform, in all.
+    fn numbers(row: &Platform) -> BTreeSet<u64> {
+        let counts = [row.events_per_s, row.window];
+        let sizes = [row.bytes_per_s, row.inflight_bytes, row.packet_bytes];
+        let of = |limit: Limit| [limit.set, limit.most];
+        let counts = counts.into_iter().flatten().flat_map(of);
+        let mut all: BTreeSet<u64> =
+            counts.chain(sizes.into_iter().flatten().flat_map(of).map(size)).collect();
+        let (low, high) = (*row.keep_alive_s.start(), *row.keep_alive_s.end());
+        all.extend((high < 65_535).then_some(high));
+        all.extend((low > 0).then_some(low));
+        all.extend((row.client_id_bytes_max < usize::MAX).then_some(row.client_id_bytes_max as u64));
+        let TopicLimits { bytes_max, slashes_max } = row.topic;
+        all.extend((bytes_max < TopicLimits::MQTT.bytes_max).then_some(bytes_max as u64));
+        all.extend((slashes_max < usize::MAX).then_some(slashes_max as u64));
+        all
+    }
+
+    #[test]
+    fn the_page_of_the_uplinks_gives_the_figures_of_each_platform_and_no_others() {
+        let page = include_str!("../../../docs/uplinks/README.md");
+        for row in &PLATFORMS {
+            let begins = format!("| `{}` |", row.word);
+            let line = page.lines().find_map(|line| line.strip_prefix(&begins)).expect(row.word);
+            let (_, behind) = row.topic_prefix;
+            for (said, is_so) in [
+                ("retain = \"never\"", !row.retains),
+                ("MQTT 3.1.1", row.version == Some(Version::V311)),
+                ("a second between two connects", !row.connects_apart.is_zero()),
+                ("do not begin with", row.topic_prefix != ("", "")),
+                (behind, true),
+            ] {
+                assert_eq!(line.contains(said), is_so, "{}: {said}", row.word);
+            }
+            let line = line.replace("MQTT 3.1.1", "").replace("`v1/`", "");
+            let texts = line.split(|c: char| !c.is_ascii_digit()).filter(|text| !text.is_empty());
+            let said: BTreeSet<u64> = texts.map(|text| text.parse().unwrap()).collect();
+            assert_eq!(said, numbers(row), "{}", row.word);
+        }
+        let rows = page.lines().skip_while(|line| !line.starts_with("| `platform` |")).skip(2);
+        assert_eq!(rows.take_while(|line| line.starts_with('|')).count(), PLATFORMS.len());
+    }
+}
