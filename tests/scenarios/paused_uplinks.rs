@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tidegate_tests::{
     brokers::Mosquitto,
     clock::{now, wait_for},
+    cloud::{StandIn, platforms},
     codec::Version,
     fleet::{Device, Fleet},
     gateway::{Gateway, Setup, Uplink},
@@ -168,4 +169,26 @@ async fn a_pause_is_kept_while_the_upstream_is_away_and_on_the_files_of_a_stoppe
     assert_eq!(world.gateway.metric("tidegate_backlog_events"), f64::from(EVENTS));
     assert_eq!(world.ask("resume", "cloud").1, 0);
     wait_for("all events", LIMIT, || world.has_all()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_uplink_that_is_resumed_at_once_connects_no_sooner_than_its_platform_lets_it() {
+    let cloud = StandIn::start(platforms::aws_iot()).await;
+    let lines = "platform = \"aws-iot\"\n".to_owned();
+    let gateway =
+        Gateway::start(Setup::new(Uplink { window: 100, lines, ..Uplink::new(&cloud.url(), Version::V5) }));
+    let http = gateway.http.to_string();
+    for connects in 1..=4 {
+        wait_for("a connection", LIMIT, || {
+            gateway.metric("tidegate_uplink_connects_total") >= f64::from(connects)
+        })
+        .await;
+        for action in ["pause", "resume"] {
+            let answer = program::run(["uplinks", action, "cloud", "--http", &http]);
+            assert!(answer.status.success(), "{}", said(&answer));
+        }
+    }
+    wait_for("the last connection", LIMIT, || gateway.metric("tidegate_uplink_connects_total") >= 5.0).await;
+    let breaches = cloud.seen(|seen| seen.breaches());
+    assert!(breaches.is_empty(), "{breaches:?}");
 }

@@ -179,6 +179,37 @@ async fn a_broker_of_mqtt_3_1_1_alone_is_told_whether_it_answers_or_closes() {
     assert_eq!(wrong(&test_uplink(&gateway, &[])), words);
 }
 
+/// Accepts whoever connects and closes at once; refuses whoever leaves a will.
+async fn fickle_broker() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut connect = [0; 256];
+            let _ = stream.read(&mut connect).await;
+            // Connect flags, and "not authorized". (MQTT 3.1.1 sections 3.1.2.3 and 3.2.2.3)
+            let code = if connect[9] & 4 == 0 { 0 } else { 5 };
+            let _ = stream.write_all(&[0x20, 2, 0, code]).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_upstream_that_accepts_a_client_and_closes_at_once_does_not_pass_the_test() {
+    let fickle = gateway(&format!("mqtt://{}", fickle_broker().await), Version::V311, "");
+    let said = test_uplink(&fickle, &[]);
+    assert!(said.contains("good   the upstream accepts this client"), "{said}");
+    assert!(wrong(&said).starts_with("the upstream closed the connection"), "{said}");
+
+    // The test leaves what the uplink itself would leave.
+    let mut setup = fickle.setup.clone();
+    setup.gateway = "health_interval = \"1m\"\n".into();
+    let said = test_uplink(&Gateway::start(setup), &[]);
+    assert!(wrong(&said).contains("not authorized (5)"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_broker_with_an_acl_says_what_it_does_not_allow_and_which_key_to_look_at() {
     let folder = tempfile::Builder::new().prefix("words-").tempdir_in(program::scratch());

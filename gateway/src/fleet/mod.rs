@@ -72,7 +72,6 @@ impl fmt::Debug for Fleet {
 }
 
 /// One that follows nothing.
-#[cfg(test)]
 impl Default for Fleet {
     fn default() -> Self {
         let state = Mutex::new(State::default());

@@ -19,13 +19,17 @@ use super::{
         dial::{Dialer, Done},
         upstream::with_engine,
     },
+    format::{EventContext, Format},
     message::Message,
     settings::Settings,
 };
-use crate::clock;
+use crate::{clock, store::StoreIds};
 
 /// How long the last packet may take to leave.
 const GOODBYE: Duration = Duration::from_millis(500);
+/// How long an upstream that has accepted the client has to answer a ping. One that does not is not
+/// blamed for it.
+const LINGER: Duration = Duration::from_secs(1);
 /// What a probe says.
 const PROBE: &[u8] = b"tidegate uplinks test";
 
@@ -64,7 +68,12 @@ pub async fn diagnose(settings: &Settings, topic: Option<&str>) -> Diagnosis {
     with_engine!(settings.upstream.clone(), engine => Box::pin(look(engine, settings, topic)).await)
 }
 
-async fn look<E: Engine>(engine: E, settings: &Settings, topic: Option<&str>) -> Diagnosis {
+async fn look<E: Engine>(mut engine: E, settings: &Settings, topic: Option<&str>) -> Diagnosis {
+    if settings.has_will {
+        // A broker that forbids it refuses the connection.
+        let mut format = Format::new(settings, &StoreIds::one(0), &EventContext::default());
+        engine.set_will(format.will(&settings.gateway_id, clock::wall_ms()));
+    }
     let mut dialer = Dialer::new(settings.connect_timeout);
     let opened = connect(&engine, &mut dialer, settings.connect_timeout).await;
     let mut found: Vec<Found> = dialer.done().iter().map(Found::from).collect();
@@ -75,22 +84,26 @@ async fn look<E: Engine>(engine: E, settings: &Settings, topic: Option<&str>) ->
         }
     };
     found.push(Found::good(granted(&can, connection.granted())));
+    let began = clock::monotonic();
+    let closed = |sent: bool| {
+        let lasted = clock::monotonic() - began;
+        Some(Silence::Closed { lasted, sent, took: false, in_a_row: 1 })
+    };
+    if let Ok(Err(lost)) = timeout(LINGER, answers(&mut connection)).await {
+        let failure = explain(&engine, settings.platform, &lost.into(), closed(false));
+        return Diagnosis { found, failure: Some(failure) };
+    }
     let Some(topic) = topic else {
         goodbye(&mut connection).await;
         return Diagnosis { found, failure: None };
     };
-    let began = clock::monotonic();
     let probing = timeout(settings.ack_timeout, publish(&mut connection, topic)).await;
     let published = probing.unwrap_or(Err(NotPublished::Broken(Broken::AckTimeout(settings.ack_timeout))));
     goodbye(&mut connection).await;
     let failure = match published {
         Ok(()) => None,
         Err(NotPublished::Refused(why)) => Some(why),
-        Err(NotPublished::Broken(why)) => {
-            let lasted = clock::monotonic() - began;
-            let closed = Silence::Closed { lasted, sent: true, took: false, in_a_row: 1 };
-            Some(explain(&engine, settings.platform, &why, Some(closed)))
-        }
+        Err(NotPublished::Broken(why)) => Some(explain(&engine, settings.platform, &why, closed(true))),
     };
     match failure {
         Some(why) => {
@@ -101,6 +114,19 @@ async fn look<E: Engine>(engine: E, settings: &Settings, topic: Option<&str>) ->
             found.push(Found::good(format!("a probe was published on \"{topic}\" and acknowledged")));
             Diagnosis { found, failure: None }
         }
+    }
+}
+
+/// Waits until the upstream answers a ping: some accept a client and close at once.
+async fn answers(connection: &mut impl Connection) -> Result<(), Lost> {
+    connection.ping();
+    loop {
+        while let Some(answer) = connection.answer()? {
+            if answer == Answer::Pong {
+                return Ok(());
+            }
+        }
+        poll_fn(|context| connection.poll(context)).await?;
     }
 }
 

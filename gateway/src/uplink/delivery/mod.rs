@@ -119,6 +119,11 @@ async fn deliver<E: Engine, S: Source>(
         if uplink.is_paused() {
             continue;
         }
+        // A pause may have cut the wait before this one short.
+        let apart = uplink.apart(Duration::ZERO);
+        if shutdown.run_until_cancelled(tokio::time::sleep(apart)).await.is_none() {
+            break;
+        }
         let Some(wait) = uplink.attempt(shutdown).await else { break };
         tokio::select! {
             () = shutdown.cancelled() => break,

@@ -3,8 +3,7 @@
 use crate::{catalog::Catalog, fleet::Fleet};
 
 /// What is known of devices and of their events.
-#[derive(Debug, Clone)]
-#[cfg_attr(test, derive(Default))]
+#[derive(Debug, Clone, Default)]
 pub struct EventContext {
     /// What the bodies of events mean.
     pub catalog: Catalog,
