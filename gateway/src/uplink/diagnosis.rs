@@ -75,8 +75,19 @@ async fn look<E: Engine>(mut engine: E, settings: &Settings, topic: Option<&str>
         engine.set_will(format.will(&settings.gateway_id, clock::wall_ms()));
     }
     let mut dialer = Dialer::new(settings.connect_timeout);
-    let opened = connect(&engine, &mut dialer, settings.connect_timeout).await;
-    let mut found: Vec<Found> = dialer.done().iter().map(Found::from).collect();
+    let mut opened = connect(&engine, &mut dialer, settings.connect_timeout).await;
+    let mut tried = None;
+    if let Some(why) = opened.as_ref().err().filter(|why| settings.has_will && why.refuses_client()) {
+        // As the uplink itself does.
+        engine.set_will(None);
+        let refused = explain(&engine, settings.platform, why, None);
+        let again = connect(&engine, &mut dialer, settings.connect_timeout).await;
+        if again.is_ok() {
+            let words = format!("without a last will, for with one {refused}");
+            (opened, tried) = (again, Some(Found { is_good: false, words }));
+        }
+    }
+    let mut found: Vec<Found> = dialer.done().iter().map(Found::from).chain(tried).collect();
     let (mut connection, can) = match opened {
         Ok(opened) => opened,
         Err(why) => {

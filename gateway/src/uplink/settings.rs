@@ -145,6 +145,17 @@ impl Settings {
         Self::new(name, Upstream::Mqtt(broker), gateway_id)
     }
 
+    /// Those of the connection of a replay of this id, beside the uplink's own.
+    #[must_use]
+    pub fn of_replay(mut self, id: &str) -> Self {
+        self.upstream.rename(&format!("-replay-{id}"));
+        // Whoever asks for a replay does not wait for the night; and its end says nothing of the
+        // gateway.
+        (self.send, self.has_will) = (None, false);
+        self.name += &format!(" (replay {id})");
+        self
+    }
+
     /// The client ids by which it connects for as long as it runs.
     #[must_use]
     pub fn client_ids(&self) -> Vec<String> {

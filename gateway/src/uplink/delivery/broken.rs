@@ -40,3 +40,11 @@ pub enum Broken {
     #[error("the store: {0}")]
     Store(#[from] ReadError),
 }
+
+impl Broken {
+    /// Said of a handshake: the upstream refuses this client, in words or without.
+    #[must_use]
+    pub fn refuses_client(&self) -> bool {
+        matches!(self, Self::Lost(Lost::Closed | Lost::Protocol(_)))
+    }
+}

@@ -12,7 +12,7 @@
 //!  ├ poison/    who is blamed for a connection that failed
 //!  ├ pace/      how fast and how much at once; pure
 //!  ├ hold.rs    what waits for the uplink's hours, or while it is paused ─ hours.rs
-//!  └ pure: window.rs · deadlines.rs · patience.rs · retry.rs · carried.rs
+//!  └ pure: window.rs · deadlines.rs · patience.rs · retry.rs · carried.rs · will.rs
 //! ```
 
 pub mod attempt;
@@ -26,6 +26,7 @@ pub mod pace;
 pub mod patience;
 pub mod poison;
 pub mod retry;
+mod will;
 mod window;
 
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ use self::{
     patience::Experience,
     poison::{Ending, Fault, Plan, PoisonCase, causes::Features},
     retry::Backoff,
+    will::WillTrial,
 };
 use super::{
     engine::{Connection as _, Engine, Lost, SOON, Silence, dial::Dialer, upstream::with_engine},
@@ -52,7 +54,7 @@ use super::{
     source::Source,
 };
 use crate::{
-    clock,
+    clock, presence,
     store::{NewLetter, ReadError},
 };
 
@@ -108,6 +110,7 @@ async fn deliver<E: Engine, S: Source>(
         hurried: 0,
         hold: Hold::default(),
         pause,
+        will: WillTrial::default(),
         closed_soon: 0,
         failures: Failures::new(),
         dialer: Dialer::new(settings.connect_timeout),
@@ -154,6 +157,7 @@ struct Uplink<'a, E, S> {
     hurried: u32,
     hold: Hold,
     pause: Pause,
+    will: WillTrial,
     /// Connections in a row that the upstream closed without a word, soon after they were made.
     closed_soon: u32,
     failures: Failures,
@@ -259,9 +263,7 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         let head = self.source.released();
         self.source.seek(head);
         self.carried.begin(head);
-        if self.settings.has_will {
-            self.engine.set_will(self.format.will(&self.settings.gateway_id, clock::wall_ms()));
-        }
+        self.set_will();
         let opened = tokio::select! {
             biased;
             () = shutdown.cancelled() => return (Ok(()), Trace::default()),
@@ -271,8 +273,14 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         self.connect_ended = Some(clock::monotonic());
         let (connection, can) = match opened {
             Ok(opened) => opened,
-            Err(broken) => return (Err(broken), Trace::default()),
+            Err(broken) => {
+                if broken.refuses_client() {
+                    self.will.refused();
+                }
+                return (Err(broken), Trace::default());
+            }
         };
+        self.note_will();
         self.tally.connected(clock::wall_ms());
         if self.failures.connected() {
             let (host, port) = self.engine.address();
@@ -294,6 +302,25 @@ impl<E: Engine, S: Source> Uplink<'_, E, S> {
         self.poison.ended(self.source.released(), trace.ending, clock::monotonic());
         self.tell_of_standstill(doublings);
         (ended, trace)
+    }
+
+    fn set_will(&mut self) {
+        if self.settings.has_will {
+            let leaves = self.will.leaves();
+            let will = leaves.then(|| self.format.will(&self.settings.gateway_id, clock::wall_ms()));
+            self.engine.set_will(will.flatten());
+        }
+    }
+
+    /// Says that the connection that was made leaves no will, though one was asked for.
+    fn note_will(&mut self) {
+        if self.settings.has_will && self.will.connected() {
+            tracing::warn!(
+                uplink = %self.settings.name,
+                "the upstream takes this client only without a last will, and it goes on without one: allow it there to publish what {} becomes",
+                presence::STATUS_TOPIC
+            );
+        }
     }
 
     /// Says that nothing goes on, at the 1st, 2nd, 4th … time that the head is given twice the

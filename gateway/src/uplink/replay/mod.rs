@@ -262,7 +262,7 @@ impl Job {
         &self,
         feed: F,
         view: &View,
-        mut settings: Settings,
+        settings: Settings,
         context: &EventContext,
     ) -> Result<bool, ReadError> {
         let pace = self.request.events_per_s.map(Pace::new);
@@ -276,10 +276,7 @@ impl Job {
             let format = Format::new(&settings, source.ids(), context).marked(&self.id);
             let tally = Tally::replay(&settings.name, &self.health);
             let pause = Pause::new(view.watch_pause(&settings.name));
-            settings.upstream.rename(&format!("-replay-{}", self.id));
-            // Whoever asks for a replay does not wait for the night.
-            settings.send = None;
-            settings.name += &format!(" (replay {})", self.id);
+            let settings = settings.of_replay(&self.id);
             source = Box::pin(forward(settings, source, format, tally, pause, &self.stop)).await;
         }
         source.finish().await

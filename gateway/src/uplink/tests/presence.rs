@@ -40,6 +40,18 @@ fn the_last_will_is_written_in_the_format_of_the_uplink_and_has_an_id_of_its_own
 }
 
 #[test]
+fn the_end_of_a_replay_says_nothing_of_the_gateway() {
+    let mut settings = super::settings(1883);
+    settings.has_will = true;
+    let replay = settings.clone().of_replay("r1");
+    assert!(settings.has_will && !replay.has_will);
+    assert_eq!(
+        (&*replay.name, replay.client_ids()),
+        ("cloud (replay r1)", vec!["barn-7-cloud-replay-r1".to_owned()])
+    );
+}
+
+#[test]
 fn there_is_no_will_where_the_upstream_takes_no_such_topic() {
     let short = |settings: &mut Settings| {
         let limits = TopicLimits { bytes_max: 5, ..TopicLimits::MQTT };
