@@ -17,9 +17,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 const FORMATS: [(Version, &str); 3] =
     [(Version::V5, "json"), (Version::V311, "raw"), (Version::V311, "cloudevents")];
 
-fn setup(broker: &Mosquitto, version: Version, format: &str) -> Setup {
+fn setup(broker: &Mosquitto, version: Version, format: &str, interval: &str) -> Setup {
     let uplink = Uplink { format: format.into(), ..Uplink::new(&broker.url(), version) };
-    Setup { gateway: "health_interval = \"1s\"\n".into(), ..Setup::new(uplink) }
+    Setup { gateway: format!("health_interval = {interval:?}\n"), ..Setup::new(uplink) }
 }
 
 /// What was heard so far: the last level of the topic, and what is said.
@@ -51,7 +51,7 @@ async fn a_gateway_is_born_says_how_it_is_is_missed_when_killed_and_says_that_it
         let broker = Mosquitto::start();
         let subscriber = Subscriber::start(broker.address, Version::V5, "reader", &[("up/tidegate/#", 1)]);
         wait_for("the subscription", LIMIT, || subscriber.book().granted == 1).await;
-        let mut gateway = Gateway::start(setup(&broker, version, format));
+        let mut gateway = Gateway::start(setup(&broker, version, format, "1s"));
         let heard = || heard(&subscriber, format);
         wait_for("two healths", LIMIT, || count(&heard(), "health") >= 2).await;
         let first = heard();
@@ -86,7 +86,7 @@ async fn a_gateway_is_born_says_how_it_is_is_missed_when_killed_and_says_that_it
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_it_says_in_an_outage_comes_afterwards_in_order() {
     let mut broker = Mosquitto::start();
-    let mut gateway = Gateway::start(setup(&broker, Version::V5, "json"));
+    let mut gateway = Gateway::start(setup(&broker, Version::V5, "json", "1s"));
     wait_for("the birth", LIMIT, || gateway.metric("tidegate_delivered_events_total") >= 1.0).await;
     broker.stop();
     let stored = || gateway.metric("tidegate_backlog_events");
@@ -106,6 +106,22 @@ async fn what_it_says_in_an_outage_comes_afterwards_in_order() {
         })
         .collect();
     assert!(before.is_sorted() && !before.is_empty(), "{before:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_back_says_so_long_before_its_next_health() {
+    let mut broker = Mosquitto::start();
+    let gateway = Gateway::start(setup(&broker, Version::V5, "json", "1h"));
+    // The first may have been said before there was a connection.
+    wait_for("a connection", LIMIT, || gateway.metric("tidegate_uplink_connected") == 1.0).await;
+    broker.stop();
+    broker.restart();
+    let subscriber = Subscriber::start(broker.address, Version::V5, "reader", &[("up/tidegate/health", 1)]);
+    wait_for("a health", LIMIT, || {
+        let heard = heard(&subscriber, "json");
+        heard.iter().any(|(_, said)| said["uplinks"]["cloud"]["connected"] == true)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

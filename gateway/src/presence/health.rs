@@ -5,7 +5,7 @@
 //!  "backlog_events":12,"backlog_bytes":1800,"backlog_age_s":3,
 //!  "store_used_bytes":8388608,"store_room_bytes":8589934592,"written_bytes":44040192,
 //!  "stored_events":91000,"dropped_events":0,"dead_letters":0,
-//!  "uplinks":{"cloud":{"connected":true,"paused":false,"backlog_events":12,"backlog_bytes":1800,"backlog_age_s":3}}}
+//!  "uplinks":{"cloud":{"connected":true,"since_ms":1764000000123,"paused":false,"backlog_events":12,"backlog_bytes":1800,"backlog_age_s":3}}}
 //! ```
 //! `backlog_…` outside of `uplinks` is that of the uplink that is farthest behind. The store can
 //! take `store_room_bytes`: less than `max_bytes` of the configuration where the disk has less.
@@ -63,6 +63,8 @@ pub struct Health {
 pub struct UplinkHealth {
     /// There is a connection.
     pub connected: bool,
+    /// Since when there is one or none, wall clock, milliseconds since 1970.
+    pub since_ms: Option<u64>,
     /// Somebody paused it.
     pub paused: bool,
     /// Events that wait for it.
@@ -101,6 +103,7 @@ mod tests {
     fn a_health_says_what_it_is_documented_to_say() {
         let uplink = |backlog_events| UplinkHealth {
             connected: true,
+            since_ms: Some(1_764_000_000_123),
             backlog_events,
             backlog_bytes: 150 * backlog_events,
             backlog_age_s: backlog_events / 4,

@@ -10,15 +10,20 @@
 //! They are records of the log, with JSON payloads, published by the gateway's own id; nobody else
 //! may publish there. So they have an offset and an identity, wait for an uplink in an outage, come
 //! in order, and are written in every format. The last will alone is not in the log: it is handed
-//! to the upstream with each connection. An upstream that only lost the connection hears the next
-//! health once it is back.
+//! to the upstream with each connection. An upstream that only lost the connection hears a health
+//! soon after it is back.
 //!
-//! Limits: one health in an interval; texts and uplinks as in [`health`]. A store that is full
-//! takes no health. It measures nothing: whoever starts it gives it a look at the gateway.
+//! Limits: one health in an interval, and one in [`BACK_WITHIN`] while upstreams come back; texts
+//! and uplinks as in [`health`]. A store that is full takes no health. It measures nothing: whoever
+//! starts it gives it a look at the gateway.
 
 pub mod health;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -41,6 +46,8 @@ pub const STATUS_TOPIC: &str = "tidegate/status";
 /// connection.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// An upstream that took the gateway for gone hears no later than this that it is back.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// A look at the gateway.
 pub type Look = Arc<dyn Fn() -> Health + Send + Sync>;
@@ -85,10 +92,14 @@ pub async fn run(gateway: String, every: Duration, look: Look, intake: Intake, s
     let voice = Voice { gateway, intake };
     let birth = Birth { version: env!("CARGO_PKG_VERSION"), interval_s: every.as_secs() };
     if stop.run_until_cancelled(voice.put(BIRTH_TOPIC, json(&birth))).await.is_some() {
-        let mut ticks = interval(every);
+        let mut rhythm = Rhythm::new(every);
+        let mut ticks = interval(rhythm.look_every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            voice.try_put(HEALTH_TOPIC, json(&look()));
+            let health = look();
+            if rhythm.is_due(&health, clock::monotonic()) {
+                voice.try_put(HEALTH_TOPIC, json(&health));
+            }
         }
     }
     if timeout(LAST_WORDS_MAX, voice.put_durably(STATUS_TOPIC, json(&Status { state: State::Stopping })))
@@ -108,6 +119,37 @@ async fn delivered(look: &Look) {
         if look().uplinks.values().all(|uplink| !uplink.connected || uplink.backlog_events == 0) {
             return;
         }
+    }
+}
+
+/// When a health is due.
+struct Rhythm {
+    every: Duration,
+    /// How often to look: a whole number of times in the interval.
+    look_every: Duration,
+    said_at: Option<Instant>,
+    /// Since when the uplinks were connected that were connected when the last one was said.
+    connected: BTreeMap<String, u64>,
+}
+
+impl Rhythm {
+    fn new(every: Duration) -> Self {
+        let looks = every.as_millis().div_ceil(BACK_WITHIN.as_millis()) as u32;
+        Self { every, look_every: every / looks.max(1), said_at: None, connected: BTreeMap::new() }
+    }
+
+    /// Whether this health is to be said: its time has come, or an uplink has a new connection.
+    fn is_due(&mut self, health: &Health, now: Instant) -> bool {
+        let uplinks = health.uplinks.iter().filter(|(_, uplink)| uplink.connected);
+        let connected: BTreeMap<String, u64> =
+            uplinks.filter_map(|(name, uplink)| Some((name.clone(), uplink.since_ms?))).collect();
+        let is_back = connected.iter().any(|(name, since)| self.connected.get(name) != Some(since));
+        // A timer is never quite on time.
+        let is_time = self.said_at.is_none_or(|said| now - said + self.look_every / 2 >= self.every);
+        if is_back || is_time {
+            (self.said_at, self.connected) = (Some(now), connected);
+        }
+        is_back || is_time
     }
 }
 
@@ -155,5 +197,33 @@ impl Voice {
         self.intake.hurry();
         let mut watermark = self.intake.watermark();
         let _ = watermark.wait_for(|mark| mark.closed || mark.committed > ticket).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health(connected: bool, since_ms: u64) -> Health {
+        let uplink = UplinkHealth { connected, since_ms: Some(since_ms), ..UplinkHealth::default() };
+        Health::default().with_uplinks(BTreeMap::from([("cloud".to_owned(), uplink)]))
+    }
+
+    #[test]
+    fn a_health_is_said_in_every_interval_and_when_an_upstream_is_back() {
+        let mut rhythm = Rhythm::new(Duration::from_secs(65));
+        assert_eq!(rhythm.look_every * 7, Duration::from_secs(65) / 7 * 7);
+        let (start, look_every) = (clock::monotonic(), rhythm.look_every);
+        let mut at = |look: u32, connected, since_ms| {
+            rhythm.is_due(&health(connected, since_ms), start + look_every * look)
+        };
+        assert!(at(0, true, 1), "the first");
+        assert!((1..7).all(|look| !at(look, true, 1)));
+        assert!(at(7, true, 1), "a whole interval later");
+        assert!(!at(8, false, 2), "an upstream that is gone hears nothing");
+        assert!(at(9, true, 3), "it is back");
+        assert!(at(10, true, 4), "it came back between two looks");
+        assert!((11..17).all(|look| !at(look, true, 4)) && at(17, true, 4));
+        assert_eq!(Rhythm::new(Duration::from_secs(1)).look_every, Duration::from_secs(1));
     }
 }

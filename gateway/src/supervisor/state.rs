@@ -127,6 +127,7 @@ pub(super) fn look(state: Arc<GatewayState>) -> presence::Look {
         let uplinks = uplinks.into_iter().filter(|uplink| !uplink.kept).map(|uplink| {
             let health = UplinkHealth {
                 connected: uplink.connected,
+                since_ms: uplink.since_ms,
                 paused: uplink.paused_since_ms.is_some(),
                 backlog_events: uplink.backlog_events,
                 backlog_bytes: uplink.backlog_bytes,
