@@ -40,7 +40,7 @@ pub mod keys;
 pub mod mqtt;
 mod pki;
 pub mod presence;
-mod printable;
+pub mod printable;
 pub mod regular_file;
 pub mod reload;
 pub mod routing;

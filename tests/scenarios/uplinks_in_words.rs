@@ -142,30 +142,41 @@ async fn another_client_of_the_same_id_is_guessed_where_the_broker_does_not_tell
     }
 }
 
-/// Knows MQTT 3.1.1 alone, and says so in its CONNACK.
-async fn old_broker() -> SocketAddr {
+/// Answers a CONNECT by a CONNACK with the code that its bytes up to its flags give, and closes.
+async fn closing_broker(code: fn(&[u8; 10]) -> u8) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            let mut head = [0; 9];
-            let came = stream.read_exact(&mut head).await;
-            // The level behind the protocol's name. (MQTT 3.1.1 section 3.1.2.2)
-            let code = u8::from(came.is_err() || head[8] != 4);
-            // It is thrown away with the connection.
-            let _ = stream.write_all(&[0x20, 2, 0, code]).await;
+            // All of it: a connection that is closed with something unread is reset.
+            let mut connect = [0; 1024];
+            let bytes = stream.read(&mut connect).await.unwrap_or(0);
+            if let Some(head) = connect[..bytes].first_chunk() {
+                let _ = stream.write_all(&[0x20, 2, 0, code(head)]).await;
+            }
         }
     });
     address
 }
 
+/// Knows MQTT 3.1.1 alone, and says so: the level is behind the protocol's name. (MQTT 3.1.1
+/// section 3.1.2.2)
+fn old(head: &[u8; 10]) -> u8 {
+    u8::from(head[8] != 4)
+}
+
+/// Accepts whoever leaves no will. (MQTT 3.1.1 sections 3.1.2.3 and 3.2.2.3)
+fn fickle(head: &[u8; 10]) -> u8 {
+    if head[9] & 4 == 0 { 0 } else { 5 }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_broker_of_mqtt_3_1_1_alone_is_told_whether_it_answers_or_closes() {
-    let old = gateway(&format!("mqtt://{}", old_broker().await), Version::V5, "");
+    let gateway_of_5 = gateway(&format!("mqtt://{}", closing_broker(old).await), Version::V5, "");
     let words =
         "the upstream refused the connection: unacceptable protocol version (1): set protocol = \"3.1.1\"";
-    demand(&old, words).await;
-    assert_eq!(wrong(&test_uplink(&old, &[])), words);
+    demand(&gateway_of_5, words).await;
+    assert_eq!(wrong(&test_uplink(&gateway_of_5, &[])), words);
 
     let limits = Limits { versions: &[Version::V311], ..platforms::broker() };
     let closes = StandIn::start(limits).await;
@@ -179,32 +190,15 @@ async fn a_broker_of_mqtt_3_1_1_alone_is_told_whether_it_answers_or_closes() {
     assert_eq!(wrong(&test_uplink(&gateway, &[])), words);
 }
 
-/// Accepts whoever connects and closes at once; refuses whoever leaves a will.
-async fn fickle_broker() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
-    let address = listener.local_addr().expect("it is bound");
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut connect = [0; 256];
-            let _ = stream.read(&mut connect).await;
-            // Connect flags, and "not authorized". (MQTT 3.1.1 sections 3.1.2.3 and 3.2.2.3)
-            let code = if connect[9] & 4 == 0 { 0 } else { 5 };
-            let _ = stream.write_all(&[0x20, 2, 0, code]).await;
-            let _ = stream.shutdown().await;
-        }
-    });
-    address
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_upstream_that_accepts_a_client_and_closes_at_once_does_not_pass_the_test() {
-    let fickle = gateway(&format!("mqtt://{}", fickle_broker().await), Version::V311, "");
-    let said = test_uplink(&fickle, &[]);
+    let gateway = gateway(&format!("mqtt://{}", closing_broker(fickle).await), Version::V311, "");
+    let said = test_uplink(&gateway, &[]);
     assert!(said.contains("good   the upstream accepts this client"), "{said}");
     assert!(wrong(&said).starts_with("the upstream closed the connection"), "{said}");
 
     // The test leaves what the uplink itself would leave.
-    let mut setup = fickle.setup.clone();
+    let mut setup = gateway.setup.clone();
     setup.gateway = "health_interval = \"1m\"\n".into();
     let said = test_uplink(&Gateway::start(setup), &[]);
     let tried =

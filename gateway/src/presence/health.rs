@@ -1,14 +1,6 @@
-//! How the gateway is, at a glance: the payload of `tidegate/health`.
+//! How the gateway is, at a glance: the payload of `tidegate/health`, as `docs/operating.md` shows
+//! it.
 //!
-//! ```json
-//! {"version":"0.1.0","uptime_s":3600,"ready":true,"not_ready":[],"warnings":[],
-//!  "backlog_events":12,"backlog_bytes":1800,"backlog_age_s":3,
-//!  "store_used_bytes":8388608,"store_room_bytes":8589934592,"written_bytes":44040192,
-//!  "stored_events":91000,"dropped_events":0,"dead_letters":0,
-//!  "uplinks":{"cloud":{"connected":true,"since_ms":1764000000123,"paused":false,"backlog_events":12,"backlog_bytes":1800,"backlog_age_s":3}}}
-//! ```
-//! `backlog_…` outside of `uplinks` is that of the uplink that is farthest behind. The store can
-//! take `store_room_bytes`: less than `max_bytes` of the configuration where the disk has less.
 //! A later version may say more; what is here keeps its name and its meaning.
 //!
 //! Limits: [`TEXTS_MAX`] sentences of each kind, to [`TEXT_BYTES_MAX`]; as many uplinks as there
@@ -112,10 +104,10 @@ mod tests {
         let uplinks = BTreeMap::from([("cloud".to_owned(), uplink(12)), ("lake".to_owned(), uplink(0))]);
         let health = Health { version: "0.1.0".into(), uptime_s: 3600, ready: true, ..Health::default() };
         let said = serde_json::to_value(health.with_uplinks(uplinks)).unwrap();
-        let doc = include_str!("health.rs").lines().skip_while(|line| *line != "//! ```json").skip(1);
-        let doc: String =
-            doc.map_while(|line| line.strip_prefix("//! ")).take_while(|line| *line != "```").collect();
-        let documented: serde_json::Value = serde_json::from_str(&doc).unwrap();
+        let manual = include_str!("../../../docs/operating.md");
+        let blocks = manual.split("```json\n").filter_map(|block| block.split("```").next());
+        let documented = blocks.into_iter().find(|block| block.contains("\"uptime_s\"")).unwrap();
+        let documented: serde_json::Value = serde_json::from_str(documented).unwrap();
         let keys = |value: &serde_json::Value| -> Vec<String> {
             value.as_object().unwrap().keys().cloned().collect()
         };

@@ -270,11 +270,11 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     ) -> Option<(u64, Record<'r>)> {
         loop {
             let (offset, record) = records.next()?;
-            let is_plain = !record.local && !self.is_careful && self.format_is_raw();
-            let is_sent = is_plain
+            let is_sent = !record.local
+                && !self.is_careful
                 && self.may_fill(record.size())
                 && !self.is_held(offset)
-                && self.put_raw(offset, &record).is_ok();
+                && matches!(self.put_raw(offset, &record), Some(Ok(())));
             if !is_sent {
                 return Some((offset, record));
             }
@@ -311,32 +311,32 @@ impl<'a, S: Source, C: Connection> Lane<'a, S, C> {
     }
 
     async fn put_now(&mut self, offset: u64, record: &Record<'_>) -> Result<bool, Broken> {
-        if !self.format_is_raw() {
-            return self.put_parts(offset, record).await;
-        }
-        if let Err(why) = self.put_raw(offset, record) {
-            let token = self.window.push(offset, record.events, self.now).expect(ROOM);
-            self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
+        match self.put_raw(offset, record) {
+            None => return self.put_parts(offset, record).await,
+            Some(Ok(())) => {}
+            Some(Err(why)) => {
+                let token = self.window.push(offset, record.events, self.now).expect(ROOM);
+                self.dead_letter(Some(token), offset, record, why.into(), 0).await?;
+            }
         }
         Ok(true)
     }
 
-    fn format_is_raw(&self) -> bool {
-        matches!(self.shared.format, Format::Raw(_))
-    }
-
-    /// Puts the record into the connection as the one message that it is as it came.
+    /// Puts the record into the connection as it came; `None` where the format takes it apart.
     #[inline]
-    fn put_raw(&mut self, offset: u64, record: &Record<'_>) -> Result<(), Unsendable> {
-        let Format::Raw(raw) = &mut *self.shared.format else { return Ok(()) };
-        let message = raw.message(offset, record, &self.can)?.aged(record.received_ms, clock::wall_ms);
-        self.connection.send(self.window.next_token(), &message)?;
-        let bytes = if self.is_paced { message.bytes() } else { 0 };
-        self.window.push(offset, record.events, self.now).expect(ROOM);
-        if self.is_paced {
-            self.note_sent(bytes);
-        }
-        Ok(())
+    fn put_raw(&mut self, offset: u64, record: &Record<'_>) -> Option<Result<(), Unsendable>> {
+        let Format::Raw(raw) = &mut *self.shared.format else { return None };
+        let sent = raw.message(offset, record, &self.can).and_then(|message| {
+            let message = message.aged(record.received_ms, clock::wall_ms);
+            self.connection.send(self.window.next_token(), &message)?;
+            Ok(if self.is_paced { message.bytes() } else { 0 })
+        });
+        Some(sent.map(|bytes| {
+            self.window.push(offset, record.events, self.now).expect(ROOM);
+            if self.is_paced {
+                self.note_sent(bytes);
+            }
+        }))
     }
 
     /// Waits for the next thing to do: the connection, the clock, the shutdown, and a block if one
